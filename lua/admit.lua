@@ -1,0 +1,224 @@
+--[[
+  Decides on the calls of a batch, one after the other: each starts, is promised room,
+  stands in line or is refused, under all its meters at once or none.
+
+  KEYS[1..5]  lines, passes, sequence, queued, wake (see lib/line.lua)
+  KEYS[6…]    per meter: state, line, and leases where a limit counts concurrency;
+              per call: its record
+  ARGV[1]     now in ms, '' for Redis' clock (given in tests and simulations only)
+  ARGV[2]     the batch as JSON (see lib/demand.lua)
+  ARGV[3]     mode: 'direct'  charge now or refuse, never stand in line
+                    'front'   promise room (a pass) or stand in line: before the job is added
+                    'start'   charge now, hold or stand in line: in the worker
+  ARGV[4]     lookahead in ms: how long before its room a call may be woken
+  ARGV[5]     hold in ms: how long a woken call may be kept in its worker
+  ARGV[6]     pass check in ms: when to look after a pass that has not started
+  ARGV[7…]    per call: the call as JSON ('' in mode direct)
+
+  Reply       packed doubles, see lib/reply.lua
+  Cost        one MGET, one SET per meter that changes, one SET per call; a refusal writes nothing
+]]
+--- @include "lib/core.lua"
+--- @include "lib/reply.lua"
+
+local now = clock(ARGV[1])
+local batch = load_batch(ARGV[2], now)
+local mode, lookahead, hold_max, pass_check = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local any_line = redis.call('EXISTS', KEYS[1]) == 1
+local reply = new_reply(now)
+
+-- Room that must stay free for those who stand in line and those already woken.
+local function queued_and_claimed(meter, state, limit)
+  local share = meter.share_ahead or 1
+  if limit[LIMIT_UNIT] == 2 then
+    return state.claimed + queued_tokens(meter) * share
+  end
+  return state.claimed + line_of(meter) * share
+end
+
+-- A newcomer stands behind the first of its lines that is not empty.
+local function line_ahead(call)
+  for position = CALL_METERS, #call do
+    local meter = batch.meters[call[position]]
+    if line_of(meter) > 0 then
+      return { meter = meter, at = position - CALL_METERS + 1, n = 1, limit = meter.rule[3][1],
+        priority = meter.rule[1], strictness = call[CALL_STRICTNESS] > 0 and call[CALL_STRICTNESS] or meter.rule[2] }
+    end
+  end
+end
+
+local function refuse(call, wait, binding)
+  local outcome = binding.limit[LIMIT_CAPACITY] == 0 and CLOSED or TOO_BIG
+  add_reply(reply, batch, call, wait == -1 and outcome or REJECT, wait, binding)
+end
+
+local function stand(call, binding, place, moves)
+  local meter = binding.meter
+  place = place or next_place(call[CALL_PRIORITY], false)
+  local length = line_of(meter)
+  if length > 0 then
+    meter.share_ahead = redis.call('ZCOUNT', meter.line_key, '-inf', '(' .. text(place)) / length
+  end
+  local wait, latest = weigh(batch, call, now, queued_and_claimed)
+  meter.share_ahead = nil
+  local rank = join_line(call, meter, place, moves or 0, wait, now, lookahead)
+  add_reply(reply, batch, call, WAIT, wait, latest or binding, rank)
+end
+
+-- The verdict on a call that has no pass and stands in no line.
+local function decide_newcomer(call)
+  local wait, binding, deciding = weigh(batch, call, now, any_line and queued_and_claimed or claimed_by_others)
+  if wait == -1 then
+    return refuse(call, wait, binding)
+  end
+  local before = any_line and line_ahead(call)
+  if before and not binding then
+    binding, deciding = before, before
+  end
+  if not binding then
+    if mode == 'front' then
+      claim(batch, call)
+      save_passed(call.record_key, { place = next_place(call[CALL_PRIORITY], false), moves = 0, slot = now, granted = now, claims = true, call = call.json })
+      redis.call('ZADD', KEYS[2], text(now + pass_check), call[CALL_ID])
+    else
+      start(batch, call, now)
+    end
+    return add_reply(reply, batch, call, RUN, 0, nil)
+  end
+  if mode == 'direct' then
+    return add_reply(reply, batch, call, REFUSED, wait, binding)
+  end
+  if deciding.strictness == STRICTNESS_HARD then
+    return refuse(call, wait, deciding)
+  end
+  any_line = true
+  return stand(call, binding)
+end
+
+-- A woken call starts on its own claim, in the order of the slots that were promised.
+local function start_passed(call)
+  local record = call.record
+  local wait, binding, deciding = weigh(batch, call, now, function(_, state)
+    return (state.behind or 0) + (record.claims and 0 or state.claimed)
+  end)
+  wait = wait >= 0 and math.max(wait, record.slot - now) or wait
+  if wait == 0 then
+    if record.claims then
+      unclaim(batch, call)
+    end
+    redis.call('ZREM', KEYS[2], call[CALL_ID])
+    start(batch, call, now)
+    return add_reply(reply, batch, call, RUN, 0, nil)
+  end
+  if wait > 0 and wait <= hold_max then
+    if not record.claims then
+      record.claims = true
+      claim(batch, call)
+      save_passed(call.record_key, record)
+    end
+    each_limit(batch, call, function(_, _, state, _, cost)
+      state.behind = (state.behind or 0) + cost
+    end)
+    return add_reply(reply, batch, call, HOLD, wait, binding)
+  end
+  if record.claims then
+    unclaim(batch, call)
+  end
+  redis.call('ZREM', KEYS[2], call[CALL_ID])
+  if wait == -1 or deciding and deciding.strictness == STRICTNESS_HARD then
+    redis.call('DEL', call.record_key)
+    return refuse(call, wait, wait == -1 and binding or deciding)
+  end
+  if not binding then
+    -- Only its slot is far ahead (it holds several meters for a crossing): keep the promise.
+    claim(batch, call)
+    redis.call('ZADD', KEYS[2], text(record.slot - lookahead), call[CALL_ID])
+    return add_reply(reply, batch, call, WAIT, wait, nil, 0)
+  end
+  any_line = true
+  return stand(call, binding, record.place, record.moves)
+end
+
+-- The line a waiting call stands in, if it is one of its meters still.
+local function own_line(call)
+  for position = CALL_METERS, #call do
+    local meter = batch.meters[call[position]]
+    if meter.line_key == call.record.line then
+      return meter, redis.call('ZRANK', meter.line_key, call[CALL_ID])
+    end
+  end
+end
+
+-- A call that comes from BullMQ while it stands in line: nobody woke it (a drainer
+-- died, an estimate was short). The first of its line may start, the others go back.
+local function start_waiting(call)
+  local record = call.record
+  local own, rank = own_line(call)
+  if not rank then
+    -- Its line is gone with its rule: it queues anew, at its old place.
+    local wait, binding, deciding = weigh(batch, call, now, claimed_by_others)
+    if wait == 0 then
+      start(batch, call, now)
+      return add_reply(reply, batch, call, RUN, 0, nil)
+    elseif wait == -1 or deciding.strictness == STRICTNESS_HARD then
+      redis.call('DEL', call.record_key)
+      return refuse(call, wait, wait == -1 and binding or deciding)
+    end
+    any_line = true
+    return stand(call, binding, record.place, record.moves)
+  end
+  own.share_ahead = rank / line_of(own)
+  local wait, binding, deciding = weigh(batch, call, now, queued_and_claimed)
+  own.share_ahead = nil
+  if wait == -1 or (deciding and deciding.strictness == STRICTNESS_HARD) then
+    leave_line(own.line_key, call[CALL_ID], call[CALL_TOKENS])
+    own.line_length = nil
+    redis.call('DEL', call.record_key)
+    return refuse(call, wait, wait == -1 and binding or deciding)
+  end
+  if rank == 0 and wait == 0 then
+    leave_line(own.line_key, call[CALL_ID], call[CALL_TOKENS])
+    own.line_length = nil
+    start(batch, call, now)
+    return add_reply(reply, batch, call, RUN, 0, nil)
+  end
+  redis.call('ZADD', KEYS[1], 'LT', text(now + wait), own.line_key)
+  return add_reply(reply, batch, call, WAIT, wait, binding, rank)
+end
+
+-- A start that was answered before (the reply was lost) is answered again; one of an
+-- attempt whose worker died has its slot back first, its charge stays.
+local function start_again(call)
+  if call.record.token == call[CALL_TOKEN] then
+    return add_reply(reply, batch, call, RUN, 0, nil)
+  end
+  each_limit(batch, call, function(meter, _, state, limit)
+    if limit[LIMIT_UNIT] == UNIT_CONCURRENCY and redis.call('ZREM', meter.lease_key, call[CALL_ID]) == 1 then
+      state.used = math.max(0, state.used - 1)
+    end
+  end)
+  return decide_newcomer(call)
+end
+
+for i, call in ipairs(batch.calls) do
+  call.json = ARGV[6 + i]
+  local state = call.record and call.record.state
+  if not state then
+    decide_newcomer(call)
+  elseif state == 'S' and mode ~= 'front' then
+    start_again(call)
+  elseif mode == 'start' and state == 'P' then
+    start_passed(call)
+  elseif mode == 'start' then
+    start_waiting(call)
+  elseif state == 'W' then
+    -- Sent twice by an app that saw no answer: the first answer stands.
+    local _, rank = own_line(call)
+    add_reply(reply, batch, call, WAIT, 0, nil, rank or 0)
+  else
+    add_reply(reply, batch, call, RUN, 0, nil)
+  end
+end
+
+save_changed(batch, now)
+return pack_reply(reply)

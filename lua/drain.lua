@@ -1,0 +1,138 @@
+--[[
+  Wakes the calls at the front of lines, as many as there is room for within the
+  lookahead: each gets a pass that claims its room on all its meters until it starts.
+  Any number of drainers may run it at once; what one has woken the next finds gone.
+
+  A call that another meter refuses moves to that one's line, with its place. Two busy
+  meters could send it to and fro for ever; so whoever has moved may take its room at
+  the other meter further ahead of time, and after a few moves as far ahead as it is.
+
+  KEYS        as in admit.lua
+  ARGV[1]     now in ms, '' for Redis' clock
+  ARGV[2]     the batch as JSON: the calls of one line after the other, each in order
+  ARGV[3]     lookahead in ms
+  ARGV[4]     pass check in ms: when to look after a pass that has not started
+  ARGV[5]     per line as JSON: [key index of the line, its meter in the batch or 0 (its
+              rule is gone), number of its calls in the batch]
+  ARGV[6…]    per call: the call as JSON
+
+  Reply       { now, ids woken, ms until the
+              earliest line can move or -1 }
+  Cost        one MGET, one SET per meter that changes, three writes per woken call
+]]
+--- @include "lib/core.lua"
+
+local CROSSING_LOOKAHEAD_MS = 1000
+local MOVES_BEFORE_ANY_SLOT = 3
+
+local now = clock(ARGV[1])
+local batch = load_batch(ARGV[2], now)
+local lookahead, pass_check = tonumber(ARGV[3]), tonumber(ARGV[4])
+local woken = {}
+
+local function claimed_and_behind(_, state)
+  return state.claimed + (state.behind or 0)
+end
+
+-- How far ahead of its slot this call may be woken, as its other meters are concerned.
+local function reach(record)
+  if record.moves >= MOVES_BEFORE_ANY_SLOT then
+    return math.huge
+  end
+  return record.moves > 0 and CROSSING_LOOKAHEAD_MS or lookahead
+end
+
+local function wake(call, line_key, wait)
+  local record = call.record
+  leave_line(line_key, call[CALL_ID], call[CALL_TOKENS])
+  claim(batch, call)
+  record.slot, record.granted, record.claims = now + math.max(0, wait), now, true
+  save_passed(call.record_key, record)
+  if wait <= lookahead then
+    redis.call('ZADD', KEYS[2], text(now + pass_check), call[CALL_ID])
+    woken[#woken + 1] = call[CALL_ID]
+  else
+    redis.call('ZADD', KEYS[2], text(record.slot - lookahead), call[CALL_ID])
+  end
+end
+
+-- The longest wait at the line's own meter, and at the others.
+local function waits(call, own)
+  local here, there, elsewhere = 0, 0, nil
+  for position = CALL_METERS, #call do
+    local meter = batch.meters[call[position]]
+    for n, limit in ipairs(meter.rule[3]) do
+      local cost, state = cost_of(call, limit), meter[n]
+      if cost > limit[LIMIT_CAPACITY] and limit[LIMIT_ALGORITHM] ~= BLOCK then
+        return -1, -1
+      end
+      if cost > 0 or limit[LIMIT_ALGORITHM] == BLOCK then
+        local wait = algorithms[limit[LIMIT_ALGORITHM]].wait(state, limit, now, cost + claimed_and_behind(meter, state))
+        -- A slot may come back before its lease ends, and may not when it ends: never ahead.
+        if wait > 0 and limit[LIMIT_UNIT] == UNIT_CONCURRENCY then
+          wait = math.max(wait, lookahead + 1)
+        end
+        if meter == own then
+          here = math.max(here, wait)
+        elseif wait > there then
+          there, elsewhere = wait, meter
+        end
+      end
+    end
+  end
+  return here, there, elsewhere
+end
+
+-- Returns the wait of the line's first call, nil once it was dealt with.
+local function advance(call, own, line_key)
+  local record = call.record
+  if not record or record.state ~= 'W' or record.line ~= line_key then
+    redis.call('ZREM', line_key, call[CALL_ID])
+    return nil
+  end
+  local here, there, elsewhere = waits(call, own)
+  if here == -1 then
+    -- It can never pass under the rules as they are now: the worker says so.
+    wake(call, line_key, 0)
+    return nil
+  end
+  if here > lookahead then
+    return here
+  end
+  if there <= reach(record) then
+    wake(call, line_key, math.max(here, there))
+    return nil
+  end
+  if own then
+    for n, limit in ipairs(own.rule[3]) do
+      own[n].behind = (own[n].behind or 0) + cost_of(call, limit)
+    end
+  end
+  leave_line(line_key, call[CALL_ID], call[CALL_TOKENS])
+  join_line(call, elsewhere, record.place, record.moves + 1, there, now, lookahead)
+  return nil
+end
+
+local cursor = 0
+for _, line in ipairs(cjson.decode(ARGV[5])) do
+  local line_key, own = KEYS[line[1]], batch.meters[line[2]]
+  local wait = nil
+  for i = cursor + 1, cursor + line[3] do
+    local call = batch.calls[i]
+    call.json = ARGV[5 + i]
+    wait = wait or advance(call, own, line_key)
+  end
+  cursor = cursor + line[3]
+  if redis.call('EXISTS', line_key) == 0 then
+    redis.call('ZREM', KEYS[1], line_key)
+    redis.call('HDEL', KEYS[4], line_key)
+  elseif wait then
+    redis.call('ZADD', KEYS[1], text(now + math.max(1, wait - lookahead)), line_key)
+  else
+    redis.call('ZADD', KEYS[1], text(now), line_key)
+  end
+end
+
+save_changed(batch, now)
+local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+return { text(now), woken, first[2] and text(math.max(0, tonumber(first[2]) - now)) or '-1' }

@@ -1,0 +1,11 @@
+-- What every script that touches meters needs, in the order of its dependencies.
+--- @include "lib/clock.lua"
+--- @include "lib/algorithms/index.lua"
+--- @include "lib/algorithms/token-bucket.lua"
+--- @include "lib/algorithms/fixed-window.lua"
+--- @include "lib/algorithms/concurrency.lua"
+--- @include "lib/algorithms/block.lua"
+--- @include "lib/meter.lua"
+--- @include "lib/record.lua"
+--- @include "lib/demand.lua"
+--- @include "lib/line.lua"

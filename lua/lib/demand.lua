@@ -1,0 +1,134 @@
+-- A demand is what one call asks of all its meters at once. A batch names each meter
+-- once, so that it is read once and written once however many calls share it.
+--   batch  { rules  = { { priority, strictness, limits } , … },
+--            meters = { { rule, first key, leases? }, … },   state at key, line at +1, leases at +2
+--            calls  = { { record key, token, priority, requests, tokens, strictness, id, meter … }, … } }
+local CALL_RECORD, CALL_TOKEN, CALL_PRIORITY, CALL_REQUESTS, CALL_TOKENS, CALL_STRICTNESS, CALL_ID = 1, 2, 3, 4, 5, 6, 7
+local CALL_METERS = 8
+local STRICTNESS_QUEUE, STRICTNESS_HARD = 1, 5
+
+local function load_batch(encoded, now)
+  local batch = cjson.decode(encoded)
+  local keys = {}
+  for i, meter in ipairs(batch.meters) do
+    keys[i] = KEYS[meter[2]]
+  end
+  for i, call in ipairs(batch.calls) do
+    keys[#batch.meters + i] = KEYS[call[CALL_RECORD]]
+  end
+  -- unpack() is bounded by Lua's stack; the client bounds a batch well below it.
+  local values = redis.call('MGET', unpack(keys))
+  for i, spec in ipairs(batch.meters) do
+    local first = spec[2]
+    local meter = { rule = batch.rules[spec[1]], key = KEYS[first], line_key = KEYS[first + 1] }
+    if spec[3] == 1 then
+      meter.lease_key = KEYS[first + 2]
+    end
+    load_meter(meter, values[i], now)
+    batch.meters[i] = meter
+  end
+  for i, call in ipairs(batch.calls) do
+    call.record = parse_record(values[#batch.meters + i])
+    call.record_key = KEYS[call[CALL_RECORD]]
+  end
+  return batch
+end
+
+local function save_changed(batch, now)
+  for _, meter in ipairs(batch.meters) do
+    if meter.changed then
+      save_meter(meter, now)
+    end
+  end
+end
+
+-- What one limit counts of a call: requests, tokens, one slot, or nothing (a block).
+local function cost_of(call, limit)
+  local unit = limit[LIMIT_UNIT]
+  if unit == 1 then
+    return call[CALL_REQUESTS]
+  elseif unit == 2 then
+    return call[CALL_TOKENS]
+  elseif unit == UNIT_CONCURRENCY then
+    return 1
+  end
+  return 0
+end
+
+-- Calls fn(meter, n, state, limit, cost, position in the demand) for each limit the call meets.
+local function each_limit(batch, call, fn)
+  for position = CALL_METERS, #call do
+    local meter = batch.meters[call[position]]
+    for n, limit in ipairs(meter.rule[3]) do
+      fn(meter, n, meter[n], limit, cost_of(call, limit), position - CALL_METERS + 1)
+    end
+  end
+end
+
+-- Weighs a demand: how long until all of it fits, which limit binds (the latest one),
+-- and what the rule that decides says. `ahead(meter, limit)` is the room that others
+-- have a right to first. A cost above the capacity never fits: its wait is -1.
+local function weigh(batch, call, now, ahead)
+  local wait, binding, deciding = 0, nil, nil
+  for position = CALL_METERS, #call do
+    local meter = batch.meters[call[position]]
+    local rule = meter.rule
+    for n, limit in ipairs(rule[3]) do
+      local cost, state = cost_of(call, limit), meter[n]
+      if cost > limit[LIMIT_CAPACITY] and limit[LIMIT_ALGORITHM] ~= BLOCK then
+        return -1, { meter = meter, at = position - CALL_METERS + 1, n = n, limit = limit }, nil
+      end
+      local one = 0
+      if cost > 0 or limit[LIMIT_ALGORITHM] == BLOCK then
+        one = algorithms[limit[LIMIT_ALGORITHM]].wait(state, limit, now, cost + ahead(meter, state, limit))
+      end
+      if one > 0 then
+        local strictness = call[CALL_STRICTNESS] > 0 and rule[2] > 0 and call[CALL_STRICTNESS] or rule[2]
+        local refusal = { meter = meter, at = position - CALL_METERS + 1, n = n, limit = limit, priority = rule[1], strictness = strictness }
+        if one > wait then
+          wait, binding = one, refusal
+        end
+        if not deciding or rule[1] > deciding.priority
+          or (rule[1] == deciding.priority and strictness > deciding.strictness) then
+          deciding = refusal
+        end
+      end
+    end
+  end
+  return wait, binding, deciding
+end
+
+local function claimed_by_others(_, state)
+  return state.claimed
+end
+
+local function claim(batch, call)
+  each_limit(batch, call, function(meter, _, state, _, cost)
+    state.claimed = state.claimed + cost
+    meter.changed = true
+  end)
+end
+
+local function unclaim(batch, call)
+  each_limit(batch, call, function(meter, _, state, _, cost)
+    state.claimed = math.max(0, state.claimed - cost)
+    meter.changed = true
+  end)
+end
+
+-- Charges every limit and opens the ledger entry.
+local function start(batch, call, now)
+  each_limit(batch, call, function(meter, _, state, limit, cost)
+    if limit[LIMIT_UNIT] == UNIT_CONCURRENCY then
+      local ends = now + limit[LIMIT_A]
+      redis.call('ZREMRANGEBYSCORE', meter.lease_key, '-inf', string.format('%.17g', now))
+      redis.call('ZADD', meter.lease_key, string.format('%.17g', ends), call[CALL_ID])
+      redis.call('PEXPIRE', meter.lease_key, string.format('%.0f', math.ceil(limit[LIMIT_A])))
+      state.used = state.used + 1
+    elseif cost > 0 then
+      charge(state, limit, cost)
+      meter.changed = true
+    end
+  end)
+  save_started(call.record_key, now, call[CALL_REQUESTS], call[CALL_TOKENS], call[CALL_TOKEN])
+end

@@ -1,0 +1,34 @@
+--[[
+  Says what admit would answer to a newcomer, and changes nothing.
+
+  KEYS, ARGV[1], ARGV[2]  as in admit.lua
+  Reply       as in admit.lua; outcome 'refused' where the call would have to wait
+  Cost        one MGET, one ZCARD per meter while any line exists; no write
+]]
+--- @include "lib/core.lua"
+--- @include "lib/reply.lua"
+
+local now = clock(ARGV[1])
+local batch = load_batch(ARGV[2], now)
+local any_line = redis.call('EXISTS', KEYS[1]) == 1
+local reply = new_reply(now)
+
+local function ahead(meter, state, limit)
+  if not any_line then
+    return state.claimed
+  end
+  return state.claimed + (limit[LIMIT_UNIT] == 2 and queued_tokens(meter) or line_of(meter))
+end
+
+for _, call in ipairs(batch.calls) do
+  local wait, binding, deciding = weigh(batch, call, now, ahead)
+  if wait == -1 then
+    add_reply(reply, batch, call, binding.limit[LIMIT_CAPACITY] == 0 and CLOSED or TOO_BIG, wait, binding)
+  elseif wait == 0 then
+    add_reply(reply, batch, call, RUN, 0, nil)
+  else
+    add_reply(reply, batch, call, deciding.strictness == STRICTNESS_HARD and REJECT or REFUSED, wait, binding)
+  end
+end
+
+return pack_reply(reply)

@@ -1,0 +1,64 @@
+--[[
+  Gives back all that a call holds, whatever its state: its place in line, the room
+  its pass claims, or what its start was charged (to the window that was charged).
+
+  KEYS        as in admit.lua
+  ARGV[1]     now in ms, '' for Redis' clock
+  ARGV[2]     the batch as JSON; a token of '' releases calls that have not started only
+  ARGV[3…]    per call the key of the line it stands in, '' = none; declared among KEYS
+
+  Reply       per call 'W', 'P' or 'S' as it was, '-' if it held nothing, 'R' if it has
+              started under another token (it runs: abort it instead)
+  Cost        one MGET, one SET per meter that changes, one DEL per call
+]]
+--- @include "lib/core.lua"
+
+local now = clock(ARGV[1])
+local batch = load_batch(ARGV[2], now)
+local reply = {}
+
+local function give_back_charge(call)
+  local charged = call.record
+  each_limit(batch, call, function(meter, _, state, limit)
+    local unit = limit[LIMIT_UNIT]
+    if unit == UNIT_CONCURRENCY then
+      redis.call('ZREM', meter.lease_key, call[CALL_ID])
+    elseif unit == 1 then
+      refund(state, limit, charged.requests, charged.at, now)
+    elseif unit == 2 then
+      refund(state, limit, charged.tokens, charged.at, now)
+    end
+    meter.changed = true
+  end)
+end
+
+local function release(call, line_key)
+  local record = call.record
+  if record.state == 'S' and record.token ~= call[CALL_TOKEN] then
+    return 'R'
+  end
+  if record.state == 'W' and record.line == line_key then
+    leave_line(line_key, call[CALL_ID], call[CALL_TOKENS])
+  elseif record.state == 'P' then
+    if record.claims then
+      unclaim(batch, call)
+    end
+    redis.call('ZREM', KEYS[2], call[CALL_ID])
+  elseif record.state == 'S' then
+    give_back_charge(call)
+  end
+  redis.call('DEL', call.record_key)
+  if record.state ~= 'W' then
+    for position = CALL_METERS, #call do
+      stir(batch.meters[call[position]], now)
+    end
+  end
+  return record.state
+end
+
+for i, call in ipairs(batch.calls) do
+  reply[i] = call.record and release(call, ARGV[2 + i]) or '-'
+end
+
+save_changed(batch, now)
+return reply

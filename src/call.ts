@@ -1,0 +1,106 @@
+import { isIP } from 'node:net'
+import { z } from 'zod'
+import { CallInvalid } from './errors.js'
+
+/** The longest identifier (agent, user, …) in characters. */
+export const MAX_NAME_LENGTH = 256
+/** The largest cost and limit. Doubles count exactly well beyond it. */
+export const MAX_AMOUNT = 1e12
+/** Priorities reach from minus this to this; the higher goes first. */
+export const MAX_PRIORITY = 4000
+
+/** One outbound invocation of an external agent. */
+export interface Call {
+  /** Chosen by the caller to make enqueueing idempotent; generated otherwise. At most 256 characters, no ':'. */
+  id?: string | undefined
+  agent: string
+  endpoint?: string | undefined
+  model?: string | undefined
+  user?: string | undefined
+  team?: string | undefined
+  org?: string | undefined
+  ip?: string | undefined
+  /** Values for rules whose scope is `keys.<name>`. */
+  keys?: Record<string, string> | undefined
+  /** What the call is expected to cost; tokens are estimated from the payload where they are not given. */
+  cost?: Cost | undefined
+  /** Higher goes first, whatever arrived before; default 0. */
+  priority?: number | undefined
+  /** Overrides the strategy of the rules for this call. */
+  strategy?: Strategy | undefined
+  /** What the handler gets; anything JSON can hold. */
+  payload?: unknown
+}
+
+export interface Cost {
+  /** Default 1. */
+  requests?: number | undefined
+  tokens?: number | undefined
+}
+
+export const STRATEGIES = ['queue', 'hard'] as const
+/** What happens to a call that has no room: it waits in line, or is rejected at once. */
+export type Strategy = (typeof STRATEGIES)[number]
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
+const CONTROL = /[\u0000-\u001f\u007f]/
+
+const name = z
+  .string()
+  .min(1)
+  .max(MAX_NAME_LENGTH)
+  .refine((value) => !CONTROL.test(value), 'must not contain control characters')
+  .refine((value) => value.isWellFormed(), 'must be well-formed unicode')
+const amount = z.number().min(0).max(MAX_AMOUNT)
+
+const callSchema = z.strictObject({
+  id: name.refine((value) => !value.includes(':') && !/^\d+$/.test(value), "must not contain ':' or be a plain number").optional(),
+  agent: name,
+  endpoint: name.optional(),
+  model: name.optional(),
+  user: name.optional(),
+  team: name.optional(),
+  org: name.optional(),
+  ip: z
+    .string()
+    .max(64)
+    .refine((value) => isIP(value) !== 0, 'must be an IPv4 or IPv6 address')
+    .optional(),
+  keys: z.record(name, name).optional(),
+  cost: z.strictObject({ requests: amount.optional(), tokens: amount.optional() }).optional(),
+  priority: z.number().int().min(-MAX_PRIORITY).max(MAX_PRIORITY).optional(),
+  strategy: z.enum(STRATEGIES).optional(),
+  payload: z.unknown().optional(),
+})
+
+/** Shows a value in an error message, whatever it is and however long. */
+export function show(value: unknown): string {
+  if (typeof value === 'number' || typeof value === 'bigint' || value === undefined) return String(value)
+  let text: string
+  try {
+    text = JSON.stringify(value) ?? String(value)
+  } catch {
+    text = String(value)
+  }
+  return text.length > 80 ? `${text.slice(0, 77)}… (${text.length} characters)` : text
+}
+
+/** The value at a path of a validated input, for an error message. */
+export function valueAt(input: unknown, path: readonly PropertyKey[]): unknown {
+  let value: unknown = input
+  for (const key of path) {
+    if (value === null || typeof value !== 'object' || !Object.hasOwn(value, key)) return undefined
+    value = (value as Record<PropertyKey, unknown>)[key]
+  }
+  return value
+}
+
+/** Checks a call. @throws CallInvalid naming field, value and bound. */
+export function validateCall(input: unknown): Call {
+  const parsed = callSchema.safeParse(input)
+  if (parsed.success) return parsed.data
+  const issue = parsed.error.issues[0]
+  const path = issue?.path ?? []
+  const field = path.length > 0 ? path.map(String).join('.') : 'call'
+  throw new CallInvalid(`${field}: ${issue?.message ?? 'not valid'} (got ${show(valueAt(input, path))})`)
+}

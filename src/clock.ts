@@ -1,0 +1,21 @@
+/** Where the time of decisions comes from: Redis' own clock, or one that a test or a simulation gives. */
+export interface Clock {
+  /** What scripts get as their time: '' to ask Redis, else milliseconds since the epoch. */
+  forScripts(): string
+}
+
+export const redisClock: Clock = { forScripts: () => '' }
+
+/** A clock that stands still until it is moved. For tests and simulations. */
+export class GivenClock implements Clock {
+  nowMs: number
+  constructor(nowMs: number) {
+    this.nowMs = nowMs
+  }
+  forScripts(): string {
+    return String(this.nowMs)
+  }
+  advance(ms: number): void {
+    this.nowMs += ms
+  }
+}

@@ -1,0 +1,51 @@
+import { DAY, HOUR, MINUTE, SECOND } from './units.js'
+
+/** Every number that Tollgate chooses by itself, with its unit in its name. */
+export const DEFAULTS = Object.freeze({
+  namespace: 'default',
+  queue: 'calls',
+  /** Calls that one worker runs at once. */
+  concurrency: 50,
+  /** How long before its room a waiting call is woken: covers the way from the line to the worker. */
+  lookaheadMs: 60,
+  /** How long a woken call may be kept in its worker until its room is there. */
+  holdMaxMs: 2 * SECOND,
+  /** How long drains of the same lines are apart, at least; one drain wakes all there is room for. */
+  drainIntervalMs: 10,
+  /** When a woken call that has not started is looked after. */
+  passCheckMs: 1 * SECOND,
+  /** How long a woken call's job may be missing from BullMQ (its enqueuer is still adding it, or died). */
+  passGraceMs: 5 * SECOND,
+  /** How long whoever drains has the right to; another takes over after that. */
+  drainerLeaseMs: 600,
+  /** How long a concurrency slot outlives the last sign of life of its worker. */
+  slotLeaseMs: 30 * SECOND,
+  /** A waiting call's job comes back by itself this long after its estimated time, at least … */
+  returnMarginMs: 5 * SECOND,
+  /** … or this part of its wait, whichever is longer. */
+  returnMarginShare: 0.25,
+  /** The longest that a job is delayed in one go. */
+  longestDelayMs: 1 * DAY,
+  /** How long an agent is left alone that said 429 or 503 without saying for how long. */
+  retryAfterMs: 1 * SECOND,
+  /** The longest Retry-After that is believed. */
+  longestRetryAfterMs: 1 * HOUR,
+  /** How long results and failures stay readable. */
+  keepResultsMs: 1 * HOUR,
+  keepFailuresMs: 7 * DAY,
+  /** Rules are read again this often, besides being announced: a lost message costs no more. */
+  rulesRefreshMs: 5 * SECOND,
+  /** How long a handler may take; 0 = as long as it likes. */
+  timeoutMs: 0,
+  /** How long a worker that was asked to stop waits for its calls. */
+  drainTimeoutMs: 30 * SECOND,
+  /** Output tokens that a call without max_tokens is expected to use. */
+  outputTokens: 512,
+  /** Meters and records that one script call touches, at most: keeps scripts short and Lua's stack safe. */
+  batchKeys: 800,
+  /** The longest window of a limit. */
+  longestWindowMs: 366 * DAY,
+  shortestWindowMs: 1,
+  /** How long a result is waited for before it is looked up, should its event have been lost. */
+  resultRecheckMs: MINUTE / 12,
+})

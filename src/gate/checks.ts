@@ -1,0 +1,45 @@
+import { randomUUID } from 'node:crypto'
+import { type Call, validateCall } from '../call.js'
+import { DEFAULTS } from '../config/defaults.js'
+import { type Estimate, estimateTokens } from '../cost/estimate.js'
+import type { RejectDecision, RunDecision } from '../decision.js'
+import type { Asked, Gate } from './gate.js'
+import { type Answer, answerOf, Grant } from './grant.js'
+import { Turn } from './turn.js'
+
+/** The gate without the queue: ask, and ask and charge. */
+export class Checks {
+  private readonly gate: Gate
+  private readonly estimate: Estimate | undefined
+  private readonly admits: Turn<Asked, RunDecision | RejectDecision>
+  private readonly peeks: Turn<Asked, RunDecision | RejectDecision>
+  /** Ids of direct checks: unique, and cheaper than a random one each. */
+  private readonly origin = randomUUID()
+  private count = 0
+
+  constructor(gate: Gate, estimate: Estimate | undefined) {
+    this.gate = gate
+    this.estimate = estimate
+    const weight = (asked: Asked) => asked.demand.parts.length + 1
+    this.admits = new Turn(DEFAULTS.batchKeys, weight, (asked) => gate.admit('direct', asked) as Promise<(RunDecision | RejectDecision)[]>)
+    this.peeks = new Turn(DEFAULTS.batchKeys, weight, (asked) => gate.peek(asked) as Promise<(RunDecision | RejectDecision)[]>)
+  }
+
+  /** What the gate would say; charges nothing. @throws CallInvalid */
+  async peek(call: Call): Promise<Answer> {
+    return answerOf(await this.peeks.ask(await this.ask(call)))
+  }
+
+  /** Charges the call if all its limits have room, and no one of them if not. @throws CallInvalid */
+  async admit(call: Call): Promise<Grant> {
+    const asked = await this.ask(call)
+    return new Grant(this.gate, asked, await this.admits.ask(asked))
+  }
+
+  private async ask(input: Call): Promise<Asked> {
+    const call = validateCall(input)
+    const tokens = call.cost?.tokens ?? (this.gate.needsTokens(call) ? await estimateTokens(call, this.estimate) : 0)
+    const id = call.id ?? `${this.origin}.${++this.count}`
+    return { id: `~/${id}`, token: id, call, demand: this.gate.demand(call, tokens), stored: '' }
+  }
+}

@@ -1,0 +1,195 @@
+import { randomUUID } from 'node:crypto'
+import type { Redis } from 'ioredis'
+import type { Logger } from 'pino'
+import type { Clock } from '../clock.js'
+import { DEFAULTS } from '../config/defaults.js'
+import type { DrainedLine, Gate } from '../gate/gate.js'
+import { scripts } from '../redis/scripts.js'
+import type { Queues } from './queues.js'
+import { askAgain } from './stored.js'
+
+/** How many lines, and calls of them, one drain looks at. */
+const LINES_AT_ONCE = 32
+const CALLS_AT_ONCE = 192
+const FEWEST_PER_LINE = 4
+const PASSES_AT_ONCE = 100
+/** A woken call whose job was not yet there is tried again after these times; then with the other passes. */
+const PROMOTE_AGAIN_MS = [20, 50, 150, 500] as const
+/** Whoever does not drain asks this often whether it should. */
+const ELECTION_MS = DEFAULTS.drainerLeaseMs / 3
+const IDLE_MS = DEFAULTS.drainerLeaseMs / 3
+
+/**
+ * Wakes waiting calls. Every worker process has one; the one that holds the lease works,
+ * at the earliest time any line can move and whenever room comes back. Should two of them
+ * believe to hold it, nothing is woken twice: the script decides.
+ *
+ * What if it dies: before the script, another takes over when the lease ends. After the
+ * script and before the jobs are promoted, they are found among the passes a second
+ * later; and were nobody left to look, BullMQ brings each back at its estimated time.
+ */
+export class Drainer {
+  private readonly id = randomUUID()
+  private readonly redis: Redis
+  private readonly gate: Gate
+  private readonly queues: Queues
+  private readonly clock: Clock
+  private readonly log: Logger
+  private timer: NodeJS.Timeout | undefined
+  private dueAtMs = Number.POSITIVE_INFINITY
+  private running: Promise<void> | undefined
+  private leaseUntilMs = 0
+  private closed = false
+  /** Redis' clock minus ours. */
+  private offsetMs = 0
+  private lookAtAll = true
+  private again = false
+  private readonly retries = new Set<NodeJS.Timeout>()
+
+  constructor(parts: { redis: Redis; gate: Gate; queues: Queues; clock: Clock; log: Logger }) {
+    this.redis = parts.redis
+    this.gate = parts.gate
+    this.queues = parts.queues
+    this.clock = parts.clock
+    this.log = parts.log
+  }
+
+  start(): void {
+    this.schedule(0)
+  }
+
+  /** Something may have room now. */
+  wake(): void {
+    this.again = true
+    this.schedule(0)
+  }
+
+  /** The rules changed: every line may move. */
+  wakeAll(): void {
+    this.lookAtAll = true
+    this.wake()
+  }
+
+  async close(): Promise<void> {
+    this.closed = true
+    clearTimeout(this.timer)
+    for (const retry of this.retries) clearTimeout(retry)
+    await this.running
+    if (this.leaseUntilMs > 0) await scripts.elect.run(this.redis, [this.gate.keys.drainer], [this.id, 0])
+  }
+
+  private schedule(inMs: number): void {
+    if (this.closed) return
+    const atMs = performance.now() + inMs
+    if (this.running !== undefined || (this.timer !== undefined && atMs >= this.dueAtMs)) return
+    clearTimeout(this.timer)
+    this.dueAtMs = atMs
+    this.timer = setTimeout(() => {
+      this.timer = undefined
+      this.running = this.turn().then(
+        (nextMs) => this.rest(nextMs),
+        (error: unknown) => {
+          this.log.error({ err: error }, 'draining failed')
+          this.rest(IDLE_MS)
+        },
+      )
+    }, inMs)
+  }
+
+  private rest(nextMs: number): void {
+    this.running = undefined
+    const soon = this.again
+    this.again = false
+    this.schedule(soon ? DEFAULTS.drainIntervalMs : Math.max(DEFAULTS.drainIntervalMs, nextMs))
+  }
+
+  /** One look at what is due. Returns in how many ms there is something to do again. */
+  private async turn(): Promise<number> {
+    if (!(await this.mayDrain())) return ELECTION_MS
+    this.again = false
+    const { lines, passes } = await this.due()
+    if (passes.length > 0) await this.tend(passes)
+    if (lines.length === 0) return this.idleFor()
+    const { nowMs, woken, nextMs } = await this.gate.drain(await this.fronts(lines))
+    if (this.clock.forScripts() === '') this.offsetMs = nowMs - Date.now()
+    await this.promote(woken, 0)
+    return Math.min(IDLE_MS, nextMs ?? IDLE_MS)
+  }
+
+  private async mayDrain(): Promise<boolean> {
+    const nowMs = performance.now()
+    if (this.leaseUntilMs - nowMs > (DEFAULTS.drainerLeaseMs * 2) / 3) return true
+    const won = await scripts.elect.run(this.redis, [this.gate.keys.drainer], [this.id, DEFAULTS.drainerLeaseMs])
+    if (won === 1 && this.leaseUntilMs === 0) {
+      const [seconds, micros] = await this.redis.time()
+      this.offsetMs = Number(seconds) * 1000 + Number(micros) / 1000 - Date.now()
+      this.lookAtAll = true
+    }
+    this.leaseUntilMs = won === 1 ? nowMs + DEFAULTS.drainerLeaseMs : 0
+    return won === 1
+  }
+
+  private nowMs(): number {
+    const given = this.clock.forScripts()
+    return given === '' ? Date.now() + this.offsetMs : Number(given)
+  }
+
+  private async due(): Promise<{ lines: string[]; passes: string[] }> {
+    const now = this.nowMs()
+    const until = this.lookAtAll ? '+inf' : String(now + 1)
+    const [lines, passes] = await Promise.all([
+      this.redis.zrange(this.gate.keys.lines, '-inf', until, 'BYSCORE', 'LIMIT', 0, LINES_AT_ONCE),
+      this.redis.zrange(this.gate.keys.passes, '-inf', String(now), 'BYSCORE', 'LIMIT', 0, PASSES_AT_ONCE),
+    ])
+    if (lines.length < LINES_AT_ONCE) this.lookAtAll = false
+    return { lines, passes }
+  }
+
+  /** Ms until the first line is due, at most until the next look at the passes. */
+  private async idleFor(): Promise<number> {
+    const [, score] = await this.redis.zrange(this.gate.keys.lines, '0', '0', 'WITHSCORES')
+    return score === undefined ? IDLE_MS : Math.min(IDLE_MS, Math.max(0, Number(score) - this.nowMs()))
+  }
+
+  private async fronts(lines: readonly string[]): Promise<DrainedLine[]> {
+    const perLine = Math.max(FEWEST_PER_LINE, Math.floor(CALLS_AT_ONCE / lines.length))
+    const fronts = await Promise.all(lines.map((line) => this.redis.zrange(line, '0', String(perLine - 1))))
+    const ids = fronts.flat()
+    const records = ids.length === 0 ? [] : await this.redis.mget(ids.map((id) => this.gate.keys.call(id)))
+    let at = 0
+    return lines.map((key, index) => ({
+      key,
+      calls: (fronts[index] ?? []).map((id) => askAgain(this.gate, id, records[at++] ?? null)),
+    }))
+  }
+
+  private async promote(ids: readonly string[], tries: number): Promise<void> {
+    const promoted = await Promise.all(ids.map((id) => this.queues.promote(id)))
+    const missed = ids.filter((_, index) => promoted[index] === false)
+    const afterMs = PROMOTE_AGAIN_MS[tries]
+    if (missed.length === 0 || afterMs === undefined || this.closed) return
+    // Its enqueuer has not added the job yet, or its worker is still putting it back.
+    const retry = setTimeout(() => {
+      this.retries.delete(retry)
+      this.promote(missed, tries + 1).catch((error: unknown) => this.log.error({ err: error }, 'waking failed; the calls are found among the passes'))
+    }, afterMs)
+    this.retries.add(retry)
+  }
+
+  private async tend(ids: readonly string[]): Promise<void> {
+    const records = await this.redis.mget(ids.map((id) => this.gate.keys.call(id)))
+    const seen = await this.queues.look(ids)
+    const delayed = ids.filter((_, index) => seen[index] === 'delayed')
+    if (delayed.length > 0) await this.promote(delayed, PROMOTE_AGAIN_MS.length)
+    const verdicts = await this.gate.tend(
+      ids.map((id, index) => {
+        const one = seen[index] ?? 'missing'
+        return { asked: askAgain(this.gate, id, records[index] ?? null), seen: one === 'delayed' ? 'queued' : one }
+      }),
+    )
+    for (const [index, verdict] of verdicts.entries()) {
+      if (verdict === 'dropped') this.log.warn({ call: ids[index] }, 'a call was woken whose job does not exist; its room went back')
+      if (verdict === 'unclaimed') this.log.warn({ call: ids[index] }, 'a woken call is held by a worker that does not start it; its room went back')
+    }
+  }
+}

@@ -1,0 +1,96 @@
+import { randomUUID } from 'node:crypto'
+import type { JobsOptions, Queue } from 'bullmq'
+import { type Call, validateCall } from '../call.js'
+import { DEFAULTS } from '../config/defaults.js'
+import { SECOND } from '../config/units.js'
+import { type Estimate, estimateTokens } from '../cost/estimate.js'
+import type { RejectDecision, RunDecision, WaitDecision } from '../decision.js'
+import { TollgateError } from '../errors.js'
+import type { Asked, Gate } from '../gate/gate.js'
+import { Turn } from '../gate/turn.js'
+import { delayMs } from './delay.js'
+import { rejection } from './failure.js'
+import type { Results } from './results.js'
+import { askFor, gateId } from './stored.js'
+import { Ticket } from './ticket.js'
+
+/** How many jobs are added to BullMQ in one round trip. */
+const ADDED_AT_ONCE = 500
+
+const JOB_OPTIONS: JobsOptions = {
+  removeOnComplete: { age: DEFAULTS.keepResultsMs / SECOND },
+  removeOnFail: { age: DEFAULTS.keepFailuresMs / SECOND },
+}
+
+/** The front door: validates, estimates, asks the gate, and adds the job as the gate says. */
+export class Enqueuer {
+  private readonly gate: Gate
+  private readonly queue: Queue
+  private readonly results: Results
+  private readonly estimate: Estimate | undefined
+  private readonly jobOptions: JobsOptions
+  private readonly turn: Turn<Asked, RunDecision | WaitDecision | RejectDecision>
+
+  constructor(parts: { gate: Gate; queue: Queue; results: Results; estimate: Estimate | undefined; attempts: number | undefined }) {
+    this.gate = parts.gate
+    this.queue = parts.queue
+    this.results = parts.results
+    this.estimate = parts.estimate
+    this.jobOptions = parts.attempts === undefined ? JOB_OPTIONS : { ...JOB_OPTIONS, attempts: parts.attempts, backoff: { type: 'exponential', delay: SECOND } }
+    this.turn = new Turn(
+      DEFAULTS.batchKeys,
+      (asked) => asked.demand.parts.length + 1,
+      (asked) => this.gate.admit('front', asked) as Promise<(RunDecision | WaitDecision | RejectDecision)[]>,
+    )
+  }
+
+  /** @throws CallInvalid, RateLimitExceeded; nothing is charged or enqueued then */
+  async enqueue(input: Call): Promise<Ticket> {
+    const [ticket] = await this.enqueueMany([input])
+    if (ticket?.error !== undefined) throw ticket.error
+    return ticket as Ticket
+  }
+
+  /** One ticket each, in order; a refused one carries its `error`. */
+  async enqueueMany(inputs: readonly Call[]): Promise<Ticket[]> {
+    const prepared = await Promise.all(inputs.map((input) => this.prepare(input)))
+    const tickets: Promise<Ticket[]>[] = []
+    for (let from = 0; from < prepared.length; from += ADDED_AT_ONCE) tickets.push(this.admit(prepared.slice(from, from + ADDED_AT_ONCE)))
+    return (await Promise.all(tickets)).flat()
+  }
+
+  private async prepare(input: Call): Promise<Asked | TollgateError> {
+    try {
+      const call = validateCall(input)
+      const tokens = call.cost?.tokens ?? (this.gate.needsTokens(call) ? await estimateTokens(call, this.estimate) : 0)
+      const known: Call = { ...call, cost: { ...call.cost, tokens } }
+      return askFor(this.gate, gateId(this.queue.name, call.id ?? randomUUID()), '', known, tokens)
+    } catch (error) {
+      if (error instanceof TollgateError) return error
+      throw error
+    }
+  }
+
+  // What if the process dies between the gate's answer and the job: whoever drains finds a
+  // woken call without a job and gives its room back; the app never had an answer.
+  private async admit(prepared: readonly (Asked | TollgateError)[]): Promise<Ticket[]> {
+    const decisions = await Promise.all(prepared.map((one) => (one instanceof TollgateError ? one : this.turn.ask(one))))
+    const tickets = prepared.map((one, index) => this.ticketFor(one, decisions[index] as (typeof decisions)[number]))
+    const jobs = prepared.flatMap((one, index) => {
+      const decision = tickets[index]?.decision
+      if (one instanceof TollgateError || decision === undefined || decision.outcome === 'reject') return []
+      const jobId = (tickets[index] as Ticket).id
+      const delay = decision.outcome === 'wait' ? { delay: delayMs(decision.etaMs) } : {}
+      return [{ name: one.call.agent, data: one.call, opts: { ...this.jobOptions, jobId, ...delay } }]
+    })
+    if (jobs.length > 0) await this.queue.addBulk(jobs)
+    return tickets
+  }
+
+  private ticketFor(one: Asked | TollgateError, decision: RunDecision | WaitDecision | RejectDecision | TollgateError): Ticket {
+    if (one instanceof TollgateError) return new Ticket('', undefined, one, this.results)
+    if (decision instanceof TollgateError) return new Ticket('', undefined, decision, this.results)
+    const id = one.id.slice(this.queue.name.length + 1)
+    return new Ticket(id, decision, decision.outcome === 'reject' ? rejection(decision) : undefined, this.results)
+  }
+}

@@ -1,0 +1,53 @@
+import type { Redis } from 'ioredis'
+import type { Binding, Usage } from '../decision.js'
+import { TollgateError } from '../errors.js'
+import type { Gate } from '../gate/gate.js'
+import type { Queues } from './queues.js'
+import { askAgain, gateId, readRecord } from './stored.js'
+
+/** Where a call stands, and why. */
+export interface Explanation {
+  readonly id: string
+  /** waiting: in line. woken: has room, on its way to a worker. running, done, failed. queued: not yet seen by the gate. */
+  readonly state: 'waiting' | 'woken' | 'running' | 'done' | 'failed' | 'queued'
+  /** The rule and limit it waits for. */
+  readonly binding: Binding | null
+  /** How many go before it in its line. */
+  readonly position: number | null
+  /** Estimated ms until it starts; null where it does not wait or nobody can know. */
+  readonly etaMs: number | null
+  /** Why it failed. */
+  readonly reason: string | null
+  /** Every limit that covers it, as it stands now. */
+  readonly usage: readonly Usage[]
+}
+
+/** Says where a call stands. @throws CALL_UNKNOWN */
+export async function explain(parts: { gate: Gate; redis: Redis; queues: Queues; queue: string }, jobId: string): Promise<Explanation> {
+  const { gate, redis, queues } = parts
+  const id = gateId(parts.queue, jobId)
+  const key = queues.get(parts.queue).toKey(jobId)
+  const [record, [finishedOn = null, failedReason = null, data = null, processedOn = null]] = await Promise.all([
+    redis.get(gate.keys.call(id)),
+    redis.hmget(key, 'finishedOn', 'failedReason', 'data', 'processedOn'),
+  ])
+  const stored = readRecord(record)
+  if (stored === null && data === null) throw new TollgateError('CALL_UNKNOWN', `no call ${jobId} in queue ${parts.queue}: it never was, or it finished too long ago`)
+  const nothing = { id: jobId, binding: null, position: null, etaMs: null, reason: null, usage: [] }
+  if (stored === null || stored.state === 'started') {
+    if (finishedOn !== null) return { ...nothing, state: failedReason === null ? 'done' : 'failed', reason: failedReason }
+    return { ...nothing, state: stored === null && processedOn === null ? 'queued' : 'running' }
+  }
+  const asked = askAgain(gate, id, record)
+  const [decision] = await gate.peek([asked])
+  const usage = decision?.usage ?? []
+  if (stored.state === 'passed') return { ...nothing, state: 'woken', usage }
+  const [rank, length] = await Promise.all([redis.zrank(stored.line, id), redis.zcard(stored.line)])
+  const limited = decision?.outcome === 'reject' ? decision : null
+  const at = gate.keys.parseLine(stored.line)
+  const binding = limited?.binding ?? (at === null ? null : { rule: at.rule, limit: '', scopeValue: at.value, unit: 'none' as const })
+  // The peek answers for one at the end of the line; this one has its share of that before it.
+  const share = rank === null || length === 0 ? 1 : (rank + 1) / (length + 1)
+  const etaMs = limited === null ? 0 : limited.retryAfterMs === null ? null : limited.retryAfterMs * share
+  return { ...nothing, state: 'waiting', binding, position: rank, etaMs, usage }
+}

@@ -1,0 +1,72 @@
+import { Job, Queue } from 'bullmq'
+import type { Redis } from 'ioredis'
+import type { Keys } from '../redis/keys.js'
+import { parseGateId } from './stored.js'
+
+/** What BullMQ shows of the job of a woken call. */
+export type Seen = 'delayed' | 'queued' | 'held' | 'missing'
+
+/** The BullMQ queues of a namespace, opened as they are met. */
+export class Queues {
+  private readonly redis: Redis
+  private readonly keys: Keys
+  private readonly open = new Map<string, Queue>()
+
+  constructor(redis: Redis, keys: Keys) {
+    this.redis = redis
+    this.keys = keys
+  }
+
+  get(name: string): Queue {
+    let queue = this.open.get(name)
+    if (queue === undefined) {
+      queue = new Queue(name, { connection: this.redis, prefix: this.keys.prefix })
+      // BullMQ repeats the connection's errors here; whoever opened the connection hears them there.
+      queue.on('error', () => {})
+      this.open.set(name, queue)
+    }
+    return queue
+  }
+
+  /** Puts the delayed job of a woken call into the wait list. Returns false if it is not delayed (any more, or yet). */
+  async promote(id: string): Promise<boolean> {
+    const { queue, jobId } = parseGateId(id)
+    const job = new Job(this.get(queue), '', null, {}, jobId)
+    try {
+      await job.promote()
+      return true
+    } catch (error) {
+      // BullMQ's answers carry a negative code: the job is missing or not delayed.
+      if (error instanceof Error && 'code' in error && typeof error.code === 'number' && error.code < 0) return false
+      throw error
+    }
+  }
+
+  /** Where the jobs of these calls are. */
+  async look(ids: readonly string[]): Promise<Seen[]> {
+    const pipeline = this.redis.pipeline()
+    for (const id of ids) {
+      const { queue, jobId } = parseGateId(id)
+      const toKey = (type: string) => this.get(queue).toKey(type)
+      pipeline.zscore(toKey('delayed'), jobId)
+      pipeline.exists(toKey(jobId))
+      pipeline.exists(`${toKey(jobId)}:lock`)
+      pipeline.hexists(toKey(jobId), 'finishedOn')
+    }
+    const replies = (await pipeline.exec()) ?? []
+    return ids.map((_, index) => {
+      const [delayed, exists, locked, finished] = replies.slice(index * 4, index * 4 + 4).map(([error, value]) => {
+        if (error) throw error
+        return value
+      })
+      if (delayed !== null) return 'delayed'
+      if (exists === 0 || finished === 1) return 'missing'
+      return locked === 1 ? 'held' : 'queued'
+    })
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.open.values()].map((queue) => queue.close()))
+    this.open.clear()
+  }
+}

@@ -1,0 +1,99 @@
+import { type Queue, QueueEvents } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { DEFAULTS } from '../config/defaults.js'
+import { TollgateError } from '../errors.js'
+import { callFailure } from './failure.js'
+
+interface Waiter {
+  resolve(value: unknown): void
+  reject(error: unknown): void
+  sinceMs: number
+}
+
+/** Hands the results of finished calls to those who wait for them: one event stream per process, whoever many wait. */
+export class Results {
+  private readonly queue: Queue
+  private readonly redis: Redis
+  private readonly waiters = new Map<string, Set<Waiter>>()
+  private events: QueueEvents | undefined
+  private ready: Promise<unknown> | undefined
+  private recheck: NodeJS.Timeout | undefined
+
+  constructor(queue: Queue, redis: Redis) {
+    this.queue = queue
+    this.redis = redis
+  }
+
+  async wait(jobId: string, signal?: AbortSignal): Promise<unknown> {
+    signal?.throwIfAborted()
+    await this.listen()
+    const result = new Promise<unknown>((resolve, reject) => {
+      const waiter: Waiter = { resolve, reject, sinceMs: Date.now() }
+      const of = this.waiters.get(jobId) ?? new Set()
+      this.waiters.set(jobId, of.add(waiter))
+      signal?.addEventListener('abort', () => {
+        of.delete(waiter)
+        if (of.size === 0) this.waiters.delete(jobId)
+        reject(signal.reason)
+      }, { once: true })
+    })
+    // It may have finished before we listened.
+    await this.lookUp([jobId], false)
+    return result
+  }
+
+  /** Ends the wait for a call that was taken back; BullMQ tells of it by removing the job only. */
+  cancelled(jobId: string): void {
+    this.finish(jobId, (waiter) => waiter.reject(new TollgateError('CALL_CANCELLED', 'the call was cancelled before it ran')))
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.recheck)
+    for (const id of [...this.waiters.keys()]) this.finish(id, (waiter) => waiter.reject(new TollgateError('CLOSED', 'this Tollgate was closed while a result was awaited')))
+    await this.ready?.catch(() => {})
+    await this.events?.close()
+  }
+
+  private async listen(): Promise<void> {
+    if (this.events === undefined) {
+      const events = new QueueEvents(this.queue.name, { connection: this.redis, prefix: this.queue.opts.prefix as string })
+      events.on('error', () => {})
+      events.on('completed', ({ jobId, returnvalue }) => this.finish(jobId, (waiter) => waiter.resolve(returnvalue)))
+      events.on('removed', ({ jobId }) => this.cancelled(jobId))
+      events.on('failed', ({ jobId, failedReason }) => this.finish(jobId, (waiter) => waiter.reject(callFailure(failedReason))))
+      this.events = events
+      this.ready = events.waitUntilReady()
+      // BullMQ trims its event stream: under a flood an event can be gone before it is read.
+      this.recheck = setInterval(() => {
+        const before = Date.now() - DEFAULTS.resultRecheckMs
+        const old = [...this.waiters].filter(([, of]) => [...of].some(({ sinceMs }) => sinceMs <= before)).map(([id]) => id)
+        this.lookUp(old.slice(0, 1000), true).catch(() => {})
+      }, DEFAULTS.resultRecheckMs)
+      this.recheck.unref()
+    }
+    await this.ready
+  }
+
+  /** @param mustExist whether a job that is not there has finished and was removed */
+  private async lookUp(ids: readonly string[], mustExist: boolean): Promise<void> {
+    const pipeline = this.redis.pipeline()
+    for (const id of ids) pipeline.hmget(this.queue.toKey(id), 'name', 'finishedOn', 'failedReason', 'returnvalue')
+    const replies = (await pipeline.exec()) ?? []
+    for (const [index, id] of ids.entries()) {
+      const [error, reply] = replies[index] ?? []
+      if (error) continue
+      const [name, finishedOn, failedReason, returnvalue] = reply as (string | null)[]
+      if (typeof name !== 'string') {
+        if (mustExist) this.finish(id, (waiter) => waiter.reject(new TollgateError('CALL_UNKNOWN', `call ${id} is not there: it was removed, or finished too long ago`)))
+      } else if (typeof finishedOn === 'string') {
+        this.finish(id, (waiter) => (typeof failedReason === 'string' ? waiter.reject(callFailure(failedReason)) : waiter.resolve(JSON.parse(returnvalue ?? 'null'))))
+      }
+    }
+  }
+
+  private finish(id: string, end: (waiter: Waiter) => void): void {
+    const of = this.waiters.get(id)
+    this.waiters.delete(id)
+    for (const waiter of of ?? []) end(waiter)
+  }
+}

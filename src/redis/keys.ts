@@ -1,0 +1,67 @@
+import { ConfigInvalid } from '../errors.js'
+import { show } from '../call.js'
+
+/**
+ * Names of keys, built here and nowhere else. All of a namespace carry one hash tag, its
+ * queues' included, so every script touches a single slot. BullMQ's keys follow the
+ * prefix with ':', Tollgate's with '/', so no queue's name can meet one of ours.
+ */
+export class Keys {
+  /** The `prefix` of the namespace's BullMQ queues. */
+  readonly prefix: string
+  /** Lines by the time their first call can move. */
+  readonly lines: string
+  /** Woken calls that have not started, by when to look after them. */
+  readonly passes: string
+  readonly sequence: string
+  readonly queued: string
+  /** Channels. */
+  readonly wake: string
+  readonly notices: string
+  /** Who drains. */
+  readonly drainer: string
+  /** The namespace's rules and their version. */
+  readonly rules: string
+  /** What every script over meters gets first. */
+  readonly fixed: readonly string[]
+
+  constructor(namespace: string) {
+    if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(namespace)) {
+      throw new ConfigInvalid(`namespace must be 1 to 64 letters, digits, . _ or - (got ${show(namespace)})`)
+    }
+    this.prefix = `{tollgate:${namespace}}`
+    this.lines = `${this.prefix}/lines`
+    this.passes = `${this.prefix}/passes`
+    this.sequence = `${this.prefix}/sequence`
+    this.queued = `${this.prefix}/queued`
+    this.wake = `${this.prefix}/wake`
+    this.notices = `${this.prefix}/notices`
+    this.drainer = `${this.prefix}/drainer`
+    this.rules = `${this.prefix}/rules`
+    this.fixed = [this.lines, this.passes, this.sequence, this.queued, this.wake]
+  }
+
+  /** State of a rule's limits for one scope value. */
+  meter(rule: string, value: string): string {
+    return `${this.prefix}/m/${rule}/${value}`
+  }
+  /** The line at a meter. */
+  line(rule: string, value: string): string {
+    return `${this.prefix}/l/${rule}/${value}`
+  }
+  /** The concurrency leases of a meter. */
+  leases(rule: string, value: string): string {
+    return `${this.prefix}/s/${rule}/${value}`
+  }
+  /** The record of a call on its way. */
+  call(id: string): string {
+    return `${this.prefix}/c/${id}`
+  }
+  /** Rule and scope value of a line's key, or null if it is not one. */
+  parseLine(key: string): { rule: string; value: string } | null {
+    const start = `${this.prefix}/l/`
+    if (!key.startsWith(start)) return null
+    const slash = key.indexOf('/', start.length)
+    return slash < 0 ? null : { rule: key.slice(start.length, slash), value: key.slice(slash + 1) }
+  }
+}

@@ -1,0 +1,64 @@
+import { readFile } from 'node:fs/promises'
+import { isNode, LineCounter, parseDocument } from 'yaml'
+import { show, valueAt } from '../call.js'
+import { RulesInvalid } from '../errors.js'
+import { type AgentSpec, type RuleSpec, ruleSetSchema } from './rule.js'
+
+/** What a rules file holds. */
+export interface RulesFile {
+  rules: RuleSpec[]
+  /** How to reach the agents that calls name. */
+  agents: Record<string, AgentSpec>
+}
+
+/** Where a fault stands: "tollgate.yaml:7" or "" for rules given as objects. */
+type Locate = (path: readonly PropertyKey[]) => string
+
+function check(input: unknown, locate: Locate): RulesFile {
+  const parsed = ruleSetSchema.safeParse(input)
+  if (parsed.success) return { rules: parsed.data.rules, agents: parsed.data.agents ?? {} }
+  const faults = parsed.error.issues.flatMap((issue) => {
+    const keys = issue.code === 'unrecognized_keys' ? issue.keys : [undefined]
+    return keys.map((key) => {
+      const path = key === undefined ? issue.path : [...issue.path, key]
+      const message = key === undefined ? issue.message : 'is not a known field'
+      const field = path.length > 0 ? path.map(String).join('.') : 'rules'
+      return `${locate(path)}${field} ${message} (got ${show(valueAt(input, path))})`
+    })
+  })
+  throw new RulesInvalid(faults)
+}
+
+/** Checks rules given as objects. @throws RulesInvalid naming field, value and bound. */
+export function checkRules(rules: readonly RuleSpec[]): RuleSpec[] {
+  return check({ rules }, () => '').rules
+}
+
+/** Checks the text of a rules file. @throws RulesInvalid naming file, line, field, value and bound. */
+export function parseRules(text: string, file: string): RulesFile {
+  const lines = new LineCounter()
+  const document = parseDocument(text, { lineCounter: lines })
+  const fault = document.errors[0]
+  if (fault !== undefined) {
+    throw new RulesInvalid([`${file}:${lines.linePos(fault.pos[0]).line}: ${fault.message.split('\n')[0]}`])
+  }
+  const locate: Locate = (path) => {
+    for (let depth = path.length; depth >= 0; depth--) {
+      const node = document.getIn(path.slice(0, depth), true)
+      if (isNode(node) && node.range) return `${file}:${lines.linePos(node.range[0]).line}: `
+    }
+    return `${file}: `
+  }
+  return check(document.toJS({ maxAliasCount: 100 }), locate)
+}
+
+/** Reads and checks a rules file. */
+export async function readRules(file: string): Promise<RulesFile> {
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (cause) {
+    throw new RulesInvalid([`${file}: cannot be read (${(cause as NodeJS.ErrnoException).code ?? String(cause)})`])
+  }
+  return parseRules(text, file)
+}
