@@ -19,6 +19,7 @@ import { type Handler, Worker, type WorkerOptions } from './queue/worker.js'
 import { connect, waitUntilReady } from './redis/connection.js'
 import { Keys } from './redis/keys.js'
 import { checkRules, readRules } from './rules/read.js'
+import type { RuleSet } from './rules/compile.js'
 import type { RuleSpec } from './rules/rule.js'
 import { RuleStore } from './rules/rule-store.js'
 import { defaultLogger } from './telemetry/log.js'
@@ -59,6 +60,10 @@ export class Tollgate {
   private readonly enqueuer: Enqueuer
   private readonly workers = new Set<Worker>()
   private readonly refresh: NodeJS.Timeout
+  /** Workers and the drainer have a connection of their own: a flood through the front door must not stand before them. */
+  private workerClient: Redis | undefined
+  private workerGate: Gate | undefined
+  private workerQueues: Queues | undefined
   private drainer: Drainer | undefined
   private reading: Promise<void> = Promise.resolve()
   private closing: Promise<void> | undefined
@@ -122,13 +127,17 @@ export class Tollgate {
   worker(handler: Handler, options: WorkerOptions = {}): Worker {
     this.mustBeOpen()
     checkWorkerOptions(options)
-    const { client, gate, queue, estimate, log, clock } = this.parts
-    const worker = new Worker({ gate, redis: client, queue, prefix: this.prefix, estimate, log }, handler, options)
-    this.workers.add(worker)
-    if (this.drainer === undefined) {
-      this.drainer = new Drainer({ redis: client, gate, queues: this.queues, clock, log })
+    const { keys, queue, estimate, log, clock } = this.parts
+    if (this.workerClient === undefined) {
+      this.workerClient = this.parts.client.duplicate()
+      this.workerClient.on('error', (error: Error) => log.warn({ err: error }, 'Redis connection of the workers'))
+      this.workerGate = new Gate(this.workerClient, keys, clock, this.parts.gate.rules)
+      this.workerQueues = new Queues(this.workerClient, keys)
+      this.drainer = new Drainer({ redis: this.workerClient, gate: this.workerGate, queues: this.workerQueues, clock, log })
       this.drainer.start()
     }
+    const worker = new Worker({ gate: this.workerGate as Gate, redis: this.workerClient, queue, prefix: this.prefix, estimate, log }, handler, options)
+    this.workers.add(worker)
     return worker
   }
 
@@ -174,6 +183,8 @@ export class Tollgate {
     await this.results.close()
     await this.reading
     await this.queues.close()
+    await this.workerQueues?.close()
+    await this.workerClient?.quit()
     this.parts.subscriber.disconnect()
     if (this.parts.owned) await this.parts.client.quit()
   }
@@ -185,7 +196,12 @@ export class Tollgate {
   private async applyRules(rules: string | readonly RuleSpec[]): Promise<void> {
     this.mustBeOpen()
     const specs = typeof rules === 'string' ? (await readRules(rules)).rules : checkRules(rules)
-    this.parts.gate.rules = await this.parts.store.declare(specs)
+    this.use(await this.parts.store.declare(specs))
+  }
+
+  private use(ruleSet: RuleSet): void {
+    this.parts.gate.rules = ruleSet
+    if (this.workerGate !== undefined) this.workerGate.rules = ruleSet
     this.drainer?.wakeAll()
   }
 
@@ -204,9 +220,8 @@ export class Tollgate {
     this.reading = this.reading
       .then(async () => {
         if (this.closing !== undefined) return
-        const before = gate.rules.version
-        gate.rules = await store.read(gate.rules)
-        if (gate.rules.version !== before) this.drainer?.wakeAll()
+        const ruleSet = await store.read(gate.rules)
+        if (ruleSet.version !== gate.rules.version) this.use(ruleSet)
       })
       .catch((error: unknown) => log.error({ err: error }, 'the rules could not be read; those known stay in force'))
   }

@@ -15,7 +15,7 @@ import { askFor, gateId } from './stored.js'
 import { Ticket } from './ticket.js'
 
 /** How many jobs are added to BullMQ in one round trip. */
-const ADDED_AT_ONCE = 500
+const ADDED_AT_ONCE = 50
 
 const JOB_OPTIONS: JobsOptions = {
   removeOnComplete: { age: DEFAULTS.keepResultsMs / SECOND },
@@ -53,10 +53,20 @@ export class Enqueuer {
 
   /** One ticket each, in order; a refused one carries its `error`. */
   async enqueueMany(inputs: readonly Call[]): Promise<Ticket[]> {
-    const prepared = await Promise.all(inputs.map((input) => this.prepare(input)))
-    const tickets: Promise<Ticket[]>[] = []
-    for (let from = 0; from < prepared.length; from += ADDED_AT_ONCE) tickets.push(this.admit(prepared.slice(from, from + ADDED_AT_ONCE)))
-    return (await Promise.all(tickets)).flat()
+    const tickets: Ticket[] = []
+    let adding: Promise<unknown> = Promise.resolve()
+    // A part at a time, one being decided while the one before is added: the first calls
+    // start while the last are still on their way in.
+    for (let from = 0; from < inputs.length; from += ADDED_AT_ONCE) {
+      const prepared = await Promise.all(inputs.slice(from, from + ADDED_AT_ONCE).map((input) => this.prepare(input)))
+      const decided = await this.decide(prepared)
+      await adding
+      adding = this.add(prepared, decided)
+      adding.catch(() => {})
+      tickets.push(...decided)
+    }
+    await adding
+    return tickets
   }
 
   private async prepare(input: Call): Promise<Asked | TollgateError> {
@@ -73,18 +83,20 @@ export class Enqueuer {
 
   // What if the process dies between the gate's answer and the job: whoever drains finds a
   // woken call without a job and gives its room back; the app never had an answer.
-  private async admit(prepared: readonly (Asked | TollgateError)[]): Promise<Ticket[]> {
+  private async decide(prepared: readonly (Asked | TollgateError)[]): Promise<Ticket[]> {
     const decisions = await Promise.all(prepared.map((one) => (one instanceof TollgateError ? one : this.turn.ask(one))))
-    const tickets = prepared.map((one, index) => this.ticketFor(one, decisions[index] as (typeof decisions)[number]))
+    return prepared.map((one, index) => this.ticketFor(one, decisions[index] as (typeof decisions)[number]))
+  }
+
+  private async add(prepared: readonly (Asked | TollgateError)[], tickets: readonly Ticket[]): Promise<void> {
     const jobs = prepared.flatMap((one, index) => {
-      const decision = tickets[index]?.decision
+      const ticket = tickets[index]
+      const decision = ticket?.decision
       if (one instanceof TollgateError || decision === undefined || decision.outcome === 'reject') return []
-      const jobId = (tickets[index] as Ticket).id
       const delay = decision.outcome === 'wait' ? { delay: delayMs(decision.etaMs) } : {}
-      return [{ name: one.call.agent, data: one.call, opts: { ...this.jobOptions, jobId, ...delay } }]
+      return [{ name: one.call.agent, data: one.call, opts: { ...this.jobOptions, jobId: ticket?.id as string, ...delay } }]
     })
     if (jobs.length > 0) await this.queue.addBulk(jobs)
-    return tickets
   }
 
   private ticketFor(one: Asked | TollgateError, decision: RunDecision | WaitDecision | RejectDecision | TollgateError): Ticket {
