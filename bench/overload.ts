@@ -48,10 +48,30 @@ export async function overload(redis: string, run: Overload): Promise<Figure[]> 
   const name = `overload ${run.calls.toLocaleString('en')} at ${run.perSecond.toLocaleString('en')}/s, burst ${run.burst}`
   const bound = run.perSecond + run.burst
   return [
-    atLeast(`${name}: utilisation, whole run`, idealMs / (last - begin), run.utilisation, `${Math.round(last - begin)} ms from the first enqueue to the last start; ideal ${Math.round(idealMs)}`),
-    atLeast(`${name}: utilisation, second to second last second`, inside / (((until - from) / 1000) * run.perSecond), 0.99, `${inside} starts in ${Math.round(until - from)} ms`),
-    atMost(`${name}: pickups per finished call`, progress.pickups / progress.finished, 1.05, `${progress.pickups} pickups, ${progress.finished} of ${run.calls} finished`),
+    atLeast(
+      `${name}: utilisation, whole run`,
+      idealMs / (last - begin),
+      run.utilisation,
+      `${Math.round(last - begin)} ms from the first enqueue to the last start; ideal ${Math.round(idealMs)}`,
+    ),
+    atLeast(
+      `${name}: utilisation, second to second last second`,
+      inside / (((until - from) / 1000) * run.perSecond),
+      0.99,
+      `${inside} starts in ${Math.round(until - from)} ms`,
+    ),
+    atMost(
+      `${name}: pickups per finished call`,
+      progress.pickups / progress.finished,
+      1.05,
+      `${progress.pickups} pickups, ${progress.finished} of ${run.calls} finished`,
+    ),
     atMost(`${name}: most starts in any 1 s, as charged`, mostInAny(charged, 1000), bound, "by Redis' clock"),
-    atMost(`${name}: most starts in any 1 s, as the agent sees them`, mostInAny(seen, 1000), Math.floor(bound * 1.02), "arrivals over HTTP, by the agent's clock"),
+    atMost(
+      `${name}: most starts in any 1 s, as the agent sees them`,
+      mostInAny(seen, 1000),
+      Math.floor(bound * 1.02),
+      "arrivals over HTTP, by the agent's clock",
+    ),
   ]
 }

@@ -1,3 +1,4 @@
+export { type AgentAnswer, httpAgent } from './agents/http-agent.js'
 export type { Call, Cost, Strategy } from './call.js'
 export { type Clock, GivenClock } from './clock.js'
 export type { TollgateOptions } from './config/options.js'

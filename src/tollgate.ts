@@ -18,8 +18,8 @@ import type { Ticket } from './queue/ticket.js'
 import { type Handler, Worker, type WorkerOptions } from './queue/worker.js'
 import { connect, waitUntilReady } from './redis/connection.js'
 import { Keys } from './redis/keys.js'
-import { checkRules, readRules } from './rules/read.js'
 import type { RuleSet } from './rules/compile.js'
+import { checkRules, readRules } from './rules/read.js'
 import type { RuleSpec } from './rules/rule.js'
 import { RuleStore } from './rules/rule-store.js'
 import { defaultLogger } from './telemetry/log.js'
@@ -72,7 +72,12 @@ export class Tollgate {
   static async open(options: TollgateOptions = {}): Promise<Tollgate> {
     const checked = checkOptions(options)
     const keys = new Keys(checked.namespace ?? DEFAULTS.namespace)
-    const specs = typeof checked.rules === 'string' ? (await readRules(checked.rules)).rules : checked.rules === undefined ? undefined : checkRules(checked.rules as RuleSpec[])
+    const specs =
+      typeof checked.rules === 'string'
+        ? (await readRules(checked.rules)).rules
+        : checked.rules === undefined
+          ? undefined
+          : checkRules(checked.rules as RuleSpec[])
     const log = checked.logger ?? defaultLogger()
     const { client, owned } = connect(checked.redis)
     client.on('error', (error: Error) => log.warn({ err: error }, 'Redis connection'))
@@ -85,7 +90,19 @@ export class Tollgate {
       const ruleSet = specs === undefined ? await store.read() : await store.declare(specs)
       const clock = checked.clock ?? redisClock
       const gate = new Gate(client, keys, clock, ruleSet)
-      const tollgate = new Tollgate({ client, owned, subscriber, keys, clock, log, gate, store, queue: checked.queue, estimate: checked.estimate, attempts: checked.attempts })
+      const tollgate = new Tollgate({
+        client,
+        owned,
+        subscriber,
+        keys,
+        clock,
+        log,
+        gate,
+        store,
+        queue: checked.queue,
+        estimate: checked.estimate,
+        attempts: checked.attempts,
+      })
       await subscriber.subscribe(keys.notices, keys.wake)
       return tollgate
     } catch (error) {

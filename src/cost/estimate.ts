@@ -27,7 +27,11 @@ let tokenizer: Promise<(text: string) => number> | undefined
 
 /** The tokenizer is large and needed only where nobody says what a call costs: loaded when it is. */
 function loadTokenizer(): Promise<(text: string) => number> {
-  tokenizer ??= import('gpt-tokenizer').then(({ countTokens }) => (text) => countTokens(text, { disallowedSpecial: new Set() }))
+  tokenizer ??= import('gpt-tokenizer').then(
+    ({ countTokens }) =>
+      (text) =>
+        countTokens(text, { disallowedSpecial: new Set() }),
+  )
   return tokenizer
 }
 

@@ -34,7 +34,9 @@ export function readUsage(answer: unknown): CallUsage | undefined {
   const input = count(field(usage, 'input_tokens'))
   const inputTokens =
     prompt ??
-    (input === undefined ? undefined : input + (count(field(usage, 'cache_creation_input_tokens')) ?? 0) + (count(field(usage, 'cache_read_input_tokens')) ?? 0))
+    (input === undefined
+      ? undefined
+      : input + (count(field(usage, 'cache_creation_input_tokens')) ?? 0) + (count(field(usage, 'cache_read_input_tokens')) ?? 0))
   const outputTokens = count(field(usage, 'completion_tokens')) ?? count(field(usage, 'output_tokens'))
   return inputTokens === undefined && outputTokens === undefined ? undefined : { inputTokens, outputTokens }
 }
@@ -43,6 +45,10 @@ export function readUsage(answer: unknown): CallUsage | undefined {
 export function usageOf(value: unknown): CallUsage | undefined {
   const usage = field(value, 'usage')
   if (usage === null || typeof usage !== 'object') return undefined
-  const own: CallUsage = { tokens: count(field(usage, 'tokens')), inputTokens: count(field(usage, 'inputTokens')), outputTokens: count(field(usage, 'outputTokens')) }
+  const own: CallUsage = {
+    tokens: count(field(usage, 'tokens')),
+    inputTokens: count(field(usage, 'inputTokens')),
+    outputTokens: count(field(usage, 'outputTokens')),
+  }
   return totalTokens(own) === undefined ? readUsage(value) : own
 }

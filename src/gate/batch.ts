@@ -30,10 +30,12 @@ export function encodeBatch(keys: Keys, calls: readonly BatchCall[]): { keys: st
     if (index === undefined) {
       let rule = rules.get(part.rule)
       if (rule === undefined) {
-        rules.set(part.rule, (rule = rules.size + 1))
+        rule = rules.size + 1
+        rules.set(part.rule, rule)
         encodedRules += rule === 1 ? part.rule.encoded : `,${part.rule.encoded}`
       }
-      meters.set(name, (index = meters.size + 1))
+      index = meters.size + 1
+      meters.set(name, index)
       encodedMeters += `${index === 1 ? '' : ','}[${rule},${allKeys.length + 1},${part.rule.hasLeases ? 1 : 0}]`
       allKeys.push(...part.keys)
     }

@@ -1,6 +1,6 @@
 import type { Call, Strategy } from '../call.js'
-import { type CompiledLimit, type CompiledRule, encodeRule, type RuleSet, scopeValueOf, STRICTNESS } from '../rules/compile.js'
 import type { Keys } from '../redis/keys.js'
+import { type CompiledLimit, type CompiledRule, encodeRule, type RuleSet, STRICTNESS, scopeValueOf } from '../rules/compile.js'
 
 /** One rule's meters as one call meets them. */
 export interface DemandPart {
@@ -67,7 +67,10 @@ export class DemandResolver {
 
   private part(rule: CompiledRule, value: string): DemandPart {
     let values = this.remembered.get(rule)
-    if (values === undefined) this.remembered.set(rule, (values = new Map()))
+    if (values === undefined) {
+      values = new Map()
+      this.remembered.set(rule, values)
+    }
     let part = values.get(value)
     if (part === undefined) {
       const keys = [this.keys.meter(rule.name, value), this.keys.line(rule.name, value)]

@@ -63,13 +63,19 @@ export class Gate {
   async admit(mode: AdmitMode, asked: readonly Asked[]): Promise<Decision[]> {
     const { keys, encoded } = encodeBatch(this.keys, asked.map(batchCall))
     const args = [this.now(), encoded, mode, DEFAULTS.lookaheadMs, DEFAULTS.holdMaxMs, DEFAULTS.passCheckMs, ...asked.map(({ stored }) => stored)]
-    return readReply(await scripts.admit.run(this.redis, keys, args), asked.map(({ demand }) => demand))
+    return readReply(
+      await scripts.admit.run(this.redis, keys, args),
+      asked.map(({ demand }) => demand),
+    )
   }
 
   /** What admit would answer a newcomer; changes nothing. */
   async peek(asked: readonly Asked[]): Promise<Decision[]> {
     const { keys, encoded } = encodeBatch(this.keys, asked.map(batchCall))
-    return readReply(await scripts.peek.run(this.redis, keys, [this.now(), encoded]), asked.map(({ demand }) => demand))
+    return readReply(
+      await scripts.peek.run(this.redis, keys, [this.now(), encoded]),
+      asked.map(({ demand }) => demand),
+    )
   }
 
   /** Closes ledger entries; per call whether there was one open under its token. */
@@ -126,7 +132,10 @@ export class Gate {
 
   /** Looks after passes that have not started; says what became of each. */
   tend(passes: readonly { asked: Asked; seen: 'queued' | 'held' | 'missing' }[]): Promise<('kept' | 'unclaimed' | 'dropped' | 'gone')[]> {
-    const { keys, encoded } = encodeBatch(this.keys, passes.map(({ asked }) => batchCall(asked)))
+    const { keys, encoded } = encodeBatch(
+      this.keys,
+      passes.map(({ asked }) => batchCall(asked)),
+    )
     return scripts.tend.run(this.redis, keys, [this.now(), encoded, DEFAULTS.passCheckMs, DEFAULTS.passGraceMs, ...passes.map(({ seen }) => seen)])
   }
 
@@ -170,4 +179,3 @@ function meterIndexes(asked: readonly Asked[]): Map<string, number> {
   }
   return indexes
 }
-

@@ -32,7 +32,8 @@ export async function explain(parts: { gate: Gate; redis: Redis; queues: Queues;
     redis.hmget(key, 'finishedOn', 'failedReason', 'data', 'processedOn'),
   ])
   const stored = readRecord(record)
-  if (stored === null && data === null) throw new TollgateError('CALL_UNKNOWN', `no call ${jobId} in queue ${parts.queue}: it never was, or it finished too long ago`)
+  if (stored === null && data === null)
+    throw new TollgateError('CALL_UNKNOWN', `no call ${jobId} in queue ${parts.queue}: it never was, or it finished too long ago`)
   const nothing = { id: jobId, binding: null, position: null, etaMs: null, reason: null, usage: [] }
   if (stored === null || stored.state === 'started') {
     if (finishedOn !== null) return { ...nothing, state: failedReason === null ? 'done' : 'failed', reason: failedReason }

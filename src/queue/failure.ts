@@ -13,7 +13,13 @@ export function rejection(decision: RejectDecision): RateLimitExceeded {
       return new RateLimitExceeded('LIMIT_CLOSED', `this limit is 0, which means closed (${where})`, rule, limit, null)
     case 'limited': {
       const after = decision.retryAfterMs === null ? 'no time is known' : `room in ${Math.ceil(decision.retryAfterMs)} ms`
-      return new RateLimitExceeded('RATE_LIMIT_EXCEEDED', `no room (${where}); ${after}`, rule, limit, decision.retryAfterMs === null ? null : Math.ceil(decision.retryAfterMs))
+      return new RateLimitExceeded(
+        'RATE_LIMIT_EXCEEDED',
+        `no room (${where}); ${after}`,
+        rule,
+        limit,
+        decision.retryAfterMs === null ? null : Math.ceil(decision.retryAfterMs),
+      )
     }
   }
 }
@@ -25,7 +31,7 @@ export function finalFailure(error: TollgateError): UnrecoverableError {
 
 /** The error of a job that BullMQ says has failed. */
 export function callFailure(failedReason: string): TollgateError {
-  const [, code, message] = /^([A-Z_]+): ([^]*)$/.exec(failedReason) ?? []
+  const [, code, message] = /^([A-Z_]+): (.*)$/s.exec(failedReason) ?? []
   if (code !== undefined && Object.hasOwn(ERRORS, code)) return new TollgateError(code as ErrorCode, message ?? failedReason)
   return new TollgateError('CALL_FAILED', failedReason)
 }

@@ -16,6 +16,8 @@ export class Results {
   private readonly redis: Redis
   private readonly waiters = new Map<string, Set<Waiter>>()
   private events: QueueEvents | undefined
+  /** BullMQ blocks on it: nothing else may use it. */
+  private blocking: Redis | undefined
   private ready: Promise<unknown> | undefined
   private recheck: NodeJS.Timeout | undefined
 
@@ -31,11 +33,15 @@ export class Results {
       const waiter: Waiter = { resolve, reject, sinceMs: Date.now() }
       const of = this.waiters.get(jobId) ?? new Set()
       this.waiters.set(jobId, of.add(waiter))
-      signal?.addEventListener('abort', () => {
-        of.delete(waiter)
-        if (of.size === 0) this.waiters.delete(jobId)
-        reject(signal.reason)
-      }, { once: true })
+      signal?.addEventListener(
+        'abort',
+        () => {
+          of.delete(waiter)
+          if (of.size === 0) this.waiters.delete(jobId)
+          reject(signal.reason)
+        },
+        { once: true },
+      )
     })
     // It may have finished before we listened.
     await this.lookUp([jobId], false)
@@ -49,29 +55,38 @@ export class Results {
 
   async close(): Promise<void> {
     clearInterval(this.recheck)
-    for (const id of [...this.waiters.keys()]) this.finish(id, (waiter) => waiter.reject(new TollgateError('CLOSED', 'this Tollgate was closed while a result was awaited')))
+    for (const id of [...this.waiters.keys()])
+      this.finish(id, (waiter) => waiter.reject(new TollgateError('CLOSED', 'this Tollgate was closed while a result was awaited')))
     await this.ready?.catch(() => {})
     await this.events?.close()
+    this.blocking?.disconnect()
   }
 
   private async listen(): Promise<void> {
-    if (this.events === undefined) {
-      const events = new QueueEvents(this.queue.name, { connection: this.redis, prefix: this.queue.opts.prefix as string })
-      events.on('error', () => {})
-      events.on('completed', ({ jobId, returnvalue }) => this.finish(jobId, (waiter) => waiter.resolve(returnvalue)))
-      events.on('removed', ({ jobId }) => this.cancelled(jobId))
-      events.on('failed', ({ jobId, failedReason }) => this.finish(jobId, (waiter) => waiter.reject(callFailure(failedReason))))
-      this.events = events
-      this.ready = events.waitUntilReady()
-      // BullMQ trims its event stream: under a flood an event can be gone before it is read.
-      this.recheck = setInterval(() => {
-        const before = Date.now() - DEFAULTS.resultRecheckMs
-        const old = [...this.waiters].filter(([, of]) => [...of].some(({ sinceMs }) => sinceMs <= before)).map(([id]) => id)
-        this.lookUp(old.slice(0, 1000), true).catch(() => {})
-      }, DEFAULTS.resultRecheckMs)
-      this.recheck.unref()
-    }
+    this.ready ??= this.startListening()
     await this.ready
+  }
+
+  private async startListening(): Promise<void> {
+    // Read on from the event that is the last one now: what finishes before the first
+    // read goes out is not missed.
+    const [last] = await this.redis.xrevrange(this.queue.toKey('events'), '+', '-', 'COUNT', 1)
+    this.blocking = this.redis.duplicate()
+    this.blocking.on('error', () => {})
+    const events = new QueueEvents(this.queue.name, { connection: this.blocking, prefix: this.queue.opts.prefix as string, lastEventId: last?.[0] ?? '0-0' })
+    events.on('error', () => {})
+    events.on('completed', ({ jobId, returnvalue }) => this.finish(jobId, (waiter) => waiter.resolve(returnvalue)))
+    events.on('removed', ({ jobId }) => this.cancelled(jobId))
+    events.on('failed', ({ jobId, failedReason }) => this.finish(jobId, (waiter) => waiter.reject(callFailure(failedReason))))
+    this.events = events
+    // BullMQ trims its event stream: under a flood an event can be gone before it is read.
+    this.recheck = setInterval(() => {
+      const before = Date.now() - DEFAULTS.resultRecheckMs
+      const old = [...this.waiters].filter(([, of]) => [...of].some(({ sinceMs }) => sinceMs <= before)).map(([id]) => id)
+      this.lookUp(old.slice(0, 1000), true).catch(() => {})
+    }, DEFAULTS.resultRecheckMs)
+    this.recheck.unref()
+    await events.waitUntilReady()
   }
 
   /** @param mustExist whether a job that is not there has finished and was removed */
@@ -84,9 +99,12 @@ export class Results {
       if (error) continue
       const [name, finishedOn, failedReason, returnvalue] = reply as (string | null)[]
       if (typeof name !== 'string') {
-        if (mustExist) this.finish(id, (waiter) => waiter.reject(new TollgateError('CALL_UNKNOWN', `call ${id} is not there: it was removed, or finished too long ago`)))
+        if (mustExist)
+          this.finish(id, (waiter) => waiter.reject(new TollgateError('CALL_UNKNOWN', `call ${id} is not there: it was removed, or finished too long ago`)))
       } else if (typeof finishedOn === 'string') {
-        this.finish(id, (waiter) => (typeof failedReason === 'string' ? waiter.reject(callFailure(failedReason)) : waiter.resolve(JSON.parse(returnvalue ?? 'null'))))
+        this.finish(id, (waiter) =>
+          typeof failedReason === 'string' ? waiter.reject(callFailure(failedReason)) : waiter.resolve(JSON.parse(returnvalue ?? 'null')),
+        )
       }
     }
   }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { DelayedError, type Job, Worker as BullWorker } from 'bullmq'
+import { Worker as BullWorker, DelayedError, type Job } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import type { Call } from '../call.js'
@@ -157,7 +157,10 @@ export class Worker {
   private async giveBack(job: Job, token: string, asked: Asked, limited: UpstreamLimited): Promise<never> {
     const retryAfterMs = Math.min(DEFAULTS.longestRetryAfterMs, Math.max(1, limited.retryAfterMs ?? DEFAULTS.retryAfterMs))
     const { blockedMs } = await this.parts.gate.announce(asked, retryAfterMs)
-    this.parts.log.warn({ call: job.id, agent: asked.call.agent, blockedMs: Math.ceil(blockedMs) }, 'the agent asked to be left alone; the call waits at the head of its line')
+    this.parts.log.warn(
+      { call: job.id, agent: asked.call.agent, blockedMs: Math.ceil(blockedMs) },
+      'the agent asked to be left alone; the call waits at the head of its line',
+    )
     await job.moveToDelayed(Date.now() + delayMs(blockedMs), token)
     throw new DelayedError()
   }

@@ -15,7 +15,8 @@ export function connect(redis: string | Redis | undefined): { client: Redis; own
     return { client: redis, owned: false }
   }
   const url = redis ?? process.env['REDIS_URL'] ?? DEFAULT_URL
-  if (!/^rediss?:\/\/[^\s]+$/.test(url)) throw new ConfigInvalid(`redis must be a redis:// or rediss:// URL or an ioredis client (got ${show(url.replace(/\/\/.*@/, '//…@'))})`)
+  if (!/^rediss?:\/\/[^\s]+$/.test(url))
+    throw new ConfigInvalid(`redis must be a redis:// or rediss:// URL or an ioredis client (got ${show(url.replace(/\/\/.*@/, '//…@'))})`)
   return { client: new Redis(url, OPTIONS), owned: true }
 }
 
@@ -27,7 +28,9 @@ export async function waitUntilReady(client: Redis, timeoutMs: number): Promise<
     let last: Error | undefined
     const timer = setTimeout(() => {
       done()
-      reject(new TollgateError('REDIS_UNAVAILABLE', `Redis at ${where} did not answer within ${timeoutMs} ms${last ? ` (${last.message})` : ''}`, { cause: last }))
+      reject(
+        new TollgateError('REDIS_UNAVAILABLE', `Redis at ${where} did not answer within ${timeoutMs} ms${last ? ` (${last.message})` : ''}`, { cause: last }),
+      )
     }, timeoutMs)
     const onReady = () => {
       done()

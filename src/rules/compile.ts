@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto'
 import type { Call, Strategy } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
 import { RulesInvalid } from '../errors.js'
-import { type AlgorithmName, ALGORITHMS } from '../meters/index.js'
 import type { MeterLimit } from '../meters/algorithm.js'
+import { ALGORITHMS, type AlgorithmName } from '../meters/index.js'
 import { compileMatch } from './match.js'
 import { type LimitSpec, limitName, periodMs, type RuleSpec, UNITS, type Unit } from './rule.js'
 
@@ -109,7 +109,7 @@ function compileRule(spec: RuleSpec): CompiledRule {
     ids.set(hashOf(name), name)
   }
   const matches = compileMatch(spec.match)
-  const valueOf = scopeValueOf([spec.scope].flat())
+  const countedBy = scopeValueOf([spec.scope].flat())
   const priority = spec.priority ?? 0
   const strategy = spec.strategy ?? 'queue'
   return {
@@ -119,7 +119,7 @@ function compileRule(spec: RuleSpec): CompiledRule {
     limits,
     hasLeases: limits.some((limit) => limit.unit === 'concurrency'),
     encoded: encodeRule(priority, strategy, limits),
-    scopeValue: (call) => (matches(call) ? valueOf(call) : null),
+    scopeValue: (call) => (matches(call) ? countedBy(call) : null),
   }
 }
 

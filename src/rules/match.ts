@@ -6,7 +6,10 @@ type Predicate = (value: string) => boolean
 /** A glob as a check: * stands for any characters, ? for one. */
 function compileGlob(glob: string): Predicate {
   if (!/[*?]/.test(glob)) return (value) => value === glob
-  const pattern = glob.replace(/[\\^$.|+()[\]{}]/g, '\\$&').replace(/\*+/g, '[^]*').replace(/\?/g, '[^]')
+  const pattern = glob
+    .replace(/[\\^$.|+()[\]{}]/g, '\\$&')
+    .replace(/\*+/g, '[^]*')
+    .replace(/\?/g, '[^]')
   const expression = new RegExp(`^${pattern}$`, 'u')
   return (value) => expression.test(value)
 }

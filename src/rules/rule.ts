@@ -80,7 +80,8 @@ const ruleName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'must be 
 const per = z.string().superRefine((value, context) => {
   const ms = periodMs(value)
   if (ms === null) context.addIssue({ code: 'custom', message: 'must be second, minute, hour, day, week, month or a duration such as 10s, 15m' })
-  else if (ms < DEFAULTS.shortestWindowMs || ms > DEFAULTS.longestWindowMs) context.addIssue({ code: 'custom', message: 'must be at least 1ms and at most 366d' })
+  else if (ms < DEFAULTS.shortestWindowMs || ms > DEFAULTS.longestWindowMs)
+    context.addIssue({ code: 'custom', message: 'must be at least 1ms and at most 366d' })
 })
 
 const limitSchema = z
@@ -124,14 +125,24 @@ const glob = z.string().min(1).max(MAX_NAME_LENGTH)
 const globs = z.array(glob).min(1).max(1000).optional()
 const range = z.string().refine((value) => parseRange(value) !== null, 'must be an IP address or a CIDR range such as 10.0.0.0/8')
 
-const scope = z.string().refine((value) => (SCOPES as readonly string[]).includes(value) || CUSTOM_SCOPE.test(value), `must be one of ${SCOPES.join(', ')} or keys.<name>`)
+const scope = z
+  .string()
+  .refine((value) => (SCOPES as readonly string[]).includes(value) || CUSTOM_SCOPE.test(value), `must be one of ${SCOPES.join(', ')} or keys.<name>`)
 
 const ruleSchema = z
   .strictObject({
     name: ruleName,
     scope: z.union([scope, z.array(scope).min(1).max(8)]),
     match: z
-      .strictObject({ agents: globs, endpoints: globs, models: globs, users: globs, teams: globs, orgs: globs, ips: z.array(range).min(1).max(1000).optional() })
+      .strictObject({
+        agents: globs,
+        endpoints: globs,
+        models: globs,
+        users: globs,
+        teams: globs,
+        orgs: globs,
+        ips: z.array(range).min(1).max(1000).optional(),
+      })
       .optional(),
     strategy: z.enum(STRATEGIES).optional(),
     priority: z.number().int().min(-1e6).max(1e6).optional(),
@@ -141,7 +152,8 @@ const ruleSchema = z
   .superRefine((rule, context) => {
     const scopes = [rule.scope].flat()
     if (new Set(scopes).size !== scopes.length) context.addIssue({ code: 'custom', path: ['scope'], message: 'names a scope twice' })
-    if (scopes.length > 1 && scopes.includes('global')) context.addIssue({ code: 'custom', path: ['scope'], message: 'global cannot be combined with other scopes' })
+    if (scopes.length > 1 && scopes.includes('global'))
+      context.addIssue({ code: 'custom', path: ['scope'], message: 'global cannot be combined with other scopes' })
     const seen = new Map<string, number>()
     rule.limits.forEach((limit, index) => {
       const name = limitName(limit)
@@ -158,7 +170,10 @@ const ruleSchema = z
 
 const agentSchema = z.strictObject({
   baseUrl: z.url({ protocol: /^https?$/ }),
-  apiKeyEnv: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/).optional(),
+  apiKeyEnv: z
+    .string()
+    .regex(/^[A-Za-z_][A-Za-z0-9_]*$/)
+    .optional(),
   api: z.enum(['openai', 'anthropic']).optional(),
 })
 
@@ -168,7 +183,8 @@ export const ruleSetSchema = z
     const seen = new Map<string, number>()
     set.rules.forEach((rule, index) => {
       const earlier = seen.get(rule.name)
-      if (earlier !== undefined) context.addIssue({ code: 'custom', path: ['rules', index, 'name'], message: `is taken by rules.${earlier}; names must differ` })
+      if (earlier !== undefined)
+        context.addIssue({ code: 'custom', path: ['rules', index, 'name'], message: `is taken by rules.${earlier}; names must differ` })
       seen.set(rule.name, index)
     })
   })

@@ -1,0 +1,68 @@
+import type { Call } from '../call.js'
+import type { CallUsage } from '../cost/usage.js'
+import { readUsage } from '../cost/usage.js'
+import { ConfigInvalid, TollgateError, UpstreamLimited } from '../errors.js'
+import type { CallContext, Handler } from '../queue/worker.js'
+import type { AgentSpec } from '../rules/rule.js'
+import { readRetryAfter } from './retry-after.js'
+
+/** What a call to an agent over HTTP comes back with. */
+export interface AgentAnswer {
+  readonly status: number
+  /** The answer's JSON, or its text where it is none. */
+  readonly output: unknown
+  /** What the agent says it used; settles the estimate. */
+  readonly usage?: CallUsage
+}
+
+const DEFAULT_ENDPOINTS: Readonly<Record<NonNullable<AgentSpec['api']>, string>> = { openai: '/v1/chat/completions', anthropic: '/v1/messages' }
+const LIMITED = new Set([429, 503, 529])
+/** How much of an agent's error is quoted. */
+const QUOTED = 500
+
+function headersFor(agent: AgentSpec, environment: NodeJS.ProcessEnv): Record<string, string> {
+  const headers: Record<string, string> = { 'content-type': 'application/json', accept: 'application/json' }
+  const key = agent.apiKeyEnv === undefined ? undefined : environment[agent.apiKeyEnv]
+  if (agent.api === 'anthropic') {
+    headers['anthropic-version'] = '2023-06-01'
+    if (key !== undefined) headers['x-api-key'] = key
+  } else if (key !== undefined) headers['authorization'] = `Bearer ${key}`
+  return headers
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
+}
+
+/**
+ * A handler that posts a call's payload to its agent: to the call's `endpoint` under the
+ * agent's `baseUrl`. 429, 503 and 529 send the call back to its line; other statuses that
+ * are not 2xx fail it, with the usage they tell of.
+ * @throws ConfigInvalid at once where an agent's key is missing from the environment
+ */
+export function httpAgent(agents: Readonly<Record<string, AgentSpec>>, environment: NodeJS.ProcessEnv = process.env): Handler {
+  const known = new Map(Object.entries(agents))
+  for (const [name, { apiKeyEnv }] of known) {
+    if (apiKeyEnv !== undefined && environment[apiKeyEnv] === undefined)
+      throw new ConfigInvalid(`agents.${name}.apiKeyEnv: ${apiKeyEnv} is not set in the environment`)
+  }
+  return async (call: Call, { signal }: CallContext): Promise<AgentAnswer> => {
+    const agent = known.get(call.agent)
+    if (agent === undefined) throw new ConfigInvalid(`agent ${call.agent} is not among the configured ones (${[...known.keys()].join(', ') || 'none'})`)
+    const url = agent.baseUrl.replace(/\/+$/, '') + (call.endpoint ?? DEFAULT_ENDPOINTS[agent.api ?? 'openai'])
+    const response = await fetch(url, { method: 'POST', headers: headersFor(agent, environment), body: JSON.stringify(call.payload ?? {}), signal })
+    const output = parse(await response.text())
+    const usage = readUsage(output)
+    if (LIMITED.has(response.status))
+      throw new UpstreamLimited({ retryAfterMs: readRetryAfter(response.headers), message: `${call.agent} answered ${response.status}` })
+    if (!response.ok) {
+      const quoted = (typeof output === 'string' ? output : JSON.stringify(output)).slice(0, QUOTED)
+      throw Object.assign(new TollgateError('UPSTREAM_FAILED', `${call.agent} answered ${response.status}: ${quoted}`), { usage })
+    }
+    return { status: response.status, output, ...(usage === undefined ? {} : { usage }) }
+  }
+}

@@ -1,0 +1,20 @@
+import type { TestProject } from 'vitest/node'
+import { startRedis } from './redis-server.js'
+
+declare module 'vitest' {
+  export interface ProvidedContext {
+    redisUrl: string
+  }
+}
+
+/** One Redis for all tests, each of which has a namespace of its own: the one that is given, or one that is started and stopped. */
+export default async function setup(project: TestProject): Promise<(() => Promise<void>) | undefined> {
+  const given = process.env['REDIS_URL']
+  if (given !== undefined) {
+    project.provide('redisUrl', given)
+    return undefined
+  }
+  const server = await startRedis()
+  project.provide('redisUrl', server.url)
+  return () => server.stop()
+}

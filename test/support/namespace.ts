@@ -1,0 +1,63 @@
+import { randomUUID } from 'node:crypto'
+import { Redis } from 'ioredis'
+import { inject } from 'vitest'
+import { Tollgate, type TollgateOptions } from '../../src/index.js'
+import { Keys } from '../../src/redis/keys.js'
+
+/** A namespace of one test: what it opens is closed, and what it leaves in Redis is looked through. */
+export class Namespace {
+  readonly name = `t-${randomUUID()}`
+  readonly keys = new Keys(this.name)
+  readonly redis: Redis
+  readonly url: string
+  private readonly opened: Tollgate[] = []
+
+  constructor(url: string) {
+    this.url = url
+    this.redis = new Redis(url, { maxRetriesPerRequest: null, retryStrategy: () => 50 })
+    this.redis.on('error', () => {})
+  }
+
+  async open(options: TollgateOptions = {}): Promise<Tollgate> {
+    const tollgate = await Tollgate.open({ redis: this.url, namespace: this.name, ...options })
+    this.opened.push(tollgate)
+    return tollgate
+  }
+
+  /** Every key of the namespace. */
+  async allKeys(): Promise<string[]> {
+    const pattern = `${this.keys.prefix.replace(/[{}]/g, '\\$&')}*`
+    const found: string[] = []
+    for await (const batch of this.redis.scanStream({ match: pattern, count: 1000 })) found.push(...(batch as string[]))
+    return found.sort()
+  }
+
+  /** What a finished test must not leave: keys of ours without an end, jobs that nobody will run. */
+  async end(): Promise<string[]> {
+    await Promise.all(this.opened.map((tollgate) => tollgate.close()))
+    const left: string[] = []
+    for (const key of await this.allKeys()) {
+      const ours = key.startsWith(`${this.keys.prefix}/`)
+      if (ours && key !== this.keys.rules && (await this.redis.pttl(key)) === -1) left.push(`key without an end: ${key}`)
+      if (!ours && /:(wait|active|delayed|prioritized)$/.test(key)) left.push(`job left in ${key}`)
+    }
+    const all = await this.allKeys()
+    if (all.length > 0) await this.redis.del(...all)
+    this.redis.disconnect()
+    return left
+  }
+}
+
+const namespaces: Namespace[] = []
+
+/** A namespace on the tests' Redis, or on another. */
+export function newNamespace(url: string = inject('redisUrl')): Namespace {
+  const namespace = new Namespace(url)
+  namespaces.push(namespace)
+  return namespace
+}
+
+export async function endNamespaces(): Promise<string[]> {
+  const left = await Promise.all(namespaces.splice(0).map((namespace) => namespace.end()))
+  return left.flat()
+}
