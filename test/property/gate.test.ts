@@ -1,0 +1,281 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import type { Call, RuleSpec } from '../../src/index.js'
+import { ask, givenGate } from '../support/gate.js'
+import { Model } from '../support/model.js'
+import { type Namespace, newNamespace } from '../support/namespace.js'
+
+const RUNS = { numRuns: 150 }
+const SLACK = 1e-6
+
+const RULES: RuleSpec[] = [
+  {
+    name: 'account',
+    scope: 'agent',
+    limits: [
+      { requests: 20, per: '10s', burst: 6 },
+      { tokens: 3000, per: '10s', burst: 900 },
+    ],
+  },
+  {
+    name: 'org',
+    scope: 'org',
+    limits: [{ requests: 7, per: '5s', algorithm: 'fixed_window' }, { tokens: 1000, per: '20s', algorithm: 'fixed_window' }, { concurrency: 3 }],
+  },
+  { name: 'user', scope: ['org', 'user'], limits: [{ requests: 2.5, per: 'second', burstMultiplier: 1.5 }] },
+]
+
+type Step =
+  | { do: 'pass'; ms: number }
+  | { do: 'admit'; org: string; user: string; tokens: number }
+  | { do: 'settle'; which: number; share: number }
+  | { do: 'release'; which: number }
+
+const step: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc.record({ do: fc.constant('pass' as const), ms: fc.oneof(fc.integer({ min: 0, max: 400 }), fc.integer({ min: 0, max: 40_000 })) }),
+  },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      do: fc.constant('admit' as const),
+      org: fc.constantFrom('a', 'b'),
+      user: fc.constantFrom('x', 'y'),
+      tokens: fc.integer({ min: 0, max: 1100 }),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('settle' as const), which: fc.nat(), share: fc.constantFrom(0, 0.5, 1, 2.5) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('release' as const), which: fc.nat() }) },
+)
+
+/** Everything the namespace holds, to the byte. */
+async function everything(namespace: Namespace): Promise<string> {
+  const keys = await namespace.allKeys()
+  const values = await Promise.all(keys.map((key) => namespace.redis.dumpBuffer(key)))
+  return keys.map((key, index) => `${key}=${values[index]?.toString('base64')}`).join('\n')
+}
+
+async function forget(namespace: Namespace): Promise<void> {
+  const keys = await namespace.allKeys()
+  if (keys.length > 0) await namespace.redis.del(...keys)
+}
+
+test('the gate decides as the reference model does, and a refusal changes nothing (invariants 1, 2, 3, 11)', async () => {
+  const namespace = newNamespace()
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), async (steps) => {
+      await forget(namespace)
+      const { gate, clock } = givenGate(namespace, RULES)
+      const model = new Model(gate.rules)
+      const admitted: { id: string; call: Call }[] = []
+      for (const [index, one] of steps.entries()) {
+        const id = `c${index}`
+        if (one.do === 'pass') clock.advance(one.ms)
+        if (one.do === 'admit') {
+          const call: Call = { agent: 'llm', org: one.org, user: one.user, cost: { tokens: one.tokens } }
+          const before = await everything(namespace)
+          const [decision] = await gate.admit('direct', [ask(gate, id, call)])
+          const expected = model.admit(id, call, clock.nowMs)
+          expect(decision?.outcome === 'reject' ? decision.reason : decision?.outcome).toBe(expected.verdict)
+          if (decision?.outcome === 'reject') {
+            expect(await everything(namespace)).toBe(before)
+            if (decision.reason === 'limited' && decision.binding.unit !== 'concurrency') expect(decision.retryAfterMs).toBeCloseTo(expected.waitMs, 2)
+          } else admitted.push({ id, call })
+          const used = decision?.usage.map((usage) => usage.used) ?? []
+          for (const [place, value] of model.used(call, clock.nowMs).entries()) expect(used[place]).toBeCloseTo(value, 6)
+        }
+        const picked = one.do === 'settle' || one.do === 'release' ? admitted[one.which % Math.max(1, admitted.length)] : undefined
+        if (picked !== undefined && one.do === 'settle') {
+          const actual = { tokens: Math.round((picked.call.cost?.tokens ?? 0) * one.share) }
+          const [settled] = await gate.settle([{ asked: ask(gate, picked.id, picked.call), actual }])
+          expect(settled).toBe(model.settle(picked.id, actual, clock.nowMs))
+        }
+        if (picked !== undefined && one.do === 'release') {
+          const held = await gate.release(ask(gate, picked.id, picked.call))
+          expect(held === 'S').toBe(model.settle(picked.id, 'nothing', clock.nowMs))
+        }
+      }
+      checkNeverOver(model)
+    }),
+    RUNS,
+  )
+})
+
+/** Adds up what was started, whatever any algorithm says (invariant 1). */
+function checkNeverOver(model: Model): void {
+  for (const [key, events] of model.events) {
+    const { limit } = model.meters.get(key) ?? expect.fail(`no meter ${key}`)
+    for (const [last, event] of events.entries()) {
+      if (event.kind !== 'start' || limit.unit === 'concurrency') continue
+      let sum = 0
+      for (let first = last; first >= 0; first--) {
+        const from = events[first] as (typeof events)[number]
+        if (limit.algorithm === 'fixed_window') {
+          if (Math.floor(from.atMs / limit.a) !== Math.floor(event.atMs / limit.a)) break
+          sum += from.amount
+          expect(sum, `${key}: started in one window`).toBeLessThanOrEqual(limit.capacity + SLACK)
+        } else {
+          sum += from.amount
+          expect(sum, `${key}: started since ${from.atMs}`).toBeLessThanOrEqual(limit.capacity + limit.a * (event.atMs - from.atMs) + SLACK)
+        }
+      }
+    }
+  }
+}
+
+test('a reservation that is given back in full leaves every meter as if it had never been (invariant 3)', async () => {
+  const with_ = newNamespace()
+  const without = newNamespace()
+  const moves = fc.array(
+    fc.record({
+      ms: fc.integer({ min: 0, max: 3000 }),
+      tokens: fc.integer({ min: 0, max: 400 }),
+      phantom: fc.boolean(),
+      held: fc.integer({ min: 0, max: 2000 }),
+    }),
+    {
+      minLength: 2,
+      maxLength: 25,
+    },
+  )
+  await fc.assert(
+    fc.asyncProperty(moves, async (steps) => {
+      await Promise.all([forget(with_), forget(without)])
+      // Buckets only: a window that ended keeps what was charged in it, and so it should.
+      const rules: RuleSpec[] = [
+        { name: 'r', scope: 'org', limits: [{ requests: 100, per: 'second', burst: 50 }, { tokens: 9000, per: '10s', burst: 8000 }, { concurrency: 100 }] },
+      ]
+      const one = givenGate(with_, rules)
+      const other = givenGate(without, rules)
+      const call: Call = { agent: 'llm', org: 'a' }
+      for (const [index, { ms, tokens, phantom, held }] of steps.entries()) {
+        for (const { clock } of [one, other]) clock.advance(ms)
+        const real = { ...call, cost: { tokens } }
+        await one.gate.admit('direct', [ask(one.gate, `r${index}`, real)])
+        await other.gate.admit('direct', [ask(other.gate, `r${index}`, real)])
+        if (!phantom) continue
+        const ghost = ask(one.gate, `g${index}`, { ...call, cost: { tokens: 100 } })
+        const [decision] = await one.gate.admit('direct', [ghost])
+        for (const { clock } of [one, other]) clock.advance(held)
+        if (decision?.outcome === 'run') expect(await one.gate.release(ghost)).toBe('S')
+        expect(await one.gate.release(ghost), 'a second time').toBe('-')
+      }
+      const look = ask(one.gate, 'look', { ...call, cost: { tokens: 0 } })
+      const [a] = await one.gate.peek([look])
+      const [b] = await other.gate.peek([look])
+      for (const [place, usage] of (a?.usage ?? []).entries()) expect(usage.used).toBeCloseTo(b?.usage[place]?.used ?? Number.NaN, 6)
+    }),
+    { numRuns: 25 },
+  )
+})
+
+test('settling any number of times equals settling once, in one batch or in several (invariant 3)', async () => {
+  const namespace = newNamespace()
+  await fc.assert(
+    fc.asyncProperty(
+      fc.integer({ min: 0, max: 500 }),
+      fc.integer({ min: 0, max: 3000 }),
+      fc.array(fc.integer({ min: 1, max: 4 }), { minLength: 1, maxLength: 4 }),
+      async (estimate, actual, batches) => {
+        await forget(namespace)
+        const { gate, clock } = givenGate(namespace, [{ name: 'r', scope: 'org', limits: [{ tokens: 1000, per: 'minute', burst: 1000 }] }])
+        const asked = ask(gate, 'c', { agent: 'llm', org: 'a', cost: { tokens: estimate } })
+        await gate.admit('direct', [asked])
+        const settled: boolean[] = []
+        for (const size of batches) settled.push(...(await gate.settle(Array.from({ length: size }, () => ({ asked, actual: { tokens: actual } })))))
+        expect(settled.filter(Boolean)).toHaveLength(1)
+        const [look] = await gate.peek([ask(gate, 'look', { agent: 'llm', org: 'a', cost: { tokens: 0 } })])
+        expect(look?.usage[0]?.used).toBeCloseTo(actual, 6)
+        // Debt is paid back before the next call starts, to the millisecond.
+        const debtMs = Math.max(0, (actual + 1 - 1000) / (1000 / 60_000))
+        clock.advance(Math.floor(debtMs) - 1)
+        if (debtMs > 1) expect((await gate.admit('direct', [ask(gate, 'early', { agent: 'llm', org: 'a', cost: { tokens: 1 } })]))[0]?.outcome).toBe('reject')
+        clock.advance(3)
+        expect((await gate.admit('direct', [ask(gate, 'late', { agent: 'llm', org: 'a', cost: { tokens: 1 } })]))[0]?.outcome).toBe('run')
+      },
+    ),
+    { numRuns: 30 },
+  )
+})
+
+test('a start whose reply was lost is answered again and charged once', async () => {
+  const namespace = newNamespace()
+  const { gate } = givenGate(namespace, [{ name: 'r', scope: 'org', limits: [{ requests: 10, per: 'hour' }, { concurrency: 1 }] }])
+  const asked = ask(gate, 'c', { agent: 'llm', org: 'a' }, 'first')
+  for (let i = 0; i < 3; i++) expect((await gate.admit('start', [asked]))[0]?.outcome).toBe('run')
+  const again = ask(gate, 'c', { agent: 'llm', org: 'a' }, 'second')
+  const [decision] = await gate.admit('start', [again])
+  // A new attempt after its worker died: it has its slot back and is charged anew, as the agent may have seen both.
+  expect(decision?.outcome).toBe('run')
+  expect(decision?.usage.map(({ used }) => used)).toEqual([2, 1])
+})
+
+test('a crashed call keeps its charge, and its slot comes back when the lease ends', async () => {
+  const namespace = newNamespace()
+  const { gate, clock } = givenGate(namespace, [
+    { name: 'r', scope: 'org', limits: [{ requests: 10, per: 'hour', algorithm: 'fixed_window' }, { concurrency: 1 }] },
+  ])
+  const call: Call = { agent: 'llm', org: 'a' }
+  await gate.admit('direct', [ask(gate, 'dead', call)])
+  clock.advance(29_999)
+  expect((await gate.admit('direct', [ask(gate, 'b', call)]))[0]).toMatchObject({ outcome: 'reject', binding: { limit: 'concurrency' } })
+  clock.advance(2)
+  const [decision] = await gate.admit('direct', [ask(gate, 'c', call)])
+  expect(decision?.outcome).toBe('run')
+  expect(decision?.usage.map(({ used }) => used)).toEqual([2, 1])
+})
+
+test('a cost above what a meter can ever hold is said at once and changes nothing (invariant 11)', async () => {
+  const namespace = newNamespace()
+  await fc.assert(
+    fc.asyncProperty(
+      fc.integer({ min: 1, max: 1000 }),
+      fc.double({ min: 0.001, max: 1e9, noNaN: true }),
+      fc.constantFrom('direct' as const, 'front' as const, 'start' as const),
+      async (limit, above, mode) => {
+        await forget(namespace)
+        const { gate } = givenGate(namespace, [
+          { name: 'roomy', scope: 'global', limits: [{ requests: 1000, per: 'second' }] },
+          { name: 'tight', scope: 'org', limits: [{ tokens: limit, per: 'minute' }] },
+        ])
+        const [decision] = await gate.admit(mode, [ask(gate, 'c', { agent: 'llm', org: 'a', cost: { tokens: limit + above } })])
+        expect(decision).toMatchObject({ outcome: 'reject', reason: 'too_big', retryAfterMs: null, binding: { rule: 'tight' } })
+        expect(await namespace.allKeys()).toEqual([])
+      },
+    ),
+    { numRuns: 30 },
+  )
+})
+
+test('every key has an end, and a meter goes no later than its state is empty (invariant 9)', async () => {
+  const namespace = newNamespace()
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 30 }), async (steps) => {
+      await forget(namespace)
+      const { gate, clock } = givenGate(namespace, RULES)
+      for (const [index, one] of steps.entries()) {
+        if (one.do === 'pass') clock.advance(one.ms)
+        if (one.do === 'admit') {
+          const call: Call = { agent: 'llm', org: one.org, user: one.user, cost: { tokens: one.tokens } }
+          const [decision] = await gate.admit(index % 2 === 0 ? 'direct' : 'start', [ask(gate, `c${index}`, call)])
+          const resets = new Map<string, number>()
+          for (const { rule, scopeValue, resetMs, unit } of decision?.usage ?? []) {
+            if (unit !== 'concurrency')
+              resets.set(namespace.keys.meter(rule, scopeValue), Math.max(resetMs, resets.get(namespace.keys.meter(rule, scopeValue)) ?? 0))
+          }
+          if (decision?.outcome === 'run')
+            for (const [key, resetMs] of resets) expect(await namespace.redis.pttl(key), key).toBeLessThanOrEqual(Math.ceil(resetMs) + 1)
+        }
+      }
+      for (const key of await namespace.allKeys()) {
+        // Lines and passes are deleted with their last entry instead.
+        const ends = (await namespace.redis.pttl(key)) > 0
+        const emptiesItself = key === namespace.keys.lines || key === namespace.keys.passes || key.startsWith(`${namespace.keys.prefix}/l/`)
+        expect(ends || emptiesItself, key).toBe(true)
+      }
+      await forget(namespace)
+    }),
+    { numRuns: 20 },
+  )
+})

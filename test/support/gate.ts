@@ -1,0 +1,22 @@
+import { GivenClock } from '../../src/clock.js'
+import { type Asked, Gate } from '../../src/gate/gate.js'
+import type { Call } from '../../src/index.js'
+import { askFor } from '../../src/queue/stored.js'
+import { compileRules } from '../../src/rules/compile.js'
+import { checkRules } from '../../src/rules/read.js'
+import type { RuleSpec } from '../../src/rules/rule.js'
+import type { Namespace } from './namespace.js'
+
+/** A Thursday; far from any border of minutes, so that tests place borders themselves. */
+export const T0 = 1_800_000_000_000
+
+/** A gate on real Redis whose time stands still until the test moves it. */
+export function givenGate(namespace: Namespace, rules: readonly RuleSpec[], startMs = T0): { gate: Gate; clock: GivenClock } {
+  const clock = new GivenClock(startMs)
+  return { gate: new Gate(namespace.redis, namespace.keys, clock, compileRules(checkRules(rules))), clock }
+}
+
+/** A call as the gate asks for it, with what it costs. */
+export function ask(gate: Gate, id: string, call: Call, token = id): Asked {
+  return askFor(gate, `calls/${id}`, token, call, call.cost?.tokens ?? 0)
+}
