@@ -3,8 +3,9 @@ import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import type { Clock } from '../clock.js'
 import { DEFAULTS } from '../config/defaults.js'
-import type { DrainedLine, Gate } from '../gate/gate.js'
+import type { Gate } from '../gate/gate.js'
 import { scripts } from '../redis/scripts.js'
+import { readFronts } from './fronts.js'
 import type { Queues } from './queues.js'
 import { askAgain } from './stored.js'
 
@@ -110,7 +111,8 @@ export class Drainer {
     const { lines, passes } = await this.due()
     if (passes.length > 0) await this.tend(passes)
     if (lines.length === 0) return this.idleFor()
-    const { nowMs, woken, nextMs } = await this.gate.drain(await this.fronts(lines))
+    const perLine = Math.max(FEWEST_PER_LINE, Math.floor(CALLS_AT_ONCE / lines.length))
+    const { nowMs, woken, nextMs } = await this.gate.drain(await readFronts(this.redis, this.gate, lines, perLine))
     if (this.clock.forScripts() === '') this.offsetMs = nowMs - Date.now()
     await this.promote(woken, 0)
     return Math.min(IDLE_MS, nextMs ?? IDLE_MS)
@@ -149,18 +151,6 @@ export class Drainer {
   private async idleFor(): Promise<number> {
     const [, score] = await this.redis.zrange(this.gate.keys.lines, '0', '0', 'WITHSCORES')
     return score === undefined ? IDLE_MS : Math.min(IDLE_MS, Math.max(0, Number(score) - this.nowMs()))
-  }
-
-  private async fronts(lines: readonly string[]): Promise<DrainedLine[]> {
-    const perLine = Math.max(FEWEST_PER_LINE, Math.floor(CALLS_AT_ONCE / lines.length))
-    const fronts = await Promise.all(lines.map((line) => this.redis.zrange(line, '0', String(perLine - 1))))
-    const ids = fronts.flat()
-    const records = ids.length === 0 ? [] : await this.redis.mget(ids.map((id) => this.gate.keys.call(id)))
-    let at = 0
-    return lines.map((key, index) => ({
-      key,
-      calls: (fronts[index] ?? []).map((id) => askAgain(this.gate, id, records[at++] ?? null)),
-    }))
   }
 
   private async promote(ids: readonly string[], tries: number): Promise<void> {
