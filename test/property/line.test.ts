@@ -36,7 +36,7 @@ test('while a line is not empty its meter is used to at least 99 %, and never ov
       }
       const fleet = new Fleet({ namespace, gate, clock, latencyMs: () => 2 + random() * jitterMs })
       const costs = new Map<string, number>()
-      const calls = many(perSecond * 8, (index) => {
+      const calls = many(perSecond * 9 + burst * 3, (index) => {
         const cost = tokens ? 1 + Math.floor(random() * 19) : 0
         costs.set(`calls/c${index}`, tokens ? cost : 1)
         return { cost: { tokens: cost } }
