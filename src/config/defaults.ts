@@ -20,6 +20,11 @@ export const DEFAULTS = Object.freeze({
   drainerLeaseMs: 600,
   /** How long a concurrency slot outlives the last sign of life of its worker. */
   slotLeaseMs: 30 * SECOND,
+  shortestLeaseMs: 1 * SECOND,
+  /** How long a worker may be silent before its calls are given to another. */
+  leaseMs: 30 * SECOND,
+  /** How often a call may be lost with its worker before it is taken for the cause and failed. */
+  lostAtMost: 10,
   /** A waiting call's job comes back by itself this long after its estimated time, at least … */
   returnMarginMs: 5 * SECOND,
   /** … or this part of its wait, whichever is longer. */

@@ -140,9 +140,9 @@ export class Gate {
   }
 
   /** Extends leases, by their key. */
-  renew(leases: ReadonlyMap<string, readonly string[]>): Promise<number> {
+  renew(leases: ReadonlyMap<string, { leaseMs: number; ids: readonly string[] }>): Promise<number> {
     const args: (string | number)[] = [this.now()]
-    for (const ids of leases.values()) args.push(DEFAULTS.slotLeaseMs, JSON.stringify(ids))
+    for (const { leaseMs, ids } of leases.values()) args.push(leaseMs, JSON.stringify(ids))
     return scripts.renew.run(this.redis, [...leases.keys()], args)
   }
 

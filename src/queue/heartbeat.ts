@@ -1,13 +1,29 @@
 import type { Logger } from 'pino'
-import { DEFAULTS } from '../config/defaults.js'
 import type { Asked, Gate } from '../gate/gate.js'
+
+/** Signs of life per lease: one may be lost, and one more. */
+const BEATS_PER_LEASE = 3
+
+interface Slot {
+  readonly key: string
+  readonly leaseMs: number
+}
+
+/** The concurrency slots that a call holds while it runs. */
+function slotsOf(asked: Asked): Slot[] {
+  return asked.demand.parts.flatMap(({ rule, keys }) => {
+    const limit = rule.limits.find(({ unit }) => unit === 'concurrency')
+    return limit === undefined ? [] : [{ key: keys[2] as string, leaseMs: limit.a }]
+  })
+}
 
 /** Keeps the concurrency slots of this process's running calls; they end by themselves when it dies. */
 export class Heartbeat {
   private readonly gate: Gate
   private readonly log: Logger
-  private readonly running = new Set<Asked>()
+  private readonly running = new Map<Asked, Slot[]>()
   private timer: NodeJS.Timeout | undefined
+  private everyMs = Number.POSITIVE_INFINITY
   private beating: Promise<unknown> = Promise.resolve()
 
   constructor(gate: Gate, log: Logger) {
@@ -16,11 +32,16 @@ export class Heartbeat {
   }
 
   add(asked: Asked): void {
-    if (!asked.demand.parts.some(({ rule }) => rule.hasLeases)) return
-    this.running.add(asked)
-    this.timer ??= setInterval(() => {
+    const slots = slotsOf(asked)
+    if (slots.length === 0) return
+    this.running.set(asked, slots)
+    const everyMs = Math.min(...slots.map(({ leaseMs }) => leaseMs)) / BEATS_PER_LEASE
+    if (everyMs >= this.everyMs) return
+    this.everyMs = everyMs
+    clearInterval(this.timer)
+    this.timer = setInterval(() => {
       this.beating = this.beat().catch((error: unknown) => this.log.error({ err: error }, 'slots could not be renewed'))
-    }, DEFAULTS.slotLeaseMs / 3)
+    }, everyMs)
   }
 
   remove(asked: Asked): void {
@@ -33,14 +54,12 @@ export class Heartbeat {
   }
 
   private async beat(): Promise<void> {
-    const leases = new Map<string, string[]>()
-    for (const { id, demand } of this.running) {
-      for (const { rule, keys } of demand.parts) {
-        const key = keys[2]
-        if (!rule.hasLeases || key === undefined) continue
-        const ids = leases.get(key) ?? []
-        ids.push(id)
-        leases.set(key, ids)
+    const leases = new Map<string, { leaseMs: number; ids: string[] }>()
+    for (const [{ id }, slots] of this.running) {
+      for (const { key, leaseMs } of slots) {
+        const lease = leases.get(key) ?? { leaseMs, ids: [] }
+        lease.ids.push(id)
+        leases.set(key, lease)
       }
     }
     if (leases.size > 0) await this.gate.renew(leases)

@@ -37,6 +37,8 @@ export interface WorkerOptions {
   concurrency?: number | undefined
   /** How long a handler may take; default 0 = as long as it likes. */
   timeoutMs?: number | undefined
+  /** How long this worker may be silent before its calls are given to another; default 30 s. */
+  leaseMs?: number | undefined
   /** Reads the call from a job that another producer added; default: its data, see the README. */
   callOf?: ((job: Job) => Call) | undefined
 }
@@ -78,6 +80,9 @@ export class Worker {
       connection: parts.redis,
       prefix: parts.prefix,
       concurrency: options.concurrency ?? DEFAULTS.concurrency,
+      lockDuration: options.leaseMs ?? DEFAULTS.leaseMs,
+      stalledInterval: options.leaseMs ?? DEFAULTS.leaseMs,
+      maxStalledCount: DEFAULTS.lostAtMost,
       removeOnComplete: { age: DEFAULTS.keepResultsMs / 1000 },
       removeOnFail: { age: DEFAULTS.keepFailuresMs / 1000 },
     })

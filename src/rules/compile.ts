@@ -56,7 +56,16 @@ function compileLimit(spec: LimitSpec): CompiledLimit {
   const limit = spec[unit] as number
   const name = limitName(spec)
   if (unit === 'concurrency') {
-    return { name, unit, algorithm: 'concurrency', limit, windowMs: null, capacity: limit, a: DEFAULTS.slotLeaseMs, b: 0 }
+    return {
+      name,
+      unit,
+      algorithm: 'concurrency',
+      limit,
+      windowMs: null,
+      capacity: limit,
+      a: spec.lease === undefined ? DEFAULTS.slotLeaseMs : (periodMs(spec.lease) as number),
+      b: 0,
+    }
   }
   const windowMs = periodMs(spec.per as string) as number
   if (spec.algorithm === 'fixed_window') {

@@ -29,6 +29,8 @@ export interface LimitSpec {
   burst?: number | undefined
   /** The burst as a multiple of the limit. */
   burstMultiplier?: number | undefined
+  /** Of a concurrency: how long a slot outlives the last sign of life of its worker; default 30s. */
+  lease?: string | undefined
 }
 
 /** A named policy, as written in a rules file. */
@@ -84,6 +86,11 @@ const per = z.string().superRefine((value, context) => {
     context.addIssue({ code: 'custom', message: 'must be at least 1ms and at most 366d' })
 })
 
+const lease = z.string().refine((value) => {
+  const ms = periodMs(value)
+  return ms !== null && ms >= DEFAULTS.shortestLeaseMs && ms <= DAY
+}, 'must be a duration from 1s to 1d')
+
 const limitSchema = z
   .strictObject({
     name: ruleName.optional(),
@@ -94,6 +101,7 @@ const limitSchema = z
     algorithm: z.enum(['token_bucket', 'fixed_window']).optional(),
     burst: amount.optional(),
     burstMultiplier: z.number().positive().max(1000).optional(),
+    lease: lease.optional(),
   })
   .superRefine((limit, context) => {
     const fault = (path: string, message: string) => context.addIssue({ code: 'custom', path: [path], message })
@@ -109,6 +117,7 @@ const limitSchema = z
       }
       return
     }
+    if (limit.lease !== undefined) fault('lease', 'is for concurrency only')
     if (limit.per === undefined) fault('per', 'is required: the window of the limit')
     if (limit.burst !== undefined && limit.burstMultiplier !== undefined) fault('burstMultiplier', 'contradicts burst: give one of them')
     if (limit.algorithm === 'fixed_window') {

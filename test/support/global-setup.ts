@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import type { TestProject } from 'vitest/node'
 import { startRedis } from './redis-server.js'
 
@@ -9,6 +10,8 @@ declare module 'vitest' {
 
 /** One Redis for all tests, each of which has a namespace of its own: the one that is given, or one that is started and stopped. */
 export default async function setup(project: TestProject): Promise<(() => Promise<void>) | undefined> {
+  // Worker processes run as users run them: compiled.
+  execFileSync('npx', ['tsc', '-p', 'tsconfig.build.json'], { stdio: 'inherit' })
   const given = process.env['REDIS_URL']
   if (given !== undefined) {
     project.provide('redisUrl', given)

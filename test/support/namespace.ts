@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { Redis } from 'ioredis'
+import { pino } from 'pino'
 import { inject } from 'vitest'
 import { Tollgate, type TollgateOptions } from '../../src/index.js'
 import { Keys } from '../../src/redis/keys.js'
@@ -19,7 +20,7 @@ export class Namespace {
   }
 
   async open(options: TollgateOptions = {}): Promise<Tollgate> {
-    const tollgate = await Tollgate.open({ redis: this.url, namespace: this.name, ...options })
+    const tollgate = await Tollgate.open({ redis: this.url, namespace: this.name, logger: pino({ level: 'silent' }), ...options })
     this.opened.push(tollgate)
     return tollgate
   }

@@ -1,0 +1,61 @@
+import { type Logger, pino } from 'pino'
+import { httpAgent } from '../agents/http-agent.js'
+import { DEFAULTS } from '../config/defaults.js'
+import type { WorkerConfig } from '../config/worker-config.js'
+import { readRules } from '../rules/read.js'
+import { Tollgate } from '../tollgate.js'
+
+const SIGNALS = ['SIGTERM', 'SIGINT'] as const
+
+/** Resolves at the first SIGTERM or SIGINT; a second one ends the process at once. */
+function stopSignal(log: Logger): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    let asked = false
+    for (const signal of SIGNALS) {
+      process.on(signal, () => {
+        if (asked) {
+          log.warn({ signal }, 'asked to stop a second time; ending at once, BullMQ gives the calls to another worker')
+          process.exit(1)
+        }
+        asked = true
+        resolve(signal)
+      })
+    }
+  })
+}
+
+/**
+ * A worker process: calls its agents over HTTP until it is asked to stop, then takes no
+ * more calls and waits for those that run. Returns the exit code: 0 when all of them
+ * ended, 1 when it gave up waiting (they are run again elsewhere).
+ */
+export async function runWorker(config: WorkerConfig): Promise<number> {
+  const log = pino({ name: 'tollgate-worker', level: config.logLevel })
+  const { rules, agents } = await readRules(config.rules)
+  const handler = httpAgent(agents)
+  const tollgate = await Tollgate.open({ redis: config.redis, namespace: config.namespace, queue: config.queue, rules, logger: log })
+  const stopped = stopSignal(log)
+  tollgate.worker(handler, { concurrency: config.concurrency, timeoutMs: config.timeoutMs, leaseMs: config.leaseMs })
+  log.info(
+    { namespace: config.namespace, queue: config.queue, concurrency: config.concurrency, rules: rules.length, agents: Object.keys(agents) },
+    'taking calls',
+  )
+
+  const signal = await stopped
+  log.info({ signal }, 'asked to stop; finishing the calls that run')
+  const late = Symbol('late')
+  let timer: NodeJS.Timeout | undefined
+  const outcome = await Promise.race([
+    tollgate.close(),
+    new Promise((resolve) => {
+      timer = setTimeout(() => resolve(late), DEFAULTS.drainTimeoutMs)
+    }),
+  ])
+  clearTimeout(timer)
+  if (outcome === late) {
+    log.error({ waitedMs: DEFAULTS.drainTimeoutMs }, 'calls still run; ending without them, another worker runs them again')
+    return 1
+  }
+  log.info('stopped')
+  return 0
+}

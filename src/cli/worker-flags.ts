@@ -1,0 +1,15 @@
+import type { Command } from 'commander'
+
+/** The flags of a worker process; each has its environment variable and its name in the config file. */
+export function workerFlags(command: Command): Command {
+  return command
+    .option('--config <file>', 'settings by name, as YAML (TOLLGATE_CONFIG)')
+    .option('--rules <file>', 'the rules file, with its agents (TOLLGATE_RULES)')
+    .option('--redis <url>', 'redis:// or rediss:// URL (REDIS_URL)')
+    .option('--namespace <name>', 'the gate (TOLLGATE_NAMESPACE)')
+    .option('--queue <name>', 'the BullMQ queue (TOLLGATE_QUEUE)')
+    .option('--concurrency <calls>', 'calls that run at once (TOLLGATE_CONCURRENCY)')
+    .option('--timeout-ms <ms>', 'how long a call may take, 0 = as long as it likes (TOLLGATE_TIMEOUT_MS)')
+    .option('--lease-ms <ms>', 'silence after which its calls are given to another worker (TOLLGATE_LEASE_MS)')
+    .option('--log-level <level>', 'fatal to trace, or silent (TOLLGATE_LOG_LEVEL)')
+}

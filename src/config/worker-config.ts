@@ -1,0 +1,87 @@
+import { readFile } from 'node:fs/promises'
+import { parse } from 'yaml'
+import { z } from 'zod'
+import { show, valueAt } from '../call.js'
+import { ConfigInvalid } from '../errors.js'
+import { DEFAULTS } from './defaults.js'
+
+const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
+
+const whole = (least: number, most: number) => z.coerce.number().int().min(least).max(most)
+
+const schema = z.strictObject({
+  /** redis:// or rediss:// URL. */
+  redis: z.string().min(1).optional(),
+  namespace: z.string().min(1).default(DEFAULTS.namespace),
+  queue: z.string().min(1).default(DEFAULTS.queue),
+  /** The rules file; its `agents` say how to reach whom. */
+  rules: z.string().min(1),
+  concurrency: whole(1, 100_000).default(DEFAULTS.concurrency),
+  timeoutMs: whole(0, 86_400_000).default(DEFAULTS.timeoutMs),
+  leaseMs: whole(1000, 3_600_000).default(DEFAULTS.leaseMs),
+  logLevel: z.enum(LOG_LEVELS).default('info'),
+})
+
+/** What a worker process is told. */
+export type WorkerConfig = Readonly<z.infer<typeof schema>>
+
+/** The environment variables that stand for each setting. */
+export const WORKER_ENVIRONMENT = {
+  redis: 'REDIS_URL',
+  namespace: 'TOLLGATE_NAMESPACE',
+  queue: 'TOLLGATE_QUEUE',
+  rules: 'TOLLGATE_RULES',
+  concurrency: 'TOLLGATE_CONCURRENCY',
+  timeoutMs: 'TOLLGATE_TIMEOUT_MS',
+  leaseMs: 'TOLLGATE_LEASE_MS',
+  logLevel: 'TOLLGATE_LOG_LEVEL',
+} as const satisfies Record<keyof WorkerConfig, string>
+
+type Source = Readonly<Record<string, unknown>>
+
+async function readConfigFile(file: string): Promise<Source> {
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (cause) {
+    throw new ConfigInvalid(`config file ${file} cannot be read (${(cause as NodeJS.ErrnoException).code ?? String(cause)})`)
+  }
+  let content: unknown
+  try {
+    content = parse(text)
+  } catch (cause) {
+    throw new ConfigInvalid(`config file ${file}: ${cause instanceof Error ? cause.message.split('\n')[0] : String(cause)}`)
+  }
+  if (content === null || typeof content !== 'object' || Array.isArray(content))
+    throw new ConfigInvalid(`config file ${file} must hold settings by name (got ${show(content)})`)
+  return content as Source
+}
+
+/**
+ * What a worker process is told: flags before environment before file before defaults.
+ * @throws ConfigInvalid naming the setting, where it came from, its value and bound
+ */
+export async function workerConfig(flags: Source, environment: NodeJS.ProcessEnv): Promise<WorkerConfig> {
+  const { config, ...given } = flags
+  const file = config ?? environment['TOLLGATE_CONFIG']
+  const fromFile = typeof file === 'string' ? await readConfigFile(file) : {}
+  const fromEnvironment = Object.fromEntries(
+    Object.entries(WORKER_ENVIRONMENT).flatMap(([name, variable]) => (environment[variable] === undefined ? [] : [[name, environment[variable]]])),
+  )
+  const fromFlags = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+  const merged: Record<string, unknown> = { ...fromFile, ...fromEnvironment, ...fromFlags }
+  const parsed = schema.safeParse(merged)
+  if (parsed.success) return Object.freeze(parsed.data)
+  const issue = parsed.error.issues[0]
+  const name = String(issue?.code === 'unrecognized_keys' ? issue.keys[0] : issue?.path[0])
+  const source =
+    name in fromFlags
+      ? 'flag'
+      : name in fromEnvironment
+        ? `environment variable ${WORKER_ENVIRONMENT[name as keyof WorkerConfig]}`
+        : name in fromFile
+          ? `config file ${String(file)}`
+          : 'not given'
+  const message = issue?.code === 'unrecognized_keys' ? `is not a setting (known: ${Object.keys(WORKER_ENVIRONMENT).join(', ')})` : issue?.message
+  throw new ConfigInvalid(`${name} (${source}): ${message} (got ${show(valueAt(merged, [name]))})`)
+}
