@@ -1,0 +1,29 @@
+import { atLeast, type Figure, median } from './lib/measure.js'
+import { Helper } from './lib/processes.js'
+
+const JOBS = 5000
+const ROUNDS = 5
+const CONCURRENCY = 50
+
+/** What the gate costs a worker that never reaches a limit: nine limits, charged and settled, against the same worker without it. */
+export async function overhead(redis: string): Promise<Figure[]> {
+  const helper = await Helper.start('overhead-process', { redis, concurrency: CONCURRENCY })
+  await helper.ask('plain', JOBS)
+  await helper.ask('gated', JOBS)
+  const plain: number[] = []
+  const gated: number[] = []
+  for (let round = 0; round < ROUNDS; round++) {
+    plain.push(await helper.ask<number>('plain', JOBS))
+    gated.push(await helper.ask<number>('gated', JOBS))
+  }
+  await helper.stop()
+  const ratio = median(gated) / median(plain)
+  return [
+    atLeast(
+      'gate with 3 scopes × 3 limits and settlement, no limit reached, against the same worker without it',
+      ratio,
+      0.6,
+      `${Math.round(median(gated))} against ${Math.round(median(plain))} jobs a second, medians of ${ROUNDS} × ${JOBS}`,
+    ),
+  ]
+}
