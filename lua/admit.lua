@@ -13,7 +13,7 @@
   ARGV[4]     lookahead in ms: how long before its room a call may be woken
   ARGV[5]     hold in ms: how long a woken call may be kept in its worker
   ARGV[6]     pass check in ms: when to look after a pass that has not started
-  ARGV[7…]    per call: the call as JSON ('' in mode direct)
+  ARGV[7…]    per call: the call as JSON (none in mode direct)
 
   Reply       packed doubles, see lib/reply.lua
   Cost        one MGET, one SET per meter that changes, one SET per call; a refusal writes nothing
@@ -201,7 +201,7 @@ local function start_again(call)
 end
 
 for i, call in ipairs(batch.calls) do
-  call.json = ARGV[6 + i]
+  call.json = ARGV[6 + i] or ''
   local state = call.record and call.record.state
   if not state then
     decide_newcomer(call)

@@ -67,7 +67,7 @@ local function waits(call, own)
         return -1, -1
       end
       if cost > 0 or limit[LIMIT_ALGORITHM] == BLOCK then
-        local wait = algorithms[limit[LIMIT_ALGORITHM]].wait(state, limit, now, cost + claimed_and_behind(meter, state))
+        local wait = limit.algorithm.wait(state, limit, now, cost + claimed_and_behind(meter, state))
         -- A slot may come back before its lease ends, and may not when it ends: never ahead.
         if wait > 0 and limit[LIMIT_UNIT] == UNIT_CONCURRENCY then
           wait = math.max(wait, lookahead + 1)

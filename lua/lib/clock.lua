@@ -7,3 +7,7 @@ local function clock(given)
   local time = redis.call('TIME')
   return time[1] * 1000 + time[2] / 1000
 end
+
+-- Keys end by Redis' clock, whatever time is given: beside a given time, which may stand
+-- still, they are kept for an hour at least.
+local SHORTEST_TTL_MS = ARGV[1] == '' and 1 or 3600000

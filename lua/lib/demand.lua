@@ -9,6 +9,9 @@ local STRICTNESS_QUEUE, STRICTNESS_HARD = 1, 5
 
 local function load_batch(encoded, now)
   local batch = cjson.decode(encoded)
+  for _, rule in ipairs(batch.rules) do
+    prepare_rule(rule)
+  end
   local keys = {}
   for i, meter in ipairs(batch.meters) do
     keys[i] = KEYS[meter[2]]
@@ -80,7 +83,7 @@ local function weigh(batch, call, now, ahead)
       end
       local one = 0
       if cost > 0 or limit[LIMIT_ALGORITHM] == BLOCK then
-        one = algorithms[limit[LIMIT_ALGORITHM]].wait(state, limit, now, cost + ahead(meter, state, limit))
+        one = limit.algorithm.wait(state, limit, now, cost + ahead(meter, state, limit))
       end
       if one > 0 then
         local strictness = call[CALL_STRICTNESS] > 0 and rule[2] > 0 and call[CALL_STRICTNESS] or rule[2]
@@ -118,17 +121,23 @@ end
 
 -- Charges every limit and opens the ledger entry.
 local function start(batch, call, now)
-  each_limit(batch, call, function(meter, _, state, limit, cost)
-    if limit[LIMIT_UNIT] == UNIT_CONCURRENCY then
-      local ends = now + limit[LIMIT_A]
-      redis.call('ZREMRANGEBYSCORE', meter.lease_key, '-inf', string.format('%.17g', now))
-      redis.call('ZADD', meter.lease_key, string.format('%.17g', ends), call[CALL_ID])
-      redis.call('PEXPIRE', meter.lease_key, string.format('%.0f', math.ceil(limit[LIMIT_A])))
-      state.used = state.used + 1
-    elseif cost > 0 then
-      charge(state, limit, cost)
-      meter.changed = true
+  for position = CALL_METERS, #call do
+    local meter = batch.meters[call[position]]
+    for n, limit in ipairs(meter.rule[3]) do
+      local state = meter[n]
+      if limit[LIMIT_UNIT] == UNIT_CONCURRENCY then
+        redis.call('ZREMRANGEBYSCORE', meter.lease_key, '-inf', string.format('%.17g', now))
+        redis.call('ZADD', meter.lease_key, string.format('%.17g', now + limit[LIMIT_A]), call[CALL_ID])
+        redis.call('PEXPIRE', meter.lease_key, px(limit[LIMIT_A]))
+        state.used = state.used + 1
+      else
+        local cost = cost_of(call, limit)
+        if cost > 0 then
+          state.used = state.used + cost
+          meter.changed = true
+        end
+      end
     end
-  end)
+  end
   save_started(call.record_key, now, call[CALL_REQUESTS], call[CALL_TOKENS], call[CALL_TOKEN])
 end

@@ -14,80 +14,114 @@ local CLOCK_STEP_MS = 60000
 local UNIT_CONCURRENCY = 3
 local BLOCK = 4
 
-local function unpack_meter(value)
-  local states = {}
-  if not value then
-    return 0, states
+local LONGEST_TTL = string.format('%.0f', LONGEST_TTL_MS)
+
+-- Rounds up to whole ms, as PX takes them.
+local function px(ms)
+  if ms >= LONGEST_TTL_MS then
+    return LONGEST_TTL
   end
+  return string.format('%d', math.max(SHORTEST_TTL_MS, math.ceil(ms)))
+end
+
+-- What every meter of a rule shares: where to find a limit by its id, and its algorithm.
+local function prepare_rule(rule)
+  local places = {}
+  for n, limit in ipairs(rule[3]) do
+    places[limit[LIMIT_ID]] = n
+    limit.algorithm = algorithms[limit[LIMIT_ALGORITHM]]
+  end
+  rule.places = places
+end
+
+-- Fills in the states of a meter's limits as they were kept; returns when that was.
+local function unpack_meter(meter, value)
   local at, position = struct.unpack('<d', value)
-  while position <= #value do
-    local id, flags, used
+  local places, size = meter.rule.places, #value
+  while position <= size do
+    local id, flags, used, debt, claimed
     id, flags, used, position = struct.unpack('<I4Bd', value, position)
-    local state = { used = used, debt = 0, claimed = 0 }
+    debt, claimed = 0, 0
     if flags == HAS_CLAIMED then
-      state.claimed, position = struct.unpack('<d', value, position)
+      claimed, position = struct.unpack('<d', value, position)
     elseif flags == HAS_DEBT then
-      state.debt, position = struct.unpack('<d', value, position)
+      debt, position = struct.unpack('<d', value, position)
     elseif flags > HAS_CLAIMED then
-      state.debt, state.claimed, position = struct.unpack('<dd', value, position)
+      debt, claimed, position = struct.unpack('<dd', value, position)
     end
-    states[id] = state
+    if places[id] then
+      meter[places[id]] = { used = used, debt = debt, claimed = claimed }
+    end
   end
-  return at, states
+  return at
+end
+
+local function load_leases(meter, state, limit, now)
+  local after = string.format('(%.17g', now)
+  state.used = redis.call('ZCOUNT', meter.lease_key, after, '+inf')
+  if state.used >= limit[LIMIT_CAPACITY] then
+    local first = redis.call('ZRANGE', meter.lease_key, after, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
+    state.lease_end = tonumber(first[2])
+  end
 end
 
 -- meter: { rule, key, line_key, lease_key?, at, [n] = state of the rule's nth limit }
 local function load_meter(meter, value, now)
-  local at, states = unpack_meter(value)
-  if at > now + CLOCK_STEP_MS then
-    at = now
-  end
-  meter.at = math.max(at, now)
-  for n, limit in ipairs(meter.rule[3]) do
-    local state = states[limit[LIMIT_ID]] or { used = 0, debt = 0, claimed = 0 }
-    if limit[LIMIT_UNIT] == UNIT_CONCURRENCY then
-      state.used = redis.call('ZCOUNT', meter.lease_key, string.format('(%.17g', now), '+inf')
-      if state.used >= limit[LIMIT_CAPACITY] then
-        local first = redis.call('ZRANGE', meter.lease_key, string.format('(%.17g', now), '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
-        state.lease_end = tonumber(first[2])
-      end
-    else
-      algorithms[limit[LIMIT_ALGORITHM]].roll(state, limit, at, meter.at)
+  local at = now
+  if value then
+    at = unpack_meter(meter, value)
+    if at > now + CLOCK_STEP_MS then
+      at = now
     end
-    meter[n] = state
+  end
+  local brought_to = math.max(at, now)
+  meter.at = brought_to
+  for n, limit in ipairs(meter.rule[3]) do
+    local state = meter[n]
+    if not state then
+      state = { used = 0, debt = 0, claimed = 0 }
+      meter[n] = state
+    elseif at < brought_to then
+      limit.algorithm.roll(state, limit, at, brought_to)
+    end
+    if limit[LIMIT_UNIT] == UNIT_CONCURRENCY then
+      load_leases(meter, state, limit, now)
+    end
   end
 end
 
 local function save_meter(meter, now)
-  local parts, ttl = { struct.pack('<d', meter.at) }, 0
+  local packed, ttl = nil, 0
   for n, limit in ipairs(meter.rule[3]) do
     local state = meter[n]
-    local counted = limit[LIMIT_UNIT] ~= UNIT_CONCURRENCY and state.used or 0
-    if counted > 0 or state.debt > 0 or state.claimed > 0 then
-      local flags = (state.debt > 0 and HAS_DEBT or 0) + (state.claimed > 0 and HAS_CLAIMED or 0)
-      local part = struct.pack('<I4Bd', limit[LIMIT_ID], flags, counted)
-      if state.debt > 0 then
-        part = part .. struct.pack('<d', state.debt)
+    local counted, debt, claimed = state.used, state.debt, state.claimed
+    if limit[LIMIT_UNIT] == UNIT_CONCURRENCY then
+      counted = 0
+    end
+    if counted > 0 or debt > 0 or claimed > 0 then
+      packed = packed or struct.pack('<d', meter.at)
+      if debt == 0 and claimed == 0 then
+        packed = packed .. struct.pack('<I4Bd', limit[LIMIT_ID], 0, counted)
+      elseif debt == 0 then
+        packed = packed .. struct.pack('<I4Bdd', limit[LIMIT_ID], HAS_CLAIMED, counted, claimed)
+      elseif claimed == 0 then
+        packed = packed .. struct.pack('<I4Bdd', limit[LIMIT_ID], HAS_DEBT, counted, debt)
+      else
+        packed = packed .. struct.pack('<I4Bddd', limit[LIMIT_ID], HAS_DEBT + HAS_CLAIMED, counted, debt, claimed)
       end
-      if state.claimed > 0 then
-        part = part .. struct.pack('<d', state.claimed)
-        ttl = math.max(ttl, CLAIM_TTL_MS)
+      if claimed > 0 and ttl < CLAIM_TTL_MS then
+        ttl = CLAIM_TTL_MS
       end
-      if counted > 0 or state.debt > 0 then
-        ttl = math.max(ttl, algorithms[limit[LIMIT_ALGORITHM]].ttl(state, limit, now))
+      if counted > 0 or debt > 0 then
+        ttl = math.max(ttl, limit.algorithm.ttl(state, limit, now))
       end
-      parts[#parts + 1] = part
     end
   end
-  if #parts == 1 then
-    redis.call('DEL', meter.key)
+  if packed then
+    redis.call('SET', meter.key, packed, 'PX', px(ttl))
   else
-    redis.call('SET', meter.key, table.concat(parts), 'PX', string.format('%.0f', math.min(LONGEST_TTL_MS, math.max(1, math.ceil(ttl)))))
+    redis.call('DEL', meter.key)
   end
-end
-
-local function charge(state, limit, cost)
-  state.used = state.used + cost
 end
 
 -- Overrun found at settlement: recorded in full, what is above the limit as debt.
@@ -101,7 +135,7 @@ local function overrun(state, limit, amount)
 end
 
 local function refund(state, limit, amount, at, now)
-  if algorithms[limit[LIMIT_ALGORITHM]].refundable(limit, at, now) then
+  if limit.algorithm.refundable(limit, at, now) then
     local of_debt = math.min(state.debt, amount)
     state.debt = state.debt - of_debt
     state.used = math.max(0, state.used - (amount - of_debt))

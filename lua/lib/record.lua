@@ -5,7 +5,8 @@
 -- <call> is the call as JSON, opaque here: whoever drains resolves its rules again,
 -- so rules changed meanwhile count. A started call's record is its ledger entry.
 local RECORD_TTL_MS = 7 * 86400000
-local LEDGER_TTL_MS = 86400000
+local LEDGER_TTL = '86400000'
+local RECORD_TTL = string.format('%.0f', RECORD_TTL_MS)
 
 local function parse_record(value)
   if not value then
@@ -29,15 +30,14 @@ local function parse_record(value)
 end
 
 local function save_waiting(key, place, moves, line, call, wait)
-  local ttl = RECORD_TTL_MS + math.min(LONGEST_TTL_MS, math.max(0, wait))
-  redis.call('SET', key, string.format('W %.17g %d %s\n', place, moves, line) .. call, 'PX', string.format('%.0f', ttl))
+  redis.call('SET', key, string.format('W %.17g %d %s\n', place, moves, line) .. call, 'PX', px(RECORD_TTL_MS + math.max(0, wait)))
 end
 
 local function save_passed(key, record)
   local head = string.format('P %.17g %d %.17g %.17g %d\n', record.place, record.moves, record.slot, record.granted, record.claims and 1 or 0)
-  redis.call('SET', key, head .. record.call, 'PX', string.format('%.0f', RECORD_TTL_MS))
+  redis.call('SET', key, head .. record.call, 'PX', RECORD_TTL)
 end
 
 local function save_started(key, now, requests, tokens, token)
-  redis.call('SET', key, 'S' .. struct.pack('<ddd', now, requests, tokens) .. token, 'PX', string.format('%.0f', LEDGER_TTL_MS))
+  redis.call('SET', key, 'S' .. struct.pack('<ddd', now, requests, tokens) .. token, 'PX', LEDGER_TTL)
 end

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { type Call, validateCall } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
 import { type Estimate, estimateTokens } from '../cost/estimate.js'
@@ -14,7 +14,7 @@ export class Checks {
   private readonly admits: Turn<Asked, RunDecision | RejectDecision>
   private readonly peeks: Turn<Asked, RunDecision | RejectDecision>
   /** Ids of direct checks: unique, and cheaper than a random one each. */
-  private readonly origin = randomUUID()
+  private readonly origin = randomBytes(9).toString('base64url')
   private count = 0
 
   constructor(gate: Gate, estimate: Estimate | undefined) {
@@ -40,6 +40,6 @@ export class Checks {
     const call = validateCall(input)
     const tokens = call.cost?.tokens ?? (this.gate.needsTokens(call) ? await estimateTokens(call, this.estimate) : 0)
     const id = call.id ?? `${this.origin}.${++this.count}`
-    return { id: `~/${id}`, token: id, call, demand: this.gate.demand(call, tokens), stored: '' }
+    return { id: `~/${id}`, token: '', call, demand: this.gate.demand(call, tokens), stored: '' }
   }
 }

@@ -62,7 +62,8 @@ export class Gate {
 
   async admit(mode: AdmitMode, asked: readonly Asked[]): Promise<Decision[]> {
     const { keys, encoded } = encodeBatch(this.keys, asked.map(batchCall))
-    const args = [this.now(), encoded, mode, DEFAULTS.lookaheadMs, DEFAULTS.holdMaxMs, DEFAULTS.passCheckMs, ...asked.map(({ stored }) => stored)]
+    const args: (string | number)[] = [this.now(), encoded, mode, DEFAULTS.lookaheadMs, DEFAULTS.holdMaxMs, DEFAULTS.passCheckMs]
+    if (mode !== 'direct') for (const { stored } of asked) args.push(stored)
     return readReply(
       await scripts.admit.run(this.redis, keys, args),
       asked.map(({ demand }) => demand),

@@ -1,4 +1,4 @@
-import { GivenClock } from '../../src/clock.js'
+import { GivenClock, redisClock } from '../../src/clock.js'
 import { type Asked, Gate } from '../../src/gate/gate.js'
 import type { Call } from '../../src/index.js'
 import { askFor } from '../../src/queue/stored.js'
@@ -14,6 +14,11 @@ export const T0 = 1_800_000_000_000
 export function givenGate(namespace: Namespace, rules: readonly RuleSpec[], startMs = T0): { gate: Gate; clock: GivenClock } {
   const clock = new GivenClock(startMs)
   return { gate: new Gate(namespace.redis, namespace.keys, clock, compileRules(checkRules(rules))), clock }
+}
+
+/** A gate on Redis' own clock. */
+export function realGate(namespace: Namespace, rules: readonly RuleSpec[]): Gate {
+  return new Gate(namespace.redis, namespace.keys, redisClock, compileRules(checkRules(rules)))
 }
 
 /** A call as the gate asks for it, with what it costs. */
