@@ -126,7 +126,7 @@ local function start_passed(call)
   end
   redis.call('ZREM', KEYS[2], call[CALL_ID])
   if wait == -1 or deciding and deciding.strictness == STRICTNESS_HARD then
-    redis.call('DEL', call.record_key)
+    drop_record(call)
     return refuse(call, wait, wait == -1 and binding or deciding)
   end
   if not binding then
@@ -161,7 +161,7 @@ local function start_waiting(call)
       start(batch, call, now)
       return add_reply(reply, batch, call, RUN, 0, nil)
     elseif wait == -1 or deciding.strictness == STRICTNESS_HARD then
-      redis.call('DEL', call.record_key)
+      drop_record(call)
       return refuse(call, wait, wait == -1 and binding or deciding)
     end
     any_line = true
@@ -173,7 +173,7 @@ local function start_waiting(call)
   if wait == -1 or (deciding and deciding.strictness == STRICTNESS_HARD) then
     leave_line(own.line_key, call[CALL_ID], call[CALL_TOKENS])
     own.line_length = nil
-    redis.call('DEL', call.record_key)
+    drop_record(call)
     return refuse(call, wait, wait == -1 and binding or deciding)
   end
   if rank == 0 and wait == 0 then

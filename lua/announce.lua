@@ -46,7 +46,7 @@ if record and record.state == 'S' and record.token == call[CALL_TOKEN] then
     end
   end)
   if ARGV[6] == '' then
-    redis.call('DEL', call.record_key)
+    drop_record(call)
   end
 end
 if ARGV[6] ~= '' then

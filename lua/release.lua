@@ -47,7 +47,7 @@ local function release(call, line_key)
   elseif record.state == 'S' then
     give_back_charge(call)
   end
-  redis.call('DEL', call.record_key)
+  drop_record(call)
   if record.state ~= 'W' then
     for position = CALL_METERS, #call do
       stir(batch.meters[call[position]], now)

@@ -41,7 +41,7 @@ local function settle(call)
       stirred[meter] = true
     end
   end)
-  redis.call('DEL', call.record_key)
+  drop_record(call)
   for meter in pairs(stirred) do
     stir(meter, now)
   end
@@ -54,7 +54,7 @@ for i, call in ipairs(batch.calls) do
     -- The same call twice in one batch settles once, too.
     call.record.state = 'done'
     for j = i + 1, #batch.calls do
-      if batch.calls[j].record_key == call.record_key then
+      if batch.calls[j].record_key == call.record_key and batch.calls[j][CALL_TOKEN] == call[CALL_TOKEN] then
         batch.calls[j].record = nil
       end
     end

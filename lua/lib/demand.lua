@@ -2,10 +2,22 @@
 -- once, so that it is read once and written once however many calls share it.
 --   batch  { rules  = { { priority, strictness, limits } , … },
 --            meters = { { rule, first key, leases? }, … },   state at key, line at +1, leases at +2
---            calls  = { { record key, token, priority, requests, tokens, strictness, id, meter … }, … } }
-local CALL_RECORD, CALL_TOKEN, CALL_PRIORITY, CALL_REQUESTS, CALL_TOKENS, CALL_STRICTNESS, CALL_ID = 1, 2, 3, 4, 5, 6, 7
-local CALL_METERS = 8
+--            calls  = { { record key, token, priority, requests, tokens, strictness, id, shared, meter … }, … } }
+-- A call whose record is shared (1) has its ledger entry in a hash with the others of its
+-- batch, under its token: direct checks, which nobody looks up by their id.
+local CALL_RECORD, CALL_TOKEN, CALL_PRIORITY, CALL_REQUESTS, CALL_TOKENS, CALL_STRICTNESS, CALL_ID, CALL_SHARED = 1, 2, 3, 4, 5, 6, 7, 8
+local CALL_METERS = 9
 local STRICTNESS_QUEUE, STRICTNESS_HARD = 1, 5
+
+-- The shared ledger of a call's batch: whether it is there is asked once.
+local function load_shared(batch, call)
+  local ledger = batch.ledgers[call.record_key]
+  if not ledger then
+    ledger = { exists = redis.call('EXISTS', call.record_key) == 1 }
+    batch.ledgers[call.record_key] = ledger
+  end
+  return ledger.exists and parse_record(redis.call('HGET', call.record_key, call[CALL_TOKEN])) or nil
+end
 
 local function load_batch(encoded, now)
   local batch = cjson.decode(encoded)
@@ -16,8 +28,12 @@ local function load_batch(encoded, now)
   for i, meter in ipairs(batch.meters) do
     keys[i] = KEYS[meter[2]]
   end
-  for i, call in ipairs(batch.calls) do
-    keys[#batch.meters + i] = KEYS[call[CALL_RECORD]]
+  local own = #keys
+  for _, call in ipairs(batch.calls) do
+    call.record_key = KEYS[call[CALL_RECORD]]
+    if call[CALL_SHARED] == 0 then
+      keys[#keys + 1] = call.record_key
+    end
   end
   -- unpack() is bounded by Lua's stack; the client bounds a batch well below it.
   local values = redis.call('MGET', unpack(keys))
@@ -30,17 +46,49 @@ local function load_batch(encoded, now)
     load_meter(meter, values[i], now)
     batch.meters[i] = meter
   end
-  for i, call in ipairs(batch.calls) do
-    call.record = parse_record(values[#batch.meters + i])
-    call.record_key = KEYS[call[CALL_RECORD]]
+  batch.ledgers = {}
+  for _, call in ipairs(batch.calls) do
+    if call[CALL_SHARED] == 0 then
+      own = own + 1
+      call.record = parse_record(values[own])
+    else
+      call.record = load_shared(batch, call)
+    end
   end
   return batch
+end
+
+-- Opens the ledger entry of a call that starts.
+local function open_entry(batch, call, now)
+  local entry = pack_started(now, call[CALL_REQUESTS], call[CALL_TOKENS], call[CALL_TOKEN])
+  if call[CALL_SHARED] == 0 then
+    redis.call('SET', call.record_key, entry, 'PX', LEDGER_TTL)
+  else
+    local ledger = batch.ledgers[call.record_key]
+    ledger[#ledger + 1] = call[CALL_TOKEN]
+    ledger[#ledger + 1] = entry
+  end
+end
+
+-- Forgets a call: its ledger entry, or its place in line or pass.
+local function drop_record(call)
+  if call[CALL_SHARED] == 0 then
+    redis.call('DEL', call.record_key)
+  else
+    redis.call('HDEL', call.record_key, call[CALL_TOKEN])
+  end
 end
 
 local function save_changed(batch, now)
   for _, meter in ipairs(batch.meters) do
     if meter.changed then
       save_meter(meter, now)
+    end
+  end
+  for key, entries in pairs(batch.ledgers) do
+    if #entries > 0 then
+      redis.call('HSET', key, unpack(entries))
+      redis.call('PEXPIRE', key, LEDGER_TTL)
     end
   end
 end
@@ -139,5 +187,5 @@ local function start(batch, call, now)
       end
     end
   end
-  save_started(call.record_key, now, call[CALL_REQUESTS], call[CALL_TOKENS], call[CALL_TOKEN])
+  open_entry(batch, call, now)
 end

@@ -38,6 +38,6 @@ local function save_passed(key, record)
   redis.call('SET', key, head .. record.call, 'PX', RECORD_TTL)
 end
 
-local function save_started(key, now, requests, tokens, token)
-  redis.call('SET', key, 'S' .. struct.pack('<ddd', now, requests, tokens) .. token, 'PX', LEDGER_TTL)
+local function pack_started(now, requests, tokens, token)
+  return struct.pack('<c1ddd', 'S', now, requests, tokens) .. token
 end

@@ -11,6 +11,8 @@ export interface BatchCall {
   readonly token: string
   readonly priority: number
   readonly strictness: number
+  /** The ledger that the calls of one batch share, where nobody looks this one up by its id. */
+  readonly sharedLedger?: string | undefined
   /** Override the demand's, where it is settled. */
   readonly requests?: number
   readonly tokens?: number
@@ -41,13 +43,23 @@ export function encodeBatch(keys: Keys, calls: readonly BatchCall[]): { keys: st
     }
     return index
   }
+  const ledgers = new Map<string, number>()
+  const sharedRecord = (ledger: string): number => {
+    let index = ledgers.get(ledger)
+    if (index === undefined) {
+      index = allKeys.push(keys.call(ledger))
+      ledgers.set(ledger, index)
+    }
+    return index
+  }
   for (const call of calls) {
     let places = ''
     for (const part of call.demand.parts) places += `,${indexOf(part)}`
-    allKeys.push(keys.call(call.id))
+    const ledger = call.sharedLedger
+    const record = ledger === undefined ? allKeys.push(keys.call(call.id)) : sharedRecord(ledger)
     const requests = call.requests ?? call.demand.requests
     const tokens = call.tokens ?? call.demand.tokens
-    encodedCalls += `${encodedCalls === '' ? '' : ','}[${allKeys.length},${JSON.stringify(call.token)},${call.priority},${requests},${tokens},${call.strictness},${JSON.stringify(call.id)}${places}]`
+    encodedCalls += `${encodedCalls === '' ? '' : ','}[${record},${JSON.stringify(call.token)},${call.priority},${requests},${tokens},${call.strictness},${JSON.stringify(call.id)},${ledger === undefined ? 0 : 1}${places}]`
   }
   return { keys: allKeys, encoded: `{"rules":[${encodedRules}],"meters":[${encodedMeters}],"calls":[${encodedCalls}]}` }
 }

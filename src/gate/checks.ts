@@ -11,17 +11,17 @@ import { Turn } from './turn.js'
 export class Checks {
   private readonly gate: Gate
   private readonly estimate: Estimate | undefined
-  private readonly admits: Turn<Asked, RunDecision | RejectDecision>
+  private readonly admits: Turn<Asked, { asked: Asked; decision: RunDecision | RejectDecision }>
   private readonly peeks: Turn<Asked, RunDecision | RejectDecision>
-  /** Ids of direct checks: unique, and cheaper than a random one each. */
+  /** Tells the ledgers of this process from those of others. */
   private readonly origin = randomBytes(9).toString('base64url')
-  private count = 0
+  private ledgers = 0
 
   constructor(gate: Gate, estimate: Estimate | undefined) {
     this.gate = gate
     this.estimate = estimate
     const weight = (asked: Asked) => asked.demand.parts.length + 1
-    this.admits = new Turn(DEFAULTS.batchKeys, weight, (asked) => gate.admit('direct', asked) as Promise<(RunDecision | RejectDecision)[]>)
+    this.admits = new Turn(DEFAULTS.batchKeys, weight, (asked) => this.send(asked))
     this.peeks = new Turn(DEFAULTS.batchKeys, weight, (asked) => gate.peek(asked) as Promise<(RunDecision | RejectDecision)[]>)
   }
 
@@ -33,13 +33,23 @@ export class Checks {
   /** Charges the call if all its limits have room, and no one of them if not. @throws CallInvalid */
   async admit(call: Call): Promise<Grant> {
     const asked = await this.ask(call)
-    return new Grant(this.gate, asked, await this.admits.ask(asked))
+    const decided = await this.admits.ask(asked)
+    return new Grant(this.gate, decided.asked, decided.decision)
+  }
+
+  /** Checks that travel together share one ledger; one with an id of its own has its own entry, found by that id. */
+  private async send(asked: readonly Asked[]): Promise<{ asked: Asked; decision: RunDecision | RejectDecision }[]> {
+    const sharedLedger = `~/${this.origin}.${++this.ledgers}`
+    const entered = asked.map((one, index) =>
+      one.call.id === undefined ? { ...one, id: `${sharedLedger}.${index}`, token: String(index), sharedLedger } : one,
+    )
+    const decisions = (await this.gate.admit('direct', entered)) as (RunDecision | RejectDecision)[]
+    return entered.map((one, index) => ({ asked: one, decision: decisions[index] as RunDecision | RejectDecision }))
   }
 
   private async ask(input: Call): Promise<Asked> {
     const call = validateCall(input)
     const tokens = call.cost?.tokens ?? (this.gate.needsTokens(call) ? await estimateTokens(call, this.estimate) : 0)
-    const id = call.id ?? `${this.origin}.${++this.count}`
-    return { id: `~/${id}`, token: '', call, demand: this.gate.demand(call, tokens), stored: '' }
+    return { id: `~/${call.id ?? ''}`, token: '', call, demand: this.gate.demand(call, tokens), stored: '' }
   }
 }

@@ -20,6 +20,8 @@ export interface Asked {
   readonly token: string
   readonly call: Call
   readonly demand: Demand
+  /** The ledger it shares with the calls that are asked for together; its token is its place there. */
+  readonly sharedLedger?: string | undefined
   /** The call as kept beside its place in line; '' where it can never stand in line. */
   readonly stored: string
 }
@@ -166,6 +168,7 @@ function batchCall(asked: Asked): BatchCall {
     token: asked.token,
     priority: asked.call.priority ?? 0,
     strictness: strictnessOf(asked.call.strategy),
+    sharedLedger: asked.sharedLedger,
   }
 }
 
