@@ -124,8 +124,10 @@ local function weigh(batch, call, now, ahead)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
     local rule = meter.rule
-    for n, limit in ipairs(rule[3]) do
-      local cost, state = cost_of(call, limit), meter[n]
+    local limits = rule[3]
+    for n = 1, #limits do
+      local limit, state = limits[n], meter[n]
+      local cost = cost_of(call, limit)
       if cost > limit[LIMIT_CAPACITY] and limit[LIMIT_ALGORITHM] ~= BLOCK then
         return -1, { meter = meter, at = position - CALL_METERS + 1, n = n, limit = limit }, nil
       end
@@ -173,7 +175,7 @@ local function start(batch, call, now)
     local meter = batch.meters[call[position]]
     for n, limit in ipairs(meter.rule[3]) do
       local state = meter[n]
-      if limit[LIMIT_UNIT] == UNIT_CONCURRENCY then
+      if limit.leased then
         redis.call('ZREMRANGEBYSCORE', meter.lease_key, '-inf', string.format('%.17g', now))
         redis.call('ZADD', meter.lease_key, string.format('%.17g', now + limit[LIMIT_A]), call[CALL_ID])
         redis.call('PEXPIRE', meter.lease_key, px(limit[LIMIT_A]))

@@ -4,7 +4,7 @@
 --   then for each limit of its demand what is used (debt included) and claimed.
 local RUN, WAIT, REJECT, TOO_BIG, CLOSED, HOLD, REFUSED = 0, 1, 2, 3, 4, 5, 6
 -- Below what unpack() can put on Lua's stack.
-local PACKED_AT_ONCE = 1000
+local PACKED_AT_ONCE = 128
 
 local function new_reply(now)
   return { now }
@@ -29,10 +29,14 @@ local function add_reply(reply, batch, call, outcome, wait, binding, rank)
 end
 
 local function pack_reply(reply)
-  local parts = {}
+  local parts, full = {}, nil
   for from = 1, #reply, PACKED_AT_ONCE do
     local to = math.min(#reply, from + PACKED_AT_ONCE - 1)
-    parts[#parts + 1] = struct.pack('<' .. string.rep('d', to - from + 1), unpack(reply, from, to))
+    if to - from + 1 == PACKED_AT_ONCE then
+      full = full or '<' .. string.rep('d', PACKED_AT_ONCE)
+    end
+    local format = to - from + 1 == PACKED_AT_ONCE and full or '<' .. string.rep('d', to - from + 1)
+    parts[#parts + 1] = struct.pack(format, unpack(reply, from, to))
   end
   return table.concat(parts)
 end
