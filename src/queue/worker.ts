@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker as BullWorker, DelayedError, type Job } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
-import type { Call } from '../call.js'
+import { type Call, validateCall } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
 import { type Estimate, estimateTokens } from '../cost/estimate.js'
 import { totalTokens, usageOf } from '../cost/usage.js'
@@ -119,7 +119,7 @@ export class Worker {
   private async ask(job: Job, token: string): Promise<Asked> {
     const { gate, estimate } = this.parts
     try {
-      const call = this.options.callOf === undefined ? callOfJob(job.name, job.data) : this.options.callOf(job)
+      const call = this.options.callOf === undefined ? callOfJob(job.name, job.data) : validateCall(this.options.callOf(job))
       const tokens = call.cost?.tokens ?? (gate.needsTokens(call) ? await estimateTokens(call, estimate) : 0)
       // BullMQ counts each pickup, so no two starts of a job share a token.
       return askFor(gate, gateId(job.queueName, job.id as string), `${token}#${job.attemptsStarted}`, call, tokens)
