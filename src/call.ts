@@ -113,7 +113,8 @@ export function jsonOf(payload: unknown): string {
 
 /** The dotted path of a field, as an error message names it, whatever its length. */
 export function fieldName(path: readonly PropertyKey[]): string {
-  const field = path.map(String).join('.')
+  // Escaped: a name may hold what a log or a terminal would obey.
+  const field = JSON.stringify(path.map(String).join('.')).slice(1, -1)
   return field.length > 80 ? `${field.slice(0, 77)}… (${field.length} characters)` : field
 }
 

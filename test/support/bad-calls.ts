@@ -76,7 +76,7 @@ function keys(): BadCall[] {
     one('a key of a wrong type', { region: 5 }, /^keys\.region: .*expected string, received number \(got 5\)$/),
     one('an empty key name', { '': 'x' }, /^keys\.: the key's name: .*>=1 characters \(got ""\)$/),
     one('a key name of a megabyte', { ['k'.repeat(MEGABYTE)]: 'x' }, /^keys\.k+… \(1048581 characters\): the key's name: .*<=256 characters \(got "k+…/),
-    one('a key name with a line break', { 'a\nb': 'x' }, /the key's name: must not contain control characters \(got "a\\nb"\)$/),
+    one('a key name with a line break', { 'a\nb': 'x' }, /^keys\.a\\nb: the key's name: must not contain control characters \(got "a\\nb"\)$/),
     one('a key named __proto__', JSON.parse('{"__proto__":"x"}'), /^keys\.__proto__: is not a name that a key can have \(got "x"\)$/),
   ]
 }
