@@ -11,7 +11,7 @@ import { TollgateError, UpstreamLimited } from '../errors.js'
 import type { Asked, Gate } from '../gate/gate.js'
 import { Turn } from '../gate/turn.js'
 import { delayMs } from './delay.js'
-import { finalFailure, rejection } from './failure.js'
+import { failureOf, finalFailure, rejection } from './failure.js'
 import { Heartbeat } from './heartbeat.js'
 import { callOfJob } from './job-call.js'
 import { Settler } from './settler.js'
@@ -145,9 +145,9 @@ export class Worker {
       if (cancelled.aborted) throw finalFailure(new TollgateError('CALL_CANCELLED', 'the call was cancelled while it ran', { cause: error }))
       if (timeout?.aborted === true) {
         const timedOut = new TollgateError('CALL_TIMED_OUT', `the handler did not finish within ${timeoutMs} ms`, { cause: error })
-        throw new Error(`${timedOut.code}: ${timedOut.message}`, { cause: timedOut })
+        throw failureOf(timedOut)
       }
-      throw error
+      throw error instanceof TollgateError ? failureOf(error) : error
     } finally {
       this.heartbeat.remove(asked)
     }
