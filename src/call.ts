@@ -1,4 +1,5 @@
 import { isIP } from 'node:net'
+import { QueueKeys } from 'bullmq'
 import { z } from 'zod'
 import { CallInvalid } from './errors.js'
 
@@ -43,7 +44,7 @@ export const STRATEGIES = ['queue', 'hard'] as const
 export type Strategy = (typeof STRATEGIES)[number]
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
-const CONTROL = /[\u0000-\u001f\u007f]/
+const CONTROL = /[\u0000-\u001f\u007f-\u009f]/
 
 const name = z
   .string()
@@ -51,10 +52,16 @@ const name = z
   .max(MAX_NAME_LENGTH)
   .refine((value) => !CONTROL.test(value), 'must not contain control characters')
   .refine((value) => value.isWellFormed(), 'must be well-formed unicode')
-const amount = z.number().min(0).max(MAX_AMOUNT)
+const amount = z.number(`must be a number from 0 to ${MAX_AMOUNT}`).min(0).max(MAX_AMOUNT)
+
+// A job's hash stands beside its queue's own keys, and BullMQ refuses ids that read as a number.
+const QUEUE_KEYS = new Set(Object.keys(new QueueKeys().getKeys('')))
+const id = name
+  .refine((value) => !value.includes(':') && `${Number.parseInt(value, 10)}` !== value && !/^\d+$/.test(value), "must not contain ':' or be a plain number")
+  .refine((value) => !QUEUE_KEYS.has(value), 'must not be the name of one of the keys of a queue')
 
 const callSchema = z.strictObject({
-  id: name.refine((value) => !value.includes(':') && !/^\d+$/.test(value), "must not contain ':' or be a plain number").optional(),
+  id: id.optional(),
   agent: name,
   endpoint: name.optional(),
   model: name.optional(),
@@ -68,7 +75,7 @@ const callSchema = z.strictObject({
     .optional(),
   keys: z.record(name, name).optional(),
   cost: z.strictObject({ requests: amount.optional(), tokens: amount.optional() }).optional(),
-  priority: z.number().int().min(-MAX_PRIORITY).max(MAX_PRIORITY).optional(),
+  priority: z.number(`must be a whole number from -${MAX_PRIORITY} to ${MAX_PRIORITY}`).int().min(-MAX_PRIORITY).max(MAX_PRIORITY).optional(),
   strategy: z.enum(STRATEGIES).optional(),
   payload: z.unknown().optional(),
 })
@@ -80,7 +87,7 @@ export function show(value: unknown): string {
   try {
     text = JSON.stringify(value) ?? String(value)
   } catch {
-    text = String(value)
+    text = Object.prototype.toString.call(value)
   }
   return text.length > 80 ? `${text.slice(0, 77)}… (${text.length} characters)` : text
 }
@@ -95,12 +102,38 @@ export function valueAt(input: unknown, path: readonly PropertyKey[]): unknown {
   return value
 }
 
+/** A payload as JSON. @throws CallInvalid where JSON cannot hold it */
+export function jsonOf(payload: unknown): string {
+  try {
+    return JSON.stringify(payload) ?? 'null'
+  } catch (error) {
+    throw new CallInvalid(`payload: must be something that JSON can hold (${(error as Error).message.split('\n')[0]})`)
+  }
+}
+
+/** The dotted path of a field, as an error message names it, whatever its length. */
+export function fieldName(path: readonly PropertyKey[]): string {
+  // Escaped: a name may hold what a log or a terminal would obey.
+  const field = JSON.stringify(path.map(String).join('.')).slice(1, -1)
+  return field.length > 80 ? `${field.slice(0, 77)}… (${field.length} characters)` : field
+}
+
 /** Checks a call. @throws CallInvalid naming field, value and bound. */
 export function validateCall(input: unknown): Call {
   const parsed = callSchema.safeParse(input)
-  if (parsed.success) return parsed.data
+  if (parsed.success) {
+    // A record leaves this name out without a word: a rule that counts by it would not cover the call.
+    const hidden = valueAt(input, ['keys', '__proto__'])
+    if (hidden !== undefined) throw new CallInvalid(`keys.__proto__: is not a name that a key can have (got ${show(hidden)})`)
+    return parsed.data
+  }
   const issue = parsed.error.issues[0]
+  if (issue?.code === 'unrecognized_keys') {
+    const path = [...issue.path, issue.keys[0] as string]
+    throw new CallInvalid(`${fieldName(path)}: is not a field of a call (got ${show(valueAt(input, path))})`)
+  }
   const path = issue?.path ?? []
-  const field = path.length > 0 ? path.map(String).join('.') : 'call'
-  throw new CallInvalid(`${field}: ${issue?.message ?? 'not valid'} (got ${show(valueAt(input, path))})`)
+  const badName = issue?.code === 'invalid_key' ? issue.issues[0]?.message : undefined
+  if (badName !== undefined) throw new CallInvalid(`${fieldName(path)}: the key's name: ${badName} (got ${show(path.at(-1))})`)
+  throw new CallInvalid(`${fieldName(path) || 'call'}: ${issue?.message ?? 'not valid'} (got ${show(valueAt(input, path))})`)
 }

@@ -22,7 +22,7 @@ const QUOTED = 500
 
 function headersFor(agent: AgentSpec, environment: NodeJS.ProcessEnv): Record<string, string> {
   const headers: Record<string, string> = { 'content-type': 'application/json', accept: 'application/json' }
-  const key = agent.apiKeyEnv === undefined ? undefined : environment[agent.apiKeyEnv]
+  const key = agent.apiKeyEnv === undefined ? undefined : environment[agent.apiKeyEnv]?.trim()
   if (agent.api === 'anthropic') {
     headers['anthropic-version'] = '2023-06-01'
     if (key !== undefined) headers['x-api-key'] = key
@@ -47,14 +47,20 @@ function parse(text: string): unknown {
 export function httpAgent(agents: Readonly<Record<string, AgentSpec>>, environment: NodeJS.ProcessEnv = process.env): Handler {
   const known = new Map(Object.entries(agents))
   for (const [name, { apiKeyEnv }] of known) {
-    if (apiKeyEnv !== undefined && environment[apiKeyEnv] === undefined)
-      throw new ConfigInvalid(`agents.${name}.apiKeyEnv: ${apiKeyEnv} is not set in the environment`)
+    if (apiKeyEnv === undefined) continue
+    const key = environment[apiKeyEnv]?.trim() ?? ''
+    if (key === '') throw new ConfigInvalid(`agents.${name}.apiKeyEnv: ${apiKeyEnv} is not set in the environment`)
+    // fetch would quote it in its error.
+    if (!/^[\x21-\x7e]+$/.test(key)) throw new ConfigInvalid(`agents.${name}.apiKeyEnv: ${apiKeyEnv} holds characters that a key cannot have (not shown)`)
   }
   return async (call: Call, { signal }: CallContext): Promise<AgentAnswer> => {
     const agent = known.get(call.agent)
     if (agent === undefined) throw new ConfigInvalid(`agent ${call.agent} is not among the configured ones (${[...known.keys()].join(', ') || 'none'})`)
-    const url = agent.baseUrl.replace(/\/+$/, '') + (call.endpoint ?? DEFAULT_ENDPOINTS[agent.api ?? 'openai'])
-    const response = await fetch(url, { method: 'POST', headers: headersFor(agent, environment), body: JSON.stringify(call.payload ?? {}), signal })
+    const endpoint = call.endpoint ?? DEFAULT_ENDPOINTS[agent.api ?? 'openai']
+    // Without the slash, "@elsewhere.example" would take the key to another host; and so would following a redirect.
+    const url = `${agent.baseUrl.replace(/\/+$/, '')}/${endpoint.replace(/^\/+/, '')}`
+    const body = JSON.stringify(call.payload ?? {})
+    const response = await fetch(url, { method: 'POST', headers: headersFor(agent, environment), body, signal, redirect: 'manual' })
     const output = parse(await response.text())
     const usage = readUsage(output)
     if (LIMITED.has(response.status))

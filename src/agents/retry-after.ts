@@ -1,3 +1,6 @@
+// Date.parse reads a date into nearly anything, into "-5" too.
+const HTTP_DATE = /^[A-Z][a-z]{2,8},? .*\d\d:\d\d:\d\d( GMT|$| \d{4}$)/
+
 /**
  * Milliseconds that an agent asked to be left alone for: `retry-after-ms`, or
  * `Retry-After` in seconds or as a date (RFC 9110). Undefined where it did not say.
@@ -8,6 +11,7 @@ export function readRetryAfter(headers: Headers, nowMs = Date.now()): number | u
   const value = headers.get('retry-after')?.trim()
   if (value === undefined || value === '') return undefined
   if (/^\d+(\.\d+)?$/.test(value)) return Number(value) * 1000
-  const date = Date.parse(value)
+  if (!HTTP_DATE.test(value)) return undefined
+  const date = Date.parse(value.endsWith('GMT') ? value : `${value} GMT`)
   return Number.isNaN(date) ? undefined : Math.max(0, date - nowMs)
 }

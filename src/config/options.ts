@@ -32,7 +32,7 @@ export interface TollgateOptions {
 const QUEUE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/
 
 const schema = z.strictObject({
-  redis: z.union([z.string(), z.instanceof(Redis)]).optional(),
+  redis: z.union([z.string(), z.instanceof(Redis)], 'must be a redis:// or rediss:// URL or an ioredis client').optional(),
   namespace: z.string().optional(),
   queue: z.string().regex(QUEUE_NAME, 'must be 1 to 128 letters, digits, . _ or -').default(DEFAULTS.queue),
   rules: z.union([z.string().min(1), z.array(z.unknown())]).optional(),
@@ -55,9 +55,9 @@ function check<T>(parsed: z.ZodSafeParseResult<T>, input: unknown): T {
   const issue = parsed.error.issues[0]
   const unknown = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined
   const path = unknown === undefined ? (issue?.path ?? []) : [...(issue?.path ?? []), unknown]
-  throw new ConfigInvalid(
-    `${path.map(String).join('.') || 'options'}: ${unknown === undefined ? issue?.message : 'is not a known option'} (got ${show(valueAt(input, path))})`,
-  )
+  // What was meant to reach Redis may hold a password.
+  const got = path[0] === 'redis' ? typeof valueAt(input, path) : show(valueAt(input, path))
+  throw new ConfigInvalid(`${path.map(String).join('.') || 'options'}: ${unknown === undefined ? issue?.message : 'is not a known option'} (got ${got})`)
 }
 
 /** Options with their defaults, checked and frozen. @throws ConfigInvalid naming option, value and bound */

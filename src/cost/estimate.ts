@@ -1,4 +1,4 @@
-import { type Call, MAX_AMOUNT, show } from '../call.js'
+import { type Call, jsonOf, MAX_AMOUNT, show } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
 import { CallInvalid } from '../errors.js'
 
@@ -8,6 +8,7 @@ export type Estimate = (call: Call) => number | Promise<number>
 /** Tokens around each message and the reply in OpenAI's chat format. */
 const TOKENS_PER_MESSAGE = 3
 const TOKENS_OF_REPLY = 3
+const SLICE_LENGTH = 2048
 
 interface ChatPayload {
   readonly messages?: unknown
@@ -23,6 +24,16 @@ function textOf(content: unknown): string {
   return ''
 }
 
+/**
+ * The tokenizer takes time with the square of a run without a break (a megabyte of one letter:
+ * minutes). In slices it does not; each adds a token at most.
+ */
+function slices(text: string): string[] {
+  const parts: string[] = []
+  for (let from = 0; from < text.length; from += SLICE_LENGTH) parts.push(text.slice(from, from + SLICE_LENGTH))
+  return parts
+}
+
 let tokenizer: Promise<(text: string) => number> | undefined
 
 /** The tokenizer is large and needed only where nobody says what a call costs: loaded when it is. */
@@ -30,7 +41,7 @@ function loadTokenizer(): Promise<(text: string) => number> {
   tokenizer ??= import('gpt-tokenizer').then(
     ({ countTokens }) =>
       (text) =>
-        countTokens(text, { disallowedSpecial: new Set() }),
+        slices(text).reduce((sum, slice) => sum + countTokens(slice, { disallowedSpecial: new Set() }), 0),
   )
   return tokenizer
 }
@@ -46,7 +57,7 @@ export async function estimateChat(call: Call): Promise<number> {
   const answer = [payload.max_completion_tokens, payload.max_tokens].find((value) => typeof value === 'number' && value >= 0) as number | undefined
   const output = answer ?? DEFAULTS.outputTokens
   if (!Array.isArray(payload.messages)) {
-    return call.payload === undefined ? output : count(typeof call.payload === 'string' ? call.payload : JSON.stringify(call.payload)) + output
+    return call.payload === undefined ? output : count(typeof call.payload === 'string' ? call.payload : jsonOf(call.payload)) + output
   }
   const texts = payload.messages.map(textOf)
   const system = textOf(payload.system)
@@ -57,10 +68,9 @@ export async function estimateChat(call: Call): Promise<number> {
 /** The tokens of a call: what it says itself, else the user's estimate, else that of the tokenizer. */
 export async function estimateTokens(call: Call, estimate: Estimate | undefined): Promise<number> {
   if (call.cost?.tokens !== undefined) return call.cost.tokens
-  if (estimate === undefined) return estimateChat(call)
-  const tokens: unknown = await estimate(call)
+  const tokens: unknown = await (estimate ?? estimateChat)(call)
   if (typeof tokens !== 'number' || !(tokens >= 0 && tokens <= MAX_AMOUNT)) {
-    throw new CallInvalid(`cost.tokens: the estimate function must answer a number from 0 to ${MAX_AMOUNT} (got ${show(tokens)})`)
+    throw new CallInvalid(`cost.tokens: the estimate must be a number from 0 to ${MAX_AMOUNT} (got ${show(tokens)})`)
   }
   return tokens
 }

@@ -1,3 +1,5 @@
+import { MAX_AMOUNT } from '../call.js'
+
 /** What an agent says a call has used. */
 export interface CallUsage {
   /** Everything, where the two below are not told apart. */
@@ -7,7 +9,7 @@ export interface CallUsage {
 }
 
 function count(value: unknown): number | undefined {
-  return typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : undefined
+  return typeof value === 'number' && value >= 0 && value <= MAX_AMOUNT ? value : undefined
 }
 
 /** All tokens of a usage, or undefined where it tells of none. */

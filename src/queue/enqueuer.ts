@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { JobsOptions, Queue } from 'bullmq'
-import { type Call, validateCall } from '../call.js'
+import { type Call, jsonOf, validateCall } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
 import { SECOND } from '../config/units.js'
 import { type Estimate, estimateTokens } from '../cost/estimate.js'
@@ -72,6 +72,8 @@ export class Enqueuer {
   private async prepare(input: Call): Promise<Asked | TollgateError> {
     try {
       const call = validateCall(input)
+      // BullMQ would find out when the gate has given room already.
+      jsonOf(call.payload)
       const tokens = call.cost?.tokens ?? (this.gate.needsTokens(call) ? await estimateTokens(call, this.estimate) : 0)
       const known: Call = { ...call, cost: { ...call.cost, tokens } }
       return askFor(this.gate, gateId(this.queue.name, call.id ?? randomUUID()), '', known, tokens)

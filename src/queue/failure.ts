@@ -29,6 +29,11 @@ export function finalFailure(error: TollgateError): UnrecoverableError {
   return new UnrecoverableError(`${error.code}: ${error.message}`)
 }
 
+/** An error of ours as BullMQ keeps it: with its code, and tried again where that can help. */
+export function failureOf(error: TollgateError): Error {
+  return error.retryable ? new Error(`${error.code}: ${error.message}`, { cause: error }) : finalFailure(error)
+}
+
 /** The error of a job that BullMQ says has failed. */
 export function callFailure(failedReason: string): TollgateError {
   const [, code, message] = /^([A-Z_]+): (.*)$/s.exec(failedReason) ?? []

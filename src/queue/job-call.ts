@@ -9,7 +9,11 @@ const FIELDS = ['agent', 'endpoint', 'model', 'user', 'team', 'org', 'ip', 'keys
  * @throws CallInvalid naming field, value and bound
  */
 export function callOfJob(name: string, data: unknown): Call {
-  if (data === null || typeof data !== 'object' || !('agent' in data)) return validateCall({ agent: name.slice(0, MAX_NAME_LENGTH), payload: data })
+  if (data === null || typeof data !== 'object' || !('agent' in data)) {
+    // Cut to length, and not through a character.
+    const agent = name.length > MAX_NAME_LENGTH ? name.slice(0, MAX_NAME_LENGTH).replace(/[\ud800-\udbff]$/, '') : name
+    return validateCall({ agent, payload: data })
+  }
   const fields: Record<string, unknown> = {}
   for (const field of FIELDS) {
     const value = (data as Record<string, unknown>)[field]

@@ -29,6 +29,7 @@ export class Results {
   async wait(jobId: string, signal?: AbortSignal): Promise<unknown> {
     signal?.throwIfAborted()
     await this.listen()
+    signal?.throwIfAborted()
     const result = new Promise<unknown>((resolve, reject) => {
       const waiter: Waiter = { resolve, reject, sinceMs: Date.now() }
       const of = this.waiters.get(jobId) ?? new Set()
@@ -43,6 +44,8 @@ export class Results {
         { once: true },
       )
     })
+    // It may fail while it is looked up, before anybody but us can hear of it.
+    result.catch(() => {})
     // It may have finished before we listened.
     await this.lookUp([jobId], false)
     return result

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker as BullWorker, DelayedError, type Job } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
-import type { Call } from '../call.js'
+import { type Call, validateCall } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
 import { type Estimate, estimateTokens } from '../cost/estimate.js'
 import { totalTokens, usageOf } from '../cost/usage.js'
@@ -11,7 +11,7 @@ import { TollgateError, UpstreamLimited } from '../errors.js'
 import type { Asked, Gate } from '../gate/gate.js'
 import { Turn } from '../gate/turn.js'
 import { delayMs } from './delay.js'
-import { finalFailure, rejection } from './failure.js'
+import { failureOf, finalFailure, rejection } from './failure.js'
 import { Heartbeat } from './heartbeat.js'
 import { callOfJob } from './job-call.js'
 import { Settler } from './settler.js'
@@ -124,7 +124,7 @@ export class Worker {
   private async ask(job: Job, token: string): Promise<Asked> {
     const { gate, estimate } = this.parts
     try {
-      const call = this.options.callOf === undefined ? callOfJob(job.name, job.data) : this.options.callOf(job)
+      const call = this.options.callOf === undefined ? callOfJob(job.name, job.data) : validateCall(this.options.callOf(job))
       const tokens = call.cost?.tokens ?? (gate.needsTokens(call) ? await estimateTokens(call, estimate) : 0)
       // BullMQ counts each pickup, so no two starts of a job share a token.
       return askFor(gate, gateId(job.queueName, job.id as string), `${token}#${job.attemptsStarted}`, call, tokens)
@@ -150,9 +150,9 @@ export class Worker {
       if (cancelled.aborted) throw finalFailure(new TollgateError('CALL_CANCELLED', 'the call was cancelled while it ran', { cause: error }))
       if (timeout?.aborted === true) {
         const timedOut = new TollgateError('CALL_TIMED_OUT', `the handler did not finish within ${timeoutMs} ms`, { cause: error })
-        throw new Error(`${timedOut.code}: ${timedOut.message}`, { cause: timedOut })
+        throw failureOf(timedOut)
       }
-      throw error
+      throw error instanceof TollgateError ? failureOf(error) : error
     } finally {
       this.heartbeat.remove(asked)
     }

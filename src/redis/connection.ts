@@ -6,6 +6,11 @@ const DEFAULT_URL = 'redis://localhost:6379'
 // Commands wait for a connection that comes back instead of failing: what was accepted must not be lost.
 const OPTIONS = { maxRetriesPerRequest: null, enableReadyCheck: true, lazyConnect: true, retryStrategy: (times: number) => Math.min(1000, times * 50) }
 
+/** A URL for an error message: without what stands before its host and after its path, where passwords are. */
+function withoutSecrets(url: string): string {
+  return show(url.replace(/^([a-z]+:\/\/)?.*@/is, '$1…@').replace(/\?.*$/s, '?…'))
+}
+
 /** A connection from a URL (redis:// or rediss://), or the client that was given. */
 export function connect(redis: string | Redis | undefined): { client: Redis; owned: boolean } {
   if (redis !== undefined && typeof redis !== 'string') {
@@ -15,9 +20,13 @@ export function connect(redis: string | Redis | undefined): { client: Redis; own
     return { client: redis, owned: false }
   }
   const url = redis ?? process.env['REDIS_URL'] ?? DEFAULT_URL
-  if (!/^rediss?:\/\/[^\s]+$/.test(url))
-    throw new ConfigInvalid(`redis must be a redis:// or rediss:// URL or an ioredis client (got ${show(url.replace(/\/\/.*@/, '//…@'))})`)
-  return { client: new Redis(url, OPTIONS), owned: true }
+  if (!/^rediss?:\/\/[^\s]+$/.test(url)) throw new ConfigInvalid(`redis must be a redis:// or rediss:// URL or an ioredis client (got ${withoutSecrets(url)})`)
+  try {
+    return { client: new Redis(url, OPTIONS), owned: true }
+  } catch {
+    // Its error quotes the URL, password and all.
+    throw new ConfigInvalid(`redis is not a URL that can be read; are host, port and the password's %-escapes right? (got ${withoutSecrets(url)})`)
+  }
 }
 
 /** Resolves once the server answers. @throws REDIS_UNAVAILABLE with its address */

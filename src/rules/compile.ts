@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { SocketAddress } from 'node:net'
 import type { Call, Strategy } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
 import { RulesInvalid } from '../errors.js'
@@ -85,6 +86,14 @@ function escapePart(value: string): string {
   return /^[A-Za-z0-9._@/-]*$/.test(value) ? value : encodeURIComponent(value)
 }
 
+/** An address in its one plain form, so that other spellings of it are not counted apart. */
+function plainAddress(ip: string): string {
+  if (!ip.includes(':')) return ip
+  const { address } = new SocketAddress({ address: ip, family: 'ipv6' })
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)
+  return mapped?.[1] ?? address
+}
+
 function scopePart(scope: string): (call: Call) => string | undefined {
   if (scope === 'global') return () => '*'
   if (scope.startsWith('keys.')) {
@@ -92,7 +101,7 @@ function scopePart(scope: string): (call: Call) => string | undefined {
     return (call) => (call.keys !== undefined && Object.hasOwn(call.keys, key) ? call.keys[key] : undefined)
   }
   const field = scope as 'agent' | 'endpoint' | 'model' | 'user' | 'team' | 'org' | 'ip'
-  return (call) => call[field]
+  return field === 'ip' ? (call) => (call.ip === undefined ? undefined : plainAddress(call.ip)) : (call) => call[field]
 }
 
 /** A function from a call to what the scopes count it by; null where the call lacks one of them. */

@@ -6,12 +6,29 @@ type Predicate = (value: string) => boolean
 /** A glob as a check: * stands for any characters, ? for one. */
 function compileGlob(glob: string): Predicate {
   if (!/[*?]/.test(glob)) return (value) => value === glob
-  const pattern = glob
-    .replace(/[\\^$.|+()[\]{}]/g, '\\$&')
-    .replace(/\*+/g, '[^]*')
-    .replace(/\?/g, '[^]')
-  const expression = new RegExp(`^${pattern}$`, 'u')
-  return (value) => expression.test(value)
+  const pattern = [...glob]
+  return (value) => matchesGlob(pattern, [...value])
+}
+
+/** Goes back to the last star only, so no pattern takes longer than its length times the value's. */
+function matchesGlob(pattern: readonly string[], value: readonly string[]): boolean {
+  let at = 0
+  let star = -1
+  let resumeAt = 0
+  for (let i = 0; i < value.length; ) {
+    if (pattern[at] === '*') {
+      star = at++
+      resumeAt = i
+    } else if (at < pattern.length && (pattern[at] === '?' || pattern[at] === value[i])) {
+      at++
+      i++
+    } else if (star >= 0) {
+      at = star + 1
+      i = ++resumeAt
+    } else return false
+  }
+  while (pattern[at] === '*') at++
+  return at === pattern.length
 }
 
 function anyOf(predicates: readonly Predicate[]): Predicate {

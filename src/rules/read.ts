@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { isNode, LineCounter, parseDocument } from 'yaml'
+import { type Document, isNode, LineCounter, parseDocument, visit } from 'yaml'
 import { show, valueAt } from '../call.js'
 import { RulesInvalid } from '../errors.js'
 import { type AgentSpec, type RuleSpec, ruleSetSchema } from './rule.js'
@@ -14,7 +14,18 @@ export interface RulesFile {
 /** Where a fault stands: "tollgate.yaml:7" or "" for rules given as objects. */
 type Locate = (path: readonly PropertyKey[]) => string
 
+/** A key that stands in the file, or a password in a URL, must not go on into logs. */
+function shown(value: unknown, path: readonly PropertyKey[]): string {
+  return path[0] === 'agents' && path.length > 2 && typeof value === 'string' && (/key|token|secret|auth/i.test(path.slice(2).join('.')) || value.includes('@'))
+    ? `${value.length} characters, not shown`
+    : show(value)
+}
+
 function check(input: unknown, locate: Locate): RulesFile {
+  // Records leave this name out without a word.
+  const hidden = valueAt(input, ['agents', '__proto__'])
+  if (hidden !== undefined)
+    throw new RulesInvalid([`${locate(['agents', '__proto__'])}agents.__proto__ is not a name that an agent can have (got ${show(hidden)})`])
   const parsed = ruleSetSchema.safeParse(input)
   if (parsed.success) return { rules: parsed.data.rules, agents: parsed.data.agents ?? {} }
   const faults = parsed.error.issues.flatMap((issue) => {
@@ -23,7 +34,7 @@ function check(input: unknown, locate: Locate): RulesFile {
       const path = key === undefined ? issue.path : [...issue.path, key]
       const message = key === undefined ? issue.message : 'is not a known field'
       const field = path.length > 0 ? path.map(String).join('.') : 'rules'
-      return `${locate(path)}${field} ${message} (got ${show(valueAt(input, path))})`
+      return `${locate(path)}${field} ${message} (got ${shown(valueAt(input, path), path)})`
     })
   })
   throw new RulesInvalid(faults)
@@ -34,22 +45,43 @@ export function checkRules(rules: readonly RuleSpec[]): RuleSpec[] {
   return check({ rules }, () => '').rules
 }
 
+/** The line of the first alias without an anchor; of the first alias where all have one, but are too many. */
+function aliasLine(document: Document, lines: LineCounter): number {
+  const offsets: number[] = []
+  let dangling: number | undefined
+  visit(document, {
+    Alias: (_, alias) => {
+      const offset = alias.range?.[0] ?? 0
+      offsets.push(offset)
+      if (alias.resolve(document) === undefined) dangling ??= offset
+    },
+  })
+  return lines.linePos(dangling ?? offsets[0] ?? 0).line
+}
+
 /** Checks the text of a rules file. @throws RulesInvalid naming file, line, field, value and bound. */
 export function parseRules(text: string, file: string): RulesFile {
   const lines = new LineCounter()
   const document = parseDocument(text, { lineCounter: lines })
   const fault = document.errors[0]
   if (fault !== undefined) {
-    throw new RulesInvalid([`${file}:${lines.linePos(fault.pos[0]).line}: ${fault.message.split('\n')[0]}`])
+    throw new RulesInvalid([`${file}:${lines.linePos(fault.pos[0]).line}: ${fault.message.split(/ at line \d+, column \d+:|\n/)[0]}`])
   }
   const locate: Locate = (path) => {
     for (let depth = path.length; depth >= 0; depth--) {
       const node = document.getIn(path.slice(0, depth), true)
       if (isNode(node) && node.range) return `${file}:${lines.linePos(node.range[0]).line}: `
     }
-    return `${file}: `
+    return `${file}:1: `
   }
-  return check(document.toJS({ maxAliasCount: 100 }), locate)
+  let input: unknown
+  try {
+    input = document.toJS({ maxAliasCount: 100 })
+  } catch (error) {
+    if (!(error instanceof ReferenceError)) throw error
+    throw new RulesInvalid([`${file}:${aliasLine(document, lines)}: ${error.message}`])
+  }
+  return check(input, locate)
 }
 
 /** Reads and checks a rules file. */

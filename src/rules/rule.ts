@@ -10,7 +10,7 @@ export type Unit = (typeof UNITS)[number]
 
 /** What a rule can count by, besides `keys.<name>`. */
 export const SCOPES = ['global', 'agent', 'endpoint', 'model', 'user', 'team', 'org', 'ip'] as const
-const CUSTOM_SCOPE = /^keys\.[A-Za-z0-9_-]{1,64}$/
+const CUSTOM_SCOPE = /^keys\.(?!__proto__$)[A-Za-z0-9_-]{1,64}$/
 
 const PERIODS: Readonly<Record<string, number>> = { second: SECOND, minute: MINUTE, hour: HOUR, day: DAY, week: WEEK, month: 30 * DAY }
 const DURATION_UNITS: Readonly<Record<string, number>> = { ms: 1, s: SECOND, m: MINUTE, h: HOUR, d: DAY, w: WEEK }
@@ -76,7 +76,7 @@ export function periodMs(per: string): number | null {
   return unit === undefined ? null : Number(parts?.[1]) * (DURATION_UNITS[unit] ?? Number.NaN)
 }
 
-const amount = z.number().min(0).max(MAX_AMOUNT)
+const amount = z.number(`must be a number from 0 to ${MAX_AMOUNT}`).min(0).max(MAX_AMOUNT)
 const ruleName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'must be 1 to 64 letters, digits, . _ or -, and begin with a letter or digit')
 
 const per = z.string().superRefine((value, context) => {
@@ -100,7 +100,7 @@ const limitSchema = z
     per: per.optional(),
     algorithm: z.enum(['token_bucket', 'fixed_window']).optional(),
     burst: amount.optional(),
-    burstMultiplier: z.number().positive().max(1000).optional(),
+    burstMultiplier: z.number('must be a number above 0, at most 1000').positive().max(1000).optional(),
     lease: lease.optional(),
   })
   .superRefine((limit, context) => {
@@ -141,7 +141,7 @@ const scope = z
 const ruleSchema = z
   .strictObject({
     name: ruleName,
-    scope: z.union([scope, z.array(scope).min(1).max(8)]),
+    scope: z.union([scope, z.array(scope).min(1).max(8)], 'must be a scope or a list of 1 to 8 scopes'),
     match: z
       .strictObject({
         agents: globs,
@@ -154,7 +154,7 @@ const ruleSchema = z
       })
       .optional(),
     strategy: z.enum(STRATEGIES).optional(),
-    priority: z.number().int().min(-1e6).max(1e6).optional(),
+    priority: z.number('must be a whole number from -1000000 to 1000000').int().min(-1e6).max(1e6).optional(),
     enabled: z.boolean().optional(),
     limits: z.array(limitSchema).min(1).max(32),
   })
@@ -177,11 +177,19 @@ const ruleSchema = z
     }
   })
 
+function isPlainUrl(text: string): boolean {
+  if (!URL.canParse(text)) return true
+  const { username, password, search, hash } = new URL(text)
+  return username === '' && password === '' && search === '' && hash === ''
+}
+
 const agentSchema = z.strictObject({
-  baseUrl: z.url({ protocol: /^https?$/ }),
+  baseUrl: z
+    .url({ protocol: /^https?$/, error: 'must be a http:// or https:// URL' })
+    .refine(isPlainUrl, 'must be without credentials, query and fragment: keys come from apiKeyEnv'),
   apiKeyEnv: z
     .string()
-    .regex(/^[A-Za-z_][A-Za-z0-9_]*$/)
+    .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'must be the name of an environment variable')
     .optional(),
   api: z.enum(['openai', 'anthropic']).optional(),
 })

@@ -1,0 +1,51 @@
+import { expect, onTestFinished, test } from 'vitest'
+import { newNamespace } from '../support/namespace.js'
+
+/** Rejections that nobody hears, which end a Node process. */
+function unheard(): unknown[] {
+  const heard: unknown[] = []
+  const listener = (reason: unknown) => void heard.push(reason)
+  process.on('unhandledRejection', listener)
+  onTestFinished(() => void process.off('unhandledRejection', listener))
+  return heard
+}
+
+test('waiting for a result ends when its signal aborts, also while the waiting begins', async () => {
+  const namespace = newNamespace()
+  const tollgate = await namespace.open()
+  const ticket = await tollgate.enqueue({ agent: 'a' })
+  const reason = new Error('enough')
+  const atOnce = new AbortController()
+  const first = ticket.result({ signal: atOnce.signal })
+  atOnce.abort(reason)
+  await expect(first).rejects.toBe(reason)
+  await expect(ticket.result({ signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
+  expect(await tollgate.cancel(ticket.id)).toBe(true)
+})
+
+test('a call that fails while its result is looked up rejects its waiter, and nothing else', async () => {
+  const namespace = newNamespace()
+  const tollgate = await namespace.open()
+  const rejections = unheard()
+  const ticket = await tollgate.enqueue({ agent: 'a' })
+  const listening = new AbortController()
+  const before = ticket.result({ signal: listening.signal })
+  const ends = Array.from({ length: 50 }, () => new AbortController())
+  const waits = ends.map(({ signal }) => ticket.result({ signal }))
+  const settled = Promise.allSettled([before, ...waits])
+  // Aborted one turn of the event loop after the other: some while the look-up is on its way.
+  for (const end of [listening, ...ends]) {
+    await new Promise((resolve) => setImmediate(resolve))
+    end.abort(new Error('enough'))
+  }
+  expect((await settled).map(({ status }) => status)).toEqual(Array.from({ length: 51 }, () => 'rejected'))
+  expect(await tollgate.cancel(ticket.id)).toBe(true)
+  tollgate.worker(async () => {
+    throw new Error('no')
+  })
+  const failing = await tollgate.enqueueMany(Array.from({ length: 50 }, () => ({ agent: 'a' })))
+  const results = await Promise.allSettled(failing.map((one) => one.result()))
+  expect(results.every((one) => one.status === 'rejected' && one.reason.code === 'CALL_FAILED')).toBe(true)
+  await new Promise((resolve) => setImmediate(resolve))
+  expect(rejections).toEqual([])
+})

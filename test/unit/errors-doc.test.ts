@@ -1,0 +1,47 @@
+import { readFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { ERRORS, type ErrorCode, TollgateError } from '../../src/errors.js'
+
+/** The rows of the table as [code, status, retryable, what, what to do]. */
+function tableOf(text: string): string[][] {
+  const rows = text
+    .split('\n')
+    .filter((line) => line.startsWith('| `'))
+    .map((line) => line.slice(1, -1).split('|'))
+  return rows.map((row) => row.map((cell) => cell.trim()))
+}
+
+const documented = tableOf(readFileSync(new URL('../../docs/errors.md', import.meta.url), 'utf8'))
+
+test('docs/errors.md lists every error of the catalogue, as it is, in its order, and no other', () => {
+  const catalogue = Object.entries(ERRORS).map(([code, { status, retryable, what, todo }]) => [
+    `\`${code}\``,
+    String(status),
+    retryable ? 'yes' : 'no',
+    what,
+    todo,
+  ])
+  expect(documented).toEqual(catalogue)
+})
+
+test('every error says what it is and what to do, in whole sentences, with a status of errors', () => {
+  for (const [code, { status, what, todo }] of Object.entries(ERRORS)) {
+    expect(code).toMatch(/^[A-Z]+(_[A-Z]+)*$/)
+    expect(status).toBeGreaterThanOrEqual(400)
+    expect(status).toBeLessThan(600)
+    expect(what).toMatch(/^[A-Z`].*\.$/)
+    expect(todo).toMatch(/^[A-Z`].*\.$/)
+  }
+})
+
+test('an error carries what the catalogue says of its code', () => {
+  for (const code of Object.keys(ERRORS) as ErrorCode[]) {
+    const error = new TollgateError(code, 'why')
+    expect({ status: error.status, retryable: error.retryable, todo: error.todo }).toEqual({
+      status: ERRORS[code].status,
+      retryable: ERRORS[code].retryable,
+      todo: ERRORS[code].todo,
+    })
+    expect([error.code, error.message, error.name]).toEqual([code, 'why', 'TollgateError'])
+  }
+})

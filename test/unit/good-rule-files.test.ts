@@ -1,0 +1,129 @@
+import { readdirSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { expect, test } from 'vitest'
+import type { Call } from '../../src/call.js'
+import { type CompiledRule, compileRules } from '../../src/rules/compile.js'
+import { type RulesFile, readRules } from '../../src/rules/read.js'
+
+const FOLDER = fileURLToPath(new URL('../fixtures/rules/good/', import.meta.url))
+const SECOND = 1000
+const DAY = 86_400 * SECOND
+
+async function compiled(name: string): Promise<{ file: RulesFile; rules: readonly CompiledRule[]; byName(rule: string): CompiledRule }> {
+  const file = await readRules(`${FOLDER}${name}.yaml`)
+  const { rules } = compileRules(file.rules)
+  const byName = (rule: string) => {
+    const found = rules.find((one) => one.name === rule)
+    if (found === undefined) throw new Error(`no rule ${rule} in ${name}.yaml`)
+    return found
+  }
+  return { file, rules, byName }
+}
+
+test.each(readdirSync(FOLDER))('the rules file %s is accepted and compiles to the same version each time', async (name) => {
+  const first = await readRules(FOLDER + name)
+  const second = await readRules(FOLDER + name)
+  expect(compileRules(first.rules).version).toBe(compileRules(second.rules).version)
+  expect(compileRules(JSON.parse(JSON.stringify(first.rules))).version).toBe(compileRules(first.rules).version)
+})
+
+test('every period has its length, and a bucket refills its limit in it', async () => {
+  const { rules } = await compiled('periods')
+  const windows = { second: SECOND, minute: 60 * SECOND, hour: 3600 * SECOND, day: DAY, week: 7 * DAY, month: 30 * DAY }
+  expect(Object.fromEntries(rules.map((rule) => [rule.name, rule.limits[0]?.windowMs]))).toEqual(windows)
+  for (const rule of rules) {
+    const [limit] = rule.limits
+    expect((limit?.a ?? 0) * (limit?.windowMs ?? 0)).toBeCloseTo(600, 9)
+    expect(limit).toMatchObject({ algorithm: 'token_bucket', capacity: 600, limit: 600, unit: 'requests', name: `requests/${rule.name}` })
+  }
+})
+
+test('durations are read with their fractions', async () => {
+  const { rules } = await compiled('durations')
+  expect(rules.map((rule) => rule.limits[0]?.windowMs)).toEqual([1, 250, 10_000, 1500, 900_000, 21_600_000, 366 * DAY, 364 * DAY])
+})
+
+test('a limit of 0 holds nothing, whatever its burst', async () => {
+  const { byName } = await compiled('closed')
+  expect(byName('closed').limits.map(({ name, capacity }) => [name, capacity])).toEqual([
+    ['requests/minute', 0],
+    ['tokens/hour', 0],
+    ['concurrency', 0],
+  ])
+  expect(byName('closed').hasLeases).toBe(true)
+})
+
+test('amounts, bursts and algorithms are taken exactly as written', async () => {
+  const { byName } = await compiled('amounts')
+  const [half, trillion, burst, weekly, fixed, small, slots] = byName('amounts').limits
+  expect(half).toMatchObject({ capacity: 1, limit: 0.5, a: 0.0005 })
+  expect(trillion).toMatchObject({ capacity: 1e12, a: 1e12 / DAY })
+  expect(burst).toMatchObject({ capacity: 150, limit: 100, a: 100 / 60_000 })
+  expect(weekly).toMatchObject({ algorithm: 'fixed_window', capacity: 7, a: 7 * DAY, b: 4 * DAY })
+  expect(new Date((weekly?.b ?? 0) + 2800 * 7 * DAY).getUTCDay(), 'weeks begin on Monday').toBe(1)
+  expect(fixed).toMatchObject({ algorithm: 'fixed_window', capacity: 3, a: 10_000, b: 0 })
+  expect(small).toMatchObject({ name: 'small', unit: 'tokens', capacity: 1e12, a: 0.001 })
+  expect(slots).toMatchObject({ algorithm: 'concurrency', unit: 'concurrency', capacity: 4, windowMs: null })
+})
+
+test('each scope counts by its own field, a list by all of its fields, a custom one by the key', async () => {
+  const { rules } = await compiled('scopes')
+  const call: Call = { agent: 'A', endpoint: '/e', model: 'M', user: 'U', team: 'T', org: 'O', ip: '10.0.0.1', keys: { region: 'eu', constructor: 'c' } }
+  expect(Object.fromEntries(rules.map((rule) => [rule.name, rule.scopeValue(call)]))).toEqual({
+    'by-global': '*',
+    'by-agent': 'A',
+    'by-endpoint': '/e',
+    'by-model': 'M',
+    'by-user': 'U',
+    'by-team': 'T',
+    'by-org': 'O',
+    'by-ip': '10.0.0.1',
+    'by-region': 'eu',
+    'by-user-and-agent': 'U|A',
+    'by-org-and-region': 'O|eu|c',
+  })
+})
+
+test('a call that lacks what a rule counts by is not covered by it', async () => {
+  const { rules } = await compiled('scopes')
+  expect(rules.filter((rule) => rule.scopeValue({ agent: 'A', org: 'O', keys: { region: 'eu' } }) !== null).map(({ name }) => name)).toEqual([
+    'by-global',
+    'by-agent',
+    'by-org',
+    'by-region',
+  ])
+})
+
+test('globs and ranges of a file decide what its rules cover', async () => {
+  const { byName } = await compiled('matches')
+  const covers = (rule: string, call: Call) => byName(rule).scopeValue(call) !== null
+  expect(covers('globs', { agent: 'openai', model: 'gpt-4o', user: 'u' })).toBe(true)
+  expect(covers('globs', { agent: 'anthropic-eu', model: 'x-mini', user: 'u' })).toBe(true)
+  expect(covers('globs', { agent: 'openai', model: 'gpt-4', user: 'u' })).toBe(false)
+  expect(covers('globs', { agent: 'anthropic', model: 'gpt-4o', user: 'u' })).toBe(false)
+  expect(covers('globs', { agent: 'openai', user: 'u' })).toBe(false)
+  expect(covers('ranges', { agent: 'a', ip: '10.200.3.4' })).toBe(true)
+  expect(covers('ranges', { agent: 'a', ip: '2001:db8:1::1' })).toBe(true)
+  expect(covers('ranges', { agent: 'a', ip: '192.168.1.8' })).toBe(false)
+  expect(covers('ranges', { agent: 'a' })).toBe(false)
+  expect(covers('everything', { agent: 'a', user: 'u', team: 't', org: 'o', endpoint: '/v1/x' })).toBe(true)
+  expect(covers('everything', { agent: 'a', user: 'u', team: 't', endpoint: '/v1/x' })).toBe(false)
+})
+
+test('a disabled rule is kept in the file and left out of the gate; aliases and agents are read', async () => {
+  const { file, rules } = await compiled('whole')
+  expect(file.rules.map(({ name }) => name)).toEqual(['first', 'off', 'last.of-them_all'])
+  expect(rules.map(({ name, priority, strategy }) => [name, priority, strategy])).toEqual([
+    ['first', -7, 'hard'],
+    ['last.of-them_all', 1_000_000, 'queue'],
+  ])
+  expect(rules[1]?.limits).toEqual(rules[0]?.limits)
+  expect(Object.keys(file.agents)).toEqual(['openai', 'claude', 'local', 'constructor'])
+  expect(file.agents['claude']).toEqual({ baseUrl: 'https://api.anthropic.com/', apiKeyEnv: 'ANTHROPIC_API_KEY', api: 'anthropic' })
+})
+
+test('a file without rules limits nothing', async () => {
+  const { rules, file } = await compiled('none')
+  expect(rules).toEqual([])
+  expect(file).toEqual({ rules: [], agents: {} })
+})

@@ -1,0 +1,100 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import type { Call } from '../../src/call.js'
+import { BLOCK, DemandResolver } from '../../src/gate/demand.js'
+import { Keys } from '../../src/redis/keys.js'
+import { compileRules, scopeValueOf } from '../../src/rules/compile.js'
+
+const nasty = fc
+  .array(fc.constantFrom('a', 'b', '/', '|', ':', '{', '}', '%', '*', ' ', '+', '.', '-', '~', '%7C', '%2F', 'é', 'e\u0301', '😀', '\u202e', "'"), {
+    minLength: 1,
+    maxLength: 5,
+  })
+  .map((parts) => parts.join(''))
+
+test('two different values never share a scope value', () => {
+  const byUser = scopeValueOf(['user'])
+  fc.assert(
+    fc.property(nasty, nasty, (one, other) => {
+      expect(byUser({ agent: 'x', user: one }) === byUser({ agent: 'x', user: other })).toBe(one === other)
+    }),
+    { numRuns: 3000 },
+  )
+})
+
+test('two different pairs of values never share a scope value', () => {
+  const byBoth = scopeValueOf(['user', 'agent'])
+  fc.assert(
+    fc.property(nasty, nasty, nasty, nasty, (user, agent, otherUser, otherAgent) => {
+      expect(byBoth({ user, agent }) === byBoth({ user: otherUser, agent: otherAgent })).toBe(user === otherUser && agent === otherAgent)
+    }),
+    { numRuns: 3000 },
+  )
+})
+
+test('a separator in a name is not taken for the one between names', () => {
+  const byBoth = scopeValueOf(['user', 'agent'])
+  const values = [
+    { user: 'a|b', agent: 'c' },
+    { user: 'a', agent: 'b|c' },
+    { user: 'a%7Cb', agent: 'c' },
+    { user: 'a/b', agent: 'c' },
+    { user: 'a', agent: 'b/c' },
+    { user: 'a%2Fb', agent: 'c' },
+    { user: '*', agent: 'c' },
+    { user: '%2A', agent: 'c' },
+  ].map(byBoth)
+  expect(new Set(values).size).toBe(8)
+  expect(values.slice(0, 2)).toEqual(['a%7Cb|c', 'a|b%7Cc'])
+})
+
+test('a scope value never breaks the hash tag of its keys, and a line gives back its rule and value', () => {
+  const keys = new Keys('space')
+  const rules = compileRules([{ name: 'r.1', scope: ['user', 'agent'], limits: [{ concurrency: 5 }] }])
+  const resolver = new DemandResolver(rules, keys)
+  fc.assert(
+    fc.property(nasty, nasty, (user, agent) => {
+      for (const part of resolver.resolve({ user, agent }, 0).parts) {
+        for (const key of part.keys) expect(/\{([^}]*)\}/.exec(key)?.[1]).toBe('tollgate:space')
+        expect(keys.parseLine(part.keys[1] as string)).toEqual({ rule: part.rule.name, value: part.value })
+        expect(new Set(part.keys).size).toBe(part.keys.length)
+      }
+    }),
+    { numRuns: 500 },
+  )
+})
+
+test.each(['__proto__', 'constructor', 'toString', 'hasOwnProperty', 'prototype', 'valueOf'])('%s is a name like any other', (name) => {
+  const keys = new Keys('space')
+  const scope = `keys.${name}`
+  const specs = [
+    { name: 'by-user', scope: 'user', limits: [{ requests: 1, per: 'minute' }] },
+    { name: name.replaceAll('_', 'x'), scope: name === '__proto__' ? 'org' : scope, limits: [{ requests: 1, per: 'minute' }] },
+  ]
+  const resolver = new DemandResolver(compileRules(specs), keys)
+  const call: Call = { agent: name, user: name, org: name, keys: { [name]: name } }
+  expect(resolver.resolve(call, 0).parts.map(({ value }) => value)).toEqual([name, name, `${name}||`])
+  expect(scopeValueOf([scope])({ agent: 'a', keys: {} })).toBeNull()
+  expect(scopeValueOf([scope])({ agent: 'a' })).toBeNull()
+})
+
+test('spellings of one address are counted as one, different addresses apart', () => {
+  const byIp = scopeValueOf(['ip'])
+  const value = (ip: string) => byIp({ agent: 'a', ip })
+  expect(new Set(['::1', '0:0:0:0:0:0:0:1', '0::0:1'].map(value)).size).toBe(1)
+  expect(new Set(['2001:db8::a', '2001:DB8:0::A', '2001:0db8:0000:0000:0000:0000:0000:000a'].map(value)).size).toBe(1)
+  expect(new Set(['10.0.0.1', '::ffff:10.0.0.1', '::FFFF:a00:1', '0:0:0:0:0:ffff:10.0.0.1'].map(value))).toEqual(new Set(['10.0.0.1']))
+  expect(new Set(['10.0.0.1', '10.0.0.10', '::10.0.0.1', '::1', '::'].map(value)).size).toBe(5)
+})
+
+test('the block of an agent is its own per agent, endpoint and model, and none is not mistaken for another', () => {
+  const value = (call: Call) => BLOCK.scopeValue(call)
+  const values = [
+    { agent: 'a' },
+    { agent: 'a', endpoint: 'm' },
+    { agent: 'a', model: 'm' },
+    { agent: 'a', endpoint: '|', model: 'm' },
+    { agent: 'a|', model: 'm' },
+  ].map(value)
+  expect(new Set(values).size).toBe(5)
+})
