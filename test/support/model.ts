@@ -65,7 +65,11 @@ export class Model {
     const met = this.met(call, nowMs)
     const big = met.find(({ meter, cost }) => cost > meter.limit.capacity)
     if (big !== undefined) return { verdict: big.meter.limit.capacity === 0 ? 'closed' : 'too_big', waitMs: -1 }
-    const waits = met.map(({ meter, cost }) => (cost === 0 ? 0 : ALGORITHMS[meter.limit.algorithm].waitMs(meter, meter.limit, nowMs, cost)))
+    const waits = met.map(({ meter, cost }) => {
+      const wait = cost === 0 ? 0 : ALGORITHMS[meter.limit.algorithm].waitMs(meter, meter.limit, nowMs, cost)
+      // A slot comes free at the latest when the first lease ends.
+      return wait > 0 && meter.limit.unit === 'concurrency' ? Math.min(...meter.slots.values()) - nowMs : wait
+    })
     const waitMs = Math.max(0, ...waits)
     if (waitMs > 0) return { verdict: 'limited', waitMs }
     for (const { key, meter, cost } of met) {
