@@ -65,10 +65,19 @@ export async function estimateChat(call: Call): Promise<number> {
   return texts.reduce((sum, text) => sum + count(text) + TOKENS_PER_MESSAGE, TOKENS_OF_REPLY) + output
 }
 
+async function answerOf(estimate: Estimate, call: Call): Promise<unknown> {
+  try {
+    return await estimate(call)
+  } catch (cause) {
+    // Refuses this call; others that are enqueued with it go on.
+    throw new CallInvalid(`cost.tokens: the estimate failed (${cause instanceof Error ? cause.message : show(cause)})`)
+  }
+}
+
 /** The tokens of a call: what it says itself, else the user's estimate, else that of the tokenizer. */
 export async function estimateTokens(call: Call, estimate: Estimate | undefined): Promise<number> {
   if (call.cost?.tokens !== undefined) return call.cost.tokens
-  const tokens: unknown = await (estimate ?? estimateChat)(call)
+  const tokens = await answerOf(estimate ?? estimateChat, call)
   if (typeof tokens !== 'number' || !(tokens >= 0 && tokens <= MAX_AMOUNT)) {
     throw new CallInvalid(`cost.tokens: the estimate must be a number from 0 to ${MAX_AMOUNT} (got ${show(tokens)})`)
   }

@@ -72,7 +72,9 @@ function compileLimit(spec: LimitSpec): CompiledLimit {
   if (spec.algorithm === 'fixed_window') {
     return { name, unit, algorithm: 'fixed_window', limit, windowMs, capacity: limit, a: windowMs, b: spec.per === 'week' ? MONDAY_OFFSET_MS : 0 }
   }
-  const capacity = limit === 0 ? 0 : (spec.burst ?? limit * (spec.burstMultiplier ?? 1))
+  // A bucket of requests holds at least one, however slowly it fills: else none would ever pass.
+  const least = unit === 'requests' ? 1 : 0
+  const capacity = limit === 0 ? 0 : (spec.burst ?? Math.max(least, limit * (spec.burstMultiplier ?? 1)))
   return { name, unit, algorithm: 'token_bucket', limit, windowMs, capacity, a: limit / windowMs, b: 0 }
 }
 
