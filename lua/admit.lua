@@ -1,6 +1,7 @@
 --[[
-  Decides on the calls of a batch, one after the other: each starts, is promised room,
-  stands in line or is refused, under all its meters at once or none.
+  Settles calls that have ended, then decides on the calls of a batch, one after the
+  other: each starts, is promised room, stands in line or is refused, under all its
+  meters at once or none.
 
   KEYS[1..5]  lines, passes, sequence, queued, wake (see lib/line.lua)
   KEYS[6…]    per meter: state, line, and leases where a limit counts concurrency;
@@ -13,7 +14,8 @@
   ARGV[4]     lookahead in ms: how long before its room a call may be woken
   ARGV[5]     hold in ms: how long a woken call may be kept in its worker
   ARGV[6]     pass check in ms: when to look after a pass that has not started
-  ARGV[7…]    per call: the call as JSON (none in mode direct)
+  ARGV[7…]    per call: the call as JSON, kept beside its place in line. In mode start it
+              may be left out: a newcomer that has to stand in line is answered 'again'
 
   Reply       packed doubles, see lib/reply.lua
   Cost        one MGET, one SET per meter that changes, one SET per call; a refusal writes nothing
@@ -24,7 +26,6 @@
 local now = clock(ARGV[1])
 local batch = load_batch(ARGV[2], now)
 local mode, lookahead, hold_max, pass_check = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local any_line = redis.call('EXISTS', KEYS[1]) == 1
 local reply = new_reply(now)
 
 -- Room that must stay free for those who stand in line and those already woken.
@@ -49,10 +50,13 @@ end
 
 local function refuse(call, wait, binding)
   local outcome = binding.limit[LIMIT_CAPACITY] == 0 and CLOSED or TOO_BIG
-  add_reply(reply, batch, call, wait == -1 and outcome or REJECT, wait, binding)
+  add_reply(reply, call, wait == -1 and outcome or REJECT, wait, binding)
 end
 
 local function stand(call, binding, place, moves)
+  if call.json == '' then
+    return add_reply(reply, call, AGAIN, 0, nil)
+  end
   local meter = binding.meter
   place = place or next_place(call[CALL_PRIORITY], false)
   local length = line_of(meter)
@@ -62,16 +66,16 @@ local function stand(call, binding, place, moves)
   local wait, latest = weigh(batch, call, now, queued_and_claimed)
   meter.share_ahead = nil
   local rank = join_line(call, meter, place, moves or 0, wait, now, lookahead)
-  add_reply(reply, batch, call, WAIT, wait, latest or binding, rank)
+  add_reply(reply, call, WAIT, wait, latest or binding, rank)
 end
 
 -- The verdict on a call that has no pass and stands in no line.
 local function decide_newcomer(call)
-  local wait, binding, deciding = weigh(batch, call, now, any_line and queued_and_claimed or claimed_by_others)
+  local wait, binding, deciding = weigh(batch, call, now, batch.any_line and queued_and_claimed or claimed_by_others)
   if wait == -1 then
     return refuse(call, wait, binding)
   end
-  local before = any_line and line_ahead(call)
+  local before = batch.any_line and line_ahead(call)
   if before and not binding then
     binding, deciding = before, before
   end
@@ -83,15 +87,15 @@ local function decide_newcomer(call)
     else
       start(batch, call, now)
     end
-    return add_reply(reply, batch, call, RUN, 0, nil)
+    return add_reply(reply, call, RUN, 0, nil)
   end
   if mode == 'direct' then
-    return add_reply(reply, batch, call, REFUSED, wait, binding)
+    return add_reply(reply, call, REFUSED, wait, binding)
   end
   if deciding.strictness == STRICTNESS_HARD then
     return refuse(call, wait, deciding)
   end
-  any_line = true
+  batch.any_line = true
   return stand(call, binding)
 end
 
@@ -108,7 +112,7 @@ local function start_passed(call)
     end
     redis.call('ZREM', KEYS[2], call[CALL_ID])
     start(batch, call, now)
-    return add_reply(reply, batch, call, RUN, 0, nil)
+    return add_reply(reply, call, RUN, 0, nil)
   end
   if wait > 0 and wait <= hold_max then
     if not record.claims then
@@ -119,23 +123,23 @@ local function start_passed(call)
     each_limit(batch, call, function(_, _, state, _, cost)
       state.behind = (state.behind or 0) + cost
     end)
-    return add_reply(reply, batch, call, HOLD, wait, binding)
+    return add_reply(reply, call, HOLD, wait, binding)
   end
   if record.claims then
     unclaim(batch, call)
   end
   redis.call('ZREM', KEYS[2], call[CALL_ID])
   if wait == -1 or deciding and deciding.strictness == STRICTNESS_HARD then
-    drop_record(call)
+    drop_record(batch, call)
     return refuse(call, wait, wait == -1 and binding or deciding)
   end
   if not binding then
     -- Only its slot is far ahead (it holds several meters for a crossing): keep the promise.
     claim(batch, call)
     redis.call('ZADD', KEYS[2], text(record.slot - lookahead), call[CALL_ID])
-    return add_reply(reply, batch, call, WAIT, wait, nil, 0)
+    return add_reply(reply, call, WAIT, wait, nil, 0)
   end
-  any_line = true
+  batch.any_line = true
   return stand(call, binding, record.place, record.moves)
 end
 
@@ -159,12 +163,12 @@ local function start_waiting(call)
     local wait, binding, deciding = weigh(batch, call, now, claimed_by_others)
     if wait == 0 then
       start(batch, call, now)
-      return add_reply(reply, batch, call, RUN, 0, nil)
+      return add_reply(reply, call, RUN, 0, nil)
     elseif wait == -1 or deciding.strictness == STRICTNESS_HARD then
-      drop_record(call)
+      drop_record(batch, call)
       return refuse(call, wait, wait == -1 and binding or deciding)
     end
-    any_line = true
+    batch.any_line = true
     return stand(call, binding, record.place, record.moves)
   end
   own.share_ahead = rank / line_of(own)
@@ -173,52 +177,66 @@ local function start_waiting(call)
   if wait == -1 or (deciding and deciding.strictness == STRICTNESS_HARD) then
     leave_line(own.line_key, call[CALL_ID], call[CALL_TOKENS])
     own.line_length = nil
-    drop_record(call)
+    drop_record(batch, call)
     return refuse(call, wait, wait == -1 and binding or deciding)
   end
   if rank == 0 and wait == 0 then
     leave_line(own.line_key, call[CALL_ID], call[CALL_TOKENS])
     own.line_length = nil
     start(batch, call, now)
-    return add_reply(reply, batch, call, RUN, 0, nil)
+    return add_reply(reply, call, RUN, 0, nil)
   end
   redis.call('ZADD', KEYS[1], 'LT', text(now + wait), own.line_key)
-  return add_reply(reply, batch, call, WAIT, wait, binding, rank)
+  return add_reply(reply, call, WAIT, wait, binding, rank)
 end
 
--- A start that was answered before (the reply was lost) is answered again; one of an
--- attempt whose worker died has its slot back first, its charge stays.
-local function start_again(call)
-  if call.record.token == call[CALL_TOKEN] then
-    return add_reply(reply, batch, call, RUN, 0, nil)
-  end
-  each_limit(batch, call, function(meter, _, state, limit)
-    if limit[LIMIT_UNIT] == UNIT_CONCURRENCY and redis.call('ZREM', meter.lease_key, call[CALL_ID]) == 1 then
-      state.used = math.max(0, state.used - 1)
+-- A call that its dead worker had started still holds its slot; it is the same call's now.
+local function take_over_slots(call)
+  for position = CALL_METERS, #call do
+    local meter = batch.meters[call[position]]
+    if meter.lease_key then
+      local ends = tonumber(redis.call('ZSCORE', meter.lease_key, call[CALL_ID]) or 0)
+      if ends > now then
+        redis.call('ZREM', meter.lease_key, call[CALL_ID])
+        for n, limit in ipairs(meter.rule[3]) do
+          if limit.leased then
+            meter[n].used = math.max(0, meter[n].used - 1)
+          end
+        end
+      end
     end
-  end)
-  return decide_newcomer(call)
+  end
 end
 
+for _, call in ipairs(batch.ended) do
+  settle(batch, call, now)
+end
 for i, call in ipairs(batch.calls) do
-  call.json = ARGV[6 + i] or ''
-  local state = call.record and call.record.state
-  if not state then
-    decide_newcomer(call)
-  elseif state == 'S' and mode ~= 'front' then
-    start_again(call)
-  elseif mode == 'start' and state == 'P' then
-    start_passed(call)
+  local record = call.record
+  local state = record and record.state
+  call.json = record and record.call or ARGV[6 + i] or ''
+  if state == 'S' then
+    -- Answered before, and the reply was lost: it is charged once.
+    add_reply(reply, call, RUN, 0, nil)
   elseif mode == 'start' then
-    start_waiting(call)
+    take_over_slots(call)
+    if not state then
+      decide_newcomer(call)
+    elseif state == 'P' then
+      start_passed(call)
+    else
+      start_waiting(call)
+    end
+  elseif not state then
+    decide_newcomer(call)
   elseif state == 'W' then
     -- Sent twice by an app that saw no answer: the first answer stands.
     local _, rank = own_line(call)
-    add_reply(reply, batch, call, WAIT, 0, nil, rank or 0)
+    add_reply(reply, call, WAIT, 0, nil, rank or 0)
   else
-    add_reply(reply, batch, call, RUN, 0, nil)
+    add_reply(reply, call, RUN, 0, nil)
   end
 end
 
 save_changed(batch, now)
-return pack_reply(reply)
+return pack_reply(reply, batch)

@@ -30,25 +30,7 @@ end
 block[1].used = math.max(block[1].used, now + tonumber(ARGV[4]))
 block.changed = true
 
-if record and record.state == 'S' and record.token == call[CALL_TOKEN] then
-  each_limit(batch, call, function(meter, _, state, limit)
-    local unit = limit[LIMIT_UNIT]
-    if unit == UNIT_CONCURRENCY then
-      redis.call('ZREM', meter.lease_key, call[CALL_ID])
-    elseif unit == 1 then
-      refund(state, limit, record.requests, record.at, now)
-    elseif unit == 2 then
-      refund(state, limit, record.tokens, record.at, now)
-    end
-    if meter ~= block then
-      meter.changed = true
-      stir(meter, now)
-    end
-  end)
-  if ARGV[6] == '' then
-    drop_record(call)
-  end
-end
+settle_as(batch, call, 0, 0, now)
 if ARGV[6] ~= '' then
   call.json = ARGV[6]
   join_line(call, block, next_place(call[CALL_PRIORITY], true), 0, block[1].used - now, now, tonumber(ARGV[5]))

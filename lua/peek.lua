@@ -10,11 +10,10 @@
 
 local now = clock(ARGV[1])
 local batch = load_batch(ARGV[2], now)
-local any_line = redis.call('EXISTS', KEYS[1]) == 1
 local reply = new_reply(now)
 
 local function ahead(meter, state, limit)
-  if not any_line then
+  if not batch.any_line then
     return state.claimed
   end
   return state.claimed + (limit[LIMIT_UNIT] == 2 and queued_tokens(meter) or line_of(meter))
@@ -23,12 +22,12 @@ end
 for _, call in ipairs(batch.calls) do
   local wait, binding, deciding = weigh(batch, call, now, ahead)
   if wait == -1 then
-    add_reply(reply, batch, call, binding.limit[LIMIT_CAPACITY] == 0 and CLOSED or TOO_BIG, wait, binding)
+    add_reply(reply, call, binding.limit[LIMIT_CAPACITY] == 0 and CLOSED or TOO_BIG, wait, binding)
   elseif wait == 0 then
-    add_reply(reply, batch, call, RUN, 0, nil)
+    add_reply(reply, call, RUN, 0, nil)
   else
-    add_reply(reply, batch, call, deciding.strictness == STRICTNESS_HARD and REJECT or REFUSED, wait, binding)
+    add_reply(reply, call, deciding.strictness == STRICTNESS_HARD and REJECT or REFUSED, wait, binding)
   end
 end
 
-return pack_reply(reply)
+return pack_reply(reply, batch)

@@ -17,42 +17,27 @@ local now = clock(ARGV[1])
 local batch = load_batch(ARGV[2], now)
 local reply = {}
 
-local function give_back_charge(call)
-  local charged = call.record
-  each_limit(batch, call, function(meter, _, state, limit)
-    local unit = limit[LIMIT_UNIT]
-    if unit == UNIT_CONCURRENCY then
-      redis.call('ZREM', meter.lease_key, call[CALL_ID])
-    elseif unit == 1 then
-      refund(state, limit, charged.requests, charged.at, now)
-    elseif unit == 2 then
-      refund(state, limit, charged.tokens, charged.at, now)
-    end
-    meter.changed = true
-  end)
+local function stir_all(call)
+  for position = CALL_METERS, #call do
+    stir(batch.meters[call[position]], now)
+  end
 end
 
 local function release(call, line_key)
   local record = call.record
-  if record.state == 'S' and record.token ~= call[CALL_TOKEN] then
-    return 'R'
+  if record.state == 'S' then
+    return settle_as(batch, call, 0, 0, now) and 'S' or 'R'
   end
-  if record.state == 'W' and record.line == line_key then
-    leave_line(line_key, call[CALL_ID], call[CALL_TOKENS])
-  elseif record.state == 'P' then
+  if record.state == 'P' then
     if record.claims then
       unclaim(batch, call)
     end
     redis.call('ZREM', KEYS[2], call[CALL_ID])
-  elseif record.state == 'S' then
-    give_back_charge(call)
+    stir_all(call)
+  elseif record.line == line_key then
+    leave_line(line_key, call[CALL_ID], call[CALL_TOKENS])
   end
-  drop_record(call)
-  if record.state ~= 'W' then
-    for position = CALL_METERS, #call do
-      stir(batch.meters[call[position]], now)
-    end
-  end
+  drop_record(batch, call)
   return record.state
 end
 

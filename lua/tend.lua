@@ -43,7 +43,7 @@ local function tend(call, seen)
   local late = now - math.max(record.granted, record.slot)
   if seen == 'missing' and late > grace then
     give_back(call)
-    drop_record(call)
+    drop_record(batch, call)
     redis.call('ZREM', KEYS[2], call[CALL_ID])
     return 'dropped'
   elseif seen == 'held' and late > pass_check then

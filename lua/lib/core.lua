@@ -9,3 +9,4 @@
 --- @include "lib/record.lua"
 --- @include "lib/demand.lua"
 --- @include "lib/line.lua"
+--- @include "lib/settlement.lua"

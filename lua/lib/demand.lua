@@ -2,41 +2,58 @@
 -- once, so that it is read once and written once however many calls share it.
 --   batch  { rules  = { { priority, strictness, limits } , … },
 --            meters = { { rule, first key, leases? }, … },   state at key, line at +1, leases at +2
---            calls  = { { record key, token, priority, requests, tokens, strictness, id, shared, meter … }, … } }
--- A call whose record is shared (1) has its ledger entry in a hash with the others of its
--- batch, under its token: direct checks, which nobody looks up by their id.
-local CALL_RECORD, CALL_TOKEN, CALL_PRIORITY, CALL_REQUESTS, CALL_TOKENS, CALL_STRICTNESS, CALL_ID, CALL_SHARED = 1, 2, 3, 4, 5, 6, 7, 8
+--            calls  = { { record key, token, priority, requests, tokens, strictness, id, ledger key, meter … }, … },
+--            ended  = calls to settle first, in the same form (admit only) }
+-- A call has a record of its own while it is on its way; its ledger entry stands there too,
+-- or in a ledger that the calls of one batch share (one write for all), under its token.
+-- A key of 0 means it has none.
+local CALL_RECORD, CALL_TOKEN, CALL_PRIORITY, CALL_REQUESTS, CALL_TOKENS, CALL_STRICTNESS, CALL_ID, CALL_LEDGER = 1, 2, 3, 4, 5, 6, 7, 8
 local CALL_METERS = 9
 local STRICTNESS_QUEUE, STRICTNESS_HARD = 1, 5
 
--- The shared ledger of a call's batch: whether it is there is asked once.
-local function load_shared(batch, call)
-  local ledger = batch.ledgers[call.record_key]
+-- A shared ledger: whether it is there is asked once, what changes is written at once.
+local function ledger_of(batch, key)
+  local ledger = batch.ledgers[key]
   if not ledger then
-    ledger = { exists = redis.call('EXISTS', call.record_key) == 1 }
-    batch.ledgers[call.record_key] = ledger
+    ledger = { opened = {}, closed = {}, exists = redis.call('EXISTS', key) == 1 }
+    batch.ledgers[key] = ledger
   end
-  return ledger.exists and parse_record(redis.call('HGET', call.record_key, call[CALL_TOKEN])) or nil
+  return ledger
+end
+
+-- What is known of a call: its ledger entry, or else its record.
+local function load_call(batch, call, record)
+  if call[CALL_RECORD] > 0 then
+    call.record_key, call.own_record = KEYS[call[CALL_RECORD]], record
+  end
+  if call[CALL_LEDGER] > 0 then
+    call.ledger_key = KEYS[call[CALL_LEDGER]]
+    local ledger = ledger_of(batch, call.ledger_key)
+    record = ledger.exists and redis.call('HGET', call.ledger_key, call[CALL_TOKEN]) or record
+  end
+  call.record = parse_record(record)
 end
 
 local function load_batch(encoded, now)
   local batch = cjson.decode(encoded)
+  batch.ended, batch.ledgers, batch.settled = batch.ended or {}, {}, {}
+  batch.any_line = redis.call('EXISTS', KEYS[1]) == 1
   for _, rule in ipairs(batch.rules) do
     prepare_rule(rule)
   end
-  local keys = {}
-  for i, meter in ipairs(batch.meters) do
-    keys[i] = KEYS[meter[2]]
+  local keys, both = {}, { batch.ended, batch.calls }
+  for i, spec in ipairs(batch.meters) do
+    keys[i] = KEYS[spec[2]]
   end
-  local own = #keys
-  for _, call in ipairs(batch.calls) do
-    call.record_key = KEYS[call[CALL_RECORD]]
-    if call[CALL_SHARED] == 0 then
-      keys[#keys + 1] = call.record_key
+  for _, calls in ipairs(both) do
+    for _, call in ipairs(calls) do
+      if call[CALL_RECORD] > 0 then
+        keys[#keys + 1] = KEYS[call[CALL_RECORD]]
+      end
     end
   end
   -- unpack() is bounded by Lua's stack; the client bounds a batch well below it.
-  local values = redis.call('MGET', unpack(keys))
+  local values = #keys > 0 and redis.call('MGET', unpack(keys)) or {}
   for i, spec in ipairs(batch.meters) do
     local first = spec[2]
     local meter = { rule = batch.rules[spec[1]], key = KEYS[first], line_key = KEYS[first + 1] }
@@ -46,36 +63,41 @@ local function load_batch(encoded, now)
     load_meter(meter, values[i], now)
     batch.meters[i] = meter
   end
-  batch.ledgers = {}
-  for _, call in ipairs(batch.calls) do
-    if call[CALL_SHARED] == 0 then
-      own = own + 1
-      call.record = parse_record(values[own])
-    else
-      call.record = load_shared(batch, call)
+  local at = #batch.meters
+  for _, calls in ipairs(both) do
+    for _, call in ipairs(calls) do
+      if call[CALL_RECORD] > 0 then
+        at = at + 1
+      end
+      load_call(batch, call, call[CALL_RECORD] > 0 and values[at] or nil)
     end
   end
   return batch
 end
 
--- Opens the ledger entry of a call that starts.
+-- Opens the ledger entry of a call that starts; what said that it was on its way goes.
 local function open_entry(batch, call, now)
   local entry = pack_started(now, call[CALL_REQUESTS], call[CALL_TOKENS], call[CALL_TOKEN])
-  if call[CALL_SHARED] == 0 then
+  if not call.ledger_key then
     redis.call('SET', call.record_key, entry, 'PX', LEDGER_TTL)
-  else
-    local ledger = batch.ledgers[call.record_key]
-    ledger[#ledger + 1] = call[CALL_TOKEN]
-    ledger[#ledger + 1] = entry
+    return
+  end
+  local opened = ledger_of(batch, call.ledger_key).opened
+  opened[#opened + 1] = call[CALL_TOKEN]
+  opened[#opened + 1] = entry
+  if call.own_record then
+    redis.call('DEL', call.record_key)
   end
 end
 
 -- Forgets a call: its ledger entry, or its place in line or pass.
-local function drop_record(call)
-  if call[CALL_SHARED] == 0 then
+local function drop_record(batch, call)
+  if call.ledger_key then
+    local closed = ledger_of(batch, call.ledger_key).closed
+    closed[#closed + 1] = call[CALL_TOKEN]
+  end
+  if call.own_record then
     redis.call('DEL', call.record_key)
-  else
-    redis.call('HDEL', call.record_key, call[CALL_TOKEN])
   end
 end
 
@@ -85,9 +107,12 @@ local function save_changed(batch, now)
       save_meter(meter, now)
     end
   end
-  for key, entries in pairs(batch.ledgers) do
-    if #entries > 0 then
-      redis.call('HSET', key, unpack(entries))
+  for key, ledger in pairs(batch.ledgers) do
+    if #ledger.closed > 0 then
+      redis.call('HDEL', key, unpack(ledger.closed))
+    end
+    if #ledger.opened > 0 then
+      redis.call('HSET', key, unpack(ledger.opened))
       redis.call('PEXPIRE', key, LEDGER_TTL)
     end
   end

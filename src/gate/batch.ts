@@ -4,62 +4,87 @@ import type { Demand, DemandPart } from './demand.js'
 
 /** One call of a batch, as the scripts read it (`lua/lib/demand.lua`). */
 export interface BatchCall {
-  /** Under which the call's record is kept. */
+  /** Under which the call's record is kept, and by which it stands in line. */
   readonly id: string
   readonly demand: Demand
-  /** Distinguishes one start of the call from the next. */
+  /** Distinguishes one start of the call from the next; in a shared ledger the place of its entry. */
   readonly token: string
   readonly priority: number
   readonly strictness: number
-  /** The ledger that the calls of one batch share, where nobody looks this one up by its id. */
-  readonly sharedLedger?: string | undefined
+  /** Whether it can be on its way, in line or woken: else it has no record of its own. */
+  readonly onItsWay: boolean
+  /** The ledger it shares with those it started with. */
+  readonly ledger: string | undefined
   /** Override the demand's, where it is settled. */
   readonly requests?: number
   readonly tokens?: number
 }
 
-/** Puts calls into the form that scripts read: every rule and meter once, whoever shares it. */
-export function encodeBatch(keys: Keys, calls: readonly BatchCall[]): { keys: string[]; encoded: string } {
-  const allKeys = [...keys.fixed]
-  const rules = new Map<CompiledRule, number>()
-  const meters = new Map<string, number>()
-  let encodedRules = ''
-  let encodedMeters = ''
-  let encodedCalls = ''
-  const indexOf = (part: DemandPart): number => {
+/** Collects what calls name into the keys and the JSON of one script call: every rule, meter and ledger once, whoever shares it. */
+export class BatchEncoder {
+  readonly keys: string[]
+  /** The meters in the order they are numbered. */
+  readonly parts: DemandPart[] = []
+  private readonly names: Keys
+  private readonly rules = new Map<CompiledRule, number>()
+  private readonly meters = new Map<string, number>()
+  private readonly ledgers = new Map<string, number>()
+  private encodedRules = ''
+  private encodedMeters = ''
+
+  constructor(names: Keys) {
+    this.names = names
+    this.keys = [...names.fixed]
+  }
+
+  /** The calls as JSON. */
+  calls(calls: readonly BatchCall[]): string {
+    let encoded = ''
+    for (const call of calls) {
+      let places = ''
+      for (const part of call.demand.parts) places += `,${this.meterIndex(part)}`
+      const record = call.onItsWay || call.ledger === undefined ? this.keys.push(this.names.call(call.id)) : 0
+      const ledger = call.ledger === undefined ? 0 : this.ledgerIndex(call.ledger)
+      const cost = `${call.requests ?? call.demand.requests},${call.tokens ?? call.demand.tokens}`
+      encoded += `${encoded === '' ? '' : ','}[${record},${JSON.stringify(call.token)},${call.priority},${cost},${call.strictness},${JSON.stringify(call.id)},${ledger}${places}]`
+    }
+    return `[${encoded}]`
+  }
+
+  /** The batch as JSON; what was given to `calls` before is in it. */
+  batch(calls: string, ended = '[]'): string {
+    return `{"rules":[${this.encodedRules}],"meters":[${this.encodedMeters}],"calls":${calls},"ended":${ended}}`
+  }
+
+  /** The number of a line's meter, 0 where no call of the batch meets it. */
+  meterOfLine(line: string): number {
+    return this.parts.findIndex(({ keys }) => keys[1] === line) + 1
+  }
+
+  private meterIndex(part: DemandPart): number {
     const name = part.keys[0] as string
-    let index = meters.get(name)
+    let index = this.meters.get(name)
     if (index === undefined) {
-      let rule = rules.get(part.rule)
+      let rule = this.rules.get(part.rule)
       if (rule === undefined) {
-        rule = rules.size + 1
-        rules.set(part.rule, rule)
-        encodedRules += rule === 1 ? part.rule.encoded : `,${part.rule.encoded}`
+        rule = this.rules.size + 1
+        this.rules.set(part.rule, rule)
+        this.encodedRules += rule === 1 ? part.rule.encoded : `,${part.rule.encoded}`
       }
-      index = meters.size + 1
-      meters.set(name, index)
-      encodedMeters += `${index === 1 ? '' : ','}[${rule},${allKeys.length + 1},${part.rule.hasLeases ? 1 : 0}]`
-      allKeys.push(...part.keys)
+      index = this.parts.push(part)
+      this.meters.set(name, index)
+      this.encodedMeters += `${index === 1 ? '' : ','}[${rule},${this.keys.length + 1},${part.rule.hasLeases ? 1 : 0}]`
+      this.keys.push(...part.keys)
     }
     return index
   }
-  const ledgers = new Map<string, number>()
-  const sharedRecord = (ledger: string): number => {
-    let index = ledgers.get(ledger)
+
+  private ledgerIndex(ledger: string): number {
+    let index = this.ledgers.get(ledger)
     if (index === undefined) {
-      index = allKeys.push(keys.call(ledger))
-      ledgers.set(ledger, index)
+      index = this.keys.push(this.names.call(ledger))
+      this.ledgers.set(ledger, index)
     }
     return index
   }
-  for (const call of calls) {
-    let places = ''
-    for (const part of call.demand.parts) places += `,${indexOf(part)}`
-    const ledger = call.sharedLedger
-    const record = ledger === undefined ? allKeys.push(keys.call(call.id)) : sharedRecord(ledger)
-    const requests = call.requests ?? call.demand.requests
-    const tokens = call.tokens ?? call.demand.tokens
-    encodedCalls += `${encodedCalls === '' ? '' : ','}[${record},${JSON.stringify(call.token)},${call.priority},${requests},${tokens},${call.strictness},${JSON.stringify(call.id)},${ledger === undefined ? 0 : 1}${places}]`
-  }
-  return { keys: allKeys, encoded: `{"rules":[${encodedRules}],"meters":[${encodedMeters}],"calls":[${encodedCalls}]}` }
 }

@@ -1,10 +1,10 @@
-import { randomBytes } from 'node:crypto'
 import { type Call, validateCall } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
 import { type Estimate, estimateTokens } from '../cost/estimate.js'
 import type { RejectDecision, RunDecision } from '../decision.js'
 import type { Asked, Gate } from './gate.js'
 import { type Answer, answerOf, Grant } from './grant.js'
+import { LedgerNames } from './ledger-names.js'
 import { Turn } from './turn.js'
 
 /** The gate without the queue: ask, and ask and charge. */
@@ -13,9 +13,7 @@ export class Checks {
   private readonly estimate: Estimate | undefined
   private readonly admits: Turn<Asked, { asked: Asked; decision: RunDecision | RejectDecision }>
   private readonly peeks: Turn<Asked, RunDecision | RejectDecision>
-  /** Tells the ledgers of this process from those of others. */
-  private readonly origin = randomBytes(9).toString('base64url')
-  private ledgers = 0
+  private readonly ledgers = new LedgerNames()
 
   constructor(gate: Gate, estimate: Estimate | undefined) {
     this.gate = gate
@@ -39,17 +37,15 @@ export class Checks {
 
   /** Checks that travel together share one ledger; one with an id of its own has its own entry, found by that id. */
   private async send(asked: readonly Asked[]): Promise<{ asked: Asked; decision: RunDecision | RejectDecision }[]> {
-    const sharedLedger = `~/${this.origin}.${++this.ledgers}`
-    const entered = asked.map((one, index) =>
-      one.call.id === undefined ? { ...one, id: `${sharedLedger}.${index}`, token: String(index), sharedLedger } : one,
-    )
-    const decisions = (await this.gate.admit('direct', entered)) as (RunDecision | RejectDecision)[]
+    const ledger = this.ledgers.next()
+    const entered = asked.map((one, index) => (one.call.id === undefined ? { ...one, id: `${ledger}.${index}`, token: String(index), ledger } : one))
+    const decisions = (await this.gate.direct(entered)) as (RunDecision | RejectDecision)[]
     return entered.map((one, index) => ({ asked: one, decision: decisions[index] as RunDecision | RejectDecision }))
   }
 
   private async ask(input: Call): Promise<Asked> {
     const call = validateCall(input)
     const tokens = call.cost?.tokens ?? (this.gate.needsTokens(call) ? await estimateTokens(call, this.estimate) : 0)
-    return { id: `~/${call.id ?? ''}`, token: '', call, demand: this.gate.demand(call, tokens), stored: '' }
+    return { id: `~/${call.id ?? ''}`, token: '', call, demand: this.gate.demand(call, tokens) }
   }
 }

@@ -6,9 +6,9 @@ import type { Decision } from '../decision.js'
 import type { Keys } from '../redis/keys.js'
 import { scripts } from '../redis/scripts.js'
 import type { RuleSet } from '../rules/compile.js'
-import { type BatchCall, encodeBatch } from './batch.js'
+import { type BatchCall, BatchEncoder } from './batch.js'
 import { BLOCK, type Demand, DemandResolver, strictnessOf } from './demand.js'
-import { readReply } from './reply.js'
+import { type AgainDecision, DecisionReply } from './reply.js'
 
 /** How admit treats a call: see `lua/admit.lua`. */
 export type AdmitMode = 'direct' | 'front' | 'start'
@@ -18,18 +18,29 @@ export interface Asked {
   readonly id: string
   /** Distinguishes one start of the call from the next; a repeated one is not charged again. */
   readonly token: string
+  /** The ledger that its start shares with those it started with, its token being its place there. */
+  readonly ledger?: string | undefined
   readonly call: Call
   readonly demand: Demand
-  /** The ledger it shares with the calls that are asked for together; its token is its place there. */
-  readonly sharedLedger?: string | undefined
-  /** The call as kept beside its place in line; '' where it can never stand in line. */
-  readonly stored: string
 }
 
 /** What a started call really cost; what is not given stays as estimated. */
 export interface ActualCost {
   readonly requests?: number | undefined
   readonly tokens?: number | undefined
+}
+
+/** A started call that has ended. */
+export interface Settlement {
+  readonly asked: Asked
+  readonly actual: ActualCost
+}
+
+/** The front of one line, as a drain is asked to look at it. */
+export interface DrainedLine {
+  readonly key: string
+  /** In the order they stand. */
+  readonly calls: readonly Asked[]
 }
 
 /** The scripts over meters, lines and ledger, as functions: one call, one round trip, no state of its own. */
@@ -62,32 +73,51 @@ export class Gate {
     return this.resolver.resolve(call, tokens)
   }
 
-  async admit(mode: AdmitMode, asked: readonly Asked[]): Promise<Decision[]> {
-    const { keys, encoded } = encodeBatch(this.keys, asked.map(batchCall))
-    const args: (string | number)[] = [this.now(), encoded, mode, DEFAULTS.lookaheadMs, DEFAULTS.holdMaxMs, DEFAULTS.passCheckMs]
-    if (mode !== 'direct') for (const { stored } of asked) args.push(stored)
-    return readReply(
-      await scripts.admit.run(this.redis, keys, args),
-      asked.map(({ demand }) => demand),
-    )
+  /** Asks and charges at once, or refuses. */
+  async direct(asked: readonly Asked[]): Promise<Decision[]> {
+    return (await this.admit('direct', asked, [], [])) as Decision[]
+  }
+
+  /** The front door: promises room or finds a place in line. */
+  async front(asked: readonly Asked[]): Promise<Decision[]> {
+    return (await this.admit('front', asked, [], asked.map(storedCall))) as Decision[]
+  }
+
+  /**
+   * Settles calls that have ended, then starts others, in one script call.
+   * @param kept whether the calls are sent along, to be kept beside their place in line;
+   *   without them a newcomer that has to stand in line is answered 'again'
+   */
+  start(asked: readonly Asked[], ended: readonly Settlement[], kept: boolean): Promise<(Decision | AgainDecision)[]> {
+    return this.admit('start', asked, ended, kept ? asked.map(storedCall) : [])
+  }
+
+  private async admit(
+    mode: AdmitMode,
+    asked: readonly Asked[],
+    ended: readonly Settlement[],
+    stored: readonly string[],
+  ): Promise<(Decision | AgainDecision)[]> {
+    const encoder = new BatchEncoder(this.keys)
+    const batch = encoder.batch(encoder.calls(asked.map(mode === 'direct' ? batchCall : callOnItsWay)), encoder.calls(ended.map(settledCall)))
+    const args = [this.now(), batch, mode, DEFAULTS.lookaheadMs, DEFAULTS.holdMaxMs, DEFAULTS.passCheckMs, ...stored]
+    const reply = new DecisionReply(await scripts.admit.run(this.redis, encoder.keys, args), asked.length, encoder.parts)
+    return asked.map(({ demand }, index) => reply.decision(index, demand))
   }
 
   /** What admit would answer a newcomer; changes nothing. */
   async peek(asked: readonly Asked[]): Promise<Decision[]> {
-    const { keys, encoded } = encodeBatch(this.keys, asked.map(batchCall))
-    return readReply(
-      await scripts.peek.run(this.redis, keys, [this.now(), encoded]),
-      asked.map(({ demand }) => demand),
-    )
+    const encoder = new BatchEncoder(this.keys)
+    const batch = encoder.batch(encoder.calls(asked.map(batchCall)))
+    const reply = new DecisionReply(await scripts.peek.run(this.redis, encoder.keys, [this.now(), batch]), asked.length, encoder.parts)
+    return asked.map(({ demand }, index) => reply.decision(index, demand) as Decision)
   }
 
   /** Closes ledger entries; per call whether there was one open under its token. */
-  async settle(settlements: readonly { asked: Asked; actual: ActualCost }[]): Promise<boolean[]> {
-    const { keys, encoded } = encodeBatch(
-      this.keys,
-      settlements.map(({ asked, actual }) => ({ ...batchCall(asked), requests: actual.requests ?? -1, tokens: actual.tokens ?? -1 })),
-    )
-    const settled = await scripts.settle.run(this.redis, keys, [this.now(), encoded])
+  async settle(settlements: readonly Settlement[]): Promise<boolean[]> {
+    const encoder = new BatchEncoder(this.keys)
+    const batch = encoder.batch(encoder.calls(settlements.map(settledCall)))
+    const settled = await scripts.settle.run(this.redis, encoder.keys, [this.now(), batch])
     return settled.map((one) => one === 1)
   }
 
@@ -97,49 +127,50 @@ export class Gate {
    * @param lineKey the line the call stands in, where it is known to stand in one
    */
   async release(asked: Asked, lineKey = ''): Promise<'W' | 'P' | 'S' | 'R' | '-'> {
-    const { keys, encoded } = encodeBatch(this.keys, [batchCall(asked)])
-    if (lineKey !== '' && !keys.includes(lineKey)) keys.push(lineKey)
-    const [held = '-'] = await scripts.release.run(this.redis, keys, [this.now(), encoded, lineKey])
+    const encoder = new BatchEncoder(this.keys)
+    const batch = encoder.batch(encoder.calls([callOnItsWay(asked)]))
+    if (lineKey !== '' && !encoder.keys.includes(lineKey)) encoder.keys.push(lineKey)
+    const [held = '-'] = await scripts.release.run(this.redis, encoder.keys, [this.now(), batch, lineKey])
     return held as 'W' | 'P' | 'S' | 'R' | '-'
   }
 
   /** The call's agent asked to be left alone: gives back its charge, blocks the agent's meter, puts the call at the head of its line. */
   async announce(asked: Asked, retryAfterMs: number): Promise<{ blockedMs: number }> {
-    const { keys, encoded } = encodeBatch(this.keys, [batchCall(asked)])
+    const encoder = new BatchEncoder(this.keys)
+    const batch = encoder.batch(encoder.calls([callOnItsWay(asked)]))
     const place = asked.demand.parts.findIndex(({ rule }) => rule === BLOCK) + 1
-    const [, blockedMs] = await scripts.announce.run(this.redis, keys, [this.now(), encoded, place, retryAfterMs, DEFAULTS.lookaheadMs, asked.stored])
+    const [, blockedMs] = await scripts.announce.run(this.redis, encoder.keys, [
+      this.now(),
+      batch,
+      place,
+      retryAfterMs,
+      DEFAULTS.lookaheadMs,
+      storedCall(asked),
+    ])
     return { blockedMs: Number(blockedMs) }
   }
 
   /** Wakes who can be woken at the front of the given lines. */
   async drain(lines: readonly DrainedLine[]): Promise<{ nowMs: number; woken: string[]; nextMs: number | null }> {
     const asked = lines.flatMap((line) => line.calls)
-    const { keys, encoded } = encodeBatch(this.keys, asked.map(batchCall))
-    const meters = meterIndexes(asked)
+    const encoder = new BatchEncoder(this.keys)
+    const batch = encoder.batch(encoder.calls(asked.map(callOnItsWay)))
     const shapes = lines.map(({ key, calls }) => {
       // A line whose rule is gone has no meter in the batch; its key is declared here.
-      let index = keys.indexOf(key)
-      if (index < 0) index = keys.push(key) - 1
-      return [index + 1, meters.get(key) ?? 0, calls.length]
+      let index = encoder.keys.indexOf(key)
+      if (index < 0) index = encoder.keys.push(key) - 1
+      return [index + 1, encoder.meterOfLine(key), calls.length]
     })
-    const [nowMs, woken, nextMs] = await scripts.drain.run(this.redis, keys, [
-      this.now(),
-      encoded,
-      DEFAULTS.lookaheadMs,
-      DEFAULTS.passCheckMs,
-      JSON.stringify(shapes),
-      ...asked.map(({ stored }) => stored),
-    ])
+    const args = [this.now(), batch, DEFAULTS.lookaheadMs, DEFAULTS.passCheckMs, JSON.stringify(shapes), ...asked.map(storedCall)]
+    const [nowMs, woken, nextMs] = await scripts.drain.run(this.redis, encoder.keys, args)
     return { nowMs: Number(nowMs), woken, nextMs: Number(nextMs) < 0 ? null : Number(nextMs) }
   }
 
   /** Looks after passes that have not started; says what became of each. */
   tend(passes: readonly { asked: Asked; seen: 'queued' | 'held' | 'missing' }[]): Promise<('kept' | 'unclaimed' | 'dropped' | 'gone')[]> {
-    const { keys, encoded } = encodeBatch(
-      this.keys,
-      passes.map(({ asked }) => batchCall(asked)),
-    )
-    return scripts.tend.run(this.redis, keys, [this.now(), encoded, DEFAULTS.passCheckMs, DEFAULTS.passGraceMs, ...passes.map(({ seen }) => seen)])
+    const encoder = new BatchEncoder(this.keys)
+    const batch = encoder.batch(encoder.calls(passes.map(({ asked }) => callOnItsWay(asked))))
+    return scripts.tend.run(this.redis, encoder.keys, [this.now(), batch, DEFAULTS.passCheckMs, DEFAULTS.passGraceMs, ...passes.map(({ seen }) => seen)])
   }
 
   /** Extends leases, by their key. */
@@ -154,32 +185,20 @@ export class Gate {
   }
 }
 
-/** The front of one line, as a drain is asked to look at it. */
-export interface DrainedLine {
-  readonly key: string
-  /** In the order they stand. */
-  readonly calls: readonly Asked[]
+function batchCall({ id, token, ledger, call, demand }: Asked): BatchCall {
+  return { id, demand, token, ledger, onItsWay: false, priority: call.priority ?? 0, strictness: strictnessOf(call.strategy) }
 }
 
-function batchCall(asked: Asked): BatchCall {
-  return {
-    id: asked.id,
-    demand: asked.demand,
-    token: asked.token,
-    priority: asked.call.priority ?? 0,
-    strictness: strictnessOf(asked.call.strategy),
-    sharedLedger: asked.sharedLedger,
-  }
+function callOnItsWay(asked: Asked): BatchCall {
+  return { ...batchCall(asked), onItsWay: true }
 }
 
-/** The number of each meter in a batch, by the key of its line; numbered as `encodeBatch` does. */
-function meterIndexes(asked: readonly Asked[]): Map<string, number> {
-  const indexes = new Map<string, number>()
-  for (const { demand } of asked) {
-    for (const { keys } of demand.parts) {
-      const line = keys[1] as string
-      if (!indexes.has(line)) indexes.set(line, indexes.size + 1)
-    }
-  }
-  return indexes
+function settledCall({ asked, actual }: Settlement): BatchCall {
+  return { ...batchCall(asked), requests: actual.requests ?? -1, tokens: actual.tokens ?? -1 }
+}
+
+/** The call as it is kept beside its place in line: what decides about it, with its cost known, and no payload. */
+function storedCall({ call, demand }: Asked): string {
+  const { payload: _payload, id: _id, ...rest } = call
+  return JSON.stringify({ ...rest, cost: { requests: demand.requests, tokens: demand.tokens } })
 }

@@ -3,9 +3,14 @@ import { ALGORITHMS } from '../meters/index.js'
 import type { CompiledLimit } from '../rules/compile.js'
 import type { Demand, DemandPart } from './demand.js'
 
+/** A start that has to stand in line, but came without the call to keep beside its place: it is asked again with it. */
+export interface AgainDecision {
+  readonly outcome: 'again'
+}
+
 const DOUBLE = 8
-/** Doubles before the usage of a call: outcome, wait, binding meter, binding limit, rank. */
-const HEAD = 5
+/** Doubles per call: outcome, wait, binding meter, binding limit, rank. */
+const PER_CALL = 5
 const RUN = 0
 const WAIT = 1
 const REJECT = 2
@@ -13,6 +18,7 @@ const TOO_BIG = 3
 const CLOSED = 4
 const HOLD = 5
 const REFUSED = 6
+const AGAIN = 7
 
 function usageOf(part: DemandPart, limit: CompiledLimit, used: number, claimed: number, atMs: number): Usage | null {
   if (limit.unit === 'none') return null
@@ -30,63 +36,83 @@ function usageOf(part: DemandPart, limit: CompiledLimit, used: number, claimed: 
   }
 }
 
+/** The packed reply of admit and peek: one decision per call, and the usage of every meter, worked out when it is asked for. */
+export class DecisionReply {
+  readonly atMs: number
+  private readonly bytes: Buffer
+  /** Where the usage of a meter begins. */
+  private readonly offsets = new Map<DemandPart, number>()
+
+  constructor(bytes: Buffer, calls: number, meters: readonly DemandPart[]) {
+    this.bytes = bytes
+    this.atMs = bytes.readDoubleLE(0)
+    let offset = (1 + calls * PER_CALL) * DOUBLE
+    for (const part of meters) {
+      this.offsets.set(part, offset)
+      offset += 2 * part.rule.limits.length * DOUBLE
+    }
+  }
+
+  decision(index: number, demand: Demand): Decision | AgainDecision {
+    const head = (1 + index * PER_CALL) * DOUBLE
+    const outcome = this.bytes.readDoubleLE(head)
+    if (outcome === RUN) return new Decided('run', this, demand)
+    const waitMs = this.bytes.readDoubleLE(head + DOUBLE)
+    if (outcome === HOLD) return Object.assign(new Decided('hold' as const, this, demand), { waitMs })
+    if (outcome === AGAIN) return { outcome: 'again' }
+    const binding = bindingOf(demand, this.bytes.readDoubleLE(head + 2 * DOUBLE), this.bytes.readDoubleLE(head + 3 * DOUBLE))
+    const knownMs = binding?.unit === 'concurrency' ? null : waitMs
+    if (outcome === WAIT) {
+      return Object.assign(new Decided('wait' as const, this, demand), { etaMs: knownMs, position: this.bytes.readDoubleLE(head + 4 * DOUBLE), binding })
+    }
+    if (binding === null || ![REJECT, TOO_BIG, CLOSED, REFUSED].includes(outcome)) throw new Error(`the reply of a script makes no sense: outcome ${outcome}`)
+    const reason = outcome === TOO_BIG ? ('too_big' as const) : outcome === CLOSED ? ('closed' as const) : ('limited' as const)
+    return Object.assign(new Decided('reject' as const, this, demand), { reason, retryAfterMs: reason === 'limited' ? knownMs : null, binding })
+  }
+
+  usage(demand: Demand): Usage[] {
+    const usage: Usage[] = []
+    for (const part of demand.parts) {
+      let offset = this.offsets.get(part) ?? Number.NaN
+      for (const limit of part.rule.limits) {
+        const one = usageOf(part, limit, this.bytes.readDoubleLE(offset), this.bytes.readDoubleLE(offset + DOUBLE), this.atMs)
+        if (one !== null) usage.push(one)
+        offset += 2 * DOUBLE
+      }
+    }
+    return usage
+  }
+}
+
+/** What all decisions have in common; usage is worked out once, when it is asked for. */
+class Decided<Outcome extends Decision['outcome']> {
+  readonly outcome: Outcome
+  readonly atMs: number
+  readonly #reply: DecisionReply
+  readonly #demand: Demand
+  #usage: readonly Usage[] | undefined
+
+  constructor(outcome: Outcome, reply: DecisionReply, demand: Demand) {
+    this.outcome = outcome
+    this.atMs = reply.atMs
+    this.#reply = reply
+    this.#demand = demand
+  }
+
+  get usage(): readonly Usage[] {
+    this.#usage ??= this.#reply.usage(this.#demand)
+    return this.#usage
+  }
+
+  /** For logs and the command line: usage is a getter, which JSON would leave out. */
+  toJSON(): object {
+    return { ...this, usage: this.usage }
+  }
+}
+
 function bindingOf(demand: Demand, meter: number, limit: number): Binding | null {
   const part = demand.parts[meter - 1]
   const bound = part?.rule.limits[limit - 1]
   if (part === undefined || bound === undefined) return null
   return { rule: part.rule.name, limit: bound.name, scopeValue: part.value, unit: bound.unit }
-}
-
-/** Reads the packed reply of admit and peek: one decision per demand, in order. Usage is worked out when it is asked for. */
-export function readReply(reply: Buffer, demands: readonly Demand[]): Decision[] {
-  const atMs = reply.readDoubleLE(0)
-  let offset = DOUBLE
-  return demands.map((demand) => {
-    const head = offset
-    const read = (index: number) => reply.readDoubleLE(head + index * DOUBLE)
-    let limits = 0
-    for (const part of demand.parts) limits += part.rule.limits.length
-    offset += (HEAD + 2 * limits) * DOUBLE
-    let usage: Usage[] | undefined
-    return decisionOf(read, demand, {
-      atMs,
-      get usage() {
-        if (usage === undefined) {
-          usage = []
-          let at = HEAD
-          for (const part of demand.parts) {
-            for (const limit of part.rule.limits) {
-              const one = usageOf(part, limit, read(at), read(at + 1), atMs)
-              if (one !== null) usage.push(one)
-              at += 2
-            }
-          }
-        }
-        return usage
-      },
-    })
-  })
-}
-
-function decisionOf(read: (index: number) => number, demand: Demand, base: { readonly atMs: number; readonly usage: readonly Usage[] }): Decision {
-  const outcome = read(0)
-  const waitMs = read(1)
-  if (outcome === RUN) return Object.assign(base, { outcome: 'run' as const })
-  if (outcome === HOLD) return Object.assign(base, { outcome: 'hold' as const, waitMs })
-  const binding = bindingOf(demand, read(2), read(3))
-  const knownMs = binding?.unit === 'concurrency' ? null : waitMs
-  switch (outcome) {
-    case WAIT:
-      return Object.assign(base, { outcome: 'wait' as const, etaMs: knownMs, position: read(4), binding })
-    case REJECT:
-    case REFUSED:
-    case TOO_BIG:
-    case CLOSED: {
-      if (binding === null) throw new Error(`reply of a script names no limit for outcome ${outcome}`)
-      const reason = outcome === TOO_BIG ? ('too_big' as const) : outcome === CLOSED ? ('closed' as const) : ('limited' as const)
-      return Object.assign(base, { outcome: 'reject' as const, reason, retryAfterMs: reason === 'limited' ? knownMs : null, binding })
-    }
-    default:
-      throw new Error(`reply of a script has the unknown outcome ${outcome}`)
-  }
 }

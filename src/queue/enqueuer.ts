@@ -40,7 +40,7 @@ export class Enqueuer {
     this.turn = new Turn(
       DEFAULTS.batchKeys,
       (asked) => asked.demand.parts.length + 1,
-      (asked) => this.gate.admit('front', asked) as Promise<(RunDecision | WaitDecision | RejectDecision)[]>,
+      (asked) => this.gate.front(asked) as Promise<(RunDecision | WaitDecision | RejectDecision)[]>,
     )
   }
 

@@ -14,9 +14,7 @@ export function parseGateId(id: string): { queue: string; jobId: string } {
 
 /** Puts a call and its estimate into what the gate asks for. */
 export function askFor(gate: Gate, id: string, token: string, call: Call, tokens: number): Asked {
-  const demand = gate.demand(call, tokens)
-  const { payload: _payload, id: _id, ...rest } = call
-  return { id, token, call, demand, stored: JSON.stringify({ ...rest, cost: { requests: demand.requests, tokens } }) }
+  return { id, token, call, demand: gate.demand(call, tokens) }
 }
 
 const NOTHING: Demand = { parts: [], requests: 0, tokens: 0 }
@@ -41,6 +39,6 @@ export function readRecord(record: string | null): StoredCall | null {
 /** Asks again for a call that is on its way, under the rules in force now. */
 export function askAgain(gate: Gate, id: string, record: string | null): Asked {
   const stored = readRecord(record)
-  if (stored === null || stored.call === null) return { id, token: '', call: { agent: '' }, demand: NOTHING, stored: '' }
+  if (stored === null || stored.call === null) return { id, token: '', call: { agent: '' }, demand: NOTHING }
   return askFor(gate, id, '', stored.call, stored.call.cost?.tokens ?? 0)
 }

@@ -6,15 +6,14 @@ import { type Call, validateCall } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
 import { type Estimate, estimateTokens } from '../cost/estimate.js'
 import { totalTokens, usageOf } from '../cost/usage.js'
-import type { Decision, RunDecision } from '../decision.js'
+import type { RunDecision } from '../decision.js'
 import { TollgateError, UpstreamLimited } from '../errors.js'
 import type { Asked, Gate } from '../gate/gate.js'
-import { Turn } from '../gate/turn.js'
 import { delayMs } from './delay.js'
 import { failureOf, finalFailure, rejection } from './failure.js'
+import { Gateway } from './gateway.js'
 import { Heartbeat } from './heartbeat.js'
 import { callOfJob } from './job-call.js'
-import { Settler } from './settler.js'
 import { askFor, gateId } from './stored.js'
 
 /** What a handler gets besides the call. */
@@ -61,21 +60,15 @@ export class Worker {
   private readonly parts: WorkerParts
   private readonly handler: Handler
   private readonly options: WorkerOptions
-  private readonly starts: Turn<Asked, Decision>
-  private readonly settler: Settler
+  private readonly gateway: Gateway
   private readonly heartbeat: Heartbeat
 
   constructor(parts: WorkerParts, handler: Handler, options: WorkerOptions) {
     this.parts = parts
     this.handler = handler
     this.options = options
-    this.settler = new Settler(parts.gate, parts.log)
+    this.gateway = new Gateway(parts.gate, parts.log)
     this.heartbeat = new Heartbeat(parts.gate, parts.log)
-    this.starts = new Turn(
-      DEFAULTS.batchKeys,
-      (asked) => asked.demand.parts.length + 1,
-      (asked) => parts.gate.admit('start', asked),
-    )
     this.bull = new BullWorker(parts.queue, (job, token, signal) => this.process(job, token ?? '', signal ?? new AbortController().signal), {
       connection: parts.redis,
       prefix: parts.prefix,
@@ -93,7 +86,7 @@ export class Worker {
   /** Stops taking calls and waits for those that run. */
   async close(): Promise<void> {
     await this.bull.close()
-    await this.settler.close()
+    await this.gateway.close()
     await this.heartbeat.close()
   }
 
@@ -103,9 +96,9 @@ export class Worker {
   }
 
   private async process(job: Job, token: string, signal: AbortSignal): Promise<unknown> {
-    const asked = await this.ask(job, token)
+    const call = await this.ask(job)
     for (;;) {
-      const decision = await this.starts.ask(asked)
+      const { asked, decision } = await this.gateway.start(call)
       switch (decision.outcome) {
         case 'run':
           return this.run(job, token, asked, decision, signal)
@@ -121,13 +114,12 @@ export class Worker {
     }
   }
 
-  private async ask(job: Job, token: string): Promise<Asked> {
+  private async ask(job: Job): Promise<Asked> {
     const { gate, estimate } = this.parts
     try {
       const call = this.options.callOf === undefined ? callOfJob(job.name, job.data) : validateCall(this.options.callOf(job))
       const tokens = call.cost?.tokens ?? (gate.needsTokens(call) ? await estimateTokens(call, estimate) : 0)
-      // BullMQ counts each pickup, so no two starts of a job share a token.
-      return askFor(gate, gateId(job.queueName, job.id as string), `${token}#${job.attemptsStarted}`, call, tokens)
+      return askFor(gate, gateId(job.queueName, job.id as string), '', call, tokens)
     } catch (error) {
       throw error instanceof TollgateError ? finalFailure(error) : error
     }
@@ -141,12 +133,12 @@ export class Worker {
     try {
       signal.throwIfAborted()
       const result = await abortable(this.handler(asked.call, { id: job.id as string, signal, attempt: job.attemptsMade + 1, decision }), signal)
-      this.settler.settle(asked, { tokens: tokensOf(result) })
+      this.gateway.settle(asked, { tokens: tokensOf(result) })
       return result
     } catch (error) {
       const limited = cancelled.aborted ? undefined : upstreamLimited(error)
       if (limited !== undefined) return await this.giveBack(job, token, asked, limited)
-      this.settler.settle(asked, { tokens: tokensOf(error) })
+      this.gateway.settle(asked, { tokens: tokensOf(error) })
       if (cancelled.aborted) throw finalFailure(new TollgateError('CALL_CANCELLED', 'the call was cancelled while it ran', { cause: error }))
       if (timeout?.aborted === true) {
         const timedOut = new TollgateError('CALL_TIMED_OUT', `the handler did not finish within ${timeoutMs} ms`, { cause: error })

@@ -125,7 +125,8 @@ const limitSchema = z
         if (limit[field] !== undefined) fault(field, 'contradicts fixed_window, which has no burst')
       }
       if (limit.per === 'month') fault('per', 'contradicts fixed_window: months differ in length; use 30d, or a token bucket')
-      if (units[0] === 'requests' && value > 0 && value < 1) fault('requests', 'must be at least 1 in a fixed_window, or no call could ever pass; to close the limit set it to 0')
+      if (units[0] === 'requests' && value > 0 && value < 1)
+        fault('requests', 'must be at least 1 in a fixed_window, or no call could ever pass; to close the limit set it to 0')
     } else if (value > 0 && limit.burst === 0) {
       fault('burst', 'must be above 0: nothing could ever pass; to close the limit set it to 0')
     } else if (units[0] === 'requests' && value > 0 && limit.burst !== undefined && limit.burst < 1) {

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Call, RuleSpec } from '../../src/index.js'
-import { ask, givenGate, realGate } from '../support/gate.js'
+import { ask, decideAt, givenGate, realGate } from '../support/gate.js'
 import { Model } from '../support/model.js'
 import { type Namespace, newNamespace } from '../support/namespace.js'
 
@@ -75,7 +75,7 @@ test('the gate decides as the reference model does, and a refusal changes nothin
         if (one.do === 'admit') {
           const call: Call = { agent: 'llm', org: one.org, user: one.user, cost: { tokens: one.tokens } }
           const before = await everything(namespace)
-          const [decision] = await gate.admit('direct', [ask(gate, id, call)])
+          const [decision] = await gate.direct([ask(gate, id, call)])
           const expected = model.admit(id, call, clock.nowMs)
           expect(decision?.outcome === 'reject' ? decision.reason : decision?.outcome).toBe(expected.verdict)
           if (decision?.outcome === 'reject') {
@@ -153,11 +153,11 @@ test('a reservation that is given back in full leaves every meter as if it had n
       for (const [index, { ms, tokens, phantom, held }] of steps.entries()) {
         for (const { clock } of [one, other]) clock.advance(ms)
         const real = { ...call, cost: { tokens } }
-        await one.gate.admit('direct', [ask(one.gate, `r${index}`, real)])
-        await other.gate.admit('direct', [ask(other.gate, `r${index}`, real)])
+        await one.gate.direct([ask(one.gate, `r${index}`, real)])
+        await other.gate.direct([ask(other.gate, `r${index}`, real)])
         if (!phantom) continue
         const ghost = ask(one.gate, `g${index}`, { ...call, cost: { tokens: 100 } })
-        const [decision] = await one.gate.admit('direct', [ghost])
+        const [decision] = await one.gate.direct([ghost])
         for (const { clock } of [one, other]) clock.advance(held)
         if (decision?.outcome === 'run') expect(await one.gate.release(ghost)).toBe('S')
         expect(await one.gate.release(ghost), 'a second time').toBe('-')
@@ -182,7 +182,7 @@ test('settling any number of times equals settling once, in one batch or in seve
         await forget(namespace)
         const { gate, clock } = givenGate(namespace, [{ name: 'r', scope: 'org', limits: [{ tokens: 1000, per: 'minute', burst: 1000 }] }])
         const asked = ask(gate, 'c', { agent: 'llm', org: 'a', cost: { tokens: estimate } })
-        await gate.admit('direct', [asked])
+        await gate.direct([asked])
         const settled: boolean[] = []
         for (const size of batches) settled.push(...(await gate.settle(Array.from({ length: size }, () => ({ asked, actual: { tokens: actual } })))))
         expect(settled.filter(Boolean)).toHaveLength(1)
@@ -191,9 +191,9 @@ test('settling any number of times equals settling once, in one batch or in seve
         // Debt is paid back before the next call starts, to the millisecond.
         const debtMs = Math.max(0, (actual + 1 - 1000) / (1000 / 60_000))
         clock.advance(Math.floor(debtMs) - 1)
-        if (debtMs > 1) expect((await gate.admit('direct', [ask(gate, 'early', { agent: 'llm', org: 'a', cost: { tokens: 1 } })]))[0]?.outcome).toBe('reject')
+        if (debtMs > 1) expect((await gate.direct([ask(gate, 'early', { agent: 'llm', org: 'a', cost: { tokens: 1 } })]))[0]?.outcome).toBe('reject')
         clock.advance(3)
-        expect((await gate.admit('direct', [ask(gate, 'late', { agent: 'llm', org: 'a', cost: { tokens: 1 } })]))[0]?.outcome).toBe('run')
+        expect((await gate.direct([ask(gate, 'late', { agent: 'llm', org: 'a', cost: { tokens: 1 } })]))[0]?.outcome).toBe('run')
       },
     ),
     { numRuns: 30 },
@@ -204,9 +204,9 @@ test('a start whose reply was lost is answered again and charged once', async ()
   const namespace = newNamespace()
   const { gate } = givenGate(namespace, [{ name: 'r', scope: 'org', limits: [{ requests: 10, per: 'hour' }, { concurrency: 1 }] }])
   const asked = ask(gate, 'c', { agent: 'llm', org: 'a' }, 'first')
-  for (let i = 0; i < 3; i++) expect((await gate.admit('start', [asked]))[0]?.outcome).toBe('run')
+  for (let i = 0; i < 3; i++) expect((await decideAt(gate, 'start', [asked]))[0]?.outcome).toBe('run')
   const again = ask(gate, 'c', { agent: 'llm', org: 'a' }, 'second')
-  const [decision] = await gate.admit('start', [again])
+  const [decision] = await decideAt(gate, 'start', [again])
   // A new attempt after its worker died: it has its slot back and is charged anew, as the agent may have seen both.
   expect(decision?.outcome).toBe('run')
   expect(decision?.usage.map(({ used }) => used)).toEqual([2, 1])
@@ -218,11 +218,11 @@ test('a crashed call keeps its charge, and its slot comes back when the lease en
     { name: 'r', scope: 'org', limits: [{ requests: 10, per: 'hour', algorithm: 'fixed_window' }, { concurrency: 1 }] },
   ])
   const call: Call = { agent: 'llm', org: 'a' }
-  await gate.admit('direct', [ask(gate, 'dead', call)])
+  await gate.direct([ask(gate, 'dead', call)])
   clock.advance(29_999)
-  expect((await gate.admit('direct', [ask(gate, 'b', call)]))[0]).toMatchObject({ outcome: 'reject', binding: { limit: 'concurrency' } })
+  expect((await gate.direct([ask(gate, 'b', call)]))[0]).toMatchObject({ outcome: 'reject', binding: { limit: 'concurrency' } })
   clock.advance(2)
-  const [decision] = await gate.admit('direct', [ask(gate, 'c', call)])
+  const [decision] = await gate.direct([ask(gate, 'c', call)])
   expect(decision?.outcome).toBe('run')
   expect(decision?.usage.map(({ used }) => used)).toEqual([2, 1])
 })
@@ -240,7 +240,7 @@ test('a cost above what a meter can ever hold is said at once and changes nothin
           { name: 'roomy', scope: 'global', limits: [{ requests: 1000, per: 'second' }] },
           { name: 'tight', scope: 'org', limits: [{ tokens: limit, per: 'minute' }] },
         ])
-        const [decision] = await gate.admit(mode, [ask(gate, 'c', { agent: 'llm', org: 'a', cost: { tokens: limit + above } })])
+        const [decision] = await decideAt(gate, mode, [ask(gate, 'c', { agent: 'llm', org: 'a', cost: { tokens: limit + above } })])
         expect(decision).toMatchObject({ outcome: 'reject', reason: 'too_big', retryAfterMs: null, binding: { rule: 'tight' } })
         expect(await namespace.allKeys()).toEqual([])
       },
@@ -258,7 +258,7 @@ test('every key has an end, and a meter goes no later than its state is empty (i
       for (const [index, one] of steps.entries()) {
         if (one.do === 'admit') {
           const call: Call = { agent: 'llm', org: one.org, user: one.user, cost: { tokens: one.tokens } }
-          const [decision] = await gate.admit(index % 2 === 0 ? 'direct' : 'start', [ask(gate, `c${index}`, call)])
+          const [decision] = await decideAt(gate, index % 2 === 0 ? 'direct' : 'start', [ask(gate, `c${index}`, call)])
           const resets = new Map<string, number>()
           for (const { rule, scopeValue, resetMs, unit } of decision?.usage ?? []) {
             if (unit !== 'concurrency')

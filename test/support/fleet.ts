@@ -3,7 +3,7 @@ import type { Asked, Gate } from '../../src/gate/gate.js'
 import type { Call } from '../../src/index.js'
 import { readFronts } from '../../src/queue/fronts.js'
 import { readRecord } from '../../src/queue/stored.js'
-import { ask } from './gate.js'
+import { ask, decideAt } from './gate.js'
 import type { Namespace } from './namespace.js'
 
 interface Start {
@@ -41,7 +41,7 @@ export class Fleet {
   async enqueue(calls: readonly { id: string; call: Call }[]): Promise<string[]> {
     const asked = calls.map(({ id, call }) => ask(this.gate, id, call))
     for (const one of asked) this.asked.set(one.id, one)
-    const decisions = await this.gate.admit('front', asked)
+    const decisions = await this.gate.front(asked)
     for (const [index, decision] of decisions.entries()) if (decision.outcome === 'run') this.come((asked[index] as Asked).id)
     return decisions.map(({ outcome }) => outcome)
   }
@@ -85,7 +85,8 @@ export class Fleet {
     if (due.length === 0) return
     this.coming.splice(0, this.coming.length, ...this.coming.filter(({ atMs }) => atMs > this.clock.nowMs))
     this.pickups += due.filter(({ held }) => !held).length
-    const decisions = await this.gate.admit(
+    const decisions = await decideAt(
+      this.gate,
       'start',
       due.map(({ id }) => this.asked.get(id) as Asked),
     )

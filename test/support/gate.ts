@@ -1,6 +1,6 @@
 import { GivenClock, redisClock } from '../../src/clock.js'
 import { type Asked, Gate } from '../../src/gate/gate.js'
-import type { Call } from '../../src/index.js'
+import type { Call, Decision } from '../../src/index.js'
 import { askFor } from '../../src/queue/stored.js'
 import { compileRules } from '../../src/rules/compile.js'
 import { checkRules } from '../../src/rules/read.js'
@@ -23,5 +23,10 @@ export function realGate(namespace: Namespace, rules: readonly RuleSpec[]): Gate
 
 /** A call as the gate asks for it, with what it costs. */
 export function ask(gate: Gate, id: string, call: Call, token = id): Asked {
-  return askFor(gate, `calls/${id}`, token, call, call.cost?.tokens ?? 0)
+  return { ...askFor(gate, `calls/${id}`, token, call, call.cost?.tokens ?? 0), ledger: `~/${token}` }
+}
+
+/** Decides at any of the gate's doors, as production code does there. */
+export async function decideAt(gate: Gate, door: 'direct' | 'front' | 'start', asked: readonly Asked[]): Promise<Decision[]> {
+  return door === 'start' ? ((await gate.start(asked, [], true)) as Decision[]) : gate[door](asked)
 }

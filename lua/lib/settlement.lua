@@ -1,0 +1,64 @@
+-- Settlement: what was charged by estimate becomes what it really cost. Less goes back, to
+-- the window that was charged only; more is recorded in full, as debt where it exceeds the
+-- limit. Without an open ledger entry under the call's token nothing happens, so a
+-- settlement sent twice counts once.
+
+-- The actual cost of a call in a limit's unit, or nil where it stays as estimated.
+local function difference_of(call, charged, unit)
+  local actual, estimate
+  if unit == 1 then
+    actual, estimate = call[CALL_REQUESTS], charged.requests
+  elseif unit == 2 then
+    actual, estimate = call[CALL_TOKENS], charged.tokens
+  end
+  return actual and actual >= 0 and actual - estimate or 0
+end
+
+local function settle(batch, call, now)
+  local charged = call.record
+  if not charged or charged.state ~= 'S' or charged.token ~= call[CALL_TOKEN] then
+    return false
+  end
+  -- The same call again in this batch finds its entry closed.
+  local entry = (call.ledger_key or call.record_key) .. '\n' .. call[CALL_TOKEN]
+  if batch.settled[entry] then
+    return false
+  end
+  batch.settled[entry] = true
+  for position = CALL_METERS, #call do
+    local meter = batch.meters[call[position]]
+    local limits, freed = meter.rule[3], false
+    for n = 1, #limits do
+      local limit = limits[n]
+      if limit.leased then
+        if redis.call('ZREM', meter.lease_key, call[CALL_ID]) == 1 then
+          meter[n].used = math.max(0, meter[n].used - 1)
+          freed = true
+        end
+      else
+        local difference = difference_of(call, charged, limit[LIMIT_UNIT])
+        if difference > 0 then
+          overrun(meter[n], limit, difference)
+          meter.changed = true
+        elseif difference < 0 then
+          refund(meter[n], limit, -difference, charged.at, now)
+          meter.changed, freed = true, true
+        end
+      end
+    end
+    if freed and batch.any_line then
+      stir(meter, now)
+    end
+  end
+  drop_record(batch, call)
+  return true
+end
+
+-- Settles at a given cost, whatever the call says; it says the same afterwards.
+local function settle_as(batch, call, requests, tokens, now)
+  local estimated_requests, estimated_tokens = call[CALL_REQUESTS], call[CALL_TOKENS]
+  call[CALL_REQUESTS], call[CALL_TOKENS] = requests, tokens
+  local settled = settle(batch, call, now)
+  call[CALL_REQUESTS], call[CALL_TOKENS] = estimated_requests, estimated_tokens
+  return settled
+end
