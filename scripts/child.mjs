@@ -52,10 +52,10 @@ async function follow(child) {
   }
 }
 
-/** Runs a program in our terminal and returns its exit code. @throws Interrupted */
-export async function runChild(command, args, env = process.env) {
+/** Runs a program in our terminal and returns its exit code; with `ipc` it can tell when we die. @throws Interrupted */
+export async function runChild(command, args, { env = process.env, ipc = false } = {}) {
   stopIfAsked()
-  const code = await follow(spawn(command, args, { stdio: 'inherit', env }))
+  const code = await follow(spawn(command, args, { stdio: ['inherit', 'inherit', 'inherit', ...(ipc ? ['ipc'] : [])], env }))
   if (stoppedBy !== undefined) throw new Interrupted(code === 0 ? 128 + constants.signals[stoppedBy] : code)
   return code
 }

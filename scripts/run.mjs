@@ -18,7 +18,7 @@ async function withRedis(name, args) {
   await build(name)
   const redis = await startRedis()
   try {
-    return await runChild(process.execPath, ['--enable-source-maps', entries[name], ...args], { ...process.env, REDIS_URL: redis.url })
+    return await runChild(process.execPath, ['--enable-source-maps', entries[name], ...args], { env: { ...process.env, REDIS_URL: redis.url }, ipc: true })
   } finally {
     await redis.stop()
   }

@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
 /** How long a child may take to end its calls. */
-const PATIENCE_MS = 10_000
+const PATIENCE_MS = 5000
 
 /** A process of the demo. It ends when we let go of it, and so also when we die. */
 export class Child<Message> {

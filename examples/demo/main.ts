@@ -6,8 +6,8 @@ import { succeeded, summary } from './summary.js'
 import { tracePlan } from './trace-plan.js'
 import { viewFor } from './view.js'
 
-/** How long taking down may last, should Redis be gone. */
-const PATIENCE_MS = 12_000
+/** After all is said and done: a connection to a Redis that is gone would keep us from ending. */
+const LINGER_MS = 500
 
 /** Somebody wants us to end: not a fault. */
 class Stopped extends Error {
@@ -22,13 +22,10 @@ class Stopped extends Error {
 async function demo({ trace, speed }: DemoArguments): Promise<number> {
   const plan = trace === undefined ? burstPlan() : await tracePlan(trace, speed)
   const stop = new AbortController()
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.on(signal, () => {
-      if (stop.signal.aborted) return
-      stop.abort(new Stopped(signal))
-      setTimeout(() => process.exit(1), PATIENCE_MS).unref()
-    })
-  }
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort(new Stopped(signal)))
+  // Whoever started us and our Redis has died: as when a terminal is closed.
+  process.once('disconnect', () => stop.abort(new Stopped('SIGHUP')))
+  process.channel?.unref()
   console.log(`${plan.title}\n`)
   const { progress, agent } = await run(plan, process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379', viewFor(process.stdout), stop.signal)
   console.log(`\n${summary(plan, progress, agent)}\n`)
@@ -45,3 +42,4 @@ try {
   if (error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS')) console.error(USAGE)
   process.exitCode = error instanceof Stopped ? error.exitCode : 1
 }
+setTimeout(() => process.exit(), LINGER_MS).unref()

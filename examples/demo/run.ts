@@ -16,6 +16,8 @@ import type { WorkerEvent, WorkerSettings } from './worker-events.js'
 
 const QUEUE = 'demo'
 const LAST_LOOK_MS = 1000
+/** How long a step of taking down may take: longer than a child has to end. */
+const STEP_MS = 6000
 
 /** Plays a plan through: agent, gate, worker, calls; and takes everything down again, however it ends. */
 export async function run(plan: Plan, redis: string, view: View, outer: AbortSignal): Promise<{ progress: Progress; agent: Counters }> {
@@ -41,14 +43,22 @@ export async function run(plan: Plan, redis: string, view: View, outer: AbortSig
     } finally {
       ended.abort()
       // Without Redis its last question is never answered.
-      await Promise.race([watching, sleep(LAST_LOOK_MS)])
+      await Promise.race([watching, sleep(LAST_LOOK_MS, undefined, { ref: false })])
     }
     const agent = (await (await fetch(`${agentUrl}/stats`)).json()) as Counters
     return { progress, agent }
   } finally {
     view.end()
-    for (const step of takeDown.reverse()) await step()
+    for (const step of takeDown.reverse()) await tryTo(step)
   }
+}
+
+/** One step of taking down that fails or hangs, say without Redis, must not keep the others from being taken. */
+async function tryTo(step: () => Promise<void>): Promise<void> {
+  const tooLong = sleep(STEP_MS, undefined, { ref: false }).then(() => Promise.reject(new Error(`it took longer than ${STEP_MS} ms`)))
+  await Promise.race([step(), tooLong]).catch((error: unknown) => {
+    console.error(`could not clean up: ${error instanceof Error ? error.message : error}`)
+  })
 }
 
 async function startAgent(plan: Plan, takeDown: (() => Promise<void>)[], signal: AbortSignal, onDeath: (error: Error) => void): Promise<string> {

@@ -31,7 +31,7 @@ worker.bull.on('failed', (job, error) => report({ kind: 'failed', id: job?.id ??
 process.on('SIGINT', () => {})
 process.once('disconnect', () => {
   // Should Redis be gone already, its connections would wait for it forever.
-  setTimeout(() => process.exit(1), 5000).unref()
+  setTimeout(() => process.exit(1), 4000).unref()
   void tollgate.close()
 })
 await worker.bull.waitUntilReady()
