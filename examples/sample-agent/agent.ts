@@ -1,0 +1,53 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { completion, failure, type HttpAnswer, tooMany } from './answers.js'
+import { readChatRequest } from './chat-request.js'
+import { type Counters, newCounters } from './counters.js'
+import { Limits } from './limits.js'
+import type { AgentOptions } from './options.js'
+import { seededRandom } from './random.js'
+
+/** Answers chats as an agent with limits of its own does. */
+export class Agent {
+  readonly counters: Counters = newCounters()
+  private readonly options: AgentOptions
+  private readonly limits: Limits
+  private readonly random: () => number
+
+  constructor(options: AgentOptions) {
+    this.options = options
+    this.limits = new Limits(options, performance.now())
+    this.random = seededRandom(options.seed)
+  }
+
+  async chat(body: string): Promise<HttpAnswer> {
+    const id = ++this.counters.requests
+    const request = readChatRequest(body, this.options.defaultMaxTokens)
+    if (request === null) {
+      this.counters.invalid++
+      return failure(400, 'invalid_request_error', null, "the body must be a JSON object with an array 'messages'")
+    }
+    // As the large providers do: the most it may use is taken at once, the rest given back later.
+    const reserved = request.promptTokens + request.maxTokens
+    const refusal = this.limits.take(reserved, performance.now())
+    if (refusal !== null) {
+      this.counters.tooMany++
+      return this.withLimits(tooMany(refusal))
+    }
+    const completionTokens = request.completionTokens ?? Math.ceil(this.random() * request.maxTokens)
+    await sleep(this.latencyMs())
+    this.limits.settle(reserved, request.promptTokens + completionTokens, performance.now())
+    this.counters.answered++
+    this.counters.promptTokens += request.promptTokens
+    this.counters.completionTokens += completionTokens
+    return this.withLimits(completion(id, request, completionTokens))
+  }
+
+  private latencyMs(): number {
+    const { latencyMs, jitterMs } = this.options
+    return Math.max(0, latencyMs + (this.random() * 2 - 1) * jitterMs)
+  }
+
+  private withLimits(answer: HttpAnswer): HttpAnswer {
+    return { ...answer, headers: { ...answer.headers, ...this.limits.headers(performance.now()) } }
+  }
+}

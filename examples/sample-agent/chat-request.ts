@@ -1,0 +1,45 @@
+/** What the agent reads of a request to /v1/chat/completions. */
+export interface ChatRequest {
+  readonly model: string
+  readonly promptTokens: number
+  /** The most it may answer with, which is what it reserves. */
+  readonly maxTokens: number
+  /** What the answer shall have used, where the request says so: for replaying a recorded trace. */
+  readonly completionTokens: number | undefined
+}
+
+const CHARACTERS_PER_TOKEN = 4
+
+/** Roughly how many tokens a text has. */
+export function tokensIn(text: string): number {
+  return Math.ceil(text.length / CHARACTERS_PER_TOKEN)
+}
+
+function field(value: unknown, name: string): unknown {
+  return value !== null && typeof value === 'object' ? (value as Record<string, unknown>)[name] : undefined
+}
+
+function count(value: unknown): number | undefined {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : undefined
+}
+
+/** Reads a request's body, or null if it is none. */
+export function readChatRequest(body: string, defaultMaxTokens: number): ChatRequest | null {
+  let parsed: unknown
+  try {
+    parsed = JSON.parse(body)
+  } catch {
+    return null
+  }
+  const messages = field(parsed, 'messages')
+  if (!Array.isArray(messages)) return null
+  const text = messages.map((message) => field(message, 'content')).filter((content) => typeof content === 'string')
+  const replay = field(parsed, 'replay_usage')
+  const model = field(parsed, 'model')
+  return {
+    model: typeof model === 'string' ? model : 'sample',
+    promptTokens: count(field(replay, 'prompt_tokens')) ?? text.reduce((sum, content) => sum + tokensIn(content), 0),
+    maxTokens: count(field(parsed, 'max_completion_tokens')) ?? count(field(parsed, 'max_tokens')) ?? defaultMaxTokens,
+    completionTokens: count(field(replay, 'completion_tokens')),
+  }
+}

@@ -1,0 +1,39 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Agent } from './agent.js'
+import { failure, type HttpAnswer } from './answers.js'
+
+async function read(request: IncomingMessage): Promise<string> {
+  const parts: Buffer[] = []
+  for await (const part of request) parts.push(part as Buffer)
+  return Buffer.concat(parts).toString('utf8')
+}
+
+async function route(agent: Agent, request: IncomingMessage): Promise<HttpAnswer> {
+  const body = await read(request)
+  switch (`${request.method} ${request.url}`) {
+    case 'POST /v1/chat/completions':
+      return agent.chat(body)
+    case 'GET /stats':
+      return { status: 200, headers: {}, body: agent.counters }
+    default:
+      return failure(404, 'invalid_request_error', 'unknown_url', `Unknown request URL: ${request.method} ${request.url}`)
+  }
+}
+
+async function serve(agent: Agent, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  try {
+    const { status, headers, body } = await route(agent, request)
+    response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body))
+  } catch {
+    // The client went away in the middle of its request.
+    response.destroy()
+  }
+}
+
+/** The agent over HTTP: POST /v1/chat/completions, and GET /stats. */
+export function agentServer(agent: Agent): Server {
+  const server = createServer((request, response) => void serve(agent, request, response))
+  // Longer than any client keeps a connection for later: a call must not meet one that is just being closed.
+  server.keepAliveTimeout = 120_000
+  return server
+}

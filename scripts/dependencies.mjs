@@ -1,0 +1,32 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { runQuietly } from './child.mjs'
+import { Failure, status } from './failure.mjs'
+import { root, writtenAt } from './files.mjs'
+
+function needsNode() {
+  const { engines } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  const [major, minor] = /(\d+)\.(\d+)/.exec(engines.node).slice(1).map(Number)
+  const [ourMajor, ourMinor] = process.versions.node.split('.').map(Number)
+  if (ourMajor < major || (ourMajor === major && ourMinor < minor)) throw new Failure(`Node ${engines.node} is needed; this is ${process.versions.node}`)
+}
+
+/** Installs what package-lock.json names, where that was not done since it last changed. */
+export async function installDependencies() {
+  needsNode()
+  const lock = join(root, 'package-lock.json')
+  // npm writes this file as the last thing of an install: half an install has none.
+  const installed = writtenAt(join(root, 'node_modules', '.package-lock.json'))
+  if (installed > 0 && installed >= writtenAt(lock)) return
+  status('installing dependencies')
+  const verb = existsSync(lock) ? 'ci' : 'install'
+  // NODE_ENV=production would leave out the compiler and the test runner.
+  await runQuietly('npm', [verb, '--include=dev', '--no-audit', '--no-fund', '--prefix', root])
+}
+
+/** The script behind a package's command, to be run by this very Node. */
+export function binOf(name, command) {
+  const folder = join(root, 'node_modules', name)
+  const { bin } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+  return join(folder, typeof bin === 'string' ? bin : bin[command])
+}
