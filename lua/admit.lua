@@ -29,12 +29,12 @@ local mode, lookahead, hold_max, pass_check = ARGV[3], tonumber(ARGV[4]), tonumb
 local reply = new_reply(now)
 
 -- Room that must stay free for those who stand in line and those already woken.
-local function queued_and_claimed(meter, state, limit)
+local function queued_and_claimed(meter, n, limit)
   local share = meter.share_ahead or 1
   if limit[LIMIT_UNIT] == 2 then
-    return state.claimed + queued_tokens(meter) * share
+    return meter.claimed[n] + queued_tokens(meter) * share
   end
-  return state.claimed + line_of(meter) * share
+  return meter.claimed[n] + line_of(meter) * share
 end
 
 -- A newcomer stands behind the first of its lines that is not empty.
@@ -102,8 +102,8 @@ end
 -- A woken call starts on its own claim, in the order of the slots that were promised.
 local function start_passed(call)
   local record = call.record
-  local wait, binding, deciding = weigh(batch, call, now, function(_, state)
-    return (state.behind or 0) + (record.claims and 0 or state.claimed)
+  local wait, binding, deciding = weigh(batch, call, now, function(meter, n)
+    return (meter.behind and meter.behind[n] or 0) + (record.claims and 0 or meter.claimed[n])
   end)
   wait = wait >= 0 and math.max(wait, record.slot - now) or wait
   if wait == 0 then
@@ -120,9 +120,7 @@ local function start_passed(call)
       claim(batch, call)
       save_passed(call.record_key, record)
     end
-    each_limit(batch, call, function(_, _, state, _, cost)
-      state.behind = (state.behind or 0) + cost
-    end)
+    each_limit(batch, call, add_behind)
     return add_reply(reply, call, HOLD, wait, binding)
   end
   if record.claims then
@@ -200,7 +198,7 @@ local function take_over_slots(call)
         redis.call('ZREM', meter.lease_key, call[CALL_ID])
         for n, limit in ipairs(meter.rule[3]) do
           if limit.leased then
-            meter[n].used = math.max(0, meter[n].used - 1)
+            meter.kept[meter.offset + n] = math.max(0, meter.kept[meter.offset + n] - 1)
           end
         end
       end
@@ -238,5 +236,7 @@ for i, call in ipairs(batch.calls) do
   end
 end
 
+-- Packed before it is saved: what is saved of a concurrency is not how many run.
+local packed = pack_reply(reply, batch)
 save_changed(batch, now)
-return pack_reply(reply, batch)
+return packed

@@ -22,19 +22,22 @@ local call = batch.calls[1]
 local block = batch.meters[call[CALL_METERS + tonumber(ARGV[3]) - 1]]
 local record = call.record
 
+local until_at = block.offset + 1
+
 -- Answered before and the reply was lost: it stands in line already.
 if record and record.state == 'W' then
-  return { text(now), text(block[1].used > now and block[1].used - now or 0) }
+  return { text(now), text(max(0, block.kept[until_at] - now)) }
 end
 
-block[1].used = math.max(block[1].used, now + tonumber(ARGV[4]))
+block.kept[until_at] = max(block.kept[until_at], now + tonumber(ARGV[4]))
 block.changed = true
+local blocked = block.kept[until_at] - now
 
 settle_as(batch, call, 0, 0, now)
 if ARGV[6] ~= '' then
   call.json = ARGV[6]
-  join_line(call, block, next_place(call[CALL_PRIORITY], true), 0, block[1].used - now, now, tonumber(ARGV[5]))
+  join_line(call, block, next_place(call[CALL_PRIORITY], true), 0, blocked, now, tonumber(ARGV[5]))
 end
 
 save_changed(batch, now)
-return { text(now), text(block[1].used - now) }
+return { text(now), text(blocked) }

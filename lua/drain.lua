@@ -30,8 +30,8 @@ local batch = load_batch(ARGV[2], now)
 local lookahead, pass_check = tonumber(ARGV[3]), tonumber(ARGV[4])
 local woken = {}
 
-local function claimed_and_behind(_, state)
-  return state.claimed + (state.behind or 0)
+local function claimed_and_behind(meter, n)
+  return meter.claimed[n] + (meter.behind and meter.behind[n] or 0)
 end
 
 -- How far ahead of its slot this call may be woken, as its other meters are concerned.
@@ -62,12 +62,12 @@ local function waits(call, own)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
     for n, limit in ipairs(meter.rule[3]) do
-      local cost, state = cost_of(call, limit), meter[n]
+      local cost = cost_of(call, limit)
       if cost > limit[LIMIT_CAPACITY] and limit[LIMIT_ALGORITHM] ~= BLOCK then
         return -1, -1
       end
       if cost > 0 or limit[LIMIT_ALGORITHM] == BLOCK then
-        local wait = limit.algorithm.wait(state, limit, now, cost + claimed_and_behind(meter, state))
+        local wait = limit.algorithm.wait(limit, meter.kept[meter.offset + n], meter.debt[n], now, cost + claimed_and_behind(meter, n), meter.first_end)
         -- A slot may come back before its lease ends, and may not when it ends: never ahead.
         if wait > 0 and limit[LIMIT_UNIT] == UNIT_CONCURRENCY then
           wait = math.max(wait, lookahead + 1)
@@ -105,7 +105,7 @@ local function advance(call, own, line_key)
   end
   if own then
     for n, limit in ipairs(own.rule[3]) do
-      own[n].behind = (own[n].behind or 0) + cost_of(call, limit)
+      add_behind(own, n, cost_of(call, limit))
     end
   end
   leave_line(line_key, call[CALL_ID], call[CALL_TOKENS])

@@ -12,11 +12,11 @@ local now = clock(ARGV[1])
 local batch = load_batch(ARGV[2], now)
 local reply = new_reply(now)
 
-local function ahead(meter, state, limit)
+local function ahead(meter, n, limit)
   if not batch.any_line then
-    return state.claimed
+    return meter.claimed[n]
   end
-  return state.claimed + (limit[LIMIT_UNIT] == 2 and queued_tokens(meter) or line_of(meter))
+  return meter.claimed[n] + (limit[LIMIT_UNIT] == 2 and queued_tokens(meter) or line_of(meter))
 end
 
 for _, call in ipairs(batch.calls) do

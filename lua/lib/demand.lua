@@ -131,44 +131,33 @@ local function cost_of(call, limit)
   return 0
 end
 
--- Calls fn(meter, n, state, limit, cost, position in the demand) for each limit the call meets.
-local function each_limit(batch, call, fn)
-  for position = CALL_METERS, #call do
-    local meter = batch.meters[call[position]]
-    for n, limit in ipairs(meter.rule[3]) do
-      fn(meter, n, meter[n], limit, cost_of(call, limit), position - CALL_METERS + 1)
-    end
-  end
-end
-
 -- Weighs a demand: how long until all of it fits, which limit binds (the latest one),
--- and what the rule that decides says. `ahead(meter, limit)` is the room that others
+-- and what the rule that decides says. `ahead(meter, n, limit)` is the room that others
 -- have a right to first. A cost above the capacity never fits: its wait is -1.
 local function weigh(batch, call, now, ahead)
   local wait, binding, deciding = 0, nil, nil
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    local rule = meter.rule
+    local rule, kept, offset, debts = meter.rule, meter.kept, meter.offset, meter.debt
     local limits = rule[3]
-    for n = 1, #limits do
-      local limit, state = limits[n], meter[n]
-      local cost = cost_of(call, limit)
-      if cost > limit[LIMIT_CAPACITY] and limit[LIMIT_ALGORITHM] ~= BLOCK then
+    for n = 1, rule.count do
+      local limit = limits[n]
+      local cost, blocks = cost_of(call, limit), limit[LIMIT_ALGORITHM] == BLOCK
+      if cost > limit[LIMIT_CAPACITY] and not blocks then
         return -1, { meter = meter, at = position - CALL_METERS + 1, n = n, limit = limit }, nil
       end
-      local one = 0
-      if cost > 0 or limit[LIMIT_ALGORITHM] == BLOCK then
-        one = limit.algorithm.wait(state, limit, now, cost + ahead(meter, state, limit))
-      end
-      if one > 0 then
-        local strictness = call[CALL_STRICTNESS] > 0 and rule[2] > 0 and call[CALL_STRICTNESS] or rule[2]
-        local refusal = { meter = meter, at = position - CALL_METERS + 1, n = n, limit = limit, priority = rule[1], strictness = strictness }
-        if one > wait then
-          wait, binding = one, refusal
-        end
-        if not deciding or rule[1] > deciding.priority
-          or (rule[1] == deciding.priority and strictness > deciding.strictness) then
-          deciding = refusal
+      if cost > 0 or blocks then
+        local one = limit.algorithm.wait(limit, kept[offset + n], debts[n], now, cost + ahead(meter, n, limit), meter.first_end)
+        if one > 0 then
+          local strictness = call[CALL_STRICTNESS] > 0 and rule[2] > 0 and call[CALL_STRICTNESS] or rule[2]
+          local refusal = { meter = meter, at = position - CALL_METERS + 1, n = n, limit = limit, priority = rule[1], strictness = strictness }
+          if one > wait then
+            wait, binding = one, refusal
+          end
+          if not deciding or rule[1] > deciding.priority
+            or (rule[1] == deciding.priority and strictness > deciding.strictness) then
+            deciding = refusal
+          end
         end
       end
     end
@@ -176,41 +165,58 @@ local function weigh(batch, call, now, ahead)
   return wait, binding, deciding
 end
 
-local function claimed_by_others(_, state)
-  return state.claimed
+local function claimed_by_others(meter, n)
+  return meter.claimed[n]
+end
+
+-- Calls fn(meter, n, cost) for each limit the call meets.
+local function each_limit(batch, call, fn)
+  for position = CALL_METERS, #call do
+    local meter = batch.meters[call[position]]
+    for n, limit in ipairs(meter.rule[3]) do
+      fn(meter, n, cost_of(call, limit))
+    end
+  end
 end
 
 local function claim(batch, call)
-  each_limit(batch, call, function(meter, _, state, _, cost)
-    state.claimed = state.claimed + cost
-    meter.changed = true
+  each_limit(batch, call, function(meter, n, cost)
+    set_claimed(meter, n, meter.claimed[n] + cost)
   end)
 end
 
 local function unclaim(batch, call)
-  each_limit(batch, call, function(meter, _, state, _, cost)
-    state.claimed = math.max(0, state.claimed - cost)
-    meter.changed = true
+  each_limit(batch, call, function(meter, n, cost)
+    set_claimed(meter, n, meter.claimed[n] - cost)
   end)
+end
+
+-- Room that calls of this batch have a right to before those after them.
+local function add_behind(meter, n, cost)
+  local behind = meter.behind
+  if not behind then
+    behind = { unpack(meter.rule.zeros) }
+    meter.behind = behind
+  end
+  behind[n] = behind[n] + cost
 end
 
 -- Charges every limit and opens the ledger entry.
 local function start(batch, call, now)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    for n, limit in ipairs(meter.rule[3]) do
-      local state = meter[n]
+    local limits, kept, offset = meter.rule[3], meter.kept, meter.offset
+    for n = 1, meter.rule.count do
+      local limit = limits[n]
+      local cost = cost_of(call, limit)
       if limit.leased then
         redis.call('ZREMRANGEBYSCORE', meter.lease_key, '-inf', string.format('%.17g', now))
         redis.call('ZADD', meter.lease_key, string.format('%.17g', now + limit[LIMIT_A]), call[CALL_ID])
         redis.call('PEXPIRE', meter.lease_key, px(limit[LIMIT_A]))
-        state.used = state.used + 1
-      else
-        local cost = cost_of(call, limit)
-        if cost > 0 then
-          state.used = state.used + cost
-          meter.changed = true
-        end
+        kept[offset + n] = kept[offset + n] + 1
+      elseif cost > 0 then
+        kept[offset + n] = kept[offset + n] + cost
+        meter.changed = true
       end
     end
   end

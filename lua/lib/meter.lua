@@ -1,149 +1,166 @@
--- One packed value per rule and scope value: the time it was brought to, then each
--- limit in use as id, flags and doubles. A limit is found by its id, so adding,
--- removing or changing one keeps the usage of the others. A value holds only what
--- is not empty: used always, debt and claimed where their flag is set.
-local HAS_DEBT, HAS_CLAIMED = 1, 2
+-- One packed value per rule and scope value. Nearly all are plain: the time they were
+-- brought to, the ids of the limits, and what each has used. One that holds debt or claims
+-- says them for each limit. A limit is found by its id, so adding, removing or changing one
+-- keeps the usage of the others.
+--   plain     'p', at, id × n, used × n
+--   extended  'x', at, { id, used, debt, claimed } × n
+local PLAIN, EXTENDED = 'p', 'x'
+local HEAD, PLAIN_ENTRY, EXTENDED_ENTRY = 9, 12, 28
 -- Claims are promises to calls on their way, renewed or returned by whoever tends the
 -- passes; a meter that only holds claims is forgotten after this time.
 local CLAIM_TTL_MS = 60000
 -- No key outlives a year, whatever the debt.
 local LONGEST_TTL_MS = 366 * 86400000
+local LONGEST_TTL = string.format('%.0f', LONGEST_TTL_MS)
 -- A clock set back by less than this must not open a window twice: until it has
 -- caught up nothing comes back. Set back further, it is taken as it is.
 local CLOCK_STEP_MS = 60000
 local UNIT_CONCURRENCY = 3
 local BLOCK = 4
 
-local LONGEST_TTL = string.format('%.0f', LONGEST_TTL_MS)
-
 -- Rounds up to whole ms, as PX takes them.
 local function px(ms)
   if ms >= LONGEST_TTL_MS then
     return LONGEST_TTL
   end
-  return string.format('%d', math.max(SHORTEST_TTL_MS, math.ceil(ms)))
+  return string.format('%d', max(SHORTEST_TTL_MS, ceil(ms)))
 end
 
--- What every meter of a rule shares: where to find a limit by its id, its algorithm, and
--- how a meter is packed that has no debt and no claims, as nearly all have: one format
--- for all its limits, one call to read or write it.
+-- What all meters of a rule share.
+--   places  where to find a limit by its id
+--   offset  a plain value unpacks to { at, ids…, used…, end }: the used of limit n is at offset + n
+--   empty   the same for a meter that is not there
+--   zeros   debt and claims of a meter that has none; never written to
 local function prepare_rule(rule)
-  local places, buffer = {}, { '<d', 0 }
-  for n, limit in ipairs(rule[3]) do
+  local limits = rule[3]
+  local count = #limits
+  local places, empty, zeros = {}, { 0 }, {}
+  for n = 1, count do
+    local limit = limits[n]
     places[limit[LIMIT_ID]] = n
     limit.algorithm = algorithms[limit[LIMIT_ALGORITHM]]
     limit.leased = limit[LIMIT_UNIT] == UNIT_CONCURRENCY
-    buffer[3 * n], buffer[3 * n + 1], buffer[3 * n + 2] = limit[LIMIT_ID], 0, 0
+    empty[1 + n], empty[1 + count + n], zeros[n] = limit[LIMIT_ID], 0, 0
   end
-  local limits = #rule[3]
-  buffer[1] = '<d' .. string.rep('I4Bd', limits)
-  rule.places, rule.buffer, rule.plain_size = places, buffer, 8 + 13 * limits
+  rule.count, rule.offset, rule.places, rule.empty, rule.zeros = count, 1 + count, places, empty, zeros
+  rule.plain_size = HEAD + PLAIN_ENTRY * count
+  rule.plain_format = '<d' .. string.rep('I4', count) .. string.rep('d', count)
 end
 
--- Fills in the states of a meter's limits as they were kept; returns when that was.
+-- A value that the rule's limits of today did not write, or that holds debt or claims.
+local function unpack_other(meter, value)
+  local rule, kept = meter.rule, { unpack(meter.rule.empty) }
+  kept[1] = struct.unpack('<d', value, 2)
+  if string.sub(value, 1, 1) == PLAIN then
+    local stored = (#value - HEAD) / PLAIN_ENTRY
+    for i = 1, stored do
+      local n = rule.places[struct.unpack('<I4', value, HEAD + 1 + 4 * (i - 1))]
+      if n then
+        kept[rule.offset + n] = struct.unpack('<d', value, HEAD + 1 + 4 * stored + 8 * (i - 1))
+      end
+    end
+    return kept
+  end
+  meter.debt, meter.claimed = { unpack(rule.zeros) }, { unpack(rule.zeros) }
+  for position = HEAD + 1, #value, EXTENDED_ENTRY do
+    local id, used, debt, claimed = struct.unpack('<I4ddd', value, position)
+    local n = rule.places[id]
+    if n then
+      kept[rule.offset + n], meter.debt[n], meter.claimed[n] = used, debt, claimed
+    end
+  end
+  return kept
+end
+
 local function unpack_meter(meter, value)
-  local rule, size = meter.rule, #value
-  if size == rule.plain_size then
-    local kept, plain = { struct.unpack(rule.buffer[1], value) }, true
-    for n, limit in ipairs(rule[3]) do
-      plain = plain and kept[3 * n - 1] == limit[LIMIT_ID] and kept[3 * n] == 0
-      meter[n] = { used = kept[3 * n + 1], debt = 0, claimed = 0 }
+  local rule = meter.rule
+  if #value == rule.plain_size and string.byte(value) == 112 then
+    local kept = { struct.unpack(rule.plain_format, value, 2) }
+    local empty = rule.empty
+    for n = 2, rule.offset do
+      if kept[n] ~= empty[n] then
+        return unpack_other(meter, value)
+      end
     end
-    if plain then
-      return kept[1]
-    end
+    return kept
   end
-  for n = 1, #rule[3] do
-    meter[n] = nil
-  end
-  local at, position = struct.unpack('<d', value)
-  local places = rule.places
-  while position <= size do
-    local id, flags, used
-    id, flags, used, position = struct.unpack('<I4Bd', value, position)
-    local debt, claimed = 0, 0
-    if flags == HAS_CLAIMED then
-      claimed, position = struct.unpack('<d', value, position)
-    elseif flags == HAS_DEBT then
-      debt, position = struct.unpack('<d', value, position)
-    elseif flags > HAS_CLAIMED then
-      debt, claimed, position = struct.unpack('<dd', value, position)
-    end
-    if places[id] then
-      meter[places[id]] = { used = used, debt = debt, claimed = claimed }
-    end
-  end
-  return at
+  return unpack_other(meter, value)
 end
 
-local function load_leases(meter, state, limit, now)
+-- Which slots are taken, and when the first comes free at the latest, is seen in the set.
+local function load_leases(meter, n, limit, now)
   local after = string.format('(%.17g', now)
-  state.used = redis.call('ZCOUNT', meter.lease_key, after, '+inf')
-  if state.used >= limit[LIMIT_CAPACITY] then
+  local used = redis.call('ZCOUNT', meter.lease_key, after, '+inf')
+  meter.kept[meter.offset + n] = used
+  if used >= limit[LIMIT_CAPACITY] then
     local first = redis.call('ZRANGE', meter.lease_key, after, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
-    state.lease_end = tonumber(first[2])
+    meter.first_end = tonumber(first[2])
   end
 end
 
--- meter: { rule, key, line_key, lease_key?, at, [n] = state of the rule's nth limit }
+-- meter: { rule, key, line_key, lease_key?, offset, kept, debt, claimed, first_end?, changed? }
+-- The used of limit n is kept[offset + n]; kept[1] is the time it was brought to.
 local function load_meter(meter, value, now)
-  local at = now
+  local rule = meter.rule
+  local offset, limits = rule.offset, rule[3]
+  meter.offset, meter.debt, meter.claimed = offset, rule.zeros, rule.zeros
+  local kept
   if value then
-    at = unpack_meter(meter, value)
-    if at > now + CLOCK_STEP_MS then
-      at = now
+    kept = unpack_meter(meter, value)
+    local at = kept[1]
+    if at < now then
+      local debts = meter.debt
+      for n = 1, rule.count do
+        local limit = limits[n]
+        local used, debt = limit.algorithm.roll(limit, kept[offset + n], debts[n], at, now)
+        kept[offset + n] = used
+        if debt ~= debts[n] then
+          debts[n] = debt
+        end
+      end
+      kept[1] = now
+    elseif at > now + CLOCK_STEP_MS then
+      kept[1] = now
+    end
+  else
+    kept = { unpack(rule.empty) }
+    kept[1] = now
+  end
+  meter.kept = kept
+  if meter.lease_key then
+    for n = 1, rule.count do
+      if limits[n].leased then
+        load_leases(meter, n, limits[n], now)
+      end
     end
   end
-  local brought_to = math.max(at, now)
-  meter.at = brought_to
-  for n, limit in ipairs(meter.rule[3]) do
-    local state = meter[n]
-    if not state then
-      state = { used = 0, debt = 0, claimed = 0 }
-      meter[n] = state
-    elseif at < brought_to then
-      limit.algorithm.roll(state, limit, at, brought_to)
-    end
-    if limit.leased then
-      load_leases(meter, state, limit, now)
-    end
-  end
-end
-
-local function pack_state(limit, counted, state)
-  local debt, claimed = state.debt, state.claimed
-  if debt == 0 and claimed == 0 then
-    return struct.pack('<I4Bd', limit[LIMIT_ID], 0, counted)
-  elseif debt == 0 then
-    return struct.pack('<I4Bdd', limit[LIMIT_ID], HAS_CLAIMED, counted, claimed)
-  elseif claimed == 0 then
-    return struct.pack('<I4Bdd', limit[LIMIT_ID], HAS_DEBT, counted, debt)
-  end
-  return struct.pack('<I4Bddd', limit[LIMIT_ID], HAS_DEBT + HAS_CLAIMED, counted, debt, claimed)
 end
 
 local function save_meter(meter, now)
-  local rule = meter.rule
-  local limits, buffer = rule[3], rule.buffer
+  local rule, kept, offset = meter.rule, meter.kept, meter.offset
+  local limits, debts, claims, count = rule[3], meter.debt, meter.claimed, rule.count
   local plain, holds, ttl = true, false, 0
-  for n = 1, #limits do
-    local limit, state = limits[n], meter[n]
-    local counted = limit.leased and 0 or state.used
-    buffer[3 * n + 2] = counted
-    if counted > 0 or state.debt > 0 then
+  for n = 1, count do
+    local limit, debt = limits[n], debts[n]
+    if limit.leased then
+      kept[offset + n] = 0
+    end
+    local used = kept[offset + n]
+    if used > 0 or debt > 0 then
       holds = true
-      local ends = limit.algorithm.ttl(state, limit, now)
+      local ends = limit.algorithm.ttl(limit, used, debt, now)
       if ends > ttl then
         ttl = ends
       end
+      if debt > 0 then
+        plain = false
+      end
     end
-    if state.claimed > 0 then
+    if claims[n] > 0 then
       holds, plain = true, false
       if ttl < CLAIM_TTL_MS then
         ttl = CLAIM_TTL_MS
       end
-    elseif state.debt > 0 then
-      plain = false
     end
   end
   if not holds then
@@ -152,32 +169,54 @@ local function save_meter(meter, now)
   end
   local packed
   if plain then
-    buffer[2] = meter.at
-    packed = struct.pack(unpack(buffer))
+    packed = PLAIN .. struct.pack(rule.plain_format, unpack(kept, 1, 1 + 2 * count))
   else
-    local parts = { struct.pack('<d', meter.at) }
-    for n = 1, #limits do
-      parts[n + 1] = pack_state(limits[n], buffer[3 * n + 2], meter[n])
+    local parts = { EXTENDED .. struct.pack('<d', kept[1]) }
+    for n = 1, count do
+      parts[n + 1] = struct.pack('<I4ddd', limits[n][LIMIT_ID], kept[offset + n], debts[n], claims[n])
     end
     packed = table.concat(parts)
   end
   redis.call('SET', meter.key, packed, 'PX', px(ttl))
 end
 
--- Overrun found at settlement: recorded in full, what is above the limit as debt.
-local function overrun(state, limit, amount)
-  local capacity = limit[LIMIT_CAPACITY]
-  state.used = state.used + amount
-  if state.used > capacity then
-    state.debt = state.debt + state.used - capacity
-    state.used = capacity
+-- Copies what is shared with the rule before it is written to.
+local function own_list(meter, name)
+  if meter[name] == meter.rule.zeros then
+    meter[name] = { unpack(meter.rule.zeros) }
   end
+  return meter[name]
 end
 
-local function refund(state, limit, amount, at, now)
-  if limit.algorithm.refundable(limit, at, now) then
-    local of_debt = math.min(state.debt, amount)
-    state.debt = state.debt - of_debt
-    state.used = math.max(0, state.used - (amount - of_debt))
+local function set_claimed(meter, n, amount)
+  own_list(meter, 'claimed')[n] = max(0, amount)
+  meter.changed = true
+end
+
+-- Overrun found at settlement: recorded in full, what is above the limit as debt.
+local function overrun(meter, n, limit, amount)
+  local used, capacity = meter.kept[meter.offset + n] + amount, limit[LIMIT_CAPACITY]
+  if used > capacity then
+    local debts = own_list(meter, 'debt')
+    debts[n] = debts[n] + used - capacity
+    used = capacity
   end
+  meter.kept[meter.offset + n] = used
+  meter.changed = true
+end
+
+-- Gives back what was charged at a time, if that still counts. Returns whether it did.
+local function refund(meter, n, limit, amount, at, now)
+  if not limit.algorithm.refundable(limit, at, now) then
+    return false
+  end
+  local debt = meter.debt[n]
+  if debt > 0 then
+    local of_debt = min(debt, amount)
+    own_list(meter, 'debt')[n] = debt - of_debt
+    amount = amount - of_debt
+  end
+  meter.kept[meter.offset + n] = max(0, meter.kept[meter.offset + n] - amount)
+  meter.changed = true
+  return true
 end

@@ -24,10 +24,9 @@ end
 local function pack_reply(reply, batch)
   local size = #reply
   for _, meter in ipairs(batch.meters) do
-    for n = 1, #meter do
-      local state = meter[n]
-      reply[size + 1] = state.used + state.debt
-      reply[size + 2] = state.claimed
+    for n = 1, meter.rule.count do
+      reply[size + 1] = meter.kept[meter.offset + n] + meter.debt[n]
+      reply[size + 2] = meter.claimed[n]
       size = size + 2
     end
   end

@@ -32,17 +32,15 @@ local function settle(batch, call, now)
       local limit = limits[n]
       if limit.leased then
         if redis.call('ZREM', meter.lease_key, call[CALL_ID]) == 1 then
-          meter[n].used = math.max(0, meter[n].used - 1)
+          meter.kept[meter.offset + n] = max(0, meter.kept[meter.offset + n] - 1)
           freed = true
         end
       else
         local difference = difference_of(call, charged, limit[LIMIT_UNIT])
         if difference > 0 then
-          overrun(meter[n], limit, difference)
-          meter.changed = true
+          overrun(meter, n, limit, difference)
         elseif difference < 0 then
-          refund(meter[n], limit, -difference, charged.at, now)
-          meter.changed, freed = true, true
+          freed = refund(meter, n, limit, -difference, charged.at, now) or freed
         end
       end
     end

@@ -1,14 +1,20 @@
 -- Token bucket (Turner 1986): `capacity` is the burst, a = tokens per ms.
 -- Kept as what is missing from a full bucket, so an absent meter is a full one.
 algorithms[1] = {
-  roll = function(state, limit, from, now)
-    local back = math.max(0, now - from) * limit[LIMIT_A]
-    local debt = math.max(0, state.debt - back)
-    state.used = math.min(limit[LIMIT_CAPACITY], math.max(0, state.used - (back - (state.debt - debt))))
-    state.debt = debt
+  roll = function(limit, used, debt, from, now)
+    local back = (now - from) * limit[LIMIT_A]
+    if debt > 0 then
+      local left = max(0, debt - back)
+      back, debt = back - (debt - left), left
+    end
+    used = used - back
+    if used < 0 then
+      return 0, debt
+    end
+    return min(used, limit[LIMIT_CAPACITY]), debt
   end,
-  wait = function(state, limit, now, need)
-    local over = state.used + state.debt + need - limit[LIMIT_CAPACITY]
+  wait = function(limit, used, debt, now, need)
+    local over = used + debt + need - limit[LIMIT_CAPACITY]
     if over <= 0 then
       return 0
     end
@@ -17,7 +23,7 @@ algorithms[1] = {
   refundable = function()
     return true
   end,
-  ttl = function(state, limit)
-    return (state.used + state.debt) / limit[LIMIT_A]
+  ttl = function(limit, used, debt)
+    return (used + debt) / limit[LIMIT_A]
   end,
 }
