@@ -71,7 +71,7 @@ end
 
 -- The verdict on a call that has no pass and stands in no line.
 local function decide_newcomer(call)
-  local wait, binding, deciding = weigh(batch, call, now, batch.any_line and queued_and_claimed or claimed_by_others)
+  local wait, binding, deciding = weigh(batch, call, now, batch.any_line and queued_and_claimed or nil)
   if wait == -1 then
     return refuse(call, wait, binding)
   end
@@ -158,7 +158,7 @@ local function start_waiting(call)
   local own, rank = own_line(call)
   if not rank then
     -- Its line is gone with its rule: it queues anew, at its old place.
-    local wait, binding, deciding = weigh(batch, call, now, claimed_by_others)
+    local wait, binding, deciding = weigh(batch, call, now)
     if wait == 0 then
       start(batch, call, now)
       return add_reply(reply, call, RUN, 0, nil)

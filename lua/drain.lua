@@ -62,7 +62,7 @@ local function waits(call, own)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
     for n, limit in ipairs(meter.rule[3]) do
-      local cost = cost_of(call, limit)
+      local cost = call[CALL_COST + limit[LIMIT_UNIT]]
       if cost > limit[LIMIT_CAPACITY] and limit[LIMIT_ALGORITHM] ~= BLOCK then
         return -1, -1
       end
@@ -105,7 +105,7 @@ local function advance(call, own, line_key)
   end
   if own then
     for n, limit in ipairs(own.rule[3]) do
-      add_behind(own, n, cost_of(call, limit))
+      add_behind(own, n, call[CALL_COST + limit[LIMIT_UNIT]])
     end
   end
   leave_line(line_key, call[CALL_ID], call[CALL_TOKENS])

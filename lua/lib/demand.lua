@@ -2,13 +2,15 @@
 -- once, so that it is read once and written once however many calls share it.
 --   batch  { rules  = { { priority, strictness, limits } , … },
 --            meters = { { rule, first key, leases? }, … },   state at key, line at +1, leases at +2
---            calls  = { { record key, token, priority, requests, tokens, strictness, id, ledger key, meter … }, … },
+--            calls  = { { record key, token, priority, requests, tokens, 1, 0, strictness, id, ledger key, meter … }, … },
 --            ended  = calls to settle first, in the same form (admit only) }
+-- What a call costs in a unit stands at CALL_COST + the unit's code: requests, tokens, one
+-- slot of a concurrency, nothing of a block.
 -- A call has a record of its own while it is on its way; its ledger entry stands there too,
 -- or in a ledger that the calls of one batch share (one write for all), under its token.
 -- A key of 0 means it has none.
-local CALL_RECORD, CALL_TOKEN, CALL_PRIORITY, CALL_REQUESTS, CALL_TOKENS, CALL_STRICTNESS, CALL_ID, CALL_LEDGER = 1, 2, 3, 4, 5, 6, 7, 8
-local CALL_METERS = 9
+local CALL_RECORD, CALL_TOKEN, CALL_PRIORITY, CALL_COST, CALL_REQUESTS, CALL_TOKENS = 1, 2, 3, 3, 4, 5
+local CALL_STRICTNESS, CALL_ID, CALL_LEDGER, CALL_METERS = 8, 9, 10, 11
 local STRICTNESS_QUEUE, STRICTNESS_HARD = 1, 5
 
 -- A shared ledger: whether it is there is asked once, what changes is written at once.
@@ -118,38 +120,30 @@ local function save_changed(batch, now)
   end
 end
 
--- What one limit counts of a call: requests, tokens, one slot, or nothing (a block).
-local function cost_of(call, limit)
-  local unit = limit[LIMIT_UNIT]
-  if unit == 1 then
-    return call[CALL_REQUESTS]
-  elseif unit == 2 then
-    return call[CALL_TOKENS]
-  elseif unit == UNIT_CONCURRENCY then
-    return 1
-  end
-  return 0
-end
-
 -- Weighs a demand: how long until all of it fits, which limit binds (the latest one),
 -- and what the rule that decides says. `ahead(meter, n, limit)` is the room that others
--- have a right to first. A cost above the capacity never fits: its wait is -1.
+-- have a right to first; without it, what they claim. A cost above the capacity never
+-- fits: its wait is -1.
 local function weigh(batch, call, now, ahead)
-  local wait, binding, deciding = 0, nil, nil
+  local meters, wait, binding, deciding = batch.meters, 0, nil, nil
   for position = CALL_METERS, #call do
-    local meter = batch.meters[call[position]]
-    local rule, kept, offset, debts = meter.rule, meter.kept, meter.offset, meter.debt
+    local meter = meters[call[position]]
+    local rule, kept, offset, debts, claims = meter.rule, meter.kept, meter.offset, meter.debt, meter.claimed
     local limits = rule[3]
     for n = 1, rule.count do
       local limit = limits[n]
-      local cost, blocks = cost_of(call, limit), limit[LIMIT_ALGORITHM] == BLOCK
-      if cost > limit[LIMIT_CAPACITY] and not blocks then
-        return -1, { meter = meter, at = position - CALL_METERS + 1, n = n, limit = limit }, nil
-      end
-      if cost > 0 or blocks then
-        local one = limit.algorithm.wait(limit, kept[offset + n], debts[n], now, cost + ahead(meter, n, limit), meter.first_end)
+      local cost, capacity = call[CALL_COST + limit[LIMIT_UNIT]], limit[LIMIT_CAPACITY]
+      local need = cost + (ahead and ahead(meter, n, limit) or claims[n])
+      local used, debt = kept[offset + n], debts[n]
+      -- Nothing is asked of an algorithm where there is plainly room.
+      if used + debt + need > capacity then
+        local blocks = limit[LIMIT_ALGORITHM] == BLOCK
+        if cost > capacity and not blocks then
+          return -1, { meter = meter, at = position - CALL_METERS + 1, n = n, limit = limit }, nil
+        end
+        local one = (cost > 0 or blocks) and limit.algorithm.wait(limit, used, debt, now, need, meter.first_end) or 0
         if one > 0 then
-          local strictness = call[CALL_STRICTNESS] > 0 and rule[2] > 0 and call[CALL_STRICTNESS] or rule[2]
+          local strictness = call[CALL_STRICTNESS] > 0 and call[CALL_STRICTNESS] or rule[2]
           local refusal = { meter = meter, at = position - CALL_METERS + 1, n = n, limit = limit, priority = rule[1], strictness = strictness }
           if one > wait then
             wait, binding = one, refusal
@@ -165,16 +159,12 @@ local function weigh(batch, call, now, ahead)
   return wait, binding, deciding
 end
 
-local function claimed_by_others(meter, n)
-  return meter.claimed[n]
-end
-
 -- Calls fn(meter, n, cost) for each limit the call meets.
 local function each_limit(batch, call, fn)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
     for n, limit in ipairs(meter.rule[3]) do
-      fn(meter, n, cost_of(call, limit))
+      fn(meter, n, call[CALL_COST + limit[LIMIT_UNIT]])
     end
   end
 end
@@ -208,7 +198,7 @@ local function start(batch, call, now)
     local limits, kept, offset = meter.rule[3], meter.kept, meter.offset
     for n = 1, meter.rule.count do
       local limit = limits[n]
-      local cost = cost_of(call, limit)
+      local cost = call[CALL_COST + limit[LIMIT_UNIT]]
       if limit.leased then
         redis.call('ZREMRANGEBYSCORE', meter.lease_key, '-inf', string.format('%.17g', now))
         redis.call('ZADD', meter.lease_key, string.format('%.17g', now + limit[LIMIT_A]), call[CALL_ID])

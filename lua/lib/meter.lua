@@ -98,26 +98,30 @@ local function load_leases(meter, n, limit, now)
   end
 end
 
+local function roll_all(rule, kept, debts, at, now)
+  local offset, limits = rule.offset, rule[3]
+  for n = 1, rule.count do
+    local limit, used = limits[n], kept[offset + n]
+    if debts[n] > 0 then
+      kept[offset + n], debts[n] = limit.algorithm.roll(limit, used, debts[n], at, now)
+    elseif used > 0 then
+      kept[offset + n] = limit.algorithm.roll(limit, used, 0, at, now)
+    end
+  end
+end
+
 -- meter: { rule, key, line_key, lease_key?, offset, kept, debt, claimed, first_end?, changed? }
 -- The used of limit n is kept[offset + n]; kept[1] is the time it was brought to.
 local function load_meter(meter, value, now)
   local rule = meter.rule
-  local offset, limits = rule.offset, rule[3]
-  meter.offset, meter.debt, meter.claimed = offset, rule.zeros, rule.zeros
+  local limits = rule[3]
+  meter.offset, meter.debt, meter.claimed = rule.offset, rule.zeros, rule.zeros
   local kept
   if value then
     kept = unpack_meter(meter, value)
     local at = kept[1]
     if at < now then
-      local debts = meter.debt
-      for n = 1, rule.count do
-        local limit = limits[n]
-        local used, debt = limit.algorithm.roll(limit, kept[offset + n], debts[n], at, now)
-        kept[offset + n] = used
-        if debt ~= debts[n] then
-          debts[n] = debt
-        end
-      end
+      roll_all(rule, kept, meter.debt, at, now)
       kept[1] = now
     elseif at > now + CLOCK_STEP_MS then
       kept[1] = now

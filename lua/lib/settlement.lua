@@ -3,17 +3,6 @@
 -- limit. Without an open ledger entry under the call's token nothing happens, so a
 -- settlement sent twice counts once.
 
--- The actual cost of a call in a limit's unit, or nil where it stays as estimated.
-local function difference_of(call, charged, unit)
-  local actual, estimate
-  if unit == 1 then
-    actual, estimate = call[CALL_REQUESTS], charged.requests
-  elseif unit == 2 then
-    actual, estimate = call[CALL_TOKENS], charged.tokens
-  end
-  return actual and actual >= 0 and actual - estimate or 0
-end
-
 local function settle(batch, call, now)
   local charged = call.record
   if not charged or charged.state ~= 'S' or charged.token ~= call[CALL_TOKEN] then
@@ -25,10 +14,13 @@ local function settle(batch, call, now)
     return false
   end
   batch.settled[entry] = true
+  -- What each unit is off by; a cost of -1 stays as estimated.
+  local requests, tokens = call[CALL_REQUESTS], call[CALL_TOKENS]
+  local off = { requests >= 0 and requests - charged.requests or 0, tokens >= 0 and tokens - charged.tokens or 0, 0, 0 }
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
     local limits, freed = meter.rule[3], false
-    for n = 1, #limits do
+    for n = 1, meter.rule.count do
       local limit = limits[n]
       if limit.leased then
         if redis.call('ZREM', meter.lease_key, call[CALL_ID]) == 1 then
@@ -36,7 +28,7 @@ local function settle(batch, call, now)
           freed = true
         end
       else
-        local difference = difference_of(call, charged, limit[LIMIT_UNIT])
+        local difference = off[limit[LIMIT_UNIT]]
         if difference > 0 then
           overrun(meter, n, limit, difference)
         elseif difference < 0 then

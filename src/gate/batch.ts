@@ -46,7 +46,7 @@ export class BatchEncoder {
       const record = call.onItsWay || call.ledger === undefined ? this.keys.push(this.names.call(call.id)) : 0
       const ledger = call.ledger === undefined ? 0 : this.ledgerIndex(call.ledger)
       const cost = `${call.requests ?? call.demand.requests},${call.tokens ?? call.demand.tokens}`
-      encoded += `${encoded === '' ? '' : ','}[${record},${JSON.stringify(call.token)},${call.priority},${cost},${call.strictness},${JSON.stringify(call.id)},${ledger}${places}]`
+      encoded += `${encoded === '' ? '' : ','}[${record},${JSON.stringify(call.token)},${call.priority},${cost},1,0,${call.strictness},${JSON.stringify(call.id)},${ledger}${places}]`
     }
     return `[${encoded}]`
   }
