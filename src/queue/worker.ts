@@ -14,19 +14,8 @@ import { failureOf, finalFailure, rejection } from './failure.js'
 import { Gateway } from './gateway.js'
 import { Heartbeat } from './heartbeat.js'
 import { callOfJob } from './job-call.js'
+import { type CallContext, Context, Run } from './run.js'
 import { askFor, gateId } from './stored.js'
-
-/** What a handler gets besides the call. */
-export interface CallContext {
-  /** The id of the call and of its BullMQ job. */
-  readonly id: string
-  /** Aborts when the call is cancelled or takes longer than `timeoutMs`. */
-  readonly signal: AbortSignal
-  /** 1 for the first try. Waiting is no attempt. */
-  readonly attempt: number
-  /** When the call was charged (Redis' clock), and what its limits looked like then. */
-  readonly decision: RunDecision
-}
 
 /** Makes the call. What it returns is the call's result; a `usage` in it settles the estimate. */
 export type Handler = (call: Call, context: CallContext) => Promise<unknown>
@@ -62,6 +51,8 @@ export class Worker {
   private readonly options: WorkerOptions
   private readonly gateway: Gateway
   private readonly heartbeat: Heartbeat
+  /** The calls whose handlers run here, by their job's id. */
+  private readonly runs = new Map<string, Run>()
 
   constructor(parts: WorkerParts, handler: Handler, options: WorkerOptions) {
     this.parts = parts
@@ -69,7 +60,7 @@ export class Worker {
     this.options = options
     this.gateway = new Gateway(parts.gate, parts.log)
     this.heartbeat = new Heartbeat(parts.gate, parts.log)
-    this.bull = new BullWorker(parts.queue, (job, token, signal) => this.process(job, token ?? '', signal ?? new AbortController().signal), {
+    this.bull = new BullWorker(parts.queue, (job, token) => this.process(job, token ?? ''), {
       connection: parts.redis,
       prefix: parts.prefix,
       concurrency: options.concurrency ?? DEFAULTS.concurrency,
@@ -92,16 +83,30 @@ export class Worker {
 
   /** Aborts a call if it runs here. */
   abort(jobId: string): boolean {
-    return this.bull.cancelJob(jobId, 'CALL_CANCELLED')
+    const run = this.runs.get(jobId)
+    run?.abort(new TollgateError('CALL_CANCELLED', 'the call was cancelled while it ran'))
+    return run !== undefined
   }
 
-  private async process(job: Job, token: string, signal: AbortSignal): Promise<unknown> {
+  private async process(job: Job, token: string): Promise<unknown> {
     const call = await this.ask(job)
+    const id = job.id as string
+    const run = new Run()
+    this.runs.set(id, run)
+    try {
+      return await this.pass(job, token, call, run)
+    } finally {
+      this.runs.delete(id)
+    }
+  }
+
+  private async pass(job: Job, token: string, call: Asked, run: Run): Promise<unknown> {
     for (;;) {
+      if (run.aborted !== undefined) throw failureOf(run.aborted)
       const { asked, decision } = await this.gateway.start(call)
       switch (decision.outcome) {
         case 'run':
-          return this.run(job, token, asked, decision, signal)
+          return this.run(job, token, asked, decision, run)
         case 'hold':
           await sleep(decision.waitMs)
           break
@@ -125,27 +130,29 @@ export class Worker {
     }
   }
 
-  private async run(job: Job, token: string, asked: Asked, decision: RunDecision, cancelled: AbortSignal): Promise<unknown> {
+  private async run(job: Job, token: string, asked: Asked, decision: RunDecision, run: Run): Promise<unknown> {
+    if (run.aborted !== undefined) {
+      // Cancelled while its start was on its way: it never reaches the agent.
+      this.gateway.settle(asked, { requests: 0, tokens: 0 })
+      throw failureOf(run.aborted)
+    }
     const timeoutMs = this.options.timeoutMs ?? DEFAULTS.timeoutMs
-    const timeout = timeoutMs > 0 ? AbortSignal.timeout(timeoutMs) : undefined
-    const signal = timeout === undefined ? cancelled : AbortSignal.any([cancelled, timeout])
+    const timer =
+      timeoutMs > 0
+        ? setTimeout(() => run.abort(new TollgateError('CALL_TIMED_OUT', `the handler did not finish within ${timeoutMs} ms`)), timeoutMs)
+        : undefined
     this.heartbeat.add(asked)
     try {
-      signal.throwIfAborted()
-      const result = await abortable(this.handler(asked.call, { id: job.id as string, signal, attempt: job.attemptsMade + 1, decision }), signal)
+      const result = await run.until(this.handler(asked.call, new Context(job.id as string, run, job.attemptsMade + 1, decision)))
       this.gateway.settle(asked, { tokens: tokensOf(result) })
       return result
     } catch (error) {
-      const limited = cancelled.aborted ? undefined : upstreamLimited(error)
+      const limited = run.aborted === undefined ? upstreamLimited(error) : undefined
       if (limited !== undefined) return await this.giveBack(job, token, asked, limited)
       this.gateway.settle(asked, { tokens: tokensOf(error) })
-      if (cancelled.aborted) throw finalFailure(new TollgateError('CALL_CANCELLED', 'the call was cancelled while it ran', { cause: error }))
-      if (timeout?.aborted === true) {
-        const timedOut = new TollgateError('CALL_TIMED_OUT', `the handler did not finish within ${timeoutMs} ms`, { cause: error })
-        throw failureOf(timedOut)
-      }
       throw error instanceof TollgateError ? failureOf(error) : error
     } finally {
+      clearTimeout(timer)
       this.heartbeat.remove(asked)
     }
   }
@@ -166,22 +173,6 @@ export class Worker {
 function tokensOf(value: unknown): number | undefined {
   const usage = usageOf(value)
   return usage === undefined ? undefined : totalTokens(usage)
-}
-
-/** Rejects as soon as the signal aborts, also where the handler does not listen to it. */
-async function abortable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  let onAbort: (() => void) | undefined
-  try {
-    return await Promise.race([
-      work,
-      new Promise<never>((_, reject) => {
-        onAbort = () => reject(signal.reason)
-        signal.addEventListener('abort', onAbort, { once: true })
-      }),
-    ])
-  } finally {
-    if (onAbort !== undefined) signal.removeEventListener('abort', onAbort)
-  }
 }
 
 /** An error that says the agent had no room: ours, or any with the status 429 or 503. */

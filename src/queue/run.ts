@@ -1,0 +1,63 @@
+import type { RunDecision } from '../decision.js'
+import type { TollgateError } from '../errors.js'
+
+/** What a handler gets besides the call. */
+export interface CallContext {
+  /** The id of the call and of its BullMQ job. */
+  readonly id: string
+  /** Aborts when the call is cancelled or takes longer than `timeoutMs`; its reason is the error. */
+  readonly signal: AbortSignal
+  /** 1 for the first try. Waiting is no attempt. */
+  readonly attempt: number
+  /** When the call was charged (Redis' clock), and what its limits looked like then. */
+  readonly decision: RunDecision
+}
+
+/** One call in a worker, from its job to its end; it can be ended from outside. */
+export class Run {
+  /** Why it was ended; undefined while it was not. */
+  aborted: TollgateError | undefined
+  private controller: AbortController | undefined
+  private end: ((error: TollgateError) => void) | undefined
+
+  /** Made when a handler asks for it: most never do. */
+  get signal(): AbortSignal {
+    this.controller ??= new AbortController()
+    if (this.aborted !== undefined) this.controller.abort(this.aborted)
+    return this.controller.signal
+  }
+
+  abort(error: TollgateError): void {
+    if (this.aborted !== undefined) return
+    this.aborted = error
+    this.controller?.abort(error)
+    this.end?.(error)
+  }
+
+  /** What the handler comes to, or the abort, also where the handler does not listen to the signal. */
+  until(work: unknown): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      this.end = reject
+      if (this.aborted !== undefined) reject(this.aborted)
+      Promise.resolve(work).then(resolve, reject)
+    })
+  }
+}
+
+export class Context implements CallContext {
+  readonly id: string
+  readonly attempt: number
+  readonly decision: RunDecision
+  readonly #run: Run
+
+  constructor(id: string, run: Run, attempt: number, decision: RunDecision) {
+    this.id = id
+    this.attempt = attempt
+    this.decision = decision
+    this.#run = run
+  }
+
+  get signal(): AbortSignal {
+    return this.#run.signal
+  }
+}
