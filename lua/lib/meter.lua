@@ -211,16 +211,17 @@ end
 
 -- Gives back what was charged at a time, if that still counts. Returns whether it did.
 local function refund(meter, n, limit, amount, at, now)
-  if not limit.algorithm.refundable(limit, at, now) then
+  if not (limit.algorithm.always_refundable or limit.algorithm.refundable(limit, at, now)) then
     return false
   end
-  local debt = meter.debt[n]
+  local place, debt = meter.offset + n, meter.debt[n]
   if debt > 0 then
     local of_debt = min(debt, amount)
     own_list(meter, 'debt')[n] = debt - of_debt
     amount = amount - of_debt
   end
-  meter.kept[meter.offset + n] = max(0, meter.kept[meter.offset + n] - amount)
+  local left = meter.kept[place] - amount
+  meter.kept[place] = left > 0 and left or 0
   meter.changed = true
   return true
 end

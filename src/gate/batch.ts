@@ -1,24 +1,7 @@
 import type { Keys } from '../redis/keys.js'
 import type { CompiledRule } from '../rules/compile.js'
-import type { Demand, DemandPart } from './demand.js'
-
-/** One call of a batch, as the scripts read it (`lua/lib/demand.lua`). */
-export interface BatchCall {
-  /** Under which the call's record is kept, and by which it stands in line. */
-  readonly id: string
-  readonly demand: Demand
-  /** Distinguishes one start of the call from the next; in a shared ledger the place of its entry. */
-  readonly token: string
-  readonly priority: number
-  readonly strictness: number
-  /** Whether it can be on its way, in line or woken: else it has no record of its own. */
-  readonly onItsWay: boolean
-  /** The ledger it shares with those it started with. */
-  readonly ledger: string | undefined
-  /** Override the demand's, where it is settled. */
-  readonly requests?: number
-  readonly tokens?: number
-}
+import type { Asked, Settlement } from './asked.js'
+import { type DemandPart, strictnessOf } from './demand.js'
 
 /** Collects what calls name into the keys and the JSON of one script call: every rule, meter and ledger once, whoever shares it. */
 export class BatchEncoder {
@@ -29,6 +12,8 @@ export class BatchEncoder {
   private readonly rules = new Map<CompiledRule, number>()
   private readonly meters = new Map<string, number>()
   private readonly ledgers = new Map<string, number>()
+  private calls = ''
+  private ended = ''
   private encodedRules = ''
   private encodedMeters = ''
 
@@ -37,23 +22,31 @@ export class BatchEncoder {
     this.keys = [...names.fixed]
   }
 
-  /** The calls as JSON. */
-  calls(calls: readonly BatchCall[]): string {
-    let encoded = ''
-    for (const call of calls) {
-      let places = ''
-      for (const part of call.demand.parts) places += `,${this.meterIndex(part)}`
-      const record = call.onItsWay || call.ledger === undefined ? this.keys.push(this.names.call(call.id)) : 0
-      const ledger = call.ledger === undefined ? 0 : this.ledgerIndex(call.ledger)
-      const cost = `${call.requests ?? call.demand.requests},${call.tokens ?? call.demand.tokens}`
-      encoded += `${encoded === '' ? '' : ','}[${record},${JSON.stringify(call.token)},${call.priority},${cost},1,0,${call.strictness},${JSON.stringify(call.id)},${ledger}${places}]`
-    }
-    return `[${encoded}]`
+  /** A call that asks for its demand; `onItsWay` if it can be in line or woken, and so has a record of its own. */
+  ask(asked: Asked, onItsWay: boolean): void {
+    this.calls = this.add(this.calls, asked, onItsWay, asked.demand.requests, asked.demand.tokens)
   }
 
-  /** The batch as JSON; what was given to `calls` before is in it. */
-  batch(calls: string, ended = '[]'): string {
-    return `{"rules":[${this.encodedRules}],"meters":[${this.encodedMeters}],"calls":${calls},"ended":${ended}}`
+  /** A call that is settled, among those that ask (`ask`) or before them. A cost of -1 stays as estimated. */
+  settle({ asked, actual }: Settlement, before: boolean): void {
+    const requests = actual.requests ?? -1
+    const tokens = actual.tokens ?? -1
+    if (before) this.ended = this.add(this.ended, asked, false, requests, tokens)
+    else this.calls = this.add(this.calls, asked, false, requests, tokens)
+  }
+
+  /** The batch as JSON. */
+  batch(): string {
+    return `{"rules":[${this.encodedRules}],"meters":[${this.encodedMeters}],"calls":[${this.calls}],"ended":[${this.ended}]}`
+  }
+
+  private add(to: string, { id, token, ledger, call, demand }: Asked, onItsWay: boolean, requests: number, tokens: number): string {
+    let places = ''
+    for (const part of demand.parts) places += `,${this.meterIndex(part)}`
+    const record = onItsWay || ledger === undefined ? this.keys.push(this.names.call(id)) : 0
+    const entry = ledger === undefined ? 0 : this.ledgerIndex(ledger)
+    const encoded = `[${record},${JSON.stringify(token)},${call.priority ?? 0},${requests},${tokens},1,0,${strictnessOf(call.strategy)},${JSON.stringify(id)},${entry}${places}]`
+    return to === '' ? encoded : `${to},${encoded}`
   }
 
   /** The number of a line's meter, 0 where no call of the batch meets it. */

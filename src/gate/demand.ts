@@ -33,7 +33,7 @@ export const BLOCK: CompiledRule = {
   limits: BLOCK_LIMITS,
   hasLeases: false,
   encoded: encodeRule(BLOCK_PRIORITY, 'queue', BLOCK_LIMITS),
-  scopeValue: (call) => blockValue({ ...call, endpoint: call.endpoint ?? '', model: call.model ?? '' }),
+  scopeValue: ({ agent, endpoint = '', model = '' }) => blockValue({ agent, endpoint, model }),
 }
 
 /** How many scope values' keys are remembered, so that busy ones are not built anew for each call. */

@@ -6,35 +6,13 @@ import type { Decision } from '../decision.js'
 import type { Keys } from '../redis/keys.js'
 import { scripts } from '../redis/scripts.js'
 import type { RuleSet } from '../rules/compile.js'
-import { type BatchCall, BatchEncoder } from './batch.js'
-import { BLOCK, type Demand, DemandResolver, strictnessOf } from './demand.js'
+import type { Asked, Settlement } from './asked.js'
+import { BatchEncoder } from './batch.js'
+import { BLOCK, type Demand, DemandResolver } from './demand.js'
 import { type AgainDecision, DecisionReply } from './reply.js'
 
 /** How admit treats a call: see `lua/admit.lua`. */
 export type AdmitMode = 'direct' | 'front' | 'start'
-
-/** A call as the gate asks for it. */
-export interface Asked {
-  readonly id: string
-  /** Distinguishes one start of the call from the next; a repeated one is not charged again. */
-  readonly token: string
-  /** The ledger that its start shares with those it started with, its token being its place there. */
-  readonly ledger?: string | undefined
-  readonly call: Call
-  readonly demand: Demand
-}
-
-/** What a started call really cost; what is not given stays as estimated. */
-export interface ActualCost {
-  readonly requests?: number | undefined
-  readonly tokens?: number | undefined
-}
-
-/** A started call that has ended. */
-export interface Settlement {
-  readonly asked: Asked
-  readonly actual: ActualCost
-}
 
 /** The front of one line, as a drain is asked to look at it. */
 export interface DrainedLine {
@@ -98,26 +76,25 @@ export class Gate {
     ended: readonly Settlement[],
     stored: readonly string[],
   ): Promise<(Decision | AgainDecision)[]> {
-    const encoder = new BatchEncoder(this.keys)
-    const batch = encoder.batch(encoder.calls(asked.map(mode === 'direct' ? batchCall : callOnItsWay)), encoder.calls(ended.map(settledCall)))
-    const args = [this.now(), batch, mode, DEFAULTS.lookaheadMs, DEFAULTS.holdMaxMs, DEFAULTS.passCheckMs, ...stored]
+    const encoder = this.encode(asked, mode !== 'direct')
+    for (const settlement of ended) encoder.settle(settlement, true)
+    const args = [this.now(), encoder.batch(), mode, DEFAULTS.lookaheadMs, DEFAULTS.holdMaxMs, DEFAULTS.passCheckMs, ...stored]
     const reply = new DecisionReply(await scripts.admit.run(this.redis, encoder.keys, args), asked.length, encoder.parts)
     return asked.map(({ demand }, index) => reply.decision(index, demand))
   }
 
   /** What admit would answer a newcomer; changes nothing. */
   async peek(asked: readonly Asked[]): Promise<Decision[]> {
-    const encoder = new BatchEncoder(this.keys)
-    const batch = encoder.batch(encoder.calls(asked.map(batchCall)))
-    const reply = new DecisionReply(await scripts.peek.run(this.redis, encoder.keys, [this.now(), batch]), asked.length, encoder.parts)
+    const encoder = this.encode(asked, false)
+    const reply = new DecisionReply(await scripts.peek.run(this.redis, encoder.keys, [this.now(), encoder.batch()]), asked.length, encoder.parts)
     return asked.map(({ demand }, index) => reply.decision(index, demand) as Decision)
   }
 
   /** Closes ledger entries; per call whether there was one open under its token. */
   async settle(settlements: readonly Settlement[]): Promise<boolean[]> {
     const encoder = new BatchEncoder(this.keys)
-    const batch = encoder.batch(encoder.calls(settlements.map(settledCall)))
-    const settled = await scripts.settle.run(this.redis, encoder.keys, [this.now(), batch])
+    for (const settlement of settlements) encoder.settle(settlement, false)
+    const settled = await scripts.settle.run(this.redis, encoder.keys, [this.now(), encoder.batch()])
     return settled.map((one) => one === 1)
   }
 
@@ -127,50 +104,44 @@ export class Gate {
    * @param lineKey the line the call stands in, where it is known to stand in one
    */
   async release(asked: Asked, lineKey = ''): Promise<'W' | 'P' | 'S' | 'R' | '-'> {
-    const encoder = new BatchEncoder(this.keys)
-    const batch = encoder.batch(encoder.calls([callOnItsWay(asked)]))
+    const encoder = this.encode([asked], true)
     if (lineKey !== '' && !encoder.keys.includes(lineKey)) encoder.keys.push(lineKey)
-    const [held = '-'] = await scripts.release.run(this.redis, encoder.keys, [this.now(), batch, lineKey])
+    const [held = '-'] = await scripts.release.run(this.redis, encoder.keys, [this.now(), encoder.batch(), lineKey])
     return held as 'W' | 'P' | 'S' | 'R' | '-'
   }
 
   /** The call's agent asked to be left alone: gives back its charge, blocks the agent's meter, puts the call at the head of its line. */
   async announce(asked: Asked, retryAfterMs: number): Promise<{ blockedMs: number }> {
-    const encoder = new BatchEncoder(this.keys)
-    const batch = encoder.batch(encoder.calls([callOnItsWay(asked)]))
+    const encoder = this.encode([asked], true)
     const place = asked.demand.parts.findIndex(({ rule }) => rule === BLOCK) + 1
-    const [, blockedMs] = await scripts.announce.run(this.redis, encoder.keys, [
-      this.now(),
-      batch,
-      place,
-      retryAfterMs,
-      DEFAULTS.lookaheadMs,
-      storedCall(asked),
-    ])
+    const args = [this.now(), encoder.batch(), place, retryAfterMs, DEFAULTS.lookaheadMs, storedCall(asked)]
+    const [, blockedMs] = await scripts.announce.run(this.redis, encoder.keys, args)
     return { blockedMs: Number(blockedMs) }
   }
 
   /** Wakes who can be woken at the front of the given lines. */
   async drain(lines: readonly DrainedLine[]): Promise<{ nowMs: number; woken: string[]; nextMs: number | null }> {
     const asked = lines.flatMap((line) => line.calls)
-    const encoder = new BatchEncoder(this.keys)
-    const batch = encoder.batch(encoder.calls(asked.map(callOnItsWay)))
+    const encoder = this.encode(asked, true)
     const shapes = lines.map(({ key, calls }) => {
       // A line whose rule is gone has no meter in the batch; its key is declared here.
       let index = encoder.keys.indexOf(key)
       if (index < 0) index = encoder.keys.push(key) - 1
       return [index + 1, encoder.meterOfLine(key), calls.length]
     })
-    const args = [this.now(), batch, DEFAULTS.lookaheadMs, DEFAULTS.passCheckMs, JSON.stringify(shapes), ...asked.map(storedCall)]
+    const args = [this.now(), encoder.batch(), DEFAULTS.lookaheadMs, DEFAULTS.passCheckMs, JSON.stringify(shapes), ...asked.map(storedCall)]
     const [nowMs, woken, nextMs] = await scripts.drain.run(this.redis, encoder.keys, args)
     return { nowMs: Number(nowMs), woken, nextMs: Number(nextMs) < 0 ? null : Number(nextMs) }
   }
 
   /** Looks after passes that have not started; says what became of each. */
   tend(passes: readonly { asked: Asked; seen: 'queued' | 'held' | 'missing' }[]): Promise<('kept' | 'unclaimed' | 'dropped' | 'gone')[]> {
-    const encoder = new BatchEncoder(this.keys)
-    const batch = encoder.batch(encoder.calls(passes.map(({ asked }) => callOnItsWay(asked))))
-    return scripts.tend.run(this.redis, encoder.keys, [this.now(), batch, DEFAULTS.passCheckMs, DEFAULTS.passGraceMs, ...passes.map(({ seen }) => seen)])
+    const encoder = this.encode(
+      passes.map(({ asked }) => asked),
+      true,
+    )
+    const args = [this.now(), encoder.batch(), DEFAULTS.passCheckMs, DEFAULTS.passGraceMs, ...passes.map(({ seen }) => seen)]
+    return scripts.tend.run(this.redis, encoder.keys, args)
   }
 
   /** Extends leases, by their key. */
@@ -180,21 +151,15 @@ export class Gate {
     return scripts.renew.run(this.redis, [...leases.keys()], args)
   }
 
+  private encode(asked: readonly Asked[], onTheirWay: boolean): BatchEncoder {
+    const encoder = new BatchEncoder(this.keys)
+    for (const one of asked) encoder.ask(one, onTheirWay)
+    return encoder
+  }
+
   private now(): string {
     return this.clock.forScripts()
   }
-}
-
-function batchCall({ id, token, ledger, call, demand }: Asked): BatchCall {
-  return { id, demand, token, ledger, onItsWay: false, priority: call.priority ?? 0, strictness: strictnessOf(call.strategy) }
-}
-
-function callOnItsWay(asked: Asked): BatchCall {
-  return { ...batchCall(asked), onItsWay: true }
-}
-
-function settledCall({ asked, actual }: Settlement): BatchCall {
-  return { ...batchCall(asked), requests: actual.requests ?? -1, tokens: actual.tokens ?? -1 }
 }
 
 /** The call as it is kept beside its place in line: what decides about it, with its cost known, and no payload. */

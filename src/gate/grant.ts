@@ -1,7 +1,8 @@
 import type { CallUsage } from '../cost/usage.js'
 import { totalTokens } from '../cost/usage.js'
 import type { Decision, RejectDecision, RunDecision, Usage } from '../decision.js'
-import type { Asked, Gate } from './gate.js'
+import type { Asked } from './asked.js'
+import type { Gate } from './gate.js'
 
 /** What the gate says to a check, in the field's usual words. */
 export interface Answer {

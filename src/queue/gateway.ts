@@ -1,7 +1,9 @@
 import type { Logger } from 'pino'
 import { DEFAULTS } from '../config/defaults.js'
 import type { Decision } from '../decision.js'
-import type { ActualCost, Asked, Gate, Settlement } from '../gate/gate.js'
+import type { ActualCost, Asked, Settlement } from '../gate/asked.js'
+import type { DemandPart } from '../gate/demand.js'
+import type { Gate } from '../gate/gate.js'
 import { LedgerNames } from '../gate/ledger-names.js'
 import { Turn } from '../gate/turn.js'
 
@@ -92,8 +94,8 @@ function trimmed(settlement: Settlement): Settlement {
   const { demand } = asked
   const sameRequests = actual.requests === undefined || actual.requests === demand.requests
   const sameTokens = actual.tokens === undefined || actual.tokens === demand.tokens
-  const parts = demand.parts.filter(({ rule }) =>
-    rule.limits.some(({ unit }) => unit === 'concurrency' || (unit === 'requests' && !sameRequests) || (unit === 'tokens' && !sameTokens)),
-  )
-  return parts.length === demand.parts.length ? settlement : { actual, asked: { ...asked, demand: { ...demand, parts } } }
+  const matters = ({ rule }: DemandPart) =>
+    rule.limits.some(({ unit }) => unit === 'concurrency' || (unit === 'requests' && !sameRequests) || (unit === 'tokens' && !sameTokens))
+  const parts = demand.parts.filter(matters)
+  return { actual, asked: { ...asked, demand: { ...demand, parts } } }
 }

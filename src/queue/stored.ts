@@ -1,6 +1,7 @@
 import type { Call } from '../call.js'
+import type { Asked } from '../gate/asked.js'
 import type { Demand } from '../gate/demand.js'
-import type { Asked, Gate } from '../gate/gate.js'
+import type { Gate } from '../gate/gate.js'
 
 /** The gate's id of a queue's job: queues of a namespace share their gate, job ids are a queue's own. */
 export function gateId(queue: string, jobId: string): string {

@@ -1,5 +1,6 @@
 import type { GivenClock } from '../../src/clock.js'
-import type { Asked, Gate } from '../../src/gate/gate.js'
+import type { Asked } from '../../src/gate/asked.js'
+import type { Gate } from '../../src/gate/gate.js'
 import type { Call } from '../../src/index.js'
 import { readFronts } from '../../src/queue/fronts.js'
 import { readRecord } from '../../src/queue/stored.js'

@@ -1,5 +1,6 @@
 import { GivenClock, redisClock } from '../../src/clock.js'
-import { type Asked, Gate } from '../../src/gate/gate.js'
+import type { Asked } from '../../src/gate/asked.js'
+import { Gate } from '../../src/gate/gate.js'
 import type { Call, Decision } from '../../src/index.js'
 import { askFor } from '../../src/queue/stored.js'
 import { compileRules } from '../../src/rules/compile.js'

@@ -13,9 +13,7 @@ algorithms[3] = {
     end
     return wait_up(max(1, (first_end or (now + limit[LIMIT_A])) - now))
   end,
-  refundable = function()
-    return true
-  end,
+  always_refundable = true,
   ttl = function()
     return 0
   end,

@@ -6,7 +6,8 @@
 --
 --   roll(limit, used, debt, from, now)        used and debt, brought to a later time
 --   wait(limit, used, debt, now, need, hint)  ms until `need` fits beside them; 0 = now
---   refundable(limit, at, now)                whether a charge made at `at` may be given back
+--   refundable(limit, at, now)                whether a charge made at `at` may be given back;
+--                                             always_refundable = true says so of all
 --   ttl(limit, used, debt, now)               ms after which they are zero
 local LIMIT_ID, LIMIT_ALGORITHM, LIMIT_UNIT, LIMIT_CAPACITY, LIMIT_A, LIMIT_B = 1, 2, 3, 4, 5, 6
 local algorithms = {}

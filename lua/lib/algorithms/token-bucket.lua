@@ -20,9 +20,7 @@ algorithms[1] = {
     end
     return wait_up(over / limit[LIMIT_A])
   end,
-  refundable = function()
-    return true
-  end,
+  always_refundable = true,
   ttl = function(limit, used, debt)
     return (used + debt) / limit[LIMIT_A]
   end,
