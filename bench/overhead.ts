@@ -3,7 +3,7 @@ import { Helper } from './lib/processes.js'
 
 const JOBS = 5000
 const ROUNDS = 5
-const CONCURRENCY = 50
+const CONCURRENCY = 100
 
 /** What the gate costs a worker that never reaches a limit: nine limits, charged and settled, against the same worker without it. */
 export async function overhead(redis: string): Promise<Figure[]> {

@@ -54,7 +54,7 @@ local function refuse(call, wait, binding)
 end
 
 local function stand(call, binding, place, moves)
-  if call.json == '' then
+  if call[CALL_JSON] == '' then
     return add_reply(reply, call, AGAIN, 0, nil)
   end
   local meter = binding.meter
@@ -82,7 +82,7 @@ local function decide_newcomer(call)
   if not binding then
     if mode == 'front' then
       claim(batch, call)
-      save_passed(call.record_key, { place = next_place(call[CALL_PRIORITY], false), moves = 0, slot = now, granted = now, claims = true, call = call.json })
+      save_passed(call[CALL_RECORD_KEY], { place = next_place(call[CALL_PRIORITY], false), moves = 0, slot = now, granted = now, claims = true, call = call[CALL_JSON] })
       redis.call('ZADD', KEYS[2], text(now + pass_check), call[CALL_ID])
     else
       start(batch, call, now)
@@ -101,7 +101,7 @@ end
 
 -- A woken call starts on its own claim, in the order of the slots that were promised.
 local function start_passed(call)
-  local record = call.record
+  local record = call[CALL_PARSED]
   local wait, binding, deciding = weigh(batch, call, now, function(meter, n)
     return (meter.behind and meter.behind[n] or 0) + (record.claims and 0 or meter.claimed[n])
   end)
@@ -118,7 +118,7 @@ local function start_passed(call)
     if not record.claims then
       record.claims = true
       claim(batch, call)
-      save_passed(call.record_key, record)
+      save_passed(call[CALL_RECORD_KEY], record)
     end
     each_limit(batch, call, add_behind)
     return add_reply(reply, call, HOLD, wait, binding)
@@ -145,7 +145,7 @@ end
 local function own_line(call)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    if meter.line_key == call.record.line then
+    if meter.line_key == call[CALL_PARSED].line then
       return meter, redis.call('ZRANK', meter.line_key, call[CALL_ID])
     end
   end
@@ -154,7 +154,7 @@ end
 -- A call that comes from BullMQ while it stands in line: nobody woke it (a drainer
 -- died, an estimate was short). The first of its line may start, the others go back.
 local function start_waiting(call)
-  local record = call.record
+  local record = call[CALL_PARSED]
   local own, rank = own_line(call)
   if not rank then
     -- Its line is gone with its rule: it queues anew, at its old place.
@@ -210,9 +210,9 @@ for _, call in ipairs(batch.ended) do
   settle(batch, call, now)
 end
 for i, call in ipairs(batch.calls) do
-  local record = call.record
+  local record = call[CALL_PARSED]
   local state = record and record.state
-  call.json = record and record.call or ARGV[6 + i] or ''
+  call[CALL_JSON] = record and record.call or ARGV[6 + i] or ''
   if state == 'S' then
     -- Answered before, and the reply was lost: it is charged once.
     add_reply(reply, call, RUN, 0, nil)

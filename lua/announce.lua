@@ -20,7 +20,7 @@ local now = clock(ARGV[1])
 local batch = load_batch(ARGV[2], now)
 local call = batch.calls[1]
 local block = batch.meters[call[CALL_METERS + tonumber(ARGV[3]) - 1]]
-local record = call.record
+local record = call[CALL_PARSED]
 
 local until_at = block.offset + 1
 
@@ -35,7 +35,7 @@ local blocked = block.kept[until_at] - now
 
 settle_as(batch, call, 0, 0, now)
 if ARGV[6] ~= '' then
-  call.json = ARGV[6]
+  call[CALL_JSON] = ARGV[6]
   join_line(call, block, next_place(call[CALL_PRIORITY], true), 0, blocked, now, tonumber(ARGV[5]))
 end
 

@@ -43,11 +43,11 @@ local function reach(record)
 end
 
 local function wake(call, line_key, wait)
-  local record = call.record
+  local record = call[CALL_PARSED]
   leave_line(line_key, call[CALL_ID], call[CALL_TOKENS])
   claim(batch, call)
   record.slot, record.granted, record.claims = now + math.max(0, wait), now, true
-  save_passed(call.record_key, record)
+  save_passed(call[CALL_RECORD_KEY], record)
   if wait <= lookahead then
     redis.call('ZADD', KEYS[2], text(now + pass_check), call[CALL_ID])
     woken[#woken + 1] = call[CALL_ID]
@@ -85,7 +85,7 @@ end
 
 -- Returns the wait of the line's first call, nil once it was dealt with.
 local function advance(call, own, line_key)
-  local record = call.record
+  local record = call[CALL_PARSED]
   if not record or record.state ~= 'W' or record.line ~= line_key then
     redis.call('ZREM', line_key, call[CALL_ID])
     return nil
@@ -119,7 +119,7 @@ for _, line in ipairs(cjson.decode(ARGV[5])) do
   local wait = nil
   for i = cursor + 1, cursor + line[3] do
     local call = batch.calls[i]
-    call.json = ARGV[5 + i]
+    call[CALL_JSON] = ARGV[5 + i]
     wait = wait or advance(call, own, line_key)
   end
   cursor = cursor + line[3]

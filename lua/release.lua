@@ -24,7 +24,7 @@ local function stir_all(call)
 end
 
 local function release(call, line_key)
-  local record = call.record
+  local record = call[CALL_PARSED]
   if record.state == 'S' then
     return settle_as(batch, call, 0, 0, now) and 'S' or 'R'
   end
@@ -42,7 +42,7 @@ local function release(call, line_key)
 end
 
 for i, call in ipairs(batch.calls) do
-  reply[i] = call.record and release(call, ARGV[2 + i]) or '-'
+  reply[i] = call[CALL_PARSED] and release(call, ARGV[2 + i]) or '-'
 end
 
 save_changed(batch, now)

@@ -26,7 +26,7 @@ local function keep(call, after)
 end
 
 local function give_back(call)
-  if call.record.claims then
+  if call[CALL_PARSED].claims then
     unclaim(batch, call)
     for position = CALL_METERS, #call do
       stir(batch.meters[call[position]], now)
@@ -35,7 +35,7 @@ local function give_back(call)
 end
 
 local function tend(call, seen)
-  local record = call.record
+  local record = call[CALL_PARSED]
   if not record or record.state ~= 'P' then
     redis.call('ZREM', KEYS[2], call[CALL_ID])
     return 'gone'
@@ -50,7 +50,7 @@ local function tend(call, seen)
     -- Its worker neither starts it nor gives it up: it is stuck or dead.
     give_back(call)
     record.claims = false
-    save_passed(call.record_key, record)
+    save_passed(call[CALL_RECORD_KEY], record)
     keep(call, grace)
     return 'unclaimed'
   end

@@ -2,22 +2,26 @@
 -- once, so that it is read once and written once however many calls share it.
 --   batch  { rules  = { { priority, strictness, limits } , … },
 --            meters = { { rule, first key, leases? }, … },   state at key, line at +1, leases at +2
---            calls  = { { record key, token, priority, requests, tokens, 1, 0, strictness, id, ledger key, meter … }, … },
---            ended  = calls to settle first, in the same form (admit only) }
+--            calls  = { { record key, token, priority, requests, tokens, 1, 0, strictness, id, ledger key, 0 × 5, meter … }, … },
+--            ended  = calls to settle first, in the same form }
 -- What a call costs in a unit stands at CALL_COST + the unit's code: requests, tokens, one
 -- slot of a concurrency, nothing of a block.
 -- A call has a record of its own while it is on its way; its ledger entry stands there too,
 -- or in a ledger that the calls of one batch share (one write for all), under its token.
 -- A key of 0 means it has none.
 local CALL_RECORD, CALL_TOKEN, CALL_PRIORITY, CALL_COST, CALL_REQUESTS, CALL_TOKENS = 1, 2, 3, 3, 4, 5
-local CALL_STRICTNESS, CALL_ID, CALL_LEDGER, CALL_METERS = 8, 9, 10, 11
+local CALL_STRICTNESS, CALL_ID, CALL_LEDGER, CALL_METERS = 8, 9, 10, 16
+-- Room in the call itself for what is found out about it: its record's key and its record as
+-- they stand in Redis, its ledger's key, its record (or entry) parsed, and the call as JSON.
+-- False where there is none; a table that does not grow is not laid out anew.
+local CALL_RECORD_KEY, CALL_OWN_RECORD, CALL_LEDGER_KEY, CALL_PARSED, CALL_JSON = 11, 12, 13, 14, 15
 local STRICTNESS_QUEUE, STRICTNESS_HARD = 1, 5
 
 -- A shared ledger: whether it is there is asked once, what changes is written at once.
 local function ledger_of(batch, key)
   local ledger = batch.ledgers[key]
   if not ledger then
-    ledger = { opened = {}, closed = {}, exists = redis.call('EXISTS', key) == 1 }
+    ledger = { opened = {}, closed = {}, settled = {}, exists = redis.call('EXISTS', key) == 1 }
     batch.ledgers[key] = ledger
   end
   return ledger
@@ -25,20 +29,20 @@ end
 
 -- What is known of a call: its ledger entry, or else its record.
 local function load_call(batch, call, record)
-  if call[CALL_RECORD] > 0 then
-    call.record_key, call.own_record = KEYS[call[CALL_RECORD]], record
+  local key, ledger_key = call[CALL_RECORD], call[CALL_LEDGER]
+  call[CALL_RECORD_KEY] = key > 0 and KEYS[key]
+  call[CALL_OWN_RECORD] = record
+  call[CALL_LEDGER_KEY] = ledger_key > 0 and KEYS[ledger_key]
+  if ledger_key > 0 and ledger_of(batch, KEYS[ledger_key]).exists then
+    record = redis.call('HGET', KEYS[ledger_key], call[CALL_TOKEN]) or record
   end
-  if call[CALL_LEDGER] > 0 then
-    call.ledger_key = KEYS[call[CALL_LEDGER]]
-    local ledger = ledger_of(batch, call.ledger_key)
-    record = ledger.exists and redis.call('HGET', call.ledger_key, call[CALL_TOKEN]) or record
-  end
-  call.record = parse_record(record)
+  call[CALL_PARSED] = record and parse_record(record)
+  call[CALL_JSON] = ''
 end
 
 local function load_batch(encoded, now)
   local batch = cjson.decode(encoded)
-  batch.ended, batch.ledgers, batch.settled = batch.ended or {}, {}, {}
+  batch.ledgers, batch.settled = {}, {}
   batch.any_line = redis.call('EXISTS', KEYS[1]) == 1
   for _, rule in ipairs(batch.rules) do
     prepare_rule(rule)
@@ -58,12 +62,7 @@ local function load_batch(encoded, now)
   local values = #keys > 0 and redis.call('MGET', unpack(keys)) or {}
   for i, spec in ipairs(batch.meters) do
     local first = spec[2]
-    local meter = { rule = batch.rules[spec[1]], key = KEYS[first], line_key = KEYS[first + 1] }
-    if spec[3] == 1 then
-      meter.lease_key = KEYS[first + 2]
-    end
-    load_meter(meter, values[i], now)
-    batch.meters[i] = meter
+    batch.meters[i] = load_meter(batch.rules[spec[1]], KEYS[first], KEYS[first + 1], spec[3] == 1 and KEYS[first + 2], values[i], now)
   end
   local at = #batch.meters
   for _, calls in ipairs(both) do
@@ -71,7 +70,7 @@ local function load_batch(encoded, now)
       if call[CALL_RECORD] > 0 then
         at = at + 1
       end
-      load_call(batch, call, call[CALL_RECORD] > 0 and values[at] or nil)
+      load_call(batch, call, call[CALL_RECORD] > 0 and values[at])
     end
   end
   return batch
@@ -80,26 +79,26 @@ end
 -- Opens the ledger entry of a call that starts; what said that it was on its way goes.
 local function open_entry(batch, call, now)
   local entry = pack_started(now, call[CALL_REQUESTS], call[CALL_TOKENS], call[CALL_TOKEN])
-  if not call.ledger_key then
-    redis.call('SET', call.record_key, entry, 'PX', LEDGER_TTL)
+  if not call[CALL_LEDGER_KEY] then
+    redis.call('SET', call[CALL_RECORD_KEY], entry, 'PX', LEDGER_TTL)
     return
   end
-  local opened = ledger_of(batch, call.ledger_key).opened
+  local opened = ledger_of(batch, call[CALL_LEDGER_KEY]).opened
   opened[#opened + 1] = call[CALL_TOKEN]
   opened[#opened + 1] = entry
-  if call.own_record then
-    redis.call('DEL', call.record_key)
+  if call[CALL_OWN_RECORD] then
+    redis.call('DEL', call[CALL_RECORD_KEY])
   end
 end
 
 -- Forgets a call: its ledger entry, or its place in line or pass.
 local function drop_record(batch, call)
-  if call.ledger_key then
-    local closed = ledger_of(batch, call.ledger_key).closed
+  if call[CALL_LEDGER_KEY] then
+    local closed = ledger_of(batch, call[CALL_LEDGER_KEY]).closed
     closed[#closed + 1] = call[CALL_TOKEN]
   end
-  if call.own_record then
-    redis.call('DEL', call.record_key)
+  if call[CALL_OWN_RECORD] then
+    redis.call('DEL', call[CALL_RECORD_KEY])
   end
 end
 

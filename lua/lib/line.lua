@@ -43,7 +43,7 @@ end
 -- Puts the call into the line of a meter; the first of a line sets when to look at it.
 local function join_line(call, meter, place, moves, wait, now, lookahead)
   redis.call('ZADD', meter.line_key, text(place), call[CALL_ID])
-  save_waiting(call.record_key, place, moves, meter.line_key, call.json, wait)
+  save_waiting(call[CALL_RECORD_KEY], place, moves, meter.line_key, call[CALL_JSON], wait)
   add_queued(meter.line_key, call[CALL_TOKENS])
   meter.line_length = line_of(meter) + 1
   if meter.tokens_queued then

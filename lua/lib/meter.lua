@@ -2,9 +2,9 @@
 -- brought to, the ids of the limits, and what each has used. One that holds debt or claims
 -- says them for each limit. A limit is found by its id, so adding, removing or changing one
 -- keeps the usage of the others.
---   plain     'p', at, id × n, used × n
---   extended  'x', at, { id, used, debt, claimed } × n
-local PLAIN, EXTENDED = 'p', 'x'
+--   plain     PLAIN, at, id × n, used × n
+--   extended  EXTENDED, at, { id, used, debt, claimed } × n
+local PLAIN, EXTENDED = 112, 120
 local HEAD, PLAIN_ENTRY, EXTENDED_ENTRY = 9, 12, 28
 -- Claims are promises to calls on their way, renewed or returned by whoever tends the
 -- passes; a meter that only holds claims is forgotten after this time.
@@ -28,30 +28,31 @@ end
 
 -- What all meters of a rule share.
 --   places  where to find a limit by its id
---   offset  a plain value unpacks to { at, ids…, used…, end }: the used of limit n is at offset + n
+--   offset  a plain value unpacks to { PLAIN, at, ids…, used…, end }: the used of limit n is at offset + n
 --   empty   the same for a meter that is not there
 --   zeros   debt and claims of a meter that has none; never written to
 local function prepare_rule(rule)
   local limits = rule[3]
   local count = #limits
-  local places, empty, zeros = {}, { 0 }, {}
+  local places, empty, zeros = {}, { PLAIN, 0 }, {}
   for n = 1, count do
     local limit = limits[n]
     places[limit[LIMIT_ID]] = n
     limit.algorithm = algorithms[limit[LIMIT_ALGORITHM]]
     limit.leased = limit[LIMIT_UNIT] == UNIT_CONCURRENCY
-    empty[1 + n], empty[1 + count + n], zeros[n] = limit[LIMIT_ID], 0, 0
+    empty[2 + n], empty[2 + count + n], zeros[n] = limit[LIMIT_ID], 0, 0
   end
-  rule.count, rule.offset, rule.places, rule.empty, rule.zeros = count, 1 + count, places, empty, zeros
+  rule.count, rule.offset, rule.places, rule.empty, rule.zeros = count, 2 + count, places, empty, zeros
   rule.plain_size = HEAD + PLAIN_ENTRY * count
-  rule.plain_format = '<d' .. string.rep('I4', count) .. string.rep('d', count)
+  rule.plain_format = '<Bd' .. string.rep('I4', count) .. string.rep('d', count)
 end
 
 -- A value that the rule's limits of today did not write, or that holds debt or claims.
 local function unpack_other(meter, value)
-  local rule, kept = meter.rule, { unpack(meter.rule.empty) }
-  kept[1] = struct.unpack('<d', value, 2)
-  if string.sub(value, 1, 1) == PLAIN then
+  local rule = meter.rule
+  local kept, kind = { unpack(rule.empty) }, string.byte(value)
+  kept[2] = struct.unpack('<d', value, 2)
+  if kind == PLAIN then
     local stored = (#value - HEAD) / PLAIN_ENTRY
     for i = 1, stored do
       local n = rule.places[struct.unpack('<I4', value, HEAD + 1 + 4 * (i - 1))]
@@ -74,17 +75,19 @@ end
 
 local function unpack_meter(meter, value)
   local rule = meter.rule
-  if #value == rule.plain_size and string.byte(value) == 112 then
-    local kept = { struct.unpack(rule.plain_format, value, 2) }
-    local empty = rule.empty
-    for n = 2, rule.offset do
-      if kept[n] ~= empty[n] then
-        return unpack_other(meter, value)
-      end
-    end
-    return kept
+  if #value ~= rule.plain_size then
+    return unpack_other(meter, value)
   end
-  return unpack_other(meter, value)
+  local kept, empty = { struct.unpack(rule.plain_format, value) }, rule.empty
+  if kept[1] ~= PLAIN then
+    return unpack_other(meter, value)
+  end
+  for n = 3, rule.offset do
+    if kept[n] ~= empty[n] then
+      return unpack_other(meter, value)
+    end
+  end
+  return kept
 end
 
 -- Which slots are taken, and when the first comes free at the latest, is seen in the set.
@@ -110,34 +113,35 @@ local function roll_all(rule, kept, debts, at, now)
   end
 end
 
--- meter: { rule, key, line_key, lease_key?, offset, kept, debt, claimed, first_end?, changed? }
--- The used of limit n is kept[offset + n]; kept[1] is the time it was brought to.
-local function load_meter(meter, value, now)
-  local rule = meter.rule
-  local limits = rule[3]
-  meter.offset, meter.debt, meter.claimed = rule.offset, rule.zeros, rule.zeros
+-- A meter as it stands now: kept[offset + n] is what limit n has used, kept[2] the time
+-- it was brought to. Besides, where they are met: lease_key and first_end (concurrency),
+-- line_length, tokens_queued, behind and share_ahead (lines).
+local function load_meter(rule, key, line_key, lease_key, value, now)
+  local meter = { rule = rule, key = key, line_key = line_key, offset = rule.offset, debt = rule.zeros, claimed = rule.zeros, kept = false, changed = false }
   local kept
   if value then
     kept = unpack_meter(meter, value)
-    local at = kept[1]
+    local at = kept[2]
     if at < now then
       roll_all(rule, kept, meter.debt, at, now)
-      kept[1] = now
+      kept[2] = now
     elseif at > now + CLOCK_STEP_MS then
-      kept[1] = now
+      kept[2] = now
     end
   else
     kept = { unpack(rule.empty) }
-    kept[1] = now
+    kept[2] = now
   end
   meter.kept = kept
-  if meter.lease_key then
-    for n = 1, rule.count do
-      if limits[n].leased then
-        load_leases(meter, n, limits[n], now)
+  if lease_key then
+    meter.lease_key = lease_key
+    for n, limit in ipairs(rule[3]) do
+      if limit.leased then
+        load_leases(meter, n, limit, now)
       end
     end
   end
+  return meter
 end
 
 local function save_meter(meter, now)
@@ -173,9 +177,10 @@ local function save_meter(meter, now)
   end
   local packed
   if plain then
-    packed = PLAIN .. struct.pack(rule.plain_format, unpack(kept, 1, 1 + 2 * count))
+    kept[1] = PLAIN
+    packed = struct.pack(rule.plain_format, unpack(kept, 1, 2 + 2 * count))
   else
-    local parts = { EXTENDED .. struct.pack('<d', kept[1]) }
+    local parts = { struct.pack('<Bd', EXTENDED, kept[2]) }
     for n = 1, count do
       parts[n + 1] = struct.pack('<I4ddd', limits[n][LIMIT_ID], kept[offset + n], debts[n], claims[n])
     end

@@ -9,9 +9,6 @@ local LEDGER_TTL = '86400000'
 local RECORD_TTL = string.format('%.0f', RECORD_TTL_MS)
 
 local function parse_record(value)
-  if not value then
-    return nil
-  end
   local kind = string.sub(value, 1, 1)
   if kind == 'S' then
     local at, requests, tokens, rest = struct.unpack('<ddd', value, 2)

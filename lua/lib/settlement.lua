@@ -4,16 +4,19 @@
 -- settlement sent twice counts once.
 
 local function settle(batch, call, now)
-  local charged = call.record
+  local charged = call[CALL_PARSED]
   if not charged or charged.state ~= 'S' or charged.token ~= call[CALL_TOKEN] then
     return false
   end
   -- The same call again in this batch finds its entry closed.
-  local entry = (call.ledger_key or call.record_key) .. '\n' .. call[CALL_TOKEN]
-  if batch.settled[entry] then
+  local settled, entry = batch.settled, call[CALL_RECORD_KEY]
+  if call[CALL_LEDGER_KEY] then
+    settled, entry = ledger_of(batch, call[CALL_LEDGER_KEY]).settled, call[CALL_TOKEN]
+  end
+  if settled[entry] then
     return false
   end
-  batch.settled[entry] = true
+  settled[entry] = true
   -- What each unit is off by; a cost of -1 stays as estimated.
   local requests, tokens = call[CALL_REQUESTS], call[CALL_TOKENS]
   local off = { requests >= 0 and requests - charged.requests or 0, tokens >= 0 and tokens - charged.tokens or 0, 0, 0 }

@@ -45,7 +45,7 @@ export class BatchEncoder {
     for (const part of demand.parts) places += `,${this.meterIndex(part)}`
     const record = onItsWay || ledger === undefined ? this.keys.push(this.names.call(id)) : 0
     const entry = ledger === undefined ? 0 : this.ledgerIndex(ledger)
-    const encoded = `[${record},${JSON.stringify(token)},${call.priority ?? 0},${requests},${tokens},1,0,${strictnessOf(call.strategy)},${JSON.stringify(id)},${entry}${places}]`
+    const encoded = `[${record},${JSON.stringify(token)},${call.priority ?? 0},${requests},${tokens},1,0,${strictnessOf(call.strategy)},${JSON.stringify(id)},${entry},0,0,0,0,0${places}]`
     return to === '' ? encoded : `${to},${encoded}`
   }
 
