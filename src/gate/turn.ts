@@ -4,23 +4,25 @@ interface Waiting<Request, Reply> {
   reject(error: unknown): void
 }
 
-/** From this many on, the first call takes half of what waits: see below. */
+/** From this many on, what waits goes out in two halves: see below. */
 const WORTH_HALVING = 16
+/** Script calls under way at once. */
+const UNDER_WAY = 2
 
 /**
  * Collects what is asked for in one turn of the event loop and sends it together, so
- * that many checks cost one script call. While one call is under way what is asked for
- * meanwhile is collected; it goes out when the answer comes, before the answer is handed
- * on. So Redis works on one half while this process works on the other: sending all at
- * once, or both halves at once (Redis answers them together), leaves each idle while the
- * other works.
+ * that many checks cost one script call. Two such calls are under way at most: while
+ * Redis works on one, the other is already there, and this process works on the answer
+ * to the one before. What is asked for meanwhile is collected for the next. All at once
+ * would leave Redis idle while this process works, and this process while Redis does.
  */
 export class Turn<Request, Reply> {
   private readonly send: (requests: readonly Request[]) => Promise<readonly Reply[]>
   private readonly most: number
   private readonly weightOf: (request: Request) => number
   private waiting: Waiting<Request, Reply>[] = []
-  private busy = false
+  private underWay = 0
+  private scheduled = false
 
   /** @param most how much may travel together, in what `weightOf` weighs */
   constructor(most: number, weightOf: (request: Request) => number, send: (requests: readonly Request[]) => Promise<readonly Reply[]>) {
@@ -32,9 +34,17 @@ export class Turn<Request, Reply> {
   ask(request: Request): Promise<Reply> {
     return new Promise((resolve, reject) => {
       this.waiting.push({ request, resolve, reject })
-      if (this.busy) return
-      this.busy = true
-      setImmediate(() => this.deliver(this.take(this.waiting.length < WORTH_HALVING ? 1 : 2)))
+      this.schedule()
+    })
+  }
+
+  private schedule(): void {
+    if (this.scheduled || this.underWay >= UNDER_WAY || this.waiting.length === 0) return
+    this.scheduled = true
+    setImmediate(() => {
+      this.scheduled = false
+      this.deliver(this.take(this.underWay === 0 && this.waiting.length >= WORTH_HALVING ? 2 : 1))
+      this.schedule()
     })
   }
 
@@ -57,20 +67,21 @@ export class Turn<Request, Reply> {
   }
 
   private deliver(some: readonly Waiting<Request, Reply>[]): void {
+    this.underWay++
     this.send(some.map(({ request }) => request)).then(
       (replies) => {
-        this.next()
+        this.arrived()
         for (const [index, { resolve }] of some.entries()) resolve(replies[index] as Reply)
       },
       (error: unknown) => {
-        this.next()
+        this.arrived()
         for (const { reject } of some) reject(error)
       },
     )
   }
 
-  private next(): void {
-    if (this.waiting.length === 0) this.busy = false
-    else this.deliver(this.take(1))
+  private arrived(): void {
+    this.underWay--
+    this.schedule()
   }
 }
