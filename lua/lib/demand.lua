@@ -1,9 +1,11 @@
 -- A demand is what one call asks of all its meters at once. A batch names each meter
 -- once, so that it is read once and written once however many calls share it.
 --   batch  { rules  = { { priority, strictness, limits } , … },
---            meters = { { rule, first key, leases? }, … },   state at key, line at +1, leases at +2
---            calls  = { { record key, token, priority, requests, tokens, 1, 0, strictness, id, ledger key, 0 × 5, meter … }, … },
+--            meters = { rule, first key, leases?, … },   state at key, line at +1, leases at +2
+--            calls  = { meters, record key, token, priority, requests, tokens, strictness, id, ledger key, meter …, … },
 --            ended  = calls to settle first, in the same form }
+-- Meters and calls come as one flat list each, and are laid out here in tables of the
+-- right size: tables that grow cost more than what is done with them.
 -- What a call costs in a unit stands at CALL_COST + the unit's code: requests, tokens, one
 -- slot of a concurrency, nothing of a block.
 -- A call has a record of its own while it is on its way; its ledger entry stands there too,
@@ -40,17 +42,35 @@ local function load_call(batch, call, record)
   call[CALL_JSON] = ''
 end
 
+local function lay_out_calls(flat)
+  local calls, count, i = {}, 0, 1
+  while flat[i] do
+    local last = i + 8 + flat[i]
+    count = count + 1
+    calls[count] = {
+      flat[i + 1], flat[i + 2], flat[i + 3], flat[i + 4], flat[i + 5], 1, 0, flat[i + 6], flat[i + 7], flat[i + 8],
+      false, false, false, false, '', unpack(flat, i + 9, last),
+    }
+    i = last + 1
+  end
+  return calls
+end
+
 local function load_batch(encoded, now)
-  local batch = cjson.decode(encoded)
-  batch.ledgers, batch.settled = {}, {}
-  batch.any_line = redis.call('EXISTS', KEYS[1]) == 1
-  for _, rule in ipairs(batch.rules) do
+  local given = cjson.decode(encoded)
+  local rules, spec = given.rules, given.meters
+  local batch = {
+    meters = {}, calls = lay_out_calls(given.calls), ended = lay_out_calls(given.ended),
+    ledgers = {}, settled = {}, any_line = redis.call('EXISTS', KEYS[1]) == 1,
+  }
+  for _, rule in ipairs(rules) do
     prepare_rule(rule)
   end
-  local keys, both = {}, { batch.ended, batch.calls }
-  for i, spec in ipairs(batch.meters) do
-    keys[i] = KEYS[spec[2]]
+  local keys, meters = {}, #spec / 3
+  for i = 1, meters do
+    keys[i] = KEYS[spec[3 * i - 1]]
   end
+  local both = { batch.ended, batch.calls }
   for _, calls in ipairs(both) do
     for _, call in ipairs(calls) do
       if call[CALL_RECORD] > 0 then
@@ -60,11 +80,11 @@ local function load_batch(encoded, now)
   end
   -- unpack() is bounded by Lua's stack; the client bounds a batch well below it.
   local values = #keys > 0 and redis.call('MGET', unpack(keys)) or {}
-  for i, spec in ipairs(batch.meters) do
-    local first = spec[2]
-    batch.meters[i] = load_meter(batch.rules[spec[1]], KEYS[first], KEYS[first + 1], spec[3] == 1 and KEYS[first + 2], values[i], now)
+  for i = 1, meters do
+    local first = spec[3 * i - 1]
+    batch.meters[i] = load_meter(rules[spec[3 * i - 2]], KEYS[first], KEYS[first + 1], spec[3 * i] == 1 and KEYS[first + 2], values[i], now)
   end
-  local at = #batch.meters
+  local at = meters
   for _, calls in ipairs(both) do
     for _, call in ipairs(calls) do
       if call[CALL_RECORD] > 0 then

@@ -45,7 +45,7 @@ export class BatchEncoder {
     for (const part of demand.parts) places += `,${this.meterIndex(part)}`
     const record = onItsWay || ledger === undefined ? this.keys.push(this.names.call(id)) : 0
     const entry = ledger === undefined ? 0 : this.ledgerIndex(ledger)
-    const encoded = `[${record},${JSON.stringify(token)},${call.priority ?? 0},${requests},${tokens},1,0,${strictnessOf(call.strategy)},${JSON.stringify(id)},${entry},0,0,0,0,0${places}]`
+    const encoded = `${demand.parts.length},${record},${JSON.stringify(token)},${call.priority ?? 0},${requests},${tokens},${strictnessOf(call.strategy)},${JSON.stringify(id)},${entry}${places}`
     return to === '' ? encoded : `${to},${encoded}`
   }
 
@@ -66,7 +66,7 @@ export class BatchEncoder {
       }
       index = this.parts.push(part)
       this.meters.set(name, index)
-      this.encodedMeters += `${index === 1 ? '' : ','}[${rule},${this.keys.length + 1},${part.rule.hasLeases ? 1 : 0}]`
+      this.encodedMeters += `${index === 1 ? '' : ','}${rule},${this.keys.length + 1},${part.rule.hasLeases ? 1 : 0}`
       this.keys.push(...part.keys)
     }
     return index
