@@ -7,6 +7,7 @@
 --- @include "lib/algorithms/block.lua"
 --- @include "lib/meter.lua"
 --- @include "lib/record.lua"
+--- @include "lib/ledger.lua"
 --- @include "lib/demand.lua"
 --- @include "lib/line.lua"
 --- @include "lib/settlement.lua"

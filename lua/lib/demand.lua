@@ -19,26 +19,14 @@ local CALL_STRICTNESS, CALL_ID, CALL_LEDGER, CALL_METERS = 8, 9, 10, 16
 local CALL_RECORD_KEY, CALL_OWN_RECORD, CALL_LEDGER_KEY, CALL_PARSED, CALL_JSON = 11, 12, 13, 14, 15
 local STRICTNESS_QUEUE, STRICTNESS_HARD = 1, 5
 
--- A shared ledger: whether it is there is asked once, what changes is written at once.
-local function ledger_of(batch, key)
-  local ledger = batch.ledgers[key]
-  if not ledger then
-    ledger = { opened = {}, closed = {}, settled = {}, exists = redis.call('EXISTS', key) == 1 }
-    batch.ledgers[key] = ledger
-  end
-  return ledger
-end
-
 -- What is known of a call: its ledger entry, or else its record.
 local function load_call(batch, call, record)
   local key, ledger_key = call[CALL_RECORD], call[CALL_LEDGER]
   call[CALL_RECORD_KEY] = key > 0 and KEYS[key]
   call[CALL_OWN_RECORD] = record
   call[CALL_LEDGER_KEY] = ledger_key > 0 and KEYS[ledger_key]
-  if ledger_key > 0 and ledger_of(batch, KEYS[ledger_key]).exists then
-    record = redis.call('HGET', KEYS[ledger_key], call[CALL_TOKEN]) or record
-  end
-  call[CALL_PARSED] = record and parse_record(record)
+  local entry = ledger_key > 0 and read_entry(ledger_of(batch, KEYS[ledger_key]), call[CALL_TOKEN])
+  call[CALL_PARSED] = entry or record and parse_record(record)
   call[CALL_JSON] = ''
 end
 
@@ -98,24 +86,20 @@ end
 
 -- Opens the ledger entry of a call that starts; what said that it was on its way goes.
 local function open_entry(batch, call, now)
-  local entry = pack_started(now, call[CALL_REQUESTS], call[CALL_TOKENS], call[CALL_TOKEN])
   if not call[CALL_LEDGER_KEY] then
-    redis.call('SET', call[CALL_RECORD_KEY], entry, 'PX', LEDGER_TTL)
+    redis.call('SET', call[CALL_RECORD_KEY], pack_started(now, call[CALL_REQUESTS], call[CALL_TOKENS], call[CALL_TOKEN]), 'PX', LEDGER_TTL)
     return
   end
-  local opened = ledger_of(batch, call[CALL_LEDGER_KEY]).opened
-  opened[#opened + 1] = call[CALL_TOKEN]
-  opened[#opened + 1] = entry
+  open_shared(ledger_of(batch, call[CALL_LEDGER_KEY]), call[CALL_TOKEN], now, call[CALL_REQUESTS], call[CALL_TOKENS])
   if call[CALL_OWN_RECORD] then
     redis.call('DEL', call[CALL_RECORD_KEY])
   end
 end
 
--- Forgets a call: its ledger entry, or its place in line or pass.
+-- Forgets a call: its place in line or pass, and its ledger entry.
 local function drop_record(batch, call)
-  if call[CALL_LEDGER_KEY] then
-    local closed = ledger_of(batch, call[CALL_LEDGER_KEY]).closed
-    closed[#closed + 1] = call[CALL_TOKEN]
+  if call[CALL_LEDGER_KEY] and call[CALL_PARSED] and call[CALL_PARSED].state == 'S' then
+    close_shared(ledger_of(batch, call[CALL_LEDGER_KEY]), call[CALL_TOKEN])
   end
   if call[CALL_OWN_RECORD] then
     redis.call('DEL', call[CALL_RECORD_KEY])
@@ -129,13 +113,7 @@ local function save_changed(batch, now)
     end
   end
   for key, ledger in pairs(batch.ledgers) do
-    if #ledger.closed > 0 then
-      redis.call('HDEL', key, unpack(ledger.closed))
-    end
-    if #ledger.opened > 0 then
-      redis.call('HSET', key, unpack(ledger.opened))
-      redis.call('PEXPIRE', key, LEDGER_TTL)
-    end
+    save_ledger(key, ledger)
   end
 end
 

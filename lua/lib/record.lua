@@ -5,7 +5,6 @@
 -- <call> is the call as JSON, opaque here: whoever drains resolves its rules again,
 -- so rules changed meanwhile count. A started call's record is its ledger entry.
 local RECORD_TTL_MS = 7 * 86400000
-local LEDGER_TTL = '86400000'
 local RECORD_TTL = string.format('%.0f', RECORD_TTL_MS)
 
 local function parse_record(value)

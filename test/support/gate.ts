@@ -22,9 +22,9 @@ export function realGate(namespace: Namespace, rules: readonly RuleSpec[]): Gate
   return new Gate(namespace.redis, namespace.keys, redisClock, compileRules(checkRules(rules)))
 }
 
-/** A call as the gate asks for it, with what it costs. */
-export function ask(gate: Gate, id: string, call: Call, token = id): Asked {
-  return { ...askFor(gate, `calls/${id}`, token, call, call.cost?.tokens ?? 0), ledger: `~/${token}` }
+/** A call as the gate asks for it, with what it costs; each of its starts has a ledger of its own. */
+export function ask(gate: Gate, id: string, call: Call, start = id): Asked {
+  return { ...askFor(gate, `calls/${id}`, '0', call, call.cost?.tokens ?? 0), ledger: `~/${start}` }
 }
 
 /** Decides at any of the gate's doors, as production code does there. */
