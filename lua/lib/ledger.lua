@@ -18,7 +18,7 @@ end
 
 -- The entry of a call, if there is one open under its token.
 local function read_entry(ledger, token)
-  local value, position = ledger.value, LEDGER_HEAD + 1 + LEDGER_ENTRY * tonumber(token)
+  local value, position = ledger.value, LEDGER_HEAD + 1 + LEDGER_ENTRY * token
   if not value or position > #value then
     return false
   end
@@ -28,11 +28,11 @@ end
 
 local function open_shared(ledger, token, now, requests, tokens)
   local opened = ledger.opened
-  opened[#opened + 1] = { tonumber(token), now, requests, tokens }
+  opened[#opened + 1] = { token, now, requests, tokens }
 end
 
 local function close_shared(ledger, token)
-  ledger.closed[#ledger.closed + 1] = tonumber(token)
+  ledger.closed[#ledger.closed + 1] = token
 end
 
 local function new_ledger(opened)

@@ -45,7 +45,10 @@ export class BatchEncoder {
     for (const part of demand.parts) places += `,${this.meterIndex(part)}`
     const record = onItsWay || ledger === undefined ? this.keys.push(this.names.call(id)) : 0
     const entry = ledger === undefined ? 0 : this.ledgerIndex(ledger)
-    const encoded = `${demand.parts.length},${record},${JSON.stringify(token)},${call.priority ?? 0},${requests},${tokens},${strictnessOf(call.strategy)},${JSON.stringify(id)},${entry}${places}`
+    // In a shared ledger the token is a place. Only lines, records and slots know a call by its id.
+    const start = ledger === undefined ? JSON.stringify(token) : token
+    const name = record > 0 || demand.parts.some(({ rule }) => rule.hasLeases) ? JSON.stringify(id) : '""'
+    const encoded = `${demand.parts.length},${record},${start},${call.priority ?? 0},${requests},${tokens},${strictnessOf(call.strategy)},${name},${entry}${places}`
     return to === '' ? encoded : `${to},${encoded}`
   }
 
