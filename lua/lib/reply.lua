@@ -1,7 +1,7 @@
 -- The reply of a decision, packed as doubles (src/gate/reply.ts reads it):
 --   now
---   per call: outcome, wait in ms, binding meter and limit (places in the demand from 1,
---     0 = none), how many stand before it in line (-1 = not in line)
+--   per call: outcome; unless it is RUN or AGAIN also wait in ms, binding meter and limit
+--     (places in the demand from 1, 0 = none), how many stand before it (-1 = not in line)
 --   per meter of the batch: for each limit what is used (debt included) and claimed, as
 --     the batch left it
 local RUN, WAIT, REJECT, TOO_BIG, CLOSED, HOLD, REFUSED, AGAIN = 0, 1, 2, 3, 4, 5, 6, 7
@@ -15,6 +15,9 @@ end
 local function add_reply(reply, call, outcome, wait, binding, rank)
   local size = #reply
   reply[size + 1] = outcome
+  if outcome == RUN or outcome == AGAIN then
+    return
+  end
   reply[size + 2] = wait
   reply[size + 3] = binding and binding.at or 0
   reply[size + 4] = binding and binding.n or 0

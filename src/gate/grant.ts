@@ -36,40 +36,51 @@ export function answerOf(decision: Decision): Answer {
   }
 }
 
-/** A check that was charged, or refused and not charged. */
+/** A check that was charged, or refused and not charged. What it tells besides is worked out when it is asked for. */
 export class Grant implements Answer {
   readonly allowed: boolean
-  readonly limitExceeded: string | null
-  readonly remaining: number | null
-  readonly resetAt: Date | null
-  readonly retryAfterMs: number | null
-  readonly usage: readonly Usage[]
   readonly decision: RunDecision | RejectDecision
-  private readonly gate: Gate
-  private readonly asked: Asked
+  readonly #gate: Gate
+  readonly #asked: Asked
+  #answer: Answer | undefined
 
   constructor(gate: Gate, asked: Asked, decision: RunDecision | RejectDecision) {
-    const answer = answerOf(decision)
-    this.allowed = answer.allowed
-    this.limitExceeded = answer.limitExceeded
-    this.remaining = answer.remaining
-    this.resetAt = answer.resetAt
-    this.retryAfterMs = answer.retryAfterMs
-    this.usage = answer.usage
+    this.allowed = decision.outcome === 'run'
     this.decision = decision
-    this.gate = gate
-    this.asked = asked
+    this.#gate = gate
+    this.#asked = asked
+  }
+
+  get limitExceeded(): string | null {
+    return this.answer.limitExceeded
+  }
+  get remaining(): number | null {
+    return this.answer.remaining
+  }
+  get resetAt(): Date | null {
+    return this.answer.resetAt
+  }
+  get retryAfterMs(): number | null {
+    return this.answer.retryAfterMs
+  }
+  get usage(): readonly Usage[] {
+    return this.answer.usage
+  }
+
+  private get answer(): Answer {
+    this.#answer ??= answerOf(this.decision)
+    return this.#answer
   }
 
   /** Replaces the estimate by what the call really used; settling again changes nothing. Returns whether it was open. */
   async settle(usage: CallUsage = {}): Promise<boolean> {
     if (!this.allowed) return false
-    const [settled] = await this.gate.settle([{ asked: this.asked, actual: { tokens: totalTokens(usage) } }])
+    const [settled] = await this.#gate.settle([{ asked: this.#asked, actual: { tokens: totalTokens(usage) } }])
     return settled === true
   }
 
   /** Gives back everything, as if the call had never been asked for: it was not made. */
   async release(): Promise<boolean> {
-    return this.allowed && (await this.gate.release(this.asked)) === 'S'
+    return this.allowed && (await this.#gate.release(this.#asked)) === 'S'
   }
 }

@@ -9,8 +9,8 @@ export interface AgainDecision {
 }
 
 const DOUBLE = 8
-/** Doubles per call: outcome, wait, binding meter, binding limit, rank. */
-const PER_CALL = 5
+/** Doubles per call besides its outcome, where it neither runs nor is asked again: wait, binding meter, binding limit, rank. */
+const DETAILS = 4
 const RUN = 0
 const WAIT = 1
 const REJECT = 2
@@ -40,13 +40,20 @@ function usageOf(part: DemandPart, limit: CompiledLimit, used: number, claimed: 
 export class DecisionReply {
   readonly atMs: number
   private readonly bytes: Buffer
+  /** Where each call begins. */
+  private readonly heads: number[] = []
   /** Where the usage of a meter begins. */
   private readonly offsets = new Map<DemandPart, number>()
 
   constructor(bytes: Buffer, calls: number, meters: readonly DemandPart[]) {
     this.bytes = bytes
     this.atMs = bytes.readDoubleLE(0)
-    let offset = (1 + calls * PER_CALL) * DOUBLE
+    let offset = DOUBLE
+    for (let call = 0; call < calls; call++) {
+      this.heads.push(offset)
+      const outcome = bytes.readDoubleLE(offset)
+      offset += (outcome === RUN || outcome === AGAIN ? 1 : 1 + DETAILS) * DOUBLE
+    }
     for (const part of meters) {
       this.offsets.set(part, offset)
       offset += 2 * part.rule.limits.length * DOUBLE
@@ -54,12 +61,12 @@ export class DecisionReply {
   }
 
   decision(index: number, demand: Demand): Decision | AgainDecision {
-    const head = (1 + index * PER_CALL) * DOUBLE
+    const head = this.heads[index] as number
     const outcome = this.bytes.readDoubleLE(head)
     if (outcome === RUN) return new Decided('run', this, demand)
+    if (outcome === AGAIN) return { outcome: 'again' }
     const waitMs = this.bytes.readDoubleLE(head + DOUBLE)
     if (outcome === HOLD) return Object.assign(new Decided('hold' as const, this, demand), { waitMs })
-    if (outcome === AGAIN) return { outcome: 'again' }
     const binding = bindingOf(demand, this.bytes.readDoubleLE(head + 2 * DOUBLE), this.bytes.readDoubleLE(head + 3 * DOUBLE))
     const knownMs = binding?.unit === 'concurrency' ? null : waitMs
     if (outcome === WAIT) {
