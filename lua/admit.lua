@@ -33,6 +33,9 @@ local function queued_and_claimed(meter, n, limit)
   local share = meter.share_ahead or 1
   if limit[LIMIT_UNIT] == 2 then
     return meter.claimed[n] + queued_tokens(meter) * share
+  elseif limit.leased then
+    -- Slots turn over; how many wait says nothing about when one is free.
+    return meter.claimed[n]
   end
   return meter.claimed[n] + line_of(meter) * share
 end

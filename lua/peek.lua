@@ -13,7 +13,7 @@ local batch = load_batch(ARGV[2], now)
 local reply = new_reply(now)
 
 local function ahead(meter, n, limit)
-  if not batch.any_line then
+  if limit.leased or not batch.any_line then
     return meter.claimed[n]
   end
   return meter.claimed[n] + (limit[LIMIT_UNIT] == 2 and queued_tokens(meter) or line_of(meter))

@@ -22,6 +22,7 @@ import type { RuleSet } from './rules/compile.js'
 import { checkRules, readRules } from './rules/read.js'
 import type { RuleSpec } from './rules/rule.js'
 import { RuleStore } from './rules/rule-store.js'
+import { logConnection } from './telemetry/connection-log.js'
 import { defaultLogger } from './telemetry/log.js'
 
 /** The rules of a namespace. */
@@ -80,9 +81,9 @@ export class Tollgate {
           : checkRules(checked.rules as RuleSpec[])
     const log = checked.logger ?? defaultLogger()
     const { client, owned } = connect(checked.redis)
-    client.on('error', (error: Error) => log.warn({ err: error }, 'Redis connection'))
+    logConnection(client, log, 'connection to Redis')
     const subscriber = client.duplicate()
-    subscriber.on('error', (error: Error) => log.warn({ err: error }, 'Redis subscription'))
+    logConnection(subscriber, log, 'subscription to Redis')
     try {
       await waitUntilReady(client, checked.connectTimeoutMs)
       await waitUntilReady(subscriber, checked.connectTimeoutMs)
@@ -147,7 +148,7 @@ export class Tollgate {
     const { keys, queue, estimate, log, clock } = this.parts
     if (this.workerClient === undefined) {
       this.workerClient = this.parts.client.duplicate()
-      this.workerClient.on('error', (error: Error) => log.warn({ err: error }, 'Redis connection of the workers'))
+      logConnection(this.workerClient, log, "workers' connection to Redis")
       this.workerGate = new Gate(this.workerClient, keys, clock, this.parts.gate.rules)
       this.workerQueues = new Queues(this.workerClient, keys)
       this.drainer = new Drainer({ redis: this.workerClient, gate: this.workerGate, queues: this.workerQueues, clock, log })
@@ -187,7 +188,7 @@ export class Tollgate {
     return true
   }
 
-  /** Closes workers (waiting for their calls) and connections. */
+  /** Closes workers (waiting for their calls) and connections. Where Redis is gone nothing is waited for that needs it. */
   close(): Promise<void> {
     this.closing ??= this.shut()
     return this.closing
@@ -195,15 +196,22 @@ export class Tollgate {
 
   private async shut(): Promise<void> {
     clearInterval(this.refresh)
-    await Promise.all([...this.workers].map((worker) => worker.close()))
-    await this.drainer?.close()
-    await this.results.close()
-    await this.reading
-    await this.queues.close()
-    await this.workerQueues?.close()
-    await this.workerClient?.quit()
-    this.parts.subscriber.disconnect()
-    if (this.parts.owned) await this.parts.client.quit()
+    const { client, owned, subscriber } = this.parts
+    const gone = client.status !== 'ready'
+    await Promise.all([...this.workers].map((worker) => worker.close(gone)))
+    if (!gone) {
+      await this.drainer?.close()
+      await this.results.close()
+      await this.reading
+      await this.queues.close()
+      await this.workerQueues?.close()
+    } else {
+      this.drainer?.stop()
+      this.results.stop()
+    }
+    subscriber.disconnect()
+    this.workerClient?.disconnect()
+    if (owned) client.disconnect()
   }
 
   private mustBeOpen(): void {

@@ -142,7 +142,8 @@ local function weigh(batch, call, now, ahead)
         if one > 0 then
           local strictness = call[CALL_STRICTNESS] > 0 and call[CALL_STRICTNESS] or rule[2]
           local refusal = { meter = meter, at = position - CALL_METERS + 1, n = n, limit = limit, priority = rule[1], strictness = strictness }
-          if one > wait then
+          -- When a slot comes free nobody knows: any time that is known says more.
+          if binding == nil or (binding.limit.leased and not limit.leased) or (one > wait and not limit.leased) then
             wait, binding = one, refusal
           end
           if not deciding or rule[1] > deciding.priority

@@ -71,10 +71,16 @@ export class Drainer {
     this.wake()
   }
 
-  async close(): Promise<void> {
+  /** Wakes nobody any more; what is under way is not waited for. */
+  stop(): void {
     this.closed = true
     clearTimeout(this.timer)
     for (const retry of this.retries) clearTimeout(retry)
+  }
+
+  /** Stops, and lets another drain at once. */
+  async close(): Promise<void> {
+    this.stop()
     await this.running
     if (this.leaseUntilMs > 0) await scripts.elect.run(this.redis, [this.gate.keys.drainer], [this.id, 0])
   }

@@ -70,42 +70,44 @@ export class Enqueuer {
     return tickets
   }
 
-  private async prepare(input: Call): Promise<Asked | TollgateError> {
+  private async prepare(input: Call): Promise<Prepared> {
     try {
       const call = validateCall(input)
       // BullMQ would find out when the gate has given room already.
       jsonOf(call.payload)
-      const tokens = call.cost?.tokens ?? (this.gate.needsTokens(call) ? await estimateTokens(call, this.estimate) : 0)
-      const known: Call = { ...call, cost: { ...call.cost, tokens } }
-      return askFor(this.gate, gateId(this.queue.name, call.id ?? randomUUID()), '', known, tokens)
+      if (call.id !== undefined && (await this.queue.getJob(call.id)) !== undefined) return new Ticket(call.id, undefined, undefined, this.results)
+      const needed = call.cost?.tokens ?? (this.gate.needsTokens(call) ? await estimateTokens(call, this.estimate) : undefined)
+      const known: Call = needed === undefined ? call : { ...call, cost: { ...call.cost, tokens: needed } }
+      return askFor(this.gate, gateId(this.queue.name, call.id ?? randomUUID()), '', known, needed ?? 0)
     } catch (error) {
-      if (error instanceof TollgateError) return error
+      if (error instanceof TollgateError) return new Ticket('', undefined, error, this.results)
       throw error
     }
   }
 
   // What if the process dies between the gate's answer and the job: whoever drains finds a
   // woken call without a job and gives its room back; the app never had an answer.
-  private async decide(prepared: readonly (Asked | TollgateError)[]): Promise<Ticket[]> {
-    const decisions = await Promise.all(prepared.map((one) => (one instanceof TollgateError ? one : this.turn.ask(one))))
-    return prepared.map((one, index) => this.ticketFor(one, decisions[index] as (typeof decisions)[number]))
+  private decide(prepared: readonly Prepared[]): Promise<Ticket[]> {
+    return Promise.all(
+      prepared.map(async (one) => {
+        if (one instanceof Ticket) return one
+        const decision = await this.turn.ask(one)
+        const id = one.id.slice(this.queue.name.length + 1)
+        return new Ticket(id, decision, decision.outcome === 'reject' ? rejection(decision) : undefined, this.results)
+      }),
+    )
   }
 
-  private async add(prepared: readonly (Asked | TollgateError)[], tickets: readonly Ticket[]): Promise<void> {
+  private async add(prepared: readonly Prepared[], tickets: readonly Ticket[]): Promise<void> {
     const jobs = prepared.flatMap((one, index) => {
-      const ticket = tickets[index]
-      const decision = ticket?.decision
-      if (one instanceof TollgateError || decision === undefined || decision.outcome === 'reject') return []
-      const delay = decision.outcome === 'wait' ? { delay: delayMs(decision.etaMs) } : {}
-      return [{ name: one.call.agent, data: one.call, opts: { ...this.jobOptions, jobId: ticket?.id as string, ...delay } }]
+      const { id, decision, error } = tickets[index] as Ticket
+      if (one instanceof Ticket || error !== undefined) return []
+      const delay = decision?.outcome === 'wait' ? { delay: delayMs(decision.etaMs) } : {}
+      return [{ name: one.call.agent, data: one.call, opts: { ...this.jobOptions, jobId: id, ...delay } }]
     })
     if (jobs.length > 0) await this.queue.addBulk(jobs)
   }
-
-  private ticketFor(one: Asked | TollgateError, decision: RunDecision | WaitDecision | RejectDecision | TollgateError): Ticket {
-    if (one instanceof TollgateError) return new Ticket('', undefined, one, this.results)
-    if (decision instanceof TollgateError) return new Ticket('', undefined, decision, this.results)
-    const id = one.id.slice(this.queue.name.length + 1)
-    return new Ticket(id, decision, decision.outcome === 'reject' ? rejection(decision) : undefined, this.results)
-  }
 }
+
+/** A call for the gate, or the ticket of one that it need not be asked about: not valid, or enqueued before. */
+type Prepared = Asked | Ticket

@@ -8,7 +8,7 @@ import { askAgain, gateId, readRecord } from './stored.js'
 /** Where a call stands, and why. */
 export interface Explanation {
   readonly id: string
-  /** waiting: in line. woken: has room, on its way to a worker. running, done, failed. queued: not yet seen by the gate. */
+  /** waiting: in line. woken: has room, on its way to a worker. running, done, failed. queued: in BullMQ, to be seen by the gate when a worker takes it. */
   readonly state: 'waiting' | 'woken' | 'running' | 'done' | 'failed' | 'queued'
   /** The rule and limit it waits for. */
   readonly binding: Binding | null
@@ -27,9 +27,10 @@ export async function explain(parts: { gate: Gate; redis: Redis; queues: Queues;
   const { gate, redis, queues } = parts
   const id = gateId(parts.queue, jobId)
   const key = queues.get(parts.queue).toKey(jobId)
-  const [record, [finishedOn = null, failedReason = null, data = null, processedOn = null]] = await Promise.all([
+  const [record, [finishedOn = null, failedReason = null, data = null], locked] = await Promise.all([
     redis.get(gate.keys.call(id)),
-    redis.hmget(key, 'finishedOn', 'failedReason', 'data', 'processedOn'),
+    redis.hmget(key, 'finishedOn', 'failedReason', 'data'),
+    redis.exists(`${key}:lock`),
   ])
   const stored = readRecord(record)
   if (stored === null && data === null)
@@ -37,7 +38,7 @@ export async function explain(parts: { gate: Gate; redis: Redis; queues: Queues;
   const nothing = { id: jobId, binding: null, position: null, etaMs: null, reason: null, usage: [] }
   if (stored === null || stored.state === 'started') {
     if (finishedOn !== null) return { ...nothing, state: failedReason === null ? 'done' : 'failed', reason: failedReason }
-    return { ...nothing, state: stored === null && processedOn === null ? 'queued' : 'running' }
+    return { ...nothing, state: locked === 1 ? 'running' : 'queued' }
   }
   const asked = askAgain(gate, id, record)
   const [decision] = await gate.peek([asked])
@@ -46,9 +47,15 @@ export async function explain(parts: { gate: Gate; redis: Redis; queues: Queues;
   const [rank, length] = await Promise.all([redis.zrank(stored.line, id), redis.zcard(stored.line)])
   const limited = decision?.outcome === 'reject' ? decision : null
   const at = gate.keys.parseLine(stored.line)
-  const binding = limited?.binding ?? (at === null ? null : { rule: at.rule, limit: '', scopeValue: at.value, unit: 'none' as const })
+  const binding = limited?.binding ?? (at === null ? null : lineBinding(gate, at))
   // The peek answers for one at the end of the line; this one has its share of that before it.
   const share = rank === null || length === 0 ? 1 : (rank + 1) / (length + 1)
   const etaMs = limited === null ? 0 : limited.retryAfterMs === null ? null : limited.retryAfterMs * share
   return { ...nothing, state: 'waiting', binding, position: rank, etaMs, usage }
+}
+
+/** The binding of a call that stands in a line while there is room: it is about to be woken. */
+function lineBinding(gate: Gate, { rule, value }: { rule: string; value: string }): Binding {
+  const limit = gate.rules.rules.find(({ name }) => name === rule)?.limits[0]
+  return { rule, limit: limit?.name ?? 'removed', scopeValue: value, unit: limit?.unit ?? 'none' }
 }

@@ -49,9 +49,10 @@ export class Heartbeat {
     this.running.delete(asked)
   }
 
-  async close(): Promise<void> {
+  /** @param force does not wait for a beat that is under way */
+  async close(force = false): Promise<void> {
     clearInterval(this.timer)
-    await this.beating
+    if (!force) await this.beating
   }
 
   private async beat(): Promise<void> {

@@ -56,13 +56,18 @@ export class Results {
     this.finish(jobId, (waiter) => waiter.reject(new TollgateError('CALL_CANCELLED', 'the call was cancelled before it ran')))
   }
 
-  async close(): Promise<void> {
+  /** Ends every wait; what is under way is not waited for. */
+  stop(): void {
     clearInterval(this.recheck)
     for (const id of [...this.waiters.keys()])
       this.finish(id, (waiter) => waiter.reject(new TollgateError('CLOSED', 'this Tollgate was closed while a result was awaited')))
+    this.blocking?.disconnect()
+  }
+
+  async close(): Promise<void> {
     await this.ready?.catch(() => {})
     await this.events?.close()
-    this.blocking?.disconnect()
+    this.stop()
   }
 
   private async listen(): Promise<void> {

@@ -6,7 +6,7 @@ import type { Results } from './results.js'
 export class Ticket {
   /** The id of the call and of its BullMQ job; '' where the call was not valid. */
   readonly id: string
-  /** What the gate said at the front door; undefined where the call was not valid. */
+  /** What the gate said at the front door; undefined where the call was not valid, or a call of its id was there already. */
   readonly decision: RunDecision | WaitDecision | RejectDecision | undefined
   /** Why the call was refused; undefined where it was accepted. */
   readonly error: TollgateError | undefined

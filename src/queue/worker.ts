@@ -75,11 +75,14 @@ export class Worker {
     this.bull.on('stalled', (jobId) => parts.log.warn({ call: jobId }, 'a worker lost this call; it is run again'))
   }
 
-  /** Stops taking calls and waits for those that run. */
-  async close(): Promise<void> {
-    await this.bull.close()
-    await this.gateway.close()
-    await this.heartbeat.close()
+  /**
+   * Stops taking calls and waits for those that run.
+   * @param force does not wait: another worker runs them again. For when Redis is gone
+   */
+  async close(force = false): Promise<void> {
+    await this.bull.close(force)
+    if (!force) await this.gateway.close()
+    await this.heartbeat.close(force)
   }
 
   /** Aborts a call if it runs here. */

@@ -42,6 +42,23 @@ test('a waiting call says where it stands and why, and cancelling it frees its p
   expect(usage).toMatchObject({ used: 0, claimed: 0 })
 })
 
+test('a call enqueued twice under one id is one call', async () => {
+  const namespace = newNamespace()
+  const tollgate = await namespace.open({ rules: CLOSED_SOON })
+  const first = await tollgate.enqueue({ id: 'mine', agent: 'llm', payload: 1, cost: { tokens: 1 } })
+  const second = await tollgate.enqueue({ id: 'mine', agent: 'llm', payload: 2, cost: { tokens: 1 } })
+  expect([first.id, second.id, first.decision?.outcome, second.decision]).toEqual(['mine', 'mine', 'run', undefined])
+  let ran = 0
+  tollgate.worker(async (call) => {
+    ran++
+    return call.payload
+  })
+  expect(await Promise.all([first.result(), second.result()])).toEqual([1, 1])
+  const third = await tollgate.enqueue({ id: 'mine', agent: 'llm', payload: 3 })
+  expect([await third.result(), ran]).toEqual([1, 1])
+  expect((await tollgate.gate.peek({ agent: 'llm' })).usage[0]).toMatchObject({ used: 1, claimed: 0 })
+})
+
 test('a running call that is cancelled aborts, and stays charged', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open({ rules: CLOSED_SOON })

@@ -70,7 +70,9 @@ export class Model {
       // A slot comes free at the latest when the first lease ends.
       return wait > 0 && meter.limit.unit === 'concurrency' ? Math.min(...meter.slots.values()) - nowMs : wait
     })
-    const waitMs = Math.max(0, ...waits)
+    // A time that is known says more than the latest at which a slot comes free.
+    const knownMs = Math.max(0, ...waits.filter((_, index) => met[index]?.meter.limit.unit !== 'concurrency'))
+    const waitMs = knownMs > 0 ? knownMs : Math.max(0, ...waits)
     if (waitMs > 0) return { verdict: 'limited', waitMs }
     for (const { key, meter, cost } of met) {
       if (meter.limit.unit === 'concurrency') meter.slots.set(id, nowMs + meter.limit.a)
