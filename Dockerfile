@@ -1,0 +1,17 @@
+FROM node:22-slim AS build
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci --no-audit --no-fund
+COPY . .
+RUN npm run build
+
+FROM node:22-slim
+ENV NODE_ENV=production
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci --omit=dev --no-audit --no-fund
+COPY lua lua
+COPY --from=build /app/dist/src dist/src
+COPY --from=build /app/dist/workers dist/workers
+USER node
+CMD ["node", "dist/workers/agent.js"]
