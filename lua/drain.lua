@@ -56,9 +56,10 @@ local function wake(call, line_key, wait)
   end
 end
 
--- The longest wait at the line's own meter, and at the others.
+-- The longest wait at the line's own meter, and at the others; and the one of the others
+-- that has no slot free, if there is one.
 local function waits(call, own)
-  local here, there, elsewhere = 0, 0, nil
+  local here, there, elsewhere, full = 0, 0, nil, nil
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
     for n, limit in ipairs(meter.rule[3]) do
@@ -68,19 +69,20 @@ local function waits(call, own)
       end
       if cost > 0 or limit[LIMIT_ALGORITHM] == BLOCK then
         local wait = limit.algorithm.wait(limit, meter.kept[meter.offset + n], meter.debt[n], now, cost + claimed_and_behind(meter, n), meter.first_end)
-        -- A slot may come back before its lease ends, and may not when it ends: never ahead.
-        if wait > 0 and limit[LIMIT_UNIT] == UNIT_CONCURRENCY then
-          wait = math.max(wait, lookahead + 1)
+        if wait > 0 and limit.leased then
+          -- A slot may come back before its lease ends, and may not when it ends: never ahead.
+          wait = max(wait, lookahead + 1)
+          full = meter ~= own and meter or full
         end
         if meter == own then
-          here = math.max(here, wait)
+          here = max(here, wait)
         elseif wait > there then
           there, elsewhere = wait, meter
         end
       end
     end
   end
-  return here, there, elsewhere
+  return here, there, full or elsewhere, full ~= nil
 end
 
 -- Returns the wait of the line's first call, nil once it was dealt with.
@@ -90,7 +92,7 @@ local function advance(call, own, line_key)
     redis.call('ZREM', line_key, call[CALL_ID])
     return nil
   end
-  local here, there, elsewhere = waits(call, own)
+  local here, there, elsewhere, full = waits(call, own)
   if here == -1 then
     -- It can never pass under the rules as they are now: the worker says so.
     wake(call, line_key, 0)
@@ -99,7 +101,7 @@ local function advance(call, own, line_key)
   if here > lookahead then
     return here
   end
-  if there <= reach(record) then
+  if not full and there <= reach(record) then
     wake(call, line_key, math.max(here, there))
     return nil
   end

@@ -20,7 +20,17 @@ local now = clock(ARGV[1])
 local batch = load_batch(ARGV[2], now)
 local pass_check, grace = tonumber(ARGV[3]), tonumber(ARGV[4])
 
+-- A meter that only holds claims is forgotten after a while: kept claims are written again.
+local function renew_claims(call)
+  for position = CALL_METERS, #call do
+    batch.meters[call[position]].changed = true
+  end
+end
+
 local function keep(call, after)
+  if call[CALL_PARSED].claims then
+    renew_claims(call)
+  end
   redis.call('ZADD', KEYS[2], text(now + after), call[CALL_ID])
   return 'kept'
 end

@@ -6,11 +6,9 @@ import { workerConfig } from '../config/worker-config.js'
 import { TollgateError } from '../errors.js'
 import { readRules } from '../rules/read.js'
 import { Tollgate } from '../tollgate.js'
+import { EXIT, fail } from './exit-codes.js'
 import { runWorker } from './run-worker.js'
 import { workerFlags } from './worker-flags.js'
-
-/** Done; refused or failed; the input was not valid; Redis did not answer. */
-const EXIT = { ok: 0, failed: 1, invalid: 2, unavailable: 3 } as const
 
 interface Common {
   redis?: string
@@ -55,7 +53,7 @@ function common(command: Command): Command {
 const program = new Command('tollgate').description(description).version(version)
 
 workerFlags(program.command('worker').description('run a worker process that calls its agents over HTTP')).action(async (flags: Record<string, unknown>) => {
-  process.exitCode = await runWorker(await workerConfig(flags, process.env))
+  await runWorker(await workerConfig(flags, process.env))
 })
 
 common(program.command('enqueue <call>').description('enqueue a call, given as JSON').option('--wait', 'wait for its result')).action(
@@ -64,7 +62,7 @@ common(program.command('enqueue <call>').description('enqueue a call, given as J
     await withTollgate(options, async (tollgate) => {
       const ticket = await tollgate.enqueue(call)
       if (options.wait === true) print({ id: ticket.id, result: await ticket.result() }, options.json)
-      else print({ id: ticket.id, ...ticket.decision }, options.json)
+      else print({ id: ticket.id, decision: ticket.decision }, options.json)
       return EXIT.ok
     })
   },
@@ -121,7 +119,5 @@ rules
 try {
   await program.parseAsync()
 } catch (error) {
-  if (!(error instanceof TollgateError)) throw error
-  console.error(`${error.code}: ${error.message}\n${error.todo}`)
-  process.exitCode = error.code === 'REDIS_UNAVAILABLE' ? EXIT.unavailable : error.code.endsWith('_INVALID') ? EXIT.invalid : EXIT.failed
+  fail(error)
 }

@@ -26,10 +26,10 @@ function stopSignal(log: Logger): Promise<NodeJS.Signals> {
 
 /**
  * A worker process: calls its agents over HTTP until it is asked to stop, then takes no
- * more calls and waits for those that run. Returns the exit code: 0 when all of them
- * ended, 1 when it gave up waiting (they are run again elsewhere).
+ * more calls and waits for those that run. Ends the process with 1 where it gives up
+ * waiting: they are run again elsewhere.
  */
-export async function runWorker(config: WorkerConfig): Promise<number> {
+export async function runWorker(config: WorkerConfig): Promise<void> {
   const log = pino({ name: 'tollgate-worker', level: config.logLevel })
   const { rules, agents } = await readRules(config.rules)
   const handler = httpAgent(agents)
@@ -54,8 +54,8 @@ export async function runWorker(config: WorkerConfig): Promise<number> {
   clearTimeout(timer)
   if (outcome === late) {
     log.error({ waitedMs: DEFAULTS.drainTimeoutMs }, 'calls still run; ending without them, another worker runs them again')
-    return 1
+    // What still runs would keep the process, and its locks, alive.
+    process.exit(1)
   }
   log.info('stopped')
-  return 0
 }

@@ -40,6 +40,7 @@ export class Drainer {
   private dueAtMs = Number.POSITIVE_INFINITY
   private running: Promise<void> | undefined
   private leaseUntilMs = 0
+  private askAgainAtMs = 0
   private closed = false
   /** Redis' clock minus ours. */
   private offsetMs = 0
@@ -127,6 +128,9 @@ export class Drainer {
   private async mayDrain(): Promise<boolean> {
     const nowMs = performance.now()
     if (this.leaseUntilMs - nowMs > (DEFAULTS.drainerLeaseMs * 2) / 3) return true
+    // Whoever was told no does not ask again at every wake.
+    if (this.leaseUntilMs === 0 && nowMs < this.askAgainAtMs) return false
+    this.askAgainAtMs = nowMs + ELECTION_MS
     const won = await scripts.elect.run(this.redis, [this.gate.keys.drainer], [this.id, DEFAULTS.drainerLeaseMs])
     if (won === 1 && this.leaseUntilMs === 0) {
       const [seconds, micros] = await this.redis.time()

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { SocketAddress } from 'node:net'
 import type { Call, Strategy } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
+import { DAY, WEEK } from '../config/units.js'
 import { RulesInvalid } from '../errors.js'
 import type { MeterLimit } from '../meters/algorithm.js'
 import { ALGORITHMS, type AlgorithmName } from '../meters/index.js'
@@ -43,7 +44,7 @@ export interface RuleSet {
 export const STRICTNESS: Readonly<Record<Strategy, number>> = { queue: 1, hard: 5 }
 const UNIT_CODES: Readonly<Record<CompiledLimit['unit'], number>> = { requests: 1, tokens: 2, concurrency: 3, none: 4 }
 /** Windows of weeks begin on Monday; the epoch was a Thursday. */
-const MONDAY_OFFSET_MS = 4 * 86_400_000
+const MONDAY_OFFSET_MS = 4 * DAY
 
 /** FNV-1a, 32 bit (Fowler, Noll, Vo): the id of a limit in packed meters. */
 function hashOf(text: string): number {
@@ -70,7 +71,7 @@ function compileLimit(spec: LimitSpec): CompiledLimit {
   }
   const windowMs = periodMs(spec.per as string) as number
   if (spec.algorithm === 'fixed_window') {
-    return { name, unit, algorithm: 'fixed_window', limit, windowMs, capacity: limit, a: windowMs, b: spec.per === 'week' ? MONDAY_OFFSET_MS : 0 }
+    return { name, unit, algorithm: 'fixed_window', limit, windowMs, capacity: limit, a: windowMs, b: windowMs === WEEK ? MONDAY_OFFSET_MS : 0 }
   }
   // A bucket of requests holds at least one, however slowly it fills: else none would ever pass.
   const least = unit === 'requests' ? 1 : 0
