@@ -79,6 +79,27 @@ test('a running call that is cancelled aborts, and stays charged', async () => {
   expect(await tollgate.cancel(ticket.id)).toBe(false)
 })
 
+test('a call that is cancelled while its worker holds it for its slot never starts', async () => {
+  const namespace = newNamespace()
+  const tollgate = await namespace.open({ rules: CLOSED_SOON })
+  const ticket = await tollgate.enqueue({ agent: 'llm', cost: { tokens: 10 } })
+  // Its slot is put off by a moment, so that it is held for certain.
+  const key = namespace.keys.call(`calls/${ticket.id}`)
+  const [kind, place, moves, slot, ...rest] = ((await namespace.redis.get(key)) ?? '').split(' ')
+  await namespace.redis.set(key, [kind, place, moves, Number(slot) + 1500, ...rest].join(' '), 'KEEPTTL')
+  let ran = false
+  const worker = tollgate.worker(async () => {
+    ran = true
+  })
+  await until('a worker holds it', async () => (await namespace.redis.exists(`${tollgate.prefix}:calls:${ticket.id}:lock`)) === 1)
+  const result = codeOf(ticket.result())
+  expect(await tollgate.cancel(ticket.id)).toBe(true)
+  expect(await result).toBe('CALL_CANCELLED')
+  await worker.close()
+  expect(ran).toBe(false)
+  expect((await tollgate.gate.peek({ agent: 'llm' })).usage[0]).toMatchObject({ used: 0, claimed: 0 })
+})
+
 test('a handler that takes too long is ended, its slot comes back, and its estimate stays', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open({
