@@ -8,6 +8,7 @@ export type { Binding, Decision, RejectDecision, RunDecision, Usage, WaitDecisio
 export { CallInvalid, ConfigInvalid, ERRORS, type ErrorCode, RateLimitExceeded, RulesInvalid, TollgateError, UpstreamLimited } from './errors.js'
 export type { Answer, Grant } from './gate/grant.js'
 export type { Explanation } from './queue/explain.js'
+export type { Ended, WorkerObserver } from './queue/observer.js'
 export type { CallContext } from './queue/run.js'
 export type { Ticket } from './queue/ticket.js'
 export type { Handler, Worker, WorkerOptions } from './queue/worker.js'

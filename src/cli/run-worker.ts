@@ -3,6 +3,7 @@ import { httpAgent } from '../agents/http-agent.js'
 import { DEFAULTS } from '../config/defaults.js'
 import type { WorkerConfig } from '../config/worker-config.js'
 import { readRules } from '../rules/read.js'
+import { Metrics, serveMetrics } from '../telemetry/metrics.js'
 import { Tollgate } from '../tollgate.js'
 
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const
@@ -34,8 +35,10 @@ export async function runWorker(config: WorkerConfig): Promise<void> {
   const { rules, agents } = await readRules(config.rules)
   const handler = httpAgent(agents)
   const tollgate = await Tollgate.open({ redis: config.redis, namespace: config.namespace, queue: config.queue, rules, logger: log })
+  const metrics = new Metrics()
+  const metricsServer = config.metricsPort === undefined ? undefined : await serveMetrics(metrics, config.metricsPort)
   const stopped = stopSignal(log)
-  tollgate.worker(handler, { concurrency: config.concurrency, timeoutMs: config.timeoutMs, leaseMs: config.leaseMs })
+  tollgate.worker(handler, { concurrency: config.concurrency, timeoutMs: config.timeoutMs, leaseMs: config.leaseMs, observer: metrics })
   log.info(
     { namespace: config.namespace, queue: config.queue, concurrency: config.concurrency, rules: rules.length, agents: Object.keys(agents) },
     'taking calls',
@@ -57,5 +60,7 @@ export async function runWorker(config: WorkerConfig): Promise<void> {
     // What still runs would keep the process, and its locks, alive.
     process.exit(1)
   }
+  metricsServer?.closeAllConnections()
+  metricsServer?.close()
   log.info('stopped')
 }

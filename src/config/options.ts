@@ -47,6 +47,7 @@ const workerSchema = z.strictObject({
   concurrency: z.number().int().min(1).max(100_000).optional(),
   timeoutMs: z.number().int().min(0).max(86_400_000).optional(),
   leaseMs: z.number().int().min(1000).max(3_600_000).optional(),
+  observer: z.custom((value) => value !== null && typeof value === 'object', 'must be an object').optional(),
   callOf: z.custom((value) => typeof value === 'function', 'must be a function').optional(),
 })
 

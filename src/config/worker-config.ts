@@ -20,6 +20,8 @@ const schema = z.strictObject({
   timeoutMs: whole(0, 86_400_000).default(DEFAULTS.timeoutMs),
   leaseMs: whole(1000, 3_600_000).default(DEFAULTS.leaseMs),
   logLevel: z.enum(LOG_LEVELS).default('info'),
+  /** Where Prometheus finds this process; none by default. */
+  metricsPort: whole(1, 65_535).optional(),
 })
 
 /** What a worker process is told. */
@@ -35,6 +37,7 @@ export const WORKER_ENVIRONMENT = {
   timeoutMs: 'TOLLGATE_TIMEOUT_MS',
   leaseMs: 'TOLLGATE_LEASE_MS',
   logLevel: 'TOLLGATE_LOG_LEVEL',
+  metricsPort: 'TOLLGATE_METRICS_PORT',
 } as const satisfies Record<keyof WorkerConfig, string>
 
 type Source = Readonly<Record<string, unknown>>

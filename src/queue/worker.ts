@@ -15,6 +15,7 @@ import { failureOf, finalFailure, rejection } from './failure.js'
 import { Gateway } from './gateway.js'
 import { Heartbeat } from './heartbeat.js'
 import { callOfJob } from './job-call.js'
+import type { Ended, WorkerObserver } from './observer.js'
 import { type CallContext, Context, Run } from './run.js'
 import { askFor, gateId } from './stored.js'
 
@@ -28,6 +29,8 @@ export interface WorkerOptions {
   timeoutMs?: number | undefined
   /** How long this worker may be silent before its calls are given to another; default 30 s. */
   leaseMs?: number | undefined
+  /** Is told what happens to the calls of this worker. */
+  observer?: WorkerObserver | undefined
   /** Reads the call from a job that another producer added; default: its data, see the README. */
   callOf?: ((job: Job) => Call) | undefined
 }
@@ -118,6 +121,7 @@ export class Worker {
           await job.moveToDelayed(Date.now() + delayMs(decision.etaMs), token)
           throw new DelayedError()
         case 'reject':
+          this.ended(asked, 'rejected', undefined)
           throw finalFailure(rejection(decision))
       }
     }
@@ -146,14 +150,19 @@ export class Worker {
         ? setTimeout(() => run.abort(new TollgateError('CALL_TIMED_OUT', `the handler did not finish within ${timeoutMs} ms`)), timeoutMs)
         : undefined
     this.heartbeat.add(asked)
+    this.options.observer?.started?.(asked.call, Date.now() - job.timestamp)
     try {
       const result = await run.until(this.handler(asked.call, new Context(job.id as string, run, job.attemptsMade + 1, decision)))
-      this.gateway.settle(asked, { tokens: tokensOf(result) })
+      const tokens = tokensOf(result)
+      this.gateway.settle(asked, { tokens })
+      this.ended(asked, 'done', tokens)
       return result
     } catch (error) {
       const limited = run.aborted === undefined ? upstreamLimited(error) : undefined
       if (limited !== undefined) return await this.giveBack(job, token, asked, limited)
-      this.gateway.settle(asked, { tokens: tokensOf(error) })
+      const tokens = tokensOf(error)
+      this.gateway.settle(asked, { tokens })
+      this.ended(asked, 'failed', tokens)
       throw error instanceof TollgateError ? failureOf(error) : error
     } finally {
       clearTimeout(timer)
@@ -161,10 +170,15 @@ export class Worker {
     }
   }
 
+  private ended({ call, demand }: Asked, how: Ended, actual: number | undefined): void {
+    this.options.observer?.ended?.(call, how, { estimated: demand.tokens, actual })
+  }
+
   /** The agent said "not now": the call goes back to the head of its line, for which no attempt is counted. */
   private async giveBack(job: Job, token: string, asked: Asked, limited: UpstreamLimited): Promise<never> {
     const retryAfterMs = Math.min(DEFAULTS.longestRetryAfterMs, Math.max(1, limited.retryAfterMs ?? DEFAULTS.retryAfterMs))
     const { blockedMs } = await this.parts.gate.announce(asked, retryAfterMs)
+    this.ended(asked, 'returned', undefined)
     this.parts.log.warn(
       { call: job.id, agent: asked.call.agent, blockedMs: Math.ceil(blockedMs) },
       'the agent asked to be left alone; the call waits at the head of its line',

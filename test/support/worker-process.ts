@@ -25,11 +25,16 @@ export class WorkerProcess {
     return this.log.includes('taking calls')
   }
 
+  /** Resolves to its exit code when it ends by itself. */
+  async exited(): Promise<number | null> {
+    if (this.child.exitCode === null && this.child.signalCode === null) await once(this.child, 'exit')
+    return this.child.exitCode
+  }
+
   /** Ends it with a signal; resolves to its exit code, null where the signal ended it. */
   async end(signal: 'SIGKILL' | 'SIGTERM'): Promise<number | null> {
     if (this.child.exitCode !== null || this.child.signalCode !== null) return this.child.exitCode
     this.child.kill(signal)
-    await once(this.child, 'exit')
-    return this.child.exitCode
+    return this.exited()
   }
 }

@@ -121,6 +121,7 @@ test('every option is in the README with its default, and no other', () => {
     concurrency: String(DEFAULTS.concurrency),
     timeoutMs: String(DEFAULTS.timeoutMs),
     leaseMs: String(DEFAULTS.leaseMs),
+    observer: 'none',
     callOf: '',
   } satisfies Record<keyof Required<WorkerOptions>, string>
   const [open, worker] = halves(section(README, 'Options'), 'Of `tollgate.worker(handler, options)`:').map(rows)

@@ -1,0 +1,67 @@
+import { createServer, type Server } from 'node:http'
+import { Counter, Histogram, Registry } from 'prom-client'
+import type { Call } from '../call.js'
+import type { Ended, WorkerObserver } from '../queue/observer.js'
+
+/** Upper bounds of the wait's buckets, in seconds. */
+const WAIT_BUCKETS = [0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600]
+
+/** What a worker process counts, in the form that Prometheus reads. `docs/metrics.md` lists each. */
+export class Metrics implements WorkerObserver {
+  readonly registry = new Registry()
+  private readonly starts = new Counter({
+    name: 'tollgate_calls_started_total',
+    help: 'Calls that started.',
+    labelNames: ['agent'],
+    registers: [this.registry],
+  })
+  private readonly ends = new Counter({
+    name: 'tollgate_calls_ended_total',
+    help: 'Calls that a worker took, by how they ended there: done, failed, returned (429), rejected.',
+    labelNames: ['agent', 'how'],
+    registers: [this.registry],
+  })
+  private readonly waits = new Histogram({
+    name: 'tollgate_call_wait_seconds',
+    help: 'From the enqueue to the start.',
+    labelNames: ['agent'],
+    buckets: WAIT_BUCKETS,
+    registers: [this.registry],
+  })
+  private readonly tokens = new Counter({
+    name: 'tollgate_tokens_total',
+    help: 'Tokens of calls that ended: estimated when they started, and actual as their agents told.',
+    labelNames: ['agent', 'kind'],
+    registers: [this.registry],
+  })
+
+  started({ agent }: Call, waitedMs: number): void {
+    this.starts.inc({ agent })
+    this.waits.observe({ agent }, Math.max(0, waitedMs) / 1000)
+  }
+
+  ended({ agent }: Call, how: Ended, { estimated, actual }: { estimated: number; actual: number | undefined }): void {
+    this.ends.inc({ agent, how })
+    if (how !== 'done' && how !== 'failed') return
+    this.tokens.inc({ agent, kind: 'estimated' }, estimated)
+    if (actual !== undefined) this.tokens.inc({ agent, kind: 'actual' }, actual)
+  }
+}
+
+/** Serves `/metrics` on a port of all addresses; 404 elsewhere. */
+export function serveMetrics(metrics: Metrics, port: number): Promise<Server> {
+  const server = createServer((request, response) => {
+    if (request.url !== '/metrics') {
+      response.writeHead(404).end()
+      return
+    }
+    metrics.registry.metrics().then(
+      (text) => response.writeHead(200, { 'content-type': metrics.registry.contentType }).end(text),
+      () => response.writeHead(500).end(),
+    )
+  })
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, () => resolve(server))
+  })
+}
