@@ -2,11 +2,14 @@ import { Redis } from 'ioredis'
 import { RateLimiterRedis } from 'rate-limiter-flexible'
 import { type RuleSpec, Tollgate } from '../src/index.js'
 import { atLeast, type Figure, median } from './lib/measure.js'
+import { inNamespaces, OTHER_KEYS } from './lib/namespace.js'
 
 const AT_ONCE = 50
 const CHECKS = 20_000
 const ROUNDS = 5
 const ROOMY = 1e12
+const ONE = 'bench-one'
+const NINE = 'bench-nine'
 
 /** Checks per second, with so many under way at any time. */
 async function rate(checks: number, check: (index: number) => Promise<unknown>): Promise<number> {
@@ -37,17 +40,21 @@ async function compare(contenders: Record<string, (index: number) => Promise<unk
 const THREE = (unit: 'requests'): RuleSpec['limits'] => ['minute', 'hour', 'day'].map((per) => ({ [unit]: ROOMY, per, algorithm: 'fixed_window' as const }))
 
 /** What a check costs, against the bare minimum and against a peer. */
-export async function checks(redisUrl: string): Promise<Figure[]> {
+export function checks(redis: string): Promise<Figure[]> {
+  return inNamespaces(redis, [ONE, NINE], () => measure(redis))
+}
+
+async function measure(redisUrl: string): Promise<Figure[]> {
   const redis = new Redis(redisUrl)
   const sha = (await redis.script('LOAD', "return redis.call('INCR', KEYS[1])")) as string
   const one = await Tollgate.open({
     redis: redisUrl,
-    namespace: 'bench-one',
+    namespace: ONE,
     rules: [{ name: 'user', scope: 'user', limits: [{ requests: ROOMY, per: 'minute' }] }],
   })
   const nine = await Tollgate.open({
     redis: redisUrl,
-    namespace: 'bench-nine',
+    namespace: NINE,
     rules: (['user', 'team', 'org'] as const).map((scope) => ({ name: scope, scope, limits: THREE('requests') })),
   })
   const users = Array.from({ length: 100 }, (_, index) => `u${index}`)
@@ -55,7 +62,7 @@ export async function checks(redisUrl: string): Promise<Figure[]> {
 
   const single = await compare(
     {
-      bare: (index) => redis.evalsha(sha, 1, `bench:${userOf(index)}`),
+      bare: (index) => redis.evalsha(sha, 1, `${OTHER_KEYS}${userOf(index)}`),
       tollgate: async (index) => {
         const grant = await one.gate.admit({ agent: 'a', user: userOf(index) })
         if (!grant.allowed) throw new Error('the benchmark reached its limit')
@@ -68,7 +75,7 @@ export async function checks(redisUrl: string): Promise<Figure[]> {
   const limiters = (['user', 'team', 'org'] as const).flatMap((scope) =>
     [60, 3600, 86_400].map((duration) => ({
       scope,
-      limiter: new RateLimiterRedis({ storeClient: redis, keyPrefix: `bench:${scope}:${duration}`, points: Number.MAX_SAFE_INTEGER, duration }),
+      limiter: new RateLimiterRedis({ storeClient: redis, keyPrefix: `${OTHER_KEYS}${scope}:${duration}`, points: Number.MAX_SAFE_INTEGER, duration }),
     })),
   )
   const many = await compare(
@@ -84,7 +91,6 @@ export async function checks(redisUrl: string): Promise<Figure[]> {
     },
     CHECKS / 4,
   )
-  for await (const keys of redis.scanStream({ match: '*bench*', count: 1000 })) if ((keys as string[]).length > 0) await redis.del(...(keys as string[]))
   await Promise.all([one.close(), nine.close(), redis.quit()])
   const per = (value: number | undefined) => Math.round(value ?? Number.NaN).toLocaleString('en')
   return [

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type RuleSpec, Tollgate } from '../src/index.js'
 import { type Figure, percentile } from './lib/measure.js'
+import { inNamespaces } from './lib/namespace.js'
 import { Helper } from './lib/processes.js'
 
 const PER_SECOND = 50
@@ -9,8 +10,12 @@ const SECONDS = 8
 const RULES: RuleSpec[] = [{ name: 'org', scope: 'org', limits: [{ requests: PER_SECOND, per: 'second', burst: 10 }] }]
 
 /** Waits of a tenant within its limit, in ms from its enqueue to its start. */
-async function waits(redis: string, greedyCalls: number): Promise<number[]> {
+function waits(redis: string, greedyCalls: number): Promise<number[]> {
   const namespace = `bench-neighbour-${greedyCalls}`
+  return inNamespaces(redis, [namespace], () => measure(redis, namespace, greedyCalls))
+}
+
+async function measure(redis: string, namespace: string, greedyCalls: number): Promise<number[]> {
   const tollgate = await Tollgate.open({ redis, namespace, rules: RULES })
   const agent = await Helper.start('agent-process', {})
   const worker = await Helper.start('worker-process', { redis, namespace, concurrency: 100, agent: await agent.ask<number>('port') })

@@ -4,14 +4,14 @@ import { type RuleSpec, Tollgate } from '../src/index.js'
 import { serve } from './lib/processes.js'
 
 // Works off a queue that was filled before, with the gate or without it, and says how fast.
-const options = JSON.parse(process.argv[2] ?? '{}') as { redis: string; concurrency: number }
+const options = JSON.parse(process.argv[2] ?? '{}') as { redis: string; namespace: string; concurrency: number }
 const ROOMY = 1e12
 const rules: RuleSpec[] = (['user', 'team', 'org'] as const).map((scope) => ({
   name: scope,
   scope,
   limits: ['minute', 'hour', 'day'].map((per) => ({ tokens: ROOMY, per })),
 }))
-const tollgate = await Tollgate.open({ redis: options.redis, namespace: 'bench-overhead', rules })
+const tollgate = await Tollgate.open({ redis: options.redis, namespace: options.namespace, rules })
 const redis = new Redis(options.redis, { maxRetriesPerRequest: null })
 const queue = new Queue('calls', { connection: redis, prefix: tollgate.prefix })
 

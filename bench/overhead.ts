@@ -1,13 +1,20 @@
 import { atLeast, type Figure, median } from './lib/measure.js'
+import { inNamespaces } from './lib/namespace.js'
 import { Helper } from './lib/processes.js'
 
 const JOBS = 5000
 const ROUNDS = 5
+/** As in the overload benchmark. */
 const CONCURRENCY = 100
+const NAMESPACE = 'bench-overhead'
 
 /** What the gate costs a worker that never reaches a limit: nine limits, charged and settled, against the same worker without it. */
-export async function overhead(redis: string): Promise<Figure[]> {
-  const helper = await Helper.start('overhead-process', { redis, concurrency: CONCURRENCY })
+export function overhead(redis: string): Promise<Figure[]> {
+  return inNamespaces(redis, [NAMESPACE], () => measure(redis))
+}
+
+async function measure(redis: string): Promise<Figure[]> {
+  const helper = await Helper.start('overhead-process', { redis, namespace: NAMESPACE, concurrency: CONCURRENCY })
   await helper.ask('plain', JOBS)
   await helper.ask('gated', JOBS)
   const plain: number[] = []

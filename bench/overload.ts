@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type RuleSpec, Tollgate } from '../src/index.js'
 import { atLeast, atMost, type Figure, mostInAny } from './lib/measure.js'
+import { inNamespaces } from './lib/namespace.js'
 import { Helper } from './lib/processes.js'
+import { type Progress, warmUp } from './lib/warm-up.js'
 
 const CONCURRENCY = 100
 const TICK_MS = 50
@@ -16,12 +18,20 @@ export interface Overload {
 }
 
 /** One meter, more calls than it allows for a long while: how much of it is used, how often a call is handed out, how exact the starts are. */
-export async function overload(redis: string, run: Overload): Promise<Figure[]> {
+export function overload(redis: string, run: Overload): Promise<Figure[]> {
   const namespace = `bench-overload-${run.perSecond}`
-  const rules: RuleSpec[] = [{ name: 'meter', scope: 'agent', limits: [{ requests: run.perSecond, per: 'second', burst: run.burst }] }]
+  return inNamespaces(redis, [namespace], () => measure(redis, namespace, run))
+}
+
+async function measure(redis: string, namespace: string, run: Overload): Promise<Figure[]> {
+  const rules: RuleSpec[] = [
+    { name: 'meter', scope: 'agent', match: { agents: ['agent'] }, limits: [{ requests: run.perSecond, per: 'second', burst: run.burst }] },
+  ]
   const tollgate = await Tollgate.open({ redis, namespace, rules })
   const agent = await Helper.start('agent-process', {})
   const worker = await Helper.start('worker-process', { redis, namespace, concurrency: CONCURRENCY, agent: await agent.ask<number>('port') })
+  const warm = await warmUp(tollgate, worker)
+  await agent.ask('arrivals')
 
   const begin = performance.timeOrigin + performance.now()
   const perTick = Math.min(run.calls, (run.perSecond * run.enqueuedAt * TICK_MS) / 1000)
@@ -33,7 +43,8 @@ export async function overload(redis: string, run: Overload): Promise<Figure[]> 
   let progress = { pickups: 0, finished: 0 }
   while (progress.finished < run.calls && performance.now() < deadline) {
     await sleep(50)
-    progress = await worker.ask('progress')
+    const { pickups, finished } = await worker.ask<Progress>('progress')
+    progress = { pickups: pickups - warm.pickups, finished: finished - warm.finished }
   }
   const charged = (await worker.ask<{ at: number }[]>('starts')).map(({ at }) => at).sort((a, b) => a - b)
   const seen = (await agent.ask<{ at: number }[]>('arrivals')).map(({ at }) => at)

@@ -24,7 +24,8 @@ export function median(values: readonly number[]): number {
 /** What a run shows, against its bar. */
 export interface Figure {
   readonly what: string
-  readonly value: number
+  /** Null where it could not be measured. */
+  readonly value: number | null
   readonly bar: string
   readonly ok: boolean
   /** How it came about. */
@@ -37,4 +38,9 @@ export function atLeast(what: string, value: number, bar: number, detail: string
 
 export function atMost(what: string, value: number, bar: number, detail: string): Figure {
   return { what, value, bar: `≤ ${bar}`, ok: value <= bar, detail }
+}
+
+/** A figure that counts as missed, since nobody knows. */
+export function notMeasured(what: string, bar: string, why: string): Figure {
+  return { what, value: null, bar, ok: false, detail: `not measured: ${why}` }
 }

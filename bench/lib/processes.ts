@@ -2,55 +2,78 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 
+interface Asked {
+  resolve(value: unknown): void
+  reject(error: Error): void
+}
+
 /** A process of a benchmark that answers requests over IPC. */
 export class Helper {
+  private static readonly running = new Set<Helper>()
   private readonly child: ChildProcess
-  private readonly answers = new Map<number, (value: unknown) => void>()
+  private readonly answers = new Map<number, Asked>()
+  private readonly exited: Promise<void>
   private count = 0
+  private ended: Error | undefined
 
-  private constructor(child: ChildProcess) {
+  private constructor(file: string, child: ChildProcess) {
     this.child = child
-    child.on('message', (message: { id: number; value: unknown }) => {
-      this.answers.get(message.id)?.(message.value)
+    Helper.running.add(this)
+    child.on('message', (message: { id: number; value: unknown; error?: string }) => {
+      const asked = this.answers.get(message.id)
       this.answers.delete(message.id)
+      if (message.error === undefined) asked?.resolve(message.value)
+      else asked?.reject(new Error(`${file}: ${message.error}`))
     })
-    child.on('exit', (code) => {
-      if (code !== 0 && code !== null) {
-        console.error(`a process of the benchmark ended with ${code}`)
-        process.exit(1)
-      }
+    this.exited = once(child, 'exit').then(([code, signal]) => {
+      Helper.running.delete(this)
+      this.ended = new Error(`${file}, a process of the benchmark, ended (${code ?? signal})`)
+      for (const { reject } of this.answers.values()) reject(this.ended)
+      this.answers.clear()
     })
   }
 
   /** Starts a file of this folder's parent and waits until it is ready. */
   static async start(file: string, options: Record<string, unknown>): Promise<Helper> {
     const child = fork(fileURLToPath(new URL(`../${file}.js`, import.meta.url)), [JSON.stringify(options)], { serialization: 'advanced' })
-    const helper = new Helper(child)
+    const helper = new Helper(file, child)
     await helper.ask('ready')
     return helper
   }
 
+  /** Stops those that a benchmark which failed has left. */
+  static async stopAll(): Promise<void> {
+    await Promise.all([...Helper.running].map((helper) => helper.stop()))
+  }
+
   ask<T>(what: string, value?: unknown): Promise<T> {
+    if (this.ended !== undefined) return Promise.reject(this.ended)
     const id = ++this.count
-    return new Promise((resolve) => {
-      this.answers.set(id, resolve as (answer: unknown) => void)
+    return new Promise((resolve, reject) => {
+      this.answers.set(id, { resolve: resolve as (answer: unknown) => void, reject })
       this.child.send({ id, what, value })
     })
   }
 
   async stop(): Promise<void> {
-    this.child.send({ id: 0, what: 'stop' })
-    await once(this.child, 'exit')
+    if (this.ended === undefined && this.child.connected) this.child.send({ id: 0, what: 'stop' })
+    await this.exited
   }
 }
 
 /** The other side: serves the requests of the benchmark until it says stop. */
 export function serve(handlers: Record<string, (value: unknown) => unknown>, stop: () => Promise<void>): void {
-  process.on('message', (message: { id: number; what: string; value: unknown }) => {
-    if (message.what === 'stop') {
-      void stop().then(() => process.exit(0))
-      return
+  // The benchmark has died: nobody is left to say stop.
+  process.once('disconnect', () => process.exit(1))
+  const answer = async (message: { id: number; what: string; value: unknown }) => {
+    try {
+      process.send?.({ id: message.id, value: await handlers[message.what]?.(message.value) })
+    } catch (error) {
+      process.send?.({ id: message.id, error: error instanceof Error ? error.message : String(error) })
     }
-    void Promise.resolve(handlers[message.what]?.(message.value)).then((value) => process.send?.({ id: message.id, value }))
+  }
+  process.on('message', (message: { id: number; what: string; value: unknown }) => {
+    if (message.what === 'stop') void stop().finally(() => process.exit(0))
+    else void answer(message)
   })
 }

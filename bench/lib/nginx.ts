@@ -1,0 +1,142 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises'
+import { type AddressInfo, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+
+// An administrator's folder, which is not on everybody's PATH.
+const PROGRAMS = ['nginx', '/usr/sbin/nginx', '/usr/local/sbin/nginx']
+const KEEPER = fileURLToPath(new URL('../../../scripts/keeper.mjs', import.meta.url))
+const PATIENCE_MS = 10_000
+/** Of a port that is free when we ask and taken when nginx does. */
+const TRIES = 3
+
+/** A request that nginx has answered. */
+export interface Logged {
+  readonly atMs: number
+  readonly status: number
+  readonly path: string
+}
+
+/** The nginx of this machine, if any. */
+export function nginxProgram(): { path: string; version: string } | undefined {
+  for (const path of PROGRAMS) {
+    const said = spawnSync(path, ['-v'], { encoding: 'utf8' })
+    if (said.status === 0) return { path, version: said.stderr.trim().replace(/^.*: /, '') }
+  }
+  return undefined
+}
+
+/**
+ * One zone for all that is asked, except under /warm-up, which no limit covers. The key is
+ * a constant, for an empty one is not counted; the answer is made in the content phase,
+ * for a `return` comes before limit_req has its say. What it says about time is unbuffered.
+ */
+function config(port: number, perSecond: number, burst: number): string {
+  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `  ${name}_temp_path temporary;`)
+  return `worker_processes 1;
+pid nginx.pid;
+error_log error.log;
+events { worker_connections 1024; }
+http {
+${temporary.join('\n')}
+  log_format bench '$msec $status $uri';
+  access_log access.log bench;
+  keepalive_timeout 600s;
+  keepalive_requests 1000000;
+  limit_req_zone account zone=account:1m rate=${perSecond}r/s;
+  limit_req_status 429;
+  server {
+    listen 127.0.0.1:${port};
+    location / {
+      limit_req zone=account burst=${burst} nodelay;
+      empty_gif;
+    }
+    location /warm-up { empty_gif; }
+  }
+}
+`
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+async function answers(port: number, keeper: ChildProcess): Promise<boolean> {
+  const deadline = performance.now() + PATIENCE_MS
+  while (keeper.exitCode === null && performance.now() < deadline) {
+    const response = await fetch(`http://127.0.0.1:${port}/warm-up`).catch(() => undefined)
+    await response?.arrayBuffer()
+    if (response?.ok === true) return true
+    await sleep(30)
+  }
+  return false
+}
+
+/** An nginx of our own that allows so many requests a second; it lives as long as we do, at the longest. */
+export class Nginx {
+  readonly port: number
+  private readonly folder: string
+  private readonly keeper: ChildProcess
+
+  private constructor(port: number, folder: string, keeper: ChildProcess) {
+    this.port = port
+    this.folder = folder
+    this.keeper = keeper
+  }
+
+  /** @throws Error with what nginx said */
+  static async start(program: string, perSecond: number, burst: number): Promise<Nginx> {
+    for (let tries = 1; ; tries++) {
+      const port = await freePort()
+      const folder = await mkdtemp(join(tmpdir(), 'tollgate-nginx-'))
+      await mkdir(join(folder, 'temporary'))
+      await writeFile(join(folder, 'nginx.conf'), config(port, perSecond, burst))
+      const start = [program, '-p', folder, '-c', 'nginx.conf', '-g', 'daemon off;']
+      const keeper = spawn(process.execPath, [KEEPER, JSON.stringify({ start, folder })], { stdio: ['pipe', 'ignore', 'pipe'], detached: true })
+      keeper.stdin?.on('error', () => {})
+      let said = ''
+      keeper.stderr?.setEncoding('utf8').on('data', (text: string) => {
+        said += text
+      })
+      const nginx = new Nginx(port, folder, keeper)
+      if (await answers(port, keeper)) return nginx
+      await nginx.stop()
+      if (tries === TRIES) throw new Error(`nginx did not start: ${said.trim()}`)
+    }
+  }
+
+  /** What it has answered to the path, in order. */
+  async log(path: string): Promise<Logged[]> {
+    const lines = (await readFile(join(this.folder, 'access.log'), 'utf8')).split('\n').filter((line) => line !== '')
+    const rows = lines.map((line) => {
+      const [seconds, status, uri = ''] = line.split(' ')
+      return { atMs: Number(seconds) * 1000, status: Number(status), path: uri }
+    })
+    return rows.filter((row) => row.path === path)
+  }
+
+  /** By how many requests those to the path that it refused were above its rate: it refuses what is above its burst. */
+  async excesses(path: string): Promise<number[]> {
+    const lines = (await readFile(join(this.folder, 'error.log'), 'utf8')).split('\n')
+    return lines.flatMap((line) => {
+      const [, excess, uri] = /limiting requests, excess: ([\d.]+) .* request: "\w+ (\S+) /.exec(line) ?? []
+      return excess !== undefined && uri === path ? [Number(excess)] : []
+    })
+  }
+
+  async stop(): Promise<void> {
+    if (this.keeper.exitCode !== null) return
+    const exited = once(this.keeper, 'exit')
+    this.keeper.stdin?.end()
+    await exited
+  }
+}

@@ -1,0 +1,114 @@
+import { open, writeFile } from 'node:fs/promises'
+import { availableParallelism, constants } from 'node:os'
+import { Redis } from 'ioredis'
+import { checks } from './checks.js'
+import { type BenchArguments, readArguments, usage } from './lib/arguments.js'
+import { type Figure, notMeasured } from './lib/measure.js'
+import { leaveAll } from './lib/namespace.js'
+import { HEAD, row, table } from './lib/table.js'
+import { neighbour } from './neighbour.js'
+import { overhead } from './overhead.js'
+import { overload } from './overload.js'
+import { upstream } from './upstream.js'
+
+const BENCHES = {
+  overload: async (redis: string) => [
+    ...(await overload(redis, { calls: 20_000, perSecond: 500, burst: 10, enqueuedAt: Number.POSITIVE_INFINITY, utilisation: 0.98 })),
+    ...(await overload(redis, { calls: 10_000, perSecond: 1000, burst: 50, enqueuedAt: 2, utilisation: 0.97 })),
+  ],
+  neighbour,
+  overhead,
+  checks,
+  upstream,
+} satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
+type Name = keyof typeof BENCHES
+const NAMES = Object.keys(BENCHES) as Name[]
+const CONNECT_MS = 5000
+
+let stopping = false
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop(signal))
+// Whoever started us and our Redis has died: as when a terminal is closed.
+process.once('disconnect', () => stop('SIGHUP'))
+process.channel?.unref()
+
+function stop(signal: NodeJS.Signals): void {
+  if (stopping) return
+  stopping = true
+  const leave = () => process.exit(128 + constants.signals[signal])
+  // The Redis may be gone, too.
+  setTimeout(leave, CONNECT_MS)
+  void leaveAll().then(leave, leave)
+}
+
+/** @throws Error that says where no Redis answers */
+async function redisVersion(url: string): Promise<string> {
+  const redis = new Redis(url, { lazyConnect: true, connectTimeout: CONNECT_MS, retryStrategy: () => null })
+  redis.on('error', () => {})
+  try {
+    await redis.connect()
+    return /redis_version:(\S+)/.exec(await redis.info('server'))?.[1] ?? 'unknown'
+  } catch (error) {
+    throw new Error(`the Redis at REDIS_URL does not answer: ${error instanceof Error ? error.message : error}`)
+  } finally {
+    redis.disconnect()
+  }
+}
+
+async function measure(name: Name, redis: string, trace: string | undefined): Promise<Figure[]> {
+  try {
+    return await BENCHES[name](redis, trace)
+  } catch (error) {
+    if (!stopping) console.error(error)
+    return [notMeasured(name, '-', error instanceof Error ? error.message : String(error))]
+  }
+}
+
+async function bench({ names, json, trace }: BenchArguments<Name>, url: string): Promise<boolean> {
+  // Better now than after minutes of measuring.
+  if (json !== undefined && json !== '-') await (await open(json, 'a')).close()
+  const about = { node: process.version, redis: await redisVersion(url), cpus: availableParallelism(), date: new Date().toISOString() }
+  // Who reads the JSON from the standard output reads nothing else there.
+  const say = json === '-' ? console.error : console.log
+  say(`Node ${about.node}, Redis ${about.redis}, ${about.cpus} CPUs\n\n${HEAD}`)
+  const figures: Figure[] = []
+  for (const name of names) {
+    const of = await measure(name, url, trace)
+    if (stopping) return false
+    figures.push(...of)
+    for (const figure of of) say(row(figure))
+  }
+  say(`\n${table(figures)}`)
+  const report = `${JSON.stringify({ ...about, figures }, null, 2)}\n`
+  if (json === '-') process.stdout.write(report)
+  else if (json !== undefined) await writeFile(json, report)
+  return figures.every(({ ok }) => ok)
+}
+
+async function main(): Promise<number> {
+  const url = process.env['REDIS_URL'] ?? ''
+  let given: BenchArguments<Name> | 'help'
+  try {
+    given = readArguments(process.argv.slice(2), NAMES)
+  } catch (error) {
+    console.error(`${error instanceof Error ? error.message : error}\n${usage(NAMES)}`)
+    return 1
+  }
+  if (given === 'help') {
+    console.log(usage(NAMES))
+    return 0
+  }
+  if (url === '') {
+    console.error('REDIS_URL is not set: `npm run bench` starts a Redis and sets it')
+    return 1
+  }
+  return (await bench(given, url)) ? 0 : 1
+}
+
+try {
+  const code = await main()
+  // A benchmark that failed may have left connections open. A signal brings its own exit code.
+  if (!stopping) process.exit(code)
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error)
+  if (!stopping) process.exit(1)
+}
