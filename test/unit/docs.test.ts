@@ -90,7 +90,7 @@ test("the worker's flags, environment and settings are in the README as they are
 })
 
 test('no flag and no environment variable is in the README that the program does not know', () => {
-  const sources = ['src/cli/main.ts', 'src/cli/worker-flags.ts', 'examples/demo/arguments.ts'].map(read).join('\n')
+  const sources = ['src/cli/main.ts', 'src/cli/worker-flags.ts', 'examples/demo/arguments.ts', 'bench/lib/arguments.ts'].map(read).join('\n')
   const known = all(sources, /(--[a-z][a-z-]*)/g)
   for (const flag of all(README, /(?<![\w-])(--[a-z][a-z-]*)/g)) expect(known).toContain(flag)
   const variables = new Set<string>([...Object.values(WORKER_ENVIRONMENT), 'TOLLGATE_CONFIG'])
