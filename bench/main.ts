@@ -54,6 +54,15 @@ async function redisVersion(url: string): Promise<string> {
   }
 }
 
+/** @throws Error that names the argument */
+async function mustBeWritable(file: string): Promise<void> {
+  try {
+    await (await open(file, 'a')).close()
+  } catch (error) {
+    throw new Error(`--json: ${error instanceof Error ? error.message : error}`)
+  }
+}
+
 async function measure(name: Name, redis: string, trace: string | undefined): Promise<Figure[]> {
   try {
     return await BENCHES[name](redis, trace)
@@ -65,7 +74,7 @@ async function measure(name: Name, redis: string, trace: string | undefined): Pr
 
 async function bench({ names, json, trace }: BenchArguments<Name>, url: string): Promise<boolean> {
   // Better now than after minutes of measuring.
-  if (json !== undefined && json !== '-') await (await open(json, 'a')).close()
+  if (json !== undefined && json !== '-') await mustBeWritable(json)
   const about = { node: process.version, redis: await redisVersion(url), cpus: availableParallelism(), date: new Date().toISOString() }
   // Who reads the JSON from the standard output reads nothing else there.
   const say = json === '-' ? console.error : console.log
