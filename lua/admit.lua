@@ -3,12 +3,13 @@
   other: each starts, is promised room, stands in line or is refused, under all its
   meters at once or none.
 
-  KEYS[1..5]  lines, passes, sequence, queued, wake (see lib/line.lua)
-  KEYS[6…]    per meter: state, line, and leases where a limit counts concurrency;
-              per call: its record
+  KEYS[1..6]  lines, passes, sequence, queued, wake, figures (see lib/line.lua)
+  KEYS[7…]    per meter: state, line, and one for each limit that has a key of its own (the
+              leases of a concurrency, a sliding log); per call: its record; per batch its ledger
   ARGV[1]     now in ms, '' for Redis' clock (given in tests and simulations only)
   ARGV[2]     the batch as JSON (see lib/demand.lua)
   ARGV[3]     mode: 'direct'  charge now or refuse, never stand in line
+                    'record'  charge what has happened already, room or not
                     'front'   promise room (a pass) or stand in line: before the job is added
                     'start'   charge now, hold or stand in line: in the worker
   ARGV[4]     lookahead in ms: how long before its room a call may be woken
@@ -30,14 +31,11 @@ local reply = new_reply(now)
 
 -- Room that must stay free for those who stand in line and those already woken.
 local function queued_and_claimed(meter, n, limit)
-  local share = meter.share_ahead or 1
-  if limit[LIMIT_UNIT] == 2 then
-    return meter.claimed[n] + queued_tokens(meter) * share
-  elseif limit.leased then
+  if limit.leased or line_of(meter) == 0 then
     -- Slots turn over; how many wait says nothing about when one is free.
     return meter.claimed[n]
   end
-  return meter.claimed[n] + line_of(meter) * share
+  return meter.claimed[n] + queued_cost(meter, limit[LIMIT_UNIT]) * (meter.share_ahead or 1)
 end
 
 -- A newcomer stands behind the first of its lines that is not empty.
@@ -176,13 +174,13 @@ local function start_waiting(call)
   local wait, binding, deciding = weigh(batch, call, now, queued_and_claimed)
   own.share_ahead = nil
   if wait == -1 or (deciding and deciding.strictness == STRICTNESS_HARD) then
-    leave_line(own.line_key, call[CALL_ID], call[CALL_TOKENS])
+    leave_line(own.line_key, call)
     own.line_length = nil
     drop_record(batch, call)
     return refuse(call, wait, wait == -1 and binding or deciding)
   end
   if rank == 0 and wait == 0 then
-    leave_line(own.line_key, call[CALL_ID], call[CALL_TOKENS])
+    leave_line(own.line_key, call)
     own.line_length = nil
     start(batch, call, now)
     return add_reply(reply, call, RUN, 0, nil)
@@ -195,22 +193,27 @@ end
 local function take_over_slots(call)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    if meter.lease_key then
-      local ends = tonumber(redis.call('ZSCORE', meter.lease_key, call[CALL_ID]) or 0)
-      if ends > now then
-        redis.call('ZREM', meter.lease_key, call[CALL_ID])
-        for n, limit in ipairs(meter.rule[3]) do
-          if limit.leased then
-            meter.kept[meter.offset + n] = math.max(0, meter.kept[meter.offset + n] - 1)
-          end
-        end
+    for n, limit in ipairs(meter.rule[3]) do
+      if limit.leased then
+        refund(meter, n, limit, 1, now, now, call[CALL_ID])
       end
     end
   end
 end
 
+-- What has happened is charged in full, as an overrun is; said twice under one id it counts once.
+local function record_made(call)
+  each_limit(batch, call, function(meter, n, cost, limit)
+    if cost > 0 and not limit.leased then
+      overrun(meter, n, limit, cost, now, charged_as(call, limit))
+    end
+  end)
+  open_entry(batch, call, now)
+  add_reply(reply, call, RUN, 0, nil)
+end
+
 for _, call in ipairs(batch.ended) do
-  settle(batch, call, now)
+  settle_ended(batch, call, now)
 end
 for i, call in ipairs(batch.calls) do
   local record = call[CALL_PARSED]
@@ -219,6 +222,8 @@ for i, call in ipairs(batch.calls) do
   if state == 'S' then
     -- Answered before, and the reply was lost: it is charged once.
     add_reply(reply, call, RUN, 0, nil)
+  elseif mode == 'record' then
+    record_made(call)
   elseif mode == 'start' then
     take_over_slots(call)
     if not state then

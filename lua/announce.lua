@@ -33,7 +33,7 @@ block.kept[until_at] = max(block.kept[until_at], now + tonumber(ARGV[4]))
 block.changed = true
 local blocked = block.kept[until_at] - now
 
-settle_as(batch, call, 0, 0, now)
+settle_as_nothing(batch, call, now)
 if ARGV[6] ~= '' then
   call[CALL_JSON] = ARGV[6]
   join_line(call, block, next_place(call[CALL_PRIORITY], true), 0, blocked, now, tonumber(ARGV[5]))

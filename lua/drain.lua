@@ -44,7 +44,7 @@ end
 
 local function wake(call, line_key, wait)
   local record = call[CALL_PARSED]
-  leave_line(line_key, call[CALL_ID], call[CALL_TOKENS])
+  leave_line(line_key, call)
   claim(batch, call)
   record.slot, record.granted, record.claims = now + math.max(0, wait), now, true
   save_passed(call[CALL_RECORD_KEY], record)
@@ -64,11 +64,11 @@ local function waits(call, own)
     local meter = batch.meters[call[position]]
     for n, limit in ipairs(meter.rule[3]) do
       local cost = call[CALL_COST + limit[LIMIT_UNIT]]
-      if cost > limit[LIMIT_CAPACITY] and limit[LIMIT_ALGORITHM] ~= BLOCK then
+      if cost > limit[LIMIT_CAPACITY] + limit.slack and limit[LIMIT_ALGORITHM] ~= BLOCK then
         return -1, -1
       end
       if cost > 0 or limit[LIMIT_ALGORITHM] == BLOCK then
-        local wait = limit.algorithm.wait(limit, meter.kept[meter.offset + n], meter.debt[n], now, cost + claimed_and_behind(meter, n), meter.first_end)
+        local wait = limit.algorithm.wait(limit, meter.kept[meter.offset + n], meter.debt[n], now, cost, claimed_and_behind(meter, n), meter.histories[n])
         if wait > 0 and limit.leased then
           -- A slot may come back before its lease ends, and may not when it ends: never ahead.
           wait = max(wait, lookahead + 1)
@@ -110,7 +110,7 @@ local function advance(call, own, line_key)
       add_behind(own, n, call[CALL_COST + limit[LIMIT_UNIT]])
     end
   end
-  leave_line(line_key, call[CALL_ID], call[CALL_TOKENS])
+  leave_line(line_key, call)
   join_line(call, elsewhere, record.place, record.moves + 1, there, now, lookahead)
   return nil
 end

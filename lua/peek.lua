@@ -13,10 +13,10 @@ local batch = load_batch(ARGV[2], now)
 local reply = new_reply(now)
 
 local function ahead(meter, n, limit)
-  if limit.leased or not batch.any_line then
+  if limit.leased or not batch.any_line or line_of(meter) == 0 then
     return meter.claimed[n]
   end
-  return meter.claimed[n] + (limit[LIMIT_UNIT] == 2 and queued_tokens(meter) or line_of(meter))
+  return meter.claimed[n] + queued_cost(meter, limit[LIMIT_UNIT])
 end
 
 for _, call in ipairs(batch.calls) do

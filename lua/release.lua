@@ -26,7 +26,7 @@ end
 local function release(call, line_key)
   local record = call[CALL_PARSED]
   if record.state == 'S' then
-    return settle_as(batch, call, 0, 0, now) and 'S' or 'R'
+    return settle_as_nothing(batch, call, now) and 'S' or 'R'
   end
   if record.state == 'P' then
     if record.claims then
@@ -35,7 +35,7 @@ local function release(call, line_key)
     redis.call('ZREM', KEYS[2], call[CALL_ID])
     stir_all(call)
   elseif record.line == line_key then
-    leave_line(line_key, call[CALL_ID], call[CALL_TOKENS])
+    leave_line(line_key, call)
   end
   drop_record(batch, call)
   return record.state

@@ -3,18 +3,20 @@
 
   KEYS        as in admit.lua
   ARGV[1]     now in ms, '' for Redis' clock
-  ARGV[2]     the batch as JSON; requests and tokens are the actual cost, -1 = as estimated
+  ARGV[2]     the batch as JSON; the costs are what they really are, -1 = as estimated
+  ARGV[3]     'end', or 'part': the calls go on, and have cost so much by now
 
   Reply       per call 1 if it was settled, 0 if there was nothing to settle
-  Cost        one MGET, one SET per meter that changes, one HDEL per ledger
+  Cost        one MGET, one SET per meter that changes, one SETRANGE per entry
 ]]
 --- @include "lib/core.lua"
 
 local now = clock(ARGV[1])
 local batch = load_batch(ARGV[2], now)
+local settle_one = ARGV[3] == 'part' and settle_part or settle_ended
 local reply = {}
 for i, call in ipairs(batch.calls) do
-  reply[i] = settle(batch, call, now) and 1 or 0
+  reply[i] = settle_one(batch, call, now) and 1 or 0
 end
 save_changed(batch, now)
 return reply

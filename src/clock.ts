@@ -6,6 +6,12 @@ export interface Clock {
 
 export const redisClock: Clock = { forScripts: () => '' }
 
+/** About now, in ms: this machine's clock, or the one that is given. For what needs no more than that. */
+export function approximateMs(clock: Clock): number {
+  const given = clock.forScripts()
+  return given === '' ? Date.now() : Number(given)
+}
+
 /** A clock that stands still until it is moved. For tests and simulations. */
 export class GivenClock implements Clock {
   nowMs: number

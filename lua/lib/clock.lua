@@ -11,3 +11,14 @@ end
 -- Keys end by Redis' clock, whatever time is given: beside a given time, which may stand
 -- still, they are kept for an hour at least.
 local SHORTEST_TTL_MS = ARGV[1] == '' and 1 or 3600000
+-- No key outlives a year, whatever the debt.
+local LONGEST_TTL_MS = 366 * 86400000
+local LONGEST_TTL = string.format('%.0f', LONGEST_TTL_MS)
+
+-- Rounds up to whole ms, as PX takes them.
+local function px(ms)
+  if ms >= LONGEST_TTL_MS then
+    return LONGEST_TTL
+  end
+  return string.format('%d', math.max(SHORTEST_TTL_MS, math.ceil(ms)))
+end

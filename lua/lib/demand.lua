@@ -1,22 +1,23 @@
 -- A demand is what one call asks of all its meters at once. A batch names each meter
 -- once, so that it is read once and written once however many calls share it.
 --   batch  { rules  = { { priority, strictness, limits } , … },
---            meters = { rule, first key, leases?, … },   state at key, line at +1, leases at +2
---            calls  = { meters, record key, token, priority, requests, tokens, strictness, id, ledger key, meter …, … },
+--            units  = codes of the units that these rules count, without concurrency
+--            meters = { rule, first key, … },   state at key, line at +1, keys of single limits from +2
+--            calls  = { meters, record key, token, priority, strictness, id, ledger key, cost in each unit …, meter …, … },
 --            ended  = calls to settle first, in the same form }
 -- Meters and calls come as one flat list each, and are laid out here in tables of the
 -- right size: tables that grow cost more than what is done with them.
--- What a call costs in a unit stands at CALL_COST + the unit's code: requests, tokens, one
--- slot of a concurrency, nothing of a block.
+-- What a call costs in a unit stands at CALL_COST + the unit's code: one slot of a
+-- concurrency, nothing of a block, nothing of what no rule here counts.
 -- A call has a record of its own while it is on its way; its ledger entry stands there too,
 -- or in a ledger that the calls of one batch share (one write for all), under its token.
 -- A key of 0 means it has none.
-local CALL_RECORD, CALL_TOKEN, CALL_PRIORITY, CALL_COST, CALL_REQUESTS, CALL_TOKENS = 1, 2, 3, 3, 4, 5
-local CALL_STRICTNESS, CALL_ID, CALL_LEDGER, CALL_METERS = 8, 9, 10, 16
+local CALL_RECORD, CALL_TOKEN, CALL_PRIORITY, CALL_COST = 1, 2, 3, 3
+local CALL_STRICTNESS, CALL_ID, CALL_LEDGER, CALL_METERS = 12, 13, 14, 20
 -- Room in the call itself for what is found out about it: its record's key and its record as
 -- they stand in Redis, its ledger's key, its record (or entry) parsed, and the call as JSON.
 -- False where there is none; a table that does not grow is not laid out anew.
-local CALL_RECORD_KEY, CALL_OWN_RECORD, CALL_LEDGER_KEY, CALL_PARSED, CALL_JSON = 11, 12, 13, 14, 15
+local CALL_RECORD_KEY, CALL_OWN_RECORD, CALL_LEDGER_KEY, CALL_PARSED, CALL_JSON = 15, 16, 17, 18, 19
 local STRICTNESS_QUEUE, STRICTNESS_HARD = 1, 5
 
 -- What is known of a call: its ledger entry, or else its record.
@@ -30,15 +31,20 @@ local function load_call(batch, call, record)
   call[CALL_JSON] = ''
 end
 
-local function lay_out_calls(flat)
-  local calls, count, i = {}, 0, 1
+local function lay_out_calls(flat, units)
+  local calls, count, i, counted = {}, 0, 1, #units
   while flat[i] do
-    local last = i + 8 + flat[i]
+    local first = i + 7 + counted
+    local last = first + flat[i] - 1
     count = count + 1
-    calls[count] = {
-      flat[i + 1], flat[i + 2], flat[i + 3], flat[i + 4], flat[i + 5], 1, 0, flat[i + 6], flat[i + 7], flat[i + 8],
-      false, false, false, false, '', unpack(flat, i + 9, last),
+    local call = {
+      flat[i + 1], flat[i + 2], flat[i + 3], 0, 0, 0, 0, 0, 0, 1, 0, flat[i + 4], flat[i + 5], flat[i + 6],
+      false, false, false, false, '', unpack(flat, first, last),
     }
+    for n = 1, counted do
+      call[CALL_COST + units[n]] = flat[i + 6 + n]
+    end
+    calls[count] = call
     i = last + 1
   end
   return calls
@@ -46,17 +52,17 @@ end
 
 local function load_batch(encoded, now)
   local given = cjson.decode(encoded)
-  local rules, spec = given.rules, given.meters
+  local rules, spec, units = given.rules, given.meters, given.units
   local batch = {
-    meters = {}, calls = lay_out_calls(given.calls), ended = lay_out_calls(given.ended),
-    ledgers = {}, settled = {}, any_line = redis.call('EXISTS', KEYS[1]) == 1,
+    meters = {}, units = units, calls = lay_out_calls(given.calls, units), ended = lay_out_calls(given.ended, units),
+    ledgers = {}, settled = {}, figures = {}, any_line = redis.call('EXISTS', KEYS[1]) == 1,
   }
   for _, rule in ipairs(rules) do
     prepare_rule(rule)
   end
-  local keys, meters = {}, #spec / 3
+  local keys, meters = {}, #spec / 2
   for i = 1, meters do
-    keys[i] = KEYS[spec[3 * i - 1]]
+    keys[i] = KEYS[spec[2 * i]]
   end
   local both = { batch.ended, batch.calls }
   for _, calls in ipairs(both) do
@@ -69,8 +75,7 @@ local function load_batch(encoded, now)
   -- unpack() is bounded by Lua's stack; the client bounds a batch well below it.
   local values = #keys > 0 and redis.call('MGET', unpack(keys)) or {}
   for i = 1, meters do
-    local first = spec[3 * i - 1]
-    batch.meters[i] = load_meter(rules[spec[3 * i - 2]], KEYS[first], KEYS[first + 1], spec[3 * i] == 1 and KEYS[first + 2], values[i], now)
+    batch.meters[i] = load_meter(rules[spec[2 * i - 1]], spec[2 * i], values[i], now)
   end
   local at = meters
   for _, calls in ipairs(both) do
@@ -84,22 +89,66 @@ local function load_batch(encoded, now)
   return batch
 end
 
+-- The costs of a call as a ledger keeps them.
+local function costs_of(batch, call)
+  local costs = {}
+  for _, unit in ipairs(batch.units) do
+    costs[unit] = call[CALL_COST + unit]
+  end
+  return costs
+end
+
+-- Whose charge it is, where charges are remembered one by one.
+local function charged_as(call, limit)
+  if limit.leased then
+    return call[CALL_ID]
+  elseif limit.algorithm.keyed then
+    return call[CALL_TOKEN] .. '|' .. (call[CALL_LEDGER_KEY] or call[CALL_ID])
+  end
+end
+
 -- Opens the ledger entry of a call that starts; what said that it was on its way goes.
+-- A call without record and ledger is charged for good.
 local function open_entry(batch, call, now)
-  if not call[CALL_LEDGER_KEY] then
-    redis.call('SET', call[CALL_RECORD_KEY], pack_started(now, call[CALL_REQUESTS], call[CALL_TOKENS], call[CALL_TOKEN]), 'PX', LEDGER_TTL)
+  if call[CALL_LEDGER_KEY] then
+    local opened = ledger_of(batch, call[CALL_LEDGER_KEY]).opened
+    opened[#opened + 1] = { call[CALL_TOKEN], now, costs_of(batch, call) }
+    if call[CALL_OWN_RECORD] then
+      redis.call('DEL', call[CALL_RECORD_KEY])
+    end
+  elseif call[CALL_RECORD_KEY] then
+    redis.call('SET', call[CALL_RECORD_KEY], pack_started(batch.units, now, costs_of(batch, call), call[CALL_TOKEN]), 'PX', LEDGER_TTL)
+  else
     return
   end
-  open_shared(ledger_of(batch, call[CALL_LEDGER_KEY]), call[CALL_TOKEN], now, call[CALL_REQUESTS], call[CALL_TOKENS])
-  if call[CALL_OWN_RECORD] then
-    redis.call('DEL', call[CALL_RECORD_KEY])
+  count_open(batch, now, 1)
+end
+
+-- What a call has been charged by now, in its open entry.
+local function change_entry(batch, call, charged)
+  if call[CALL_LEDGER_KEY] then
+    local changed = ledger_of(batch, call[CALL_LEDGER_KEY]).changed
+    changed[#changed + 1] = { call[CALL_TOKEN], charged.at, charged.costs }
+  else
+    local units = {}
+    for unit = 1, COST_UNITS do
+      if charged.costs[unit] then
+        units[#units + 1] = unit
+      end
+    end
+    redis.call('SET', call[CALL_RECORD_KEY], pack_started(units, charged.at, charged.costs, call[CALL_TOKEN]), 'KEEPTTL')
   end
 end
 
 -- Forgets a call: its place in line or pass, and its ledger entry.
 local function drop_record(batch, call)
-  if call[CALL_LEDGER_KEY] and call[CALL_PARSED] and call[CALL_PARSED].state == 'S' then
-    close_shared(ledger_of(batch, call[CALL_LEDGER_KEY]), call[CALL_TOKEN])
+  local known = call[CALL_PARSED]
+  if known and known.state == 'S' then
+    count_open(batch, known.at, -1)
+    if call[CALL_LEDGER_KEY] then
+      local closed = ledger_of(batch, call[CALL_LEDGER_KEY]).closed
+      closed[#closed + 1] = call[CALL_TOKEN]
+    end
   end
   if call[CALL_OWN_RECORD] then
     redis.call('DEL', call[CALL_RECORD_KEY])
@@ -115,6 +164,7 @@ local function save_changed(batch, now)
   for key, ledger in pairs(batch.ledgers) do
     save_ledger(key, ledger)
   end
+  save_figures(batch)
 end
 
 -- Weighs a demand: how long until all of it fits, which limit binds (the latest one),
@@ -129,16 +179,16 @@ local function weigh(batch, call, now, ahead)
     local limits = rule[3]
     for n = 1, rule.count do
       local limit = limits[n]
-      local cost, capacity = call[CALL_COST + limit[LIMIT_UNIT]], limit[LIMIT_CAPACITY]
-      local need = cost + (ahead and ahead(meter, n, limit) or claims[n])
+      local cost = call[CALL_COST + limit[LIMIT_UNIT]]
+      local before = ahead and ahead(meter, n, limit) or claims[n]
       local used, debt = kept[offset + n], debts[n]
       -- Nothing is asked of an algorithm where there is plainly room.
-      if used + debt + need > capacity then
+      if used + debt + cost + before > limit.plain then
         local blocks = limit[LIMIT_ALGORITHM] == BLOCK
-        if cost > capacity and not blocks then
+        if cost > limit[LIMIT_CAPACITY] + limit.slack and not blocks then
           return -1, { meter = meter, at = position - CALL_METERS + 1, n = n, limit = limit }, nil
         end
-        local one = (cost > 0 or blocks) and limit.algorithm.wait(limit, used, debt, now, need, meter.first_end) or 0
+        local one = (cost > 0 or blocks) and limit.algorithm.wait(limit, used, debt, now, cost, before, meter.histories[n]) or 0
         if one > 0 then
           local strictness = call[CALL_STRICTNESS] > 0 and call[CALL_STRICTNESS] or rule[2]
           local refusal = { meter = meter, at = position - CALL_METERS + 1, n = n, limit = limit, priority = rule[1], strictness = strictness }
@@ -157,12 +207,12 @@ local function weigh(batch, call, now, ahead)
   return wait, binding, deciding
 end
 
--- Calls fn(meter, n, cost) for each limit the call meets.
+-- Calls fn(meter, n, cost, limit) for each limit the call meets.
 local function each_limit(batch, call, fn)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
     for n, limit in ipairs(meter.rule[3]) do
-      fn(meter, n, call[CALL_COST + limit[LIMIT_UNIT]])
+      fn(meter, n, call[CALL_COST + limit[LIMIT_UNIT]], limit)
     end
   end
 end
@@ -193,18 +243,12 @@ end
 local function start(batch, call, now)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    local limits, kept, offset = meter.rule[3], meter.kept, meter.offset
+    local limits = meter.rule[3]
     for n = 1, meter.rule.count do
       local limit = limits[n]
       local cost = call[CALL_COST + limit[LIMIT_UNIT]]
-      if limit.leased then
-        redis.call('ZREMRANGEBYSCORE', meter.lease_key, '-inf', string.format('%.17g', now))
-        redis.call('ZADD', meter.lease_key, string.format('%.17g', now + limit[LIMIT_A]), call[CALL_ID])
-        redis.call('PEXPIRE', meter.lease_key, px(limit[LIMIT_A]))
-        kept[offset + n] = kept[offset + n] + 1
-      elseif cost > 0 then
-        kept[offset + n] = kept[offset + n] + cost
-        meter.changed = true
+      if cost > 0 then
+        charge(meter, n, limit, cost, now, charged_as(call, limit))
       end
     end
   end

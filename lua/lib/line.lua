@@ -2,12 +2,14 @@
 --   KEYS[1] lines    which lines there are, by the time the first of each can move
 --   KEYS[2] passes   calls that were woken and have not started, by when to look after them
 --   KEYS[3] sequence the next place
---   KEYS[4] queued   tokens that wait, per line (the requests are the line's length)
+--   KEYS[4] queued   what those in a line will cost in each unit, packed, per line
 --   KEYS[5] wake     the channel on which drainers listen
+--   KEYS[6] figures  see lib/figures.lua
 local PRIORITY_STEP = 2 ^ 40
 local SEQUENCE_TTL_MS = 30 * 86400000
 -- Whoever was sent back by its agent goes before all who never started.
 local RETURNED_BEFORE = 2 ^ 39
+local QUEUED_FORMAT = '<' .. string.rep('d', COST_UNITS)
 
 local function text(number)
   return string.format('%.17g', number)
@@ -26,29 +28,39 @@ local function line_of(meter)
   return meter.line_length
 end
 
-local function queued_tokens(meter)
-  if meter.tokens_queued == nil then
-    meter.tokens_queued = tonumber(redis.call('HGET', KEYS[4], meter.line_key) or 0)
-  end
-  return meter.tokens_queued
+local function read_queued(line_key)
+  local packed = redis.call('HGET', KEYS[4], line_key)
+  return packed and { struct.unpack(QUEUED_FORMAT, packed) } or { 0, 0, 0, 0, 0, 0 }
 end
 
-local function add_queued(line_key, tokens)
-  if tokens ~= 0 then
-    redis.call('HINCRBYFLOAT', KEYS[4], line_key, text(tokens))
-    redis.call('PEXPIRE', KEYS[4], string.format('%.0f', SEQUENCE_TTL_MS))
+-- What the calls in a meter's line will cost in a unit.
+local function queued_cost(meter, unit)
+  if unit == UNIT_NONE then
+    return line_of(meter)
   end
+  if meter.queued == nil then
+    meter.queued = read_queued(meter.line_key)
+  end
+  return meter.queued[unit]
+end
+
+-- @param sign 1 for a call that joins, -1 for one that leaves
+local function add_queued(line_key, call, sign)
+  local queued = read_queued(line_key)
+  for unit = 1, COST_UNITS do
+    queued[unit] = max(0, queued[unit] + sign * call[CALL_COST + unit])
+  end
+  redis.call('HSET', KEYS[4], line_key, struct.pack(QUEUED_FORMAT, unpack(queued, 1, COST_UNITS)))
+  redis.call('PEXPIRE', KEYS[4], string.format('%.0f', SEQUENCE_TTL_MS))
 end
 
 -- Puts the call into the line of a meter; the first of a line sets when to look at it.
 local function join_line(call, meter, place, moves, wait, now, lookahead)
   redis.call('ZADD', meter.line_key, text(place), call[CALL_ID])
   save_waiting(call[CALL_RECORD_KEY], place, moves, meter.line_key, call[CALL_JSON], wait)
-  add_queued(meter.line_key, call[CALL_TOKENS])
+  add_queued(meter.line_key, call, 1)
+  meter.queued = nil
   meter.line_length = line_of(meter) + 1
-  if meter.tokens_queued then
-    meter.tokens_queued = meter.tokens_queued + call[CALL_TOKENS]
-  end
   local rank = meter.line_length == 1 and 0 or redis.call('ZRANK', meter.line_key, call[CALL_ID])
   if rank == 0 then
     local due = text(math.max(now, now + wait - lookahead))
@@ -59,13 +71,13 @@ local function join_line(call, meter, place, moves, wait, now, lookahead)
   return rank
 end
 
-local function leave_line(line_key, id, tokens)
-  if redis.call('ZREM', line_key, id) == 1 then
+local function leave_line(line_key, call)
+  if redis.call('ZREM', line_key, call[CALL_ID]) == 1 then
     if redis.call('EXISTS', line_key) == 0 then
       redis.call('ZREM', KEYS[1], line_key)
       redis.call('HDEL', KEYS[4], line_key)
     else
-      add_queued(line_key, -tokens)
+      add_queued(line_key, call, -1)
     end
   end
 end

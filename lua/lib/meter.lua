@@ -1,45 +1,43 @@
 -- One packed value per rule and scope value. Nearly all are plain: the time they were
--- brought to, the ids of the limits, and what each has used. One that holds debt or claims
--- says them for each limit. A limit is found by its id, so adding, removing or changing one
--- keeps the usage of the others.
+-- brought to, the ids of the limits, and what each has used. One that holds debt, claims or
+-- the history of an algorithm says them for each limit. A limit is found by its id, so
+-- adding, removing or changing one keeps the usage of the others.
 --   plain     PLAIN, at, id × n, used × n
---   extended  EXTENDED, at, { id, used, debt, claimed } × n
+--   extended  EXTENDED, at, { id, used, debt, claimed, size of history, history… } × n
 local PLAIN, EXTENDED = 112, 120
-local HEAD, PLAIN_ENTRY, EXTENDED_ENTRY = 9, 12, 28
+local HEAD, PLAIN_ENTRY = 9, 12
 -- Claims are promises to calls on their way, renewed or returned by whoever tends the
 -- passes; a meter that only holds claims is forgotten after this time.
 local CLAIM_TTL_MS = 60000
--- No key outlives a year, whatever the debt.
-local LONGEST_TTL_MS = 366 * 86400000
-local LONGEST_TTL = string.format('%.0f', LONGEST_TTL_MS)
 -- A clock set back by less than this must not open a window twice: until it has
 -- caught up nothing comes back. Set back further, it is taken as it is.
 local CLOCK_STEP_MS = 60000
-local UNIT_CONCURRENCY = 3
 local BLOCK = 4
-
--- Rounds up to whole ms, as PX takes them.
-local function px(ms)
-  if ms >= LONGEST_TTL_MS then
-    return LONGEST_TTL
-  end
-  return string.format('%d', max(SHORTEST_TTL_MS, ceil(ms)))
-end
 
 -- What all meters of a rule share.
 --   places  where to find a limit by its id
 --   offset  a plain value unpacks to { PLAIN, at, ids…, used…, end }: the used of limit n is at offset + n
 --   empty   the same for a meter that is not there
 --   zeros   debt and claims of a meter that has none; never written to
+-- And of each limit: plain, below which there is room without asking its algorithm; and
+-- where the key of its own stands behind those of the meter.
 local function prepare_rule(rule)
   local limits = rule[3]
   local count = #limits
-  local places, empty, zeros = {}, { PLAIN, 0 }, {}
+  local places, empty, zeros, keyed = {}, { PLAIN, 0 }, {}, 0
   for n = 1, count do
     local limit = limits[n]
+    local algorithm = algorithms[limit[LIMIT_ALGORITHM]]
     places[limit[LIMIT_ID]] = n
-    limit.algorithm = algorithms[limit[LIMIT_ALGORITHM]]
+    limit.algorithm = algorithm
     limit.leased = limit[LIMIT_UNIT] == UNIT_CONCURRENCY
+    limit.slack = algorithm.slack(limit)
+    limit.plain = algorithm.no_burst and 0 or limit[LIMIT_CAPACITY]
+    if algorithm.keyed then
+      keyed = keyed + 1
+      limit.key_at = 1 + keyed
+    end
+    rule.remembers = rule.remembers or algorithm.open ~= nil
     empty[2 + n], empty[2 + count + n], zeros[n] = limit[LIMIT_ID], 0, 0
   end
   rule.count, rule.offset, rule.places, rule.empty, rule.zeros = count, 2 + count, places, empty, zeros
@@ -47,32 +45,44 @@ local function prepare_rule(rule)
   rule.plain_format = '<Bd' .. string.rep('I4', count) .. string.rep('d', count)
 end
 
--- A value that the rule's limits of today did not write, or that holds debt or claims.
+local function unpack_extended(meter, kept, value)
+  local rule, lists = meter.rule, {}
+  meter.debt, meter.claimed = { unpack(rule.zeros) }, { unpack(rule.zeros) }
+  local position = HEAD + 1
+  while position <= #value do
+    local id, used, debt, claimed, size, after = struct.unpack('<I4dddB', value, position)
+    local n = rule.places[id]
+    if n then
+      kept[rule.offset + n], meter.debt[n], meter.claimed[n] = used, debt, claimed
+      if size > 0 then
+        lists[n] = { struct.unpack('<' .. string.rep('d', size), value, after) }
+        lists[n][size + 1] = nil
+      end
+    end
+    position = after + 8 * size
+  end
+  return kept, lists
+end
+
+-- A value that the rule's limits of today did not write, or that is not plain.
 local function unpack_other(meter, value)
   local rule = meter.rule
   local kept, kind = { unpack(rule.empty) }, string.byte(value)
   kept[2] = struct.unpack('<d', value, 2)
-  if kind == PLAIN then
-    local stored = (#value - HEAD) / PLAIN_ENTRY
-    for i = 1, stored do
-      local n = rule.places[struct.unpack('<I4', value, HEAD + 1 + 4 * (i - 1))]
-      if n then
-        kept[rule.offset + n] = struct.unpack('<d', value, HEAD + 1 + 4 * stored + 8 * (i - 1))
-      end
-    end
-    return kept
+  if kind == EXTENDED then
+    return unpack_extended(meter, kept, value)
   end
-  meter.debt, meter.claimed = { unpack(rule.zeros) }, { unpack(rule.zeros) }
-  for position = HEAD + 1, #value, EXTENDED_ENTRY do
-    local id, used, debt, claimed = struct.unpack('<I4ddd', value, position)
-    local n = rule.places[id]
+  local stored = (#value - HEAD) / PLAIN_ENTRY
+  for i = 1, stored do
+    local n = rule.places[struct.unpack('<I4', value, HEAD + 1 + 4 * (i - 1))]
     if n then
-      kept[rule.offset + n], meter.debt[n], meter.claimed[n] = used, debt, claimed
+      kept[rule.offset + n] = struct.unpack('<d', value, HEAD + 1 + 4 * stored + 8 * (i - 1))
     end
   end
   return kept
 end
 
+-- Returns what is kept, and the histories' lists by the number of their limit.
 local function unpack_meter(meter, value)
   local rule = meter.rule
   if #value ~= rule.plain_size then
@@ -90,58 +100,90 @@ local function unpack_meter(meter, value)
   return kept
 end
 
--- Which slots are taken, and when the first comes free at the latest, is seen in the set.
-local function load_leases(meter, n, limit, now)
-  local after = string.format('(%.17g', now)
-  local used = redis.call('ZCOUNT', meter.lease_key, after, '+inf')
-  meter.kept[meter.offset + n] = used
-  if used >= limit[LIMIT_CAPACITY] then
-    local first = redis.call('ZRANGE', meter.lease_key, after, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
-    meter.first_end = tonumber(first[2])
-  end
-end
-
-local function roll_all(rule, kept, debts, at, now)
+local function roll_all(rule, kept, debts, histories, at, now)
   local offset, limits = rule.offset, rule[3]
   for n = 1, rule.count do
-    local limit, used = limits[n], kept[offset + n]
-    if debts[n] > 0 then
-      kept[offset + n], debts[n] = limit.algorithm.roll(limit, used, debts[n], at, now)
+    local limit, used, debt = limits[n], kept[offset + n], debts[n]
+    if debt > 0 then
+      kept[offset + n], debts[n] = limit.algorithm.roll(limit, used, debt, at, now, histories[n])
     elseif used > 0 then
-      kept[offset + n] = limit.algorithm.roll(limit, used, 0, at, now)
+      kept[offset + n] = limit.algorithm.roll(limit, used, 0, at, now, histories[n])
     end
   end
 end
 
--- A meter as it stands now: kept[offset + n] is what limit n has used, kept[2] the time
--- it was brought to. Besides, where they are met: lease_key and first_end (concurrency),
--- line_length, tokens_queued, behind and share_ahead (lines).
-local function load_meter(rule, key, line_key, lease_key, value, now)
-  local meter = { rule = rule, key = key, line_key = line_key, offset = rule.offset, debt = rule.zeros, claimed = rule.zeros, kept = false, changed = false }
-  local kept
-  if value then
-    kept = unpack_meter(meter, value)
-    local at = kept[2]
-    if at < now then
-      roll_all(rule, kept, meter.debt, at, now)
-      kept[2] = now
-    elseif at > now + CLOCK_STEP_MS then
-      kept[2] = now
+-- The histories of a meter's limits, before time is brought to now.
+local function open_histories(meter, lists, first)
+  local histories = {}
+  for n, limit in ipairs(meter.rule[3]) do
+    if limit.algorithm.open then
+      histories[n] = limit.algorithm.open(limit, lists and lists[n], limit.key_at and KEYS[first + limit.key_at])
     end
+  end
+  return histories
+end
+
+-- Set back by more than a step: histories move along, so that they do not count for longer.
+local function set_back(meter, at, now)
+  for n, limit in ipairs(meter.rule[3]) do
+    if meter.histories[n] and meter.kept[meter.offset + n] > 0 then
+      limit.algorithm.roll(limit, meter.kept[meter.offset + n], 0, at, now, meter.histories[n])
+    end
+  end
+end
+
+local NO_HISTORIES = {}
+
+-- A meter as it stands now: kept[offset + n] is what limit n has used, kept[2] the time
+-- it was brought to. Besides, where they are met: histories, line_length, queued, behind and
+-- share_ahead (lines). Its keys are KEYS[first] and those after it.
+local function load_meter(rule, first, value, now)
+  local meter = {
+    rule = rule, key = KEYS[first], line_key = KEYS[first + 1], offset = rule.offset, debt = rule.zeros, claimed = rule.zeros,
+    histories = NO_HISTORIES, kept = false, changed = false,
+  }
+  local kept, lists
+  if value then
+    kept, lists = unpack_meter(meter, value)
   else
     kept = { unpack(rule.empty) }
     kept[2] = now
   end
   meter.kept = kept
-  if lease_key then
-    meter.lease_key = lease_key
+  if rule.remembers then
+    meter.histories = open_histories(meter, lists, first)
+  end
+  local at = kept[2]
+  if at < now then
+    roll_all(rule, kept, meter.debt, meter.histories, at, now)
+    kept[2] = now
+  elseif at > now + CLOCK_STEP_MS then
+    set_back(meter, at, now)
+    kept[2] = now
+  end
+  if rule.remembers then
     for n, limit in ipairs(rule[3]) do
-      if limit.leased then
-        load_leases(meter, n, limit, now)
+      if limit.algorithm.seen then
+        kept[meter.offset + n] = limit.algorithm.look(limit, meter.histories[n], now)
       end
     end
   end
   return meter
+end
+
+local function pack_extended(meter)
+  local rule, kept, offset = meter.rule, meter.kept, meter.offset
+  local parts = { struct.pack('<Bd', EXTENDED, kept[2]) }
+  for n = 1, rule.count do
+    local limit, history = rule[3][n], meter.histories[n]
+    local list = history and limit.algorithm.kept and limit.algorithm.kept(history)
+    local size = list and #list or 0
+    parts[n + 1] = struct.pack('<I4dddB', limit[LIMIT_ID], kept[offset + n], meter.debt[n], meter.claimed[n], size)
+    if size > 0 then
+      parts[n + 1] = parts[n + 1] .. struct.pack('<' .. string.rep('d', size), unpack(list))
+    end
+  end
+  return table.concat(parts)
 end
 
 local function save_meter(meter, now)
@@ -149,19 +191,26 @@ local function save_meter(meter, now)
   local limits, debts, claims, count = rule[3], meter.debt, meter.claimed, rule.count
   local plain, holds, ttl = true, false, 0
   for n = 1, count do
-    local limit, debt = limits[n], debts[n]
-    if limit.leased then
+    local limit, debt, history = limits[n], debts[n], meter.histories[n]
+    local algorithm = limit.algorithm
+    if algorithm.seen then
       kept[offset + n] = 0
     end
     local used = kept[offset + n]
     if used > 0 or debt > 0 then
-      holds = true
-      local ends = limit.algorithm.ttl(limit, used, debt, now)
-      if ends > ttl then
-        ttl = ends
+      local ends = algorithm.ttl(limit, used, debt, now, history)
+      if algorithm.tidy then
+        used = algorithm.tidy(limit, history, used, now, px(ends))
+        kept[offset + n] = used
       end
-      if debt > 0 then
-        plain = false
+      if used > 0 or debt > 0 then
+        holds = true
+        if ends > ttl then
+          ttl = ends
+        end
+        if debt > 0 or algorithm.kept and algorithm.kept(history) then
+          plain = false
+        end
       end
     end
     if claims[n] > 0 then
@@ -180,53 +229,7 @@ local function save_meter(meter, now)
     kept[1] = PLAIN
     packed = struct.pack(rule.plain_format, unpack(kept, 1, 2 + 2 * count))
   else
-    local parts = { struct.pack('<Bd', EXTENDED, kept[2]) }
-    for n = 1, count do
-      parts[n + 1] = struct.pack('<I4ddd', limits[n][LIMIT_ID], kept[offset + n], debts[n], claims[n])
-    end
-    packed = table.concat(parts)
+    packed = pack_extended(meter)
   end
   redis.call('SET', meter.key, packed, 'PX', px(ttl))
-end
-
--- Copies what is shared with the rule before it is written to.
-local function own_list(meter, name)
-  if meter[name] == meter.rule.zeros then
-    meter[name] = { unpack(meter.rule.zeros) }
-  end
-  return meter[name]
-end
-
-local function set_claimed(meter, n, amount)
-  own_list(meter, 'claimed')[n] = max(0, amount)
-  meter.changed = true
-end
-
--- Overrun found at settlement: recorded in full, what is above the limit as debt.
-local function overrun(meter, n, limit, amount)
-  local used, capacity = meter.kept[meter.offset + n] + amount, limit[LIMIT_CAPACITY]
-  if used > capacity then
-    local debts = own_list(meter, 'debt')
-    debts[n] = debts[n] + used - capacity
-    used = capacity
-  end
-  meter.kept[meter.offset + n] = used
-  meter.changed = true
-end
-
--- Gives back what was charged at a time, if that still counts. Returns whether it did.
-local function refund(meter, n, limit, amount, at, now)
-  if not (limit.algorithm.always_refundable or limit.algorithm.refundable(limit, at, now)) then
-    return false
-  end
-  local place, debt = meter.offset + n, meter.debt[n]
-  if debt > 0 then
-    local of_debt = min(debt, amount)
-    own_list(meter, 'debt')[n] = debt - of_debt
-    amount = amount - of_debt
-  end
-  local left = meter.kept[place] - amount
-  meter.kept[place] = left > 0 and left or 0
-  meter.changed = true
-  return true
 end

@@ -3,39 +3,35 @@
 -- limit. Without an open ledger entry under the call's token nothing happens, so a
 -- settlement sent twice counts once.
 
-local function settle(batch, call, now)
+-- The open ledger entry of a call, if this batch has not closed it.
+local function open_entry_of(batch, call)
   local charged = call[CALL_PARSED]
   if not charged or charged.state ~= 'S' or charged.token ~= call[CALL_TOKEN] then
-    return false
+    return nil
   end
-  -- The same call again in this batch finds its entry closed.
   local settled, entry = batch.settled, call[CALL_RECORD_KEY]
   if call[CALL_LEDGER_KEY] then
     settled, entry = ledger_of(batch, call[CALL_LEDGER_KEY]).settled, call[CALL_TOKEN]
   end
-  if settled[entry] then
-    return false
-  end
-  settled[entry] = true
-  -- What each unit is off by; a cost of -1 stays as estimated.
-  local requests, tokens = call[CALL_REQUESTS], call[CALL_TOKENS]
-  local off = { requests >= 0 and requests - charged.requests or 0, tokens >= 0 and tokens - charged.tokens or 0, 0, 0 }
+  return not settled[entry] and charged or nil, settled, entry
+end
+
+-- Changes what every meter was charged to what the call says it cost; -1 stays as it was.
+local function charge_actual(batch, call, charged, now)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
     local limits, freed = meter.rule[3], false
     for n = 1, meter.rule.count do
       local limit = limits[n]
+      local unit = limit[LIMIT_UNIT]
+      local was, cost = charged.costs[unit], call[CALL_COST + unit]
       if limit.leased then
-        if redis.call('ZREM', meter.lease_key, call[CALL_ID]) == 1 then
-          meter.kept[meter.offset + n] = max(0, meter.kept[meter.offset + n] - 1)
-          freed = true
-        end
-      else
-        local difference = off[limit[LIMIT_UNIT]]
-        if difference > 0 then
-          overrun(meter, n, limit, difference)
-        elseif difference < 0 then
-          freed = refund(meter, n, limit, -difference, charged.at, now) or freed
+        freed = refund(meter, n, limit, 1, charged.at, now, call[CALL_ID]) or freed
+      elseif was and cost >= 0 and cost ~= was then
+        if cost > was then
+          overrun(meter, n, limit, cost - was, now, charged_as(call, limit))
+        else
+          freed = refund(meter, n, limit, was - cost, charged.at, now, charged_as(call, limit), was) or freed
         end
       end
     end
@@ -43,15 +39,74 @@ local function settle(batch, call, now)
       stir(meter, now)
     end
   end
+end
+
+local function settle(batch, call, now)
+  local charged, settled, entry = open_entry_of(batch, call)
+  if not charged then
+    return false
+  end
+  settled[entry] = true
+  charge_actual(batch, call, charged, now)
   drop_record(batch, call)
+  return charged
+end
+
+-- The end of a call.
+local function settle_ended(batch, call, now)
+  local charged = settle(batch, call, now)
+  if not charged then
+    return false
+  end
+  count(batch, 'settled', 1)
+  local estimated, actual = charged.costs[UNIT_TOKENS], call[CALL_COST + UNIT_TOKENS]
+  if estimated and actual >= 0 then
+    count(batch, 'estimated', estimated)
+    count(batch, 'actual', actual)
+  end
   return true
 end
 
--- Settles at a given cost, whatever the call says; it says the same afterwards.
-local function settle_as(batch, call, requests, tokens, now)
-  local estimated_requests, estimated_tokens = call[CALL_REQUESTS], call[CALL_TOKENS]
-  call[CALL_REQUESTS], call[CALL_TOKENS] = requests, tokens
+-- A call that goes on has cost so much by now: what exceeds its charge is recorded, nothing
+-- goes back. Said again, or late, it changes nothing.
+local function settle_part(batch, call, now)
+  local charged = open_entry_of(batch, call)
+  if not charged then
+    return false
+  end
+  local more = false
+  for position = CALL_METERS, #call do
+    local meter = batch.meters[call[position]]
+    for n, limit in ipairs(meter.rule[3]) do
+      local unit = limit[LIMIT_UNIT]
+      local was, cost = charged.costs[unit], call[CALL_COST + unit]
+      if was and cost > was then
+        overrun(meter, n, limit, cost - was, now, charged_as(call, limit))
+        more = true
+      end
+    end
+  end
+  if more then
+    for unit, was in pairs(charged.costs) do
+      charged.costs[unit] = max(was, call[CALL_COST + unit])
+    end
+    change_entry(batch, call, charged)
+  end
+  return true
+end
+
+-- Settles as if the call had never been made.
+local function settle_as_nothing(batch, call, now)
+  local estimated = { unpack(call, CALL_COST + 1, CALL_COST + COST_UNITS) }
+  for unit = 1, COST_UNITS do
+    call[CALL_COST + unit] = 0
+  end
   local settled = settle(batch, call, now)
-  call[CALL_REQUESTS], call[CALL_TOKENS] = estimated_requests, estimated_tokens
-  return settled
+  for unit = 1, COST_UNITS do
+    call[CALL_COST + unit] = estimated[unit]
+  end
+  if settled then
+    count(batch, 'released', 1)
+  end
+  return settled and true
 end

@@ -21,6 +21,14 @@ export const DEFAULTS = Object.freeze({
   /** How long a concurrency slot outlives the last sign of life of its worker. */
   slotLeaseMs: 30 * SECOND,
   shortestLeaseMs: 1 * SECOND,
+  /** How long the ledger waits to be told what a call has cost; as in lua/lib/ledger.lua. */
+  ledgerMs: 1 * DAY,
+  /** How often one that waits in `acquire` for a concurrency slot looks again: another process does not say when it gives one back. */
+  slotRecheckMs: 250,
+  /** How long the state of a user's own algorithm is kept after its last change. */
+  customStateMs: 1 * DAY,
+  /** How often a user's own algorithm is asked again where another caller was faster. */
+  customTries: 50,
   /** How long a worker may be silent before its calls are given to another. */
   leaseMs: 30 * SECOND,
   /** How often a call may be lost with its worker before it is taken for the cause and failed. */

@@ -1,4 +1,5 @@
 import type { Call } from '../call.js'
+import type { ActualCosts } from '../cost/units.js'
 import type { Demand } from './demand.js'
 
 /** A call as the gate asks for it. */
@@ -8,18 +9,19 @@ export interface Asked {
   readonly token: string
   /** The ledger that its start shares with those it started with, its token being its place there. */
   readonly ledger?: string | undefined
-  readonly call: Call
+  /** Charged for good: no entry is kept by which it could be settled or given back. */
+  readonly forGood?: boolean | undefined
+  readonly call: Pick<Call, 'id' | 'priority' | 'strategy'>
   readonly demand: Demand
 }
 
-/** What a started call really cost; what is not given stays as estimated. */
-export interface ActualCost {
-  readonly requests?: number | undefined
-  readonly tokens?: number | undefined
+/** A call that has been asked about with all that it says. */
+export interface AskedCall extends Asked {
+  readonly call: Call
 }
 
-/** A started call that has ended. */
+/** A started call that has ended, and what it really cost. */
 export interface Settlement {
   readonly asked: Asked
-  readonly actual: ActualCost
+  readonly actual: ActualCosts
 }

@@ -1,7 +1,17 @@
+import { type ActualCosts, COST_UNITS, type Costs } from '../cost/units.js'
 import type { Keys } from '../redis/keys.js'
 import type { CompiledRule } from '../rules/compile.js'
 import type { Asked, Settlement } from './asked.js'
 import { type DemandPart, strictnessOf } from './demand.js'
+
+/** A call on its way into a batch: the places of its keys and meters, and what it costs. */
+interface Entered {
+  readonly asked: Asked
+  readonly costs: ActualCosts
+  readonly record: number
+  readonly ledger: number
+  readonly places: string
+}
 
 /** Collects what calls name into the keys and the JSON of one script call: every rule, meter and ledger once, whoever shares it. */
 export class BatchEncoder {
@@ -9,52 +19,70 @@ export class BatchEncoder {
   /** The meters in the order they are numbered. */
   readonly parts: DemandPart[] = []
   private readonly names: Keys
+  private readonly nowMs: number
   private readonly rules = new Map<CompiledRule, number>()
   private readonly meters = new Map<string, number>()
   private readonly ledgers = new Map<string, number>()
-  private calls = ''
-  private ended = ''
+  private readonly calls: Entered[] = []
+  private readonly ended: Entered[] = []
   private encodedRules = ''
   private encodedMeters = ''
+  private counted: readonly number[] = []
 
-  constructor(names: Keys) {
+  /** @param nowMs about now: which of a calendar's borders the scripts may need */
+  constructor(names: Keys, nowMs: number) {
     this.names = names
+    this.nowMs = nowMs
     this.keys = [...names.fixed]
   }
 
   /** A call that asks for its demand; `onItsWay` if it can be in line or woken, and so has a record of its own. */
   ask(asked: Asked, onItsWay: boolean): void {
-    this.calls = this.add(this.calls, asked, onItsWay, asked.demand.requests, asked.demand.tokens)
+    this.calls.push(this.enter(asked, asked.demand.costs, onItsWay))
   }
 
-  /** A call that is settled, among those that ask (`ask`) or before them. A cost of -1 stays as estimated. */
+  /** A call that is settled, among those that ask (`ask`) or before them. */
   settle({ asked, actual }: Settlement, before: boolean): void {
-    const requests = actual.requests ?? -1
-    const tokens = actual.tokens ?? -1
-    if (before) this.ended = this.add(this.ended, asked, false, requests, tokens)
-    else this.calls = this.add(this.calls, asked, false, requests, tokens)
+    const entered = this.enter(asked, actual, false)
+    if (before) this.ended.push(entered)
+    else this.calls.push(entered)
   }
 
   /** The batch as JSON. */
   batch(): string {
-    return `{"rules":[${this.encodedRules}],"meters":[${this.encodedMeters}],"calls":[${this.calls}],"ended":[${this.ended}]}`
-  }
-
-  private add(to: string, { id, token, ledger, call, demand }: Asked, onItsWay: boolean, requests: number, tokens: number): string {
-    let places = ''
-    for (const part of demand.parts) places += `,${this.meterIndex(part)}`
-    const record = onItsWay || ledger === undefined ? this.keys.push(this.names.call(id)) : 0
-    const entry = ledger === undefined ? 0 : this.ledgerIndex(ledger)
-    // In a shared ledger the token is a place. Only lines, records and slots know a call by its id.
-    const start = ledger === undefined ? JSON.stringify(token) : token
-    const name = record > 0 || demand.parts.some(({ rule }) => rule.hasLeases) ? JSON.stringify(id) : '""'
-    const encoded = `${demand.parts.length},${record},${start},${call.priority ?? 0},${requests},${tokens},${strictnessOf(call.strategy)},${name},${entry}${places}`
-    return to === '' ? encoded : `${to},${encoded}`
+    return `{"rules":[${this.encodedRules}],"units":[${this.counted}],"meters":[${this.encodedMeters}],"calls":[${this.encode(this.calls)}],"ended":[${this.encode(this.ended)}]}`
   }
 
   /** The number of a line's meter, 0 where no call of the batch meets it. */
   meterOfLine(line: string): number {
     return this.parts.findIndex(({ keys }) => keys[1] === line) + 1
+  }
+
+  private enter(asked: Asked, costs: ActualCosts | Costs, onItsWay: boolean): Entered {
+    const { id, ledger, forGood, demand } = asked
+    let places = ''
+    for (const part of demand.parts) places += `,${this.meterIndex(part)}`
+    const record = onItsWay || (ledger === undefined && forGood !== true) ? this.keys.push(this.names.call(id)) : 0
+    // Nearly always all calls were resolved under the same rules.
+    if (this.counted !== demand.counted && demand.counted.some((unit) => !this.counted.includes(unit))) {
+      this.counted = this.counted.length === 0 ? demand.counted : [...new Set([...this.counted, ...demand.counted])]
+    }
+    return { asked, costs, record, ledger: ledger === undefined ? 0 : this.ledgerIndex(ledger), places }
+  }
+
+  private encode(calls: readonly Entered[]): string {
+    const units = this.counted.map((code) => COST_UNITS[code - 1] as (typeof COST_UNITS)[number])
+    let encoded = ''
+    for (const { asked, costs, record, ledger, places } of calls) {
+      const { id, token, call, demand } = asked
+      // In a shared ledger the token is a place. Only lines, records and slots know a call by its id.
+      const start = ledger > 0 ? token : JSON.stringify(token)
+      const name = record > 0 || ledger === 0 || demand.parts.some(({ rule }) => rule.keyed.length > 0) ? JSON.stringify(id) : '""'
+      let amounts = ''
+      for (const unit of units) amounts += `,${costs[unit] ?? -1}`
+      encoded += `${encoded === '' ? '' : ','}${demand.parts.length},${record},${start},${call.priority ?? 0},${strictnessOf(call.strategy)},${name},${ledger}${amounts}${places}`
+    }
+    return encoded
   }
 
   private meterIndex(part: DemandPart): number {
@@ -65,11 +93,11 @@ export class BatchEncoder {
       if (rule === undefined) {
         rule = this.rules.size + 1
         this.rules.set(part.rule, rule)
-        this.encodedRules += rule === 1 ? part.rule.encoded : `,${part.rule.encoded}`
+        this.encodedRules += rule === 1 ? part.rule.encoded(this.nowMs) : `,${part.rule.encoded(this.nowMs)}`
       }
       index = this.parts.push(part)
       this.meters.set(name, index)
-      this.encodedMeters += `${index === 1 ? '' : ','}${rule},${this.keys.length + 1},${part.rule.hasLeases ? 1 : 0}`
+      this.encodedMeters += `${index === 1 ? '' : ','}${rule},${this.keys.length + 1}`
       this.keys.push(...part.keys)
     }
     return index

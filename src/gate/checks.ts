@@ -1,52 +1,129 @@
+import { randomUUID } from 'node:crypto'
 import { type Call, validateCall } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
-import { type Estimate, estimateTokens } from '../cost/estimate.js'
-import type { RejectDecision, RunDecision } from '../decision.js'
-import type { Asked } from './asked.js'
-import type { Gate } from './gate.js'
-import { type Answer, answerOf, Grant } from './grant.js'
-import { LedgerNames } from './ledger-names.js'
-import { Turn } from './turn.js'
+import { actualCosts } from '../cost/costs.js'
+import { type ActualCosts, AS_ESTIMATED, NOTHING } from '../cost/units.js'
+import type { CallUsage } from '../cost/usage.js'
+import { CallInvalid, TollgateError } from '../errors.js'
+import type { Store } from '../store/store.js'
+import { Answered } from './answer.js'
+import type { AskedCall } from './asked.js'
+import type { Demands } from './demands.js'
+import { Grant, type Granter } from './grant.js'
+import { rejection } from './rejection.js'
+import { linesOf, type Try, WaitingRoom } from './waiting-room.js'
 
-/** The gate without the queue: ask, and ask and charge. */
+/** The gate without the queue: ask, ask and charge, wait until there is room. */
 export class Checks {
-  private readonly gate: Gate
-  private readonly estimate: Estimate | undefined
-  private readonly admits: Turn<Asked, { asked: Asked; decision: RunDecision | RejectDecision }>
-  private readonly peeks: Turn<Asked, RunDecision | RejectDecision>
-  private readonly ledgers = new LedgerNames()
+  private readonly demands: Demands
+  private readonly store: Store
+  private readonly waiting = new WaitingRoom<Grant>()
 
-  constructor(gate: Gate, estimate: Estimate | undefined) {
-    this.gate = gate
-    this.estimate = estimate
-    const weight = (asked: Asked) => asked.demand.parts.length + 1
-    this.admits = new Turn(DEFAULTS.batchKeys, weight, (asked) => this.send(asked))
-    this.peeks = new Turn(DEFAULTS.batchKeys, weight, (asked) => gate.peek(asked) as Promise<(RunDecision | RejectDecision)[]>)
+  constructor(demands: Demands, store: Store) {
+    this.demands = demands
+    this.store = store
   }
 
   /** What the gate would say; charges nothing. @throws CallInvalid */
-  async peek(call: Call): Promise<Answer> {
-    return answerOf(await this.peeks.ask(await this.ask(call)))
+  async peek(call: Call): Promise<Answered> {
+    const asked = this.ask(call)
+    return new Answered(await this.store.peek(asked instanceof Promise ? await asked : asked))
   }
 
   /** Charges the call if all its limits have room, and no one of them if not. @throws CallInvalid */
   async admit(call: Call): Promise<Grant> {
+    const asked = this.ask(call)
+    return this.charge(asked instanceof Promise ? await asked : asked)
+  }
+
+  /** Charges the call and answers its grant; null where it has no room now. Never waits. @throws CallInvalid */
+  async tryAcquire(call: Call): Promise<Grant | null> {
+    const grant = await this.admit(call)
+    return grant.allowed ? grant : null
+  }
+
+  /**
+   * Waits in this process until the call is let in. Those who wait for the same limit are let
+   * in in the order in which they came. A strategy is not asked: who calls this wants to wait.
+   * @throws CallInvalid; RateLimitExceeded where it can never pass; the signal's reason where it aborts
+   */
+  async acquire(call: Call, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Grant> {
     const asked = await this.ask(call)
-    const decided = await this.admits.ask(asked)
-    return new Grant(this.gate, decided.asked, decided.decision)
+    return this.waiting.enter(
+      linesOf(asked),
+      () => this.attempt(asked),
+      (grant) => void grant.release().catch(() => {}),
+      signal,
+    )
   }
 
-  /** Checks that travel together share one ledger; one with an id of its own has its own entry, found by that id. */
-  private async send(asked: readonly Asked[]): Promise<{ asked: Asked; decision: RunDecision | RejectDecision }[]> {
-    const ledger = this.ledgers.next()
-    const entered = asked.map((one, index) => (one.call.id === undefined ? { ...one, id: `${ledger}.${index}`, token: String(index), ledger } : one))
-    const decisions = (await this.gate.direct(entered)) as (RunDecision | RejectDecision)[]
-    return entered.map((one, index) => ({ asked: one, decision: decisions[index] as RunDecision | RejectDecision }))
+  /**
+   * Charges what has happened already, whether there is room or not; what is above a limit is
+   * debt, paid back before the next call starts. Under an `id` it is charged once. It is not
+   * settled again, but where it has an `id`. @throws CallInvalid
+   */
+  async record(call: Call): Promise<Answered> {
+    const asked = await this.ask(call)
+    const { decision } = await this.store.record(call.id === undefined ? { ...asked, id: `~/${randomUUID()}`, forGood: true } : asked)
+    return new Answered(decision)
   }
 
-  private async ask(input: Call): Promise<Asked> {
+  /**
+   * Says what a call has really used that was admitted under its `id`, by whatever process.
+   * Returns whether it was open. @throws CallInvalid where it has no id
+   */
+  settle(call: Call, usage?: CallUsage): Promise<boolean> {
+    return this.end(call, (asked, granter) => this.store.settle(asked, granter.actual(usage), 'end'))
+  }
+
+  /** Gives back everything that a call was charged which was admitted under its `id`: it was not made. @throws CallInvalid where it has no id */
+  release(call: Call): Promise<boolean> {
+    return this.end(call, (asked) => this.store.release(asked))
+  }
+
+  /** Who waits is told that nobody is let in any more. */
+  close(): void {
+    this.waiting.close(new TollgateError('CLOSED', 'this Tollgate was closed while the call waited'))
+  }
+
+  private async end(input: Call, how: (asked: AskedCall, granter: Granter) => boolean | Promise<boolean>): Promise<boolean> {
     const call = validateCall(input)
-    const tokens = call.cost?.tokens ?? (this.gate.needsTokens(call) ? await estimateTokens(call, this.estimate) : 0)
-    return { id: `~/${call.id ?? ''}`, token: '', call, demand: this.gate.demand(call, tokens) }
+    if (call.id === undefined) throw new CallInvalid('id: is needed to know which call ended (got undefined)')
+    const asked: AskedCall = { id: `~/${call.id}`, token: '', call, demand: this.demands.demand(call, NOTHING) }
+    const ended = await how(asked, this.granter(call))
+    if (ended) this.waiting.stir(linesOf(asked))
+    return ended
+  }
+
+  private async charge(asked: AskedCall): Promise<Grant> {
+    return new Grant(this.granter(asked.call), await this.store.admit(asked))
+  }
+
+  private async attempt(asked: AskedCall): Promise<Try<Grant>> {
+    const grant = await this.charge(asked)
+    const { decision } = grant
+    if (decision.outcome === 'run') return { entered: grant }
+    if (decision.reason !== 'limited') throw rejection(decision)
+    const { rule, scopeValue } = decision.binding
+    return { waitMs: decision.retryAfterMs ?? DEFAULTS.slotRecheckMs, line: `${rule}/${scopeValue}` }
+  }
+
+  private granter(call: Call): Granter {
+    return {
+      store: this.store,
+      actual: (usage): ActualCosts => (usage === undefined ? AS_ESTIMATED : actualCosts(usage, call, this.demands.rules.prices)),
+      freed: (asked) => this.waiting.stir(linesOf(asked)),
+    }
+  }
+
+  private ask(input: Call): AskedCall | Promise<AskedCall> {
+    const call = validateCall(input)
+    const costs = this.demands.costs(call)
+    if (costs instanceof Promise) return costs.then((known) => this.asked(call, known))
+    return this.asked(call, costs)
+  }
+
+  private asked(call: Call, costs: AskedCall['demand']['costs']): AskedCall {
+    return { id: call.id === undefined ? '' : `~/${call.id}`, token: '', call, demand: this.demands.demand(call, costs) }
   }
 }

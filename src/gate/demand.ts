@@ -1,23 +1,28 @@
 import type { Call, Strategy } from '../call.js'
+import { COST_UNITS, type Costs, type CostUnit } from '../cost/units.js'
 import type { Keys } from '../redis/keys.js'
-import { type CompiledLimit, type CompiledRule, encodeRule, type RuleSet, STRICTNESS, scopeValueOf } from '../rules/compile.js'
+import { type CompiledRule, type RuleSet, scopeValueOf } from '../rules/compile.js'
+import { type CompiledLimit, encodeRule, limitId, STRICTNESS } from '../rules/compile-limit.js'
 
 /** One rule's meters as one call meets them. */
 export interface DemandPart {
   readonly rule: CompiledRule
   readonly value: string
-  /** State, line and (where the rule counts concurrency) leases. */
+  /** State, line and, for each limit that has one, a key of its own. */
   readonly keys: readonly string[]
 }
 
 /** What one call asks of all its meters at once. */
 export interface Demand {
   readonly parts: readonly DemandPart[]
-  readonly requests: number
-  readonly tokens: number
+  readonly costs: Costs
+  /** The codes of the units that are counted, by these meters and others of their rules: what a ledger keeps. */
+  readonly counted: readonly number[]
 }
 
-const BLOCK_LIMITS: readonly CompiledLimit[] = [{ name: 'retry-after', unit: 'none', algorithm: 'block', limit: 0, windowMs: null, capacity: 0, a: 0, b: 0 }]
+const BLOCK_LIMITS: readonly CompiledLimit[] = [
+  { name: 'retry-after', unit: 'none', algorithm: 'block', limit: 0, windowMs: null, capacity: 0, a: 0, b: 0, slack: 0 },
+]
 const BLOCK_PRIORITY = -2_000_000
 
 /**
@@ -31,56 +36,103 @@ export const BLOCK: CompiledRule = {
   priority: BLOCK_PRIORITY,
   strategy: 'queue',
   limits: BLOCK_LIMITS,
-  hasLeases: false,
+  keyed: [],
   encoded: encodeRule(BLOCK_PRIORITY, 'queue', BLOCK_LIMITS),
   scopeValue: ({ agent, endpoint = '', model = '' }) => blockValue({ agent, endpoint, model }),
 }
 
-/** How many scope values' keys are remembered, so that busy ones are not built anew for each call. */
+/** The meters of a rule for one scope value; their keys are built where they are needed. */
+class Part implements DemandPart {
+  readonly rule: CompiledRule
+  readonly value: string
+  readonly #names: Keys
+  #keys: readonly string[] | undefined
+
+  constructor(rule: CompiledRule, value: string, names: Keys) {
+    this.rule = rule
+    this.value = value
+    this.#names = names
+  }
+
+  get keys(): readonly string[] {
+    this.#keys ??= this.build()
+    return this.#keys
+  }
+
+  private build(): string[] {
+    const { name, keyed } = this.rule
+    const keys = [this.#names.meter(name, this.value), this.#names.line(name, this.value)]
+    for (const limit of keyed) {
+      keys.push(limit.unit === 'concurrency' ? this.#names.leases(name, this.value) : this.#names.log(name, limitId(limit.name), this.value))
+    }
+    return keys
+  }
+}
+
+/** How many scope values' meters are remembered per rule, so that busy ones are not made anew for each call. */
 const REMEMBERED = 10_000
+
+/** The meters of one rule, by scope value. */
+export class RuleMeters {
+  private readonly rule: CompiledRule
+  private readonly names: Keys
+  private readonly parts = new Map<string, DemandPart>()
+
+  constructor(rule: CompiledRule, names: Keys) {
+    this.rule = rule
+    this.names = names
+  }
+
+  part(value: string): DemandPart {
+    let part = this.parts.get(value)
+    if (part === undefined) {
+      part = new Part(this.rule, value, this.names)
+      if (this.parts.size >= REMEMBERED) this.parts.clear()
+      this.parts.set(value, part)
+    }
+    return part
+  }
+}
 
 /** Resolves calls to demands under one version of the rules. */
 export class DemandResolver {
   readonly ruleSet: RuleSet
-  private readonly keys: Keys
-  private readonly remembered = new Map<CompiledRule, Map<string, DemandPart>>()
+  private readonly meters: readonly (readonly [CompiledRule, RuleMeters, readonly CostUnit[]])[]
+  private readonly block: RuleMeters
 
   constructor(ruleSet: RuleSet, keys: Keys) {
     this.ruleSet = ruleSet
-    this.keys = keys
+    this.meters = ruleSet.rules.map((rule) => [rule, new RuleMeters(rule, keys), costUnits(rule)])
+    this.block = new RuleMeters(BLOCK, keys)
   }
 
-  /** Whether any rule that covers the call counts tokens, so that they must be known. */
-  needsTokens(call: Call): boolean {
-    return this.ruleSet.rules.some((rule) => rule.limits.some((limit) => limit.unit === 'tokens') && rule.scopeValue(call) !== null)
+  /** The units of cost that any rule which covers the call counts, so that they must be known. */
+  needed(call: Call): ReadonlySet<CostUnit> {
+    const needed = new Set<CostUnit>()
+    for (const [rule, , units] of this.meters) {
+      if (units.some((unit) => !needed.has(unit)) && rule.scopeValue(call) !== null) for (const unit of units) needed.add(unit)
+    }
+    return needed
   }
 
-  resolve(call: Call, tokens: number): Demand {
+  resolve(call: Call, costs: Costs): Demand {
     const parts: DemandPart[] = []
-    for (const rule of this.ruleSet.rules) {
+    for (const [rule, meters] of this.meters) {
       const value = rule.scopeValue(call)
-      if (value !== null) parts.push(this.part(rule, value))
+      if (value !== null) parts.push(meters.part(value))
     }
-    parts.push(this.part(BLOCK, BLOCK.scopeValue(call) ?? ''))
-    return { parts, requests: call.cost?.requests ?? 1, tokens }
+    parts.push(this.block.part(BLOCK.scopeValue(call) ?? ''))
+    return { parts, costs, counted: this.ruleSet.counted }
   }
+}
 
-  private part(rule: CompiledRule, value: string): DemandPart {
-    let values = this.remembered.get(rule)
-    if (values === undefined) {
-      values = new Map()
-      this.remembered.set(rule, values)
-    }
-    let part = values.get(value)
-    if (part === undefined) {
-      const keys = [this.keys.meter(rule.name, value), this.keys.line(rule.name, value)]
-      if (rule.hasLeases) keys.push(this.keys.leases(rule.name, value))
-      part = { rule, value, keys }
-      if (values.size >= REMEMBERED) values.clear()
-      values.set(value, part)
-    }
-    return part
-  }
+function costUnits({ limits }: CompiledRule): CostUnit[] {
+  return COST_UNITS.filter((unit) => limits.some((limit) => limit.unit === unit))
+}
+
+/** What a call asks of a limit in its unit. */
+export function costIn(costs: Costs, unit: CompiledLimit['unit']): number {
+  return unit === 'concurrency' ? 1 : unit === 'none' ? 0 : costs[unit]
 }
 
 /** The number by which a call's own strategy overrides that of the rules; 0 = it has none. */

@@ -1,24 +1,26 @@
 import type { Redis } from 'ioredis'
 import type { Call } from '../call.js'
-import type { Clock } from '../clock.js'
+import { approximateMs, type Clock } from '../clock.js'
 import { DEFAULTS } from '../config/defaults.js'
+import { COST_UNITS, type Costs } from '../cost/units.js'
 import type { Decision } from '../decision.js'
 import type { Keys } from '../redis/keys.js'
 import { scripts } from '../redis/scripts.js'
 import type { RuleSet } from '../rules/compile.js'
-import type { Asked, Settlement } from './asked.js'
+import type { Asked, AskedCall, Settlement } from './asked.js'
 import { BatchEncoder } from './batch.js'
-import { BLOCK, type Demand, DemandResolver } from './demand.js'
+import { BLOCK, type Demand } from './demand.js'
+import type { Demands } from './demands.js'
 import { type AgainDecision, DecisionReply } from './reply.js'
 
 /** How admit treats a call: see `lua/admit.lua`. */
-export type AdmitMode = 'direct' | 'front' | 'start'
+export type AdmitMode = 'direct' | 'record' | 'front' | 'start'
 
 /** The front of one line, as a drain is asked to look at it. */
 export interface DrainedLine {
   readonly key: string
   /** In the order they stand. */
-  readonly calls: readonly Asked[]
+  readonly calls: readonly AskedCall[]
 }
 
 /** The scripts over meters, lines and ledger, as functions: one call, one round trip, no state of its own. */
@@ -26,29 +28,27 @@ export class Gate {
   readonly keys: Keys
   private readonly redis: Redis
   private readonly clock: Clock
-  private resolver: DemandResolver
+  private readonly demands: Demands
 
-  constructor(redis: Redis, keys: Keys, clock: Clock, ruleSet: RuleSet) {
+  constructor(redis: Redis, demands: Demands, clock: Clock) {
     this.redis = redis
-    this.keys = keys
+    this.keys = demands.keys
     this.clock = clock
-    this.resolver = new DemandResolver(ruleSet, keys)
+    this.demands = demands
   }
 
   get rules(): RuleSet {
-    return this.resolver.ruleSet
-  }
-  set rules(ruleSet: RuleSet) {
-    if (ruleSet.version !== this.resolver.ruleSet.version) this.resolver = new DemandResolver(ruleSet, this.keys)
+    return this.demands.rules
   }
 
-  needsTokens(call: Call): boolean {
-    return this.resolver.needsTokens(call)
+  /** What a call is expected to cost; a promise only where that has to be worked out. @throws CallInvalid */
+  costs(call: Call): Costs | Promise<Costs> {
+    return this.demands.costs(call)
   }
 
   /** The meters a call meets under the rules in force. */
-  demand(call: Call, tokens: number): Demand {
-    return this.resolver.resolve(call, tokens)
+  demand(call: Call, costs: Costs): Demand {
+    return this.demands.demand(call, costs)
   }
 
   /** Asks and charges at once, or refuses. */
@@ -56,8 +56,13 @@ export class Gate {
     return (await this.admit('direct', asked, [], [])) as Decision[]
   }
 
+  /** Charges what has happened already, whether there is room or not. */
+  async record(asked: readonly Asked[]): Promise<Decision[]> {
+    return (await this.admit('record', asked, [], [])) as Decision[]
+  }
+
   /** The front door: promises room or finds a place in line. */
-  async front(asked: readonly Asked[]): Promise<Decision[]> {
+  async front(asked: readonly AskedCall[]): Promise<Decision[]> {
     return (await this.admit('front', asked, [], asked.map(storedCall))) as Decision[]
   }
 
@@ -66,7 +71,7 @@ export class Gate {
    * @param kept whether the calls are sent along, to be kept beside their place in line;
    *   without them a newcomer that has to stand in line is answered 'again'
    */
-  start(asked: readonly Asked[], ended: readonly Settlement[], kept: boolean): Promise<(Decision | AgainDecision)[]> {
+  start(asked: readonly AskedCall[], ended: readonly Settlement[], kept: boolean): Promise<(Decision | AgainDecision)[]> {
     return this.admit('start', asked, ended, kept ? asked.map(storedCall) : [])
   }
 
@@ -76,7 +81,7 @@ export class Gate {
     ended: readonly Settlement[],
     stored: readonly string[],
   ): Promise<(Decision | AgainDecision)[]> {
-    const encoder = this.encode(asked, mode !== 'direct')
+    const encoder = this.encode(asked, mode === 'front' || mode === 'start')
     for (const settlement of ended) encoder.settle(settlement, true)
     const args = [this.now(), encoder.batch(), mode, DEFAULTS.lookaheadMs, DEFAULTS.holdMaxMs, DEFAULTS.passCheckMs, ...stored]
     const reply = new DecisionReply(await scripts.admit.run(this.redis, encoder.keys, args), asked.length, encoder.parts)
@@ -90,12 +95,27 @@ export class Gate {
     return asked.map(({ demand }, index) => reply.decision(index, demand) as Decision)
   }
 
-  /** Closes ledger entries; per call whether there was one open under its token. */
-  async settle(settlements: readonly Settlement[]): Promise<boolean[]> {
-    const encoder = new BatchEncoder(this.keys)
+  /**
+   * Says what started calls have cost; per call whether there was an entry open under its token.
+   * @param how 'end' closes the entries; 'part': the calls go on, what they have cost so far is charged
+   */
+  async settle(settlements: readonly Settlement[], how: 'end' | 'part' = 'end'): Promise<boolean[]> {
+    const encoder = this.encode([], false)
     for (const settlement of settlements) encoder.settle(settlement, false)
-    const settled = await scripts.settle.run(this.redis, encoder.keys, [this.now(), encoder.batch()])
+    const settled = await scripts.settle.run(this.redis, encoder.keys, [this.now(), encoder.batch(), how])
     return settled.map((one) => one === 1)
+  }
+
+  /** Forgets what these meters have counted. */
+  async reset(asked: Asked): Promise<void> {
+    const encoder = this.encode([{ ...asked, forGood: true }], false)
+    await scripts.reset.run(this.redis, encoder.keys, [this.now(), encoder.batch()])
+  }
+
+  /** Writes the state of a user's own algorithm if the one it was worked out from still stands; `becomes` '' only reads. */
+  async swap(key: string, was: string, becomes: string, keepMs: number): Promise<{ nowMs: number; written: boolean; state: string }> {
+    const [nowMs, written, state] = await scripts.swap.run(this.redis, [key], [this.now(), was, becomes, keepMs])
+    return { nowMs: Number(nowMs), written: written === 1, state }
   }
 
   /**
@@ -111,7 +131,7 @@ export class Gate {
   }
 
   /** The call's agent asked to be left alone: gives back its charge, blocks the agent's meter, puts the call at the head of its line. */
-  async announce(asked: Asked, retryAfterMs: number): Promise<{ blockedMs: number }> {
+  async announce(asked: AskedCall, retryAfterMs: number): Promise<{ blockedMs: number }> {
     const encoder = this.encode([asked], true)
     const place = asked.demand.parts.findIndex(({ rule }) => rule === BLOCK) + 1
     const args = [this.now(), encoder.batch(), place, retryAfterMs, DEFAULTS.lookaheadMs, storedCall(asked)]
@@ -152,7 +172,7 @@ export class Gate {
   }
 
   private encode(asked: readonly Asked[], onTheirWay: boolean): BatchEncoder {
-    const encoder = new BatchEncoder(this.keys)
+    const encoder = new BatchEncoder(this.keys, approximateMs(this.clock))
     for (const one of asked) encoder.ask(one, onTheirWay)
     return encoder
   }
@@ -163,7 +183,8 @@ export class Gate {
 }
 
 /** The call as it is kept beside its place in line: what decides about it, with its cost known, and no payload. */
-function storedCall({ call, demand }: Asked): string {
+function storedCall({ call, demand }: AskedCall): string {
   const { payload: _payload, id: _id, ...rest } = call
-  return JSON.stringify({ ...rest, cost: { requests: demand.requests, tokens: demand.tokens } })
+  const known = COST_UNITS.filter((unit) => demand.costs[unit] > 0).map((unit) => [unit, demand.costs[unit]])
+  return JSON.stringify({ ...rest, cost: { ...call.cost, ...Object.fromEntries(known) } })
 }

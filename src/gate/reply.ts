@@ -1,6 +1,7 @@
 import type { Binding, Decision, Usage } from '../decision.js'
+import { emptyState } from '../meters/algorithm.js'
 import { ALGORITHMS } from '../meters/index.js'
-import type { CompiledLimit } from '../rules/compile.js'
+import type { CompiledLimit } from '../rules/compile-limit.js'
 import type { Demand, DemandPart } from './demand.js'
 
 /** A start that has to stand in line, but came without the call to keep beside its place: it is asked again with it. */
@@ -20,9 +21,11 @@ const HOLD = 5
 const REFUSED = 6
 const AGAIN = 7
 
-function usageOf(part: DemandPart, limit: CompiledLimit, used: number, claimed: number, atMs: number): Usage | null {
+/** @param resetMs as the script told it; else worked out */
+function usageOf(part: DemandPart, limit: CompiledLimit, used: number, claimed: number, resetMs: number | undefined, atMs: number): Usage | null {
   if (limit.unit === 'none') return null
-  const state = { used: Math.min(used, limit.capacity), debt: Math.max(0, used - limit.capacity) }
+  const algorithm = ALGORITHMS[limit.algorithm]
+  const state = { ...emptyState(), used: Math.min(used, limit.capacity), debt: Math.max(0, used - limit.capacity) }
   return {
     rule: part.rule.name,
     limit: limit.name,
@@ -31,9 +34,14 @@ function usageOf(part: DemandPart, limit: CompiledLimit, used: number, claimed: 
     capacity: limit.capacity,
     used,
     claimed,
-    remaining: Math.max(0, limit.capacity - used - claimed),
-    resetMs: ALGORITHMS[limit.algorithm].resetMs(state, limit, atMs),
+    remaining: algorithm.remaining(used + claimed, limit),
+    resetMs: resetMs ?? algorithm.resetMs(state, limit, atMs),
   }
+}
+
+/** How many doubles of a reply tell of a limit. */
+function doublesOf({ algorithm }: CompiledLimit): number {
+  return ALGORITHMS[algorithm].tellsReset ? 3 : 2
 }
 
 /** The packed reply of admit and peek: one decision per call, and the usage of every meter, worked out when it is asked for. */
@@ -56,7 +64,7 @@ export class DecisionReply {
     }
     for (const part of meters) {
       this.offsets.set(part, offset)
-      offset += 2 * part.rule.limits.length * DOUBLE
+      for (const limit of part.rule.limits) offset += doublesOf(limit) * DOUBLE
     }
   }
 
@@ -82,9 +90,11 @@ export class DecisionReply {
     for (const part of demand.parts) {
       let offset = this.offsets.get(part) ?? Number.NaN
       for (const limit of part.rule.limits) {
-        const one = usageOf(part, limit, this.bytes.readDoubleLE(offset), this.bytes.readDoubleLE(offset + DOUBLE), this.atMs)
+        const size = doublesOf(limit)
+        const resetMs = size > 2 ? this.bytes.readDoubleLE(offset + 2 * DOUBLE) : undefined
+        const one = usageOf(part, limit, this.bytes.readDoubleLE(offset), this.bytes.readDoubleLE(offset + DOUBLE), resetMs, this.atMs)
         if (one !== null) usage.push(one)
-        offset += 2 * DOUBLE
+        offset += size * DOUBLE
       }
     }
     return usage

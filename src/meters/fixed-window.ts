@@ -1,34 +1,56 @@
-import { type Algorithm, type MeterLimit, waitUp } from './algorithm.js'
+import { type Algorithm, counted, type MeterLimit, slackOfSum, waitUp } from './algorithm.js'
 
-function windowOf(limit: MeterLimit, atMs: number): number {
-  return Math.floor((atMs - limit.b) / limit.a)
+/** The windows of a limit as they are numbered around a time. */
+function windows(limit: MeterLimit, nowMs: number): { of(atMs: number): number; begin(window: number): number } {
+  const { a, b } = limit
+  const borders = limit.borders?.(nowMs)
+  if (borders === undefined) return { of: (atMs) => Math.floor((atMs - b) / a), begin: (window) => window * a + b }
+  const first = borders[0] as number
+  const last = borders.at(-1) as number
+  return {
+    of(atMs) {
+      if (atMs < first) return Math.floor((atMs - first) / a)
+      if (atMs >= last) return borders.length - 1 + Math.floor((atMs - last) / a)
+      return borders.findLastIndex((border) => border <= atMs)
+    },
+    begin(window) {
+      const nearest = Math.max(0, Math.min(borders.length - 1, window))
+      return (borders[nearest] as number) + (window - nearest) * a
+    },
+  }
 }
 
 /**
- * Fixed window: so much per aligned window. Around a border twice the limit may pass,
- * which is the known price of this algorithm; take a token bucket where that matters.
+ * Fixed window: so much per aligned window, also of a calendar. Around a border twice the
+ * limit may pass, which is the known price of this algorithm; take a token bucket or a
+ * sliding window where that matters.
  */
 export const fixedWindow: Algorithm = {
+  ...counted,
   code: 2,
+  slack: slackOfSum,
   roll(state, limit, fromMs, nowMs) {
-    const passed = windowOf(limit, nowMs) - windowOf(limit, fromMs)
-    if (passed > 0) {
-      const carried = Math.max(0, state.debt - limit.capacity * (passed - 1))
-      state.used = Math.min(carried, limit.capacity)
-      state.debt = carried - state.used
-    }
-    return state
+    const { of } = windows(limit, nowMs)
+    const passed = of(nowMs) - of(fromMs)
+    if (passed <= 0) return
+    const carried = Math.max(0, state.debt - limit.capacity * (passed - 1))
+    state.used = Math.min(carried, limit.capacity)
+    state.debt = carried - state.used
   },
-  waitMs(state, limit, nowMs, need) {
-    const over = Math.min(state.used, limit.capacity) + state.debt + need - limit.capacity
-    if (over <= 0) return 0
-    const border = (windowOf(limit, nowMs) + Math.ceil(over / limit.capacity)) * limit.a + limit.b
-    return waitUp(border - nowMs)
+  waitMs(state, limit, nowMs, cost, ahead) {
+    // Above the capacity only after it was lowered; that does not outlive the window.
+    const over = Math.min(state.used, limit.capacity) + state.debt + cost + ahead - limit.capacity
+    if (over <= limit.slack) return 0
+    const { of, begin } = windows(limit, nowMs)
+    return waitUp(begin(of(nowMs) + Math.max(1, Math.ceil(over / limit.capacity))) - nowMs)
   },
-  refundable: (limit, atMs, nowMs) => windowOf(limit, atMs) === windowOf(limit, nowMs),
+  refund(state, limit, amount, atMs, nowMs) {
+    const { of } = windows(limit, nowMs)
+    return of(atMs) === of(nowMs) && counted.refund(state, limit, amount)
+  },
   resetMs(state, limit, nowMs) {
     if (state.used + state.debt === 0) return 0
-    const windows = 1 + (limit.capacity > 0 ? Math.ceil(state.debt / limit.capacity) : 0)
-    return (windowOf(limit, nowMs) + windows) * limit.a + limit.b - nowMs
+    const { of, begin } = windows(limit, nowMs)
+    return begin(of(nowMs) + 1 + (limit.capacity > 0 ? Math.ceil(state.debt / limit.capacity) : 0)) - nowMs
   },
 }

@@ -2,14 +2,24 @@ import type { Algorithm } from './algorithm.js'
 import { block } from './block.js'
 import { concurrency } from './concurrency.js'
 import { fixedWindow } from './fixed-window.js'
+import { leakyBucket } from './leaky-bucket.js'
+import { slidingLog } from './sliding-log.js'
+import { slidingWindow } from './sliding-window.js'
 import { tokenBucket } from './token-bucket.js'
 
 /** The algorithms by the names that rules use; `concurrency` and `block` follow from the unit. */
 export const ALGORITHMS = {
   token_bucket: tokenBucket,
+  leaky_bucket: leakyBucket,
   fixed_window: fixedWindow,
+  sliding_window: slidingWindow,
+  sliding_log: slidingLog,
   concurrency,
   block,
 } as const satisfies Record<string, Algorithm>
 
 export type AlgorithmName = keyof typeof ALGORITHMS
+
+/** Those a limit may name. */
+export const NAMED_ALGORITHMS = ['token_bucket', 'leaky_bucket', 'fixed_window', 'sliding_window', 'sliding_log'] as const
+export type NamedAlgorithm = (typeof NAMED_ALGORITHMS)[number]

@@ -1,22 +1,33 @@
-import { type Algorithm, waitUp } from './algorithm.js'
+import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfRate, waitUp } from './algorithm.js'
+
+/** What has come back since: debt goes first. */
+export function leak(state: MeterState, limit: MeterLimit, fromMs: number, nowMs: number): void {
+  let back = Math.max(0, nowMs - fromMs) * limit.a
+  if (state.debt > 0) {
+    const left = Math.max(0, state.debt - back)
+    back -= state.debt - left
+    state.debt = left
+  }
+  state.used = Math.min(limit.capacity + limit.slack, Math.max(0, state.used - back))
+}
+
+/** Milliseconds until all has come back. */
+export function timeToLeak(state: MeterState, limit: MeterLimit): number {
+  return state.used + state.debt === 0 ? 0 : (state.used + state.debt) / limit.a
+}
 
 /**
  * Token bucket (Turner, "New directions in communications", 1986): refills at a steady
  * rate up to its burst. Kept as what is missing from a full bucket.
  */
 export const tokenBucket: Algorithm = {
+  ...counted,
   code: 1,
-  roll(state, limit, fromMs, nowMs) {
-    const back = Math.max(0, nowMs - fromMs) * limit.a
-    const debt = Math.max(0, state.debt - back)
-    state.used = Math.min(limit.capacity, Math.max(0, state.used - (back - (state.debt - debt))))
-    state.debt = debt
-    return state
+  slack: slackOfRate,
+  roll: leak,
+  waitMs(state, limit, _nowMs, cost, ahead) {
+    const over = state.used + state.debt + cost + ahead - limit.capacity
+    return over <= limit.slack ? 0 : waitUp(over / limit.a)
   },
-  waitMs(state, limit, _nowMs, need) {
-    const over = state.used + state.debt + need - limit.capacity
-    return over <= 0 ? 0 : waitUp(over / limit.a)
-  },
-  refundable: () => true,
-  resetMs: (state, limit) => (state.used + state.debt === 0 ? 0 : (state.used + state.debt) / limit.a),
+  resetMs: timeToLeak,
 }

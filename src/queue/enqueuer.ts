@@ -3,14 +3,14 @@ import type { JobsOptions, Queue } from 'bullmq'
 import { type Call, jsonOf, validateCall } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
 import { SECOND } from '../config/units.js'
-import { type Estimate, estimateTokens } from '../cost/estimate.js'
+import { COST_UNITS } from '../cost/units.js'
 import type { RejectDecision, RunDecision, WaitDecision } from '../decision.js'
 import { TollgateError } from '../errors.js'
-import type { Asked } from '../gate/asked.js'
+import type { AskedCall } from '../gate/asked.js'
 import type { Gate } from '../gate/gate.js'
+import { rejection } from '../gate/rejection.js'
 import { Turn } from '../gate/turn.js'
 import { delayMs } from './delay.js'
-import { rejection } from './failure.js'
 import type { Results } from './results.js'
 import { askFor, gateId } from './stored.js'
 import { Ticket } from './ticket.js'
@@ -28,15 +28,13 @@ export class Enqueuer {
   private readonly gate: Gate
   private readonly queue: Queue
   private readonly results: Results
-  private readonly estimate: Estimate | undefined
   private readonly jobOptions: JobsOptions
-  private readonly turn: Turn<Asked, RunDecision | WaitDecision | RejectDecision>
+  private readonly turn: Turn<AskedCall, RunDecision | WaitDecision | RejectDecision>
 
-  constructor(parts: { gate: Gate; queue: Queue; results: Results; estimate: Estimate | undefined; attempts: number | undefined }) {
+  constructor(parts: { gate: Gate; queue: Queue; results: Results; attempts: number | undefined }) {
     this.gate = parts.gate
     this.queue = parts.queue
     this.results = parts.results
-    this.estimate = parts.estimate
     this.jobOptions = parts.attempts === undefined ? JOB_OPTIONS : { ...JOB_OPTIONS, attempts: parts.attempts, backoff: { type: 'exponential', delay: SECOND } }
     this.turn = new Turn(
       DEFAULTS.batchKeys,
@@ -76,9 +74,11 @@ export class Enqueuer {
       // BullMQ would find out when the gate has given room already.
       jsonOf(call.payload)
       if (call.id !== undefined && (await this.queue.getJob(call.id)) !== undefined) return new Ticket(call.id, undefined, undefined, this.results)
-      const needed = call.cost?.tokens ?? (this.gate.needsTokens(call) ? await estimateTokens(call, this.estimate) : undefined)
-      const known: Call = needed === undefined ? call : { ...call, cost: { ...call.cost, tokens: needed } }
-      return askFor(this.gate, gateId(this.queue.name, call.id ?? randomUUID()), '', known, needed ?? 0)
+      const costs = await this.gate.costs(call)
+      // Estimated once: the worker finds it in the job.
+      const known = COST_UNITS.filter((unit) => costs[unit] > 0 && call.cost?.[unit] !== costs[unit]).map((unit) => [unit, costs[unit]])
+      const told: Call = { ...call, cost: { ...call.cost, ...Object.fromEntries(known) } }
+      return askFor(this.gate, gateId(this.queue.name, call.id ?? randomUUID()), '', told, costs)
     } catch (error) {
       if (error instanceof TollgateError) return new Ticket('', undefined, error, this.results)
       throw error
@@ -110,4 +110,4 @@ export class Enqueuer {
 }
 
 /** A call for the gate, or the ticket of one that it need not be asked about: not valid, or enqueued before. */
-type Prepared = Asked | Ticket
+type Prepared = AskedCall | Ticket

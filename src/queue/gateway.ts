@@ -1,19 +1,20 @@
 import type { Logger } from 'pino'
 import { DEFAULTS } from '../config/defaults.js'
 import type { Decision } from '../decision.js'
-import type { ActualCost, Asked, Settlement } from '../gate/asked.js'
-import type { DemandPart } from '../gate/demand.js'
+import type { ActualCosts } from '../cost/units.js'
+import type { AskedCall, Settlement } from '../gate/asked.js'
+import { costIn, type DemandPart } from '../gate/demand.js'
 import type { Gate } from '../gate/gate.js'
 import { LedgerNames } from '../gate/ledger-names.js'
 import { Turn } from '../gate/turn.js'
 
 /** A decision about a start, and the call as it stands in the ledger if it starts. */
 export interface Started {
-  readonly asked: Asked
+  readonly asked: AskedCall
   readonly decision: Decision
 }
 
-type Request = { readonly start: Asked } | { readonly end: Settlement }
+type Request = { readonly start: AskedCall } | { readonly end: Settlement }
 
 /**
  * A worker's way through the gate: the ends of calls travel with the starts of the next,
@@ -40,12 +41,12 @@ export class Gateway {
     )
   }
 
-  async start(asked: Asked): Promise<Started> {
+  async start(asked: AskedCall): Promise<Started> {
     return (await this.turn.ask({ start: asked })) as Started
   }
 
   /** Settles a call that has ended; resolves nothing, fails nothing: see above. */
-  settle(asked: Asked, actual: ActualCost): void {
+  settle(asked: AskedCall, actual: ActualCosts): void {
     const settled: Promise<unknown> = this.turn.ask({ end: trimmed({ asked, actual }) }).then(
       () => this.open.delete(settled),
       (error: unknown) => {
@@ -68,23 +69,28 @@ export class Gateway {
       await this.gate.settle(ended)
       return requests.map(() => undefined)
     }
-    const ledger = this.ledgers.next()
-    const entered = starts.map((asked, index) => ({ ...asked, token: String(index), ledger }))
-    const decided = await this.decide(entered, ended)
+    const decided = await this.decide(starts, ended)
     let next = 0
     return requests.map((request) => ('start' in request ? decided[next++] : undefined))
   }
 
-  private async decide(entered: readonly Asked[], ended: readonly Settlement[]): Promise<Started[]> {
+  private async decide(starts: readonly AskedCall[], ended: readonly Settlement[]): Promise<Started[]> {
+    const entered = this.enter(starts)
     const decisions = await this.gate.start(entered, ended, false)
     // Most calls run at once or are in line already; those that have to join one are sent along for it.
-    const again = entered.filter((_, index) => decisions[index]?.outcome === 'again')
+    const again = this.enter(starts.filter((_, index) => decisions[index]?.outcome === 'again'))
     const decidedAgain = again.length === 0 ? [] : await this.gate.start(again, [], true)
     let next = 0
     return entered.map((asked, index) => {
-      const decision = decisions[index]?.outcome === 'again' ? decidedAgain[next++] : decisions[index]
-      return { asked, decision: decision as Decision }
+      if (decisions[index]?.outcome !== 'again') return { asked, decision: decisions[index] as Decision }
+      return { asked: again[next] as AskedCall, decision: decidedAgain[next++] as Decision }
     })
+  }
+
+  /** Gives the calls of one batch their places in its ledger, which no other batch opens. */
+  private enter(starts: readonly AskedCall[]): AskedCall[] {
+    const ledger = this.ledgers.next()
+    return starts.map((asked, index) => ({ ...asked, token: String(index), ledger }))
   }
 }
 
@@ -92,10 +98,8 @@ export class Gateway {
 function trimmed(settlement: Settlement): Settlement {
   const { asked, actual } = settlement
   const { demand } = asked
-  const sameRequests = actual.requests === undefined || actual.requests === demand.requests
-  const sameTokens = actual.tokens === undefined || actual.tokens === demand.tokens
   const matters = ({ rule }: DemandPart) =>
-    rule.limits.some(({ unit }) => unit === 'concurrency' || (unit === 'requests' && !sameRequests) || (unit === 'tokens' && !sameTokens))
+    rule.limits.some(({ unit }) => unit === 'concurrency' || (unit !== 'none' && (actual[unit] ?? demand.costs[unit]) !== costIn(demand.costs, unit)))
   const parts = demand.parts.filter(matters)
   return { actual, asked: { ...asked, demand: { ...demand, parts } } }
 }

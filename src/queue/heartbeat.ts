@@ -13,8 +13,9 @@ interface Slot {
 /** The concurrency slots that a call holds while it runs. */
 function slotsOf(asked: Asked): Slot[] {
   return asked.demand.parts.flatMap(({ rule, keys }) => {
-    const limit = rule.limits.find(({ unit }) => unit === 'concurrency')
-    return limit === undefined ? [] : [{ key: keys[2] as string, leaseMs: limit.a }]
+    const index = rule.keyed.findIndex(({ unit }) => unit === 'concurrency')
+    const limit = rule.keyed[index]
+    return limit === undefined ? [] : [{ key: keys[2 + index] as string, leaseMs: limit.a }]
   })
 }
 

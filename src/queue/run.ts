@@ -1,3 +1,4 @@
+import type { CallUsage } from '../cost/usage.js'
 import type { RunDecision } from '../decision.js'
 import type { TollgateError } from '../errors.js'
 
@@ -11,6 +12,11 @@ export interface CallContext {
   readonly attempt: number
   /** When the call was charged (Redis' clock), and what its limits looked like then. */
   readonly decision: RunDecision
+  /**
+   * Says what the call has used so far, all in all, while it goes on (a stream). What exceeds
+   * the estimate is charged at once; if the call breaks off without saying more, that is its cost.
+   */
+  settlePart(usage: CallUsage): Promise<void>
 }
 
 /** One call in a worker, from its job to its end; it can be ended from outside. */
@@ -48,13 +54,22 @@ export class Context implements CallContext {
   readonly id: string
   readonly attempt: number
   readonly decision: RunDecision
+  /** What was said last. */
+  usage: CallUsage | undefined
   readonly #run: Run
+  readonly #settle: (usage: CallUsage) => Promise<void>
 
-  constructor(id: string, run: Run, attempt: number, decision: RunDecision) {
+  constructor(id: string, run: Run, attempt: number, decision: RunDecision, settle: (usage: CallUsage) => Promise<void>) {
     this.id = id
     this.attempt = attempt
     this.decision = decision
     this.#run = run
+    this.#settle = settle
+  }
+
+  async settlePart(usage: CallUsage): Promise<void> {
+    this.usage = usage
+    await this.#settle(usage)
   }
 
   get signal(): AbortSignal {

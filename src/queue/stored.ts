@@ -1,5 +1,6 @@
 import type { Call } from '../call.js'
-import type { Asked } from '../gate/asked.js'
+import { COST_UNITS, type Costs, NOTHING } from '../cost/units.js'
+import type { AskedCall } from '../gate/asked.js'
 import type { Demand } from '../gate/demand.js'
 import type { Gate } from '../gate/gate.js'
 
@@ -14,11 +15,11 @@ export function parseGateId(id: string): { queue: string; jobId: string } {
 }
 
 /** Puts a call and its estimate into what the gate asks for. */
-export function askFor(gate: Gate, id: string, token: string, call: Call, tokens: number): Asked {
-  return { id, token, call, demand: gate.demand(call, tokens) }
+export function askFor(gate: Gate, id: string, token: string, call: Call, costs: Costs): AskedCall {
+  return { id, token, call, demand: gate.demand(call, costs) }
 }
 
-const NOTHING: Demand = { parts: [], requests: 0, tokens: 0 }
+const NO_DEMAND: Demand = { parts: [], costs: NOTHING, counted: [] }
 
 /** What a record says without asking Redis again; `lua/lib/record.lua` describes its forms. */
 export interface StoredCall {
@@ -38,8 +39,13 @@ export function readRecord(record: string | null): StoredCall | null {
 }
 
 /** Asks again for a call that is on its way, under the rules in force now. */
-export function askAgain(gate: Gate, id: string, record: string | null): Asked {
+export function askAgain(gate: Gate, id: string, record: string | null): AskedCall {
   const stored = readRecord(record)
-  if (stored === null || stored.call === null) return { id, token: '', call: { agent: '' }, demand: NOTHING }
-  return askFor(gate, id, '', stored.call, stored.call.cost?.tokens ?? 0)
+  if (stored === null || stored.call === null) return { id, token: '', call: { agent: '' }, demand: NO_DEMAND }
+  return askFor(gate, id, '', stored.call, knownCosts(stored.call))
+}
+
+/** What was known when the call got in line. In a unit that no rule counted then it is free until its worker estimates it. */
+function knownCosts({ cost = {} }: Call): Costs {
+  return { ...NOTHING, requests: cost.requests ?? 1, points: cost.points ?? 1, ...Object.fromEntries(COST_UNITS.flatMap((unit) => (cost[unit] === undefined ? [] : [[unit, cost[unit]]]))) }
 }

@@ -4,14 +4,16 @@ import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { type Call, validateCall } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
-import { type Estimate, estimateTokens } from '../cost/estimate.js'
-import { totalTokens, usageOf } from '../cost/usage.js'
+import { actualCosts } from '../cost/costs.js'
+import { type ActualCosts, AS_ESTIMATED, COST_UNITS, NOTHING } from '../cost/units.js'
+import { type CallUsage, usageOf } from '../cost/usage.js'
 import type { RunDecision } from '../decision.js'
 import { TollgateError, UpstreamLimited } from '../errors.js'
-import type { Asked } from '../gate/asked.js'
+import type { AskedCall } from '../gate/asked.js'
 import type { Gate } from '../gate/gate.js'
+import { rejection } from '../gate/rejection.js'
 import { delayMs } from './delay.js'
-import { failureOf, finalFailure, rejection } from './failure.js'
+import { failureOf, finalFailure } from './failure.js'
 import { Gateway } from './gateway.js'
 import { Heartbeat } from './heartbeat.js'
 import { callOfJob } from './job-call.js'
@@ -40,7 +42,6 @@ export interface WorkerParts {
   readonly redis: Redis
   readonly queue: string
   readonly prefix: string
-  readonly estimate: Estimate | undefined
   readonly log: Logger
 }
 
@@ -107,7 +108,7 @@ export class Worker {
     }
   }
 
-  private async pass(job: Job, token: string, call: Asked, run: Run): Promise<unknown> {
+  private async pass(job: Job, token: string, call: AskedCall, run: Run): Promise<unknown> {
     for (;;) {
       if (run.aborted !== undefined) throw failureOf(run.aborted)
       const { asked, decision } = await this.gateway.start(call)
@@ -127,21 +128,21 @@ export class Worker {
     }
   }
 
-  private async ask(job: Job): Promise<Asked> {
-    const { gate, estimate } = this.parts
+  private async ask(job: Job): Promise<AskedCall> {
+    const { gate } = this.parts
     try {
       const call = this.options.callOf === undefined ? callOfJob(job.name, job.data) : validateCall(this.options.callOf(job))
-      const tokens = call.cost?.tokens ?? (gate.needsTokens(call) ? await estimateTokens(call, estimate) : 0)
-      return askFor(gate, gateId(job.queueName, job.id as string), '', call, tokens)
+      const costs = gate.costs(call)
+      return askFor(gate, gateId(job.queueName, job.id as string), '', call, costs instanceof Promise ? await costs : costs)
     } catch (error) {
       throw error instanceof TollgateError ? finalFailure(error) : error
     }
   }
 
-  private async run(job: Job, token: string, asked: Asked, decision: RunDecision, run: Run): Promise<unknown> {
+  private async run(job: Job, token: string, asked: AskedCall, decision: RunDecision, run: Run): Promise<unknown> {
     if (run.aborted !== undefined) {
       // Cancelled while its start was on its way: it never reaches the agent.
-      this.gateway.settle(asked, { requests: 0, tokens: 0 })
+      this.gateway.settle(asked, NOTHING)
       throw failureOf(run.aborted)
     }
     const timeoutMs = this.options.timeoutMs ?? DEFAULTS.timeoutMs
@@ -149,20 +150,17 @@ export class Worker {
       timeoutMs > 0
         ? setTimeout(() => run.abort(new TollgateError('CALL_TIMED_OUT', `the handler did not finish within ${timeoutMs} ms`)), timeoutMs)
         : undefined
+    const context = new Context(job.id as string, run, job.attemptsMade + 1, decision, (usage) => this.settlePart(asked, usage))
     this.heartbeat.add(asked)
     this.options.observer?.started?.(asked.call, Date.now() - job.timestamp)
     try {
-      const result = await run.until(this.handler(asked.call, new Context(job.id as string, run, job.attemptsMade + 1, decision)))
-      const tokens = tokensOf(result)
-      this.gateway.settle(asked, { tokens })
-      this.ended(asked, 'done', tokens)
+      const result = await run.until(this.handler(asked.call, context))
+      this.settle(asked, 'done', usageOf(result) ?? context.usage)
       return result
     } catch (error) {
       const limited = run.aborted === undefined ? upstreamLimited(error) : undefined
       if (limited !== undefined) return await this.giveBack(job, token, asked, limited)
-      const tokens = tokensOf(error)
-      this.gateway.settle(asked, { tokens })
-      this.ended(asked, 'failed', tokens)
+      this.settle(asked, 'failed', usageOf(error) ?? context.usage)
       throw error instanceof TollgateError ? failureOf(error) : error
     } finally {
       clearTimeout(timer)
@@ -170,12 +168,29 @@ export class Worker {
     }
   }
 
-  private ended({ call, demand }: Asked, how: Ended, actual: number | undefined): void {
-    this.options.observer?.ended?.(call, how, { estimated: demand.tokens, actual })
+  private actual({ call }: AskedCall, usage: CallUsage | undefined): ActualCosts {
+    return usage === undefined ? AS_ESTIMATED : actualCosts(usage, call, this.parts.gate.rules.prices)
+  }
+
+  private settle(asked: AskedCall, how: Ended, usage: CallUsage | undefined): void {
+    const actual = this.actual(asked, usage)
+    this.gateway.settle(asked, actual)
+    this.ended(asked, how, actual.tokens)
+  }
+
+  /** What a call has used that goes on: sent only where it is more than was charged. */
+  private async settlePart(asked: AskedCall, usage: CallUsage): Promise<void> {
+    const actual = this.actual(asked, usage)
+    const { costs } = asked.demand
+    if (COST_UNITS.some((unit) => (actual[unit] ?? 0) > costs[unit])) await this.parts.gate.settle([{ asked, actual }], 'part')
+  }
+
+  private ended({ call, demand }: AskedCall, how: Ended, actual: number | undefined): void {
+    this.options.observer?.ended?.(call, how, { estimated: demand.costs.tokens, actual })
   }
 
   /** The agent said "not now": the call goes back to the head of its line, for which no attempt is counted. */
-  private async giveBack(job: Job, token: string, asked: Asked, limited: UpstreamLimited): Promise<never> {
+  private async giveBack(job: Job, token: string, asked: AskedCall, limited: UpstreamLimited): Promise<never> {
     const retryAfterMs = Math.min(DEFAULTS.longestRetryAfterMs, Math.max(1, limited.retryAfterMs ?? DEFAULTS.retryAfterMs))
     const { blockedMs } = await this.parts.gate.announce(asked, retryAfterMs)
     this.ended(asked, 'returned', undefined)
@@ -186,11 +201,6 @@ export class Worker {
     await job.moveToDelayed(Date.now() + delayMs(blockedMs), token)
     throw new DelayedError()
   }
-}
-
-function tokensOf(value: unknown): number | undefined {
-  const usage = usageOf(value)
-  return usage === undefined ? undefined : totalTokens(usage)
 }
 
 /** An error that says the agent had no room: ours, or any with the status 429 or 503. */

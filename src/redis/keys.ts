@@ -15,6 +15,8 @@ export class Keys {
   readonly passes: string
   readonly sequence: string
   readonly queued: string
+  /** What the ledger comes to. */
+  readonly figures: string
   /** Channels. */
   readonly wake: string
   readonly notices: string
@@ -34,11 +36,12 @@ export class Keys {
     this.passes = `${this.prefix}/passes`
     this.sequence = `${this.prefix}/sequence`
     this.queued = `${this.prefix}/queued`
+    this.figures = `${this.prefix}/figures`
     this.wake = `${this.prefix}/wake`
     this.notices = `${this.prefix}/notices`
     this.drainer = `${this.prefix}/drainer`
     this.rules = `${this.prefix}/rules`
-    this.fixed = [this.lines, this.passes, this.sequence, this.queued, this.wake]
+    this.fixed = [this.lines, this.passes, this.sequence, this.queued, this.wake, this.figures]
   }
 
   /** State of a rule's limits for one scope value. */
@@ -52,6 +55,14 @@ export class Keys {
   /** The concurrency leases of a meter. */
   leases(rule: string, value: string): string {
     return `${this.prefix}/s/${rule}/${value}`
+  }
+  /** The sliding log of one limit, which is known by its id. */
+  log(rule: string, limit: number, value: string): string {
+    return `${this.prefix}/h/${rule}/${limit}/${value}`
+  }
+  /** The state of a user's own algorithm. */
+  custom(name: string, value: string): string {
+    return `${this.prefix}/x/${name}/${value}`
   }
   /** The record of a call on its way. */
   call(id: string): string {

@@ -14,6 +14,10 @@ export const scripts = {
   tend: new Script<('kept' | 'unclaimed' | 'dropped' | 'gone')[]>('tend'),
   /** Redis' time, ms until the block ends. */
   announce: new Script<[nowMs: string, blockedMs: string]>('announce'),
+  /** How many meters were reset. */
+  reset: new Script<number>('reset'),
+  /** Redis' time, 1 if it was written, the state as it is now. */
+  swap: new Script<[nowMs: string, written: number, state: string]>('swap'),
   /** How many leases were extended. */
   renew: new Script<number>('renew'),
   /** 1 if the lease is theirs. */

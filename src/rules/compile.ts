@@ -1,24 +1,13 @@
 import { createHash } from 'node:crypto'
 import { SocketAddress } from 'node:net'
 import type { Call, Strategy } from '../call.js'
-import { DEFAULTS } from '../config/defaults.js'
-import { DAY, WEEK } from '../config/units.js'
+import { compilePrices, type Prices, type PriceTable } from '../cost/prices.js'
 import { RulesInvalid } from '../errors.js'
-import type { MeterLimit } from '../meters/algorithm.js'
-import { ALGORITHMS, type AlgorithmName } from '../meters/index.js'
+import { ALGORITHMS } from '../meters/index.js'
+import { type CompiledLimit, compileLimit, countedUnits, encodeRule, limitId } from './compile-limit.js'
+import type { LimitSpec } from './limit.js'
 import { compileMatch } from './match.js'
-import { type LimitSpec, limitName, periodMs, type RuleSpec, UNITS, type Unit } from './rule.js'
-
-/** One limit with its numbers worked out. */
-export interface CompiledLimit extends MeterLimit {
-  readonly name: string
-  readonly unit: Unit | 'none'
-  readonly algorithm: AlgorithmName
-  /** What it allows per window, as written; for a concurrency the slots. */
-  readonly limit: number
-  /** Null for a concurrency and a block. */
-  readonly windowMs: number | null
-}
+import type { RuleSpec } from './rule.js'
 
 /** A rule ready to be applied: pure functions and constants. */
 export interface CompiledRule {
@@ -26,9 +15,10 @@ export interface CompiledRule {
   readonly priority: number
   readonly strategy: Strategy
   readonly limits: readonly CompiledLimit[]
-  readonly hasLeases: boolean
-  /** The rule as the scripts read it (see `lua/lib/demand.lua`), encoded once. */
-  readonly encoded: string
+  /** Limits that have a key of their own: leases of a concurrency, sliding logs. */
+  readonly keyed: readonly CompiledLimit[]
+  /** The rule as the scripts read it at a time, see `lua/lib/demand.lua`. */
+  encoded(atMs: number): string
   /** What the rule counts this call by, or null if it does not cover the call. */
   scopeValue(call: Call): string | null
 }
@@ -37,51 +27,12 @@ export interface RuleSet {
   /** Equal for equal rules, on every machine. */
   readonly version: string
   readonly rules: readonly CompiledRule[]
+  /** The codes of the units of cost that any of them counts. */
+  readonly counted: readonly number[]
   readonly specs: readonly RuleSpec[]
-}
-
-/** How strict a strategy is, as scripts compare it; leaves room for the ones between. */
-export const STRICTNESS: Readonly<Record<Strategy, number>> = { queue: 1, hard: 5 }
-const UNIT_CODES: Readonly<Record<CompiledLimit['unit'], number>> = { requests: 1, tokens: 2, concurrency: 3, none: 4 }
-/** Windows of weeks begin on Monday; the epoch was a Thursday. */
-const MONDAY_OFFSET_MS = 4 * DAY
-
-/** FNV-1a, 32 bit (Fowler, Noll, Vo): the id of a limit in packed meters. */
-function hashOf(text: string): number {
-  let hash = 0x811c9dc5
-  for (const byte of Buffer.from(text)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0
-  return hash
-}
-
-function compileLimit(spec: LimitSpec): CompiledLimit {
-  const unit = UNITS.find((candidate) => spec[candidate] !== undefined) as Unit
-  const limit = spec[unit] as number
-  const name = limitName(spec)
-  if (unit === 'concurrency') {
-    return {
-      name,
-      unit,
-      algorithm: 'concurrency',
-      limit,
-      windowMs: null,
-      capacity: limit,
-      a: spec.lease === undefined ? DEFAULTS.slotLeaseMs : (periodMs(spec.lease) as number),
-      b: 0,
-    }
-  }
-  const windowMs = periodMs(spec.per as string) as number
-  if (spec.algorithm === 'fixed_window') {
-    return { name, unit, algorithm: 'fixed_window', limit, windowMs, capacity: limit, a: windowMs, b: windowMs === WEEK ? MONDAY_OFFSET_MS : 0 }
-  }
-  // A bucket of requests holds at least one, however slowly it fills: else none would ever pass.
-  const least = unit === 'requests' ? 1 : 0
-  const capacity = limit === 0 ? 0 : (spec.burst ?? Math.max(least, limit * (spec.burstMultiplier ?? 1)))
-  return { name, unit, algorithm: 'token_bucket', limit, windowMs, capacity, a: limit / windowMs, b: 0 }
-}
-
-export function encodeRule(priority: number, strategy: Strategy, limits: readonly CompiledLimit[]): string {
-  const encoded = limits.map((limit) => [hashOf(limit.name), ALGORITHMS[limit.algorithm].code, UNIT_CODES[limit.unit], limit.capacity, limit.a, limit.b])
-  return JSON.stringify([priority, STRICTNESS[strategy], encoded])
+  /** What models cost, as declared and ready to be asked. */
+  readonly priceTable: Readonly<PriceTable>
+  readonly prices: Prices
 }
 
 /** One part of a scope value in a key: unambiguous whatever it holds. */
@@ -121,14 +72,19 @@ export function scopeValueOf(scopes: readonly string[]): (call: Call) => string 
   }
 }
 
-function compileRule(spec: RuleSpec): CompiledRule {
-  const limits = spec.limits.map(compileLimit)
+/** Limits and what scripts need of them. @throws RulesInvalid where two of them cannot be told apart */
+export function compileLimits(rule: string, specs: readonly LimitSpec[], priority: number, strategy: Strategy): Pick<CompiledRule, 'limits' | 'keyed' | 'encoded'> {
+  const limits = specs.map(compileLimit)
   const ids = new Map<number, string>()
   for (const { name } of limits) {
-    const other = ids.get(hashOf(name))
-    if (other !== undefined && other !== name) throw new RulesInvalid([`rule ${spec.name}: the limits ${other} and ${name} share an id; rename one of them`])
-    ids.set(hashOf(name), name)
+    const other = ids.get(limitId(name))
+    if (other !== undefined && other !== name) throw new RulesInvalid([`rule ${rule}: the limits ${other} and ${name} share an id; rename one of them`])
+    ids.set(limitId(name), name)
   }
+  return { limits, keyed: limits.filter(({ algorithm }) => ALGORITHMS[algorithm].keyed), encoded: encodeRule(priority, strategy, limits) }
+}
+
+function compileRule(spec: RuleSpec): CompiledRule {
   const matches = compileMatch(spec.match)
   const countedBy = scopeValueOf([spec.scope].flat())
   const priority = spec.priority ?? 0
@@ -137,15 +93,14 @@ function compileRule(spec: RuleSpec): CompiledRule {
     name: spec.name,
     priority,
     strategy,
-    limits,
-    hasLeases: limits.some((limit) => limit.unit === 'concurrency'),
-    encoded: encodeRule(priority, strategy, limits),
+    ...compileLimits(spec.name, spec.limits, priority, strategy),
     scopeValue: (call) => (matches(call) ? countedBy(call) : null),
   }
 }
 
 /** Works out everything about rules that does not depend on a call, once per version. */
-export function compileRules(specs: readonly RuleSpec[]): RuleSet {
-  const version = createHash('sha256').update(JSON.stringify(specs)).digest('hex').slice(0, 16)
-  return { version, specs, rules: specs.filter((spec) => spec.enabled !== false).map(compileRule) }
+export function compileRules(specs: readonly RuleSpec[], priceTable: Readonly<PriceTable> = {}): RuleSet {
+  const version = createHash('sha256').update(JSON.stringify([specs, priceTable])).digest('hex').slice(0, 16)
+  const rules = specs.filter((spec) => spec.enabled !== false).map(compileRule)
+  return { version, specs, rules, priceTable, prices: compilePrices(priceTable), counted: countedUnits(rules.flatMap(({ limits }) => limits)) }
 }

@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis'
+import type { PriceTable } from '../cost/prices.js'
 import type { Keys } from '../redis/keys.js'
 import { compileRules, type RuleSet } from './compile.js'
 import { checkRules } from './read.js'
@@ -15,11 +16,11 @@ export class RuleStore {
   }
 
   /** Writes rules and tells every process of the namespace. Rules equal to those in force change nothing. */
-  async declare(specs: readonly RuleSpec[]): Promise<RuleSet> {
-    const set = compileRules(specs)
+  async declare(specs: readonly RuleSpec[], prices: Readonly<PriceTable>): Promise<RuleSet> {
+    const set = compileRules(specs, prices)
     const before = await this.redis.hget(this.keys.rules, 'version')
     if (before !== set.version) {
-      await this.redis.hset(this.keys.rules, { version: set.version, rules: JSON.stringify(specs) })
+      await this.redis.hset(this.keys.rules, { version: set.version, rules: JSON.stringify(specs), prices: JSON.stringify(prices) })
       await this.redis.publish(this.keys.notices, JSON.stringify({ rules: set.version }))
     }
     return set
@@ -29,7 +30,8 @@ export class RuleStore {
   async read(known?: RuleSet): Promise<RuleSet> {
     const version = await this.redis.hget(this.keys.rules, 'version')
     if (known !== undefined && (version ?? known.version) === known.version) return known
-    const rules = await this.redis.hget(this.keys.rules, 'rules')
-    return compileRules(rules === null ? [] : checkRules(JSON.parse(rules) as RuleSpec[]))
+    const [rules, prices] = await this.redis.hmget(this.keys.rules, 'rules', 'prices')
+    const checked = checkRules(JSON.parse(rules ?? '[]') as RuleSpec[], JSON.parse(prices ?? '{}') as PriceTable)
+    return compileRules(checked.rules, checked.prices)
   }
 }

@@ -1,37 +1,11 @@
 import { BlockList, isIP, isIPv6 } from 'node:net'
 import { z } from 'zod'
-import { MAX_AMOUNT, MAX_NAME_LENGTH, STRATEGIES, type Strategy } from '../call.js'
-import { DEFAULTS } from '../config/defaults.js'
-import { DAY, HOUR, MINUTE, SECOND, WEEK } from '../config/units.js'
-
-/** What limits can count. */
-export const UNITS = ['requests', 'tokens', 'concurrency'] as const
-export type Unit = (typeof UNITS)[number]
+import { MAX_NAME_LENGTH, STRATEGIES, type Strategy } from '../call.js'
+import { type LimitSpec, limitName, limitSchema, ruleName } from './limit.js'
 
 /** What a rule can count by, besides `keys.<name>`. */
 export const SCOPES = ['global', 'agent', 'endpoint', 'model', 'user', 'team', 'org', 'ip'] as const
 const CUSTOM_SCOPE = /^keys\.(?!__proto__$)[A-Za-z0-9_-]{1,64}$/
-
-const PERIODS: Readonly<Record<string, number>> = { second: SECOND, minute: MINUTE, hour: HOUR, day: DAY, week: WEEK, month: 30 * DAY }
-const DURATION_UNITS: Readonly<Record<string, number>> = { ms: 1, s: SECOND, m: MINUTE, h: HOUR, d: DAY, w: WEEK }
-
-/** One tier of a rule, as written in a rules file: exactly one of requests, tokens, concurrency. */
-export interface LimitSpec {
-  /** Keeps the usage through changes; default "<unit>/<per>". */
-  name?: string | undefined
-  requests?: number | undefined
-  tokens?: number | undefined
-  concurrency?: number | undefined
-  /** second, minute, hour, day, week, month or a duration such as 10s, 15m. */
-  per?: string | undefined
-  algorithm?: 'token_bucket' | 'fixed_window' | undefined
-  /** What a token bucket holds; default its limit. */
-  burst?: number | undefined
-  /** The burst as a multiple of the limit. */
-  burstMultiplier?: number | undefined
-  /** Of a concurrency: how long a slot outlives the last sign of life of its worker; default 30s. */
-  lease?: string | undefined
-}
 
 /** A named policy, as written in a rules file. */
 export interface RuleSpec {
@@ -67,72 +41,6 @@ export interface AgentSpec {
   /** Which API it speaks; default openai. */
   api?: 'openai' | 'anthropic' | undefined
 }
-
-/** Milliseconds of a `per`, or null if it is not one. */
-export function periodMs(per: string): number | null {
-  if (Object.hasOwn(PERIODS, per)) return PERIODS[per] ?? null
-  const parts = /^(\d+(?:\.\d+)?)(ms|s|m|h|d|w)$/.exec(per)
-  const unit = parts?.[2]
-  return unit === undefined ? null : Number(parts?.[1]) * (DURATION_UNITS[unit] ?? Number.NaN)
-}
-
-const amount = z.number(`must be a number from 0 to ${MAX_AMOUNT}`).min(0).max(MAX_AMOUNT)
-const ruleName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'must be 1 to 64 letters, digits, . _ or -, and begin with a letter or digit')
-
-const per = z.string().superRefine((value, context) => {
-  const ms = periodMs(value)
-  if (ms === null) context.addIssue({ code: 'custom', message: 'must be second, minute, hour, day, week, month or a duration such as 10s, 15m' })
-  else if (ms < DEFAULTS.shortestWindowMs || ms > DEFAULTS.longestWindowMs)
-    context.addIssue({ code: 'custom', message: 'must be at least 1ms and at most 366d' })
-})
-
-const lease = z.string().refine((value) => {
-  const ms = periodMs(value)
-  return ms !== null && ms >= DEFAULTS.shortestLeaseMs && ms <= DAY
-}, 'must be a duration from 1s to 1d')
-
-const limitSchema = z
-  .strictObject({
-    name: ruleName.optional(),
-    requests: amount.optional(),
-    tokens: amount.optional(),
-    concurrency: amount.int().optional(),
-    per: per.optional(),
-    algorithm: z.enum(['token_bucket', 'fixed_window']).optional(),
-    burst: amount.optional(),
-    burstMultiplier: z.number('must be a number above 0, at most 1000').positive().max(1000).optional(),
-    lease: lease.optional(),
-  })
-  .superRefine((limit, context) => {
-    const fault = (path: string, message: string) => context.addIssue({ code: 'custom', path: [path], message })
-    const units = UNITS.filter((unit) => limit[unit] !== undefined)
-    if (units.length !== 1) {
-      context.addIssue({ code: 'custom', message: `must name exactly one of ${UNITS.join(', ')}; it names ${units.length === 0 ? 'none' : units.join(', ')}` })
-      return
-    }
-    const value = limit[units[0] as Unit] as number
-    if (units[0] === 'concurrency') {
-      for (const field of ['per', 'algorithm', 'burst', 'burstMultiplier'] as const) {
-        if (limit[field] !== undefined) fault(field, 'contradicts concurrency, which counts calls that run at once and has no window')
-      }
-      return
-    }
-    if (limit.lease !== undefined) fault('lease', 'is for concurrency only')
-    if (limit.per === undefined) fault('per', 'is required: the window of the limit')
-    if (limit.burst !== undefined && limit.burstMultiplier !== undefined) fault('burstMultiplier', 'contradicts burst: give one of them')
-    if (limit.algorithm === 'fixed_window') {
-      for (const field of ['burst', 'burstMultiplier'] as const) {
-        if (limit[field] !== undefined) fault(field, 'contradicts fixed_window, which has no burst')
-      }
-      if (limit.per === 'month') fault('per', 'contradicts fixed_window: months differ in length; use 30d, or a token bucket')
-      if (units[0] === 'requests' && value > 0 && value < 1)
-        fault('requests', 'must be at least 1 in a fixed_window, or no call could ever pass; to close the limit set it to 0')
-    } else if (value > 0 && limit.burst === 0) {
-      fault('burst', 'must be above 0: nothing could ever pass; to close the limit set it to 0')
-    } else if (units[0] === 'requests' && value > 0 && limit.burst !== undefined && limit.burst < 1) {
-      fault('burst', 'must be at least 1, or no call could ever pass; to close the limit set it to 0')
-    }
-  })
 
 const glob = z.string().min(1).max(MAX_NAME_LENGTH)
 const globs = z.array(glob).min(1).max(1000).optional()
@@ -209,13 +117,6 @@ export const ruleSetSchema = z
       seen.set(rule.name, index)
     })
   })
-
-/** The name of a limit within its rule, under which its usage is kept. */
-export function limitName(limit: LimitSpec): string {
-  if (limit.name !== undefined) return limit.name
-  const unit = UNITS.find((candidate) => limit[candidate] !== undefined) ?? 'requests'
-  return unit === 'concurrency' ? unit : `${unit}/${limit.per ?? ''}`
-}
 
 /** An address or CIDR range as a check, or null if it is neither. */
 export function parseRange(text: string): ((ip: string) => boolean) | null {

@@ -13,4 +13,8 @@ algorithms[4] = {
   ttl = function(_, used, _, now)
     return used - now
   end,
+  slack = function()
+    return 0
+  end,
+  no_burst = true,
 }

@@ -1,27 +1,34 @@
 -- Token bucket (Turner 1986): `capacity` is the burst, a = tokens per ms.
 -- Kept as what is missing from a full bucket, so an absent meter is a full one.
+
+-- What has come back since: debt goes first.
+local function leak(limit, used, debt, from, now)
+  local back = (now - from) * limit[LIMIT_A]
+  if debt > 0 then
+    local left = max(0, debt - back)
+    back, debt = back - (debt - left), left
+  end
+  used = used - back
+  if used < 0 then
+    return 0, debt
+  end
+  return min(used, limit[LIMIT_CAPACITY] + limit.slack), debt
+end
+
+local function time_to_leak(limit, used, debt)
+  return (used + debt) / limit[LIMIT_A]
+end
+
 algorithms[1] = {
-  roll = function(limit, used, debt, from, now)
-    local back = (now - from) * limit[LIMIT_A]
-    if debt > 0 then
-      local left = max(0, debt - back)
-      back, debt = back - (debt - left), left
-    end
-    used = used - back
-    if used < 0 then
-      return 0, debt
-    end
-    return min(used, limit[LIMIT_CAPACITY]), debt
-  end,
-  wait = function(limit, used, debt, now, need)
-    local over = used + debt + need - limit[LIMIT_CAPACITY]
-    if over <= 0 then
+  roll = leak,
+  wait = function(limit, used, debt, _, cost, ahead)
+    local over = used + debt + cost + ahead - limit[LIMIT_CAPACITY]
+    if over <= limit.slack then
       return 0
     end
     return wait_up(over / limit[LIMIT_A])
   end,
   always_refundable = true,
-  ttl = function(limit, used, debt)
-    return (used + debt) / limit[LIMIT_A]
-  end,
+  ttl = time_to_leak,
+  slack = slack_of_rate,
 }

@@ -1,0 +1,150 @@
+-- Sliding window: never more than `capacity` in any a ms. Time is cut into cells of a
+-- thirty-second of the window, and what was charged in a cell counts until the whole of
+-- it is out of the window; so at most a thirty-third of the limit lies idle, and the
+-- state is bounded whatever the limit (compare Cloudflare's two counters, which are
+-- smaller, and let more than the limit through when calls bunch).
+--   history  { cell, amount, cell, amount, … }, ascending; used is their sum
+-- Overrun beyond the capacity goes into cells to come, each when room for it comes free:
+-- it keeps that much from whoever comes then, and nothing else waits for it.
+local CELLS = 32
+
+local function cell_of(limit, at)
+  return floor(at * CELLS / limit[LIMIT_A])
+end
+
+-- When what was charged in a cell counts no longer.
+local function end_of_cell(limit, cell)
+  return (cell + 1 + CELLS) * limit[LIMIT_A] / CELLS
+end
+
+local function add_to_cell(history, cell, amount)
+  local place = #history - 1
+  while place > 0 and history[place] > cell do
+    place = place - 2
+  end
+  if place > 0 and history[place] == cell then
+    history[place + 1] = history[place + 1] + amount
+  else
+    table.insert(history, place + 2, cell)
+    table.insert(history, place + 3, amount)
+  end
+end
+
+local function take_from(history, place, amount)
+  local taken = min(amount, history[place + 1])
+  history[place + 1] = history[place + 1] - taken
+  if history[place + 1] <= 0 then
+    table.remove(history, place)
+    table.remove(history, place)
+  end
+  return taken
+end
+
+-- Debt stands in cells after the present one, each a whole round after the one before.
+local function add_debt(limit, history, amount, present)
+  local capacity, round = limit[LIMIT_CAPACITY], CELLS + 1
+  local last = #history - 1
+  local cell = present
+  if last > 0 and history[last] > present then
+    local fill = min(amount, max(0, capacity - history[last + 1]))
+    history[last + 1] = history[last + 1] + fill
+    amount, cell = amount - fill, history[last]
+  end
+  local whole = floor(amount / capacity)
+  if whole > 0 then
+    -- One entry for all of them: nothing passes before it ends. It swallows whole ones before it.
+    cell = cell + whole * round
+    local sum = whole * capacity
+    while #history > 0 and history[#history - 1] > present and history[#history] >= capacity do
+      sum = sum + table.remove(history)
+      table.remove(history)
+    end
+    add_to_cell(history, cell, sum)
+  end
+  local rest = amount - whole * capacity
+  if rest > 0 then
+    add_to_cell(history, cell + round, rest)
+  end
+end
+
+algorithms[6] = {
+  open = function(_, list)
+    return list or {}
+  end,
+  roll = function(limit, used, _, from, now, history)
+    if from > now then
+      -- The clock was set back: what was charged is as long ago as it was.
+      local back = cell_of(limit, from) - cell_of(limit, now)
+      for place = 1, #history, 2 do
+        history[place] = history[place] - back
+      end
+    end
+    local oldest, gone = cell_of(limit, now) - CELLS, 0
+    while history[gone + 1] and history[gone + 1] < oldest do
+      used = used - history[gone + 2]
+      gone = gone + 2
+    end
+    if gone > 0 then
+      local size = #history
+      for place = 1, size do
+        history[place] = history[place + gone]
+      end
+    end
+    return #history > 0 and max(0, used) or 0, 0
+  end,
+  wait = function(limit, used, _, now, cost, ahead, history)
+    local over = used + cost + ahead - limit[LIMIT_CAPACITY]
+    if over <= limit.slack then
+      return 0
+    end
+    -- Those ahead start as soon as they can, and their room comes free a round later.
+    local rounds = used > 0 and max(0, ceil((over - limit.slack) / used) - 1) or 0
+    over = over - rounds * used
+    for place = 1, #history, 2 do
+      over = over - history[place + 1]
+      if over <= limit.slack then
+        return wait_up(end_of_cell(limit, history[place] + rounds * (CELLS + 1)) - now)
+      end
+    end
+    return wait_up(end_of_cell(limit, cell_of(limit, now)) + ahead / limit[LIMIT_CAPACITY] * limit[LIMIT_A] - now)
+  end,
+  ttl = function(limit, _, _, now, history)
+    return #history > 0 and end_of_cell(limit, history[#history - 1]) - now or 0
+  end,
+  charge = function(limit, history, used, cost, now)
+    add_to_cell(history, cell_of(limit, now), cost)
+    return used + cost
+  end,
+  overrun = function(limit, history, used, amount, now)
+    local capacity = limit[LIMIT_CAPACITY]
+    local beyond = capacity > 0 and max(0, min(amount, used + amount - capacity)) or 0
+    if amount > beyond then
+      add_to_cell(history, cell_of(limit, now), amount - beyond)
+    end
+    if beyond > 0 then
+      add_debt(limit, history, beyond, cell_of(limit, now))
+    end
+    return used + amount
+  end,
+  -- Returns what is used then, and whether anything came back.
+  refund = function(limit, history, used, amount, at, now)
+    local present, left = cell_of(limit, now), amount
+    if cell_of(limit, at) < present - CELLS then
+      return used, false
+    end
+    while left > 0 and #history > 0 and history[#history - 1] > present do
+      left = left - take_from(history, #history - 1, left)
+    end
+    for place = 1, #history, 2 do
+      if left > 0 and history[place] == cell_of(limit, at) then
+        left = left - take_from(history, place, left)
+        break
+      end
+    end
+    return #history > 0 and max(0, used - (amount - left)) or 0, left < amount
+  end,
+  kept = function(history)
+    return history
+  end,
+  slack = slack_of_sum,
+}

@@ -1,0 +1,32 @@
+-- What the ledger comes to, in a hash (KEYS[6]):
+--   open:<hour>   entries opened in that hour (since the epoch) and not closed. Those older
+--                 than an entry lives have expired: nobody said what these calls cost
+--   settled, released   entries closed, by their end and by being given back
+--   estimated, actual   tokens of those that settled
+-- Written once per batch.
+local FIGURES_TTL = string.format('%.0f', 30 * 86400000)
+local HOUR_MS = 3600000
+
+local function count(batch, figure, amount)
+  batch.figures[figure] = (batch.figures[figure] or 0) + amount
+end
+
+local function count_open(batch, at, amount)
+  count(batch, string.format('open:%d', floor(at / HOUR_MS)), amount)
+end
+
+local function save_figures(batch)
+  local any = false
+  for figure, amount in pairs(batch.figures) do
+    if amount % 1 ~= 0 then
+      redis.call('HINCRBYFLOAT', KEYS[6], figure, string.format('%.17g', amount))
+      any = true
+    elseif amount ~= 0 then
+      redis.call('HINCRBY', KEYS[6], figure, string.format('%.0f', amount))
+      any = true
+    end
+  end
+  if any then
+    redis.call('PEXPIRE', KEYS[6], FIGURES_TTL)
+  end
+end

@@ -1,0 +1,127 @@
+import { type Algorithm, counted, type MeterLimit, slackOfSum, waitUp } from './algorithm.js'
+
+/** Into how many cells a window is cut. */
+const CELLS = 32
+/** A cell counts until this many later. */
+const ROUND = CELLS + 1
+
+function cellOf(limit: MeterLimit, atMs: number): number {
+  return Math.floor((atMs * CELLS) / limit.a)
+}
+
+/** When what was charged in a cell counts no longer. */
+function endOfCell(limit: MeterLimit, cell: number): number {
+  return ((cell + ROUND) * limit.a) / CELLS
+}
+
+function add(history: number[], cell: number, amount: number): void {
+  let place = history.length - 2
+  while (place >= 0 && (history[place] as number) > cell) place -= 2
+  if (place >= 0 && history[place] === cell) (history[place + 1] as number) += amount
+  else history.splice(place + 2, 0, cell, amount)
+}
+
+/** Takes up to an amount from the entry at a place; returns what it took. */
+function take(history: number[], place: number, amount: number): number {
+  const there = history[place + 1] as number
+  const taken = Math.min(amount, there)
+  history[place + 1] = there - taken
+  if (there - taken <= 0) history.splice(place, 2)
+  return taken
+}
+
+/** Debt stands in cells after the present one, each a whole round after the one before. */
+function addDebt(limit: MeterLimit, history: number[], debt: number, present: number): void {
+  const { capacity } = limit
+  let amount = debt
+  let cell = present
+  const last = history.length - 2
+  if (last >= 0 && (history[last] as number) > present) {
+    const fill = Math.min(amount, Math.max(0, capacity - (history[last + 1] as number)))
+    ;(history[last + 1] as number) += fill
+    amount -= fill
+    cell = history[last] as number
+  }
+  const whole = Math.floor(amount / capacity)
+  if (whole > 0) {
+    // One entry for all of them: nothing passes before it ends. It swallows whole ones before it.
+    cell += whole * ROUND
+    let sum = whole * capacity
+    while (history.length > 0 && (history.at(-2) as number) > present && (history.at(-1) as number) >= capacity) {
+      sum += history.pop() as number
+      history.pop()
+    }
+    add(history, cell, sum)
+  }
+  const rest = amount - whole * capacity
+  if (rest > 0) add(history, cell + ROUND, rest)
+}
+
+/**
+ * Sliding window: never more than the limit in any window. What was charged in a cell (a
+ * thirty-second of the window) counts until all of the cell is out of the window, so at most
+ * a thirty-third of the limit lies idle, and the state is bounded whatever the limit. The
+ * history is `cell, amount, …`, ascending. `lua/lib/algorithms/sliding-window.lua` says more.
+ */
+export const slidingWindow: Algorithm = {
+  code: 6,
+  keyed: false,
+  tellsReset: true,
+  slack: slackOfSum,
+  roll(state, limit, fromMs, nowMs) {
+    const { history } = state
+    if (history === null) return
+    if (fromMs > nowMs) {
+      const back = cellOf(limit, fromMs) - cellOf(limit, nowMs)
+      for (let place = 0; place < history.length; place += 2) (history[place] as number) -= back
+    }
+    const oldest = cellOf(limit, nowMs) - CELLS
+    let gone = 0
+    while (gone < history.length && (history[gone] as number) < oldest) {
+      state.used -= history[gone + 1] as number
+      gone += 2
+    }
+    if (gone > 0) history.splice(0, gone)
+    state.used = history.length > 0 ? Math.max(0, state.used) : 0
+  },
+  waitMs({ used, history }, limit, nowMs, cost, ahead) {
+    let over = used + cost + ahead - limit.capacity
+    if (over <= limit.slack) return 0
+    const rounds = used > 0 ? Math.max(0, Math.ceil((over - limit.slack) / used) - 1) : 0
+    over -= rounds * used
+    for (let place = 0; history !== null && place < history.length; place += 2) {
+      over -= history[place + 1] as number
+      if (over <= limit.slack) return waitUp(endOfCell(limit, (history[place] as number) + rounds * ROUND) - nowMs)
+    }
+    return waitUp(endOfCell(limit, cellOf(limit, nowMs)) + (ahead / limit.capacity) * limit.a - nowMs)
+  },
+  charge(state, limit, amount, nowMs) {
+    state.history ??= []
+    add(state.history, cellOf(limit, nowMs), amount)
+    state.used += amount
+  },
+  overrun(state, limit, amount, nowMs) {
+    state.history ??= []
+    const beyond = limit.capacity > 0 ? Math.max(0, Math.min(amount, state.used + amount - limit.capacity)) : 0
+    if (amount > beyond) add(state.history, cellOf(limit, nowMs), amount - beyond)
+    if (beyond > 0) addDebt(limit, state.history, beyond, cellOf(limit, nowMs))
+    state.used += amount
+  },
+  refund(state, limit, amount, atMs, nowMs) {
+    const history = state.history ?? []
+    const present = cellOf(limit, nowMs)
+    const charged = cellOf(limit, atMs)
+    if (charged < present - CELLS) return false
+    let left = amount
+    while (left > 0 && history.length > 0 && (history.at(-2) as number) > present) left -= take(history, history.length - 2, left)
+    for (let place = 0; left > 0 && place < history.length; place += 2) {
+      if (history[place] !== charged) continue
+      left -= take(history, place, left)
+      break
+    }
+    state.used = history.length > 0 ? Math.max(0, state.used - (amount - left)) : 0
+    return left < amount
+  },
+  resetMs: ({ history }, limit, nowMs) => (history === null || history.length === 0 ? 0 : endOfCell(limit, history.at(-2) as number) - nowMs),
+  remaining: counted.remaining,
+}

@@ -1,0 +1,106 @@
+import type { Strategy } from '../call.js'
+import { DEFAULTS } from '../config/defaults.js'
+import { DAY, WEEK } from '../config/units.js'
+import { COST_UNITS } from '../cost/units.js'
+import type { MeterLimit, MeterNumbers } from '../meters/algorithm.js'
+import { bordersAround, type CalendarPeriod } from '../meters/calendar.js'
+import { ALGORITHMS, type AlgorithmName } from '../meters/index.js'
+import { calendarPeriod, type LimitSpec, limitName, periodMs, type Unit, unitOf } from './limit.js'
+
+/** One limit with its numbers worked out. */
+export interface CompiledLimit extends MeterLimit {
+  readonly name: string
+  readonly unit: Unit | 'none'
+  readonly algorithm: AlgorithmName
+  /** What it allows per window, as written; for a concurrency the slots. */
+  readonly limit: number
+  /** Null for a concurrency and a block. */
+  readonly windowMs: number | null
+}
+
+/** How strict a strategy is, as scripts compare it; leaves room for the ones between. */
+export const STRICTNESS: Readonly<Record<Strategy, number>> = { queue: 1, hard: 5 }
+/** By which scripts know the units, see `lua/lib/units.lua`. */
+export const UNIT_CODES: Readonly<Record<CompiledLimit['unit'], number>> = {
+  requests: 1,
+  tokens: 2,
+  inputTokens: 3,
+  outputTokens: 4,
+  usd: 5,
+  points: 6,
+  concurrency: 7,
+  none: 8,
+}
+/** Windows of weeks begin on Monday; the epoch was a Thursday. */
+const MONDAY_OFFSET_MS = 4 * DAY
+
+/** FNV-1a, 32 bit (Fowler, Noll, Vo): the id of a limit in packed meters. */
+export function limitId(name: string): number {
+  let hash = 0x811c9dc5
+  for (const byte of Buffer.from(name)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0
+  return hash
+}
+
+/** The borders of a calendar's windows around any time; worked out anew once a window. */
+function bordersOf(period: CalendarPeriod, timezone: string): (atMs: number) => readonly number[] {
+  let known: readonly number[] = []
+  return (atMs) => {
+    if (!(atMs >= (known[2] ?? Number.NaN) && atMs < (known[3] ?? Number.NaN))) known = bordersAround(period, timezone, atMs)
+    return known
+  }
+}
+
+function concurrencyNumbers(spec: LimitSpec): MeterNumbers {
+  return { capacity: spec.concurrency ?? 0, a: spec.lease === undefined ? DEFAULTS.slotLeaseMs : (periodMs(spec.lease) as number), b: 0 }
+}
+
+function numbersOf(spec: LimitSpec, unit: Unit, algorithm: AlgorithmName, windowMs: number): MeterNumbers {
+  const limit = spec[unit] as number
+  // A bucket of requests holds at least one, however slowly it fills: else none would ever pass.
+  const least = limit > 0 && (unit === 'requests' || unit === 'points') ? 1 : 0
+  switch (algorithm) {
+    case 'token_bucket':
+      return { capacity: limit === 0 ? 0 : (spec.burst ?? Math.max(least, limit * (spec.burstMultiplier ?? 1))), a: limit / windowMs, b: 0 }
+    case 'leaky_bucket':
+      return { capacity: Math.max(least, limit), a: limit / windowMs, b: 0 }
+    default:
+      return { capacity: limit, a: windowMs, b: windowMs === WEEK ? MONDAY_OFFSET_MS : 0 }
+  }
+}
+
+export function compileLimit(spec: LimitSpec): CompiledLimit {
+  const unit = unitOf(spec)
+  const algorithm = unit === 'concurrency' ? 'concurrency' : (spec.algorithm ?? 'token_bucket')
+  const windowMs = unit === 'concurrency' ? null : (periodMs(spec.per as string) as number)
+  const numbers = windowMs === null ? concurrencyNumbers(spec) : numbersOf(spec, unit, algorithm, windowMs)
+  const period = algorithm === 'fixed_window' ? calendarPeriod(spec.per) : null
+  const calendar = period !== null && (period === 'month' || spec.timezone !== undefined) ? { borders: bordersOf(period, spec.timezone ?? 'UTC') } : {}
+  return { name: limitName(spec), unit, algorithm, limit: spec[unit] as number, windowMs, ...numbers, slack: ALGORITHMS[algorithm].slack(numbers), ...calendar }
+}
+
+/** A rule as the scripts read it (see `lua/lib/demand.lua`), at a time: encoded once, but for the borders of a calendar. */
+export function encodeRule(priority: number, strategy: Strategy, limits: readonly CompiledLimit[]): (atMs: number) => string {
+  const encode = (atMs: number) =>
+    JSON.stringify([
+      priority,
+      STRICTNESS[strategy],
+      limits.map(({ name, algorithm, unit, capacity, a, b, borders }) => [
+        limitId(name),
+        ALGORITHMS[algorithm].code,
+        UNIT_CODES[unit],
+        capacity,
+        a,
+        b,
+        ...(borders === undefined ? [] : [borders(atMs)]),
+      ]),
+    ])
+  if (limits.some(({ borders }) => borders !== undefined)) return encode
+  const encoded = encode(0)
+  return () => encoded
+}
+
+/** The codes of the units of cost that limits count, ascending. */
+export function countedUnits(limits: readonly CompiledLimit[]): readonly number[] {
+  const codes = limits.map(({ unit }) => UNIT_CODES[unit]).filter((code) => code <= COST_UNITS.length)
+  return [...new Set(codes)].sort((one, other) => one - other)
+}

@@ -1,0 +1,250 @@
+import { DEFAULTS } from '../config/defaults.js'
+import { type ActualCosts, type Costs, NOTHING } from '../cost/units.js'
+import type { Binding, RejectDecision, RunDecision, Usage } from '../decision.js'
+import type { Asked } from '../gate/asked.js'
+import { costIn, type DemandPart } from '../gate/demand.js'
+import type { MeterState } from '../meters/algorithm.js'
+import { ALGORITHMS } from '../meters/index.js'
+import type { CompiledLimit } from '../rules/compile-limit.js'
+import { overEstimatedPercent } from './figures.js'
+import { MemoryMeter, usageOf } from './memory-meter.js'
+import type { Admission, LedgerFigures, Store, Swapped } from './store.js'
+
+interface Entry {
+  readonly atMs: number
+  charged: Costs
+}
+
+interface Refusal {
+  readonly binding: Binding
+  readonly waitMs: number
+  readonly limit: CompiledLimit
+}
+
+/** Meters are swept when there are so many of them, and again when twice as many are left. */
+const SWEEP_FROM = 1000
+
+/**
+ * Meters in this process's memory, with the decisions of the one in Redis: the same
+ * algorithms, the same order, the same answers. There are no lines here: who has no room
+ * is refused.
+ */
+export class MemoryStore implements Store {
+  private readonly now: () => number
+  private readonly meters = new Map<string, Map<string, MemoryMeter>>()
+  private readonly entries = new Map<string, Entry>()
+  private readonly states = new Map<string, { state: string; untilMs: number }>()
+  private readonly counts = { settled: 0, released: 0, expired: 0, estimated: 0, actual: 0 }
+  private names = 0
+  private kept = 0
+  private sweepAt = SWEEP_FROM
+
+  /** @param now the clock, in ms since the epoch */
+  constructor(now: () => number = Date.now) {
+    this.now = now
+  }
+
+  admit(asked: Asked): Admission {
+    const nowMs = this.now()
+    const named = this.name(asked)
+    if (named.forGood !== true && this.entries.has(named.id)) return { asked: named, decision: this.run(named, nowMs) }
+    const refusal = this.weigh(named, nowMs)
+    if (refusal !== null) return { asked: named, decision: this.reject(named, refusal, nowMs) }
+    this.charge(named, nowMs, false)
+    return { asked: named, decision: this.run(named, nowMs) }
+  }
+
+  peek(asked: Asked): RunDecision | RejectDecision {
+    const nowMs = this.now()
+    const refusal = this.weigh(asked, nowMs)
+    return refusal === null ? this.run(asked, nowMs) : this.reject(asked, refusal, nowMs)
+  }
+
+  record(asked: Asked): Admission {
+    const nowMs = this.now()
+    const named = this.name(asked)
+    if (named.forGood === true || !this.entries.has(named.id)) this.charge(named, nowMs, true)
+    return { asked: named, decision: this.run(named, nowMs) }
+  }
+
+  settle(asked: Asked, actual: ActualCosts, how: 'end' | 'part'): boolean {
+    const entry = this.entries.get(asked.id)
+    if (entry === undefined) return false
+    const nowMs = this.now()
+    const costs = { ...entry.charged }
+    for (const { limit, state } of this.limitsOf(asked, nowMs)) {
+      const algorithm = ALGORITHMS[limit.algorithm]
+      const was = costIn(entry.charged, limit.unit)
+      if (limit.unit === 'concurrency') {
+        if (how === 'end') algorithm.refund(state, limit, 1, entry.atMs, nowMs, asked.id)
+      } else if (limit.unit !== 'none') {
+        const cost = actual[limit.unit] ?? was
+        if (cost > was) algorithm.overrun(state, limit, cost - was, nowMs)
+        else if (cost < was && how === 'end') algorithm.refund(state, limit, was - cost, entry.atMs, nowMs, asked.id)
+        costs[limit.unit] = Math.max(was, cost)
+      }
+    }
+    if (how === 'part') entry.charged = costs
+    else this.close(asked, actual, entry)
+    return true
+  }
+
+  release(asked: Asked): boolean {
+    const settledBefore = this.counts.settled
+    const released = this.settle(asked, NOTHING, 'end')
+    if (released) {
+      this.counts.released++
+      this.counts.settled = settledBefore
+    }
+    return released
+  }
+
+  reset(asked: Asked): void {
+    for (const { rule, value } of asked.demand.parts) if (this.meters.get(rule.name)?.delete(value) === true) this.kept--
+  }
+
+  swap(name: string, key: string, was: string, becomes: string, keepMs: number): Swapped {
+    const nowMs = this.now()
+    const id = `${name}/${key}`
+    const found = this.states.get(id)
+    const state = found === undefined || found.untilMs <= nowMs ? '' : found.state
+    if (becomes === '' || state !== was) return { nowMs, written: false, state }
+    this.states.set(id, { state: becomes, untilMs: nowMs + keepMs })
+    return { nowMs, written: true, state: becomes }
+  }
+
+  figures(): LedgerFigures {
+    this.expire(this.now())
+    const { settled, released, expired, estimated, actual } = this.counts
+    return { open: this.entries.size, settled, released, expired, overEstimatedPercent: overEstimatedPercent(estimated, actual) }
+  }
+
+  /** How many meters are held now; those that count nothing any more go as others come. */
+  get size(): number {
+    return this.kept
+  }
+
+  private name(asked: Asked): Asked {
+    return asked.call.id !== undefined || asked.forGood === true ? asked : { ...asked, id: `~${++this.names}` }
+  }
+
+  private meter({ rule, value }: DemandPart, nowMs: number): MemoryMeter {
+    let meters = this.meters.get(rule.name)
+    if (meters === undefined) {
+      meters = new Map()
+      this.meters.set(rule.name, meters)
+    }
+    let meter = meters.get(value)
+    if (meter === undefined) {
+      if (this.kept >= this.sweepAt) this.sweep(nowMs)
+      meter = new MemoryMeter(rule, nowMs)
+      meters.set(value, meter)
+      this.kept++
+    }
+    return meter
+  }
+
+  private *limitsOf(asked: Asked, nowMs: number): Generator<{ limit: CompiledLimit; state: MeterState }> {
+    for (const part of asked.demand.parts) {
+      const states = this.meter(part, nowMs).at(part.rule, nowMs)
+      for (const [n, limit] of part.rule.limits.entries()) yield { limit, state: states[n] as MeterState }
+    }
+  }
+
+  /** What refuses the call, as the scripts weigh it: see `weigh` in `lua/lib/demand.lua`. */
+  private weigh(asked: Asked, nowMs: number): Refusal | null {
+    let latest: Refusal | null = null
+    for (const part of asked.demand.parts) {
+      const { limits } = part.rule
+      const states = this.meter(part, nowMs).at(part.rule, nowMs)
+      for (let n = 0; n < limits.length; n++) {
+        const limit = limits[n] as CompiledLimit
+        const state = states[n] as MeterState
+        const cost = costIn(asked.demand.costs, limit.unit)
+        if (limit.unit !== 'none' && cost > limit.capacity + limit.slack) return { binding: bindingOf(part, limit), waitMs: -1, limit }
+        const waitMs = cost > 0 || limit.unit === 'none' ? ALGORITHMS[limit.algorithm].waitMs(state, limit, nowMs, cost, 0) : 0
+        if (waitMs <= 0) continue
+        const leased = limit.unit === 'concurrency'
+        // When a slot comes free nobody knows: any time that is known says more.
+        if (latest === null || (latest.limit.unit === 'concurrency' && !leased) || (waitMs > latest.waitMs && !leased)) {
+          latest = { binding: bindingOf(part, limit), waitMs, limit }
+        }
+      }
+    }
+    return latest
+  }
+
+  /** @param past whether it has happened already: then room is not asked for, and no slot is held */
+  private charge(asked: Asked, nowMs: number, past: boolean): void {
+    const { costs, parts } = asked.demand
+    for (const part of parts) {
+      const { limits } = part.rule
+      const states = this.meter(part, nowMs).at(part.rule, nowMs)
+      for (let n = 0; n < limits.length; n++) {
+        const limit = limits[n] as CompiledLimit
+        const cost = costIn(costs, limit.unit)
+        if (cost === 0) continue
+        if (past) ALGORITHMS[limit.algorithm].overrun(states[n] as MeterState, limit, cost, nowMs)
+        else ALGORITHMS[limit.algorithm].charge(states[n] as MeterState, limit, cost, nowMs, asked.id)
+      }
+    }
+    if (asked.forGood === true) return
+    this.expire(nowMs)
+    this.entries.set(asked.id, { atMs: nowMs, charged: costs })
+  }
+
+  private usage(asked: Asked, nowMs: number): Usage[] {
+    const usage: Usage[] = []
+    for (const { rule, value } of asked.demand.parts) {
+      const { limits } = rule
+      const states = this.meter({ rule, value, keys: [] }, nowMs).at(rule, nowMs)
+      for (let n = 0; n < limits.length; n++) {
+        const limit = limits[n] as CompiledLimit
+        if (limit.unit !== 'none') usage.push(usageOf(rule, limit, value, states[n] as MeterState, nowMs))
+      }
+    }
+    return usage
+  }
+
+  private run(asked: Asked, nowMs: number): RunDecision {
+    return { outcome: 'run', atMs: nowMs, usage: this.usage(asked, nowMs) }
+  }
+
+  private reject(asked: Asked, { binding, waitMs, limit }: Refusal, nowMs: number): RejectDecision {
+    const reason = waitMs >= 0 ? 'limited' : limit.capacity === 0 ? 'closed' : 'too_big'
+    const retryAfterMs = reason === 'limited' && limit.unit !== 'concurrency' ? waitMs : null
+    return { outcome: 'reject', reason, retryAfterMs, binding, atMs: nowMs, usage: this.usage(asked, nowMs) }
+  }
+
+  private close(asked: Asked, actual: ActualCosts, { charged }: Entry): void {
+    this.entries.delete(asked.id)
+    this.counts.settled++
+    if (!asked.demand.counted.includes(2) || actual === NOTHING) return
+    this.counts.estimated += charged.tokens
+    this.counts.actual += actual.tokens ?? charged.tokens
+  }
+
+  /** Entries are in the order they were opened: those of a day ago come first. */
+  private expire(nowMs: number): void {
+    for (const [id, { atMs }] of this.entries) {
+      if (atMs + DEFAULTS.ledgerMs > nowMs) return
+      this.entries.delete(id)
+      this.counts.expired++
+    }
+  }
+
+  /** Forgets the meters that count nothing any more. Each was paid for when it came: this takes constant time a meter. */
+  private sweep(nowMs: number): void {
+    this.kept = 0
+    for (const meters of this.meters.values()) {
+      for (const [value, meter] of meters) if (meter.idle(nowMs)) meters.delete(value)
+      this.kept += meters.size
+    }
+    for (const [id, { untilMs }] of this.states) if (untilMs <= nowMs) this.states.delete(id)
+    this.sweepAt = Math.max(SWEEP_FROM, 2 * this.kept)
+  }
+}
+
+function bindingOf({ rule, value }: DemandPart, limit: CompiledLimit): Binding {
+  return { rule: rule.name, limit: limit.name, scopeValue: value, unit: limit.unit }
+}

@@ -1,0 +1,77 @@
+import type { Redis } from 'ioredis'
+import { approximateMs, type Clock } from '../clock.js'
+import { DEFAULTS } from '../config/defaults.js'
+import type { ActualCosts } from '../cost/units.js'
+import type { RejectDecision, RunDecision } from '../decision.js'
+import type { Asked } from '../gate/asked.js'
+import type { Gate } from '../gate/gate.js'
+import { LedgerNames } from '../gate/ledger-names.js'
+import { Turn } from '../gate/turn.js'
+import { readFigures } from './figures.js'
+import type { Admission, LedgerFigures, Store, Swapped } from './store.js'
+
+function weightOf({ demand, ledger }: Asked): number {
+  return demand.parts.length + (ledger === undefined ? 1 : 0)
+}
+
+/** Meters in Redis, for every process that shares it. What is asked in one turn of the event loop travels together. */
+export class RedisStore implements Store {
+  private readonly gate: Gate
+  private readonly redis: Redis
+  private readonly clock: Clock
+  private readonly ledgers = new LedgerNames()
+  private readonly admits: Turn<Asked, Admission>
+  private readonly peeks: Turn<Asked, RunDecision | RejectDecision>
+
+  constructor(gate: Gate, redis: Redis, clock: Clock) {
+    this.gate = gate
+    this.redis = redis
+    this.clock = clock
+    this.admits = new Turn(DEFAULTS.batchKeys, weightOf, (asked) => this.send(asked))
+    this.peeks = new Turn(DEFAULTS.batchKeys, weightOf, (asked) => gate.peek(asked) as Promise<(RunDecision | RejectDecision)[]>)
+  }
+
+  admit(asked: Asked): Promise<Admission> {
+    return this.admits.ask(asked)
+  }
+
+  peek(asked: Asked): Promise<RunDecision | RejectDecision> {
+    return this.peeks.ask(asked)
+  }
+
+  async record(asked: Asked): Promise<Admission> {
+    const [decision] = await this.gate.record([asked])
+    return { asked, decision: decision as RunDecision }
+  }
+
+  async settle(asked: Asked, actual: ActualCosts, how: 'end' | 'part'): Promise<boolean> {
+    const [settled] = await this.gate.settle([{ asked, actual }], how)
+    return settled === true
+  }
+
+  async release(asked: Asked): Promise<boolean> {
+    return (await this.gate.release(asked)) === 'S'
+  }
+
+  reset(asked: Asked): Promise<void> {
+    return this.gate.reset(asked)
+  }
+
+  swap(name: string, key: string, was: string, becomes: string, keepMs: number): Promise<Swapped> {
+    return this.gate.swap(this.gate.keys.custom(name, key), was, becomes, keepMs)
+  }
+
+  async figures(): Promise<LedgerFigures> {
+    return readFigures(await this.redis.hgetall(this.gate.keys.figures), approximateMs(this.clock))
+  }
+
+  /** Checks that travel together share one ledger; one with an id of its own has its own entry, found by that id. */
+  private async send(asked: readonly Asked[]): Promise<Admission[]> {
+    const ledger = this.ledgers.next()
+    const entered = asked.map((one, index) =>
+      one.call.id !== undefined || one.forGood === true ? one : { ...one, id: `${ledger}.${index}`, token: String(index), ledger },
+    )
+    const decisions = (await this.gate.direct(entered)) as (RunDecision | RejectDecision)[]
+    return entered.map((one, index) => ({ asked: one, decision: decisions[index] as RunDecision | RejectDecision }))
+  }
+}
