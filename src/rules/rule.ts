@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { MAX_AMOUNT, MAX_NAME_LENGTH, STRATEGIES, type Strategy } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
 import { DAY, HOUR, MINUTE, SECOND, WEEK } from '../config/units.js'
+import { priceTableSchema } from '../cost/prices.js'
 
 /** What limits can count. */
 export const UNITS = ['requests', 'tokens', 'concurrency'] as const
@@ -199,7 +200,11 @@ const agentSchema = z.strictObject({
 })
 
 export const ruleSetSchema = z
-  .strictObject({ rules: z.array(ruleSchema).max(10_000), agents: z.record(z.string().min(1).max(MAX_NAME_LENGTH), agentSchema).optional() })
+  .strictObject({
+    rules: z.array(ruleSchema).max(10_000),
+    agents: z.record(z.string().min(1).max(MAX_NAME_LENGTH), agentSchema).optional(),
+    prices: priceTableSchema.optional(),
+  })
   .superRefine((set, context) => {
     const seen = new Map<string, number>()
     set.rules.forEach((rule, index) => {
