@@ -69,6 +69,11 @@ export function answerTokens(call: Call): number {
   return typeof older === 'number' && older >= 0 ? older : DEFAULTS.outputTokens
 }
 
+/** The estimate of a call's output alone, which needs no tokenizer. @throws CallInvalid where it is more than MAX_AMOUNT */
+export function estimateOutput(call: Call): number {
+  return estimated('outputTokens', answerTokens(call))
+}
+
 async function inputOf(call: Call): Promise<number> {
   const count = await loadTokenizer()
   const { messages, system } = payloadOf(call)
