@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import { QueueKeys } from 'bullmq'
 import { z } from 'zod'
+import { COST_UNITS, type CostUnit } from './cost/units.js'
 import { CallInvalid } from './errors.js'
 
 /** The longest identifier (agent, user, …) in characters. */
@@ -23,7 +24,7 @@ export interface Call {
   ip?: string | undefined
   /** Values for rules whose scope is `keys.<name>`. */
   keys?: Record<string, string> | undefined
-  /** What the call is expected to cost; tokens are estimated from the payload where they are not given. */
+  /** What the call is expected to cost. What is not given and counted by a rule is estimated. */
   cost?: Cost | undefined
   /** Higher goes first, whatever arrived before; default 0. */
   priority?: number | undefined
@@ -33,10 +34,20 @@ export interface Call {
   payload?: unknown
 }
 
+/** What a call is expected to cost, in each unit from 0 to MAX_AMOUNT; fractions are allowed. */
 export interface Cost {
   /** Default 1. */
   requests?: number | undefined
+  /** Input and output together; default their sum where both are given, else estimated. */
   tokens?: number | undefined
+  /** Default `tokens` less the output where `tokens` are given, else estimated. */
+  inputTokens?: number | undefined
+  /** Default `tokens` less the input where `tokens` are given, else estimated. */
+  outputTokens?: number | undefined
+  /** US dollars; default by the tokens and the price of the model. */
+  usd?: number | undefined
+  /** A unit of your own; default 1. */
+  points?: number | undefined
 }
 
 export const STRATEGIES = ['queue', 'hard'] as const
@@ -60,6 +71,15 @@ const id = name
   .refine((value) => !value.includes(':') && `${Number.parseInt(value, 10)}` !== value && !/^\d+$/.test(value), "must not contain ':' or be a plain number")
   .refine((value) => !QUEUE_KEYS.has(value), 'must not be the name of one of the keys of a queue')
 
+const cost = z.strictObject({
+  requests: amount.optional(),
+  tokens: amount.optional(),
+  inputTokens: amount.optional(),
+  outputTokens: amount.optional(),
+  usd: amount.optional(),
+  points: amount.optional(),
+} satisfies Record<CostUnit, z.ZodOptional>)
+
 const callSchema = z.strictObject({
   id: id.optional(),
   agent: name,
@@ -74,7 +94,7 @@ const callSchema = z.strictObject({
     .refine((value) => isIP(value) !== 0, 'must be an IPv4 or IPv6 address')
     .optional(),
   keys: z.record(name, name).optional(),
-  cost: z.strictObject({ requests: amount.optional(), tokens: amount.optional() }).optional(),
+  cost: cost.optional(),
   priority: z.number(`must be a whole number from -${MAX_PRIORITY} to ${MAX_PRIORITY}`).int().min(-MAX_PRIORITY).max(MAX_PRIORITY).optional(),
   strategy: z.enum(STRATEGIES).optional(),
   payload: z.unknown().optional(),
@@ -121,8 +141,20 @@ export function fieldName(path: readonly PropertyKey[]): string {
 const PLAIN_NAME = /^[\x20-\x7e]{1,256}$/
 const NAMES = new Set(['agent', 'endpoint', 'model', 'user', 'team', 'org'])
 
-function plainlyInRange(value: unknown): boolean {
-  return value === undefined || (typeof value === 'number' && value >= 0 && value <= MAX_AMOUNT)
+const UNITS = new Set<string>(COST_UNITS)
+
+/** Whether a value is an amount of a unit of cost: a number from 0 to MAX_AMOUNT. */
+export function isAmount(value: unknown): value is number {
+  return typeof value === 'number' && value >= 0 && value <= MAX_AMOUNT
+}
+
+function isPlainCost(cost: object): boolean {
+  if (Object.getPrototypeOf(cost) !== Object.prototype) return false
+  for (const unit of Object.keys(cost)) {
+    const value = (cost as Record<string, unknown>)[unit]
+    if (!UNITS.has(unit) || !(value === undefined || isAmount(value))) return false
+  }
+  return true
 }
 
 /**
@@ -139,8 +171,7 @@ export function plainlyValid(input: unknown): input is Call {
     if (NAMES.has(field)) {
       if (value !== undefined && (typeof value !== 'string' || !PLAIN_NAME.test(value))) return false
     } else if (field === 'cost' && value !== null && typeof value === 'object') {
-      const { requests, tokens, ...rest } = value as Cost
-      if (!plainlyInRange(requests) || !plainlyInRange(tokens) || Object.keys(rest).length > 0) return false
+      if (!isPlainCost(value)) return false
     } else if (field !== 'payload' && value !== undefined) return false
   }
   return true

@@ -1,35 +1,8 @@
 import type { Call } from '../call.js'
+import { compileGlob } from '../glob.js'
 import { type MatchSpec, parseRange } from './rule.js'
 
 type Predicate = (value: string) => boolean
-
-/** A glob as a check: * stands for any characters, ? for one. */
-function compileGlob(glob: string): Predicate {
-  if (!/[*?]/.test(glob)) return (value) => value === glob
-  const pattern = [...glob]
-  return (value) => matchesGlob(pattern, [...value])
-}
-
-/** Goes back to the last star only, so no pattern takes longer than its length times the value's. */
-function matchesGlob(pattern: readonly string[], value: readonly string[]): boolean {
-  let at = 0
-  let star = -1
-  let resumeAt = 0
-  for (let i = 0; i < value.length; ) {
-    if (pattern[at] === '*') {
-      star = at++
-      resumeAt = i
-    } else if (at < pattern.length && (pattern[at] === '?' || pattern[at] === value[i])) {
-      at++
-      i++
-    } else if (star >= 0) {
-      at = star + 1
-      i = ++resumeAt
-    } else return false
-  }
-  while (pattern[at] === '*') at++
-  return at === pattern.length
-}
 
 function anyOf(predicates: readonly Predicate[]): Predicate {
   return (value) => predicates.some((predicate) => predicate(value))

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { type Document, isNode, LineCounter, parseDocument, visit } from 'yaml'
 import { show, valueAt } from '../call.js'
+import type { PriceTable } from '../cost/prices.js'
 import { RulesInvalid } from '../errors.js'
 import { type AgentSpec, type RuleSpec, ruleSetSchema } from './rule.js'
 
@@ -9,6 +10,8 @@ export interface RulesFile {
   rules: RuleSpec[]
   /** How to reach the agents that calls name. */
   agents: Record<string, AgentSpec>
+  /** What models cost, by name or glob; empty where the file gives none. */
+  prices: PriceTable
 }
 
 /** Where a fault stands: "tollgate.yaml:7" or "" for rules given as objects. */
@@ -23,11 +26,16 @@ function shown(value: unknown, path: readonly PropertyKey[]): string {
 
 function check(input: unknown, locate: Locate): RulesFile {
   // Records leave this name out without a word.
-  const hidden = valueAt(input, ['agents', '__proto__'])
-  if (hidden !== undefined)
-    throw new RulesInvalid([`${locate(['agents', '__proto__'])}agents.__proto__ is not a name that an agent can have (got ${show(hidden)})`])
+  for (const [section, thing] of [
+    ['agents', 'an agent'],
+    ['prices', 'a model'],
+  ] as const) {
+    const hidden = valueAt(input, [section, '__proto__'])
+    if (hidden !== undefined)
+      throw new RulesInvalid([`${locate([section, '__proto__'])}${section}.__proto__ is not a name that ${thing} can have (got ${show(hidden)})`])
+  }
   const parsed = ruleSetSchema.safeParse(input)
-  if (parsed.success) return { rules: parsed.data.rules, agents: parsed.data.agents ?? {} }
+  if (parsed.success) return { rules: parsed.data.rules, agents: parsed.data.agents ?? {}, prices: parsed.data.prices ?? {} }
   const faults = parsed.error.issues.flatMap((issue) => {
     const keys = issue.code === 'unrecognized_keys' ? issue.keys : [undefined]
     return keys.map((key) => {
@@ -40,9 +48,9 @@ function check(input: unknown, locate: Locate): RulesFile {
   throw new RulesInvalid(faults)
 }
 
-/** Checks rules given as objects. @throws RulesInvalid naming field, value and bound. */
-export function checkRules(rules: readonly RuleSpec[]): RuleSpec[] {
-  return check({ rules }, () => '').rules
+/** Checks rules and prices given as objects. @throws RulesInvalid naming field, value and bound. */
+export function checkRules(rules: readonly RuleSpec[], prices: Readonly<PriceTable> = {}): Pick<RulesFile, 'rules' | 'prices'> {
+  return check({ rules, prices }, () => '')
 }
 
 /** The line of the first alias without an anchor; of the first alias where all have one, but are too many. */

@@ -1,6 +1,7 @@
 import { BlockList, isIP, isIPv6 } from 'node:net'
 import { z } from 'zod'
 import { MAX_NAME_LENGTH, STRATEGIES, type Strategy } from '../call.js'
+import { priceTableSchema } from '../cost/prices.js'
 import { type LimitSpec, limitName, limitSchema, ruleName } from './limit.js'
 
 /** What a rule can count by, besides `keys.<name>`. */
@@ -107,7 +108,11 @@ const agentSchema = z.strictObject({
 })
 
 export const ruleSetSchema = z
-  .strictObject({ rules: z.array(ruleSchema).max(10_000), agents: z.record(z.string().min(1).max(MAX_NAME_LENGTH), agentSchema).optional() })
+  .strictObject({
+    rules: z.array(ruleSchema).max(10_000),
+    agents: z.record(z.string().min(1).max(MAX_NAME_LENGTH), agentSchema).optional(),
+    prices: priceTableSchema.optional(),
+  })
   .superRefine((set, context) => {
     const seen = new Map<string, number>()
     set.rules.forEach((rule, index) => {

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { plainlyValid, validateCall } from '../../src/call.js'
+import { COST_UNITS } from '../../src/cost/units.js'
 import { TollgateError, UpstreamLimited } from '../../src/index.js'
 import { newNamespace } from '../support/namespace.js'
 import { until } from '../support/until.js'
@@ -181,7 +182,7 @@ test('what passes the quick look at a call passes the schema too, as it is', () 
   const name = fc.oneof({ weight: 6, arbitrary: fc.string({ minLength: 1, maxLength: 300 }) }, { weight: 1, arbitrary: odd })
   const cost = fc.oneof(fc.double({ min: 0, max: 1e12, noNaN: true }), odd)
   const call = fc.record(
-    { agent: name, user: name, org: name, cost: fc.oneof(odd, fc.record({ requests: cost, tokens: cost }, { requiredKeys: [] })), payload: odd },
+    { agent: name, user: name, org: name, cost: fc.oneof(odd, fc.dictionary(fc.constantFrom(...COST_UNITS), cost)), payload: odd },
     { requiredKeys: ['agent'] },
   )
   let plain = 0

@@ -1,3 +1,5 @@
+import { COST_UNITS } from '../../src/cost/units.js'
+
 /** Calls of one fault each, and what must be said of them. */
 export interface BadCall {
   readonly what: string
@@ -20,7 +22,7 @@ function costs(): BadCall[] {
     ['a bigint', 5n, '5'],
     ['an object', {}, '\\{\\}'],
   ]
-  return ['requests', 'tokens'].flatMap((unit) =>
+  return COST_UNITS.flatMap((unit) =>
     values.map(([what, value, shown]) => ({
       what: `a cost of ${what} in ${unit}`,
       call: { agent: 'a', cost: { [unit]: value } },
@@ -100,6 +102,12 @@ export const BAD_CALLS: readonly BadCall[] = [
   { what: 'constructor as a field', call: { agent: 'a', constructor: 'x' }, message: /^constructor: is not a field of a call \(got "x"\)$/ },
   { what: 'an unknown unit of cost', call: { agent: 'a', cost: { letters: 5 } }, message: /^cost\.letters: is not a field of a call \(got 5\)$/ },
   { what: 'a cost that is a number', call: { agent: 'a', cost: 5 }, message: /^cost: .*expected object, received number \(got 5\)$/ },
+  { what: 'a cost that is a list', call: { agent: 'a', cost: [] }, message: /^cost: .*expected object, received array \(got \[\]\)$/ },
+  {
+    what: '__proto__ as a unit of cost',
+    call: JSON.parse('{"agent":"a","cost":{"__proto__":5}}'),
+    message: /^cost\.__proto__: is not a field of a call \(got 5\)$/,
+  },
   ...['', 'localhost', '10.0.0', '10.0.0.256', '010.0.0.1', '::g', '10.0.0.0/8', `${'1'.repeat(MEGABYTE)}`].map((ip) => ({
     what: `the ip ${ip.slice(0, 20)}`,
     call: { agent: 'a', ip },

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { MAX_AMOUNT, show, validateCall } from '../../src/call.js'
+import { COST_UNITS } from '../../src/cost/units.js'
 import { CallInvalid } from '../../src/errors.js'
 import { callOfJob } from '../../src/queue/job-call.js'
 import { BAD_CALLS, MEGABYTE } from '../support/bad-calls.js'
@@ -54,6 +55,14 @@ test('the bounds themselves are in', () => {
   expect(validateCall(call)).toEqual(call)
   expect(validateCall({ agent: 'a', priority: -4000, cost: { tokens: 0.25 } }).priority).toBe(-4000)
   expect(validateCall({ agent: 'a', user: undefined, cost: undefined, keys: {} })).toEqual({ agent: 'a', user: undefined, cost: undefined, keys: {} })
+})
+
+test('a cost can be given in every unit, in fractions', () => {
+  const cost = { requests: 2, tokens: 30.5, inputTokens: 20.25, outputTokens: 10.25, usd: 0.0000125, points: 0.5 }
+  expect(validateCall({ agent: 'a', cost })).toEqual({ agent: 'a', cost })
+  expect(Object.keys(cost)).toEqual(COST_UNITS)
+  // An id leaves the quick look and asks the schema.
+  expect(validateCall({ agent: 'a', id: 'i', cost })).toEqual({ agent: 'a', id: 'i', cost })
 })
 
 test.each(['call-1', '01x', '1.5', '-x', 'a/b', 'NaNs', 'waiter', '😀', 'META', '__proto__'])('%j can be an id', (id) => {

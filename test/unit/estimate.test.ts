@@ -1,9 +1,12 @@
 import { expect, test } from 'vitest'
 import { DEFAULTS } from '../../src/config/defaults.js'
-import { estimateChat, estimateTokens } from '../../src/cost/estimate.js'
+import { askEstimate, type Estimate, estimateChat, estimateTokens } from '../../src/cost/estimate.js'
 import { CallInvalid } from '../../src/errors.js'
 
-const chat = (payload: unknown) => estimateChat({ agent: 'openai', payload })
+async function chat(payload: unknown): Promise<number> {
+  const { inputTokens, outputTokens } = await estimateChat({ agent: 'openai', payload })
+  return inputTokens + outputTokens
+}
 const message = (content: unknown) => ({ messages: [{ role: 'user', content }], max_tokens: 0 })
 
 test.each([
@@ -20,6 +23,12 @@ test('what the call may answer with is part of the estimate', async () => {
   expect(await chat({ ...message('hello'), max_completion_tokens: 50, max_tokens: 100 })).toBe(57)
   const { max_tokens: _, ...unsaid } = message('hello')
   expect(await chat(unsaid)).toBe(7 + DEFAULTS.outputTokens)
+})
+
+test('the tokenizer tells what a call sends from what it may be answered with', async () => {
+  expect(await estimateChat({ agent: 'a', payload: { ...message('hello'), max_tokens: 100 } })).toEqual({ inputTokens: 7, outputTokens: 100 })
+  expect(await estimateChat({ agent: 'a', payload: 'hello world' })).toEqual({ inputTokens: 2, outputTokens: DEFAULTS.outputTokens })
+  expect(await estimateChat({ agent: 'a' })).toEqual({ inputTokens: 0, outputTokens: DEFAULTS.outputTokens })
 })
 
 test.each([[-1], ['100'], [null], [Number.NaN], [{}]])('a max_tokens of %j is not believed', async (maxTokens) => {
@@ -91,3 +100,64 @@ test.each([Number.NaN, -1, 1e13, Number.POSITIVE_INFINITY, '5', null, undefined,
     expect((error as CallInvalid).message).toMatch(/^cost\.tokens: the estimate must be a number from 0 to 1000000000000 \(got .+\)$/)
   },
 )
+
+test("a user's estimate may be tokens or a cost in any units, at once or later", async () => {
+  const call = { agent: 'a' }
+  const cost = { requests: 2, tokens: 10, inputTokens: 7, outputTokens: 3, usd: 0.5, points: 4 }
+  expect(askEstimate(() => 5, call)).toEqual({ tokens: 5 })
+  expect(askEstimate(() => cost, call)).toEqual(cost)
+  expect(askEstimate(() => ({ usd: 1, tokens: undefined }), call)).toEqual({ usd: 1 })
+  expect(askEstimate(async () => cost, call)).toBeInstanceOf(Promise)
+  expect(await askEstimate(async () => cost, call)).toEqual(cost)
+  expect(await askEstimate(async () => 5, call)).toEqual({ tokens: 5 })
+})
+
+test.each<[unknown, RegExp]>([
+  [{ usd: -1 }, /^cost\.usd: the estimate must be a number from 0 to 1000000000000 \(got -1\)$/],
+  [{ tokens: 5, points: Number.NaN }, /^cost\.points: the estimate must be a number from 0 to 1000000000000 \(got NaN\)$/],
+  [{ inputTokens: '5' }, /^cost\.inputTokens: the estimate must be a number from 0 to 1000000000000 \(got "5"\)$/],
+  [{ outputTokens: 1e13 }, /^cost\.outputTokens: the estimate must be a number from 0 to 1000000000000 \(got 10000000000000\)$/],
+  [{ letters: 5 }, /^cost\.letters: the estimate names what is no unit of cost \(got 5\)$/],
+  [{ constructor: 5 }, /^cost\.constructor: the estimate names what is no unit of cost \(got 5\)$/],
+  [[5], /^cost\.0: the estimate names what is no unit of cost \(got 5\)$/],
+  [[], /^cost\.tokens: the estimate must be a number from 0 to 1000000000000 \(got \[\]\)$/],
+])("a user's estimate of %j is refused, naming unit, value and bound", async (answer, message) => {
+  const saying = (estimate: unknown) => estimate as Estimate
+  expect(() =>
+    askEstimate(
+      saying(() => answer),
+      { agent: 'a' },
+    ),
+  ).toThrow(message)
+  await expect(
+    askEstimate(
+      saying(async () => answer),
+      { agent: 'a' },
+    ),
+  ).rejects.toThrow(message)
+  await expect(
+    estimateTokens(
+      { agent: 'a' },
+      saying(() => answer),
+    ),
+  ).rejects.toThrow(CallInvalid)
+})
+
+test("a user's estimate that fails refuses the call, saying why", async () => {
+  const message = /^cost\.tokens: the estimate failed \(no idea\)$/
+  const failing = () => {
+    throw new Error('no idea')
+  }
+  expect(() => askEstimate(failing, { agent: 'a' })).toThrow(message)
+  await expect(askEstimate(async () => failing(), { agent: 'a' })).rejects.toThrow(message)
+  await expect(estimateTokens({ agent: 'a' }, failing)).rejects.toThrow(message)
+})
+
+test("what a user's cost leaves out of the tokens the tokenizer adds", async () => {
+  const call = { agent: 'a', payload: { ...message('hello'), max_tokens: 100 } }
+  expect(await estimateTokens(call, () => ({ tokens: 5 }))).toBe(5)
+  expect(await estimateTokens(call, () => ({ inputTokens: 5, outputTokens: 6 }))).toBe(11)
+  expect(await estimateTokens(call, () => ({ inputTokens: 5 }))).toBe(105)
+  expect(await estimateTokens(call, () => ({ outputTokens: 5 }))).toBe(12)
+  expect(await estimateTokens(call, () => ({ usd: 5 }))).toBe(107)
+})

@@ -122,8 +122,19 @@ test('a disabled rule is kept in the file and left out of the gate; aliases and 
   expect(file.agents['claude']).toEqual({ baseUrl: 'https://api.anthropic.com/', apiKeyEnv: 'ANTHROPIC_API_KEY', api: 'anthropic' })
 })
 
+test('prices of a file are read as written, by name and by glob', async () => {
+  const { file } = await compiled('prices')
+  expect(file.prices).toEqual({
+    'gpt-4o': { input: 2.5, cachedInput: 1.25, output: 10 },
+    'claude-*': { input: 3, cachedInput: 0.3, cacheWrite: 3.75, output: 15 },
+    'text-embedding-3-?????': { input: 0.02, output: 0 },
+    constructor: { input: 0, cachedInput: 0, cacheWrite: 0, output: 1_000_000 },
+    '*': { input: 5, output: 20 },
+  })
+})
+
 test('a file without rules limits nothing', async () => {
   const { rules, file } = await compiled('none')
   expect(rules).toEqual([])
-  expect(file).toEqual({ rules: [], agents: {} })
+  expect(file).toEqual({ rules: [], agents: {}, prices: {} })
 })

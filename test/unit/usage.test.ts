@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { readUsage, totalTokens, usageOf } from '../../src/cost/usage.js'
+import { type CallUsage, readUsage, totalTokens, usageOf } from '../../src/cost/usage.js'
 
 test("the usage of OpenAI's chat answers is read, cached tokens being part of the prompt's", () => {
   const answer = {
@@ -11,7 +11,7 @@ test("the usage of OpenAI's chat answers is read, cached tokens being part of th
       completion_tokens_details: { reasoning_tokens: 20 },
     },
   }
-  expect(readUsage(answer)).toEqual({ inputTokens: 1117, outputTokens: 46 })
+  expect(readUsage(answer)).toEqual({ inputTokens: 1117, cachedInputTokens: 1024, outputTokens: 46 })
 })
 
 test("the usage of OpenAI's Responses API is read, cached tokens being part of the input", () => {
@@ -24,21 +24,39 @@ test("the usage of OpenAI's Responses API is read, cached tokens being part of t
       total_tokens: 380,
     },
   }
-  expect(readUsage(answer)).toEqual({ inputTokens: 328, outputTokens: 52 })
+  expect(readUsage(answer)).toEqual({ inputTokens: 328, cachedInputTokens: 300, outputTokens: 52 })
 })
 
 test("the usage of Anthropic's answers is read, cached tokens standing beside the input", () => {
   expect(readUsage({ usage: { input_tokens: 21, cache_creation_input_tokens: 188, cache_read_input_tokens: 2048, output_tokens: 393 } })).toEqual({
     inputTokens: 2257,
+    cachedInputTokens: 2048,
+    cacheWriteTokens: 188,
     outputTokens: 393,
   })
   expect(readUsage({ usage: { input_tokens: 12, cache_creation_input_tokens: null, output_tokens: 6 } })).toEqual({ inputTokens: 12, outputTokens: 6 })
 })
 
+test('a usage in the form of OpenAI that tells of caches as Anthropic does has them in its prompt', () => {
+  const usage = { prompt_tokens: 2257, completion_tokens: 393, cache_creation_input_tokens: 188, cache_read_input_tokens: 2048 }
+  expect(readUsage({ usage })).toEqual({ inputTokens: 2257, cachedInputTokens: 2048, cacheWriteTokens: 188, outputTokens: 393 })
+  expect(readUsage({ usage: { ...usage, prompt_tokens_details: { cached_tokens: 2000 } } })?.cachedInputTokens).toBe(2000)
+})
+
+test.each([[null], [undefined], ['many'], [5], [{}], [{ cached_tokens: null }], [{ cached_tokens: -1 }], [{ cached_tokens: '5' }]])(
+  'details of the input that say nothing are left out: %j',
+  (details) => {
+    expect(readUsage({ usage: { prompt_tokens: 7, completion_tokens: 1, prompt_tokens_details: details } })).toEqual({ inputTokens: 7, outputTokens: 1 })
+    expect(readUsage({ usage: { input_tokens: 7, output_tokens: 1, input_tokens_details: details } })).toEqual({ inputTokens: 7, outputTokens: 1 })
+  },
+)
+
 test('an answer of embeddings has no output', () => {
   const usage = readUsage({ usage: { prompt_tokens: 8, total_tokens: 8 } })
-  expect(usage).toEqual({ inputTokens: 8, outputTokens: undefined })
+  expect(usage).toEqual({ inputTokens: 8, outputTokens: 0 })
   expect(totalTokens(usage ?? {})).toBe(8)
+  expect(readUsage({ usage: { prompt_tokens: 8 } })).toEqual({ inputTokens: 8, outputTokens: undefined })
+  expect(readUsage({ usage: { prompt_tokens: 8, total_tokens: null } })).toEqual({ inputTokens: 8, outputTokens: undefined })
 })
 
 test.each([
@@ -73,6 +91,33 @@ test("a handler's result may carry its usage in our form or the agent's", () => 
     inputTokens: undefined,
     outputTokens: 9,
   })
+})
+
+test.each<[CallUsage]>([
+  [{ tokens: 1 }],
+  [{ inputTokens: 1 }],
+  [{ outputTokens: 1 }],
+  [{ cachedInputTokens: 1 }],
+  [{ cacheWriteTokens: 1 }],
+  [{ usd: 0.0001 }],
+  [{ points: 0.5 }],
+  [{ requests: 0 }],
+  [{ requests: 3, tokens: 50, inputTokens: 40, cachedInputTokens: 30, cacheWriteTokens: 5, outputTokens: 10, usd: 0.01, points: 7 }],
+])('a usage of ours may say any of its fields: %j', (usage) => {
+  expect(usageOf({ usage })).toEqual(usage)
+  expect(usageOf({ usage: { ...usage, other: 5, points: usage.points ?? null } })).toEqual(usage)
+})
+
+test("what a handler says itself goes before the agent's form beside it", () => {
+  const agents = { prompt_tokens: 100, completion_tokens: 20, prompt_tokens_details: { cached_tokens: 80 } }
+  expect(usageOf({ usage: { ...agents, usd: 0.25, inputTokens: 90 } })).toEqual({ inputTokens: 90, cachedInputTokens: 80, outputTokens: 20, usd: 0.25 })
+})
+
+test.each([-1, 1e13, Number.NaN, '5', null, {}])('an amount of %j is not believed in any field', (value) => {
+  for (const name of ['tokens', 'inputTokens', 'outputTokens', 'cachedInputTokens', 'cacheWriteTokens', 'usd', 'points', 'requests']) {
+    expect(usageOf({ usage: { [name]: value } })).toBeUndefined()
+    expect(usageOf({ usage: { [name]: value, prompt_tokens: 3 } })).toEqual({ inputTokens: 3 })
+  }
 })
 
 test.each([

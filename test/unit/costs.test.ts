@@ -1,0 +1,302 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { type Call, type Cost, MAX_AMOUNT } from '../../src/call.js'
+import { DEFAULTS } from '../../src/config/defaults.js'
+import { actualCosts, estimateCosts } from '../../src/cost/costs.js'
+import type { Estimate } from '../../src/cost/estimate.js'
+import { compilePrices } from '../../src/cost/prices.js'
+import { COST_UNITS, type Costs, type CostUnit } from '../../src/cost/units.js'
+import type { CallUsage } from '../../src/cost/usage.js'
+import { CallInvalid } from '../../src/errors.js'
+
+const PRICES = compilePrices({ small: { input: 1, output: 4 }, cached: { input: 8, cachedInput: 1, cacheWrite: 10, output: 40 } })
+const NO_PRICES = compilePrices({})
+const ALL = new Set(COST_UNITS)
+/** 7 tokens of input, and up to 100 of output. */
+const PAYLOAD = { messages: [{ role: 'user', content: 'hello' }], max_tokens: 100 }
+
+const callOf = (cost: Cost | undefined, rest: Partial<Call> = {}): Call => ({ agent: 'a', model: 'small', payload: PAYLOAD, ...rest, cost })
+const units = (...names: CostUnit[]) => new Set(names)
+
+function atOnce(call: Call, needed: ReadonlySet<CostUnit>, estimate?: Estimate, prices = PRICES): Costs {
+  const costs = estimateCosts(call, needed, prices, estimate)
+  if (costs instanceof Promise) throw new Error('not at once')
+  return costs
+}
+
+test('nothing that is counted costs a request and a point', () => {
+  expect(atOnce(callOf(undefined), units())).toEqual({ requests: 1, tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0, points: 1 })
+  expect(atOnce({ agent: 'a' }, units('requests', 'points'))).toEqual({ requests: 1, tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0, points: 1 })
+})
+
+test('what a call says is taken as it is, counted or not', () => {
+  const cost = { requests: 0, tokens: 10, inputTokens: 20, outputTokens: 30, usd: 0.25, points: 0 }
+  expect(atOnce(callOf(cost), units())).toEqual(cost)
+  expect(atOnce(callOf(cost), ALL)).toEqual(cost)
+  expect(atOnce(callOf(cost, { model: 'unknown' }), ALL, () => 1)).toEqual(cost)
+})
+
+test.each<[Cost, Partial<Costs>]>([
+  [
+    { inputTokens: 30, outputTokens: 12 },
+    { tokens: 42, inputTokens: 30, outputTokens: 12 },
+  ],
+  [{ tokens: 500 }, { tokens: 500, inputTokens: 400, outputTokens: 100 }],
+  [{ tokens: 60 }, { tokens: 60, inputTokens: 0, outputTokens: 60 }],
+  [{ tokens: 0 }, { tokens: 0, inputTokens: 0, outputTokens: 0 }],
+  [
+    { tokens: 50, inputTokens: 30 },
+    { tokens: 50, inputTokens: 30, outputTokens: 20 },
+  ],
+  [
+    { tokens: 50, outputTokens: 30 },
+    { tokens: 50, inputTokens: 20, outputTokens: 30 },
+  ],
+  [
+    { tokens: 50, inputTokens: 80 },
+    { tokens: 50, inputTokens: 80, outputTokens: 0 },
+  ],
+  [
+    { tokens: 50, outputTokens: 80 },
+    { tokens: 50, inputTokens: 0, outputTokens: 80 },
+  ],
+])('from a cost of %j the rest follows at once: %j', (cost, expected) => {
+  const costs = atOnce(callOf(cost), ALL)
+  expect(costs).toMatchObject(expected)
+  expect(costs.usd).toBeCloseTo((costs.inputTokens + costs.outputTokens * 4) / 1e6, 15)
+})
+
+test('without a word of the payload, output is the default at most', () => {
+  expect(atOnce(callOf({ tokens: 5000 }, { payload: null }), ALL)).toMatchObject({
+    inputTokens: 5000 - DEFAULTS.outputTokens,
+    outputTokens: DEFAULTS.outputTokens,
+  })
+  expect(atOnce(callOf({ tokens: 5000 }, { payload: { max_completion_tokens: 10, max_tokens: 20 } }), ALL).outputTokens).toBe(10)
+  expect(atOnce(callOf({ tokens: 5000 }, { payload: { max_tokens: 1e300 } }), ALL)).toMatchObject({ inputTokens: 0, outputTokens: 5000 })
+})
+
+test.each<[Cost | undefined, Partial<Costs>]>([
+  [undefined, { tokens: 107, inputTokens: 7, outputTokens: 100 }],
+  [{ requests: 3 }, { requests: 3, tokens: 107, inputTokens: 7, outputTokens: 100 }],
+  [{ inputTokens: 50 }, { tokens: 150, inputTokens: 50, outputTokens: 100 }],
+  [{ outputTokens: 50 }, { tokens: 57, inputTokens: 7, outputTokens: 50 }],
+])('what a cost of %j leaves open is estimated: %j', async (cost, expected) => {
+  const costs = await estimateCosts(callOf(cost), ALL, PRICES, undefined)
+  expect(costs).toMatchObject(expected)
+  expect(costs.usd).toBeCloseTo((costs.inputTokens + costs.outputTokens * 4) / 1e6, 15)
+})
+
+test('the tokenizer is asked only where input is counted, or its sum or price, and not told', () => {
+  for (const unit of ['tokens', 'inputTokens', 'usd'] as const) expect(estimateCosts(callOf(undefined), units(unit), PRICES, undefined)).toBeInstanceOf(Promise)
+  for (const unit of ['requests', 'outputTokens', 'points'] as const) atOnce(callOf(undefined), units(unit))
+  expect(atOnce(callOf(undefined), units('outputTokens')).outputTokens).toBe(100)
+  expect(atOnce(callOf({ inputTokens: 5 }), units('inputTokens', 'tokens', 'usd'))).toMatchObject({
+    inputTokens: 5,
+    tokens: 105,
+    outputTokens: 0,
+    usd: 405 / 1e6,
+  })
+  atOnce(callOf({ usd: 1 }), units('usd'))
+})
+
+test('the order of the fields is the same, whatever is said and needed', async () => {
+  fc.assert(
+    fc.property(fc.subarray([...COST_UNITS]), fc.subarray([...COST_UNITS]), (said, needed) => {
+      const cost = Object.fromEntries(said.map((unit) => [unit, 5])) as Cost
+      const costs = estimateCosts(callOf(cost), new Set(needed), PRICES, undefined)
+      if (!(costs instanceof Promise)) expect(Object.keys(costs)).toEqual(COST_UNITS)
+    }),
+  )
+  expect(Object.keys(await estimateCosts(callOf(undefined), ALL, PRICES, async () => 5))).toEqual(COST_UNITS)
+  expect(Object.keys(actualCosts(undefined, callOf(undefined), PRICES))).toEqual(COST_UNITS)
+  expect(Object.keys(actualCosts({ usd: 5 }, callOf(undefined), PRICES))).toEqual(COST_UNITS)
+})
+
+test('a unit that is neither counted nor said is 0, and any other is the same whatever else is counted', async () => {
+  const amount = fc.option(fc.nat(1000), { nil: undefined })
+  const cost = fc.record({ requests: amount, tokens: amount, inputTokens: amount, outputTokens: amount, usd: amount, points: amount })
+  await fc.assert(
+    fc.asyncProperty(cost, fc.subarray([...COST_UNITS]), async (said, needed) => {
+      const every = await estimateCosts(callOf(said), ALL, PRICES, undefined)
+      const some = await estimateCosts(callOf(said), new Set(needed), PRICES, undefined)
+      for (const unit of COST_UNITS) {
+        const counted = needed.includes(unit) || said[unit] !== undefined
+        const least = unit === 'requests' || unit === 'points' ? 1 : 0
+        expect(some[unit], unit).toBe(counted ? every[unit] : least)
+      }
+    }),
+  )
+})
+
+test('tokens are input and output together, unless a call says more of them than fits', async () => {
+  const amount = fc.option(fc.double({ min: 0, max: 1e9, noNaN: true }), { nil: undefined })
+  const cost = fc.record({ tokens: amount, inputTokens: amount, outputTokens: amount })
+  await fc.assert(
+    fc.asyncProperty(cost, fc.option(fc.nat(2000), { nil: undefined }), async (said, max_tokens) => {
+      const costs = await estimateCosts(callOf(said, { payload: { ...PAYLOAD, max_tokens } }), ALL, PRICES, undefined)
+      const sum = costs.inputTokens + costs.outputTokens
+      if (said.tokens === undefined || (said.inputTokens === undefined && said.outputTokens === undefined)) expect(sum).toBeCloseTo(costs.tokens, 4)
+      else if (said.inputTokens === undefined || said.outputTokens === undefined) expect(sum).toBeGreaterThanOrEqual(costs.tokens * (1 - 1e-12))
+      for (const unit of ['tokens', 'inputTokens', 'outputTokens'] as const) {
+        expect(costs[unit]).toBeGreaterThanOrEqual(0)
+        if (said[unit] !== undefined) expect(costs[unit]).toBe(said[unit])
+      }
+      expect(costs.usd).toBeCloseTo((costs.inputTokens + 4 * costs.outputTokens) / 1e6, 6)
+    }),
+  )
+})
+
+test('no cost is more than the largest amount', () => {
+  const dear = compilePrices({ '*': { input: 1e6, output: 1e6 } })
+  const costs = atOnce(callOf({ inputTokens: MAX_AMOUNT, outputTokens: MAX_AMOUNT }), ALL, undefined, dear)
+  expect(costs).toMatchObject({ tokens: MAX_AMOUNT, inputTokens: MAX_AMOUNT, outputTokens: MAX_AMOUNT, usd: MAX_AMOUNT })
+  const actual = actualCosts({ inputTokens: MAX_AMOUNT, outputTokens: MAX_AMOUNT }, callOf(undefined), dear)
+  expect(actual).toMatchObject({ tokens: MAX_AMOUNT, usd: MAX_AMOUNT })
+})
+
+test('an output beyond the largest amount is refused with its bound', async () => {
+  const call = callOf(undefined, { payload: { ...PAYLOAD, max_tokens: 1e300 } })
+  expect(() => atOnce(call, units('outputTokens'))).toThrow('cost.outputTokens: the estimate must be a number from 0 to 1000000000000 (got 1e+300)')
+  await expect(estimateCosts(call, units('tokens'), PRICES, undefined)).rejects.toThrow(/^cost\.tokens: the estimate must be a number from 0 to /)
+})
+
+test.each<[string | undefined, string]>([
+  ['big', 'cost.usd: no price for model "big"; add it under prices, give a price for "*", or say cost.usd'],
+  ['a "b"', 'cost.usd: no price for model "a \\"b\\""; add it under prices, give a price for "*", or say cost.usd'],
+  [undefined, 'cost.usd: no price for a call without a model; give a price for "*" under prices, or say cost.usd'],
+])('where dollars are counted, a call with the model %j is refused that has no price', (model, message) => {
+  for (const cost of [undefined, { tokens: 5 }, { inputTokens: 1, outputTokens: 1 }]) {
+    expect(() => atOnce(callOf(cost, { model }), ALL)).toThrow(new CallInvalid(message))
+  }
+  expect(atOnce(callOf({ tokens: 5, usd: 0 }, { model }), ALL).usd).toBe(0)
+  expect(atOnce(callOf({ tokens: 5 }, { model }), units('tokens')).usd).toBe(0)
+  const dear = compilePrices({ '*': { input: 1e6, output: 1e6 } })
+  expect(atOnce(callOf({ tokens: 5 }, { model }), ALL, undefined, dear).usd).toBe(5)
+})
+
+test("what a call says goes before the user's estimate, and that before prices and the tokenizer", async () => {
+  const mine: Estimate = () => ({ requests: 2, tokens: 30, inputTokens: 20, outputTokens: 10, usd: 9, points: 8 })
+  expect(atOnce(callOf(undefined), ALL, mine)).toEqual(mine(callOf(undefined)))
+  expect(atOnce(callOf({ requests: 5, usd: 1, points: 0 }), ALL, mine)).toEqual({
+    requests: 5,
+    tokens: 30,
+    inputTokens: 20,
+    outputTokens: 10,
+    usd: 1,
+    points: 0,
+  })
+  expect(await estimateCosts(callOf(undefined), ALL, PRICES, async () => ({ points: 5 }))).toMatchObject({ tokens: 107, inputTokens: 7, points: 5 })
+  expect(atOnce(callOf({ tokens: 5 }, { model: 'unknown' }), units('usd'), mine).usd).toBe(9)
+  await expect(Promise.resolve().then(() => estimateCosts(callOf(undefined, { model: 'unknown' }), ALL, PRICES, () => 5))).rejects.toThrow(
+    /^cost\.usd: no price/,
+  )
+})
+
+test.each<[Cost, number | Cost, Partial<Costs>]>([
+  [{}, 500, { tokens: 500, inputTokens: 400, outputTokens: 100 }],
+  [{}, { tokens: 110, inputTokens: 80, outputTokens: 20 }, { tokens: 110, inputTokens: 80, outputTokens: 20 }],
+  [{}, { inputTokens: 80, outputTokens: 20 }, { tokens: 100, inputTokens: 80, outputTokens: 20 }],
+  [{}, { tokens: 110, inputTokens: 80 }, { tokens: 110, inputTokens: 80, outputTokens: 30 }],
+  [{}, { inputTokens: 80 }, { tokens: 180, inputTokens: 80, outputTokens: 100 }],
+  [{ inputTokens: 50 }, 60, { tokens: 60, inputTokens: 50, outputTokens: 10 }],
+  [{ inputTokens: 50 }, 30, { tokens: 50, inputTokens: 50, outputTokens: 0 }],
+  [{ inputTokens: 50 }, { tokens: 110, inputTokens: 80, outputTokens: 30 }, { tokens: 80, inputTokens: 50, outputTokens: 30 }],
+  [{ outputTokens: 50 }, 60, { tokens: 60, inputTokens: 10, outputTokens: 50 }],
+  [{ outputTokens: 50 }, { inputTokens: 80, outputTokens: 30 }, { tokens: 130, inputTokens: 80, outputTokens: 50 }],
+  [{ tokens: 200 }, { tokens: 110, inputTokens: 80, outputTokens: 30, points: 3 }, { tokens: 200, inputTokens: 100, outputTokens: 100, points: 3 }],
+  [
+    { inputTokens: 5, outputTokens: 6 },
+    { tokens: 110, points: 3 },
+    { tokens: 11, inputTokens: 5, outputTokens: 6, points: 3 },
+  ],
+])("a cost of %j and a user's estimate of %j are %j together", (cost, answer, expected) => {
+  expect(atOnce(callOf(cost), ALL, () => answer)).toMatchObject(expected)
+})
+
+test("the user's estimate is asked only where something is counted that the call leaves open, requests apart", () => {
+  const asked = (cost: Cost, ...needed: CostUnit[]) => {
+    let times = 0
+    const costs = atOnce(callOf(cost), units(...needed), () => {
+      times++
+      return { requests: 2, tokens: 5, usd: 1, points: 1 }
+    })
+    return times === 1 ? costs.requests : times
+  }
+  expect(asked({})).toBe(0)
+  expect(asked({}, 'requests')).toBe(0)
+  expect(asked({ tokens: 5 }, 'requests', 'tokens', 'inputTokens', 'outputTokens', 'usd')).toBe(0)
+  expect(asked({ points: 5 }, 'requests', 'points')).toBe(0)
+  expect(asked({ usd: 5 }, 'usd')).toBe(0)
+  for (const unit of ['tokens', 'inputTokens', 'outputTokens', 'usd', 'points'] as const) expect(asked({}, unit), unit).toBe(2)
+})
+
+test("a user's estimate that answers later, fails or says no amount does so for the call", async () => {
+  const call = callOf(undefined)
+  expect(estimateCosts(call, ALL, PRICES, async () => 500)).toBeInstanceOf(Promise)
+  expect(await estimateCosts(call, ALL, PRICES, async () => 500)).toMatchObject({ tokens: 500, inputTokens: 400 })
+  expect(() => atOnce(call, ALL, () => -1)).toThrow(/^cost\.tokens: the estimate must be /)
+  await expect(estimateCosts(call, ALL, PRICES, async () => Number.NaN)).rejects.toThrow(/^cost\.tokens: the estimate must be /)
+})
+
+test('a call without a usage has no actual costs', () => {
+  for (const costs of [actualCosts(undefined, callOf(undefined), PRICES), actualCosts({}, callOf(undefined), PRICES)]) {
+    expect(COST_UNITS.map((unit) => costs[unit])).toEqual(COST_UNITS.map(() => undefined))
+  }
+})
+
+test.each<[CallUsage, Cost]>([
+  [{ tokens: 50 }, { tokens: 50 }],
+  [{ inputTokens: 30 }, { tokens: 30, inputTokens: 30 }],
+  [{ outputTokens: 30 }, { tokens: 30, outputTokens: 30 }],
+  [
+    { inputTokens: 30, outputTokens: 20 },
+    { tokens: 50, inputTokens: 30, outputTokens: 20, usd: 1040 / 1e6 },
+  ],
+  [
+    { tokens: 50, inputTokens: 30 },
+    { tokens: 50, inputTokens: 30, outputTokens: 20, usd: 1040 / 1e6 },
+  ],
+  [
+    { tokens: 50, outputTokens: 20 },
+    { tokens: 50, inputTokens: 30, outputTokens: 20, usd: 1040 / 1e6 },
+  ],
+  [
+    { tokens: 10, outputTokens: 20 },
+    { tokens: 10, inputTokens: 0, outputTokens: 20, usd: 800 / 1e6 },
+  ],
+  [
+    { inputTokens: 100, cachedInputTokens: 50, cacheWriteTokens: 30, outputTokens: 10 },
+    { tokens: 110, inputTokens: 100, outputTokens: 10, usd: (20 * 8 + 50 + 300 + 400) / 1e6 },
+  ],
+  [
+    { inputTokens: 30, outputTokens: 20, usd: 7 },
+    { tokens: 50, inputTokens: 30, outputTokens: 20, usd: 7 },
+  ],
+  [{ usd: 7 }, { usd: 7 }],
+  [
+    { requests: 2, points: 0 },
+    { requests: 2, points: 0 },
+  ],
+  [
+    { tokens: Number.NaN, inputTokens: -1, outputTokens: 5, usd: 1e13, points: -1, requests: Number.POSITIVE_INFINITY },
+    { tokens: 5, outputTokens: 5 },
+  ],
+])('a usage of %j has cost %j', (usage, expected) => {
+  expect(actualCosts(usage, callOf(undefined, { model: 'cached' }), PRICES)).toEqual(expected)
+})
+
+test('a usage of a model without a price leaves the dollars as estimated', () => {
+  for (const model of ['unknown', undefined]) {
+    expect(actualCosts({ inputTokens: 3, outputTokens: 4 }, callOf(undefined, { model }), NO_PRICES)).toEqual({ tokens: 7, inputTokens: 3, outputTokens: 4 })
+  }
+})
+
+test('a call whose usage is what was estimated has cost what was estimated', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.nat(1e6), fc.nat(1e6), async (inputTokens, outputTokens) => {
+      const call = callOf({ inputTokens, outputTokens })
+      const { tokens, usd } = atOnce(call, ALL)
+      expect(actualCosts({ inputTokens, outputTokens }, call, PRICES)).toMatchObject({ tokens, inputTokens, outputTokens, usd })
+    }),
+  )
+})
