@@ -6,11 +6,9 @@ import { actualCosts, estimateCosts } from '../../src/cost/costs.js'
 import type { Estimate } from '../../src/cost/estimate.js'
 import { compilePrices } from '../../src/cost/prices.js'
 import { COST_UNITS, type Costs, type CostUnit } from '../../src/cost/units.js'
-import type { CallUsage } from '../../src/cost/usage.js'
 import { CallInvalid } from '../../src/errors.js'
 
-const PRICES = compilePrices({ small: { input: 1, output: 4 }, cached: { input: 8, cachedInput: 1, cacheWrite: 10, output: 40 } })
-const NO_PRICES = compilePrices({})
+const PRICES = compilePrices({ small: { input: 1, output: 4 } })
 const ALL = new Set(COST_UNITS)
 /** 7 tokens of input, and up to 100 of output. */
 const PAYLOAD = { messages: [{ role: 'user', content: 'hello' }], max_tokens: 100 }
@@ -236,67 +234,4 @@ test("a user's estimate that answers later, fails or says no amount does so for 
   expect(await estimateCosts(call, ALL, PRICES, async () => 500)).toMatchObject({ tokens: 500, inputTokens: 400 })
   expect(() => atOnce(call, ALL, () => -1)).toThrow(/^cost\.tokens: the estimate must be /)
   await expect(estimateCosts(call, ALL, PRICES, async () => Number.NaN)).rejects.toThrow(/^cost\.tokens: the estimate must be /)
-})
-
-test('a call without a usage has no actual costs', () => {
-  for (const costs of [actualCosts(undefined, callOf(undefined), PRICES), actualCosts({}, callOf(undefined), PRICES)]) {
-    expect(COST_UNITS.map((unit) => costs[unit])).toEqual(COST_UNITS.map(() => undefined))
-  }
-})
-
-test.each<[CallUsage, Cost]>([
-  [{ tokens: 50 }, { tokens: 50 }],
-  [{ inputTokens: 30 }, { tokens: 30, inputTokens: 30 }],
-  [{ outputTokens: 30 }, { tokens: 30, outputTokens: 30 }],
-  [
-    { inputTokens: 30, outputTokens: 20 },
-    { tokens: 50, inputTokens: 30, outputTokens: 20, usd: 1040 / 1e6 },
-  ],
-  [
-    { tokens: 50, inputTokens: 30 },
-    { tokens: 50, inputTokens: 30, outputTokens: 20, usd: 1040 / 1e6 },
-  ],
-  [
-    { tokens: 50, outputTokens: 20 },
-    { tokens: 50, inputTokens: 30, outputTokens: 20, usd: 1040 / 1e6 },
-  ],
-  [
-    { tokens: 10, outputTokens: 20 },
-    { tokens: 10, inputTokens: 0, outputTokens: 20, usd: 800 / 1e6 },
-  ],
-  [
-    { inputTokens: 100, cachedInputTokens: 50, cacheWriteTokens: 30, outputTokens: 10 },
-    { tokens: 110, inputTokens: 100, outputTokens: 10, usd: (20 * 8 + 50 + 300 + 400) / 1e6 },
-  ],
-  [
-    { inputTokens: 30, outputTokens: 20, usd: 7 },
-    { tokens: 50, inputTokens: 30, outputTokens: 20, usd: 7 },
-  ],
-  [{ usd: 7 }, { usd: 7 }],
-  [
-    { requests: 2, points: 0 },
-    { requests: 2, points: 0 },
-  ],
-  [
-    { tokens: Number.NaN, inputTokens: -1, outputTokens: 5, usd: 1e13, points: -1, requests: Number.POSITIVE_INFINITY },
-    { tokens: 5, outputTokens: 5 },
-  ],
-])('a usage of %j has cost %j', (usage, expected) => {
-  expect(actualCosts(usage, callOf(undefined, { model: 'cached' }), PRICES)).toEqual(expected)
-})
-
-test('a usage of a model without a price leaves the dollars as estimated', () => {
-  for (const model of ['unknown', undefined]) {
-    expect(actualCosts({ inputTokens: 3, outputTokens: 4 }, callOf(undefined, { model }), NO_PRICES)).toEqual({ tokens: 7, inputTokens: 3, outputTokens: 4 })
-  }
-})
-
-test('a call whose usage is what was estimated has cost what was estimated', async () => {
-  await fc.assert(
-    fc.asyncProperty(fc.nat(1e6), fc.nat(1e6), async (inputTokens, outputTokens) => {
-      const call = callOf({ inputTokens, outputTokens })
-      const { tokens, usd } = atOnce(call, ALL)
-      expect(actualCosts({ inputTokens, outputTokens }, call, PRICES)).toMatchObject({ tokens, inputTokens, outputTokens, usd })
-    }),
-  )
 })

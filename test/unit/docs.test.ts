@@ -7,6 +7,8 @@ import { parse } from 'yaml'
 import { workerFlags } from '../../src/cli/worker-flags.js'
 import { DEFAULTS } from '../../src/config/defaults.js'
 import { WORKER_ENVIRONMENT } from '../../src/config/worker-config.js'
+import { MAX_PRICE, type Price } from '../../src/cost/prices.js'
+import { COST_UNITS } from '../../src/cost/units.js'
 import { parseRules, readRules, type TollgateOptions, type WorkerOptions } from '../../src/index.js'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
@@ -139,6 +141,15 @@ test('the rules files of the documentation and the examples are valid', async ()
   expect(blocks).toHaveLength(2)
   for (const block of blocks) expect(parseRules(block, 'README.md').rules.length).toBeGreaterThan(0)
   expect((await readRules(join(ROOT, 'examples/tollgate.yaml'))).agents).toHaveProperty('openai')
+})
+
+test('every unit of cost and every field of a price is in the README, and no other', () => {
+  expect([...rows(section(README, 'Costs and settlement')).keys()]).toEqual(COST_UNITS)
+  const fields = { input: 1, cachedInput: 1, cacheWrite: 1, output: 1 } satisfies Record<keyof Required<Price>, number>
+  expect([...rows(section(README, 'Prices')).keys()]).toEqual(Object.keys(fields))
+  expect(section(README, 'Prices')).toContain(`from 0 to ${MAX_PRICE.toLocaleString('en-US')}`)
+  const { prices } = parseRules(all(README, /```yaml\n([\s\S]*?)```/g).find((block) => block.includes('prices:')) ?? '', 'README.md')
+  expect(Object.keys(prices)).toEqual(['gpt-4o', 'claude-*', '*'])
 })
 
 test('docker-compose.yml is YAML, and gives the worker settings that it knows', () => {
