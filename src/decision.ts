@@ -1,4 +1,4 @@
-import type { Unit } from './rules/rule.js'
+import type { Unit } from './rules/limit.js'
 
 /** How one limit stands, right after a decision. */
 export interface Usage {

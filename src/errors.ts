@@ -40,6 +40,18 @@ export const ERRORS = {
     todo: 'Nothing: the call goes back to the head of its line.',
   },
   UPSTREAM_FAILED: { status: 502, retryable: true, what: 'The agent answered with an error.', todo: 'Read the status in the message.' },
+  LIMITER_CONTENDED: {
+    status: 503,
+    retryable: true,
+    what: "A limiter of your own algorithm was asked for one key by too many processes at once.",
+    todo: 'Try again; spread the key, or use an algorithm that Tollgate brings.',
+  },
+  REDIS_REQUIRED: {
+    status: 500,
+    retryable: false,
+    what: 'The queue was asked of a Tollgate that has no Redis.',
+    todo: 'Set REDIS_URL, or the option `redis`.',
+  },
   REDIS_UNAVAILABLE: { status: 503, retryable: true, what: 'Redis could not be reached.', todo: 'Check the address and that the server runs.' },
   CLOSED: { status: 503, retryable: false, what: 'This Tollgate was closed.', todo: 'Open a new one.' },
 } as const satisfies Record<string, { status: number; retryable: boolean; what: string; todo: string }>

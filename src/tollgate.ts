@@ -1,50 +1,57 @@
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import type { Call } from './call.js'
-import { type Clock, redisClock } from './clock.js'
-import { DEFAULTS } from './config/defaults.js'
-import { checkOptions, checkWorkerOptions, type TollgateOptions } from './config/options.js'
-import type { Estimate } from './cost/estimate.js'
-import { TollgateError } from './errors.js'
+import { type Capacity, capacityRule, capacityRuleName, readCapacity } from './capacity/capacity.js'
+import { checkWorkerOptions, type TollgateOptions } from './config/options.js'
+import type { PriceTable } from './cost/prices.js'
+import { ConfigInvalid, TollgateError } from './errors.js'
 import { Checks } from './gate/checks.js'
-import { Gate } from './gate/gate.js'
-import { Drainer } from './queue/drainer.js'
-import { Enqueuer } from './queue/enqueuer.js'
-import { type Explanation, explain } from './queue/explain.js'
-import { Queues } from './queue/queues.js'
-import { Results } from './queue/results.js'
-import { askAgain, gateId, readRecord } from './queue/stored.js'
+import type { Demands } from './gate/demands.js'
+import { type CustomSpec, CustomLimiter } from './limiter/custom.js'
+import { CombinedLimiter, DirectLimiter, type Limiter, type Metered } from './limiter/limiter.js'
+import { checkLimits, limitOfEnvironment } from './limiter/spec.js'
+import { openParts } from './open.js'
+import type { Explanation } from './queue/explain.js'
+import type { Fleet } from './queue/fleet.js'
 import type { Ticket } from './queue/ticket.js'
-import { type Handler, Worker, type WorkerOptions } from './queue/worker.js'
-import { connect, waitUntilReady } from './redis/connection.js'
-import { Keys } from './redis/keys.js'
+import type { Handler, Worker, WorkerOptions } from './queue/worker.js'
 import type { RuleSet } from './rules/compile.js'
+import type { LimitSpec } from './rules/limit.js'
 import { checkRules, readRules } from './rules/read.js'
 import type { RuleSpec } from './rules/rule.js'
-import { RuleStore } from './rules/rule-store.js'
-import { logConnection } from './telemetry/connection-log.js'
-import { defaultLogger } from './telemetry/log.js'
+import type { RuleStore } from './rules/rule-store.js'
+import type { LedgerFigures, Store } from './store/store.js'
 
 /** The rules of a namespace. */
 export interface Rules {
   /** Those in force, as they were declared. */
   list(): readonly RuleSpec[]
-  /** Makes a file or a set the namespace's rules, everywhere within a second; usage is kept. @throws RulesInvalid, and nothing changes */
-  apply(rules: string | readonly RuleSpec[]): Promise<void>
+  /** Makes a file or a set (with its prices) the namespace's rules, everywhere within a second; usage is kept. @throws RulesInvalid, and nothing changes */
+  apply(rules: string | readonly RuleSpec[], prices?: PriceTable): Promise<void>
 }
 
-interface Parts {
-  readonly client: Redis
-  readonly owned: boolean
-  readonly subscriber: Redis
-  readonly keys: Keys
-  readonly clock: Clock
+/** What Tollgate knows about itself. */
+export interface Stats {
+  /** What became of everything that was charged. */
+  ledger(): Promise<LedgerFigures>
+}
+
+/** Resources whose capacity is set at run time. */
+export interface Capacities {
+  /** What a resource allows and what is left of it; null where no capacity was set. @throws CallInvalid */
+  get(resource: string): Promise<Capacity | null>
+}
+
+export interface TollgateParts {
+  readonly namespace: { readonly prefix: string; readonly queue: string }
+  readonly store: Store
+  readonly demands: Demands
+  readonly rules: RuleStore
   readonly log: Logger
-  readonly gate: Gate
-  readonly store: RuleStore
-  readonly queue: string
-  readonly estimate: Estimate | undefined
-  readonly attempts: number | undefined
+  /** Makes what joins this process to others; undefined where there is no Redis. */
+  readonly join: ((rulesChanged: () => void) => Fleet) | undefined
+  /** Connections that end with this Tollgate. */
+  readonly owned: readonly Redis[]
 }
 
 /** One namespace as one process sees it: its front door, its workers, its gate. */
@@ -52,117 +59,86 @@ export class Tollgate {
   /** The gate without the queue. */
   readonly gate: Checks
   readonly rules: Rules
+  readonly stats: Stats
+  readonly capacity: Capacities
   /** What a plain BullMQ `Queue` must be opened with, so that its jobs are gated: `new Queue(queue, { prefix })`. */
   readonly prefix: string
   readonly queue: string
-  private readonly parts: Parts
-  private readonly queues: Queues
-  private readonly results: Results
-  private readonly enqueuer: Enqueuer
-  private readonly workers = new Set<Worker>()
-  private readonly refresh: NodeJS.Timeout
-  /** Workers and the drainer have a connection of their own: a flood through the front door must not stand before them. */
-  private workerClient: Redis | undefined
-  private workerGate: Gate | undefined
-  private workerQueues: Queues | undefined
-  private drainer: Drainer | undefined
+  private readonly parts: TollgateParts
+  private readonly fleet: Fleet | undefined
   private reading: Promise<void> = Promise.resolve()
   private closing: Promise<void> | undefined
 
   /** @throws ConfigInvalid, RulesInvalid, REDIS_UNAVAILABLE */
   static async open(options: TollgateOptions = {}): Promise<Tollgate> {
-    const checked = checkOptions(options)
-    const keys = new Keys(checked.namespace ?? DEFAULTS.namespace)
-    const specs =
-      typeof checked.rules === 'string'
-        ? (await readRules(checked.rules)).rules
-        : checked.rules === undefined
-          ? undefined
-          : checkRules(checked.rules as RuleSpec[])
-    const log = checked.logger ?? defaultLogger()
-    const { client, owned } = connect(checked.redis)
-    logConnection(client, log, 'connection to Redis')
-    const subscriber = client.duplicate()
-    logConnection(subscriber, log, 'subscription to Redis')
-    try {
-      await waitUntilReady(client, checked.connectTimeoutMs)
-      await waitUntilReady(subscriber, checked.connectTimeoutMs)
-      const store = new RuleStore(client, keys)
-      const ruleSet = specs === undefined ? await store.read() : await store.declare(specs)
-      const clock = checked.clock ?? redisClock
-      const gate = new Gate(client, keys, clock, ruleSet)
-      const tollgate = new Tollgate({
-        client,
-        owned,
-        subscriber,
-        keys,
-        clock,
-        log,
-        gate,
-        store,
-        queue: checked.queue,
-        estimate: checked.estimate,
-        attempts: checked.attempts,
-      })
-      await subscriber.subscribe(keys.notices, keys.wake)
-      return tollgate
-    } catch (error) {
-      subscriber.disconnect()
-      if (owned) client.disconnect()
-      throw error
-    }
+    return new Tollgate(await openParts(options))
   }
 
-  private constructor(parts: Parts) {
+  private constructor(parts: TollgateParts) {
     this.parts = parts
-    this.prefix = parts.keys.prefix
-    this.queue = parts.queue
-    this.queues = new Queues(parts.client, parts.keys)
-    const queue = this.queues.get(parts.queue)
-    this.results = new Results(queue, parts.client)
-    this.enqueuer = new Enqueuer({ gate: parts.gate, queue, results: this.results, estimate: parts.estimate, attempts: parts.attempts })
-    this.gate = new Checks(parts.gate, parts.estimate)
-    this.rules = { list: () => parts.gate.rules.specs, apply: (rules) => this.applyRules(rules) }
-    parts.subscriber.on('message', (channel: string, message: string) => this.hear(channel, message))
-    parts.subscriber.on('ready', () => this.readRules())
-    this.refresh = setInterval(() => this.readRules(), DEFAULTS.rulesRefreshMs)
-    this.refresh.unref()
+    this.prefix = parts.namespace.prefix
+    this.queue = parts.namespace.queue
+    this.gate = new Checks(parts.demands, parts.store)
+    this.rules = { list: () => parts.demands.rules.specs, apply: (rules, prices) => this.applyRules(rules, prices) }
+    this.stats = { ledger: async () => parts.store.figures() }
+    this.capacity = { get: (resource) => readCapacity(resource, parts.demands, parts.store) }
+    this.fleet = parts.join?.(() => this.readRules())
+  }
+
+  /**
+   * A limiter by key, without rules: one limit or several, or an algorithm of your own. Without
+   * either, the limit is what TOKEN_BUCKET_SIZE and TOKEN_REFILL_RATE (a second) say. Its usage
+   * is kept under its `name` (default: unit and window), which limiters share that have the same.
+   * @throws ConfigInvalid naming field, value and bound
+   */
+  limiter(limits?: LimitSpec | readonly LimitSpec[]): DirectLimiter
+  limiter<State>(algorithm: CustomSpec<State>): CustomLimiter<State>
+  limiter<State>(spec: LimitSpec | readonly LimitSpec[] | CustomSpec<State> = limitOfEnvironment(process.env)): DirectLimiter | CustomLimiter<State> {
+    const { store, demands } = this.parts
+    if (typeof spec === 'object' && 'check' in spec) return new CustomLimiter(spec, store)
+    const limits = checkLimits([spec].flat() as LimitSpec[])
+    if (limits.length === 0) throw new ConfigInvalid('limiter must have a limit at least (got [])')
+    if (limits.some(({ concurrency }) => concurrency !== undefined))
+      throw new ConfigInvalid('limiter.concurrency is for rules: a slot has to be given back, which a limiter by key cannot; use tollgate.gate.acquire')
+    return new DirectLimiter(limits, store, demands.keys)
+  }
+
+  /** Several limiters as one: each must have room for the call, or none is charged. @throws ConfigInvalid for an algorithm of your own */
+  all(limiters: readonly (Limiter & Metered)[]): Limiter<string | readonly string[]> {
+    if (limiters.length === 0 || limiters.some((limiter) => !(limiter instanceof DirectLimiter)))
+      throw new ConfigInvalid('all must be given one or more limiters of this Tollgate; one with an algorithm of your own cannot be charged together with others')
+    return new CombinedLimiter(limiters, this.parts.store)
+  }
+
+  /**
+   * Sets what a resource (the agent of that name) allows, everywhere within a second; null takes
+   * the capacity away. It is kept beside the rules that are declared. @throws CallInvalid, RulesInvalid
+   */
+  async setCapacity(resource: string, limit: number | null, per = 'minute'): Promise<void> {
+    this.mustBeOpen()
+    const name = capacityRuleName(resource)
+    this.use(await this.parts.rules.put(name, limit === null ? null : capacityRule(resource, limit, per)))
   }
 
   /** Asks the gate and adds the call's job. @throws CallInvalid, RateLimitExceeded; nothing is charged or enqueued then */
   async enqueue(call: Call): Promise<Ticket> {
-    this.mustBeOpen()
-    return this.enqueuer.enqueue(call)
+    return this.joined().enqueue(call)
   }
 
   /** One ticket each, in order; never throws for one that is refused, whose ticket carries the `error`. */
   async enqueueMany(calls: readonly Call[]): Promise<Ticket[]> {
-    this.mustBeOpen()
-    return this.enqueuer.enqueueMany(calls)
+    return this.joined().enqueueMany(calls)
   }
 
-  /** Starts a worker in this process. */
+  /** Starts a worker in this process. @throws ConfigInvalid, REDIS_REQUIRED */
   worker(handler: Handler, options: WorkerOptions = {}): Worker {
-    this.mustBeOpen()
     checkWorkerOptions(options)
-    const { keys, queue, estimate, log, clock } = this.parts
-    if (this.workerClient === undefined) {
-      this.workerClient = this.parts.client.duplicate()
-      logConnection(this.workerClient, log, "workers' connection to Redis")
-      this.workerGate = new Gate(this.workerClient, keys, clock, this.parts.gate.rules)
-      this.workerQueues = new Queues(this.workerClient, keys)
-      this.drainer = new Drainer({ redis: this.workerClient, gate: this.workerGate, queues: this.workerQueues, clock, log })
-      this.drainer.start()
-    }
-    const worker = new Worker({ gate: this.workerGate as Gate, redis: this.workerClient, queue, prefix: this.prefix, estimate, log }, handler, options)
-    this.workers.add(worker)
-    return worker
+    return this.joined().worker(handler, options)
   }
 
   /** Where a call stands, what it waits for, and for how long. @throws CALL_UNKNOWN */
   async explain(id: string): Promise<Explanation> {
-    this.mustBeOpen()
-    return explain({ gate: this.parts.gate, redis: this.parts.client, queues: this.queues, queue: this.queue }, id)
+    return this.joined().explain(id)
   }
 
   /**
@@ -171,21 +147,7 @@ export class Tollgate {
    * @throws CALL_UNKNOWN
    */
   async cancel(id: string): Promise<boolean> {
-    this.mustBeOpen()
-    const { gate, client, keys } = this.parts
-    const key = gateId(this.queue, id)
-    const record = await client.get(keys.call(key))
-    const stored = readRecord(record)
-    const job = await this.queues.get(this.queue).getJob(id)
-    if (job === undefined) throw new TollgateError('CALL_UNKNOWN', `no call ${id} in queue ${this.queue}: it never was, or it finished too long ago`)
-    if (job.finishedOn !== undefined) return false
-    const held = stored?.state === 'started' ? 'R' : await gate.release(askAgain(gate, key, record), stored?.line ?? '')
-    if (held === 'R' || (await job.isActive())) {
-      await client.publish(keys.notices, JSON.stringify({ cancel: { queue: this.queue, id } }))
-      return true
-    }
-    await job.remove()
-    return true
+    return this.joined().cancel(id)
   }
 
   /** Closes workers (waiting for their calls) and connections. Where Redis is gone nothing is waited for that needs it. */
@@ -195,58 +157,41 @@ export class Tollgate {
   }
 
   private async shut(): Promise<void> {
-    clearInterval(this.refresh)
-    const { client, owned, subscriber } = this.parts
-    const gone = client.status !== 'ready'
-    await Promise.all([...this.workers].map((worker) => worker.close(gone)))
-    if (!gone) {
-      await this.drainer?.close()
-      await this.results.close()
-      await this.reading
-      await this.queues.close()
-      await this.workerQueues?.close()
-    } else {
-      this.drainer?.stop()
-      this.results.stop()
-    }
-    subscriber.disconnect()
-    this.workerClient?.disconnect()
-    if (owned) client.disconnect()
+    this.gate.close()
+    await this.fleet?.close()
+    if (this.parts.owned.every(({ status }) => status === 'ready')) await this.reading
+    for (const client of this.parts.owned) client.disconnect()
   }
 
   private mustBeOpen(): void {
     if (this.closing !== undefined) throw new TollgateError('CLOSED', 'this Tollgate was closed')
   }
 
-  private async applyRules(rules: string | readonly RuleSpec[]): Promise<void> {
+  /** @throws CLOSED, REDIS_REQUIRED */
+  private joined(): Fleet {
     this.mustBeOpen()
-    const specs = typeof rules === 'string' ? (await readRules(rules)).rules : checkRules(rules)
-    this.use(await this.parts.store.declare(specs))
+    if (this.fleet === undefined) throw new TollgateError('REDIS_REQUIRED', 'the queue needs a Redis: this Tollgate keeps its limits in memory')
+    return this.fleet
+  }
+
+  private async applyRules(rules: string | readonly RuleSpec[], prices: PriceTable | undefined): Promise<void> {
+    this.mustBeOpen()
+    const checked = typeof rules === 'string' ? await readRules(rules) : checkRules(rules, prices)
+    this.use(await this.parts.rules.declare(checked.rules, checked.prices))
   }
 
   private use(ruleSet: RuleSet): void {
-    this.parts.gate.rules = ruleSet
-    if (this.workerGate !== undefined) this.workerGate.rules = ruleSet
-    this.drainer?.wakeAll()
-  }
-
-  private hear(channel: string, message: string): void {
-    if (channel === this.parts.keys.wake) {
-      this.drainer?.wake()
-      return
-    }
-    const notice = JSON.parse(message) as { rules?: string; cancel?: { queue: string; id: string } }
-    if (notice.rules !== undefined) this.readRules()
-    if (notice.cancel?.queue === this.queue) for (const worker of this.workers) worker.abort(notice.cancel.id)
+    this.parts.demands.rules = ruleSet
+    this.fleet?.wakeAll()
   }
 
   private readRules(): void {
-    const { gate, store, log } = this.parts
+    const { demands, rules, log } = this.parts
     this.reading = this.reading
       .then(async () => {
         if (this.closing !== undefined) return
-        const ruleSet = await store.read(gate.rules)
-        if (ruleSet.version !== gate.rules.version) this.use(ruleSet)
+        const ruleSet = await rules.read(demands.rules)
+        if (ruleSet.version !== demands.rules.version) this.use(ruleSet)
       })
       .catch((error: unknown) => log.error({ err: error }, 'the rules could not be read; those known stay in force'))
   }

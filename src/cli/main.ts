@@ -4,6 +4,7 @@ import { Command } from 'commander'
 import { type Call, validateCall } from '../call.js'
 import { workerConfig } from '../config/worker-config.js'
 import { TollgateError } from '../errors.js'
+import { DEFAULT_URL } from '../redis/connection.js'
 import { readRules } from '../rules/read.js'
 import { Tollgate } from '../tollgate.js'
 import { EXIT, fail } from './exit-codes.js'
@@ -24,7 +25,7 @@ function print(value: unknown, json: boolean | undefined): void {
 }
 
 async function withTollgate(options: Common, use: (tollgate: Tollgate) => Promise<number>): Promise<void> {
-  const tollgate = await Tollgate.open({ redis: options.redis, namespace: options.namespace, queue: options.queue })
+  const tollgate = await Tollgate.open({ redis: options.redis ?? process.env['REDIS_URL'] ?? DEFAULT_URL, namespace: options.namespace, queue: options.queue })
   try {
     process.exitCode = await use(tollgate)
   } finally {

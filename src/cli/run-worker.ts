@@ -2,6 +2,7 @@ import { type Logger, pino } from 'pino'
 import { httpAgent } from '../agents/http-agent.js'
 import { DEFAULTS } from '../config/defaults.js'
 import type { WorkerConfig } from '../config/worker-config.js'
+import { DEFAULT_URL } from '../redis/connection.js'
 import { readRules } from '../rules/read.js'
 import { Metrics, serveMetrics } from '../telemetry/metrics.js'
 import { Tollgate } from '../tollgate.js'
@@ -32,9 +33,9 @@ function stopSignal(log: Logger): Promise<NodeJS.Signals> {
  */
 export async function runWorker(config: WorkerConfig): Promise<void> {
   const log = pino({ name: 'tollgate-worker', level: config.logLevel })
-  const { rules, agents } = await readRules(config.rules)
+  const { rules, agents, prices } = await readRules(config.rules)
   const handler = httpAgent(agents)
-  const tollgate = await Tollgate.open({ redis: config.redis, namespace: config.namespace, queue: config.queue, rules, logger: log })
+  const tollgate = await Tollgate.open({ redis: config.redis ?? DEFAULT_URL, namespace: config.namespace, queue: config.queue, rules, prices, logger: log })
   const metrics = new Metrics()
   const metricsServer = config.metricsPort === undefined ? undefined : await serveMetrics(metrics, config.metricsPort)
   const stopped = stopSignal(log)

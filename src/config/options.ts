@@ -4,21 +4,27 @@ import { z } from 'zod'
 import { show, valueAt } from '../call.js'
 import type { Clock } from '../clock.js'
 import type { Estimate } from '../cost/estimate.js'
+import type { PriceTable } from '../cost/prices.js'
 import { ConfigInvalid } from '../errors.js'
 import type { RuleSpec } from '../rules/rule.js'
+import type { Store } from '../store/store.js'
 import { DEFAULTS } from './defaults.js'
 
 /** What `Tollgate.open` takes; all of it is optional. */
 export interface TollgateOptions {
-  /** redis:// or rediss:// URL, or an ioredis client with maxRetriesPerRequest: null. Default REDIS_URL, else localhost. */
+  /** redis:// or rediss:// URL, or an ioredis client with maxRetriesPerRequest: null. Default REDIS_URL, else none: limits are kept in memory. */
   redis?: string | Redis | undefined
   /** One gate: its queues share rules, meters and lines. Default 'default'. */
   namespace?: string | undefined
   /** The BullMQ queue. Default 'calls'. */
   queue?: string | undefined
+  /** Where meters are kept instead: one of your own. */
+  store?: Store | undefined
   /** A rules file, or rules; they become the namespace's, everywhere. Default: those it has. */
   rules?: string | readonly RuleSpec[] | undefined
-  /** Tokens of a call that does not say; default: a tokenizer over its messages, and its max_tokens. */
+  /** What models cost, beside rules that are given as objects; a rules file has its own. */
+  prices?: PriceTable | undefined
+  /** What a call costs that does not say; default: a tokenizer over its messages, and its max_tokens. */
   estimate?: Estimate | undefined
   /** How often a call is tried whose handler fails; default 1. Waiting is no attempt. */
   attempts?: number | undefined
@@ -35,7 +41,9 @@ const schema = z.strictObject({
   redis: z.union([z.string(), z.instanceof(Redis)], 'must be a redis:// or rediss:// URL or an ioredis client').optional(),
   namespace: z.string().optional(),
   queue: z.string().regex(QUEUE_NAME, 'must be 1 to 128 letters, digits, . _ or -').default(DEFAULTS.queue),
+  store: z.custom<Store>((value) => value !== null && typeof value === 'object', 'must be a store').optional(),
   rules: z.union([z.string().min(1), z.array(z.unknown())]).optional(),
+  prices: z.record(z.string(), z.unknown()).optional(),
   estimate: z.custom<Estimate>((value) => typeof value === 'function', 'must be a function').optional(),
   attempts: z.number().int().min(1).max(1000).optional(),
   connectTimeoutMs: z.number().int().min(1).max(3_600_000).default(10_000),

@@ -2,7 +2,8 @@ import { Redis } from 'ioredis'
 import { show } from '../call.js'
 import { ConfigInvalid, TollgateError } from '../errors.js'
 
-const DEFAULT_URL = 'redis://localhost:6379'
+/** What the command line and worker processes take where nobody says which. */
+export const DEFAULT_URL = 'redis://localhost:6379'
 // Commands wait for a connection that comes back instead of failing: what was accepted must not be lost.
 const OPTIONS = { maxRetriesPerRequest: null, enableReadyCheck: true, lazyConnect: true, retryStrategy: (times: number) => Math.min(1000, times * 50) }
 

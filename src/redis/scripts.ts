@@ -14,6 +14,8 @@ export const scripts = {
   tend: new Script<('kept' | 'unclaimed' | 'dropped' | 'gone')[]>('tend'),
   /** Redis' time, ms until the block ends. */
   announce: new Script<[nowMs: string, blockedMs: string]>('announce'),
+  /** 1 if the rules were written. */
+  declare: new Script<number>('declare'),
   /** How many meters were reset. */
   reset: new Script<number>('reset'),
   /** Redis' time, 1 if it was written, the state as it is now. */

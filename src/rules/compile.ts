@@ -29,7 +29,10 @@ export interface RuleSet {
   readonly rules: readonly CompiledRule[]
   /** The codes of the units of cost that any of them counts. */
   readonly counted: readonly number[]
+  /** All of them, as written: those that were declared, and those that were added at run time. */
   readonly specs: readonly RuleSpec[]
+  readonly declared: readonly RuleSpec[]
+  readonly added: readonly RuleSpec[]
   /** What models cost, as declared and ready to be asked. */
   readonly priceTable: Readonly<PriceTable>
   readonly prices: Prices
@@ -99,8 +102,9 @@ function compileRule(spec: RuleSpec): CompiledRule {
 }
 
 /** Works out everything about rules that does not depend on a call, once per version. */
-export function compileRules(specs: readonly RuleSpec[], priceTable: Readonly<PriceTable> = {}): RuleSet {
-  const version = createHash('sha256').update(JSON.stringify([specs, priceTable])).digest('hex').slice(0, 16)
+export function compileRules(declared: readonly RuleSpec[], priceTable: Readonly<PriceTable> = {}, added: readonly RuleSpec[] = []): RuleSet {
+  const version = createHash('sha256').update(JSON.stringify([declared, priceTable, added])).digest('hex').slice(0, 16)
+  const specs = [...declared, ...added]
   const rules = specs.filter((spec) => spec.enabled !== false).map(compileRule)
-  return { version, specs, rules, priceTable, prices: compilePrices(priceTable), counted: countedUnits(rules.flatMap(({ limits }) => limits)) }
+  return { version, specs, declared, added, rules, priceTable, prices: compilePrices(priceTable), counted: countedUnits(rules.flatMap(({ limits }) => limits)) }
 }

@@ -1,0 +1,134 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { show } from '../call.js'
+import { DEFAULTS } from '../config/defaults.js'
+import type { RejectDecision, RunDecision, Usage } from '../decision.js'
+import { ConfigInvalid, TollgateError } from '../errors.js'
+import { type Answer, Answered } from '../gate/answer.js'
+import type { Store, Swapped } from '../store/store.js'
+import { checkCost, checkKey, type Limiter, orThrow } from './limiter.js'
+
+/** An algorithm of a user's own. */
+export interface CustomAlgorithm<State> {
+  /**
+   * Decides on a call. Must depend on nothing but what it is given, and change none of it: it
+   * may be asked again where another caller was faster.
+   * @param state what it answered last for the key; null the first time, or when that was forgotten
+   * @param now the store's clock, in ms since the epoch
+   * @returns whether the call passes, the state after it (anything JSON can hold), and when it
+   *   would pass; a call that does not pass changes no state
+   */
+  check(state: State | null, now: number, cost: number): { allowed: boolean; state: State; retryAfterMs: number | null }
+}
+
+export interface CustomSpec<State> extends CustomAlgorithm<State> {
+  /** Under which its states are kept, for every process of the namespace. */
+  name: string
+  /** How long a state is kept after its last change; default a day. */
+  keepMs?: number | undefined
+}
+
+/** Waits of those who were not the fastest: short, and not all the same. */
+const AGAIN_MS = 4
+
+/**
+ * A limiter of a user's own algorithm. Its state is read, worked on here and written back if
+ * nobody has changed it meanwhile; else it is worked on again. Callers in one process take
+ * turns for a key, so only other processes can get in between.
+ */
+export class CustomLimiter<State> implements Limiter {
+  private readonly spec: CustomSpec<State>
+  private readonly store: Store
+  private readonly turns = new Map<string, Promise<unknown>>()
+
+  /** @throws ConfigInvalid naming field, value and bound */
+  constructor(spec: CustomSpec<State>, store: Store) {
+    if (typeof spec.name !== 'string' || !/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(spec.name))
+      throw new ConfigInvalid(`limiter.name must be 1 to 64 letters, digits, . _ or -, and begin with a letter or digit (got ${show(spec.name)})`)
+    if (spec.keepMs !== undefined && !(Number.isInteger(spec.keepMs) && spec.keepMs >= 1 && spec.keepMs <= DEFAULTS.longestWindowMs))
+      throw new ConfigInvalid(`limiter.keepMs must be a whole number from 1 to ${DEFAULTS.longestWindowMs} (got ${show(spec.keepMs)})`)
+    this.spec = spec
+    this.store = store
+  }
+
+  check(key: string): Promise<Answer> {
+    return this.consume(key, 1)
+  }
+
+  async consume(key: string, cost = 1): Promise<Answered> {
+    checkKey(key)
+    checkCost(cost)
+    const before = this.turns.get(key)
+    const mine = (before ?? Promise.resolve()).then(
+      () => this.charge(key, cost),
+      () => this.charge(key, cost),
+    )
+    this.turns.set(key, mine)
+    try {
+      return await mine
+    } finally {
+      if (this.turns.get(key) === mine) this.turns.delete(key)
+    }
+  }
+
+  async checkOrThrow(key: string, cost = 1): Promise<Answer> {
+    return orThrow(await this.consume(key, cost))
+  }
+
+  async peek(key: string, cost = 1): Promise<Answer> {
+    const found = await this.read(checkKey(key))
+    return this.answer(key, this.decide(found, checkCost(cost)), found.nowMs)
+  }
+
+  async reset(key: string): Promise<void> {
+    checkKey(key)
+    for (let tries = 0; tries < DEFAULTS.customTries; tries++) {
+      const { state } = await this.read(key)
+      if (state === '') return
+      // A state of null is what a key begins with.
+      if ((await this.store.swap(this.spec.name, key, state, 'null', 1)).written) return
+    }
+    throw this.contended(key)
+  }
+
+  private async charge(key: string, cost: number): Promise<Answered> {
+    let found = await this.read(key)
+    for (let tries = 1; tries <= DEFAULTS.customTries; tries++) {
+      const decided = this.decide(found, cost)
+      if (!decided.allowed) return this.answer(key, decided, found.nowMs)
+      const next = await this.store.swap(this.spec.name, key, found.state, stateText(decided.state), this.spec.keepMs ?? DEFAULTS.customStateMs)
+      if (next.written) return this.answer(key, decided, next.nowMs)
+      found = next
+      await sleep(Math.random() * AGAIN_MS * Math.min(tries, 8))
+    }
+    throw this.contended(key)
+  }
+
+  private read(key: string): Promise<Swapped> {
+    return Promise.resolve(this.store.swap(this.spec.name, key, '', '', 1))
+  }
+
+  private decide(found: Swapped, cost: number): { allowed: boolean; state: State; retryAfterMs: number | null } {
+    const state = found.state === '' ? null : (JSON.parse(found.state) as State | null)
+    const decided: unknown = this.spec.check(state, found.nowMs, cost)
+    if (decided === null || typeof decided !== 'object' || typeof (decided as { allowed?: unknown }).allowed !== 'boolean')
+      throw new ConfigInvalid(`limiter.check must answer { allowed, state, retryAfterMs } (got ${show(decided)})`)
+    return decided as { allowed: boolean; state: State; retryAfterMs: number | null }
+  }
+
+  private answer(key: string, decided: { allowed: boolean; retryAfterMs: number | null }, atMs: number): Answered {
+    const usage: Usage[] = []
+    if (decided.allowed) return new Answered({ outcome: 'run', atMs, usage } satisfies RunDecision)
+    const binding = { rule: `~${this.spec.name}`, limit: this.spec.name, scopeValue: key, unit: 'none' as const }
+    return new Answered({ outcome: 'reject', reason: 'limited', retryAfterMs: decided.retryAfterMs ?? null, binding, atMs, usage } satisfies RejectDecision)
+  }
+
+  private contended(key: string): TollgateError {
+    return new TollgateError('LIMITER_CONTENDED', `the state of ${show(key)} in limiter ${this.spec.name} was changed by others ${DEFAULTS.customTries} times in a row`)
+  }
+}
+
+function stateText(state: unknown): string {
+  const text = JSON.stringify(state) as string | undefined
+  if (text === undefined) throw new ConfigInvalid(`limiter.check must answer a state that JSON can hold (got ${show(state)})`)
+  return text
+}

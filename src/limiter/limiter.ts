@@ -1,0 +1,162 @@
+import { isAmount, MAX_AMOUNT, MAX_NAME_LENGTH, show } from '../call.js'
+import { type Costs, NOTHING } from '../cost/units.js'
+import type { RejectDecision, RunDecision } from '../decision.js'
+import { CallInvalid } from '../errors.js'
+import { type Answer, Answered } from '../gate/answer.js'
+import type { Asked } from '../gate/asked.js'
+import { type DemandPart, RuleMeters } from '../gate/demand.js'
+import { rejection } from '../gate/rejection.js'
+import type { Keys } from '../redis/keys.js'
+import { type CompiledRule, compileLimits } from '../rules/compile.js'
+import { countedUnits } from '../rules/compile-limit.js'
+import { type LimitSpec, limitName } from '../rules/limit.js'
+import type { MaybePromise, Store } from '../store/store.js'
+
+/** Limits by key, asked directly: no rules, no queue. */
+export interface Limiter<Key = string> {
+  /** Charges 1, if there is room. @throws CallInvalid where the key is not valid */
+  check(key: Key): Promise<Answer>
+  /** Charges a cost in the unit of the limits, if there is room for it; default 1. @throws CallInvalid */
+  consume(key: Key, cost?: number): Promise<Answer>
+  /** As consume. @throws RateLimitExceeded where there is no room, with `retryAfterMs`; CallInvalid */
+  checkOrThrow(key: Key, cost?: number): Promise<Answer>
+  /** What consume would answer; charges nothing. @throws CallInvalid */
+  peek(key: Key, cost?: number): Promise<Answer>
+  /** Forgets what the key has used. @throws CallInvalid */
+  reset(key: Key): Promise<void>
+}
+
+/** One limiter of several that are asked together: its meters for a key. */
+export interface Metered {
+  part(key: string): DemandPart
+  readonly counted: readonly number[]
+  readonly store: Store
+}
+
+/** Meters and strategies of limiters have none of a call's fields. */
+const NO_CALL = {}
+
+const costsOf = new Map<number, Costs>()
+
+/** The same cost in every unit: limiters know nothing else of a call. */
+function everywhere(cost: number): Costs {
+  let costs = costsOf.get(cost)
+  if (costs === undefined) {
+    costs = { requests: cost, tokens: cost, inputTokens: cost, outputTokens: cost, usd: cost, points: cost }
+    if (costsOf.size > 1000) costsOf.clear()
+    costsOf.set(cost, costs)
+  }
+  return costs
+}
+
+export function checkKey(key: unknown): string {
+  if (typeof key !== 'string' || key.length === 0 || key.length > MAX_NAME_LENGTH || !key.isWellFormed())
+    throw new CallInvalid(`key: must be a string of 1 to ${MAX_NAME_LENGTH} characters (got ${show(key)})`)
+  return key
+}
+
+export function checkCost(cost: unknown): number {
+  if (!isAmount(cost)) throw new CallInvalid(`cost: must be a number from 0 to ${MAX_AMOUNT} (got ${show(cost)})`)
+  return cost
+}
+
+/** The answer to a decision, or its error. */
+export function orThrow(answered: Answered): Answered {
+  if (answered.decision.outcome === 'reject') throw rejection(answered.decision)
+  return answered
+}
+
+let names = 0
+
+/** What limiters ask of the store, whatever their keys look like. */
+abstract class Asking<Key> implements Limiter<Key> {
+  readonly store: Store
+  readonly counted: readonly number[]
+
+  constructor(store: Store, counted: readonly number[]) {
+    this.store = store
+    this.counted = counted
+  }
+
+  check(key: Key): Promise<Answer> {
+    return this.consume(key, 1)
+  }
+
+  consume(key: Key, cost = 1): Promise<Answered> {
+    // Not an async function: a store in memory answers at once, and each promise costs as much as the check.
+    try {
+      const admission = this.store.admit(this.ask(key, cost))
+      return admission instanceof Promise ? admission.then(({ decision }) => new Answered(decision)) : Promise.resolve(new Answered(admission.decision))
+    } catch (error) {
+      return Promise.reject(error as Error)
+    }
+  }
+
+  async checkOrThrow(key: Key, cost = 1): Promise<Answer> {
+    return orThrow(await this.consume(key, cost))
+  }
+
+  async peek(key: Key, cost = 1): Promise<Answer> {
+    const decided: MaybePromise<RunDecision | RejectDecision> = this.store.peek(this.ask(key, cost))
+    return new Answered(await decided)
+  }
+
+  async reset(key: Key): Promise<void> {
+    await this.store.reset(this.ask(key, 0))
+  }
+
+  /** The meters of a key. @throws CallInvalid */
+  protected abstract parts(key: Key): readonly DemandPart[]
+
+  private ask(key: Key, cost: number): Asked {
+    const parts = this.parts(key)
+    const costs = cost === 0 ? NOTHING : everywhere(checkCost(cost))
+    return { id: `~/${++names}`, token: '', forGood: true, call: NO_CALL, demand: { parts, costs, counted: this.counted } }
+  }
+}
+
+/** A limiter of one or more limits. Its usage is kept under its name: limiters of the same name, in whatever process, share it. */
+export class DirectLimiter extends Asking<string> implements Metered {
+  private readonly meters: RuleMeters
+
+  /** @throws RulesInvalid where two of its limits cannot be told apart */
+  constructor(specs: readonly LimitSpec[], store: Store, keys: Keys) {
+    // No rule can have such a name, and no limiter's own name the ':' of one that has none.
+    const name = `~${specs[0]?.name ?? limitName(specs[0] ?? {}).replaceAll('/', ':')}`
+    const rule: CompiledRule = {
+      name,
+      priority: 0,
+      strategy: 'hard',
+      ...compileLimits(name, specs, 0, 'hard'),
+      scopeValue: () => null,
+    }
+    super(store, countedUnits(rule.limits))
+    this.meters = new RuleMeters(rule, keys)
+  }
+
+  part(key: string): DemandPart {
+    return this.meters.part(checkKey(key))
+  }
+
+  protected parts(key: string): readonly DemandPart[] {
+    return [this.part(key)]
+  }
+}
+
+/** Several limiters as one: each must have room, or none is charged. */
+export class CombinedLimiter extends Asking<string | readonly string[]> {
+  private readonly limiters: readonly Metered[]
+
+  constructor(limiters: readonly Metered[], store: Store) {
+    super(store, [...new Set(limiters.flatMap(({ counted }) => counted))])
+    this.limiters = limiters
+  }
+
+  /** One key for all of them, or one for each in their order. */
+  protected parts(key: string | readonly string[]): readonly DemandPart[] {
+    if (typeof key === 'string') return this.limiters.map((limiter) => limiter.part(key))
+    if (!Array.isArray(key) || key.length !== this.limiters.length)
+      throw new CallInvalid(`key: must be a string, or ${this.limiters.length} strings, one for each limiter (got ${show(key)})`)
+    return this.limiters.map((limiter, index) => limiter.part(key[index] as string))
+  }
+}

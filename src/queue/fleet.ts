@@ -1,0 +1,138 @@
+import type { Redis } from 'ioredis'
+import type { Logger } from 'pino'
+import type { Call } from '../call.js'
+import type { Clock } from '../clock.js'
+import { DEFAULTS } from '../config/defaults.js'
+import { TollgateError } from '../errors.js'
+import type { Demands } from '../gate/demands.js'
+import { Gate } from '../gate/gate.js'
+import type { Keys } from '../redis/keys.js'
+import { logConnection } from '../telemetry/connection-log.js'
+import { Drainer } from './drainer.js'
+import { Enqueuer } from './enqueuer.js'
+import { type Explanation, explain } from './explain.js'
+import { Queues } from './queues.js'
+import { Results } from './results.js'
+import { askAgain, gateId, readRecord } from './stored.js'
+import type { Ticket } from './ticket.js'
+import { type Handler, Worker, type WorkerOptions } from './worker.js'
+
+export interface FleetParts {
+  readonly client: Redis
+  readonly subscriber: Redis
+  readonly keys: Keys
+  readonly clock: Clock
+  readonly log: Logger
+  readonly gate: Gate
+  readonly demands: Demands
+  readonly queue: string
+  readonly attempts: number | undefined
+  /** Another process changed the rules, or may have. */
+  readonly rulesChanged: () => void
+}
+
+/** What connects this process with the others of its namespace: the queue, its workers, the lines, the notices. */
+export class Fleet {
+  private readonly parts: FleetParts
+  private readonly queues: Queues
+  private readonly results: Results
+  private readonly enqueuer: Enqueuer
+  private readonly workers = new Set<Worker>()
+  private readonly refresh: NodeJS.Timeout
+  /** Workers and the drainer have a connection of their own: a flood through the front door must not stand before them. */
+  private working: { client: Redis; gate: Gate; queues: Queues; drainer: Drainer } | undefined
+
+  constructor(parts: FleetParts) {
+    this.parts = parts
+    this.queues = new Queues(parts.client, parts.keys)
+    const queue = this.queues.get(parts.queue)
+    this.results = new Results(queue, parts.client)
+    this.enqueuer = new Enqueuer({ gate: parts.gate, queue, results: this.results, attempts: parts.attempts })
+    parts.subscriber.on('message', (channel: string, message: string) => this.hear(channel, message))
+    parts.subscriber.on('ready', parts.rulesChanged)
+    this.refresh = setInterval(parts.rulesChanged, DEFAULTS.rulesRefreshMs)
+    this.refresh.unref()
+  }
+
+  enqueue(call: Call): Promise<Ticket> {
+    return this.enqueuer.enqueue(call)
+  }
+
+  enqueueMany(calls: readonly Call[]): Promise<Ticket[]> {
+    return this.enqueuer.enqueueMany(calls)
+  }
+
+  worker(handler: Handler, options: WorkerOptions): Worker {
+    const { keys, queue, log } = this.parts
+    this.working ??= this.startWorking()
+    const worker = new Worker({ gate: this.working.gate, redis: this.working.client, queue, prefix: keys.prefix, log }, handler, options)
+    this.workers.add(worker)
+    return worker
+  }
+
+  explain(id: string): Promise<Explanation> {
+    return explain({ gate: this.parts.gate, redis: this.parts.client, queues: this.queues, queue: this.parts.queue }, id)
+  }
+
+  async cancel(id: string): Promise<boolean> {
+    const { gate, client, keys, queue } = this.parts
+    const key = gateId(queue, id)
+    const record = await client.get(keys.call(key))
+    const stored = readRecord(record)
+    const job = await this.queues.get(queue).getJob(id)
+    if (job === undefined) throw new TollgateError('CALL_UNKNOWN', `no call ${id} in queue ${queue}: it never was, or it finished too long ago`)
+    if (job.finishedOn !== undefined) return false
+    const held = stored?.state === 'started' ? 'R' : await gate.release(askAgain(gate, key, record), stored?.line ?? '')
+    if (held === 'R' || (await job.isActive())) {
+      await client.publish(keys.notices, JSON.stringify({ cancel: { queue, id } }))
+      return true
+    }
+    await job.remove()
+    return true
+  }
+
+  /** The rules changed: every line may move. */
+  wakeAll(): void {
+    this.working?.drainer.wakeAll()
+  }
+
+  /** Waits for the calls that run here. Where Redis is gone nothing is waited for that needs it. */
+  async close(): Promise<void> {
+    clearInterval(this.refresh)
+    const { client, subscriber } = this.parts
+    const gone = client.status !== 'ready'
+    await Promise.all([...this.workers].map((worker) => worker.close(gone)))
+    if (!gone) {
+      await this.working?.drainer.close()
+      await this.results.close()
+      await this.queues.close()
+      await this.working?.queues.close()
+    } else {
+      this.working?.drainer.stop()
+      this.results.stop()
+    }
+    subscriber.disconnect()
+    this.working?.client.disconnect()
+  }
+
+  private startWorking(): { client: Redis; gate: Gate; queues: Queues; drainer: Drainer } {
+    const { keys, demands, log, clock } = this.parts
+    const client = this.parts.client.duplicate()
+    logConnection(client, log, "workers' connection to Redis")
+    const gate = new Gate(client, demands, clock)
+    const queues = new Queues(client, keys)
+    const drainer = new Drainer({ redis: client, gate, queues, clock, log })
+    drainer.start()
+    return { client, gate, queues, drainer }
+  }
+
+  private hear(channel: string, message: string): void {
+    if (channel === this.parts.keys.wake) {
+      this.working?.drainer.wake()
+      return
+    }
+    const notice = JSON.parse(message) as { rules?: string; cancel?: { queue: string; id: string } }
+    if (notice.rules !== undefined) this.parts.rulesChanged()
+    if (notice.cancel?.queue === this.parts.queue) for (const worker of this.workers) worker.abort(notice.cancel.id)
+  }
+}
