@@ -9,6 +9,7 @@ import { HEAD, row, table } from './lib/table.js'
 import { neighbour } from './neighbour.js'
 import { overhead } from './overhead.js'
 import { overload } from './overload.js'
+import { peers } from './peers.js'
 import { upstream } from './upstream.js'
 
 const BENCHES = {
@@ -19,6 +20,7 @@ const BENCHES = {
   neighbour,
   overhead,
   checks,
+  peers,
   upstream,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES

@@ -4,6 +4,8 @@ import { Helper } from './processes.js'
 
 /** What figures that are no Tollgate's write begins with this. */
 export const OTHER_KEYS = 'tollgate-bench:'
+/** Bottleneck puts its own letters before the name it is given. */
+const OTHER_PREFIXES = [OTHER_KEYS, `b_${OTHER_KEYS}`]
 
 /** The namespaces in use. */
 const entered = new Map<string, string>()
@@ -25,7 +27,7 @@ export async function leaveAll(): Promise<void> {
   for (const [namespace, redis] of entered) {
     entered.delete(namespace)
     await removeKeys(redis, new Keys(namespace).prefix)
-    await removeKeys(redis, OTHER_KEYS)
+    for (const prefix of OTHER_PREFIXES) await removeKeys(redis, prefix)
   }
 }
 
