@@ -1,4 +1,5 @@
 import { Redis } from 'ioredis'
+import { Tollgate, type TollgateOptions } from '../../src/index.js'
 import { Keys } from '../../src/redis/keys.js'
 import { Helper } from './processes.js'
 
@@ -9,6 +10,14 @@ const OTHER_PREFIXES = [OTHER_KEYS, `b_${OTHER_KEYS}`]
 
 /** The namespaces in use. */
 const entered = new Map<string, string>()
+const opened = new Set<Tollgate>()
+
+/** A Tollgate in this process, closed when its namespace is left: what it wrote after that would stay. */
+export async function openHere(options: TollgateOptions): Promise<Tollgate> {
+  const tollgate = await Tollgate.open(options)
+  opened.add(tollgate)
+  return tollgate
+}
 
 async function removeKeys(url: string, prefix: string): Promise<void> {
   const redis = new Redis(url)
@@ -24,6 +33,8 @@ async function removeKeys(url: string, prefix: string): Promise<void> {
 /** Stops what still runs and removes every key of the namespaces in use. The Redis may be anybody's: nothing of ours may stay. */
 export async function leaveAll(): Promise<void> {
   await Helper.stopAll()
+  await Promise.all([...opened].map((tollgate) => tollgate.close()))
+  opened.clear()
   for (const [namespace, redis] of entered) {
     entered.delete(namespace)
     await removeKeys(redis, new Keys(namespace).prefix)
