@@ -1,6 +1,7 @@
 import { open, writeFile } from 'node:fs/promises'
 import { availableParallelism, constants } from 'node:os'
 import { Redis } from 'ioredis'
+import { burst } from './burst.js'
 import { checks } from './checks.js'
 import { type BenchArguments, readArguments, usage } from './lib/arguments.js'
 import { type Figure, notMeasured } from './lib/measure.js'
@@ -21,6 +22,7 @@ const BENCHES = {
   overhead,
   checks,
   peers,
+  burst,
   upstream,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES
