@@ -11,6 +11,7 @@ import { neighbour } from './neighbour.js'
 import { overhead } from './overhead.js'
 import { overload } from './overload.js'
 import { peers } from './peers.js'
+import { scale } from './scale.js'
 import { upstream } from './upstream.js'
 
 const BENCHES = {
@@ -23,6 +24,7 @@ const BENCHES = {
   checks,
   peers,
   burst,
+  scale,
   upstream,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES
