@@ -7,6 +7,7 @@ import { type BenchArguments, readArguments, usage } from './lib/arguments.js'
 import { type Figure, notMeasured } from './lib/measure.js'
 import { leaveAll } from './lib/namespace.js'
 import { HEAD, row, table } from './lib/table.js'
+import { memory } from './memory.js'
 import { neighbour } from './neighbour.js'
 import { overhead } from './overhead.js'
 import { overload } from './overload.js'
@@ -25,6 +26,7 @@ const BENCHES = {
   peers,
   burst,
   scale,
+  memory,
   upstream,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES
