@@ -12,6 +12,7 @@ import { neighbour } from './neighbour.js'
 import { overhead } from './overhead.js'
 import { overload } from './overload.js'
 import { peers } from './peers.js'
+import { refused } from './refused.js'
 import { scale } from './scale.js'
 import { upstream } from './upstream.js'
 
@@ -27,6 +28,7 @@ const BENCHES = {
   burst,
   scale,
   memory,
+  refused,
   upstream,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES
