@@ -1,14 +1,19 @@
 import { open, writeFile } from 'node:fs/promises'
 import { availableParallelism, constants } from 'node:os'
 import { Redis } from 'ioredis'
+import { burst } from './burst.js'
 import { checks } from './checks.js'
 import { type BenchArguments, readArguments, usage } from './lib/arguments.js'
 import { type Figure, notMeasured } from './lib/measure.js'
 import { leaveAll } from './lib/namespace.js'
 import { HEAD, row, table } from './lib/table.js'
+import { memory } from './memory.js'
 import { neighbour } from './neighbour.js'
 import { overhead } from './overhead.js'
 import { overload } from './overload.js'
+import { peers } from './peers.js'
+import { refused } from './refused.js'
+import { scale } from './scale.js'
 import { upstream } from './upstream.js'
 
 const BENCHES = {
@@ -19,6 +24,11 @@ const BENCHES = {
   neighbour,
   overhead,
   checks,
+  peers,
+  burst,
+  scale,
+  memory,
+  refused,
   upstream,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES

@@ -1,12 +1,23 @@
 import { Redis } from 'ioredis'
+import { Tollgate, type TollgateOptions } from '../../src/index.js'
 import { Keys } from '../../src/redis/keys.js'
 import { Helper } from './processes.js'
 
 /** What figures that are no Tollgate's write begins with this. */
 export const OTHER_KEYS = 'tollgate-bench:'
+/** Bottleneck puts its own letters before the name it is given. */
+const OTHER_PREFIXES = [OTHER_KEYS, `b_${OTHER_KEYS}`]
 
 /** The namespaces in use. */
 const entered = new Map<string, string>()
+const opened = new Set<Tollgate>()
+
+/** A Tollgate in this process, closed when its namespace is left: what it wrote after that would stay. */
+export async function openHere(options: TollgateOptions): Promise<Tollgate> {
+  const tollgate = await Tollgate.open(options)
+  opened.add(tollgate)
+  return tollgate
+}
 
 async function removeKeys(url: string, prefix: string): Promise<void> {
   const redis = new Redis(url)
@@ -22,10 +33,12 @@ async function removeKeys(url: string, prefix: string): Promise<void> {
 /** Stops what still runs and removes every key of the namespaces in use. The Redis may be anybody's: nothing of ours may stay. */
 export async function leaveAll(): Promise<void> {
   await Helper.stopAll()
+  await Promise.all([...opened].map((tollgate) => tollgate.close()))
+  opened.clear()
   for (const [namespace, redis] of entered) {
     entered.delete(namespace)
     await removeKeys(redis, new Keys(namespace).prefix)
-    await removeKeys(redis, OTHER_KEYS)
+    for (const prefix of OTHER_PREFIXES) await removeKeys(redis, prefix)
   }
 }
 

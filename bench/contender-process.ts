@@ -1,0 +1,67 @@
+import { Redis } from 'ioredis'
+import { type RuleSpec, Tollgate } from '../src/index.js'
+import { type Check, contender } from './lib/compare.js'
+import { OTHER_KEYS } from './lib/namespace.js'
+import { PEERS, type Peer, ROOMY } from './lib/peers.js'
+import { serve } from './lib/processes.js'
+
+// One contender: checks for a time, and says how fast it was.
+export interface ContenderOptions {
+  readonly redis: string
+  readonly namespace: string
+  /** Per check: one per minute on the user, or per minute, hour and day on user, team and org. */
+  readonly limits: 1 | 9
+  /** 'bare' is the least that a script on a key can cost. */
+  readonly contender: 'tollgate' | 'bare' | Peer
+  /** Whether ioredis writes the commands of one turn together. */
+  readonly pipelined?: boolean
+}
+
+const SCOPES = ['user', 'team', 'org'] as const
+const PERIODS = { minute: 60, hour: 3600, day: 86_400 }
+
+const options = JSON.parse(process.argv[2] ?? '{}') as ContenderOptions
+const redis = new Redis(options.redis, { enableAutoPipelining: options.pipelined === true })
+const whom = (index: number) => ({ user: `u${index % 100}`, team: `t${index % 10}`, org: `o${index % 3}` })
+
+async function bare(): Promise<Check> {
+  const sha = (await redis.script('LOAD', "return redis.call('INCR', KEYS[1])")) as string
+  return (index) => redis.evalsha(sha, 1, `${OTHER_KEYS}${whom(index).user}`)
+}
+
+/** Nine are fixed windows, as the peers' are; one is what a rule has by default, a token bucket. */
+function rules(): RuleSpec[] {
+  if (options.limits === 1) return [{ name: 'user', scope: 'user', limits: [{ requests: ROOMY, per: 'minute' }] }]
+  const limits = Object.keys(PERIODS).map((per) => ({ requests: ROOMY, per, algorithm: 'fixed_window' as const }))
+  return SCOPES.map((scope) => ({ name: scope, scope, limits }))
+}
+
+function ours(tollgate: Tollgate): Check {
+  return async (index) => {
+    const scopes = whom(index)
+    const grant = await tollgate.gate.admit(options.limits === 1 ? { agent: 'a', user: scopes.user } : { agent: 'a', ...scopes })
+    if (!grant.allowed || (options.limits === 9 && grant.usage.length !== 9)) throw new Error('the benchmark reached its limit')
+  }
+}
+
+/** A peer is asked for all of its limits at once. */
+function theirs(peer: Peer): Check {
+  if (options.limits === 1) {
+    const ask = PEERS[peer](redis, 'user:60', PERIODS.minute)
+    return (index) => ask(whom(index).user)
+  }
+  const limiters = SCOPES.flatMap((scope) => Object.values(PERIODS).map((seconds) => ({ scope, ask: PEERS[peer](redis, `${scope}:${seconds}`, seconds) })))
+  return (index) => {
+    const scopes = whom(index)
+    return Promise.all(limiters.map(({ scope, ask }) => ask(scopes[scope])))
+  }
+}
+
+const tollgate = options.contender === 'tollgate' ? await Tollgate.open({ redis: options.redis, namespace: options.namespace, rules: rules() }) : undefined
+const check = tollgate !== undefined ? ours(tollgate) : options.contender === 'bare' ? await bare() : theirs(options.contender as Peer)
+const rate = contender(check)
+
+serve({ ready: () => null, rate: (forMs) => rate(forMs as number) }, async () => {
+  await tollgate?.close()
+  redis.disconnect()
+})

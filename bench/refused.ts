@@ -1,0 +1,79 @@
+import { Redis } from 'ioredis'
+import { atMost, type Figure, notMeasured } from './lib/measure.js'
+import { inNamespaces, openHere } from './lib/namespace.js'
+import { ROOMY } from './lib/peers.js'
+
+const NAMESPACE = 'bench-refused'
+const CHECKS = 1000
+const WHAT = `write commands that Redis ran for ${CHECKS.toLocaleString('en')} refused checks`
+const BAR = 0
+/** Eight that have room, and one that is used up by one check. */
+const LIMITS = [
+  ...['second', 'minute', 'hour', 'day'].flatMap((per) => [
+    { requests: ROOMY, per },
+    { tokens: ROOMY, per },
+  ]),
+  { requests: 1, per: '366d' },
+]
+
+/**
+ * Whether a check that is refused writes anything: what INFO commandstats counts, scripts'
+ * calls included, of the commands that Redis itself flags as writing. It counts for the
+ * whole server: on a Redis that others use, their writes are in the figure. The control is
+ * as many checks that pass, which have to write.
+ */
+export function refused(redis: string): Promise<Figure[]> {
+  return inNamespaces(redis, [NAMESPACE], async () => [await measure(redis)])
+}
+
+async function measure(url: string): Promise<Figure> {
+  const tollgate = await openHere({ redis: url, namespace: NAMESPACE, rules: [{ name: 'user', scope: 'user', limits: LIMITS }] })
+  const redis = new Redis(url)
+  const ask = async (users: readonly string[], allowed: boolean) => {
+    const grants = await Promise.all(users.map((user) => tollgate.gate.admit({ agent: 'a', user, cost: { tokens: 1 } })))
+    const others = grants.filter((grant) => grant.allowed !== allowed || grant.usage.length !== LIMITS.length)
+    if (others.length > 0)
+      throw new Error(`${others.length} of ${users.length} checks were not ${allowed ? 'allowed' : 'refused'} under ${LIMITS.length} limits`)
+  }
+  const half = CHECKS / 2
+  const writesOf = async (users: readonly string[], allowed: boolean) => {
+    const before = await calls(redis)
+    await ask(users.slice(0, half), allowed)
+    for (const user of users.slice(half)) await ask([user], allowed)
+    return writes(redis, before, await calls(redis))
+  }
+  await ask(['full'], true)
+  const whenRefused = await writesOf(
+    Array.from({ length: CHECKS }, () => 'full'),
+    false,
+  )
+  const whenAllowed = await writesOf(
+    Array.from({ length: CHECKS }, (_, index) => `u${index}`),
+    true,
+  )
+  redis.disconnect()
+  const said = (counted: ReadonlyMap<string, number>) => [...counted].map(([name, count]) => `${name} ${count.toLocaleString('en')}`).join(', ')
+  if (whenAllowed.size === 0) return notMeasured(WHAT, `≤ ${BAR}`, 'the control, checks that passed, wrote nothing, either')
+  const total = [...whenRefused.values()].reduce((sum, count) => sum + count, 0)
+  return atMost(
+    WHAT,
+    total,
+    BAR,
+    `${total === 0 ? '' : `${said(whenRefused)}; `}nine limits, one used up, half of them at once, half one by one; control: as many that passed wrote ${said(whenAllowed)}`,
+  )
+}
+
+/** How often each command was called since the server started. */
+async function calls(redis: Redis): Promise<Map<string, number>> {
+  const stats = (await redis.info('commandstats')).matchAll(/^cmdstat_([^:]+):calls=(\d+)/gm)
+  return new Map([...stats].map(([, name, count]) => [name as string, Number(count)]))
+}
+
+/** Those that were called in between and write. */
+async function writes(redis: Redis, before: ReadonlyMap<string, number>, after: ReadonlyMap<string, number>): Promise<Map<string, number>> {
+  const called = [...after].map(([name, count]) => [name, count - (before.get(name) ?? 0)] as const).filter(([, count]) => count > 0)
+  const about = (await redis.command('INFO', ...called.map(([name]) => name))) as ([name: string, arity: number, flags: string[]] | null)[]
+  const unknown = called.filter((_, index) => about[index] === null).map(([name]) => name)
+  if (unknown.length > 0) throw new Error(`Redis does not say whether ${unknown.join(', ')} write`)
+  return new Map(called.filter((_, index) => about[index]?.[2].includes('write')))
+}
