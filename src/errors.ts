@@ -43,7 +43,7 @@ export const ERRORS = {
   LIMITER_CONTENDED: {
     status: 503,
     retryable: true,
-    what: "A limiter of your own algorithm was asked for one key by too many processes at once.",
+    what: 'A limiter of your own algorithm was asked for one key by too many processes at once.',
     todo: 'Try again; spread the key, or use an algorithm that Tollgate brings.',
   },
   REDIS_REQUIRED: {

@@ -7,7 +7,7 @@ import type { PriceTable } from './cost/prices.js'
 import { ConfigInvalid, TollgateError } from './errors.js'
 import { Checks } from './gate/checks.js'
 import type { Demands } from './gate/demands.js'
-import { type CustomSpec, CustomLimiter } from './limiter/custom.js'
+import { CustomLimiter, type CustomSpec } from './limiter/custom.js'
 import { CombinedLimiter, DirectLimiter, type Limiter, type Metered } from './limiter/limiter.js'
 import { checkLimits, limitOfEnvironment } from './limiter/spec.js'
 import { openParts } from './open.js'
@@ -106,7 +106,9 @@ export class Tollgate {
   /** Several limiters as one: each must have room for the call, or none is charged. @throws ConfigInvalid for an algorithm of your own */
   all(limiters: readonly (Limiter & Metered)[]): Limiter<string | readonly string[]> {
     if (limiters.length === 0 || limiters.some((limiter) => !(limiter instanceof DirectLimiter)))
-      throw new ConfigInvalid('all must be given one or more limiters of this Tollgate; one with an algorithm of your own cannot be charged together with others')
+      throw new ConfigInvalid(
+        'all must be given one or more limiters of this Tollgate; one with an algorithm of your own cannot be charged together with others',
+      )
     return new CombinedLimiter(limiters, this.parts.store)
   }
 

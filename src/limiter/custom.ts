@@ -123,7 +123,10 @@ export class CustomLimiter<State> implements Limiter {
   }
 
   private contended(key: string): TollgateError {
-    return new TollgateError('LIMITER_CONTENDED', `the state of ${show(key)} in limiter ${this.spec.name} was changed by others ${DEFAULTS.customTries} times in a row`)
+    return new TollgateError(
+      'LIMITER_CONTENDED',
+      `the state of ${show(key)} in limiter ${this.spec.name} was changed by others ${DEFAULTS.customTries} times in a row`,
+    )
   }
 }
 

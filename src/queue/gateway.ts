@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import { DEFAULTS } from '../config/defaults.js'
-import type { Decision } from '../decision.js'
 import type { ActualCosts } from '../cost/units.js'
+import type { Decision } from '../decision.js'
 import type { AskedCall, Settlement } from '../gate/asked.js'
 import { costIn, type DemandPart } from '../gate/demand.js'
 import type { Gate } from '../gate/gate.js'

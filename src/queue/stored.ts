@@ -47,5 +47,10 @@ export function askAgain(gate: Gate, id: string, record: string | null): AskedCa
 
 /** What was known when the call got in line. In a unit that no rule counted then it is free until its worker estimates it. */
 function knownCosts({ cost = {} }: Call): Costs {
-  return { ...NOTHING, requests: cost.requests ?? 1, points: cost.points ?? 1, ...Object.fromEntries(COST_UNITS.flatMap((unit) => (cost[unit] === undefined ? [] : [[unit, cost[unit]]]))) }
+  return {
+    ...NOTHING,
+    requests: cost.requests ?? 1,
+    points: cost.points ?? 1,
+    ...Object.fromEntries(COST_UNITS.flatMap((unit) => (cost[unit] === undefined ? [] : [[unit, cost[unit]]]))),
+  }
 }

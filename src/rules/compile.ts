@@ -76,7 +76,12 @@ export function scopeValueOf(scopes: readonly string[]): (call: Call) => string 
 }
 
 /** Limits and what scripts need of them. @throws RulesInvalid where two of them cannot be told apart */
-export function compileLimits(rule: string, specs: readonly LimitSpec[], priority: number, strategy: Strategy): Pick<CompiledRule, 'limits' | 'keyed' | 'encoded'> {
+export function compileLimits(
+  rule: string,
+  specs: readonly LimitSpec[],
+  priority: number,
+  strategy: Strategy,
+): Pick<CompiledRule, 'limits' | 'keyed' | 'encoded'> {
   const limits = specs.map(compileLimit)
   const ids = new Map<number, string>()
   for (const { name } of limits) {
@@ -103,7 +108,10 @@ function compileRule(spec: RuleSpec): CompiledRule {
 
 /** Works out everything about rules that does not depend on a call, once per version. */
 export function compileRules(declared: readonly RuleSpec[], priceTable: Readonly<PriceTable> = {}, added: readonly RuleSpec[] = []): RuleSet {
-  const version = createHash('sha256').update(JSON.stringify([declared, priceTable, added])).digest('hex').slice(0, 16)
+  const version = createHash('sha256')
+    .update(JSON.stringify([declared, priceTable, added]))
+    .digest('hex')
+    .slice(0, 16)
   const specs = [...declared, ...added]
   const rules = specs.filter((spec) => spec.enabled !== false).map(compileRule)
   return { version, specs, declared, added, rules, priceTable, prices: compilePrices(priceTable), counted: countedUnits(rules.flatMap(({ limits }) => limits)) }

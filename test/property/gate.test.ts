@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
+import { AS_ESTIMATED } from '../../src/cost/units.js'
 import type { Call, RuleSpec } from '../../src/index.js'
 import { ask, decideAt, givenGate, realGate } from '../support/gate.js'
 import { Model } from '../support/model.js'
@@ -87,7 +88,7 @@ test('the gate decides as the reference model does, and a refusal changes nothin
         }
         const picked = one.do === 'settle' || one.do === 'release' ? admitted[one.which % Math.max(1, admitted.length)] : undefined
         if (picked !== undefined && one.do === 'settle') {
-          const actual = { tokens: Math.round((picked.call.cost?.tokens ?? 0) * one.share) }
+          const actual = { ...AS_ESTIMATED, tokens: Math.round((picked.call.cost?.tokens ?? 0) * one.share) }
           const [settled] = await gate.settle([{ asked: ask(gate, picked.id, picked.call), actual }])
           expect(settled).toBe(model.settle(picked.id, actual, clock.nowMs))
         }
@@ -184,7 +185,8 @@ test('settling any number of times equals settling once, in one batch or in seve
         const asked = ask(gate, 'c', { agent: 'llm', org: 'a', cost: { tokens: estimate } })
         await gate.direct([asked])
         const settled: boolean[] = []
-        for (const size of batches) settled.push(...(await gate.settle(Array.from({ length: size }, () => ({ asked, actual: { tokens: actual } })))))
+        for (const size of batches)
+          settled.push(...(await gate.settle(Array.from({ length: size }, () => ({ asked, actual: { ...AS_ESTIMATED, tokens: actual } })))))
         expect(settled.filter(Boolean)).toHaveLength(1)
         const [look] = await gate.peek([ask(gate, 'look', { agent: 'llm', org: 'a', cost: { tokens: 0 } })])
         expect(look?.usage[0]?.used).toBeCloseTo(actual, 6)

@@ -1,5 +1,6 @@
 import type { GivenClock } from '../../src/clock.js'
-import type { Asked } from '../../src/gate/asked.js'
+import { AS_ESTIMATED } from '../../src/cost/units.js'
+import type { AskedCall } from '../../src/gate/asked.js'
 import type { Gate } from '../../src/gate/gate.js'
 import type { Call } from '../../src/index.js'
 import { readFronts } from '../../src/queue/fronts.js'
@@ -25,7 +26,7 @@ export class Fleet {
   private readonly gate: Gate
   private readonly clock: GivenClock
   private readonly latencyMs: () => number
-  private readonly asked = new Map<string, Asked>()
+  private readonly asked = new Map<string, AskedCall>()
   private readonly coming: { id: string; atMs: number; held: boolean }[] = []
   private readonly running: { id: string; untilMs: number }[] = []
   private readonly runMs: number
@@ -43,7 +44,7 @@ export class Fleet {
     const asked = calls.map(({ id, call }) => ask(this.gate, id, call))
     for (const one of asked) this.asked.set(one.id, one)
     const decisions = await this.gate.front(asked)
-    for (const [index, decision] of decisions.entries()) if (decision.outcome === 'run') this.come((asked[index] as Asked).id)
+    for (const [index, decision] of decisions.entries()) if (decision.outcome === 'run') this.come((asked[index] as AskedCall).id)
     return decisions.map(({ outcome }) => outcome)
   }
 
@@ -89,7 +90,7 @@ export class Fleet {
     const decisions = await decideAt(
       this.gate,
       'start',
-      due.map(({ id }) => this.asked.get(id) as Asked),
+      due.map(({ id }) => this.asked.get(id) as AskedCall),
     )
     for (const [index, decision] of decisions.entries()) {
       const { id } = due[index] as (typeof due)[number]
@@ -104,6 +105,6 @@ export class Fleet {
     const done = this.running.filter(({ untilMs }) => untilMs <= this.clock.nowMs)
     if (done.length === 0) return
     this.running.splice(0, this.running.length, ...this.running.filter(({ untilMs }) => untilMs > this.clock.nowMs))
-    await this.gate.settle(done.map(({ id }) => ({ asked: this.asked.get(id) as Asked, actual: {} })))
+    await this.gate.settle(done.map(({ id }) => ({ asked: this.asked.get(id) as AskedCall, actual: AS_ESTIMATED })))
   }
 }

@@ -1,5 +1,7 @@
 import { GivenClock, redisClock } from '../../src/clock.js'
-import type { Asked } from '../../src/gate/asked.js'
+import { COST_UNITS, type Costs, NOTHING } from '../../src/cost/units.js'
+import type { AskedCall } from '../../src/gate/asked.js'
+import { Demands } from '../../src/gate/demands.js'
 import { Gate } from '../../src/gate/gate.js'
 import type { Call, Decision } from '../../src/index.js'
 import { askFor } from '../../src/queue/stored.js'
@@ -11,23 +13,34 @@ import type { Namespace } from './namespace.js'
 /** A Thursday; far from any border of minutes, so that tests place borders themselves. */
 export const T0 = 1_800_000_000_000
 
+/** What calls ask under these rules. */
+export function demandsOf(namespace: Namespace, rules: readonly RuleSpec[]): Demands {
+  return new Demands(compileRules(checkRules(rules).rules), namespace.keys)
+}
+
+/** What a call says that it costs; a request and a point where it does not say. */
+export function saidCosts({ cost = {} }: Call): Costs {
+  const said = Object.fromEntries(COST_UNITS.flatMap((unit) => (cost[unit] === undefined ? [] : [[unit, cost[unit]]])))
+  return { ...NOTHING, requests: 1, points: 1, ...said }
+}
+
 /** A gate on real Redis whose time stands still until the test moves it. */
 export function givenGate(namespace: Namespace, rules: readonly RuleSpec[], startMs = T0): { gate: Gate; clock: GivenClock } {
   const clock = new GivenClock(startMs)
-  return { gate: new Gate(namespace.redis, namespace.keys, clock, compileRules(checkRules(rules))), clock }
+  return { gate: new Gate(namespace.redis, demandsOf(namespace, rules), clock), clock }
 }
 
 /** A gate on Redis' own clock. */
 export function realGate(namespace: Namespace, rules: readonly RuleSpec[]): Gate {
-  return new Gate(namespace.redis, namespace.keys, redisClock, compileRules(checkRules(rules)))
+  return new Gate(namespace.redis, demandsOf(namespace, rules), redisClock)
 }
 
 /** A call as the gate asks for it, with what it costs; each of its starts has a ledger of its own. */
-export function ask(gate: Gate, id: string, call: Call, start = id): Asked {
-  return { ...askFor(gate, `calls/${id}`, '0', call, call.cost?.tokens ?? 0), ledger: `~/${start}` }
+export function ask(gate: Gate, id: string, call: Call, start = id): AskedCall {
+  return { ...askFor(gate, `calls/${id}`, '0', call, saidCosts(call)), ledger: `~/${start}` }
 }
 
 /** Decides at any of the gate's doors, as production code does there. */
-export async function decideAt(gate: Gate, door: 'direct' | 'front' | 'start', asked: readonly Asked[]): Promise<Decision[]> {
+export async function decideAt(gate: Gate, door: 'direct' | 'front' | 'start', asked: readonly AskedCall[]): Promise<Decision[]> {
   return door === 'start' ? ((await gate.start(asked, [], true)) as Decision[]) : gate[door](asked)
 }

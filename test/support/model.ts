@@ -1,14 +1,15 @@
+import { COST_UNITS } from '../../src/cost/units.js'
 import type { Call } from '../../src/index.js'
+import { emptyState, type MeterState } from '../../src/meters/algorithm.js'
 import { ALGORITHMS } from '../../src/meters/index.js'
-import type { CompiledLimit, RuleSet } from '../../src/rules/compile.js'
+import type { RuleSet } from '../../src/rules/compile.js'
+import type { CompiledLimit } from '../../src/rules/compile-limit.js'
+import { saidCosts } from './gate.js'
 
 interface Meter {
   readonly limit: CompiledLimit
+  readonly state: MeterState
   atMs: number
-  used: number
-  debt: number
-  /** Ids of the calls that hold a slot, with the end of their lease. */
-  readonly slots: Map<string, number>
 }
 
 /** What happened at one meter: a charge (at a start), an overrun, or a refund (negative). */
@@ -37,20 +38,18 @@ export class Model {
 
   /** Every limit the call meets, brought to now. */
   private met(call: Call, nowMs: number): { key: string; meter: Meter; cost: number }[] {
+    const costs = saidCosts(call)
     return this.rules.rules.flatMap((rule) => {
       const value = rule.scopeValue(call)
       if (value === null) return []
       return rule.limits.map((limit) => {
         const key = `${rule.name}/${limit.name}/${value}`
-        const meter = this.meters.get(key) ?? { limit, atMs: nowMs, used: 0, debt: 0, slots: new Map<string, number>() }
+        const meter = this.meters.get(key) ?? { limit, atMs: nowMs, state: emptyState() }
         this.meters.set(key, meter)
-        if (limit.unit === 'concurrency') {
-          for (const [id, endMs] of meter.slots) if (endMs <= nowMs) meter.slots.delete(id)
-          meter.used = meter.slots.size
-        } else ALGORITHMS[limit.algorithm].roll(meter, limit, meter.atMs, nowMs)
+        ALGORITHMS[limit.algorithm].roll(meter.state, limit, meter.atMs, nowMs)
         meter.atMs = nowMs
-        const cost = limit.unit === 'tokens' ? (call.cost?.tokens ?? 0) : limit.unit === 'requests' ? (call.cost?.requests ?? 1) : 1
-        return { key, meter, cost }
+        const unit = COST_UNITS.find((one) => one === limit.unit)
+        return { key, meter, cost: unit === undefined ? 1 : costs[unit] }
       })
     })
   }
@@ -65,18 +64,13 @@ export class Model {
     const met = this.met(call, nowMs)
     const big = met.find(({ meter, cost }) => cost > meter.limit.capacity)
     if (big !== undefined) return { verdict: big.meter.limit.capacity === 0 ? 'closed' : 'too_big', waitMs: -1 }
-    const waits = met.map(({ meter, cost }) => {
-      const wait = cost === 0 ? 0 : ALGORITHMS[meter.limit.algorithm].waitMs(meter, meter.limit, nowMs, cost)
-      // A slot comes free at the latest when the first lease ends.
-      return wait > 0 && meter.limit.unit === 'concurrency' ? Math.min(...meter.slots.values()) - nowMs : wait
-    })
+    const waits = met.map(({ meter, cost }) => (cost === 0 ? 0 : ALGORITHMS[meter.limit.algorithm].waitMs(meter.state, meter.limit, nowMs, cost, 0)))
     // A time that is known says more than the latest at which a slot comes free.
     const knownMs = Math.max(0, ...waits.filter((_, index) => met[index]?.meter.limit.unit !== 'concurrency'))
     const waitMs = knownMs > 0 ? knownMs : Math.max(0, ...waits)
     if (waitMs > 0) return { verdict: 'limited', waitMs }
     for (const { key, meter, cost } of met) {
-      if (meter.limit.unit === 'concurrency') meter.slots.set(id, nowMs + meter.limit.a)
-      else meter.used += cost
+      if (cost > 0) ALGORITHMS[meter.limit.algorithm].charge(meter.state, meter.limit, cost, nowMs, id)
       this.note(key, { atMs: nowMs, amount: cost, kind: 'start', chargedAtMs: nowMs })
     }
     this.open.set(id, { call, atMs: nowMs })
@@ -89,23 +83,17 @@ export class Model {
     if (entry === undefined) return false
     this.open.delete(id)
     for (const { key, meter, cost } of this.met(entry.call, nowMs)) {
-      const { unit, algorithm, capacity } = meter.limit
+      const { unit, algorithm } = meter.limit
+      const { state, limit } = meter
       if (unit === 'concurrency') {
-        meter.slots.delete(id)
+        ALGORITHMS[algorithm].refund(state, limit, 1, entry.atMs, nowMs, id)
         continue
       }
       const target = actual === 'nothing' ? 0 : unit === 'tokens' ? (actual.tokens ?? cost) : cost
       if (target > cost) {
-        meter.used += target - cost
-        if (meter.used > capacity) {
-          meter.debt += meter.used - capacity
-          meter.used = capacity
-        }
+        ALGORITHMS[algorithm].overrun(state, limit, target - cost, nowMs)
         this.note(key, { atMs: nowMs, amount: target - cost, kind: 'overrun', chargedAtMs: entry.atMs })
-      } else if (target < cost && ALGORITHMS[algorithm].refundable(meter.limit, entry.atMs, nowMs)) {
-        const ofDebt = Math.min(meter.debt, cost - target)
-        meter.debt -= ofDebt
-        meter.used = Math.max(0, meter.used - (cost - target - ofDebt))
+      } else if (target < cost && ALGORITHMS[algorithm].refund(state, limit, cost - target, entry.atMs, nowMs, id)) {
         this.note(key, { atMs: nowMs, amount: target - cost, kind: 'refund', chargedAtMs: entry.atMs })
       }
     }
@@ -114,6 +102,6 @@ export class Model {
 
   /** What each limit that covers the call has in use. */
   used(call: Call, nowMs: number): number[] {
-    return this.met(call, nowMs).map(({ meter }) => (meter.limit.unit === 'concurrency' ? meter.slots.size : meter.used + meter.debt))
+    return this.met(call, nowMs).map(({ meter: { state } }) => state.used + state.debt)
   }
 }

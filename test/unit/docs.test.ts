@@ -109,10 +109,12 @@ test('every command of the command line is in the README, and no other', () => {
 test('every option is in the README with its default, and no other', () => {
   // The compiler sees to it that these are all.
   const ofOpen = {
-    redis: '`REDIS_URL`, else `redis://localhost:6379`',
+    redis: '`REDIS_URL`, else memory',
     namespace: `\`${DEFAULTS.namespace}\``,
     queue: `\`${DEFAULTS.queue}\``,
+    store: '',
     rules: '',
+    prices: '',
     estimate: '',
     attempts: '1',
     connectTimeoutMs: '10000',

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Call } from '../../src/call.js'
+import { NOTHING } from '../../src/cost/units.js'
 import { BLOCK, DemandResolver } from '../../src/gate/demand.js'
 import { Keys } from '../../src/redis/keys.js'
 import { compileRules, scopeValueOf } from '../../src/rules/compile.js'
@@ -54,7 +55,7 @@ test('a scope value never breaks the hash tag of its keys, and a line gives back
   const resolver = new DemandResolver(rules, keys)
   fc.assert(
     fc.property(nasty, nasty, (user, agent) => {
-      for (const part of resolver.resolve({ user, agent }, 0).parts) {
+      for (const part of resolver.resolve({ user, agent }, NOTHING).parts) {
         for (const key of part.keys) expect(/\{([^}]*)\}/.exec(key)?.[1]).toBe('tollgate:space')
         expect(keys.parseLine(part.keys[1] as string)).toEqual({ rule: part.rule.name, value: part.value })
         expect(new Set(part.keys).size).toBe(part.keys.length)
@@ -73,7 +74,7 @@ test.each(['__proto__', 'constructor', 'toString', 'hasOwnProperty', 'prototype'
   ]
   const resolver = new DemandResolver(compileRules(specs), keys)
   const call: Call = { agent: name, user: name, org: name, keys: { [name]: name } }
-  expect(resolver.resolve(call, 0).parts.map(({ value }) => value)).toEqual([name, name, `${name}||`])
+  expect(resolver.resolve(call, NOTHING).parts.map(({ value }) => value)).toEqual([name, name, `${name}||`])
   expect(scopeValueOf([scope])({ agent: 'a', keys: {} })).toBeNull()
   expect(scopeValueOf([scope])({ agent: 'a' })).toBeNull()
 })
