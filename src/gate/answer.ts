@@ -35,7 +35,7 @@ export class Answered implements Answer {
   get limitExceeded(): string | null {
     if (this.decision.outcome !== 'reject') return null
     const { rule, limit } = this.decision.binding
-    return rule.startsWith('~') ? limit : `${rule}/${limit}`
+    return rule.startsWith('~~') ? limit : `${rule}/${limit}`
   }
 
   get remaining(): number | null {

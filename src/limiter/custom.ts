@@ -118,7 +118,7 @@ export class CustomLimiter<State> implements Limiter {
   private answer(key: string, decided: { allowed: boolean; retryAfterMs: number | null }, atMs: number): Answered {
     const usage: Usage[] = []
     if (decided.allowed) return new Answered({ outcome: 'run', atMs, usage } satisfies RunDecision)
-    const binding = { rule: `~${this.spec.name}`, limit: this.spec.name, scopeValue: key, unit: 'none' as const }
+    const binding = { rule: `~~${this.spec.name}`, limit: this.spec.name, scopeValue: key, unit: 'none' as const }
     return new Answered({ outcome: 'reject', reason: 'limited', retryAfterMs: decided.retryAfterMs ?? null, binding, atMs, usage } satisfies RejectDecision)
   }
 

@@ -122,7 +122,7 @@ export class DirectLimiter extends Asking<string> implements Metered {
   /** @throws RulesInvalid where two of its limits cannot be told apart */
   constructor(specs: readonly LimitSpec[], store: Store, keys: Keys) {
     // No rule can have such a name, and no limiter's own name the ':' of one that has none.
-    const name = `~${specs[0]?.name ?? limitName(specs[0] ?? {}).replaceAll('/', ':')}`
+    const name = `~~${specs[0]?.name ?? limitName(specs[0] ?? {}).replaceAll('/', ':')}`
     const rule: CompiledRule = {
       name,
       priority: 0,
