@@ -1,16 +1,20 @@
 -- Redis' own clock, in milliseconds with microseconds behind the point, so that
 -- skew between machines changes nothing. A test or a simulation gives its own.
+--
+-- Keys end by Redis' clock, whatever time is given: beside a given time, which may stand
+-- still, they are kept for an hour at least.
+local shortest_ttl_ms
+
 local function clock(given)
   if given ~= '' then
+    shortest_ttl_ms = 3600000
     return tonumber(given)
   end
+  shortest_ttl_ms = 1
   local time = redis.call('TIME')
   return time[1] * 1000 + time[2] / 1000
 end
 
--- Keys end by Redis' clock, whatever time is given: beside a given time, which may stand
--- still, they are kept for an hour at least.
-local SHORTEST_TTL_MS = ARGV[1] == '' and 1 or 3600000
 -- No key outlives a year, whatever the debt.
 local LONGEST_TTL_MS = 366 * 86400000
 local LONGEST_TTL = string.format('%.0f', LONGEST_TTL_MS)
@@ -20,5 +24,5 @@ local function px(ms)
   if ms >= LONGEST_TTL_MS then
     return LONGEST_TTL
   end
-  return string.format('%d', math.max(SHORTEST_TTL_MS, math.ceil(ms)))
+  return string.format('%d', math.max(shortest_ttl_ms, math.ceil(ms)))
 end
