@@ -27,7 +27,10 @@
 local now = clock(ARGV[1])
 local batch = load_batch(ARGV[2], now)
 local mode, lookahead, hold_max, pass_check = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local reply = new_reply(now)
+local reply = new_reply(now, batch)
+if not batch then
+  return pack_reply(reply)
+end
 
 -- Room that must stay free for those who stand in line and those already woken.
 local function queued_and_claimed(meter, n, limit)
@@ -62,7 +65,7 @@ local function stand(call, binding, place, moves)
   place = place or next_place(call[CALL_PRIORITY], false)
   local length = line_of(meter)
   if length > 0 then
-    meter.share_ahead = redis.call('ZCOUNT', meter.line_key, '-inf', '(' .. text(place)) / length
+    meter.share_ahead = redis.call('ZCOUNT', line_key_of(meter), '-inf', '(' .. text(place)) / length
   end
   local wait, latest = weigh(batch, call, now, queued_and_claimed)
   meter.share_ahead = nil
@@ -124,6 +127,10 @@ local function start_passed(call)
     each_limit(batch, call, add_behind)
     return add_reply(reply, call, HOLD, wait, binding)
   end
+  if not batch.lines then
+    -- It may have to stand in one.
+    return add_reply(reply, call, AGAIN, 0, nil)
+  end
   if record.claims then
     unclaim(batch, call)
   end
@@ -146,8 +153,8 @@ end
 local function own_line(call)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    if meter.line_key == call[CALL_PARSED].line then
-      return meter, redis.call('ZRANK', meter.line_key, call[CALL_ID])
+    if line_key_of(meter) == call[CALL_PARSED].line then
+      return meter, redis.call('ZRANK', line_key_of(meter), call[CALL_ID])
     end
   end
 end
@@ -155,6 +162,9 @@ end
 -- A call that comes from BullMQ while it stands in line: nobody woke it (a drainer
 -- died, an estimate was short). The first of its line may start, the others go back.
 local function start_waiting(call)
+  if not batch.lines then
+    return add_reply(reply, call, AGAIN, 0, nil)
+  end
   local record = call[CALL_PARSED]
   local own, rank = own_line(call)
   if not rank then
@@ -174,18 +184,18 @@ local function start_waiting(call)
   local wait, binding, deciding = weigh(batch, call, now, queued_and_claimed)
   own.share_ahead = nil
   if wait == -1 or (deciding and deciding.strictness == STRICTNESS_HARD) then
-    leave_line(own.line_key, call)
+    leave_line(line_key_of(own), call)
     own.line_length = nil
     drop_record(batch, call)
     return refuse(call, wait, wait == -1 and binding or deciding)
   end
   if rank == 0 and wait == 0 then
-    leave_line(own.line_key, call)
+    leave_line(line_key_of(own), call)
     own.line_length = nil
     start(batch, call, now)
     return add_reply(reply, call, RUN, 0, nil)
   end
-  redis.call('ZADD', KEYS[1], 'LT', text(now + wait), own.line_key)
+  redis.call('ZADD', KEYS[1], 'LT', text(now + wait), line_key_of(own))
   return add_reply(reply, call, WAIT, wait, binding, rank)
 end
 

@@ -22,7 +22,7 @@ local call = batch.calls[1]
 local block = batch.meters[call[CALL_METERS + tonumber(ARGV[3]) - 1]]
 local record = call[CALL_PARSED]
 
-local until_at = block.offset + 1
+local until_at = block.rule.offset + 1
 
 -- Answered before and the reply was lost: it stands in line already.
 if record and record.state == 'W' then

@@ -68,7 +68,7 @@ local function waits(call, own)
         return -1, -1
       end
       if cost > 0 or limit[LIMIT_ALGORITHM] == BLOCK then
-        local wait = limit.algorithm.wait(limit, meter.kept[meter.offset + n], meter.debt[n], now, cost, claimed_and_behind(meter, n), meter.histories[n])
+        local wait = limit.algorithm.wait(limit, meter.kept[meter.rule.offset + n], meter.debt[n], now, cost, claimed_and_behind(meter, n), meter.histories[n])
         if wait > 0 and limit.leased then
           -- A slot may come back before its lease ends, and may not when it ends: never ahead.
           wait = max(wait, lookahead + 1)

@@ -10,7 +10,10 @@
 
 local now = clock(ARGV[1])
 local batch = load_batch(ARGV[2], now)
-local reply = new_reply(now)
+local reply = new_reply(now, batch)
+if not batch then
+  return pack_reply(reply)
+end
 
 local function ahead(meter, n, limit)
   if limit.leased or not batch.any_line or line_of(meter) == 0 then

@@ -15,7 +15,7 @@ local now = clock(ARGV[1])
 local batch = load_batch(ARGV[2], now)
 for _, meter in ipairs(batch.meters) do
   for n, limit in ipairs(meter.rule[3]) do
-    meter.kept[meter.offset + n] = 0
+    meter.kept[meter.rule.offset + n] = 0
     if meter.histories[n] then
       if limit.algorithm.keyed then
         redis.call('DEL', meter.histories[n].key)

@@ -16,7 +16,7 @@ end
 
 -- @param of who is charged: where charges are remembered one by one
 local function charge(meter, n, limit, cost, now, of)
-  local place = meter.offset + n
+  local place = meter.rule.offset + n
   if limit.algorithm.charge then
     meter.kept[place] = limit.algorithm.charge(limit, meter.histories[n], meter.kept[place], cost, now, of)
   else
@@ -29,7 +29,7 @@ end
 
 -- Overrun found at settlement: recorded in full, what is above the limit as debt.
 local function overrun(meter, n, limit, amount, now, of)
-  local place = meter.offset + n
+  local place = meter.rule.offset + n
   meter.changed = true
   if limit.algorithm.overrun then
     meter.kept[place] = limit.algorithm.overrun(limit, meter.histories[n], meter.kept[place], amount, now, of)
@@ -47,7 +47,7 @@ end
 -- Gives back what was charged at a time, if that still counts. Returns whether it did.
 -- @param charged what the call was charged then, of which `amount` comes back
 local function refund(meter, n, limit, amount, at, now, of, charged)
-  local algorithm, place = limit.algorithm, meter.offset + n
+  local algorithm, place = limit.algorithm, meter.rule.offset + n
   if algorithm.refund then
     local back
     meter.kept[place], back = algorithm.refund(limit, meter.histories[n], meter.kept[place], amount, at, now, of, charged)

@@ -1,8 +1,10 @@
 -- A demand is what one call asks of all its meters at once. A batch names each meter
 -- once, so that it is read once and written once however many calls share it.
---   batch  { rules  = { { priority, strictness, limits } , … },
+--   batch  { rules  = { '[priority, strictness, limits]', … }, each as JSON
 --            units  = codes of the units that these rules count, without concurrency
---            meters = { rule, first key, … },   state at key, line at +1, keys of single limits from +2
+--            meters = { rule, first key, … },   state at key, keys of single limits from +1, its line after those
+--            lines  = 1; 0: the lines were left out, as there were none. If there are any by now,
+--                     nothing is done, and the batch is to come again with them
 --            calls  = { meters, record key, token, priority, strictness, id, ledger key, cost in each unit …, meter …, … },
 --            ended  = calls to settle first, in the same form }
 -- Meters and calls come as one flat list each, and are laid out here in tables of the
@@ -55,10 +57,13 @@ local function load_batch(encoded, now)
   local rules, spec, units = given.rules, given.meters, given.units
   local batch = {
     meters = {}, units = units, calls = lay_out_calls(given.calls, units), ended = lay_out_calls(given.ended, units),
-    ledgers = {}, settled = {}, figures = {}, any_line = redis.call('EXISTS', KEYS[1]) == 1,
+    ledgers = {}, settled = {}, figures = {}, any_line = redis.call('EXISTS', KEYS[1]) == 1, lines = given.lines == 1,
   }
-  for _, rule in ipairs(rules) do
-    prepare_rule(rule)
+  if batch.any_line and not batch.lines then
+    return nil
+  end
+  for i, encoded in ipairs(rules) do
+    rules[i] = rule_of(encoded)
   end
   local keys, meters = {}, #spec / 2
   for i = 1, meters do
@@ -175,8 +180,8 @@ local function weigh(batch, call, now, ahead)
   local meters, wait, binding, deciding = batch.meters, 0, nil, nil
   for position = CALL_METERS, #call do
     local meter = meters[call[position]]
-    local rule, kept, offset, debts, claims = meter.rule, meter.kept, meter.offset, meter.debt, meter.claimed
-    local limits = rule[3]
+    local rule, kept, debts, claims = meter.rule, meter.kept, meter.debt, meter.claimed
+    local limits, offset = rule[3], rule.offset
     for n = 1, rule.count do
       local limit = limits[n]
       local cost = call[CALL_COST + limit[LIMIT_UNIT]]

@@ -23,7 +23,7 @@ end
 
 local function line_of(meter)
   if meter.line_length == nil then
-    meter.line_length = redis.call('ZCARD', meter.line_key)
+    meter.line_length = redis.call('ZCARD', line_key_of(meter))
   end
   return meter.line_length
 end
@@ -39,7 +39,7 @@ local function queued_cost(meter, unit)
     return line_of(meter)
   end
   if meter.queued == nil then
-    meter.queued = read_queued(meter.line_key)
+    meter.queued = read_queued(line_key_of(meter))
   end
   return meter.queued[unit]
 end
@@ -56,15 +56,15 @@ end
 
 -- Puts the call into the line of a meter; the first of a line sets when to look at it.
 local function join_line(call, meter, place, moves, wait, now, lookahead)
-  redis.call('ZADD', meter.line_key, text(place), call[CALL_ID])
-  save_waiting(call[CALL_RECORD_KEY], place, moves, meter.line_key, call[CALL_JSON], wait)
-  add_queued(meter.line_key, call, 1)
+  redis.call('ZADD', line_key_of(meter), text(place), call[CALL_ID])
+  save_waiting(call[CALL_RECORD_KEY], place, moves, line_key_of(meter), call[CALL_JSON], wait)
+  add_queued(line_key_of(meter), call, 1)
   meter.queued = nil
   meter.line_length = line_of(meter) + 1
-  local rank = meter.line_length == 1 and 0 or redis.call('ZRANK', meter.line_key, call[CALL_ID])
+  local rank = meter.line_length == 1 and 0 or redis.call('ZRANK', line_key_of(meter), call[CALL_ID])
   if rank == 0 then
     local due = text(math.max(now, now + wait - lookahead))
-    if redis.call('ZADD', KEYS[1], 'LT', 'CH', due, meter.line_key) == 1 then
+    if redis.call('ZADD', KEYS[1], 'LT', 'CH', due, line_key_of(meter)) == 1 then
       redis.call('PUBLISH', KEYS[5], due)
     end
   end
@@ -84,8 +84,8 @@ end
 
 -- Room came back at this meter: whoever waits there is looked at now.
 local function stir(meter, now)
-  if redis.call('EXISTS', meter.line_key) == 1 then
-    if redis.call('ZADD', KEYS[1], 'LT', 'CH', text(now), meter.line_key) == 1 then
+  if redis.call('EXISTS', line_key_of(meter)) == 1 then
+    if redis.call('ZADD', KEYS[1], 'LT', 'CH', text(now), line_key_of(meter)) == 1 then
       redis.call('PUBLISH', KEYS[5], text(now))
     end
   end

@@ -21,7 +21,8 @@ local BLOCK = 4
 --   zeros   debt and claims of a meter that has none; never written to
 -- And of each limit: plain, below which there is room without asking its algorithm; and
 -- where the key of its own stands behind those of the meter.
-local function prepare_rule(rule)
+local function prepare_rule(encoded)
+  local rule = cjson.decode(encoded)
   local limits = rule[3]
   local count = #limits
   local places, empty, zeros, keyed = {}, { PLAIN, 0 }, {}, 0
@@ -35,14 +36,33 @@ local function prepare_rule(rule)
     limit.plain = algorithm.no_burst and 0 or limit[LIMIT_CAPACITY]
     if algorithm.keyed then
       keyed = keyed + 1
-      limit.key_at = 1 + keyed
+      limit.key_at = keyed
     end
     rule.remembers = rule.remembers or algorithm.open ~= nil
     empty[2 + n], empty[2 + count + n], zeros[n] = limit[LIMIT_ID], 0, 0
   end
+  rule.keyed = keyed
   rule.count, rule.offset, rule.places, rule.empty, rule.zeros = count, 2 + count, places, empty, zeros
   rule.plain_size = HEAD + PLAIN_ENTRY * count
   rule.plain_format = '<Bd' .. string.rep('I4', count) .. string.rep('d', count)
+  return rule
+end
+
+-- Rules come with every batch, most often the same: prepared ones are kept as long as the
+-- library is (nothing in them is ever written to), so many at most.
+local RULES_KEPT = 1000
+local kept_rules, kept_rules_count = {}, 0
+
+local function rule_of(encoded)
+  local rule = kept_rules[encoded]
+  if not rule then
+    if kept_rules_count >= RULES_KEPT then
+      kept_rules, kept_rules_count = {}, 0
+    end
+    rule = prepare_rule(encoded)
+    kept_rules[encoded], kept_rules_count = rule, kept_rules_count + 1
+  end
+  return rule
 end
 
 local function unpack_extended(meter, kept, value)
@@ -126,22 +146,25 @@ end
 -- Set back by more than a step: histories move along, so that they do not count for longer.
 local function set_back(meter, at, now)
   for n, limit in ipairs(meter.rule[3]) do
-    if meter.histories[n] and meter.kept[meter.offset + n] > 0 then
-      limit.algorithm.roll(limit, meter.kept[meter.offset + n], 0, at, now, meter.histories[n])
+    if meter.histories[n] and meter.kept[meter.rule.offset + n] > 0 then
+      limit.algorithm.roll(limit, meter.kept[meter.rule.offset + n], 0, at, now, meter.histories[n])
     end
   end
 end
 
 local NO_HISTORIES = {}
 
--- A meter as it stands now: kept[offset + n] is what limit n has used, kept[2] the time
--- it was brought to. Besides, where they are met: histories, line_length, queued, behind and
--- share_ahead (lines). Its keys are KEYS[first] and those after it.
+-- The line at a meter; a batch may come without.
+local function line_key_of(meter)
+  return KEYS[meter.first + meter.rule.keyed + 1]
+end
+
+-- A meter as it stands now: kept[rule.offset + n] is what limit n has used, kept[2] the time
+-- it was brought to. Besides, where they are met: line_length, queued, behind and share_ahead
+-- (lines). Its keys are KEYS[first] and those after it. Eight fields: a table of more is
+-- twice as large.
 local function load_meter(rule, first, value, now)
-  local meter = {
-    rule = rule, key = KEYS[first], line_key = KEYS[first + 1], offset = rule.offset, debt = rule.zeros, claimed = rule.zeros,
-    histories = NO_HISTORIES, kept = false, changed = false,
-  }
+  local meter = { rule = rule, first = first, debt = rule.zeros, claimed = rule.zeros, histories = NO_HISTORIES, kept = false, changed = false }
   local kept, lists
   if value then
     kept, lists = unpack_meter(meter, value)
@@ -164,7 +187,7 @@ local function load_meter(rule, first, value, now)
   if rule.remembers then
     for n, limit in ipairs(rule[3]) do
       if limit.algorithm.seen then
-        kept[meter.offset + n] = limit.algorithm.look(limit, meter.histories[n], now)
+        kept[rule.offset + n] = limit.algorithm.look(limit, meter.histories[n], now)
       end
     end
   end
@@ -172,7 +195,7 @@ local function load_meter(rule, first, value, now)
 end
 
 local function pack_extended(meter)
-  local rule, kept, offset = meter.rule, meter.kept, meter.offset
+  local rule, kept, offset = meter.rule, meter.kept, meter.rule.offset
   local parts = { struct.pack('<Bd', EXTENDED, kept[2]) }
   for n = 1, rule.count do
     local limit, history = rule[3][n], meter.histories[n]
@@ -187,7 +210,7 @@ local function pack_extended(meter)
 end
 
 local function save_meter(meter, now)
-  local rule, kept, offset = meter.rule, meter.kept, meter.offset
+  local rule, kept, offset = meter.rule, meter.kept, meter.rule.offset
   local limits, debts, claims, count = rule[3], meter.debt, meter.claimed, rule.count
   local plain, holds, ttl = true, false, 0
   for n = 1, count do
@@ -221,7 +244,7 @@ local function save_meter(meter, now)
     end
   end
   if not holds then
-    redis.call('DEL', meter.key)
+    redis.call('DEL', KEYS[meter.first])
     return
   end
   local packed
@@ -231,5 +254,5 @@ local function save_meter(meter, now)
   else
     packed = pack_extended(meter)
   end
-  redis.call('SET', meter.key, packed, 'PX', px(ttl))
+  save_for(KEYS[meter.first], packed, now, ttl)
 end

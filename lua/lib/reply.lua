@@ -1,5 +1,5 @@
 -- The reply of a decision, packed as doubles (src/gate/reply.ts reads it):
---   now
+--   now, 1 if there are lines (0: none, 2: there are, and the batch came without: nothing was done)
 --   per call: outcome; unless it is RUN or AGAIN also wait in ms, binding meter and limit
 --     (places in the demand from 1, 0 = none), how many stand before it (-1 = not in line)
 --   per meter of the batch: for each limit what is used (debt included) and claimed, as
@@ -8,8 +8,8 @@ local RUN, WAIT, REJECT, TOO_BIG, CLOSED, HOLD, REFUSED, AGAIN = 0, 1, 2, 3, 4, 
 -- Few enough for the stack, and for one format to serve most replies.
 local PACKED_AT_ONCE = 128
 
-local function new_reply(now)
-  return { now }
+local function new_reply(now, batch)
+  return { now, batch and (batch.any_line and 1 or 0) or 2 }
 end
 
 local function add_reply(reply, call, outcome, wait, binding, rank)
@@ -26,8 +26,8 @@ end
 
 local function pack_reply(reply, batch)
   local size = #reply
-  for _, meter in ipairs(batch.meters) do
-    local limits, kept, offset, debts, claims = meter.rule[3], meter.kept, meter.offset, meter.debt, meter.claimed
+  for _, meter in ipairs(batch and batch.meters or {}) do
+    local limits, kept, offset, debts, claims = meter.rule[3], meter.kept, meter.rule.offset, meter.debt, meter.claimed
     for n = 1, meter.rule.count do
       reply[size + 1] = kept[offset + n] + debts[n]
       reply[size + 2] = claims[n]

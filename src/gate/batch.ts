@@ -20,6 +20,7 @@ export class BatchEncoder {
   readonly parts: DemandPart[] = []
   private readonly names: Keys
   private readonly nowMs: number
+  private readonly lines: boolean
   private readonly rules = new Map<CompiledRule, number>()
   private readonly meters = new Map<string, number>()
   private readonly ledgers = new Map<string, number>()
@@ -29,10 +30,14 @@ export class BatchEncoder {
   private encodedMeters = ''
   private counted: readonly number[] = []
 
-  /** @param nowMs about now: which of a calendar's borders the scripts may need */
-  constructor(names: Keys, nowMs: number) {
+  /**
+   * @param nowMs about now: which of a calendar's borders the scripts may need
+   * @param lines whether the keys of the meters' lines go along: not needed while there is no line
+   */
+  constructor(names: Keys, nowMs: number, lines: boolean) {
     this.names = names
     this.nowMs = nowMs
+    this.lines = lines
     this.keys = [...names.fixed]
   }
 
@@ -50,12 +55,12 @@ export class BatchEncoder {
 
   /** The batch as JSON. */
   batch(): string {
-    return `{"rules":[${this.encodedRules}],"units":[${this.counted}],"meters":[${this.encodedMeters}],"calls":[${this.encode(this.calls)}],"ended":[${this.encode(this.ended)}]}`
+    return `{"lines":${this.lines ? 1 : 0},"rules":[${this.encodedRules}],"units":[${this.counted}],"meters":[${this.encodedMeters}],"calls":[${this.encode(this.calls)}],"ended":[${this.encode(this.ended)}]}`
   }
 
   /** The number of a line's meter, 0 where no call of the batch meets it. */
   meterOfLine(line: string): number {
-    return this.parts.findIndex(({ keys }) => keys[1] === line) + 1
+    return this.parts.findIndex((part) => part.line === line) + 1
   }
 
   private enter(asked: Asked, costs: ActualCosts | Costs, onItsWay: boolean): Entered {
@@ -99,6 +104,7 @@ export class BatchEncoder {
       this.meters.set(name, index)
       this.encodedMeters += `${index === 1 ? '' : ','}${rule},${this.keys.length + 1}`
       this.keys.push(...part.keys)
+      if (this.lines) this.keys.push(part.line)
     }
     return index
   }

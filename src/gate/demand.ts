@@ -8,8 +8,10 @@ import { type CompiledLimit, encodeRule, limitId, STRICTNESS } from '../rules/co
 export interface DemandPart {
   readonly rule: CompiledRule
   readonly value: string
-  /** State, line and, for each limit that has one, a key of its own. */
+  /** Its state and, for each limit that has one, a key of its own. */
   readonly keys: readonly string[]
+  /** Its line. */
+  readonly line: string
 }
 
 /** What one call asks of all its meters at once. */
@@ -47,6 +49,7 @@ class Part implements DemandPart {
   readonly value: string
   readonly #names: Keys
   #keys: readonly string[] | undefined
+  #line: string | undefined
 
   constructor(rule: CompiledRule, value: string, names: Keys) {
     this.rule = rule
@@ -59,9 +62,14 @@ class Part implements DemandPart {
     return this.#keys
   }
 
+  get line(): string {
+    this.#line ??= this.#names.line(this.rule.name, this.value)
+    return this.#line
+  }
+
   private build(): string[] {
     const { name, keyed } = this.rule
-    const keys = [this.#names.meter(name, this.value), this.#names.line(name, this.value)]
+    const keys = [this.#names.meter(name, this.value)]
     for (const limit of keyed) {
       keys.push(limit.unit === 'concurrency' ? this.#names.leases(name, this.value) : this.#names.log(name, limitId(limit.name), this.value))
     }

@@ -29,6 +29,8 @@ export class Gate {
   private readonly redis: Redis
   private readonly clock: Clock
   private readonly demands: Demands
+  /** Whether there were lines when last heard. */
+  private lines = true
 
   constructor(redis: Redis, demands: Demands, clock: Clock) {
     this.redis = redis
@@ -81,17 +83,32 @@ export class Gate {
     ended: readonly Settlement[],
     stored: readonly string[],
   ): Promise<(Decision | AgainDecision)[]> {
-    const encoder = this.encode(asked, mode === 'front' || mode === 'start')
-    for (const settlement of ended) encoder.settle(settlement, true)
-    const args = [this.now(), encoder.batch(), mode, DEFAULTS.lookaheadMs, DEFAULTS.holdMaxMs, DEFAULTS.passCheckMs, ...stored]
-    const reply = new DecisionReply(await scripts.admit.run(this.redis, encoder.keys, args), asked.length, encoder.parts)
+    // A newcomer that may stand in line brings itself along to be kept there.
+    const stands = stored.length > 0
+    const reply = await this.decide(stands, asked.length, (lines) => {
+      const encoder = this.encode(asked, mode === 'front' || mode === 'start', lines)
+      for (const settlement of ended) encoder.settle(settlement, true)
+      const args = [this.now(), encoder.batch(), mode, DEFAULTS.lookaheadMs, DEFAULTS.holdMaxMs, DEFAULTS.passCheckMs, ...stored]
+      return { encoder, bytes: scripts.admit.run(this.redis, encoder.keys, args) }
+    })
     return asked.map(({ demand }, index) => reply.decision(index, demand))
+  }
+
+  /** Sends a batch: without the keys of lines where there were none when last heard, and again with them if there are. */
+  private async decide(stands: boolean, calls: number, send: (lines: boolean) => { encoder: BatchEncoder; bytes: Promise<Buffer> }): Promise<DecisionReply> {
+    const lines = stands || this.lines
+    const { encoder, bytes } = send(lines)
+    const reply = new DecisionReply(await bytes, calls, encoder.parts)
+    this.lines = reply.lines
+    return reply.done ? reply : this.decide(true, calls, send)
   }
 
   /** What admit would answer a newcomer; changes nothing. */
   async peek(asked: readonly Asked[]): Promise<Decision[]> {
-    const encoder = this.encode(asked, false)
-    const reply = new DecisionReply(await scripts.peek.run(this.redis, encoder.keys, [this.now(), encoder.batch()]), asked.length, encoder.parts)
+    const reply = await this.decide(false, asked.length, (lines) => {
+      const encoder = this.encode(asked, false, lines)
+      return { encoder, bytes: scripts.peek.run(this.redis, encoder.keys, [this.now(), encoder.batch()]) }
+    })
     return asked.map(({ demand }, index) => reply.decision(index, demand) as Decision)
   }
 
@@ -171,8 +188,8 @@ export class Gate {
     return scripts.renew.run(this.redis, [...leases.keys()], args)
   }
 
-  private encode(asked: readonly Asked[], onTheirWay: boolean): BatchEncoder {
-    const encoder = new BatchEncoder(this.keys, approximateMs(this.clock))
+  private encode(asked: readonly Asked[], onTheirWay: boolean, lines = true): BatchEncoder {
+    const encoder = new BatchEncoder(this.keys, approximateMs(this.clock), lines)
     for (const one of asked) encoder.ask(one, onTheirWay)
     return encoder
   }

@@ -20,6 +20,7 @@ const CLOSED = 4
 const HOLD = 5
 const REFUSED = 6
 const AGAIN = 7
+const LINES_NEEDED = 2
 
 /** @param resetMs as the script told it; else worked out */
 function usageOf(part: DemandPart, limit: CompiledLimit, used: number, claimed: number, resetMs: number | undefined, atMs: number): Usage | null {
@@ -47,6 +48,10 @@ function doublesOf({ algorithm }: CompiledLimit): number {
 /** The packed reply of admit and peek: one decision per call, and the usage of every meter, worked out when it is asked for. */
 export class DecisionReply {
   readonly atMs: number
+  /** Whether there are lines. */
+  readonly lines: boolean
+  /** Whether anything was decided: else the batch is to come again, with its lines. */
+  readonly done: boolean
   private readonly bytes: Buffer
   /** Where each call begins. */
   private readonly heads: number[] = []
@@ -56,7 +61,11 @@ export class DecisionReply {
   constructor(bytes: Buffer, calls: number, meters: readonly DemandPart[]) {
     this.bytes = bytes
     this.atMs = bytes.readDoubleLE(0)
-    let offset = DOUBLE
+    const lines = bytes.readDoubleLE(DOUBLE)
+    this.lines = lines > 0
+    this.done = lines !== LINES_NEEDED
+    if (!this.done) return
+    let offset = 2 * DOUBLE
     for (let call = 0; call < calls; call++) {
       this.heads.push(offset)
       const outcome = bytes.readDoubleLE(offset)

@@ -130,4 +130,3 @@ export class Script<Reply> {
     return (this.binary ? redis.callBuffer(command, ...all) : redis.call(command, ...all)) as Promise<Reply>
   }
 }
-

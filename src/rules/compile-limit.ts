@@ -80,20 +80,17 @@ export function compileLimit(spec: LimitSpec): CompiledLimit {
 
 /** A rule as the scripts read it (see `lua/lib/demand.lua`), at a time: encoded once, but for the borders of a calendar. */
 export function encodeRule(priority: number, strategy: Strategy, limits: readonly CompiledLimit[]): (atMs: number) => string {
-  const encode = (atMs: number) =>
-    JSON.stringify([
-      priority,
-      STRICTNESS[strategy],
-      limits.map(({ name, algorithm, unit, capacity, a, b, borders }) => [
-        limitId(name),
-        ALGORITHMS[algorithm].code,
-        UNIT_CODES[unit],
-        capacity,
-        a,
-        b,
-        ...(borders === undefined ? [] : [borders(atMs)]),
-      ]),
-    ])
+  const encodeLimit = ({ name, algorithm, unit, capacity, a, b, borders }: CompiledLimit, atMs: number) => [
+    limitId(name),
+    ALGORITHMS[algorithm].code,
+    UNIT_CODES[unit],
+    capacity,
+    a,
+    b,
+    ...(borders === undefined ? [] : [borders(atMs)]),
+  ]
+  // A string within the batch: the scripts know it again as a whole, and read it once.
+  const encode = (atMs: number) => JSON.stringify(JSON.stringify([priority, STRICTNESS[strategy], limits.map((limit) => encodeLimit(limit, atMs))]))
   if (limits.some(({ borders }) => borders !== undefined)) return encode
   const encoded = encode(0)
   return () => encoded

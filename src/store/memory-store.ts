@@ -128,7 +128,7 @@ export class MemoryStore implements Store {
     return asked.call.id !== undefined || asked.forGood === true ? asked : { ...asked, id: `~${++this.names}` }
   }
 
-  private meter({ rule, value }: DemandPart, nowMs: number): MemoryMeter {
+  private meter({ rule, value }: Pick<DemandPart, 'rule' | 'value'>, nowMs: number): MemoryMeter {
     let meters = this.meters.get(rule.name)
     if (meters === undefined) {
       meters = new Map()
@@ -197,7 +197,7 @@ export class MemoryStore implements Store {
     const usage: Usage[] = []
     for (const { rule, value } of asked.demand.parts) {
       const { limits } = rule
-      const states = this.meter({ rule, value, keys: [] }, nowMs).at(rule, nowMs)
+      const states = this.meter({ rule, value }, nowMs).at(rule, nowMs)
       for (let n = 0; n < limits.length; n++) {
         const limit = limits[n] as CompiledLimit
         if (limit.unit !== 'none') usage.push(usageOf(rule, limit, value, states[n] as MeterState, nowMs))
