@@ -203,9 +203,11 @@ end
 local function take_over_slots(call)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    for n, limit in ipairs(meter.rule[3]) do
-      if limit.leased then
-        refund(meter, n, limit, 1, now, now, call[CALL_ID])
+    if meter.rule.leased then
+      for n, limit in ipairs(meter.rule[3]) do
+        if limit.leased then
+          refund(meter, n, limit, 1, now, now, call[CALL_ID])
+        end
       end
     end
   end

@@ -19,21 +19,30 @@ end
 local LONGEST_TTL_MS = 366 * 86400000
 local LONGEST_TTL = string.format('%.0f', LONGEST_TTL_MS)
 
--- Saves a value until a time by Redis' clock: cheaper there than a time from now.
-local function save_for(key, value, now, ms)
-  if ms >= LONGEST_TTL_MS then
-    redis.call('SET', key, value, 'PX', LONGEST_TTL)
-  elseif shortest_ttl_ms > 1 then
-    redis.call('SET', key, value, 'PX', string.format('%d', math.max(shortest_ttl_ms, math.ceil(ms))))
-  else
-    redis.call('SET', key, value, 'PXAT', string.format('%.0f', math.ceil(now + ms)))
-  end
-end
-
 -- Rounds up to whole ms, as PX takes them.
 local function px(ms)
   if ms >= LONGEST_TTL_MS then
     return LONGEST_TTL
   end
   return string.format('%d', math.max(shortest_ttl_ms, math.ceil(ms)))
+end
+
+-- Times as text, of which many in a batch are the same: to print one costs as much as to read a key.
+local last_time, last_text
+
+local function time_text(at)
+  if at ~= last_time then
+    last_time, last_text = at, string.format('%.0f', at)
+  end
+  return last_text
+end
+
+-- Saves a value until a time by Redis' clock: cheaper there than a time from now.
+local function save_for(key, value, now, ms)
+  if shortest_ttl_ms == 1 and ms < LONGEST_TTL_MS then
+    local at = now + ms
+    redis.call('SET', key, value, 'PXAT', time_text(at - at % 1 + 1))
+  else
+    redis.call('SET', key, value, 'PX', px(ms))
+  end
 end

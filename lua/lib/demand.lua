@@ -14,7 +14,7 @@
 -- A call has a record of its own while it is on its way; its ledger entry stands there too,
 -- or in a ledger that the calls of one batch share (one write for all), under its token.
 -- A key of 0 means it has none.
-local CALL_RECORD, CALL_TOKEN, CALL_PRIORITY, CALL_COST = 1, 2, 3, 3
+local CALL_RECORD, CALL_TOKEN, CALL_PRIORITY = 1, 2, 3
 local CALL_STRICTNESS, CALL_ID, CALL_LEDGER, CALL_METERS = 12, 13, 14, 20
 -- Room in the call itself for what is found out about it: its record's key and its record as
 -- they stand in Redis, its ledger's key, its record (or entry) parsed, and the call as JSON.
@@ -57,7 +57,7 @@ local function load_batch(encoded, now)
   local rules, spec, units = given.rules, given.meters, given.units
   local batch = {
     meters = {}, units = units, calls = lay_out_calls(given.calls, units), ended = lay_out_calls(given.ended, units),
-    ledgers = {}, settled = {}, figures = {}, any_line = redis.call('EXISTS', KEYS[1]) == 1, lines = given.lines == 1,
+    ledgers = {}, settled = {}, figures = {}, open = {}, any_line = redis.call('EXISTS', KEYS[1]) == 1, lines = given.lines == 1,
   }
   if batch.any_line and not batch.lines then
     return nil
@@ -94,15 +94,6 @@ local function load_batch(encoded, now)
   return batch
 end
 
--- The costs of a call as a ledger keeps them.
-local function costs_of(batch, call)
-  local costs = {}
-  for _, unit in ipairs(batch.units) do
-    costs[unit] = call[CALL_COST + unit]
-  end
-  return costs
-end
-
 -- Whose charge it is, where charges are remembered one by one.
 local function charged_as(call, limit)
   if limit.leased then
@@ -116,13 +107,15 @@ end
 -- A call without record and ledger is charged for good.
 local function open_entry(batch, call, now)
   if call[CALL_LEDGER_KEY] then
-    local opened = ledger_of(batch, call[CALL_LEDGER_KEY]).opened
-    opened[#opened + 1] = { call[CALL_TOKEN], now, costs_of(batch, call) }
+    local ledger = ledger_of(batch, call[CALL_LEDGER_KEY])
+    local opened = ledger.opened
+    opened[#opened + 1] = call[CALL_TOKEN]
+    opened[#opened + 1] = pack_entry(ledger, now, call, CALL_COST)
     if call[CALL_OWN_RECORD] then
       redis.call('DEL', call[CALL_RECORD_KEY])
     end
   elseif call[CALL_RECORD_KEY] then
-    redis.call('SET', call[CALL_RECORD_KEY], pack_started(batch.units, now, costs_of(batch, call), call[CALL_TOKEN]), 'PX', LEDGER_TTL)
+    redis.call('SET', call[CALL_RECORD_KEY], pack_started(batch.units, now, call, CALL_COST, call[CALL_TOKEN]), 'PX', LEDGER_TTL)
   else
     return
   end
@@ -131,17 +124,20 @@ end
 
 -- What a call has been charged by now, in its open entry.
 local function change_entry(batch, call, charged)
-  if call[CALL_LEDGER_KEY] then
-    local changed = ledger_of(batch, call[CALL_LEDGER_KEY]).changed
-    changed[#changed + 1] = { call[CALL_TOKEN], charged.at, charged.costs }
-  else
-    local units = {}
-    for unit = 1, COST_UNITS do
-      if charged.costs[unit] then
-        units[#units + 1] = unit
-      end
+  local units, costs = {}, {}
+  for unit = 1, COST_UNITS do
+    costs[unit] = charged_cost(charged, unit)
+    if costs[unit] then
+      units[#units + 1] = unit
     end
-    redis.call('SET', call[CALL_RECORD_KEY], pack_started(units, charged.at, charged.costs, call[CALL_TOKEN]), 'KEEPTTL')
+  end
+  if call[CALL_LEDGER_KEY] then
+    local ledger = ledger_of(batch, call[CALL_LEDGER_KEY])
+    local changed = ledger.changed
+    changed[#changed + 1] = call[CALL_TOKEN]
+    changed[#changed + 1] = pack_entry(ledger, charged.at, costs, 0)
+  else
+    redis.call('SET', call[CALL_RECORD_KEY], pack_started(units, charged.at, costs, 0, call[CALL_TOKEN]), 'KEEPTTL')
   end
 end
 
@@ -184,7 +180,7 @@ local function weigh(batch, call, now, ahead)
     local limits, offset = rule[3], rule.offset
     for n = 1, rule.count do
       local limit = limits[n]
-      local cost = call[CALL_COST + limit[LIMIT_UNIT]]
+      local cost = call[limit.cost_at]
       local before = ahead and ahead(meter, n, limit) or claims[n]
       local used, debt = kept[offset + n], debts[n]
       -- Nothing is asked of an algorithm where there is plainly room.
@@ -248,12 +244,18 @@ end
 local function start(batch, call, now)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    local limits = meter.rule[3]
-    for n = 1, meter.rule.count do
+    local rule, kept = meter.rule, meter.kept
+    local limits, offset = rule[3], rule.offset
+    for n = 1, rule.count do
       local limit = limits[n]
-      local cost = call[CALL_COST + limit[LIMIT_UNIT]]
+      local cost = call[limit.cost_at]
       if cost > 0 then
-        charge(meter, n, limit, cost, now, charged_as(call, limit))
+        if limit.counts then
+          kept[offset + n] = kept[offset + n] + cost
+          meter.changed = true
+        else
+          charge(meter, n, limit, cost, now, charged_as(call, limit))
+        end
       end
     end
   end

@@ -12,11 +12,15 @@ local function count(batch, figure, amount)
 end
 
 local function count_open(batch, at, amount)
-  count(batch, string.format('open:%d', floor(at / HOUR_MS)), amount)
+  local hour, open = floor(at / HOUR_MS), batch.open
+  open[hour] = (open[hour] or 0) + amount
 end
 
 local function save_figures(batch)
   local any = false
+  for hour, amount in pairs(batch.open) do
+    count(batch, string.format('open:%d', hour), amount)
+  end
   for figure, amount in pairs(batch.figures) do
     if amount % 1 ~= 0 then
       redis.call('HINCRBYFLOAT', KEYS[6], figure, string.format('%.17g', amount))

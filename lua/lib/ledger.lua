@@ -20,11 +20,36 @@ local function ledger_of(batch, key)
     end
     ledger = {
       value = value, open = open, units = units, opened = {}, closed = {}, changed = {}, settled = {},
-      format = '<Bd' .. string.rep('d', #units), size = 9 + 8 * #units,
+      format = '<Bd' .. string.rep('d', #units), size = 9 + 8 * #units, width = 2 + #units, offsets = offsets_of(units, 3),
     }
     batch.ledgers[key] = ledger
   end
   return ledger
+end
+
+-- All entries, one after the other: they are mostly settled together. A part at a time: the
+-- stack bounds what struct.unpack gives at once.
+local UNPACKED_AT_ONCE = 100
+
+local function unpack_ledger(ledger)
+  local entries = (#ledger.value - LEDGER_HEAD) / ledger.size
+  local list, format = nil, '<' .. string.rep(string.sub(ledger.format, 2), min(entries, UNPACKED_AT_ONCE))
+  for from = 0, entries - 1, UNPACKED_AT_ONCE do
+    local count = min(UNPACKED_AT_ONCE, entries - from)
+    if count < UNPACKED_AT_ONCE and from > 0 then
+      format = '<' .. string.rep(string.sub(ledger.format, 2), count)
+    end
+    local part = { struct.unpack(format, ledger.value, LEDGER_HEAD + 1 + ledger.size * from) }
+    if not list then
+      list = part
+    else
+      local size = ledger.width * from
+      for i = 1, ledger.width * count do
+        list[size + i] = part[i]
+      end
+    end
+  end
+  return list
 end
 
 -- The entry of a call, if there is one open under its token.
@@ -33,34 +58,37 @@ local function read_entry(ledger, token)
   if not value or position > #value then
     return false
   end
-  local values = { struct.unpack(ledger.format, value, position) }
-  return values[1] == 1 and { state = 'S', at = values[2], costs = costs_by_unit(ledger.units, values, 3), token = token }
-end
-
-local function pack_entry(ledger, open, at, costs)
-  local values = {}
-  for i, unit in ipairs(ledger.units) do
-    values[i] = costs[unit] or 0
+  local list, base = ledger.list, ledger.width * token
+  if not list then
+    list = unpack_ledger(ledger)
+    ledger.list = list
   end
-  return struct.pack(ledger.format, open, at, unpack(values))
+  return list[base + 1] == 1 and { state = 'S', at = list[base + 2], token = token, list = list, base = base, offsets = ledger.offsets }
 end
 
+-- An open entry; its costs stand in a list after a place, by their units.
+local function pack_entry(ledger, at, list, place)
+  return struct.pack(ledger.format, 1, at, costs_in(ledger.units, list, place))
+end
+
+-- Tokens ascend as their calls do in a batch; where one did not start there is an empty place.
 local function new_ledger(ledger)
-  local by_token, last = {}, 0
-  for _, entry in ipairs(ledger.opened) do
-    by_token[entry[1]] = entry
-    last = max(last, entry[1])
-  end
-  local parts = { struct.pack('<I4B', #ledger.opened, mask_of_units(ledger.units)) }
-  local none = string.rep('\0', ledger.size)
-  for token = 0, last do
-    local entry = by_token[token]
-    parts[token + 2] = entry and pack_entry(ledger, 1, entry[2], entry[3]) or none
+  local opened = ledger.opened
+  local parts, size, none = { struct.pack('<I4B', #opened / 2, mask_of_units(ledger.units)) }, 1, nil
+  for i = 1, #opened, 2 do
+    while size < opened[i] + 1 do
+      none = none or string.rep('\0', ledger.size)
+      size = size + 1
+      parts[size] = none
+    end
+    size = size + 1
+    parts[size] = opened[i + 1]
   end
   return table.concat(parts)
 end
 
 local function save_ledger(key, ledger)
+  -- Opened and changed entries: token, entry, token, entry, …
   local opened, closed = ledger.opened, ledger.closed
   if #opened + #closed + #ledger.changed == 0 then
     return
@@ -68,14 +96,14 @@ local function save_ledger(key, ledger)
     redis.call('SET', key, new_ledger(ledger), 'PX', LEDGER_TTL)
     return
   end
-  local open = ledger.open + #opened - #closed
+  local open = ledger.open + #opened / 2 - #closed
   if open <= 0 then
     redis.call('DEL', key)
     return
   end
   for _, entries in ipairs({ opened, ledger.changed }) do
-    for _, entry in ipairs(entries) do
-      redis.call('SETRANGE', key, LEDGER_HEAD + ledger.size * entry[1], pack_entry(ledger, 1, entry[2], entry[3]))
+    for i = 1, #entries, 2 do
+      redis.call('SETRANGE', key, LEDGER_HEAD + ledger.size * entries[i], entries[i + 1])
     end
   end
   for _, place in ipairs(closed) do

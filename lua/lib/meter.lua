@@ -19,7 +19,8 @@ local BLOCK = 4
 --   offset  a plain value unpacks to { PLAIN, at, ids…, used…, end }: the used of limit n is at offset + n
 --   empty   the same for a meter that is not there
 --   zeros   debt and claims of a meter that has none; never written to
--- And of each limit: plain, below which there is room without asking its algorithm; and
+-- And of each limit: counts, where its room is nothing but a number; gives_back, where that
+-- is so whenever it was charged; plain, below which there is room without asking its algorithm; and
 -- where the key of its own stands behind those of the meter.
 local function prepare_rule(encoded)
   local rule = cjson.decode(encoded)
@@ -32,13 +33,17 @@ local function prepare_rule(encoded)
     places[limit[LIMIT_ID]] = n
     limit.algorithm = algorithm
     limit.leased = limit[LIMIT_UNIT] == UNIT_CONCURRENCY
+    limit.counts = algorithm.charge == nil
+    limit.gives_back = limit.counts and algorithm.always_refundable
     limit.slack = algorithm.slack(limit)
     limit.plain = algorithm.no_burst and 0 or limit[LIMIT_CAPACITY]
     if algorithm.keyed then
       keyed = keyed + 1
       limit.key_at = keyed
     end
+    limit.ttl, limit.roll, limit.cost_at = algorithm.ttl, algorithm.roll, CALL_COST + limit[LIMIT_UNIT]
     rule.remembers = rule.remembers or algorithm.open ~= nil
+    rule.leased = rule.leased or limit.leased
     empty[2 + n], empty[2 + count + n], zeros[n] = limit[LIMIT_ID], 0, 0
   end
   rule.keyed = keyed
@@ -125,9 +130,9 @@ local function roll_all(rule, kept, debts, histories, at, now)
   for n = 1, rule.count do
     local limit, used, debt = limits[n], kept[offset + n], debts[n]
     if debt > 0 then
-      kept[offset + n], debts[n] = limit.algorithm.roll(limit, used, debt, at, now, histories[n])
+      kept[offset + n], debts[n] = limit.roll(limit, used, debt, at, now, histories[n])
     elseif used > 0 then
-      kept[offset + n] = limit.algorithm.roll(limit, used, 0, at, now, histories[n])
+      kept[offset + n] = limit.roll(limit, used, 0, at, now, histories[n])
     end
   end
 end
@@ -209,7 +214,32 @@ local function pack_extended(meter)
   return table.concat(parts)
 end
 
+-- One that holds no debt, no claims and no history, as nearly all: only its used are looked at.
+local function save_plain(meter, now)
+  local rule, kept = meter.rule, meter.kept
+  local limits, offset, count, ttl = rule[3], rule.offset, rule.count, 0
+  for n = 1, count do
+    local used = kept[offset + n]
+    if used > 0 then
+      local ends = limits[n].ttl(limits[n], used, 0, now)
+      if ends > ttl then
+        ttl = ends
+      end
+    end
+  end
+  if ttl == 0 then
+    redis.call('DEL', KEYS[meter.first])
+    return
+  end
+  kept[1] = PLAIN
+  save_for(KEYS[meter.first], struct.pack(rule.plain_format, unpack(kept, 1, 2 + 2 * count)), now, ttl)
+end
+
 local function save_meter(meter, now)
+  local zeros = meter.rule.zeros
+  if meter.debt == zeros and meter.claimed == zeros and not meter.rule.remembers then
+    return save_plain(meter, now)
+  end
   local rule, kept, offset = meter.rule, meter.kept, meter.rule.offset
   local limits, debts, claims, count = rule[3], meter.debt, meter.claimed, rule.count
   local plain, holds, ttl = true, false, 0

@@ -29,27 +29,46 @@ local function mask_of_units(units)
   return mask
 end
 
--- The costs by unit, from what struct.unpack gave from a place on.
-local function costs_by_unit(units, values, from)
-  local costs = {}
-  for i, unit in ipairs(units) do
-    costs[unit] = values[from + i - 1]
+-- Where in an unpacked entry the cost in each unit stands.
+local function offsets_of(units, from)
+  local offsets = {}
+  for i = 1, #units do
+    offsets[units[i]] = from + i - 1
   end
-  return costs
+  return offsets
+end
+
+-- What a started call was charged in a unit, nil where that was not counted. An entry is a
+-- part of a list that it may share with others: the cost in a unit is list[base + offsets[unit]].
+local function charged_cost(charged, unit)
+  local offset = charged.offsets[unit]
+  return offset and charged.list[charged.base + offset]
+end
+
+-- The costs of these units, which stand in a list after a place; as many as most have without
+-- a list of them.
+local function costs_in(units, list, place)
+  local count = #units
+  if count == 1 then
+    return list[place + units[1]] or 0
+  elseif count == 2 then
+    return list[place + units[1]] or 0, list[place + units[2]] or 0
+  end
+  local costs = {}
+  for i = 1, count do
+    costs[i] = list[place + units[i]] or 0
+  end
+  return unpack(costs)
 end
 
 local function parse_started(value)
   local units = units_of_mask(string.byte(value, 2))
   local values = { struct.unpack('<d' .. string.rep('d', #units), value, 3) }
-  return { state = 'S', at = values[1], costs = costs_by_unit(units, values, 2), token = string.sub(value, values[#values]) }
+  return { state = 'S', at = values[1], token = string.sub(value, values[#values]), list = values, base = 0, offsets = offsets_of(units, 2) }
 end
 
-local function pack_started(units, at, costs, token)
-  local parts = { struct.pack('<c1Bd', 'S', mask_of_units(units), at) }
-  for i, unit in ipairs(units) do
-    parts[i + 1] = struct.pack('<d', costs[unit])
-  end
-  return table.concat(parts) .. token
+local function pack_started(units, at, list, place, token)
+  return struct.pack('<c1Bd' .. string.rep('d', #units), 'S', mask_of_units(units), at, costs_in(units, list, place)) .. token
 end
 
 local function parse_record(value)

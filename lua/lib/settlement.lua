@@ -18,17 +18,24 @@ end
 
 -- Changes what every meter was charged to what the call says it cost; -1 stays as it was.
 local function charge_actual(batch, call, charged, now)
+  local list, base, offsets = charged.list, charged.base, charged.offsets
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    local limits, freed = meter.rule[3], false
-    for n = 1, meter.rule.count do
+    local rule, kept, debts = meter.rule, meter.kept, meter.debt
+    local limits, offset, freed = rule[3], rule.offset, false
+    for n = 1, rule.count do
       local limit = limits[n]
-      local unit = limit[LIMIT_UNIT]
-      local was, cost = charged.costs[unit], call[CALL_COST + unit]
+      local place, cost = offsets[limit[LIMIT_UNIT]], call[limit.cost_at]
+      local was = place and list[base + place]
       if limit.leased then
         freed = refund(meter, n, limit, 1, charged.at, now, call[CALL_ID]) or freed
       elseif was and cost >= 0 and cost ~= was then
-        if cost > was then
+        if cost < was and limit.gives_back and debts[n] == 0 then
+          -- As refund does; nearly all settlements are of this kind.
+          local left = kept[offset + n] - (was - cost)
+          kept[offset + n] = left > 0 and left or 0
+          meter.changed, freed = true, true
+        elseif cost > was then
           overrun(meter, n, limit, cost - was, now, charged_as(call, limit))
         else
           freed = refund(meter, n, limit, was - cost, charged.at, now, charged_as(call, limit), was) or freed
@@ -59,7 +66,7 @@ local function settle_ended(batch, call, now)
     return false
   end
   count(batch, 'settled', 1)
-  local estimated, actual = charged.costs[UNIT_TOKENS], call[CALL_COST + UNIT_TOKENS]
+  local estimated, actual = charged_cost(charged, UNIT_TOKENS), call[CALL_COST + UNIT_TOKENS]
   if estimated and actual >= 0 then
     count(batch, 'estimated', estimated)
     count(batch, 'actual', actual)
@@ -79,7 +86,7 @@ local function settle_part(batch, call, now)
     local meter = batch.meters[call[position]]
     for n, limit in ipairs(meter.rule[3]) do
       local unit = limit[LIMIT_UNIT]
-      local was, cost = charged.costs[unit], call[CALL_COST + unit]
+      local was, cost = charged_cost(charged, unit), call[CALL_COST + unit]
       if was and cost > was then
         overrun(meter, n, limit, cost - was, now, charged_as(call, limit))
         more = true
@@ -87,8 +94,9 @@ local function settle_part(batch, call, now)
     end
   end
   if more then
-    for unit, was in pairs(charged.costs) do
-      charged.costs[unit] = max(was, call[CALL_COST + unit])
+    for unit, offset in pairs(charged.offsets) do
+      local place = charged.base + offset
+      charged.list[place] = max(charged.list[place], call[CALL_COST + unit])
     end
     change_entry(batch, call, charged)
   end
