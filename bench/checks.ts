@@ -8,33 +8,45 @@ const NINE = 'bench-nine'
 
 /**
  * What a check costs: one limit against the least that a script on a key can cost, and nine
- * against the peers' nine, all fixed windows (contender-process.ts). Bottleneck is left to
- * the benchmark of the peers: it has no check of several limits.
+ * against the peers' nine, all fixed windows (contender-process.ts). By key is what the peers
+ * do, too; by rules a call is matched, validated and entered in the ledger besides. Bottleneck
+ * is left to the benchmark of the peers: it has no check of several limits.
  */
 export function checks(redis: string): Promise<Figure[]> {
-  return inNamespaces(redis, [ONE, NINE], async () => [await oneLimit(redis), await nineLimits(redis)])
+  return inNamespaces(redis, [ONE, NINE], async () => [...(await oneLimit(redis)), ...(await nineLimits(redis))])
 }
 
-async function oneLimit(redis: string): Promise<Figure> {
-  const rates = await compareProcesses({ redis, namespace: ONE, limits: 1 }, { bare: { contender: 'bare' }, tollgate: { contender: 'tollgate' } })
-  return atLeast(
-    `one check, one limit, ${AT_ONCE} at a time, against a bare EVALSHA of INCR`,
-    rates.tollgate / rates.bare,
-    0.9,
-    `${perSecond(rates.tollgate)} against ${perSecond(rates.bare)} a second, medians of ${ROUNDS}`,
+const OURS = { tollgate: { contender: 'tollgate' }, rules: { contender: 'rules' } } as const
+const WAYS = [
+  ['tollgate', 'by key'],
+  ['rules', 'by rules, with an entry in the ledger'],
+] as const
+
+async function oneLimit(redis: string): Promise<Figure[]> {
+  const rates = await compareProcesses({ redis, namespace: ONE, limits: 1 }, { bare: { contender: 'bare' }, ...OURS })
+  return WAYS.map(([ours, how]) =>
+    atLeast(
+      `one check, one limit, ${AT_ONCE} at a time, ${how}, against a bare EVALSHA of INCR`,
+      rates[ours] / rates.bare,
+      0.9,
+      `${perSecond(rates[ours])} against ${perSecond(rates.bare)} a second, medians of ${ROUNDS}`,
+    ),
   )
 }
 
-async function nineLimits(redis: string): Promise<Figure> {
-  const { tollgate, ...peers } = await compareProcesses(
+async function nineLimits(redis: string): Promise<Figure[]> {
+  const { tollgate, rules, ...peers } = await compareProcesses(
     { redis, namespace: NINE, limits: 9 },
-    { ...overEach(['rate-limiter-flexible', 'upstash fixed window']), tollgate: { contender: 'tollgate' } },
+    { ...overEach(['rate-limiter-flexible', 'upstash fixed window']), ...OURS },
   )
   const peer = best(peers)
-  return atLeast(
-    '3 scopes × 3 limits in one check, against the best peer doing the same nine',
-    tollgate / peer.rate,
-    5,
-    `${perSecond(tollgate)} a second against ${peer.all}, medians of ${ROUNDS}`,
+  const rates = { tollgate, rules }
+  return WAYS.map(([ours, how]) =>
+    atLeast(
+      `3 scopes × 3 limits in one check, ${how}, against the best peer doing the same nine`,
+      rates[ours] / peer.rate,
+      5,
+      `${perSecond(rates[ours])} a second against ${peer.all}, medians of ${ROUNDS}`,
+    ),
   )
 }

@@ -1,5 +1,5 @@
 import { Redis } from 'ioredis'
-import { type RuleSpec, Tollgate } from '../src/index.js'
+import { type Answer, type RuleSpec, Tollgate } from '../src/index.js'
 import { type Check, contender } from './lib/compare.js'
 import { OTHER_KEYS } from './lib/namespace.js'
 import { PEERS, type Peer, ROOMY } from './lib/peers.js'
@@ -11,8 +11,8 @@ export interface ContenderOptions {
   readonly namespace: string
   /** Per check: one per minute on the user, or per minute, hour and day on user, team and org. */
   readonly limits: 1 | 9
-  /** 'bare' is the least that a script on a key can cost. */
-  readonly contender: 'tollgate' | 'bare' | Peer
+  /** 'tollgate' asks limiters by key, as the peers are asked; 'rules' the gate with a call; 'bare' is the least that a script on a key can cost. */
+  readonly contender: 'tollgate' | 'rules' | 'bare' | Peer
   /** Whether ioredis writes the commands of one turn together. */
   readonly pipelined?: boolean
 }
@@ -36,11 +36,26 @@ function rules(): RuleSpec[] {
   return SCOPES.map((scope) => ({ name: scope, scope, limits }))
 }
 
-function ours(tollgate: Tollgate): Check {
+function mustBeAllowed({ allowed, usage }: Answer): void {
+  if (!allowed || (options.limits === 9 && usage.length !== 9)) throw new Error('the benchmark reached its limit')
+}
+
+/** A call under rules, with an entry in the ledger by which it can be settled. */
+function byRules(tollgate: Tollgate): Check {
   return async (index) => {
     const scopes = whom(index)
-    const grant = await tollgate.gate.admit(options.limits === 1 ? { agent: 'a', user: scopes.user } : { agent: 'a', ...scopes })
-    if (!grant.allowed || (options.limits === 9 && grant.usage.length !== 9)) throw new Error('the benchmark reached its limit')
+    mustBeAllowed(await tollgate.gate.admit(options.limits === 1 ? { agent: 'a', user: scopes.user } : { agent: 'a', ...scopes }))
+  }
+}
+
+function byKey(tollgate: Tollgate): Check {
+  const limiters = rules().map(({ name, limits }) => tollgate.limiter(limits.map((limit) => ({ ...limit, name: `${name}-${limit.per}` }))))
+  const [one] = limiters
+  if (options.limits === 1 && one !== undefined) return async (index) => mustBeAllowed(await one.check(whom(index).user))
+  const nine = tollgate.all(limiters)
+  return async (index) => {
+    const { user, team, org } = whom(index)
+    mustBeAllowed(await nine.check([user, team, org]))
   }
 }
 
@@ -57,8 +72,9 @@ function theirs(peer: Peer): Check {
   }
 }
 
-const tollgate = options.contender === 'tollgate' ? await Tollgate.open({ redis: options.redis, namespace: options.namespace, rules: rules() }) : undefined
-const check = tollgate !== undefined ? ours(tollgate) : options.contender === 'bare' ? await bare() : theirs(options.contender as Peer)
+const ours = options.contender === 'tollgate' ? byKey : options.contender === 'rules' ? byRules : undefined
+const tollgate = ours !== undefined ? await Tollgate.open({ redis: options.redis, namespace: options.namespace, rules: rules() }) : undefined
+const check = tollgate !== undefined && ours !== undefined ? ours(tollgate) : options.contender === 'bare' ? await bare() : theirs(options.contender as Peer)
 const rate = contender(check)
 
 serve({ ready: () => null, rate: (forMs) => rate(forMs as number) }, async () => {

@@ -3,6 +3,7 @@ import { availableParallelism, constants } from 'node:os'
 import { Redis } from 'ioredis'
 import { burst } from './burst.js'
 import { checks } from './checks.js'
+import { inMemory } from './in-memory.js'
 import { type BenchArguments, readArguments, usage } from './lib/arguments.js'
 import { type Figure, notMeasured } from './lib/measure.js'
 import { leaveAll } from './lib/namespace.js'
@@ -29,6 +30,7 @@ const BENCHES = {
   scale,
   memory,
   refused,
+  'in-memory': inMemory,
   upstream,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES

@@ -29,7 +29,7 @@ async function measure(redis: string): Promise<Figure[]> {
     atLeast(
       'gate with 3 scopes × 3 limits and settlement, no limit reached, against the same worker without it',
       ratio,
-      0.6,
+      0.75,
       `${Math.round(median(gated))} against ${Math.round(median(plain))} jobs a second, medians of ${ROUNDS} × ${JOBS}`,
     ),
   ]

@@ -1,7 +1,7 @@
 import type { Call, Strategy } from '../call.js'
 import { COST_UNITS, type Costs, type CostUnit } from '../cost/units.js'
 import type { Keys } from '../redis/keys.js'
-import { type CompiledRule, type RuleSet, scopeValueOf } from '../rules/compile.js'
+import { type CompiledRule, joinValues, type RuleSet } from '../rules/compile.js'
 import { type CompiledLimit, encodeRule, limitId, STRICTNESS } from '../rules/compile-limit.js'
 
 /** One rule's meters as one call meets them. */
@@ -32,7 +32,6 @@ const BLOCK_PRIORITY = -2_000_000
  * be left alone. Per agent, endpoint and model, since one model's 429 says nothing
  * about another's.
  */
-const blockValue = scopeValueOf(['agent', 'endpoint', 'model'])
 export const BLOCK: CompiledRule = {
   name: '~block',
   priority: BLOCK_PRIORITY,
@@ -40,7 +39,7 @@ export const BLOCK: CompiledRule = {
   limits: BLOCK_LIMITS,
   keyed: [],
   encoded: encodeRule(BLOCK_PRIORITY, 'queue', BLOCK_LIMITS),
-  scopeValue: ({ agent, endpoint = '', model = '' }) => blockValue({ agent, endpoint, model }),
+  scopeValue: ({ agent, endpoint, model }) => joinValues([agent, endpoint ?? '', model ?? '']),
 }
 
 /** The meters of a rule for one scope value; their keys are built where they are needed. */
@@ -77,14 +76,16 @@ class Part implements DemandPart {
   }
 }
 
-/** How many scope values' meters are remembered per rule, so that busy ones are not made anew for each call. */
+/** How many scope values' meters are remembered per rule at least, so that busy ones are not made anew for each call; at most twice as many. */
 const REMEMBERED = 10_000
 
 /** The meters of one rule, by scope value. */
 export class RuleMeters {
   private readonly rule: CompiledRule
   private readonly names: Keys
-  private readonly parts = new Map<string, DemandPart>()
+  private recent = new Map<string, DemandPart>()
+  /** Those before them: whoever is not met again goes. */
+  private older = new Map<string, DemandPart>()
 
   constructor(rule: CompiledRule, names: Keys) {
     this.rule = rule
@@ -92,12 +93,14 @@ export class RuleMeters {
   }
 
   part(value: string): DemandPart {
-    let part = this.parts.get(value)
-    if (part === undefined) {
-      part = new Part(this.rule, value, this.names)
-      if (this.parts.size >= REMEMBERED) this.parts.clear()
-      this.parts.set(value, part)
+    const known = this.recent.get(value)
+    if (known !== undefined) return known
+    const part = this.older.get(value) ?? new Part(this.rule, value, this.names)
+    if (this.recent.size >= REMEMBERED) {
+      this.older = this.recent
+      this.recent = new Map()
     }
+    this.recent.set(value, part)
     return part
   }
 }
