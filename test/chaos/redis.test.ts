@@ -1,4 +1,5 @@
 import { expect, onTestFinished, test } from 'vitest'
+import { Tollgate } from '../../src/index.js'
 import { newNamespace } from '../support/namespace.js'
 import { startRedis } from '../support/redis-server.js'
 import { until } from '../support/until.js'
@@ -50,9 +51,30 @@ test('scripts that Redis has forgotten are loaded again in mid-run', async () =>
   for (const moment of [100, 200, 300, 400]) {
     await until(`${moment} calls are done`, () => done >= moment)
     await namespace.redis.script('FLUSH')
+    await namespace.redis.function('FLUSH')
   }
   await until('every call is done', () => done === 600)
   expect(done).toBe(600)
+})
+
+test('a user who may not load functions has scripts instead, which are loaded again when they are forgotten', async () => {
+  const server = await startRedis()
+  onTestFinished(() => server.stop())
+  const namespace = newNamespace(server.url)
+  await namespace.redis.call('ACL', 'SETUSER', 'plain', 'on', '>secret', '~*', '&*', '+@all', '-fcall', '-function')
+  const tollgate = await Tollgate.open({
+    redis: server.url.replace('redis://', 'redis://plain:secret@'),
+    namespace: namespace.name,
+    rules: RULES,
+  })
+  onTestFinished(() => tollgate.close())
+  let done = 0
+  tollgate.worker(async () => void done++)
+  await tollgate.enqueueMany(Array.from({ length: 100 }, () => ({ agent: 'llm' })))
+  await until('some calls are done', () => done >= 40)
+  await namespace.redis.script('FLUSH')
+  await until('every call is done', () => done === 100)
+  expect(await namespace.redis.function('LIST')).toEqual([])
 })
 
 test('rules that change in mid-run count at once, keep usage, and wake who waits', async () => {
