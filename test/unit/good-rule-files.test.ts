@@ -138,3 +138,46 @@ test('a file without rules limits nothing', async () => {
   expect(rules).toEqual([])
   expect(file).toEqual({ rules: [], agents: {}, prices: {} })
 })
+
+test('every algorithm can be named, and has the numbers that it needs', async () => {
+  const { byName } = await compiled('algorithms')
+  const { limits, keyed } = byName('algorithms')
+  const MINUTE = 60 * SECOND
+  expect(limits.map(({ name, algorithm, capacity, a }) => [name, algorithm, capacity, a])).toEqual([
+    ['bucket', 'token_bucket', 3, 10 / MINUTE],
+    ['even', 'leaky_bucket', 10, 10 / MINUTE],
+    // A call costs a whole request: it must fit, however slowly it flows out.
+    ['slow', 'leaky_bucket', 1, 0.5 / (60 * MINUTE)],
+    ['window', 'fixed_window', 10, MINUTE],
+    ['sliding', 'sliding_window', 10, MINUTE],
+    ['log', 'sliding_log', 10, MINUTE],
+    ['slots', 'concurrency', 10, 30 * SECOND],
+  ])
+  expect(keyed.map(({ name }) => name)).toEqual(['log', 'slots'])
+})
+
+test('every unit can be counted, fractions and all', async () => {
+  const { byName } = await compiled('units')
+  expect(byName('units').limits.map(({ unit, limit }) => [unit, limit])).toEqual([
+    ['requests', 10],
+    ['tokens', 1000],
+    ['inputTokens', 800],
+    ['outputTokens', 200.5],
+    ['usd', 0.25],
+    ['points', 1],
+    ['concurrency', 2],
+  ])
+})
+
+test('windows of a time zone and months follow the calendar, a day in UTC has its fixed length', async () => {
+  const { byName } = await compiled('calendar')
+  const borders = byName('calendar').limits.map((limit) => limit.borders?.(Date.UTC(2026, 2, 29, 12)))
+  const around = (known: readonly number[] | undefined) => known?.map((at) => new Date(at).toISOString())
+  // Summer time begins: this day has 23 hours.
+  expect(around(borders[0])).toContain('2026-03-28T23:00:00.000Z')
+  expect(around(borders[0])).toContain('2026-03-29T22:00:00.000Z')
+  expect(around(borders[1])).toContain('2026-03-23T04:00:00.000Z')
+  expect(around(borders[2])).toEqual(expect.arrayContaining(['2026-03-01T00:00:00.000Z', '2026-04-01T00:00:00.000Z', '2026-05-01T00:00:00.000Z']))
+  expect(around(borders[3])).toContain('2026-03-31T18:15:00.000Z')
+  expect(borders[4]).toBeUndefined()
+})
