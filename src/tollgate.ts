@@ -9,7 +9,7 @@ import { Checks } from './gate/checks.js'
 import type { Demands } from './gate/demands.js'
 import { CustomLimiter, type CustomSpec } from './limiter/custom.js'
 import { CombinedLimiter, DirectLimiter, type Limiter, type Metered } from './limiter/limiter.js'
-import { checkLimits, limitOfEnvironment } from './limiter/spec.js'
+import { limitOfEnvironment, limitsOf } from './limiter/spec.js'
 import { openParts } from './open.js'
 import type { Explanation } from './queue/explain.js'
 import type { Fleet } from './queue/fleet.js'
@@ -20,6 +20,7 @@ import type { LimitSpec } from './rules/limit.js'
 import { checkRules, readRules } from './rules/read.js'
 import type { RuleSpec } from './rules/rule.js'
 import type { RuleStore } from './rules/rule-store.js'
+import { ClosableStore } from './store/closable-store.js'
 import type { LedgerFigures, Store } from './store/store.js'
 
 /** The rules of a namespace. */
@@ -65,6 +66,7 @@ export class Tollgate {
   readonly prefix: string
   readonly queue: string
   private readonly parts: TollgateParts
+  private readonly store: ClosableStore
   private readonly fleet: Fleet | undefined
   private reading: Promise<void> = Promise.resolve()
   private closing: Promise<void> | undefined
@@ -78,10 +80,11 @@ export class Tollgate {
     this.parts = parts
     this.prefix = parts.namespace.prefix
     this.queue = parts.namespace.queue
-    this.gate = new Checks(parts.demands, parts.store)
+    this.store = new ClosableStore(parts.store)
+    this.gate = new Checks(parts.demands, this.store)
     this.rules = { list: () => parts.demands.rules.specs, apply: (rules, prices) => this.applyRules(rules, prices) }
-    this.stats = { ledger: async () => parts.store.figures() }
-    this.capacity = { get: (resource) => readCapacity(resource, parts.demands, parts.store) }
+    this.stats = { ledger: async () => this.store.figures() }
+    this.capacity = { get: (resource) => readCapacity(resource, parts.demands, this.store) }
     this.fleet = parts.join?.(() => this.readRules())
   }
 
@@ -94,27 +97,22 @@ export class Tollgate {
   limiter(limits?: LimitSpec | readonly LimitSpec[]): DirectLimiter
   limiter<State>(algorithm: CustomSpec<State>): CustomLimiter<State>
   limiter<State>(spec: LimitSpec | readonly LimitSpec[] | CustomSpec<State> = limitOfEnvironment(process.env)): DirectLimiter | CustomLimiter<State> {
-    const { store, demands } = this.parts
-    if (typeof spec === 'object' && 'check' in spec) return new CustomLimiter(spec, store)
-    const limits = checkLimits([spec].flat() as LimitSpec[])
-    if (limits.length === 0) throw new ConfigInvalid('limiter must have a limit at least (got [])')
-    if (limits.some(({ concurrency }) => concurrency !== undefined))
-      throw new ConfigInvalid('limiter.concurrency is for rules: a slot has to be given back, which a limiter by key cannot; use tollgate.gate.acquire')
-    return new DirectLimiter(limits, store, demands.keys)
+    if (spec !== null && typeof spec === 'object' && 'check' in spec) return new CustomLimiter(spec, this.store)
+    return new DirectLimiter(limitsOf(spec), this.store, this.parts.demands.keys)
   }
 
   /** Several limiters as one: each must have room for the call, or none is charged. @throws ConfigInvalid for an algorithm of your own */
   all(limiters: readonly (Limiter & Metered)[]): Limiter<string | readonly string[]> {
-    if (limiters.length === 0 || limiters.some((limiter) => !(limiter instanceof DirectLimiter)))
+    if (!Array.isArray(limiters) || limiters.length === 0 || limiters.some((limiter) => !(limiter instanceof DirectLimiter) || limiter.store !== this.store))
       throw new ConfigInvalid(
-        'all must be given one or more limiters of this Tollgate; one with an algorithm of your own cannot be charged together with others',
+        'all must be given a list of limiters of this Tollgate, one at least; one with an algorithm of your own cannot be charged together with others',
       )
-    return new CombinedLimiter(limiters, this.parts.store)
+    return new CombinedLimiter(limiters, this.store)
   }
 
   /**
    * Sets what a resource (the agent of that name) allows, everywhere within a second; null takes
-   * the capacity away. It is kept beside the rules that are declared. @throws CallInvalid, RulesInvalid
+   * the capacity away. It is kept beside the rules that are declared. @throws CallInvalid; RulesInvalid where a declared rule has its name
    */
   async setCapacity(resource: string, limit: number | null, per = 'minute'): Promise<void> {
     this.mustBeOpen()
@@ -159,9 +157,12 @@ export class Tollgate {
   }
 
   private async shut(): Promise<void> {
-    this.gate.close()
+    const waiting = this.gate.close()
+    const gone = this.fleet?.gone === true
+    if (!gone) await waiting
     await this.fleet?.close()
-    if (this.parts.owned.every(({ status }) => status === 'ready')) await this.reading
+    if (!gone) await this.reading
+    this.store.close()
     for (const client of this.parts.owned) client.disconnect()
   }
 
@@ -184,6 +185,7 @@ export class Tollgate {
 
   private use(ruleSet: RuleSet): void {
     this.parts.demands.rules = ruleSet
+    this.gate.rulesChanged()
     this.fleet?.wakeAll()
   }
 

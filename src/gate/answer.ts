@@ -7,13 +7,16 @@ export interface Answer {
   readonly limitExceeded: string | null
   /** What is left at the tightest limit, in its unit; null where no limit covers the call. */
   readonly remaining: number | null
-  /** When the tightest limit is as if unused; null where no limit covers the call. */
+  /** When the tightest limit is as if unused; null where no limit covers the call, or never (what was used before its limit became 0). */
   readonly resetAt: Date | null
   /** Ms until the same call would pass: 0 if it does now, null where it never can or nobody can know. */
   readonly retryAfterMs: number | null
   /** Every limit that covers the call. */
   readonly usage: readonly Usage[]
 }
+
+/** Dates know no later time. */
+const LATEST_DATE_MS = 8.64e15
 
 /** The one of which the smallest part is left. */
 function tightest(usage: readonly Usage[]): Usage | null {
@@ -43,7 +46,8 @@ export class Answered implements Answer {
   }
 
   get resetAt(): Date | null {
-    return this.tight === null ? null : new Date(Math.ceil(this.decision.atMs + this.tight.resetMs))
+    const atMs = this.decision.atMs + (this.tight?.resetMs ?? Number.NaN)
+    return atMs <= LATEST_DATE_MS ? new Date(Math.ceil(atMs)) : null
   }
 
   get retryAfterMs(): number | null {

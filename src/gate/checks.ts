@@ -48,11 +48,19 @@ export class Checks {
    * @throws CallInvalid; RateLimitExceeded where it can never pass; the signal's reason where it aborts
    */
   async acquire(call: Call, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Grant> {
-    const asked = await this.ask(call)
+    let rules = this.demands.rules
+    let asked = await this.ask(call)
     return this.waiting.enter(
       linesOf(asked),
-      () => this.attempt(asked),
-      (grant) => void grant.release().catch(() => {}),
+      async () => {
+        // Rules that change while it waits count at once.
+        if (this.demands.rules !== rules) {
+          rules = this.demands.rules
+          asked = await this.ask(call)
+        }
+        return this.attempt(asked)
+      },
+      (grant) => grant.release().catch(() => false),
       signal,
     )
   }
@@ -81,9 +89,14 @@ export class Checks {
     return this.end(call, (asked) => this.store.release(asked))
   }
 
-  /** Who waits is told that nobody is let in any more. */
-  close(): void {
-    this.waiting.close(new TollgateError('CLOSED', 'this Tollgate was closed while the call waited'))
+  /** The rules changed: whoever waits may have room. */
+  rulesChanged(): void {
+    this.waiting.stirAll()
+  }
+
+  /** Who waits is told that nobody is let in any more. Resolves when nothing is on its way to be let in. */
+  close(): Promise<void> {
+    return this.waiting.close(new TollgateError('CLOSED', 'this Tollgate was closed, and lets nobody in any more'))
   }
 
   private async end(input: Call, how: (asked: AskedCall, granter: Granter) => boolean | Promise<boolean>): Promise<boolean> {

@@ -9,10 +9,9 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1
 interface Waiter<T> {
   /** The order in which they came, whatever line they stand in. */
   readonly place: number
-  readonly lines: readonly string[]
   readonly attempt: () => Promise<Try<T>>
   /** Gives back what an attempt got that came too late. */
-  readonly undo: (entered: T) => void
+  readonly undo: (entered: T) => Promise<unknown>
   readonly resolve: (entered: T) => void
   readonly reject: (error: unknown) => void
   left: boolean
@@ -38,23 +37,24 @@ export function linesOf(asked: Asked): string[] {
  */
 export class WaitingRoom<T> {
   private readonly lines = new Map<string, Line<T>>()
+  /** Attempts under way: what they get is given back where nobody waits for it any more. */
+  private readonly trying = new Map<Waiter<T>, Promise<void>>()
   private places = 0
+  private closed: Error | undefined
 
-  enter(lines: readonly string[], attempt: () => Promise<Try<T>>, undo: (entered: T) => void, signal: AbortSignal | undefined): Promise<T> {
+  enter(lines: readonly string[], attempt: () => Promise<Try<T>>, undo: (entered: T) => Promise<unknown>, signal: AbortSignal | undefined): Promise<T> {
     return new Promise((resolve, reject) => {
-      if (signal?.aborted === true) {
-        reject(signal.reason as Error)
+      if (this.closed !== undefined || signal?.aborted === true) {
+        reject(this.closed ?? (signal?.reason as Error))
         return
       }
       const abort = () => {
-        waiter.left = true
         this.leave(waiter)
-        reject(signal?.reason as Error)
+        waiter.reject(signal?.reason)
       }
       const done = () => signal?.removeEventListener('abort', abort)
       const waiter: Waiter<T> = {
         place: ++this.places,
-        lines,
         attempt,
         undo,
         left: false,
@@ -75,23 +75,33 @@ export class WaitingRoom<T> {
   }
 
   /** Room came back at these lines. */
-  stir(lines: readonly string[]): void {
+  stir(lines: Iterable<string>): void {
     for (const name of lines) {
       const line = this.lines.get(name)
       if (line !== undefined) this.look(name, line)
     }
   }
 
-  /** Nobody waits any longer. */
-  close(error: Error): void {
+  /** What they wait for may be different now. */
+  stirAll(): void {
+    this.stir([...this.lines.keys()])
+  }
+
+  /** Nobody waits any longer. Resolves when nothing is under way, and what came too late was given back. */
+  async close(error: Error): Promise<void> {
+    this.closed ??= error
     for (const line of this.lines.values()) {
       clearTimeout(line.timer)
-      for (const waiter of line.waiters) {
-        waiter.left = true
-        waiter.reject(error)
-      }
+      for (const waiter of line.waiters.splice(0)) this.turnAway(waiter, error)
     }
     this.lines.clear()
+    for (const waiter of this.trying.keys()) this.turnAway(waiter, error)
+    await Promise.all(this.trying.values())
+  }
+
+  private turnAway(waiter: Waiter<T>, error: Error): void {
+    waiter.left = true
+    waiter.reject(error)
   }
 
   private join(name: string, waiter: Waiter<T>): Line<T> {
@@ -106,6 +116,7 @@ export class WaitingRoom<T> {
   }
 
   private leave(waiter: Waiter<T>): void {
+    waiter.left = true
     for (const [name, line] of this.lines) {
       const index = line.waiters.indexOf(waiter)
       if (index < 0) continue
@@ -141,16 +152,20 @@ export class WaitingRoom<T> {
     })
   }
 
+  private try(waiter: Waiter<T>): Promise<void> {
+    const tried = this.attempt(waiter).finally(() => this.trying.delete(waiter))
+    this.trying.set(waiter, tried)
+    return tried
+  }
+
   /** Settles the waiter, or leaves it at the head of the line that it has to wait in. */
-  private async try(waiter: Waiter<T>): Promise<void> {
+  private async attempt(waiter: Waiter<T>): Promise<void> {
     try {
       const tried = await waiter.attempt()
       if ('entered' in tried) {
-        if (waiter.left) waiter.undo(tried.entered)
+        if (waiter.left) await waiter.undo(tried.entered)
         else this.finish(waiter, () => waiter.resolve(tried.entered))
-        return
-      }
-      if (!waiter.left) this.wait(waiter, tried.line, tried.waitMs)
+      } else if (!waiter.left) this.wait(waiter, tried.line, tried.waitMs)
     } catch (error) {
       this.finish(waiter, () => waiter.reject(error))
     }

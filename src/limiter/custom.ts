@@ -17,7 +17,14 @@ export interface CustomAlgorithm<State> {
    * @returns whether the call passes, the state after it (anything JSON can hold), and when it
    *   would pass; a call that does not pass changes no state
    */
-  check(state: State | null, now: number, cost: number): { allowed: boolean; state: State; retryAfterMs: number | null }
+  check(state: State | null, now: number, cost: number): Verdict<State>
+}
+
+interface Verdict<State> {
+  readonly allowed: boolean
+  readonly state: State
+  /** Null, or left out: nobody knows. */
+  readonly retryAfterMs?: number | null | undefined
 }
 
 export interface CustomSpec<State> extends CustomAlgorithm<State> {
@@ -42,6 +49,7 @@ export class CustomLimiter<State> implements Limiter {
 
   /** @throws ConfigInvalid naming field, value and bound */
   constructor(spec: CustomSpec<State>, store: Store) {
+    if (typeof spec.check !== 'function') throw new ConfigInvalid(`limiter.check must be a function (got ${show(spec.check)})`)
     if (typeof spec.name !== 'string' || !/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(spec.name))
       throw new ConfigInvalid(`limiter.name must be 1 to 64 letters, digits, . _ or -, and begin with a letter or digit (got ${show(spec.name)})`)
     if (spec.keepMs !== undefined && !(Number.isInteger(spec.keepMs) && spec.keepMs >= 1 && spec.keepMs <= DEFAULTS.longestWindowMs))
@@ -107,15 +115,17 @@ export class CustomLimiter<State> implements Limiter {
     return Promise.resolve(this.store.swap(this.spec.name, key, '', '', 1))
   }
 
-  private decide(found: Swapped, cost: number): { allowed: boolean; state: State; retryAfterMs: number | null } {
+  private decide(found: Swapped, cost: number): Verdict<State> {
     const state = found.state === '' ? null : (JSON.parse(found.state) as State | null)
     const decided: unknown = this.spec.check(state, found.nowMs, cost)
-    if (decided === null || typeof decided !== 'object' || typeof (decided as { allowed?: unknown }).allowed !== 'boolean')
-      throw new ConfigInvalid(`limiter.check must answer { allowed, state, retryAfterMs } (got ${show(decided)})`)
-    return decided as { allowed: boolean; state: State; retryAfterMs: number | null }
+    if (!isVerdict<State>(decided)) throw new ConfigInvalid(`limiter.check must answer { allowed, state, retryAfterMs } (got ${show(decided)})`)
+    const { retryAfterMs = null } = decided
+    if (!decided.allowed && retryAfterMs !== null && !(Number.isFinite(retryAfterMs) && retryAfterMs >= 0))
+      throw new ConfigInvalid(`limiter.check must answer a retryAfterMs that is a number from 0 or null (got ${show(retryAfterMs)})`)
+    return decided
   }
 
-  private answer(key: string, decided: { allowed: boolean; retryAfterMs: number | null }, atMs: number): Answered {
+  private answer(key: string, decided: Verdict<State>, atMs: number): Answered {
     const usage: Usage[] = []
     if (decided.allowed) return new Answered({ outcome: 'run', atMs, usage } satisfies RunDecision)
     const binding = { rule: `~~${this.spec.name}`, limit: this.spec.name, scopeValue: key, unit: 'none' as const }
@@ -128,6 +138,10 @@ export class CustomLimiter<State> implements Limiter {
       `the state of ${show(key)} in limiter ${this.spec.name} was changed by others ${DEFAULTS.customTries} times in a row`,
     )
   }
+}
+
+function isVerdict<State>(decided: unknown): decided is Verdict<State> {
+  return decided !== null && typeof decided === 'object' && 'allowed' in decided && typeof decided.allowed === 'boolean'
 }
 
 function stateText(state: unknown): string {

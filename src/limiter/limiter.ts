@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { isAmount, MAX_AMOUNT, MAX_NAME_LENGTH, show } from '../call.js'
 import { type Costs, NOTHING } from '../cost/units.js'
 import type { RejectDecision, RunDecision } from '../decision.js'
@@ -28,6 +29,8 @@ export interface Limiter<Key = string> {
 
 /** One limiter of several that are asked together: its meters for a key. */
 export interface Metered {
+  /** Under which its usage is kept. */
+  readonly name: string
   part(key: string): DemandPart
   readonly counted: readonly number[]
   readonly store: Store
@@ -66,6 +69,8 @@ export function orThrow(answered: Answered): Answered {
   return answered
 }
 
+/** Where charges are remembered one by one they need names, which differ whoever makes them. */
+const origin = randomBytes(6).toString('base64url')
 let names = 0
 
 /** What limiters ask of the store, whatever their keys look like. */
@@ -111,12 +116,14 @@ abstract class Asking<Key> implements Limiter<Key> {
   private ask(key: Key, cost: number): Asked {
     const parts = this.parts(key)
     const costs = cost === 0 ? NOTHING : everywhere(checkCost(cost))
-    return { id: `~/${++names}`, token: '', forGood: true, call: NO_CALL, demand: { parts, costs, counted: this.counted } }
+    const id = parts.some(({ rule }) => rule.keyed.length > 0) ? `~/${origin}.${++names}` : ''
+    return { id, token: '', forGood: true, call: NO_CALL, demand: { parts, costs, counted: this.counted } }
   }
 }
 
 /** A limiter of one or more limits. Its usage is kept under its name: limiters of the same name, in whatever process, share it. */
 export class DirectLimiter extends Asking<string> implements Metered {
+  readonly name: string
   private readonly meters: RuleMeters
 
   /** @throws RulesInvalid where two of its limits cannot be told apart */
@@ -131,6 +138,7 @@ export class DirectLimiter extends Asking<string> implements Metered {
       scopeValue: () => null,
     }
     super(store, countedUnits(rule.limits))
+    this.name = name
     this.meters = new RuleMeters(rule, keys)
   }
 
@@ -146,14 +154,32 @@ export class DirectLimiter extends Asking<string> implements Metered {
 /** Several limiters as one: each must have room, or none is charged. */
 export class CombinedLimiter extends Asking<string | readonly string[]> {
   private readonly limiters: readonly Metered[]
+  /** Whether some share a name: then they must not be asked for the same key. */
+  private readonly namesakes: boolean
 
   constructor(limiters: readonly Metered[], store: Store) {
     super(store, [...new Set(limiters.flatMap(({ counted }) => counted))])
     this.limiters = limiters
+    this.namesakes = new Set(limiters.map(({ name }) => name)).size < limiters.length
+  }
+
+  protected parts(key: string | readonly string[]): readonly DemandPart[] {
+    const parts = this.partsOf(key)
+    if (this.namesakes) {
+      const seen = new Set<string>()
+      for (const { rule, value } of parts) {
+        if (seen.has(`${rule.name}/${value}`))
+          throw new CallInvalid(
+            `key: two of the limiters are called ${rule.name.slice(1)}, and would count the call twice; give them names, or each its own key (got ${show(key)})`,
+          )
+        seen.add(`${rule.name}/${value}`)
+      }
+    }
+    return parts
   }
 
   /** One key for all of them, or one for each in their order. */
-  protected parts(key: string | readonly string[]): readonly DemandPart[] {
+  private partsOf(key: string | readonly string[]): readonly DemandPart[] {
     if (typeof key === 'string') return this.limiters.map((limiter) => limiter.part(key))
     if (!Array.isArray(key) || key.length !== this.limiters.length)
       throw new CallInvalid(`key: must be a string, or ${this.limiters.length} strings, one for each limiter (got ${show(key)})`)

@@ -1,20 +1,37 @@
-import { show } from '../call.js'
+import { show, valueAt } from '../call.js'
 import { ConfigInvalid } from '../errors.js'
-import { type LimitSpec, limitSchema } from '../rules/limit.js'
+import { type LimitSpec, limitName, limitSchema } from '../rules/limit.js'
 
-const DIRECT_SCOPE = 'limiter'
+/** As many as a rule may have. */
+const MOST_LIMITS = 32
 
-/** The limits of a limiter, checked. @throws ConfigInvalid naming field, value and bound */
-export function checkLimits(specs: readonly LimitSpec[]): LimitSpec[] {
-  return specs.map((spec) => {
-    const parsed = limitSchema.safeParse(spec)
-    if (parsed.success) return parsed.data
+/** One limit, checked. @throws ConfigInvalid naming field, value and bound */
+function checkLimit(spec: unknown, where: string): LimitSpec {
+  const parsed = limitSchema.safeParse(spec)
+  if (!parsed.success) {
     const issue = parsed.error.issues[0]
     const path = issue?.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0] as string] : (issue?.path ?? [])
     const what = issue?.code === 'unrecognized_keys' ? 'is not a known field' : issue?.message
-    const got = path.length === 0 ? spec : (spec as Record<PropertyKey, unknown> | undefined)?.[path[0] as PropertyKey]
-    throw new ConfigInvalid(`${[DIRECT_SCOPE, ...path].map(String).join('.')} ${what} (got ${show(got)})`)
-  })
+    throw new ConfigInvalid(`${[where, ...path].map(String).join('.')} ${what} (got ${show(valueAt(spec, path))})`)
+  }
+  if (parsed.data.concurrency !== undefined)
+    throw new ConfigInvalid(`${where}.concurrency is for rules: a slot has to be given back, which a limiter by key cannot do; use tollgate.gate.acquire`)
+  return parsed.data
+}
+
+/** The limits of a limiter, one or a list, checked. @throws ConfigInvalid naming field, value and bound */
+export function limitsOf(spec: LimitSpec | readonly LimitSpec[]): LimitSpec[] {
+  if (!Array.isArray(spec)) return [checkLimit(spec, 'limiter')]
+  if (spec.length < 1 || spec.length > MOST_LIMITS) throw new ConfigInvalid(`limiter must have 1 to ${MOST_LIMITS} limits (got ${spec.length})`)
+  const limits = spec.map((one: unknown, index) => checkLimit(one, `limiter.${index}`))
+  const seen = new Map<string, number>()
+  for (const [index, limit] of limits.entries()) {
+    const name = limitName(limit)
+    const earlier = seen.get(name)
+    if (earlier !== undefined) throw new ConfigInvalid(`limiter.${index} contradicts limiter.${earlier}: both are ${name}; keep one, or give them names`)
+    seen.set(name, index)
+  }
+  return limits
 }
 
 function positive(environment: NodeJS.ProcessEnv, name: string): number {

@@ -91,6 +91,11 @@ export class Fleet {
     return true
   }
 
+  /** Whether Redis is out of reach now. */
+  get gone(): boolean {
+    return this.parts.client.status !== 'ready'
+  }
+
   /** The rules changed: every line may move. */
   wakeAll(): void {
     this.working?.drainer.wakeAll()
@@ -99,8 +104,8 @@ export class Fleet {
   /** Waits for the calls that run here. Where Redis is gone nothing is waited for that needs it. */
   async close(): Promise<void> {
     clearInterval(this.refresh)
-    const { client, subscriber } = this.parts
-    const gone = client.status !== 'ready'
+    const { subscriber } = this.parts
+    const { gone } = this
     await Promise.all([...this.workers].map((worker) => worker.close(gone)))
     if (!gone) {
       await this.working?.drainer.close()

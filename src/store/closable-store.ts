@@ -1,0 +1,56 @@
+import type { ActualCosts } from '../cost/units.js'
+import type { RejectDecision, RunDecision } from '../decision.js'
+import { TollgateError } from '../errors.js'
+import type { Asked } from '../gate/asked.js'
+import type { Admission, LedgerFigures, MaybePromise, Store, Swapped } from './store.js'
+
+/** A store until its Tollgate is closed: then whoever still asks is told so, whatever is behind it. */
+export class ClosableStore implements Store {
+  private readonly store: Store
+  private closed = false
+
+  constructor(store: Store) {
+    this.store = store
+  }
+
+  close(): void {
+    this.closed = true
+  }
+
+  admit(asked: Asked): MaybePromise<Admission> {
+    return this.open().admit(asked)
+  }
+
+  peek(asked: Asked): MaybePromise<RunDecision | RejectDecision> {
+    return this.open().peek(asked)
+  }
+
+  record(asked: Asked): MaybePromise<Admission> {
+    return this.open().record(asked)
+  }
+
+  settle(asked: Asked, actual: ActualCosts, how: 'end' | 'part'): MaybePromise<boolean> {
+    return this.open().settle(asked, actual, how)
+  }
+
+  release(asked: Asked): MaybePromise<boolean> {
+    return this.open().release(asked)
+  }
+
+  reset(asked: Asked): MaybePromise<void> {
+    return this.open().reset(asked)
+  }
+
+  swap(name: string, key: string, was: string, becomes: string, keepMs: number): MaybePromise<Swapped> {
+    return this.open().swap(name, key, was, becomes, keepMs)
+  }
+
+  figures(): MaybePromise<LedgerFigures> {
+    return this.open().figures()
+  }
+
+  private open(): Store {
+    if (this.closed) throw new TollgateError('CLOSED', 'this Tollgate was closed')
+    return this.store
+  }
+}
