@@ -45,9 +45,13 @@ export class Gateway {
     return (await this.turn.ask({ start: asked })) as Started
   }
 
-  /** Settles a call that has ended; resolves nothing, fails nothing: see above. */
-  settle(asked: AskedCall, actual: ActualCosts): void {
-    const settled: Promise<unknown> = this.turn.ask({ end: trimmed({ asked, actual }) }).then(
+  /**
+   * Settles a call that has ended; resolves nothing, fails nothing: see above.
+   * @param asEstimated whether it is still charged what it was estimated at: nothing was said while it ran
+   */
+  settle(asked: AskedCall, actual: ActualCosts, asEstimated = true): void {
+    const end = asEstimated ? trimmed({ asked, actual }) : { asked, actual }
+    const settled: Promise<unknown> = this.turn.ask({ end }).then(
       () => this.open.delete(settled),
       (error: unknown) => {
         this.open.delete(settled)

@@ -155,12 +155,12 @@ export class Worker {
     this.options.observer?.started?.(asked.call, Date.now() - job.timestamp)
     try {
       const result = await run.until(this.handler(asked.call, context))
-      this.settle(asked, 'done', usageOf(result) ?? context.usage)
+      this.settle(asked, 'done', usageOf(result), context.usage)
       return result
     } catch (error) {
       const limited = run.aborted === undefined ? upstreamLimited(error) : undefined
       if (limited !== undefined) return await this.giveBack(job, token, asked, limited)
-      this.settle(asked, 'failed', usageOf(error) ?? context.usage)
+      this.settle(asked, 'failed', usageOf(error), context.usage)
       throw error instanceof TollgateError ? failureOf(error) : error
     } finally {
       clearTimeout(timer)
@@ -172,9 +172,10 @@ export class Worker {
     return usage === undefined ? AS_ESTIMATED : actualCosts(usage, call, this.parts.gate.rules.prices)
   }
 
-  private settle(asked: AskedCall, how: Ended, usage: CallUsage | undefined): void {
-    const actual = this.actual(asked, usage)
-    this.gateway.settle(asked, actual)
+  /** @param soFar what was said while it ran: what it cost where nothing is said at its end */
+  private settle(asked: AskedCall, how: Ended, usage: CallUsage | undefined, soFar: CallUsage | undefined): void {
+    const actual = this.actual(asked, usage ?? soFar)
+    this.gateway.settle(asked, actual, soFar === undefined)
     this.ended(asked, how, actual.tokens)
   }
 
