@@ -1,7 +1,8 @@
-import { MAX_AMOUNT, show } from '../call.js'
+import { isAmount, MAX_AMOUNT, show } from '../call.js'
 import { NOTHING } from '../cost/units.js'
 import { CallInvalid } from '../errors.js'
 import type { Demands } from '../gate/demands.js'
+import { isPeriod } from '../rules/limit.js'
 import type { RuleSpec } from '../rules/rule.js'
 import type { Store } from '../store/store.js'
 
@@ -27,6 +28,9 @@ function ruleName(name: string): string {
 
 /** A resource is an agent whose capacity is set at run time: a rule over its calls, kept beside those that are declared. */
 export function capacityRule(name: string, limit: number, per: string): RuleSpec {
+  if (!isAmount(limit)) throw new CallInvalid(`limit: must be a number from 0 to ${MAX_AMOUNT}, or null for none (got ${show(limit)})`)
+  if (typeof per !== 'string' || !isPeriod(per))
+    throw new CallInvalid(`per: must be second, minute, hour, day, week, month or a duration such as 10s, 15m, of at most 366d (got ${show(per)})`)
   return {
     name: ruleName(name),
     scope: 'agent',

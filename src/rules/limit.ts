@@ -39,6 +39,12 @@ export function periodMs(per: string): number | null {
   return unit === undefined ? null : Number(parts?.[1]) * (DURATION_UNITS[unit] ?? Number.NaN)
 }
 
+/** Whether a `per` names a window that a limit can have. */
+export function isPeriod(per: string): boolean {
+  const ms = periodMs(per)
+  return ms !== null && ms >= DEFAULTS.shortestWindowMs && ms <= DEFAULTS.longestWindowMs
+}
+
 /** The calendar's window that a `per` names, or null. */
 export function calendarPeriod(per: string | undefined): CalendarPeriod | null {
   return per === 'day' || per === 'week' || per === 'month' ? per : null

@@ -19,7 +19,11 @@ export interface RuleStore {
 type Change = (set: RuleSet) => RuleSet
 
 function declared(specs: readonly RuleSpec[], prices: Readonly<PriceTable>): Change {
-  return ({ added }) => compileRules(specs, prices, added)
+  return ({ added }) => {
+    // Names must differ from those that were added at run time, too.
+    checkRules([...specs, ...added])
+    return compileRules(specs, prices, added)
+  }
 }
 
 function added(name: string, spec: RuleSpec | null): Change {
