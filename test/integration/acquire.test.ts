@@ -1,0 +1,212 @@
+import { describe, expect, test } from 'vitest'
+import type { Grant, RuleSpec, Tollgate } from '../../src/index.js'
+import { codeOf, newPlace, PLACES, usedBy } from '../support/place.js'
+import { until } from '../support/until.js'
+
+const DAILY: RuleSpec = { name: 'daily', scope: 'agent', limits: [{ requests: 1, per: 'day', algorithm: 'fixed_window' }] }
+const TOKENS: RuleSpec = { name: 'tokens', scope: 'agent', limits: [{ tokens: 100, per: 'day', algorithm: 'fixed_window' }] }
+const SLOT: RuleSpec = { name: 'slot', scope: 'user', limits: [{ concurrency: 1 }] }
+const A = { agent: 'a', user: 'u' }
+
+/** Notes who was let in, in order. */
+function listing(): { entered: string[]; note: (name: string) => (grant: Grant) => Grant } {
+  const entered: string[] = []
+  return {
+    entered,
+    note: (name) => (grant) => {
+      entered.push(name)
+      return grant
+    },
+  }
+}
+
+/** Whether it is still waiting once everything that was under way has come back. */
+async function stillWaits(tollgate: Tollgate, entered: readonly string[]): Promise<boolean> {
+  const before = entered.length
+  for (let i = 0; i < 3; i++) await tollgate.gate.peek(A)
+  return entered.length === before
+}
+
+describe.each(PLACES)('in %s', (place) => {
+  test('who acquires is let in as room comes, in the order of arrival', async () => {
+    const tollgate = await newPlace(place).open({
+      rules: [{ name: 'even', scope: 'agent', limits: [{ requests: 100, per: 'second', algorithm: 'leaky_bucket' }] }],
+    })
+    const { entered, note } = listing()
+    const names = Array.from({ length: 12 }, (_, index) => `call ${index}`)
+    const grants = await Promise.all(names.map((name) => tollgate.gate.acquire(A).then(note(name))))
+    expect(entered).toEqual(names)
+    expect(grants.every(({ allowed }) => allowed)).toBe(true)
+  })
+
+  test('a newcomer that would fit does not overtake one that waits for more', async () => {
+    const tollgate = await newPlace(place).open({ rules: [TOKENS] })
+    const { entered, note } = listing()
+    const first = await tollgate.gate.acquire({ ...A, cost: { tokens: 80 } })
+    const large = tollgate.gate.acquire({ ...A, cost: { tokens: 50 } }).then(note('large'))
+    expect(await stillWaits(tollgate, entered)).toBe(true)
+    const small = tollgate.gate.acquire({ ...A, cost: { tokens: 10 } }).then(note('small'))
+    expect(await stillWaits(tollgate, entered)).toBe(true)
+    await first.settle({ tokens: 20 })
+    await Promise.all([large, small])
+    expect(entered).toEqual(['large', 'small'])
+    expect(await usedBy(tollgate, A)).toBe(80)
+  })
+
+  test('those who wait for different scope values do not wait for each other', async () => {
+    const tollgate = await newPlace(place).open({ rules: [DAILY] })
+    await tollgate.gate.acquire({ agent: 'busy' })
+    const waiting = codeOf(tollgate.gate.acquire({ agent: 'busy' }))
+    expect((await tollgate.gate.acquire({ agent: 'idle' })).allowed).toBe(true)
+    await tollgate.close()
+    expect(await waiting).toBe('CLOSED')
+  })
+
+  test('a signal that has aborted before charges nothing', async () => {
+    const tollgate = await newPlace(place).open({ rules: [DAILY] })
+    await expect(tollgate.gate.acquire(A, { signal: AbortSignal.abort(new Error('not any more')) })).rejects.toThrow('not any more')
+    expect(await usedBy(tollgate, A)).toBe(0)
+  })
+
+  test('a signal that aborts while it is asked charges nothing, and lets the next one in', async () => {
+    const tollgate = await newPlace(place).open({ rules: [DAILY] })
+    const controller = new AbortController()
+    const aborted = tollgate.gate.acquire(A, { signal: controller.signal })
+    controller.abort(new Error('changed my mind'))
+    const next = tollgate.gate.acquire(A)
+    await expect(aborted).rejects.toThrow('changed my mind')
+    expect((await next).allowed).toBe(true)
+    expect(await usedBy(tollgate, A)).toBe(1)
+  })
+
+  test('a signal that aborts while it waits charges nothing, and the next one goes on', async () => {
+    const tollgate = await newPlace(place).open({ rules: [SLOT, TOKENS] })
+    const { entered, note } = listing()
+    const held = await tollgate.gate.acquire({ ...A, cost: { tokens: 1 } })
+    const controller = new AbortController()
+    const aborted = tollgate.gate.acquire({ ...A, cost: { tokens: 10 } }, { signal: controller.signal })
+    const next = tollgate.gate.acquire({ ...A, cost: { tokens: 5 } }).then(note('next'))
+    expect(await stillWaits(tollgate, entered)).toBe(true)
+    controller.abort(new Error('waited enough'))
+    await expect(aborted).rejects.toThrow('waited enough')
+    expect(await stillWaits(tollgate, entered)).toBe(true)
+    await held.release()
+    await (await next).settle()
+    expect(await usedBy(tollgate, A, 'concurrency')).toBe(0)
+    expect(await usedBy(tollgate, A, 'tokens/day')).toBe(5)
+    expect((await tollgate.stats.ledger()).open).toBe(0)
+  })
+
+  test('a call that can never pass is told so at once', async () => {
+    const tollgate = await newPlace(place).open({ rules: [TOKENS, { name: 'closed', scope: 'team', limits: [{ requests: 0, per: 'day' }] }] })
+    expect(await codeOf(tollgate.gate.acquire({ ...A, cost: { tokens: 101 } }))).toBe('COST_TOO_BIG')
+    expect(await codeOf(tollgate.gate.acquire({ ...A, team: 't', cost: { tokens: 1 } }))).toBe('LIMIT_CLOSED')
+    expect(await codeOf(tollgate.gate.acquire({ agent: '' }))).toBe('CALL_INVALID')
+    expect(await usedBy(tollgate, A)).toBe(0)
+  })
+
+  test('closing turns away who waits and who comes, and gives back what came too late', async () => {
+    const shared = newPlace(place)
+    const tollgate = await shared.open({ rules: [TOKENS] })
+    const other = await shared.open({ rules: [TOKENS] })
+    await tollgate.gate.acquire({ ...A, cost: { tokens: 100 } })
+    const waiting = codeOf(tollgate.gate.acquire({ ...A, cost: { tokens: 1 } }))
+    // Its charge is on its way when the Tollgate closes.
+    const asking = codeOf(tollgate.gate.acquire({ agent: 'other', cost: { tokens: 7 } }))
+    const closed = tollgate.close()
+    expect(await waiting).toBe('CLOSED')
+    expect(await asking).toBe('CLOSED')
+    expect(await codeOf(tollgate.gate.acquire(A))).toBe('CLOSED')
+    await closed
+    expect(await codeOf(tollgate.gate.admit(A))).toBe('CLOSED')
+    expect(await usedBy(other, { agent: 'other' })).toBe(0)
+    expect(await usedBy(other, A)).toBe(100)
+  })
+
+  test.each([
+    ['its grant is released', (_tollgate: Tollgate, grant: Grant) => grant.release()],
+    ['its grant is settled at less', (_tollgate: Tollgate, grant: Grant) => grant.settle({ tokens: 10 })],
+    ['it is released by its id', (tollgate: Tollgate) => tollgate.gate.release({ ...A, id: 'held' })],
+    ['it is settled by its id', (tollgate: Tollgate) => tollgate.gate.settle({ ...A, id: 'held' }, { tokens: 10 })],
+  ])('room that comes back in this process lets the next in at once: %s', async (_how, free) => {
+    // Nothing else would, for the rest of the day.
+    const tollgate = await newPlace(place).open({ rules: [TOKENS] })
+    const { entered, note } = listing()
+    const held = await tollgate.gate.acquire({ ...A, id: 'held', cost: { tokens: 100 } })
+    const next = tollgate.gate.acquire({ ...A, cost: { tokens: 50 } }).then(note('next'))
+    expect(await stillWaits(tollgate, entered)).toBe(true)
+    expect(await free(tollgate, held)).toBe(true)
+    expect((await next).allowed).toBe(true)
+  })
+
+  test('a slot that another Tollgate gives back lets the next in', async () => {
+    const shared = newPlace(place)
+    const tollgate = await shared.open({ rules: [SLOT] })
+    const other = await shared.open({ rules: [SLOT] })
+    const held = await other.gate.acquire(A)
+    const { entered, note } = listing()
+    const next = tollgate.gate.acquire(A).then(note('next'))
+    expect(await stillWaits(tollgate, entered)).toBe(true)
+    await held.settle()
+    await (await next).release()
+  })
+
+  test('who waits for two limits is let in when both have room', async () => {
+    const tollgate = await newPlace(place).open({ rules: [SLOT, DAILY] })
+    const { entered, note } = listing()
+    const slot = await tollgate.gate.acquire({ agent: 'b', user: 'u' })
+    const request = await tollgate.gate.acquire({ agent: 'a', user: 'v' })
+    const both = tollgate.gate.acquire(A).then(note('both'))
+    expect(await stillWaits(tollgate, entered)).toBe(true)
+    await slot.release()
+    expect(await stillWaits(tollgate, entered)).toBe(true)
+    await request.release()
+    await both
+    expect(await usedBy(tollgate, A, 'requests/day')).toBe(1)
+    expect(await usedBy(tollgate, A, 'concurrency')).toBe(1)
+  })
+
+  test('rules that change while it waits let it in', async () => {
+    const tollgate = await newPlace(place).open({ rules: [DAILY] })
+    const { entered, note } = listing()
+    await tollgate.gate.acquire(A)
+    const next = tollgate.gate.acquire(A).then(note('next'))
+    const last = tollgate.gate.acquire(A).then(note('last'))
+    expect(await stillWaits(tollgate, entered)).toBe(true)
+    await tollgate.rules.apply([{ ...DAILY, limits: [{ requests: 2, per: 'day', algorithm: 'fixed_window' }] }])
+    await next
+    expect(await stillWaits(tollgate, entered)).toBe(true)
+    await tollgate.rules.apply([])
+    await last
+    expect(entered).toEqual(['next', 'last'])
+  })
+
+  test('a strategy that refuses at once is not asked', async () => {
+    const tollgate = await newPlace(place).open({ rules: [{ ...DAILY, strategy: 'hard' }] })
+    const held = await tollgate.gate.acquire({ ...A, strategy: 'hard' })
+    const next = tollgate.gate.acquire({ ...A, strategy: 'hard' })
+    await held.release()
+    expect((await next).allowed).toBe(true)
+  })
+
+  test('tryAcquire never waits: it answers a grant, or null and charges nothing', async () => {
+    const tollgate = await newPlace(place).open({ rules: [DAILY, TOKENS] })
+    const grant = await tollgate.gate.tryAcquire({ ...A, cost: { tokens: 10 } })
+    expect(grant?.allowed).toBe(true)
+    expect(await tollgate.gate.tryAcquire({ ...A, cost: { tokens: 10 } })).toBeNull()
+    expect(await usedBy(tollgate, A, 'tokens/day')).toBe(10)
+    expect(await tollgate.gate.tryAcquire({ ...A, cost: { tokens: 1000 } })).toBeNull()
+    await grant?.release()
+    expect(await tollgate.gate.tryAcquire({ ...A, cost: { tokens: 10 } })).not.toBeNull()
+  })
+})
+
+test('a slot whose holder is gone lets the next in when its lease ends', async () => {
+  const tollgate = await newPlace('memory').open({ rules: [{ name: 'slot', scope: 'user', limits: [{ concurrency: 1, lease: '1s' }] }] })
+  await tollgate.gate.acquire(A)
+  let entered = false
+  void tollgate.gate.acquire(A).then(() => {
+    entered = true
+  })
+  await until('the lease ended', () => entered)
+})
