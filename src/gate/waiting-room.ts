@@ -9,12 +9,16 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1
 interface Waiter<T> {
   /** The order in which they came, whatever line they stand in. */
   readonly place: number
+  /** Those it may have to stand in. */
+  readonly lines: readonly string[]
   readonly attempt: () => Promise<Try<T>>
   /** Gives back what an attempt got that came too late. */
   readonly undo: (entered: T) => Promise<unknown>
   readonly resolve: (entered: T) => void
   readonly reject: (error: unknown) => void
   left: boolean
+  /** Room came back while it was asking: what it is answered may be out of date. */
+  stirred: boolean
 }
 
 interface Line<T> {
@@ -55,9 +59,11 @@ export class WaitingRoom<T> {
       const done = () => signal?.removeEventListener('abort', abort)
       const waiter: Waiter<T> = {
         place: ++this.places,
+        lines,
         attempt,
         undo,
         left: false,
+        stirred: false,
         resolve: (entered) => {
           done()
           resolve(entered)
@@ -75,7 +81,8 @@ export class WaitingRoom<T> {
   }
 
   /** Room came back at these lines. */
-  stir(lines: Iterable<string>): void {
+  stir(lines: readonly string[]): void {
+    for (const waiter of this.trying.keys()) waiter.stirred ||= waiter.lines.some((name) => lines.includes(name))
     for (const name of lines) {
       const line = this.lines.get(name)
       if (line !== undefined) this.look(name, line)
@@ -84,6 +91,7 @@ export class WaitingRoom<T> {
 
   /** What they wait for may be different now. */
   stirAll(): void {
+    for (const waiter of this.trying.keys()) waiter.stirred = true
     this.stir([...this.lines.keys()])
   }
 
@@ -153,7 +161,10 @@ export class WaitingRoom<T> {
   }
 
   private try(waiter: Waiter<T>): Promise<void> {
-    const tried = this.attempt(waiter).finally(() => this.trying.delete(waiter))
+    waiter.stirred = false
+    const tried: Promise<void> = this.attempt(waiter).finally(() => {
+      if (this.trying.get(waiter) === tried) this.trying.delete(waiter)
+    })
     this.trying.set(waiter, tried)
     return tried
   }
@@ -189,6 +200,7 @@ export class WaitingRoom<T> {
     // Whoever stands before it asks first.
     if (line.waiters[0] !== waiter) return
     clearTimeout(line.timer)
-    line.timer = setTimeout(() => this.look(name, line), Math.min(waitMs, LONGEST_TIMER_MS))
+    if (waiter.stirred) this.look(name, line)
+    else line.timer = setTimeout(() => this.look(name, line), Math.min(waitMs, LONGEST_TIMER_MS))
   }
 }

@@ -139,6 +139,20 @@ describe.each(PLACES)('in %s', (place) => {
     expect((await next).allowed).toBe(true)
   })
 
+  test('room that comes back while a call is asking lets it in', async () => {
+    const tollgate = await newPlace(place).open({ rules: [DAILY] })
+    for (let turns = 0; turns < 20; turns++) {
+      const held = await tollgate.gate.acquire(A)
+      const next = tollgate.gate.acquire(A)
+      // At one of these moments it is refused, and the room is back before it stands in line.
+      for (let turn = 0; turn < turns; turn++) await undefined
+      if (place === 'Redis') await new Promise(setImmediate)
+      await held.release()
+      await (await next).release()
+    }
+    expect(await usedBy(tollgate, A)).toBe(0)
+  })
+
   test('a slot that another Tollgate gives back lets the next in', async () => {
     const shared = newPlace(place)
     const tollgate = await shared.open({ rules: [SLOT] })
