@@ -170,7 +170,7 @@ export class CombinedLimiter extends Asking<string | readonly string[]> {
       for (const { rule, value } of parts) {
         if (seen.has(`${rule.name}/${value}`))
           throw new CallInvalid(
-            `key: two of the limiters are called ${rule.name.slice(1)}, and would count the call twice; give them names, or each its own key (got ${show(key)})`,
+            `key: two of the limiters are called ${rule.name.slice(2)}, and would count the call twice; give them names, or each its own key (got ${show(key)})`,
           )
         seen.add(`${rule.name}/${value}`)
       }
