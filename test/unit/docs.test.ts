@@ -9,7 +9,9 @@ import { DEFAULTS } from '../../src/config/defaults.js'
 import { WORKER_ENVIRONMENT } from '../../src/config/worker-config.js'
 import { MAX_PRICE, type Price } from '../../src/cost/prices.js'
 import { COST_UNITS } from '../../src/cost/units.js'
-import { parseRules, readRules, type TollgateOptions, type WorkerOptions } from '../../src/index.js'
+import { ERRORS, parseRules, readRules, type TollgateOptions, type WorkerOptions } from '../../src/index.js'
+import { NAMED_ALGORITHMS } from '../../src/meters/index.js'
+import { type LimitSpec, UNITS } from '../../src/rules/limit.js'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
@@ -96,7 +98,7 @@ test('no flag and no environment variable is in the README that the program does
   const known = all(sources, /(--[a-z][a-z-]*)/g)
   for (const flag of all(README, /(?<![\w-])(--[a-z][a-z-]*)/g)) expect(known).toContain(flag)
   const variables = new Set<string>([...Object.values(WORKER_ENVIRONMENT), 'TOLLGATE_CONFIG'])
-  for (const variable of all(README, /`((?:TOLLGATE|REDIS)_[A-Z_]+)`/g)) if (variable !== 'REDIS_UNAVAILABLE') expect([...variables]).toContain(variable)
+  for (const variable of all(README, /`((?:TOLLGATE|REDIS)_[A-Z_]+)`/g)) if (!Object.hasOwn(ERRORS, variable)) expect([...variables]).toContain(variable)
 })
 
 test('every command of the command line is in the README, and no other', () => {
@@ -152,6 +154,15 @@ test('every unit of cost and every field of a price is in the README, and no oth
   expect(section(README, 'Prices')).toContain(`from 0 to ${MAX_PRICE.toLocaleString('en-US')}`)
   const { prices } = parseRules(all(README, /```yaml\n([\s\S]*?)```/g).find((block) => block.includes('prices:')) ?? '', 'README.md')
   expect(Object.keys(prices)).toEqual(['gpt-4o', 'claude-*', '*'])
+})
+
+test('every field of a limit, every unit and every algorithm is in the README, and no other', () => {
+  const [fields, algorithms] = halves(section(README, 'Rules file'), '| algorithm')
+  const table = fields.slice(fields.indexOf('Of a limit:'))
+  const named = [...table.matchAll(/^\| (`[^|]+?) +\|/gm)].flatMap(([, cell]) => all(cell as string, /`([^`]+)`/g))
+  const known = { per: 1, algorithm: 1, burst: 1, burstMultiplier: 1, timezone: 1, lease: 1, name: 1 } satisfies Partial<Record<keyof LimitSpec, 1>>
+  expect(named.sort()).toEqual([...UNITS, ...Object.keys(known)].sort())
+  expect([...rows(algorithms.split('\n\n')[0] as string).keys()]).toEqual([...NAMED_ALGORITHMS])
 })
 
 test('docker-compose.yml is YAML, and gives the worker settings that it knows', () => {
