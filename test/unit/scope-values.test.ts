@@ -56,9 +56,9 @@ test('a scope value never breaks the hash tag of its keys, and a line gives back
   fc.assert(
     fc.property(nasty, nasty, (user, agent) => {
       for (const part of resolver.resolve({ user, agent }, NOTHING).parts) {
-        for (const key of part.keys) expect(/\{([^}]*)\}/.exec(key)?.[1]).toBe('tollgate:space')
-        expect(keys.parseLine(part.keys[1] as string)).toEqual({ rule: part.rule.name, value: part.value })
-        expect(new Set(part.keys).size).toBe(part.keys.length)
+        for (const key of [...part.keys, part.line]) expect(/\{([^}]*)\}/.exec(key)?.[1]).toBe('tollgate:space')
+        expect(keys.parseLine(part.line)).toEqual({ rule: part.rule.name, value: part.value })
+        expect(new Set([...part.keys, part.line]).size).toBe(part.keys.length + 1)
       }
     }),
     { numRuns: 500 },
