@@ -126,8 +126,9 @@ end
 -- Set back by more than a step: histories move along, so that they do not count for longer.
 local function set_back(meter, at, now)
   for n, limit in ipairs(meter.rule[3]) do
-    if meter.histories[n] and meter.kept[meter.offset + n] > 0 then
-      limit.algorithm.roll(limit, meter.kept[meter.offset + n], 0, at, now, meter.histories[n])
+    local place = meter.offset + n
+    if meter.histories[n] and meter.kept[place] > 0 then
+      meter.kept[place] = limit.algorithm.roll(limit, meter.kept[place], 0, at, now, meter.histories[n])
     end
   end
 end
