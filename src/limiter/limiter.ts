@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { isAmount, MAX_AMOUNT, MAX_NAME_LENGTH, show } from '../call.js'
 import { type Costs, NOTHING } from '../cost/units.js'
 import type { RejectDecision, RunDecision } from '../decision.js'
@@ -66,6 +67,8 @@ export function orThrow(answered: Answered): Answered {
   return answered
 }
 
+/** A sliding log tells charges apart by these: no two processes may say the same. */
+const PROCESS = randomBytes(6).toString('base64url')
 let names = 0
 
 /** What limiters ask of the store, whatever their keys look like. */
@@ -111,7 +114,7 @@ abstract class Asking<Key> implements Limiter<Key> {
   private ask(key: Key, cost: number): Asked {
     const parts = this.parts(key)
     const costs = cost === 0 ? NOTHING : everywhere(checkCost(cost))
-    return { id: `~/${++names}`, token: '', forGood: true, call: NO_CALL, demand: { parts, costs, counted: this.counted } }
+    return { id: `~/${PROCESS}.${++names}`, token: '', forGood: true, call: NO_CALL, demand: { parts, costs, counted: this.counted } }
   }
 }
 
