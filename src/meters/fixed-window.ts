@@ -28,6 +28,8 @@ function windows(limit: MeterLimit, nowMs: number): { of(atMs: number): number; 
 export const fixedWindow: Algorithm = {
   ...counted,
   code: 2,
+  // Above the limit may be debt, or a limit that was lowered.
+  tellsReset: true,
   slack: slackOfSum,
   roll(state, limit, fromMs, nowMs) {
     const { of } = windows(limit, nowMs)

@@ -59,5 +59,6 @@ algorithms[2] = {
     local windows = 1 + (capacity > 0 and ceil(debt / capacity) or 0)
     return begin_of(limit, window_of(limit, now) + windows) - now
   end,
+  tells_reset = true,
   slack = slack_of_sum,
 }
