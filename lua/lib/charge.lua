@@ -27,12 +27,17 @@ local function charge(meter, n, limit, cost, now, of)
   end
 end
 
+-- The time of a meter: that of a clock set back by less than a step stands still.
+local function present_of(meter, now)
+  return max(now, meter.kept[2])
+end
+
 -- Overrun found at settlement: recorded in full, what is above the limit as debt.
 local function overrun(meter, n, limit, amount, now, of)
   local place = meter.rule.offset + n
   meter.changed = true
   if limit.algorithm.overrun then
-    meter.kept[place] = limit.algorithm.overrun(limit, meter.histories[n], meter.kept[place], amount, now, of)
+    meter.kept[place] = limit.algorithm.overrun(limit, meter.histories[n], meter.kept[place], amount, present_of(meter, now), of)
     return
   end
   local used, capacity = meter.kept[place] + amount, limit[LIMIT_CAPACITY]
@@ -48,6 +53,8 @@ end
 -- @param charged what the call was charged then, of which `amount` comes back
 local function refund(meter, n, limit, amount, at, now, of, charged)
   local algorithm, place = limit.algorithm, meter.rule.offset + n
+  -- Leases end by the clock as it is.
+  now = limit.leased and now or present_of(meter, now)
   if algorithm.refund then
     local back
     meter.kept[place], back = algorithm.refund(limit, meter.histories[n], meter.kept[place], amount, at, now, of, charged)

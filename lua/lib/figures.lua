@@ -16,13 +16,16 @@ local function count_open(batch, at, amount)
   open[hour] = (open[hour] or 0) + amount
 end
 
+-- Entries are counted whole, tokens may come in fractions: what was one once is no integer to Redis.
+local FRACTIONS = { estimated = true, actual = true }
+
 local function save_figures(batch)
   local any = false
   for hour, amount in pairs(batch.open) do
     count(batch, string.format('open:%d', hour), amount)
   end
   for figure, amount in pairs(batch.figures) do
-    if amount % 1 ~= 0 then
+    if amount ~= 0 and FRACTIONS[figure] then
       redis.call('HINCRBYFLOAT', KEYS[6], figure, string.format('%.17g', amount))
       any = true
     elseif amount ~= 0 then

@@ -151,8 +151,9 @@ end
 -- Set back by more than a step: histories move along, so that they do not count for longer.
 local function set_back(meter, at, now)
   for n, limit in ipairs(meter.rule[3]) do
-    if meter.histories[n] and meter.kept[meter.rule.offset + n] > 0 then
-      limit.algorithm.roll(limit, meter.kept[meter.rule.offset + n], 0, at, now, meter.histories[n])
+    local place = meter.rule.offset + n
+    if meter.histories[n] and meter.kept[place] > 0 then
+      meter.kept[place] = limit.algorithm.roll(limit, meter.kept[place], 0, at, now, meter.histories[n])
     end
   end
 end

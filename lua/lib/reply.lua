@@ -3,7 +3,7 @@
 --   per call: outcome; unless it is RUN or AGAIN also wait in ms, binding meter and limit
 --     (places in the demand from 1, 0 = none), how many stand before it (-1 = not in line)
 --   per meter of the batch: for each limit what is used (debt included) and claimed, as
---     the batch left it; where its algorithm keeps a history also ms until nothing is used
+--     the batch left it; where these do not tell it also ms until nothing is used
 local RUN, WAIT, REJECT, TOO_BIG, CLOSED, HOLD, REFUSED, AGAIN = 0, 1, 2, 3, 4, 5, 6, 7
 -- Few enough for the stack, and for one format to serve most replies.
 local PACKED_AT_ONCE = 128
@@ -33,9 +33,10 @@ local function pack_reply(reply, batch)
       reply[size + 2] = claims[n]
       size = size + 2
       local algorithm = limits[n].algorithm
-      if algorithm.kept then
+      if algorithm.tells_reset then
         size = size + 1
-        reply[size] = algorithm.ttl(limits[n], kept[offset + n], 0, reply[1], meter.histories[n])
+        local used, debt = kept[offset + n], debts[n]
+        reply[size] = used + debt > 0 and algorithm.ttl(limits[n], used, debt, reply[1], meter.histories[n]) or 0
       end
     end
   end

@@ -3,10 +3,11 @@
 -- limit. Without an open ledger entry under the call's token nothing happens, so a
 -- settlement sent twice counts once.
 
--- The open ledger entry of a call, if this batch has not closed it.
-local function open_entry_of(batch, call)
+-- The open ledger entry of a call, if this batch has not closed it. Keys end by Redis' clock,
+-- entries also by one that is given.
+local function open_entry_of(batch, call, now)
   local charged = call[CALL_PARSED]
-  if not charged or charged.state ~= 'S' or charged.token ~= call[CALL_TOKEN] then
+  if not charged or charged.state ~= 'S' or charged.token ~= call[CALL_TOKEN] or charged.at + LEDGER_TTL_MS <= now then
     return nil
   end
   local settled, entry = batch.settled, call[CALL_RECORD_KEY]
@@ -49,7 +50,7 @@ local function charge_actual(batch, call, charged, now)
 end
 
 local function settle(batch, call, now)
-  local charged, settled, entry = open_entry_of(batch, call)
+  local charged, settled, entry = open_entry_of(batch, call, now)
   if not charged then
     return false
   end
@@ -77,7 +78,7 @@ end
 -- A call that goes on has cost so much by now: what exceeds its charge is recorded, nothing
 -- goes back. Said again, or late, it changes nothing.
 local function settle_part(batch, call, now)
-  local charged = open_entry_of(batch, call)
+  local charged = open_entry_of(batch, call, now)
   if not charged then
     return false
   end

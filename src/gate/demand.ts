@@ -23,7 +23,18 @@ export interface Demand {
 }
 
 const BLOCK_LIMITS: readonly CompiledLimit[] = [
-  { name: 'retry-after', unit: 'none', algorithm: 'block', limit: 0, windowMs: null, capacity: 0, a: 0, b: 0, slack: 0 },
+  {
+    name: 'retry-after',
+    id: limitId('retry-after', 'block', null),
+    unit: 'none',
+    algorithm: 'block',
+    limit: 0,
+    windowMs: null,
+    capacity: 0,
+    a: 0,
+    b: 0,
+    slack: 0,
+  },
 ]
 const BLOCK_PRIORITY = -2_000_000
 
@@ -70,7 +81,7 @@ class Part implements DemandPart {
     const { name, keyed } = this.rule
     const keys = [this.#names.meter(name, this.value)]
     for (const limit of keyed) {
-      keys.push(limit.unit === 'concurrency' ? this.#names.leases(name, this.value) : this.#names.log(name, limitId(limit.name), this.value))
+      keys.push(limit.unit === 'concurrency' ? this.#names.leases(name, this.value) : this.#names.log(name, limit.id, this.value))
     }
     return keys
   }

@@ -36,15 +36,29 @@ export interface MeterState {
   used: number
   /** Overrun found at settlement, beyond the capacity, where it is kept apart. */
   debt: number
-  /** What a sliding algorithm remembers, as pairs. */
+  /** What a sliding algorithm remembers, as pairs. A state and what it is brought to share it: only a change writes to it. */
   history: number[] | null
+  /** How many numbers of the history have run out: they go with the next change. */
+  gone: number
+  /** Of a sliding log: whose charge each pair is; '' = nobody's, an overrun. */
+  holders: string[] | null
   /** The slots of a concurrency: who holds them, and when their leases end. */
   slots: Map<string, number> | null
 }
 
 /** A state of nothing. */
 export function emptyState(): MeterState {
-  return { used: 0, debt: 0, history: null, slots: null }
+  return { used: 0, debt: 0, history: null, gone: 0, holders: null, slots: null }
+}
+
+/** Makes a state the same as another, sharing its history. */
+export function copyState(to: MeterState, from: MeterState): void {
+  to.used = from.used
+  to.debt = from.debt
+  to.history = from.history
+  to.gone = from.gone
+  to.holders = from.holders
+  to.slots = from.slots
 }
 
 /** The numbers of a limit that an algorithm needs. */

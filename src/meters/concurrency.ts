@@ -10,24 +10,28 @@ export const concurrency: Algorithm = {
   tellsReset: false,
   slack: () => 0,
   roll(state, _limit, _fromMs, nowMs) {
-    for (const [holder, endMs] of state.slots ?? []) if (endMs <= nowMs) state.slots?.delete(holder)
-    state.used = state.slots?.size ?? 0
+    state.used = 0
+    for (const endMs of state.slots?.values() ?? []) if (endMs > nowMs) state.used++
   },
   waitMs(state, limit, nowMs, cost, ahead) {
     if (state.used + cost + ahead <= limit.capacity) return 0
-    const firstEndMs = Math.min(...(state.slots?.values() ?? []))
+    let firstEndMs = Number.POSITIVE_INFINITY
+    for (const endMs of state.slots?.values() ?? []) if (endMs > nowMs) firstEndMs = Math.min(firstEndMs, endMs)
     return waitUp(Math.max(1, Number.isFinite(firstEndMs) ? firstEndMs - nowMs : limit.a))
   },
   charge(state, limit, _amount, nowMs, holder) {
     state.slots ??= new Map()
+    for (const [other, endMs] of state.slots) if (endMs <= nowMs) state.slots.delete(other)
     state.slots.set(holder, nowMs + limit.a)
     state.used = state.slots.size
   },
   overrun() {},
-  refund(state, _limit, _amount, _atMs, _nowMs, holder) {
-    const held = state.slots?.delete(holder) ?? false
-    state.used = state.slots?.size ?? 0
-    return held
+  refund(state, _limit, _amount, _atMs, nowMs, holder) {
+    const endMs = state.slots?.get(holder)
+    if (endMs === undefined) return false
+    state.slots?.delete(holder)
+    if (endMs > nowMs) state.used--
+    return true
   },
   resetMs: (state, limit) => (state.used === 0 ? 0 : limit.a),
   remaining: counted.remaining,

@@ -1,5 +1,8 @@
 import { type Algorithm, counted, type MeterLimit, slackOfSum, waitUp } from './algorithm.js'
 
+/** What windows of long ago are taken to be longer than usual: a day of 25 hours, a month of 31 days. */
+const LONGEST = 25 / 24
+
 /** The windows of a limit as they are numbered around a time. */
 function windows(limit: MeterLimit, nowMs: number): { of(atMs: number): number; begin(window: number): number } {
   const { a, b } = limit
@@ -9,7 +12,7 @@ function windows(limit: MeterLimit, nowMs: number): { of(atMs: number): number; 
   const last = borders.at(-1) as number
   return {
     of(atMs) {
-      if (atMs < first) return Math.floor((atMs - first) / a)
+      if (atMs < first) return Math.floor((atMs - first) / (a * LONGEST))
       if (atMs >= last) return borders.length - 1 + Math.floor((atMs - last) / a)
       return borders.findLastIndex((border) => border <= atMs)
     },
@@ -28,6 +31,8 @@ function windows(limit: MeterLimit, nowMs: number): { of(atMs: number): number; 
 export const fixedWindow: Algorithm = {
   ...counted,
   code: 2,
+  // Above the limit may be debt, or a limit that was lowered.
+  tellsReset: true,
   slack: slackOfSum,
   roll(state, limit, fromMs, nowMs) {
     const { of } = windows(limit, nowMs)

@@ -1,55 +1,84 @@
-import { type Algorithm, counted, type MeterLimit, slackOfSum, waitUp } from './algorithm.js'
+import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfSum, waitUp } from './algorithm.js'
 
-function add(history: number[], atMs: number, amount: number): void {
-  let place = history.length - 2
-  while (place >= 0 && (history[place] as number) > atMs) place -= 2
-  if (place === history.length - 2) history.push(atMs, amount)
-  else history.splice(place + 2, 0, atMs, amount)
+/** A log that is changed: as pairs `time, amount`, ascending, with their holders. Nothing in it has run out. */
+interface Log {
+  readonly pairs: number[]
+  readonly holders: string[]
+}
+
+function current(state: MeterState): Log {
+  state.history ??= []
+  state.holders ??= []
+  if (state.gone > 0) {
+    state.history.splice(0, state.gone)
+    state.holders.splice(0, state.gone / 2)
+    state.gone = 0
+  }
+  return { pairs: state.history, holders: state.holders }
+}
+
+function isEmpty({ history, gone }: MeterState): boolean {
+  return history === null || history.length === gone
+}
+
+function add({ pairs, holders }: Log, atMs: number, amount: number, holder: string): void {
+  let place = pairs.length - 2
+  while (place >= 0 && (pairs[place] as number) > atMs) place -= 2
+  if (place === pairs.length - 2) {
+    pairs.push(atMs, amount)
+    holders.push(holder)
+  } else {
+    pairs.splice(place + 2, 0, atMs, amount)
+    holders.splice(place / 2 + 1, 0, holder)
+  }
 }
 
 /** Takes up to an amount from the entry at a place; returns what it took. */
-function take(history: number[], place: number, amount: number): number {
-  const there = history[place + 1] as number
+function take({ pairs, holders }: Log, place: number, amount: number): number {
+  const there = pairs[place + 1] as number
   const taken = Math.min(amount, there)
-  history[place + 1] = there - taken
-  if (there - taken <= 0) history.splice(place, 2)
+  pairs[place + 1] = there - taken
+  if (there - taken <= 0) {
+    pairs.splice(place, 2)
+    holders.splice(place / 2, 1)
+  }
   return taken
 }
 
 /** Debt is dated a window after the present, each window's capacity after the one before. */
-function dateDebt(limit: MeterLimit, history: number[], debt: number, nowMs: number): void {
+function dateDebt(limit: MeterLimit, log: Log, debt: number, nowMs: number): void {
+  const { pairs } = log
   let amount = debt
   let atMs = nowMs
-  const last = history.length - 2
-  if (last >= 0 && (history[last] as number) > nowMs) {
-    const fill = Math.min(amount, Math.max(0, limit.capacity - (history[last + 1] as number)))
-    ;(history[last + 1] as number) += fill
+  const last = pairs.length - 2
+  if (last >= 0 && (pairs[last] as number) > nowMs) {
+    const fill = Math.min(amount, Math.max(0, limit.capacity - (pairs[last + 1] as number)))
+    ;(pairs[last + 1] as number) += fill
     amount -= fill
-    atMs = history[last] as number
+    atMs = pairs[last] as number
   }
   const whole = Math.floor(amount / limit.capacity)
   if (whole > 0) {
     atMs += whole * limit.a
-    add(history, atMs, whole * limit.capacity)
+    add(log, atMs, whole * limit.capacity, '')
   }
-  if (amount > whole * limit.capacity) add(history, atMs + limit.a, amount - whole * limit.capacity)
+  if (amount > whole * limit.capacity) add(log, atMs + limit.a, amount - whole * limit.capacity, '')
 }
 
-/** The entry charged at a time that holds at least an amount, or the last one of that time. */
-function chargedAt(history: readonly number[], atMs: number, amount: number): number {
-  let found = -1
-  for (let place = history.length - 2; place >= 0 && (history[place] as number) >= atMs; place -= 2) {
-    if (history[place] !== atMs) continue
-    if ((history[place + 1] as number) >= amount) return place
-    if (found < 0) found = place
+/** Histories that moved with a clock that was set back are further off than this; the last bits of a double are not. */
+const SAME_TIME_MS = 1
+
+/** Where a holder's charge of a time stands, -1 where it does not. */
+function chargeOf({ pairs, holders }: Log, from: number, atMs: number, holder: string): number {
+  for (let place = pairs.length - 2; place >= from && (pairs[place] as number) >= atMs - SAME_TIME_MS; place -= 2) {
+    if (holders[place / 2] === holder && (pairs[place] as number) <= atMs + SAME_TIME_MS) return place
   }
-  return found
+  return -1
 }
 
 /**
  * Sliding log: exactly what was charged in the last window, each charge by itself. Its
- * memory grows with the calls of a window. The history is `time, amount, …`, ascending;
- * overrun beyond the limit is dated ahead.
+ * memory grows with the calls of a window. Overrun beyond the limit is dated ahead.
  */
 export const slidingLog: Algorithm = {
   code: 7,
@@ -57,52 +86,47 @@ export const slidingLog: Algorithm = {
   tellsReset: true,
   slack: slackOfSum,
   roll(state, limit, fromMs, nowMs) {
+    if (state.history === null) return
+    if (fromMs > nowMs) state.history = state.history.map((value, place) => (place % 2 === 0 ? value - (fromMs - nowMs) : value))
     const { history } = state
-    if (history === null) return
-    if (fromMs > nowMs) {
-      for (let place = 0; place < history.length; place += 2) (history[place] as number) -= fromMs - nowMs
-    }
     const endedMs = nowMs - limit.a
-    let gone = 0
-    while (gone < history.length && (history[gone] as number) <= endedMs) {
-      state.used -= history[gone + 1] as number
-      gone += 2
+    while (state.gone < history.length && (history[state.gone] as number) <= endedMs) {
+      state.used -= history[state.gone + 1] as number
+      state.gone += 2
     }
-    if (gone > 0) history.splice(0, gone)
-    state.used = history.length > 0 ? Math.max(0, state.used) : 0
+    state.used = isEmpty(state) ? 0 : Math.max(0, state.used)
   },
-  waitMs({ used, history }, limit, nowMs, cost, ahead) {
+  waitMs({ used, history, gone }, limit, nowMs, cost, ahead) {
     let over = used + cost + ahead - limit.capacity
     if (over <= limit.slack) return 0
     const rounds = used > 0 ? Math.max(0, Math.ceil((over - limit.slack) / used) - 1) : 0
     over -= rounds * used
-    for (let place = 0; history !== null && place < history.length; place += 2) {
+    for (let place = gone; history !== null && place < history.length; place += 2) {
       over -= history[place + 1] as number
       if (over <= limit.slack) return waitUp((history[place] as number) + (rounds + 1) * limit.a - nowMs)
     }
     return waitUp(limit.a * (1 + ahead / limit.capacity))
   },
-  charge(state, _limit, amount, nowMs) {
-    state.history ??= []
-    add(state.history, nowMs, amount)
+  charge(state, _limit, amount, nowMs, holder) {
+    add(current(state), nowMs, amount, holder)
     state.used += amount
   },
   overrun(state, limit, amount, nowMs) {
-    state.history ??= []
+    const log = current(state)
     const beyond = limit.capacity > 0 ? Math.max(0, Math.min(amount, state.used + amount - limit.capacity)) : 0
-    if (amount > beyond) add(state.history, nowMs, amount - beyond)
-    if (beyond > 0) dateDebt(limit, state.history, beyond, nowMs)
+    if (amount > beyond) add(log, nowMs, amount - beyond, '')
+    if (beyond > 0) dateDebt(limit, log, beyond, nowMs)
     state.used += amount
   },
-  refund(state, limit, amount, atMs, nowMs) {
-    const history = state.history ?? []
+  refund(state, limit, amount, atMs, nowMs, holder) {
+    const log: Log = { pairs: state.history ?? [], holders: state.holders ?? [] }
     let left = amount
-    while (left > 0 && history.length > 0 && (history.at(-2) as number) > nowMs) left -= take(history, history.length - 2, left)
-    const place = left > 0 && atMs > nowMs - limit.a ? chargedAt(history, atMs, left) : -1
-    if (place >= 0) left -= take(history, place, left)
-    state.used = history.length > 0 ? Math.max(0, state.used - (amount - left)) : 0
+    while (left > 0 && log.pairs.length > state.gone && (log.pairs.at(-2) as number) > nowMs) left -= take(log, log.pairs.length - 2, left)
+    const place = left > 0 && atMs > nowMs - limit.a ? chargeOf(log, state.gone, atMs, holder) : -1
+    if (place >= 0) left -= take(log, place, left)
+    state.used = isEmpty(state) ? 0 : Math.max(0, state.used - (amount - left))
     return left < amount
   },
-  resetMs: ({ history }, limit, nowMs) => (history === null || history.length === 0 ? 0 : (history.at(-2) as number) + limit.a - nowMs),
+  resetMs: (state, limit, nowMs) => (isEmpty(state) ? 0 : (state.history?.at(-2) as number) + limit.a - nowMs),
   remaining: counted.remaining,
 }

@@ -1,4 +1,4 @@
-import { type Algorithm, counted, type MeterLimit, slackOfSum, waitUp } from './algorithm.js'
+import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfSum, waitUp } from './algorithm.js'
 
 /** Into how many cells a window is cut. */
 const CELLS = 32
@@ -12,6 +12,18 @@ function cellOf(limit: MeterLimit, atMs: number): number {
 /** When what was charged in a cell counts no longer. */
 function endOfCell(limit: MeterLimit, cell: number): number {
   return ((cell + ROUND) * limit.a) / CELLS
+}
+
+/** What is changed holds nothing that has run out. */
+function current(state: MeterState): number[] {
+  state.history ??= []
+  if (state.gone > 0) state.history.splice(0, state.gone)
+  state.gone = 0
+  return state.history
+}
+
+function isEmpty({ history, gone }: MeterState): boolean {
+  return history === null || history.length === gone
 }
 
 function add(history: number[], cell: number, amount: number): void {
@@ -69,42 +81,39 @@ export const slidingWindow: Algorithm = {
   tellsReset: true,
   slack: slackOfSum,
   roll(state, limit, fromMs, nowMs) {
-    const { history } = state
-    if (history === null) return
+    if (state.history === null) return
     if (fromMs > nowMs) {
       const back = cellOf(limit, fromMs) - cellOf(limit, nowMs)
-      for (let place = 0; place < history.length; place += 2) (history[place] as number) -= back
+      state.history = state.history.map((value, place) => (place % 2 === 0 ? value - back : value))
     }
+    const { history } = state
     const oldest = cellOf(limit, nowMs) - CELLS
-    let gone = 0
-    while (gone < history.length && (history[gone] as number) < oldest) {
-      state.used -= history[gone + 1] as number
-      gone += 2
+    while (state.gone < history.length && (history[state.gone] as number) < oldest) {
+      state.used -= history[state.gone + 1] as number
+      state.gone += 2
     }
-    if (gone > 0) history.splice(0, gone)
-    state.used = history.length > 0 ? Math.max(0, state.used) : 0
+    state.used = isEmpty(state) ? 0 : Math.max(0, state.used)
   },
-  waitMs({ used, history }, limit, nowMs, cost, ahead) {
+  waitMs({ used, history, gone }, limit, nowMs, cost, ahead) {
     let over = used + cost + ahead - limit.capacity
     if (over <= limit.slack) return 0
     const rounds = used > 0 ? Math.max(0, Math.ceil((over - limit.slack) / used) - 1) : 0
     over -= rounds * used
-    for (let place = 0; history !== null && place < history.length; place += 2) {
+    for (let place = gone; history !== null && place < history.length; place += 2) {
       over -= history[place + 1] as number
       if (over <= limit.slack) return waitUp(endOfCell(limit, (history[place] as number) + rounds * ROUND) - nowMs)
     }
     return waitUp(endOfCell(limit, cellOf(limit, nowMs)) + (ahead / limit.capacity) * limit.a - nowMs)
   },
   charge(state, limit, amount, nowMs) {
-    state.history ??= []
-    add(state.history, cellOf(limit, nowMs), amount)
+    add(current(state), cellOf(limit, nowMs), amount)
     state.used += amount
   },
   overrun(state, limit, amount, nowMs) {
-    state.history ??= []
+    const history = current(state)
     const beyond = limit.capacity > 0 ? Math.max(0, Math.min(amount, state.used + amount - limit.capacity)) : 0
-    if (amount > beyond) add(state.history, cellOf(limit, nowMs), amount - beyond)
-    if (beyond > 0) addDebt(limit, state.history, beyond, cellOf(limit, nowMs))
+    if (amount > beyond) add(history, cellOf(limit, nowMs), amount - beyond)
+    if (beyond > 0) addDebt(limit, history, beyond, cellOf(limit, nowMs))
     state.used += amount
   },
   refund(state, limit, amount, atMs, nowMs) {
@@ -113,15 +122,15 @@ export const slidingWindow: Algorithm = {
     const charged = cellOf(limit, atMs)
     if (charged < present - CELLS) return false
     let left = amount
-    while (left > 0 && history.length > 0 && (history.at(-2) as number) > present) left -= take(history, history.length - 2, left)
-    for (let place = 0; left > 0 && place < history.length; place += 2) {
+    while (left > 0 && history.length > state.gone && (history.at(-2) as number) > present) left -= take(history, history.length - 2, left)
+    for (let place = state.gone; left > 0 && place < history.length; place += 2) {
       if (history[place] !== charged) continue
       left -= take(history, place, left)
       break
     }
-    state.used = history.length > 0 ? Math.max(0, state.used - (amount - left)) : 0
+    state.used = isEmpty(state) ? 0 : Math.max(0, state.used - (amount - left))
     return left < amount
   },
-  resetMs: ({ history }, limit, nowMs) => (history === null || history.length === 0 ? 0 : endOfCell(limit, history.at(-2) as number) - nowMs),
+  resetMs: (state, limit, nowMs) => (isEmpty(state) ? 0 : endOfCell(limit, state.history?.at(-2) as number) - nowMs),
   remaining: counted.remaining,
 }

@@ -10,6 +10,8 @@ import { calendarPeriod, type LimitSpec, limitName, periodMs, type Unit, unitOf 
 /** One limit with its numbers worked out. */
 export interface CompiledLimit extends MeterLimit {
   readonly name: string
+  /** Under which its usage is kept. */
+  readonly id: number
   readonly unit: Unit | 'none'
   readonly algorithm: AlgorithmName
   /** What it allows per window, as written; for a concurrency the slots. */
@@ -34,11 +36,21 @@ export const UNIT_CODES: Readonly<Record<CompiledLimit['unit'], number>> = {
 /** Windows of weeks begin on Monday; the epoch was a Thursday. */
 const MONDAY_OFFSET_MS = 4 * DAY
 
-/** FNV-1a, 32 bit (Fowler, Noll, Vo): the id of a limit in packed meters. */
-export function limitId(name: string): number {
+/** FNV-1a, 32 bit (Fowler, Noll, Vo). */
+function hashOf(text: string): number {
   let hash = 0x811c9dc5
-  for (const byte of Buffer.from(name)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0
+  for (const byte of Buffer.from(text)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0
   return hash
+}
+
+/**
+ * The id of a limit in packed meters. Its usage is found by it, whatever its numbers become;
+ * but no algorithm reads what another one remembered in a form of its own, nor a sliding
+ * window the cells of another length. Buckets and fixed windows only count: they take over.
+ */
+export function limitId(name: string, algorithm: AlgorithmName, windowMs: number | null): number {
+  if (algorithm === 'sliding_window') return hashOf(`${name}\n${algorithm} ${windowMs}`)
+  return hashOf(algorithm === 'sliding_log' || algorithm === 'concurrency' ? `${name}\n${algorithm}` : name)
 }
 
 /** The borders of a calendar's windows around any time; worked out anew once a window. */
@@ -75,13 +87,15 @@ export function compileLimit(spec: LimitSpec): CompiledLimit {
   const numbers = windowMs === null ? concurrencyNumbers(spec) : numbersOf(spec, unit, algorithm, windowMs)
   const period = algorithm === 'fixed_window' ? calendarPeriod(spec.per) : null
   const calendar = period !== null && (period === 'month' || spec.timezone !== undefined) ? { borders: bordersOf(period, spec.timezone ?? 'UTC') } : {}
-  return { name: limitName(spec), unit, algorithm, limit: spec[unit] as number, windowMs, ...numbers, slack: ALGORITHMS[algorithm].slack(numbers), ...calendar }
+  const name = limitName(spec)
+  const id = limitId(name, algorithm, windowMs)
+  return { name, id, unit, algorithm, limit: spec[unit] as number, windowMs, ...numbers, slack: ALGORITHMS[algorithm].slack(numbers), ...calendar }
 }
 
 /** A rule as the scripts read it (see `lua/lib/demand.lua`), at a time: encoded once, but for the borders of a calendar. */
 export function encodeRule(priority: number, strategy: Strategy, limits: readonly CompiledLimit[]): (atMs: number) => string {
-  const encodeLimit = ({ name, algorithm, unit, capacity, a, b, borders }: CompiledLimit, atMs: number) => [
-    limitId(name),
+  const encodeLimit = ({ id, algorithm, unit, capacity, a, b, borders }: CompiledLimit, atMs: number) => [
+    id,
     ALGORITHMS[algorithm].code,
     UNIT_CODES[unit],
     capacity,

@@ -4,7 +4,7 @@ import type { Call, Strategy } from '../call.js'
 import { compilePrices, type Prices, type PriceTable } from '../cost/prices.js'
 import { RulesInvalid } from '../errors.js'
 import { ALGORITHMS } from '../meters/index.js'
-import { type CompiledLimit, compileLimit, countedUnits, encodeRule, limitId } from './compile-limit.js'
+import { type CompiledLimit, compileLimit, countedUnits, encodeRule } from './compile-limit.js'
 import type { LimitSpec } from './limit.js'
 import { compileMatch } from './match.js'
 import type { RuleSpec } from './rule.js'
@@ -91,10 +91,10 @@ export function compileLimits(
 ): Pick<CompiledRule, 'limits' | 'keyed' | 'encoded'> {
   const limits = specs.map(compileLimit)
   const ids = new Map<number, string>()
-  for (const { name } of limits) {
-    const other = ids.get(limitId(name))
+  for (const { name, id } of limits) {
+    const other = ids.get(id)
     if (other !== undefined && other !== name) throw new RulesInvalid([`rule ${rule}: the limits ${other} and ${name} share an id; rename one of them`])
-    ids.set(limitId(name), name)
+    ids.set(id, name)
   }
   return { limits, keyed: limits.filter(({ algorithm }) => ALGORITHMS[algorithm].keyed), encoded: encodeRule(priority, strategy, limits) }
 }

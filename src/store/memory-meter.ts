@@ -1,5 +1,5 @@
 import type { Usage } from '../decision.js'
-import { emptyState, type MeterState } from '../meters/algorithm.js'
+import { copyState, emptyState, type MeterState } from '../meters/algorithm.js'
 import { ALGORITHMS } from '../meters/index.js'
 import type { CompiledRule } from '../rules/compile.js'
 import type { CompiledLimit } from '../rules/compile-limit.js'
@@ -7,45 +7,88 @@ import type { CompiledLimit } from '../rules/compile-limit.js'
 /** A clock set back by less than this opens no window twice; see `lua/lib/meter.lua`. */
 const CLOCK_STEP_MS = 60_000
 
-/** The states of a rule's limits for one scope value. */
+/** Before anything was counted. */
+const NEVER = Number.NaN
+
+/**
+ * The states of a rule's limits for one scope value. As in Redis, who only looks changes
+ * nothing, not even the time that the states were brought to: a clock that is set back
+ * later finds them as they were when something was last counted.
+ */
 export class MemoryMeter {
   private rule: CompiledRule
   private states: MeterState[]
-  private atMs: number
+  private atMs = NEVER
+  /** Slots are kept beside the states: they end by the clock as it is, whatever is counted. */
+  private readonly slots = new Map<string, number>()
+  private lookedRule: CompiledRule | null = null
+  private looked: MeterState[] = []
+  private lookedNowMs = NEVER
+  private lookedAtMs = NEVER
 
-  constructor(rule: CompiledRule, nowMs: number) {
+  constructor(rule: CompiledRule) {
     this.rule = rule
-    this.states = rule.limits.map(emptyState)
-    this.atMs = nowMs
+    this.states = this.empty(rule)
   }
 
-  /** The states in the order of the rule's limits, brought to now. A limit that was changed keeps its usage, found by its name. */
-  at(rule: CompiledRule, nowMs: number): readonly MeterState[] {
-    if (rule !== this.rule) this.adopt(rule)
-    const fromMs = this.atMs
+  /** The states in the order of the rule's limits, brought to now; what is done to them counts once it is kept. */
+  look(rule: CompiledRule, nowMs: number): readonly MeterState[] {
+    if (rule === this.lookedRule && nowMs === this.lookedNowMs) return this.looked
+    this.copy(rule)
+    const fromMs = Number.isNaN(this.atMs) ? nowMs : this.atMs
     const setBack = fromMs > nowMs + CLOCK_STEP_MS
-    if (fromMs < nowMs || setBack) this.atMs = nowMs
     const { limits } = rule
     for (let n = 0; n < limits.length; n++) {
       const limit = limits[n] as CompiledLimit
-      const state = this.states[n] as MeterState
-      // Leases end by the clock as it is; histories move along with one that was set back.
+      const state = this.looked[n] as MeterState
+      // Histories move along with a clock that was set back.
       if (limit.unit === 'concurrency' || fromMs < nowMs || (setBack && state.history !== null)) ALGORITHMS[limit.algorithm].roll(state, limit, fromMs, nowMs)
     }
-    return this.states
+    this.lookedRule = rule
+    this.lookedNowMs = nowMs
+    this.lookedAtMs = fromMs < nowMs || setBack ? nowMs : fromMs
+    return this.looked
+  }
+
+  /** The time of the states as they were last looked at: that of a clock set back by less than a step stands still. */
+  get presentMs(): number {
+    return this.lookedAtMs
+  }
+
+  /** What was done to the states as they were last looked at counts from now on. */
+  keep(): void {
+    if (this.lookedRule === null) return
+    const { states } = this
+    this.states = this.looked
+    this.looked = states
+    this.rule = this.lookedRule
+    this.lookedRule = null
+    this.atMs = this.rule.limits.some(({ unit }, n) => unit !== 'concurrency' && holds(this.states[n] as MeterState)) ? this.lookedAtMs : NEVER
   }
 
   /** Whether nothing is used any more. */
   idle(nowMs: number): boolean {
-    const states = this.at(this.rule, nowMs)
+    const states = this.look(this.rule, nowMs)
     return this.rule.limits.every((limit, n) => ALGORITHMS[limit.algorithm].resetMs(states[n] as MeterState, limit, nowMs) <= 0)
   }
 
-  private adopt(rule: CompiledRule): void {
-    const known = new Map(this.rule.limits.map(({ name }, n) => [name, this.states[n] as MeterState]))
-    this.states = rule.limits.map(({ name }) => known.get(name) ?? emptyState())
-    this.rule = rule
+  /** A limit that was changed keeps its usage, found by its id. */
+  private copy(rule: CompiledRule): void {
+    if (rule !== this.rule || this.looked.length !== rule.limits.length) this.looked = this.empty(rule)
+    for (let n = 0; n < rule.limits.length; n++) {
+      const place = rule === this.rule ? n : this.rule.limits.findIndex(({ id }) => id === rule.limits[n]?.id)
+      const known = this.states[place]
+      if (known !== undefined) copyState(this.looked[n] as MeterState, known)
+    }
   }
+
+  private empty({ limits }: CompiledRule): MeterState[] {
+    return limits.map(({ unit }) => (unit === 'concurrency' ? { ...emptyState(), slots: this.slots } : emptyState()))
+  }
+}
+
+function holds({ used, debt }: MeterState): boolean {
+  return used > 0 || debt > 0
 }
 
 export function usageOf(rule: CompiledRule, limit: CompiledLimit, scopeValue: string, state: MeterState, nowMs: number): Usage {

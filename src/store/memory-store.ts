@@ -1,17 +1,19 @@
 import { DEFAULTS } from '../config/defaults.js'
-import { type ActualCosts, type Costs, NOTHING } from '../cost/units.js'
+import { type ActualCosts, COST_UNITS, type Costs, type CostUnit, NOTHING } from '../cost/units.js'
 import type { Binding, RejectDecision, RunDecision, Usage } from '../decision.js'
 import type { Asked } from '../gate/asked.js'
 import { costIn, type DemandPart } from '../gate/demand.js'
 import type { MeterState } from '../meters/algorithm.js'
 import { ALGORITHMS } from '../meters/index.js'
-import type { CompiledLimit } from '../rules/compile-limit.js'
+import { type CompiledLimit, UNIT_CODES } from '../rules/compile-limit.js'
 import { overEstimatedPercent } from './figures.js'
 import { MemoryMeter, usageOf } from './memory-meter.js'
 import type { Admission, LedgerFigures, Store, Swapped } from './store.js'
 
 interface Entry {
   readonly atMs: number
+  /** The codes of the units that the rules counted when it was charged. */
+  readonly counted: readonly number[]
   charged: Costs
 }
 
@@ -47,7 +49,7 @@ export class MemoryStore implements Store {
   admit(asked: Asked): Admission {
     const nowMs = this.now()
     const named = this.name(asked)
-    if (named.forGood !== true && this.entries.has(named.id)) return { asked: named, decision: this.run(named, nowMs) }
+    if (this.entryOf(named, nowMs) !== undefined) return { asked: named, decision: this.run(named, nowMs) }
     const refusal = this.weigh(named, nowMs)
     if (refusal !== null) return { asked: named, decision: this.reject(named, refusal, nowMs) }
     this.charge(named, nowMs, false)
@@ -63,40 +65,38 @@ export class MemoryStore implements Store {
   record(asked: Asked): Admission {
     const nowMs = this.now()
     const named = this.name(asked)
-    if (named.forGood === true || !this.entries.has(named.id)) this.charge(named, nowMs, true)
+    if (this.entryOf(named, nowMs) === undefined) this.charge(named, nowMs, true)
     return { asked: named, decision: this.run(named, nowMs) }
   }
 
   settle(asked: Asked, actual: ActualCosts, how: 'end' | 'part'): boolean {
-    const entry = this.entries.get(asked.id)
-    if (entry === undefined) return false
     const nowMs = this.now()
-    const costs = { ...entry.charged }
-    for (const { limit, state } of this.limitsOf(asked, nowMs)) {
-      const algorithm = ALGORITHMS[limit.algorithm]
-      const was = costIn(entry.charged, limit.unit)
-      if (limit.unit === 'concurrency') {
-        if (how === 'end') algorithm.refund(state, limit, 1, entry.atMs, nowMs, asked.id)
-      } else if (limit.unit !== 'none') {
-        const cost = actual[limit.unit] ?? was
-        if (cost > was) algorithm.overrun(state, limit, cost - was, nowMs)
-        else if (cost < was && how === 'end') algorithm.refund(state, limit, was - cost, entry.atMs, nowMs, asked.id)
-        costs[limit.unit] = Math.max(was, cost)
-      }
+    const entry = this.entryOf(asked, nowMs)
+    if (entry === undefined) return false
+    this.chargeActual(asked, entry, actual, how, nowMs)
+    if (how === 'part') {
+      const { charged } = entry
+      entry.charged = Object.fromEntries(COST_UNITS.map((unit) => [unit, Math.max(charged[unit], actual[unit] ?? 0)])) as Record<CostUnit, number>
+      return true
     }
-    if (how === 'part') entry.charged = costs
-    else this.close(asked, actual, entry)
+    this.entries.delete(asked.id)
+    this.counts.settled++
+    // Where nobody said how many tokens it were, the estimate was neither right nor wrong.
+    if (entry.counted.includes(UNIT_CODES.tokens) && actual.tokens !== undefined) {
+      this.counts.estimated += entry.charged.tokens
+      this.counts.actual += actual.tokens
+    }
     return true
   }
 
   release(asked: Asked): boolean {
-    const settledBefore = this.counts.settled
-    const released = this.settle(asked, NOTHING, 'end')
-    if (released) {
-      this.counts.released++
-      this.counts.settled = settledBefore
-    }
-    return released
+    const nowMs = this.now()
+    const entry = this.entryOf(asked, nowMs)
+    if (entry === undefined) return false
+    this.chargeActual(asked, entry, NOTHING, 'end', nowMs)
+    this.entries.delete(asked.id)
+    this.counts.released++
+    return true
   }
 
   reset(asked: Asked): void {
@@ -124,6 +124,13 @@ export class MemoryStore implements Store {
     return this.kept
   }
 
+  /** The open entry of a call. Those of more than a day ago are not open any more. */
+  private entryOf({ id, forGood }: Asked, nowMs: number): Entry | undefined {
+    this.expire(nowMs)
+    const entry = forGood === true ? undefined : this.entries.get(id)
+    return entry === undefined || hasExpired(entry, nowMs) ? undefined : entry
+  }
+
   private name(asked: Asked): Asked {
     return asked.call.id !== undefined || asked.forGood === true ? asked : { ...asked, id: `~${++this.names}` }
   }
@@ -137,17 +144,34 @@ export class MemoryStore implements Store {
     let meter = meters.get(value)
     if (meter === undefined) {
       if (this.kept >= this.sweepAt) this.sweep(nowMs)
-      meter = new MemoryMeter(rule, nowMs)
+      meter = new MemoryMeter(rule)
       meters.set(value, meter)
       this.kept++
     }
     return meter
   }
 
-  private *limitsOf(asked: Asked, nowMs: number): Generator<{ limit: CompiledLimit; state: MeterState }> {
+  /** Changes what every meter was charged to what the call has cost: see `charge_actual` in `lua/lib/settlement.lua`. */
+  private chargeActual(asked: Asked, entry: Entry, actual: ActualCosts, how: 'end' | 'part', nowMs: number): void {
+    const { atMs, charged, counted } = entry
     for (const part of asked.demand.parts) {
-      const states = this.meter(part, nowMs).at(part.rule, nowMs)
-      for (const [n, limit] of part.rule.limits.entries()) yield { limit, state: states[n] as MeterState }
+      const meter = this.meter(part, nowMs)
+      const states = meter.look(part.rule, nowMs)
+      const { presentMs } = meter
+      let changed = false
+      for (const [n, limit] of part.rule.limits.entries()) {
+        const algorithm = ALGORITHMS[limit.algorithm]
+        const state = states[n] as MeterState
+        if (limit.unit === 'concurrency') {
+          if (how === 'end') algorithm.refund(state, limit, 1, atMs, nowMs, asked.id)
+        } else if (limit.unit !== 'none' && counted.includes(UNIT_CODES[limit.unit])) {
+          const more = (actual[limit.unit] ?? charged[limit.unit]) - charged[limit.unit]
+          if (more > 0) algorithm.overrun(state, limit, more, presentMs)
+          changed ||= more > 0
+          if (more < 0 && how === 'end') changed = algorithm.refund(state, limit, -more, atMs, presentMs, asked.id) || changed
+        }
+      }
+      if (changed) meter.keep()
     }
   }
 
@@ -156,7 +180,7 @@ export class MemoryStore implements Store {
     let latest: Refusal | null = null
     for (const part of asked.demand.parts) {
       const { limits } = part.rule
-      const states = this.meter(part, nowMs).at(part.rule, nowMs)
+      const states = this.meter(part, nowMs).look(part.rule, nowMs)
       for (let n = 0; n < limits.length; n++) {
         const limit = limits[n] as CompiledLimit
         const state = states[n] as MeterState
@@ -179,25 +203,27 @@ export class MemoryStore implements Store {
     const { costs, parts } = asked.demand
     for (const part of parts) {
       const { limits } = part.rule
-      const states = this.meter(part, nowMs).at(part.rule, nowMs)
+      const meter = this.meter(part, nowMs)
+      const states = meter.look(part.rule, nowMs)
+      let changed = false
       for (let n = 0; n < limits.length; n++) {
         const limit = limits[n] as CompiledLimit
         const cost = costIn(costs, limit.unit)
         if (cost === 0) continue
-        if (past) ALGORITHMS[limit.algorithm].overrun(states[n] as MeterState, limit, cost, nowMs)
+        changed ||= limit.unit !== 'concurrency'
+        if (past) ALGORITHMS[limit.algorithm].overrun(states[n] as MeterState, limit, cost, meter.presentMs)
         else ALGORITHMS[limit.algorithm].charge(states[n] as MeterState, limit, cost, nowMs, asked.id)
       }
+      if (changed) meter.keep()
     }
-    if (asked.forGood === true) return
-    this.expire(nowMs)
-    this.entries.set(asked.id, { atMs: nowMs, charged: costs })
+    if (asked.forGood !== true) this.entries.set(asked.id, { atMs: nowMs, counted: asked.demand.counted, charged: costs })
   }
 
   private usage(asked: Asked, nowMs: number): Usage[] {
     const usage: Usage[] = []
     for (const { rule, value } of asked.demand.parts) {
       const { limits } = rule
-      const states = this.meter({ rule, value }, nowMs).at(rule, nowMs)
+      const states = this.meter({ rule, value }, nowMs).look(rule, nowMs)
       for (let n = 0; n < limits.length; n++) {
         const limit = limits[n] as CompiledLimit
         if (limit.unit !== 'none') usage.push(usageOf(rule, limit, value, states[n] as MeterState, nowMs))
@@ -216,18 +242,10 @@ export class MemoryStore implements Store {
     return { outcome: 'reject', reason, retryAfterMs, binding, atMs: nowMs, usage: this.usage(asked, nowMs) }
   }
 
-  private close(asked: Asked, actual: ActualCosts, { charged }: Entry): void {
-    this.entries.delete(asked.id)
-    this.counts.settled++
-    if (!asked.demand.counted.includes(2) || actual === NOTHING) return
-    this.counts.estimated += charged.tokens
-    this.counts.actual += actual.tokens ?? charged.tokens
-  }
-
   /** Entries are in the order they were opened: those of a day ago come first. */
   private expire(nowMs: number): void {
-    for (const [id, { atMs }] of this.entries) {
-      if (atMs + DEFAULTS.ledgerMs > nowMs) return
+    for (const [id, entry] of this.entries) {
+      if (!hasExpired(entry, nowMs)) return
       this.entries.delete(id)
       this.counts.expired++
     }
@@ -243,6 +261,10 @@ export class MemoryStore implements Store {
     for (const [id, { untilMs }] of this.states) if (untilMs <= nowMs) this.states.delete(id)
     this.sweepAt = Math.max(SWEEP_FROM, 2 * this.kept)
   }
+}
+
+function hasExpired({ atMs }: Entry, nowMs: number): boolean {
+  return atMs + DEFAULTS.ledgerMs <= nowMs
 }
 
 function bindingOf({ rule, value }: DemandPart, limit: CompiledLimit): Binding {

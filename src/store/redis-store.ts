@@ -40,8 +40,9 @@ export class RedisStore implements Store {
   }
 
   async record(asked: Asked): Promise<Admission> {
-    const [decision] = await this.gate.record([asked])
-    return { asked, decision: decision as RunDecision }
+    const [entered] = this.enter([asked]) as [Asked]
+    const [decision] = await this.gate.record([entered])
+    return { asked: entered, decision: decision as RunDecision }
   }
 
   async settle(asked: Asked, actual: ActualCosts, how: 'end' | 'part'): Promise<boolean> {
@@ -66,11 +67,15 @@ export class RedisStore implements Store {
   }
 
   /** Checks that travel together share one ledger; one with an id of its own has its own entry, found by that id. */
-  private async send(asked: readonly Asked[]): Promise<Admission[]> {
+  private enter(asked: readonly Asked[]): Asked[] {
     const ledger = this.ledgers.next()
-    const entered = asked.map((one, index) =>
+    return asked.map((one, index) =>
       one.call.id !== undefined || one.forGood === true ? one : { ...one, id: `${ledger}.${index}`, token: String(index), ledger },
     )
+  }
+
+  private async send(asked: readonly Asked[]): Promise<Admission[]> {
+    const entered = this.enter(asked)
     const decisions = (await this.gate.direct(entered)) as (RunDecision | RejectDecision)[]
     return entered.map((one, index) => ({ asked: one, decision: decisions[index] as RunDecision | RejectDecision }))
   }

@@ -3,8 +3,9 @@ import { expect, test } from 'vitest'
 import { AS_ESTIMATED } from '../../src/cost/units.js'
 import type { Call, RuleSpec } from '../../src/index.js'
 import { ask, decideAt, givenGate, realGate } from '../support/gate.js'
+import { everything, forget } from '../support/keys.js'
 import { Model } from '../support/model.js'
-import { type Namespace, newNamespace } from '../support/namespace.js'
+import { newNamespace } from '../support/namespace.js'
 
 const RUNS = { numRuns: 150 }
 const SLACK = 1e-6
@@ -49,18 +50,6 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant('settle' as const), which: fc.nat(), share: fc.constantFrom(0, 0.5, 1, 2.5) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('release' as const), which: fc.nat() }) },
 )
-
-/** Everything the namespace holds, to the byte. */
-async function everything(namespace: Namespace): Promise<string> {
-  const keys = await namespace.allKeys()
-  const values = await Promise.all(keys.map((key) => namespace.redis.dumpBuffer(key)))
-  return keys.map((key, index) => `${key}=${values[index]?.toString('base64')}`).join('\n')
-}
-
-async function forget(namespace: Namespace): Promise<void> {
-  const keys = await namespace.allKeys()
-  if (keys.length > 0) await namespace.redis.del(...keys)
-}
 
 test('the gate decides as the reference model does, and a refusal changes nothing (invariants 1, 2, 3, 11)', async () => {
   const namespace = newNamespace()

@@ -3,6 +3,10 @@
 -- the clocks): their borders come with the limit, as many as can matter now, and beyond
 -- them a is their usual length. Twice the capacity may pass around a border; that is the
 -- algorithm's known price. Overrun is carried into the windows that follow.
+-- Long ago, windows are counted as if each were the longest (25 hours, 31 days): so no more of
+-- a debt is taken for paid back than surely was.
+local LONGEST = 25 / 24
+
 local function window_of(limit, at)
   local borders = limit[LIMIT_BORDERS]
   if not borders then
@@ -10,7 +14,7 @@ local function window_of(limit, at)
   end
   local count = #borders
   if at < borders[1] then
-    return 1 + floor((at - borders[1]) / limit[LIMIT_A])
+    return 1 + floor((at - borders[1]) / (limit[LIMIT_A] * LONGEST))
   elseif at >= borders[count] then
     return count + floor((at - borders[count]) / limit[LIMIT_A])
   end
@@ -59,5 +63,6 @@ algorithms[2] = {
     local windows = 1 + (capacity > 0 and ceil(debt / capacity) or 0)
     return begin_of(limit, window_of(limit, now) + windows) - now
   end,
+  tells_reset = true,
   slack = slack_of_sum,
 }

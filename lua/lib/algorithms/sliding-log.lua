@@ -1,8 +1,11 @@
 -- Sliding log: exactly what was charged in the last a ms, each charge by itself. A sorted
 -- set per limit and scope value holds them, by the time of the charge:
---   <amount>|<token>|<ledger or id>     what a call was charged; <token>+ its overrun
---   history  { key, shift }: the scores are `shift` ms less than the times
--- What is used is kept with the meter, so that only what has run out since need be read.
+--   <amount>|<token>|<ledger or id>     what a call was charged; with + behind it its overrun;
+--                                       with ~ behind it a second one of the same name
+--   history  { key, shift, ended }: the scores are `shift` ms less than the times; up to
+--            the score `ended` it has run out
+-- What is used is kept with the meter, so that only what has run out since need be read; it
+-- is the sum of what is in the set, which loses nothing that was not taken off it.
 -- Its memory grows with the calls of a window, about 100 bytes each: for limits of some
 -- thousands. Overrun beyond the capacity is dated ahead: see sliding-window.lua.
 local READ_AT_ONCE = 64
@@ -24,7 +27,37 @@ local function sum_of(members)
 end
 
 local function add_to_log(history, amount, of, at)
-  redis.call('ZADD', history.key, bound(at - history.shift), bound(amount) .. '|' .. of)
+  local member = bound(amount) .. '|' .. of
+  -- Nothing takes the place of another: a call may be charged the same twice.
+  while redis.call('ZADD', history.key, 'NX', bound(at - history.shift), member) == 0 do
+    member = member .. '~'
+  end
+end
+
+-- What is left of a limit that its rule had no more, and has again, is not counted.
+local function begin_log(history, used)
+  if used <= 0 then
+    redis.call('DEL', history.key)
+  end
+end
+
+-- Where the clock was set back, scores moved with their shift; the last bits of a double do not.
+local SAME_TIME_MS = 1
+
+-- The member that a call was charged at a time, if it still stands.
+local function charge_in_log(history, at, of, charged)
+  local member, score = bound(charged) .. '|' .. of, at - history.shift
+  local found = redis.call('ZSCORE', history.key, member)
+  if found and math.abs(tonumber(found) - score) <= SAME_TIME_MS then
+    return member
+  end
+  -- Charged more since (a part of it settled), or under a name that was taken.
+  local own = string.match(of, '^(.-)~*$')
+  for _, other in ipairs(redis.call('ZRANGEBYSCORE', history.key, bound(score - SAME_TIME_MS), bound(score + SAME_TIME_MS))) do
+    if string.match(other, '^[^|]+|(.-)~*$') == own then
+      return other
+    end
+  end
 end
 
 -- Debt is dated a window after the present, each window's capacity after the one before.
@@ -61,11 +94,12 @@ algorithms[7] = {
       -- The clock was set back: what was charged is as long ago as it was.
       history.shift = history.shift + now - from
     end
-    local ended = now - limit[LIMIT_A] - history.shift
+    local ended = bound(now - limit[LIMIT_A] - history.shift)
+    history.ended = ended
     if now - from >= limit[LIMIT_A] then
-      used = sum_of(redis.call('ZRANGEBYSCORE', history.key, '(' .. bound(ended), '+inf'))
+      used = sum_of(redis.call('ZRANGEBYSCORE', history.key, '(' .. ended, '+inf'))
     else
-      used = used - sum_of(redis.call('ZRANGEBYSCORE', history.key, '(' .. bound(from - limit[LIMIT_A] - history.shift), bound(ended)))
+      used = used - sum_of(redis.call('ZRANGEBYSCORE', history.key, '-inf', ended))
     end
     return max(0, used), 0
   end,
@@ -76,7 +110,7 @@ algorithms[7] = {
     end
     local rounds = used > 0 and max(0, ceil((over - limit.slack) / used) - 1) or 0
     over = over - rounds * used
-    local from, offset = '(' .. bound(now - limit[LIMIT_A] - history.shift), 0
+    local from, offset = history.ended and '(' .. history.ended or '-inf', 0
     repeat
       local some = redis.call('ZRANGEBYSCORE', history.key, from, '+inf', 'WITHSCORES', 'LIMIT', offset, READ_AT_ONCE)
       for i = 1, #some, 2 do
@@ -91,15 +125,17 @@ algorithms[7] = {
   end,
   ttl = function(limit, _, _, now, history)
     local last = redis.call('ZRANGE', history.key, 0, 0, 'REV', 'WITHSCORES')
-    return last[2] and tonumber(last[2]) + history.shift + limit[LIMIT_A] - now or 0
+    return last[2] and max(0, tonumber(last[2]) + history.shift + limit[LIMIT_A] - now) or 0
   end,
   charge = function(_, history, used, cost, now, of)
+    begin_log(history, used)
     add_to_log(history, cost, of, now)
     return used + cost
   end,
   overrun = function(limit, history, used, amount, now, of)
     local capacity = limit[LIMIT_CAPACITY]
     local beyond = capacity > 0 and max(0, min(amount, used + amount - capacity)) or 0
+    begin_log(history, used)
     if amount > beyond then
       add_to_log(history, amount - beyond, of .. '+', now)
     end
@@ -122,10 +158,13 @@ algorithms[7] = {
       end
       left = left - taken
     end
-    if left > 0 and at > now - limit[LIMIT_A] and redis.call('ZREM', history.key, bound(charged) .. '|' .. of) == 1 then
-      local taken = min(left, charged)
-      if charged > taken then
-        add_to_log(history, charged - taken, of, at)
+    local own = left > 0 and at > now - limit[LIMIT_A] and charge_in_log(history, at, of, charged)
+    if own then
+      local there = amount_of(own)
+      local taken = min(left, there)
+      redis.call('ZREM', history.key, own)
+      if there > taken then
+        add_to_log(history, there - taken, of, at)
       end
       left = left - taken
     end
@@ -135,10 +174,13 @@ algorithms[7] = {
     return history.shift ~= 0 and { history.shift } or nil
   end,
   -- Forgets what has run out; returns what is used once nothing is left.
-  tidy = function(limit, history, used, now, ttl)
-    redis.call('ZREMRANGEBYSCORE', history.key, '-inf', bound(now - limit[LIMIT_A] - history.shift))
+  tidy = function(_, history, used, _, ttl)
+    if history.ended then
+      redis.call('ZREMRANGEBYSCORE', history.key, '-inf', history.ended)
+    end
     redis.call('PEXPIRE', history.key, ttl)
     return redis.call('EXISTS', history.key) == 1 and used or 0
   end,
+  tells_reset = true,
   slack = slack_of_sum,
 }

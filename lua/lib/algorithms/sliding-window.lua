@@ -146,5 +146,6 @@ algorithms[6] = {
   kept = function(history)
     return history
   end,
+  tells_reset = true,
   slack = slack_of_sum,
 }

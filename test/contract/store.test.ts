@@ -1,0 +1,17 @@
+import { describe, test } from 'vitest'
+import { storeContract } from '../../src/store/contract.js'
+import { MemoryStore } from '../../src/store/memory-store.js'
+import { newNamespace } from '../support/namespace.js'
+import { redisStore } from '../support/stores.js'
+
+describe('the store in memory', () => {
+  for (const { name, run } of storeContract(async (clock) => ({ store: new MemoryStore(() => clock.nowMs) }))) test(name, run)
+})
+
+describe('the store in Redis', () => {
+  const open = storeContract(async (clock) => {
+    const namespace = newNamespace()
+    return { store: redisStore(namespace, clock), namespace: namespace.name }
+  })
+  for (const { name, run } of open) test(name, run)
+})

@@ -1,0 +1,262 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { GivenClock, redisClock } from '../../src/clock.js'
+import { AS_ESTIMATED, NOTHING } from '../../src/cost/units.js'
+import type { Asked } from '../../src/gate/asked.js'
+import { Gate } from '../../src/gate/gate.js'
+import type { LimitSpec, RuleSpec, Store } from '../../src/index.js'
+import { NAMED_ALGORITHMS } from '../../src/meters/index.js'
+import { periodMs } from '../../src/rules/limit.js'
+import { askOf } from '../../src/store/ask.js'
+import { MemoryStore } from '../../src/store/memory-store.js'
+import { RedisStore } from '../../src/store/redis-store.js'
+import { demandsOf, T0 } from '../support/gate.js'
+import { everything, forget } from '../support/keys.js'
+import { type Namespace, newNamespace } from '../support/namespace.js'
+import { bothStores } from '../support/stores.js'
+import { expectNeverOver, type Start } from '../support/sums.js'
+
+/** A limit of each algorithm; fixed windows also of a calendar, buckets also with a burst of their own. */
+const KINDS: readonly LimitSpec[] = [
+  ...NAMED_ALGORITHMS.map((algorithm) => ({ algorithm })),
+  { algorithm: 'fixed_window', per: 'day', timezone: 'Europe/Berlin' },
+  { algorithm: 'token_bucket', burst: 1.5 },
+]
+
+function named(kind: LimitSpec): string {
+  return [kind.algorithm, kind.timezone, kind.burst].filter((part) => part !== undefined).join(', ')
+}
+
+/** Asks one limit, under a rule that is compiled once. */
+function asker(limits: RuleSpec['limits'], namespace = 'contract'): (tokens: number, forGood?: boolean) => Asked {
+  const { demand, ...asked } = askOf([{ name: 'r', scope: 'agent', limits }], { agent: 'a' }, {}, { namespace })
+  return (tokens, forGood = false) => ({ ...asked, forGood, demand: { ...demand, costs: { ...NOTHING, requests: 1, tokens, usd: tokens / 100, points: 1 } } })
+}
+
+const amounts = fc.oneof(fc.integer({ min: 1, max: 40 }), fc.double({ min: 0.3, max: 40, noNaN: true }))
+const windows = fc.constantFrom('250ms', 'second', '7s', 'minute', 'hour')
+
+/** Shares of the limit that are asked for, and of the window that pass before; a wait of -1: as long as it was told. */
+const asks = fc.array(
+  fc.record({
+    share: fc.oneof(fc.constantFrom(1, 0.5, 0.1, 1 / 3), fc.double({ min: 0.001, max: 1, noNaN: true })),
+    wait: fc.oneof(fc.constantFrom(0, -1, -1, 1 / 32, 1 / 64), fc.double({ min: 0, max: 0.2, noNaN: true }), fc.double({ min: 0, max: 1.4, noNaN: true })),
+  }),
+  { minLength: 20, maxLength: 120 },
+)
+
+async function starts(
+  store: Store,
+  clock: GivenClock,
+  ask: (tokens: number) => Asked,
+  most: number,
+  windowMs: number,
+  given: readonly { share: number; wait: number }[],
+) {
+  const started: Start[] = []
+  let told = 0
+  for (const { share, wait } of given) {
+    clock.advance(wait < 0 ? told : wait * windowMs)
+    const amount = share * most
+    const { decision } = await store.admit(ask(amount))
+    told = decision.outcome === 'reject' ? (decision.retryAfterMs ?? 0) : 0
+    if (decision.outcome === 'run') started.push({ atMs: clock.nowMs, amount })
+  }
+  return started
+}
+
+test.each(KINDS.map((kind) => [named(kind), kind] as const))('%s is never over in any window that it promises (invariant 1)', async (_, kind) => {
+  await fc.assert(
+    fc.asyncProperty(amounts, windows, fc.double({ min: 0, max: 1, noNaN: true }), asks, async (amount, per, offset, given) => {
+      const spec: LimitSpec = { tokens: amount, per, ...kind, ...(kind.burst === undefined ? {} : { burst: amount * kind.burst }) }
+      const windowMs = periodMs(spec.per as string) as number
+      // March in Berlin has a day of 23 hours.
+      const clock = new GivenClock(Date.UTC(2027, 2, 26) + offset * windowMs)
+      const started = await starts(new MemoryStore(() => clock.nowMs), clock, asker([spec]), Math.min(amount, spec.burst ?? amount), windowMs, given)
+      expectNeverOver(started, spec, amount, windowMs)
+      expect(started.length).toBeGreaterThan(0)
+    }),
+    { numRuns: 60 },
+  )
+})
+
+/** Everything at once, in all units. */
+const ALL: RuleSpec['limits'] = [
+  { name: 'bucket', tokens: 100, per: '10s', burst: 60 },
+  { name: 'fixed', tokens: 150, per: '5s', algorithm: 'fixed_window' },
+  { name: 'window', tokens: 300, per: '20s', algorithm: 'sliding_window' },
+  { name: 'log', usd: 1.2, per: '7s', algorithm: 'sliding_log' },
+  { name: 'leaky', points: 40, per: '10s', algorithm: 'leaky_bucket' },
+  { concurrency: 6 },
+]
+
+const moves = fc.array(
+  fc.record({ ms: fc.double({ min: 0, max: 2500, noNaN: true }), tokens: fc.double({ min: 0.1, max: 70, noNaN: true }), peek: fc.boolean() }),
+  {
+    minLength: 5,
+    maxLength: 40,
+  },
+)
+
+test('a refused call and a look leave every byte in Redis as it was (invariant 2)', async () => {
+  const namespace = newNamespace()
+  let refusals = 0
+  await fc.assert(
+    fc.asyncProperty(moves, async (steps) => {
+      await forget(namespace)
+      const { clock, redis } = bothStores(namespace)
+      const ask = asker(ALL, namespace.name)
+      for (const { ms, tokens, peek } of steps) {
+        clock.advance(ms)
+        const before = await everything(namespace)
+        const decision = peek ? await redis.peek(ask(tokens)) : (await redis.admit(ask(tokens))).decision
+        if (!peek && decision.outcome === 'run') continue
+        expect(await everything(namespace)).toBe(before)
+        refusals++
+      }
+    }),
+    { numRuns: 40 },
+  )
+  expect(refusals).toBeGreaterThan(40)
+})
+
+const held = fc.double({ min: 0, max: 12_000, noNaN: true })
+
+test.each(KINDS.map((kind) => [named(kind), kind] as const))(
+  '%s: a reservation that is given back leaves all that follows as it was (invariant 3)',
+  async (_, kind) => {
+    await fc.assert(
+      fc.asyncProperty(moves, held, async (steps, heldMs) => {
+        const spec: LimitSpec = { tokens: 100, per: '10s', ...kind, ...(kind.burst === undefined ? {} : { burst: 150 }) }
+        const ask = asker([spec])
+        const clock = new GivenClock(T0)
+        const [ghostly, plain] = [new MemoryStore(() => clock.nowMs), new MemoryStore(() => clock.nowMs)]
+        for (const [index, { ms, tokens, peek: phantom }] of steps.entries()) {
+          clock.advance(ms)
+          const [one, other] = [ghostly.admit(ask(tokens)).decision, plain.admit(ask(tokens)).decision]
+          expect(one.outcome, `call ${index}`).toBe(other.outcome)
+          if (one.outcome === 'reject') expect(one.retryAfterMs).toBeCloseTo((other as typeof one).retryAfterMs as number, 2)
+          expect(one.usage[0]?.used).toBeCloseTo(other.usage[0]?.used as number, 6)
+          if (!phantom) continue
+          const ghost = ghostly.admit(ask(20))
+          clock.advance(index % 2 === 0 ? heldMs : 0)
+          expect(ghostly.release(ghost.asked)).toBe(ghost.decision.outcome === 'run')
+          expect(ghostly.release(ghost.asked), 'a second time').toBe(false)
+        }
+      }),
+      { numRuns: 40 },
+    )
+  },
+)
+
+/** All keys that are not a line's: when they end, by kind. */
+async function lifetimes(namespace: Namespace, kind: 'm' | 'h' | 's'): Promise<Map<string, number>> {
+  const keys = (await namespace.allKeys()).filter((key) => key.startsWith(`${namespace.keys.prefix}/${kind}/`))
+  return new Map(await Promise.all(keys.map(async (key) => [key, await namespace.redis.pttl(key)] as const)))
+}
+
+test('every key has an end, and a meter goes no later than its state is empty (invariant 9)', async () => {
+  const namespace = newNamespace()
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.record({ tokens: fc.double({ min: 0.1, max: 70, noNaN: true }), over: fc.constantFrom(0, 1, 1, 4) }), { minLength: 2, maxLength: 12 }),
+      async (calls) => {
+        await forget(namespace)
+        const store = new RedisStore(new Gate(namespace.redis, demandsOf(namespace, []), redisClock), namespace.redis, redisClock)
+        const ask = asker(ALL, namespace.name)
+        for (const { tokens, over } of calls) {
+          const { asked, decision } = await store.admit(ask(tokens))
+          if (decision.outcome === 'run' && over !== 1) await store.settle(asked, { ...AS_ESTIMATED, tokens: tokens * over, usd: (tokens * over) / 100 }, 'end')
+          const { usage } = await store.peek(ask(0))
+          const resets = new Map(usage.map(({ limit, resetMs }) => [limit, resetMs]))
+          const lastMs = Math.max(...[...resets].filter(([limit]) => limit !== 'concurrency').map(([, resetMs]) => resetMs))
+          for (const [key, ms] of await lifetimes(namespace, 'm')) expect(ms, key).toBeLessThanOrEqual(Math.ceil(lastMs) + 2)
+          for (const [key, ms] of await lifetimes(namespace, 'h')) expect(ms, key).toBeLessThanOrEqual(Math.ceil(resets.get('log') ?? 0) + 2)
+          for (const [key, ms] of await lifetimes(namespace, 's')) expect(ms, key).toBeLessThanOrEqual(30_000)
+        }
+        for (const key of await namespace.allKeys()) expect(await namespace.redis.pttl(key), key).not.toBe(-1)
+      },
+    ),
+    { numRuns: 15 },
+  )
+})
+
+test.each(KINDS.map((kind) => [named(kind), kind] as const))(
+  '%s says at once that a cost is too big, and keeps nothing of it (invariant 11)',
+  async (_, kind) => {
+    const namespace = newNamespace()
+    await fc.assert(
+      fc.asyncProperty(amounts, fc.double({ min: 1.000001, max: 1e9, noNaN: true }), async (amount, times) => {
+        const spec: LimitSpec = { tokens: amount, per: '10s', ...kind, ...(kind.burst === undefined ? {} : { burst: amount * kind.burst }) }
+        const ask = asker(
+          [
+            { tokens: 1e12, per: 'second' },
+            { ...spec, name: 'tight' },
+          ],
+          namespace.name,
+        )
+        const { memory, redis } = bothStores(namespace)
+        const tokens = amount * (kind.burst ?? 1) * times
+        for (const store of [memory, redis] as Store[]) {
+          expect((await store.admit(ask(tokens))).decision).toMatchObject({
+            outcome: 'reject',
+            reason: 'too_big',
+            retryAfterMs: null,
+            binding: { limit: 'tight' },
+          })
+        }
+        expect(await namespace.allKeys()).toEqual([])
+      }),
+      { numRuns: 12 },
+    )
+  },
+)
+
+test.each(KINDS.map((kind) => [named(kind), kind] as const))(
+  '%s: whatever overruns, in the long run no more is used than the limit allows, and a window',
+  async (_, kind) => {
+    const calls = fc.array(
+      fc.record({
+        estimate: fc.double({ min: 0.1, max: 60, noNaN: true }),
+        times: fc.constantFrom(0, 0.5, 1, 1.7, 3, 6),
+        wait: fc.constantFrom(-1, -1, -1, 0, 0.05),
+        later: fc.nat({ max: 5 }),
+      }),
+      { minLength: 40, maxLength: 120 },
+    )
+    await fc.assert(
+      fc.asyncProperty(calls, async (given) => {
+        const spec: LimitSpec = { tokens: 100, per: '10s', ...kind, ...(kind.burst === undefined ? {} : { burst: 150 }) }
+        const windowMs = periodMs(spec.per as string) as number
+        const clock = new GivenClock(T0)
+        const store = new MemoryStore(() => clock.nowMs)
+        const ask = asker([spec])
+        const running: { asked: Asked; estimate: number; actual: number; after: number }[] = []
+        let used = 0
+        let told = 0
+        for (const [index, { estimate, times, wait, later }] of given.entries()) {
+          clock.advance(wait < 0 ? told : wait * windowMs)
+          const { asked, decision } = store.admit(ask(estimate))
+          told = decision.outcome === 'reject' ? (decision.retryAfterMs ?? 0) : 0
+          if (decision.outcome === 'run') {
+            used += estimate
+            // A day may have 23 hours.
+            const passed = (clock.nowMs - T0) / windowMs + (kind.timezone === undefined ? 0 : 1 / 24)
+            const allowed = 100 * (Math.max(1, kind.burst ?? 1) + 1 + passed)
+            expect(used, `call ${index}`).toBeLessThanOrEqual(allowed + 1e-3)
+            running.push({ asked, estimate, actual: estimate * times, after: index + later })
+          }
+          for (const call of running.splice(0)) {
+            if (call.after > index) {
+              running.push(call)
+              continue
+            }
+            // After a day nobody is asked any more.
+            if (store.settle(call.asked, { ...AS_ESTIMATED, tokens: call.actual }, 'end')) used += call.actual - call.estimate
+          }
+        }
+      }),
+      { numRuns: 60 },
+    )
+  },
+)

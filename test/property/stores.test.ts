@@ -1,0 +1,229 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { type ActualCosts, AS_ESTIMATED, COST_UNITS, type Costs, type CostUnit, NOTHING } from '../../src/cost/units.js'
+import type { Asked } from '../../src/gate/asked.js'
+import type { Demands } from '../../src/gate/demands.js'
+import type { Call, GivenClock, RuleSpec, Store } from '../../src/index.js'
+import type { MemoryStore } from '../../src/store/memory-store.js'
+import { demandsOf } from '../support/gate.js'
+import { forget } from '../support/keys.js'
+import { type Namespace, newNamespace } from '../support/namespace.js'
+import { bothStores, expectSame } from '../support/stores.js'
+
+/** What `npm test` runs; more of it: RUNS=2000. */
+const RUNS = Number(process.env['RUNS'] ?? 120)
+
+/** All algorithms, several units, several limits of a rule, several rules. */
+const FIRST: RuleSpec[] = [
+  {
+    name: 'account',
+    scope: 'agent',
+    limits: [
+      { requests: 20, per: '10s', burst: 6 },
+      { tokens: 3000, per: '10s', burst: 900 },
+      { usd: 0.3, per: 'minute', algorithm: 'sliding_window' },
+    ],
+  },
+  {
+    name: 'org',
+    scope: 'org',
+    limits: [
+      { name: 'r', requests: 7, per: '5s', algorithm: 'fixed_window' },
+      { name: 't', tokens: 1000, per: '20s', algorithm: 'fixed_window' },
+      { concurrency: 3 },
+      { name: 'p', points: 9, per: '3s', algorithm: 'sliding_log' },
+    ],
+  },
+  {
+    name: 'user',
+    scope: ['org', 'user'],
+    limits: [
+      { name: 'l', points: 50, per: '10s', algorithm: 'leaky_bucket' },
+      { name: 'w', tokens: 900, per: '15s', algorithm: 'sliding_window' },
+      { name: 'd', tokens: 4000, per: 'day', algorithm: 'fixed_window', timezone: 'Europe/Berlin' },
+    ],
+  },
+  { name: 'money', scope: 'org', limits: [{ name: 'm', usd: 0.25, per: '30s', algorithm: 'sliding_log' }] },
+]
+
+/** Other amounts, other windows, limits gone and come, another order, other algorithms under the same name. */
+const SECOND: RuleSpec[] = [
+  {
+    name: 'account',
+    scope: 'agent',
+    limits: [
+      { requests: 10, per: '10s', burst: 3 },
+      { usd: 0.1, per: 'minute', algorithm: 'sliding_window' },
+    ],
+  },
+  {
+    name: 'org',
+    scope: 'org',
+    limits: [
+      { concurrency: 1 },
+      { name: 'p', points: 4, per: '6s', algorithm: 'sliding_log' },
+      { name: 'r', requests: 3, per: '5s', algorithm: 'fixed_window' },
+      { name: 't', tokens: 1000, per: '20s' },
+    ],
+  },
+  {
+    name: 'user',
+    scope: ['org', 'user'],
+    limits: [
+      { name: 'w', tokens: 500, per: '45s', algorithm: 'sliding_window' },
+      { name: 'l', points: 20, per: '10s', algorithm: 'sliding_log' },
+    ],
+  },
+  { name: 'money', scope: 'org', limits: [{ name: 'm', usd: 0.5, per: '30s', algorithm: 'sliding_window' }] },
+]
+
+/** Everything closed or nearly so, and limits that cover nothing else. */
+const THIRD: RuleSpec[] = [
+  { name: 'org', scope: 'org', limits: [{ name: 'r', requests: 30, per: '5s', algorithm: 'fixed_window' }, { concurrency: 5 }] },
+  {
+    name: 'user',
+    scope: ['org', 'user'],
+    limits: [
+      { name: 'w', tokens: 2000, per: '15s', algorithm: 'sliding_window' },
+      { name: 'o', outputTokens: 0, per: 'second' },
+    ],
+  },
+]
+
+const RULES = [FIRST, SECOND, THIRD]
+
+const costs = fc.record({
+  requests: fc.constantFrom(1, 1, 1, 2, 0),
+  tokens: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 1100 }), fc.double({ min: 0.001, max: 300, noNaN: true })),
+  inputTokens: fc.constant(0),
+  outputTokens: fc.constantFrom(0, 0, 0, 0, 0, 0, 0, 5),
+  usd: fc.constantFrom(0, 0.01, 0.03, 0.1, 1 / 3e3),
+  points: fc.constantFrom(0, 1, 1, 2.5, 0.1),
+})
+
+const share = fc.constantFrom(0, 0.3, 0.5, 1, 1.5, 2.5, 12)
+
+const who = { org: fc.constantFrom('a', 'b'), user: fc.constantFrom('x', 'y') }
+
+type Step =
+  | { do: 'pass'; ms: number }
+  | { do: 'ask'; how: 'admit' | 'peek' | 'record'; org: string; user: string; costs: Costs; forGood: boolean }
+  | { do: 'close'; how: 'end' | 'part' | 'release'; which: number; share: number; estimated: CostUnit | null }
+  | { do: 'reset'; org: string; user: string }
+  | { do: 'rules'; which: number }
+
+function one<Kind extends Step['do']>(kind: Kind): fc.Arbitrary<Kind> {
+  return fc.constant(kind)
+}
+
+const forwards = fc.oneof(fc.integer({ min: 0, max: 400 }), fc.double({ min: 0, max: 3000, noNaN: true }), fc.integer({ min: 0, max: 80_000 }))
+const backwards = fc.oneof(fc.double({ min: -59_000, max: -0.001, noNaN: true }), fc.integer({ min: -400_000, max: -60_001 }), fc.constant(-3_600_000))
+const how = fc.constantFrom('admit' as const, 'admit' as const, 'admit' as const, 'peek' as const, 'record' as const)
+const end = fc.constantFrom('end' as const, 'part' as const, 'release' as const)
+
+const step: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 4, arbitrary: fc.record({ do: one('pass'), ms: forwards }) },
+  { weight: 1, arbitrary: fc.record({ do: one('pass'), ms: backwards }) },
+  { weight: 8, arbitrary: fc.record({ do: one('ask'), how, ...who, costs, forGood: fc.constantFrom(false, false, true) }) },
+  { weight: 3, arbitrary: fc.record({ do: one('close'), how: end, which: fc.nat(), share, estimated: fc.constantFrom(...COST_UNITS, null) }) },
+  { weight: 1, arbitrary: fc.record({ do: one('reset'), ...who }) },
+  { weight: 1, arbitrary: fc.record({ do: one('rules'), which: fc.constantFrom(0, 1, 2) }) },
+)
+
+function actualOf({ demand }: Asked, times: number, estimated: CostUnit | null): ActualCosts {
+  const actual = Object.fromEntries(COST_UNITS.map((unit) => [unit, unit === estimated ? undefined : demand.costs[unit] * times]))
+  return { ...AS_ESTIMATED, ...actual }
+}
+
+/** Both stores, of which everything is asked alike. */
+class Pair {
+  private readonly clock: GivenClock
+  private readonly memory: MemoryStore
+  private readonly redis: Store
+  private readonly versions: readonly Demands[]
+  private demands: Demands
+  private readonly admitted: { call: Call; memory: Asked; redis: Asked }[] = []
+  private asks = 0
+
+  constructor(namespace: Namespace) {
+    const { clock, memory, redis } = bothStores(namespace)
+    this.clock = clock
+    this.memory = memory
+    this.redis = redis
+    this.versions = RULES.map((rules) => demandsOf(namespace, rules))
+    this.demands = this.versions[0] as Demands
+  }
+
+  async do(step: Step): Promise<void> {
+    if (step.do === 'pass') this.clock.advance(step.ms)
+    else if (step.do === 'rules') this.demands = this.versions[step.which] as Demands
+    else if (step.do === 'reset') {
+      const asked = this.named('~/reset', { agent: 'llm', org: step.org, user: step.user }, NOTHING)
+      this.memory.reset(asked)
+      await this.redis.reset(asked)
+    } else if (step.do === 'ask') await this.ask(step)
+    else await this.close(step)
+  }
+
+  /** Looks at every meter that there is. */
+  async look(): Promise<void> {
+    for (const org of ['a', 'b']) {
+      for (const user of ['x', 'y']) {
+        const asked = this.named('~/look', { agent: 'llm', org, user }, { ...NOTHING, requests: 1, tokens: 1, usd: 0.01, points: 1 })
+        expectSame(this.memory.peek(asked), await this.redis.peek(asked))
+      }
+    }
+  }
+
+  async figures(): Promise<void> {
+    const { open, settled, released, overEstimatedPercent } = this.memory.figures()
+    const other = await this.redis.figures()
+    expect(other).toMatchObject({ open, settled, released })
+    expect(other.overEstimatedPercent ?? 0).toBeCloseTo(overEstimatedPercent ?? 0, 6)
+  }
+
+  private named(id: string, call: Call, costs: Costs, forGood = false): Asked {
+    return { id, token: '', call: call.id === undefined ? {} : { id: call.id }, demand: this.demands.demand(call, costs), forGood }
+  }
+
+  private async ask({ how, org, user, costs, forGood }: Step & { do: 'ask' }): Promise<void> {
+    const number = this.asks++
+    const call: Call = { agent: 'llm', org, user, ...(number % 3 === 0 ? { id: `c${number}` } : {}) }
+    const asked = this.named(call.id === undefined ? (forGood ? `~/n${number}` : '') : `~/${call.id}`, call, costs, forGood)
+    if (how === 'peek') return expectSame(this.memory.peek(asked), await this.redis.peek(asked))
+    const memory = this.memory[how](asked)
+    const redis = await this.redis[how](asked)
+    expectSame(memory.decision, redis.decision)
+    if (memory.decision.outcome === 'run' && !forGood) this.admitted.push({ call, memory: memory.asked, redis: redis.asked })
+  }
+
+  /** The rules of now say which meters are changed. */
+  private async close({ how, which, share, estimated }: Step & { do: 'close' }): Promise<void> {
+    const picked = this.admitted[which % Math.max(1, this.admitted.length)]
+    if (picked === undefined) return
+    const demand = this.demands.demand(picked.call, picked.memory.demand.costs)
+    const [memory, redis] = [
+      { ...picked.memory, demand },
+      { ...picked.redis, demand },
+    ]
+    const actual = actualOf(memory, share, estimated)
+    if (how === 'release') expect(this.memory.release(memory)).toBe(await this.redis.release(redis))
+    else expect(this.memory.settle(memory, actual, how)).toBe(await this.redis.settle(redis, actual, how))
+  }
+}
+
+test('the store in memory and the one in Redis decide alike, to the last figure, whatever happens', async () => {
+  const namespace = newNamespace()
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), async (steps) => {
+      await forget(namespace)
+      const pair = new Pair(namespace)
+      for (const one of steps) {
+        await pair.do(one)
+        await pair.look()
+      }
+      await pair.figures()
+    }),
+    { numRuns: RUNS },
+  )
+})
