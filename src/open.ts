@@ -7,6 +7,7 @@ import type { PriceTable } from './cost/prices.js'
 import { ConfigInvalid } from './errors.js'
 import { Demands } from './gate/demands.js'
 import { Gate } from './gate/gate.js'
+import type { Store } from './gate/store.js'
 import { Fleet } from './queue/fleet.js'
 import { connect, waitUntilReady } from './redis/connection.js'
 import { Keys } from './redis/keys.js'
@@ -15,10 +16,21 @@ import type { RuleSpec } from './rules/rule.js'
 import { MemoryRules, RedisRules, type RuleStore } from './rules/rule-store.js'
 import { MemoryStore } from './store/memory-store.js'
 import { RedisStore } from './store/redis-store.js'
-import type { Store } from './store/store.js'
 import { logConnection } from './telemetry/connection-log.js'
 import { defaultLogger } from './telemetry/log.js'
-import type { TollgateParts } from './tollgate.js'
+
+/** What a Tollgate is made of. */
+export interface TollgateParts {
+  readonly namespace: { readonly prefix: string; readonly queue: string }
+  readonly store: Store
+  readonly demands: Demands
+  readonly rules: RuleStore
+  readonly log: Logger
+  /** Makes what joins this process to others; undefined where there is no Redis. */
+  readonly join: ((rulesChanged: () => void) => Fleet) | undefined
+  /** Connections that end with this Tollgate. */
+  readonly owned: readonly Redis[]
+}
 
 type Options = ReturnType<typeof checkOptions>
 type Declared = { readonly rules: readonly RuleSpec[]; readonly prices: Readonly<PriceTable> }

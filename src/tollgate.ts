@@ -1,16 +1,14 @@
-import type { Redis } from 'ioredis'
-import type { Logger } from 'pino'
 import type { Call } from './call.js'
 import { type Capacity, capacityRule, capacityRuleName, readCapacity } from './capacity/capacity.js'
 import { checkWorkerOptions, type TollgateOptions } from './config/options.js'
 import type { PriceTable } from './cost/prices.js'
 import { ConfigInvalid, TollgateError } from './errors.js'
 import { Checks } from './gate/checks.js'
-import type { Demands } from './gate/demands.js'
+import type { LedgerFigures } from './gate/store.js'
 import { CustomLimiter, type CustomSpec } from './limiter/custom.js'
 import { CombinedLimiter, DirectLimiter, type Limiter, type Metered } from './limiter/limiter.js'
 import { limitOfEnvironment, limitsOf } from './limiter/spec.js'
-import { openParts } from './open.js'
+import { openParts, type TollgateParts } from './open.js'
 import type { Explanation } from './queue/explain.js'
 import type { Fleet } from './queue/fleet.js'
 import type { Ticket } from './queue/ticket.js'
@@ -19,9 +17,7 @@ import type { RuleSet } from './rules/compile.js'
 import type { LimitSpec } from './rules/limit.js'
 import { checkRules, readRules } from './rules/read.js'
 import type { RuleSpec } from './rules/rule.js'
-import type { RuleStore } from './rules/rule-store.js'
 import { ClosableStore } from './store/closable-store.js'
-import type { LedgerFigures, Store } from './store/store.js'
 
 /** The rules of a namespace. */
 export interface Rules {
@@ -41,18 +37,6 @@ export interface Stats {
 export interface Capacities {
   /** What a resource allows and what is left of it; null where no capacity was set. @throws CallInvalid */
   get(resource: string): Promise<Capacity | null>
-}
-
-export interface TollgateParts {
-  readonly namespace: { readonly prefix: string; readonly queue: string }
-  readonly store: Store
-  readonly demands: Demands
-  readonly rules: RuleStore
-  readonly log: Logger
-  /** Makes what joins this process to others; undefined where there is no Redis. */
-  readonly join: ((rulesChanged: () => void) => Fleet) | undefined
-  /** Connections that end with this Tollgate. */
-  readonly owned: readonly Redis[]
 }
 
 /** One namespace as one process sees it: its front door, its workers, its gate. */

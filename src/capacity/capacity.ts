@@ -2,9 +2,9 @@ import { isAmount, MAX_AMOUNT, show } from '../call.js'
 import { NOTHING } from '../cost/units.js'
 import { CallInvalid } from '../errors.js'
 import type { Demands } from '../gate/demands.js'
+import type { Store } from '../gate/store.js'
 import { isPeriod } from '../rules/limit.js'
 import type { RuleSpec } from '../rules/rule.js'
-import type { Store } from '../store/store.js'
 
 /** What a resource allows, and what is left of it. */
 export interface Capacity {

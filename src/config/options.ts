@@ -6,8 +6,8 @@ import type { Clock } from '../clock.js'
 import type { Estimate } from '../cost/estimate.js'
 import type { PriceTable } from '../cost/prices.js'
 import { ConfigInvalid } from '../errors.js'
+import type { Store } from '../gate/store.js'
 import type { RuleSpec } from '../rules/rule.js'
-import type { Store } from '../store/store.js'
 import { DEFAULTS } from './defaults.js'
 
 /** What `Tollgate.open` takes; all of it is optional. */

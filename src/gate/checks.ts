@@ -5,12 +5,12 @@ import { actualCosts } from '../cost/costs.js'
 import { type ActualCosts, AS_ESTIMATED, NOTHING } from '../cost/units.js'
 import type { CallUsage } from '../cost/usage.js'
 import { CallInvalid, TollgateError } from '../errors.js'
-import type { Store } from '../store/store.js'
 import { Answered } from './answer.js'
 import type { AskedCall } from './asked.js'
 import type { Demands } from './demands.js'
 import { Grant, type Granter } from './grant.js'
 import { rejection } from './rejection.js'
+import type { Store } from './store.js'
 import { linesOf, type Try, WaitingRoom } from './waiting-room.js'
 
 /** The gate without the queue: ask, ask and charge, wait until there is room. */

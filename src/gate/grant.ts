@@ -1,8 +1,8 @@
 import type { ActualCosts } from '../cost/units.js'
 import type { CallUsage } from '../cost/usage.js'
-import type { Admission, Store } from '../store/store.js'
 import { Answered } from './answer.js'
 import type { Asked } from './asked.js'
+import type { Admission, Store } from './store.js'
 
 /** What a grant needs of whoever gave it. */
 export interface Granter {

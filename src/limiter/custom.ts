@@ -4,7 +4,7 @@ import { DEFAULTS } from '../config/defaults.js'
 import type { RejectDecision, RunDecision, Usage } from '../decision.js'
 import { ConfigInvalid, TollgateError } from '../errors.js'
 import { type Answer, Answered } from '../gate/answer.js'
-import type { Store, Swapped } from '../store/store.js'
+import type { Store, Swapped } from '../gate/store.js'
 import { checkCost, checkKey, type Limiter, orThrow } from './limiter.js'
 
 /** An algorithm of a user's own. */

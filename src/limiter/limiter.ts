@@ -7,11 +7,11 @@ import { type Answer, Answered } from '../gate/answer.js'
 import type { Asked } from '../gate/asked.js'
 import { type DemandPart, RuleMeters } from '../gate/demand.js'
 import { rejection } from '../gate/rejection.js'
+import type { MaybePromise, Store } from '../gate/store.js'
 import type { Keys } from '../redis/keys.js'
 import { type CompiledRule, compileLimits } from '../rules/compile.js'
 import { countedUnits } from '../rules/compile-limit.js'
 import { type LimitSpec, limitName } from '../rules/limit.js'
-import type { MaybePromise, Store } from '../store/store.js'
 
 /** Limits by key, asked directly: no rules, no queue. */
 export interface Limiter<Key = string> {

@@ -2,7 +2,7 @@ import type { ActualCosts } from '../cost/units.js'
 import type { RejectDecision, RunDecision } from '../decision.js'
 import { TollgateError } from '../errors.js'
 import type { Asked } from '../gate/asked.js'
-import type { Admission, LedgerFigures, MaybePromise, Store, Swapped } from './store.js'
+import type { Admission, LedgerFigures, MaybePromise, Store, Swapped } from '../gate/store.js'
 
 /** A store until its Tollgate is closed: then whoever still asks is told so, whatever is behind it. */
 export class ClosableStore implements Store {

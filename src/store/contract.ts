@@ -1,9 +1,9 @@
 import { GivenClock } from '../clock.js'
+import type { Store } from '../gate/store.js'
 import type { Case } from './contract/account.js'
 import { ledgerCases } from './contract/ledger-cases.js'
 import { limitCases } from './contract/limit-cases.js'
 import { slotCases } from './contract/slot-cases.js'
-import type { Store } from './store.js'
 
 export { GivenClock } from '../clock.js'
 export { type Asking, askOf } from './ask.js'

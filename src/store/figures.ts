@@ -1,5 +1,5 @@
 import { DAY, HOUR } from '../config/units.js'
-import type { LedgerFigures } from './store.js'
+import type { LedgerFigures } from '../gate/store.js'
 
 /** Sums up what `lua/lib/figures.lua` counts. */
 export function readFigures(counts: Readonly<Record<string, string>>, nowMs: number): LedgerFigures {

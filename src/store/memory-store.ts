@@ -3,12 +3,12 @@ import { type ActualCosts, COST_UNITS, type Costs, type CostUnit, NOTHING } from
 import type { Binding, RejectDecision, RunDecision, Usage } from '../decision.js'
 import type { Asked } from '../gate/asked.js'
 import { costIn, type DemandPart } from '../gate/demand.js'
+import type { Admission, LedgerFigures, Store, Swapped } from '../gate/store.js'
 import type { MeterState } from '../meters/algorithm.js'
 import { ALGORITHMS } from '../meters/index.js'
 import { type CompiledLimit, UNIT_CODES } from '../rules/compile-limit.js'
 import { overEstimatedPercent } from './figures.js'
 import { MemoryMeter, usageOf } from './memory-meter.js'
-import type { Admission, LedgerFigures, Store, Swapped } from './store.js'
 
 interface Entry {
   readonly atMs: number

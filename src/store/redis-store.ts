@@ -6,9 +6,9 @@ import type { RejectDecision, RunDecision } from '../decision.js'
 import type { Asked } from '../gate/asked.js'
 import type { Gate } from '../gate/gate.js'
 import { LedgerNames } from '../gate/ledger-names.js'
+import type { Admission, LedgerFigures, Store, Swapped } from '../gate/store.js'
 import { Turn } from '../gate/turn.js'
 import { readFigures } from './figures.js'
-import type { Admission, LedgerFigures, Store, Swapped } from './store.js'
 
 function weightOf({ demand, ledger }: Asked): number {
   return demand.parts.length + (ledger === undefined ? 1 : 0)

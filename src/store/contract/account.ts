@@ -3,10 +3,10 @@ import type { GivenClock } from '../../clock.js'
 import { AS_ESTIMATED, type Costs } from '../../cost/units.js'
 import type { RejectDecision, Usage } from '../../decision.js'
 import type { Asked } from '../../gate/asked.js'
+import type { Admission, Store } from '../../gate/store.js'
 import type { LimitSpec } from '../../rules/limit.js'
 import type { RuleSpec } from '../../rules/rule.js'
 import { askOf } from '../ask.js'
-import type { Admission, Store } from '../store.js'
 
 /** A store that is held to the contract, with the clock it goes by. */
 export interface Subject {

@@ -1,6 +1,6 @@
 import type { ActualCosts } from '../cost/units.js'
 import type { RejectDecision, RunDecision } from '../decision.js'
-import type { Asked } from '../gate/asked.js'
+import type { Asked } from './asked.js'
 
 export type MaybePromise<T> = T | Promise<T>
 
