@@ -189,6 +189,8 @@ local function load_meter(rule, first, value, now)
   elseif at > now + CLOCK_STEP_MS then
     set_back(meter, at, now)
     kept[2] = now
+    -- Written even if nothing else is: else who is refused would find it ahead of its time again.
+    meter.changed = true
   end
   if rule.remembers then
     for n, limit in ipairs(rule[3]) do

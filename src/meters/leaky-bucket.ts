@@ -1,5 +1,5 @@
 import { type Algorithm, counted, slackOfRate, waitUp } from './algorithm.js'
-import { leak, timeToLeak } from './token-bucket.js'
+import { leak, missing, timeToLeak } from './token-bucket.js'
 
 /**
  * Leaky bucket, as a meter (Turner 1986; the virtual scheduling of ATM's generic cell rate
@@ -12,7 +12,7 @@ export const leakyBucket: Algorithm = {
   slack: slackOfRate,
   roll: leak,
   waitMs(state, limit, _nowMs, _cost, ahead) {
-    const before = state.used + state.debt + ahead
+    const before = missing(state, limit) + state.debt + ahead
     return before <= limit.slack ? 0 : waitUp(before / limit.a)
   },
   resetMs: timeToLeak,

@@ -1,6 +1,6 @@
 import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfRate, waitUp } from './algorithm.js'
 
-/** What has come back since: debt goes first. */
+/** What has come back since: debt goes first. What a bucket was missing that was larger then is no more than it can miss now. */
 export function leak(state: MeterState, limit: MeterLimit, fromMs: number, nowMs: number): void {
   let back = Math.max(0, nowMs - fromMs) * limit.a
   if (state.debt > 0) {
@@ -8,7 +8,12 @@ export function leak(state: MeterState, limit: MeterLimit, fromMs: number, nowMs
     back -= state.debt - left
     state.debt = left
   }
-  state.used = Math.min(limit.capacity + limit.slack, Math.max(0, state.used - back))
+  state.used = Math.max(0, missing(state, limit) - back)
+}
+
+/** What is missing from a bucket, which may have been larger when it was taken. */
+export function missing({ used }: MeterState, { capacity, slack }: MeterLimit): number {
+  return Math.min(used, capacity + slack)
 }
 
 /** Milliseconds until all has come back. */
@@ -26,7 +31,7 @@ export const tokenBucket: Algorithm = {
   slack: slackOfRate,
   roll: leak,
   waitMs(state, limit, _nowMs, cost, ahead) {
-    const over = state.used + state.debt + cost + ahead - limit.capacity
+    const over = missing(state, limit) + state.debt + cost + ahead - limit.capacity
     return over <= limit.slack ? 0 : waitUp(over / limit.a)
   },
   resetMs: timeToLeak,

@@ -5,7 +5,7 @@ import type { CompiledRule } from '../rules/compile.js'
 import type { CompiledLimit } from '../rules/compile-limit.js'
 
 /** A clock set back by less than this opens no window twice; see `lua/lib/meter.lua`. */
-const CLOCK_STEP_MS = 60_000
+export const CLOCK_STEP_MS = 60_000
 
 /** Before anything was counted. */
 const NEVER = Number.NaN
@@ -53,6 +53,13 @@ export class MemoryMeter {
   /** The time of the states as they were last looked at: that of a clock set back by less than a step stands still. */
   get presentMs(): number {
     return this.lookedAtMs
+  }
+
+  /** Takes a clock that was set back by more than a step as it is, whatever is counted. */
+  follow(rule: CompiledRule, nowMs: number): void {
+    if (this.atMs <= nowMs + CLOCK_STEP_MS || Number.isNaN(this.atMs)) return
+    this.look(rule, nowMs)
+    this.keep()
   }
 
   /** What was done to the states as they were last looked at counts from now on. */

@@ -8,7 +8,7 @@ import type { MeterState } from '../meters/algorithm.js'
 import { ALGORITHMS } from '../meters/index.js'
 import { type CompiledLimit, UNIT_CODES } from '../rules/compile-limit.js'
 import { overEstimatedPercent } from './figures.js'
-import { MemoryMeter, usageOf } from './memory-meter.js'
+import { CLOCK_STEP_MS, MemoryMeter, usageOf } from './memory-meter.js'
 
 interface Entry {
   readonly atMs: number
@@ -37,6 +37,7 @@ export class MemoryStore implements Store {
   private readonly entries = new Map<string, Entry>()
   private readonly states = new Map<string, { state: string; untilMs: number }>()
   private readonly counts = { settled: 0, released: 0, expired: 0, estimated: 0, actual: 0 }
+  private latestMs = 0
   private names = 0
   private kept = 0
   private sweepAt = SWEEP_FROM
@@ -47,7 +48,7 @@ export class MemoryStore implements Store {
   }
 
   admit(asked: Asked): Admission {
-    const nowMs = this.now()
+    const nowMs = this.timeOf(asked)
     const named = this.name(asked)
     if (this.entryOf(named, nowMs) !== undefined) return { asked: named, decision: this.run(named, nowMs) }
     const refusal = this.weigh(named, nowMs)
@@ -63,14 +64,14 @@ export class MemoryStore implements Store {
   }
 
   record(asked: Asked): Admission {
-    const nowMs = this.now()
+    const nowMs = this.timeOf(asked)
     const named = this.name(asked)
     if (this.entryOf(named, nowMs) === undefined) this.charge(named, nowMs, true)
     return { asked: named, decision: this.run(named, nowMs) }
   }
 
   settle(asked: Asked, actual: ActualCosts, how: 'end' | 'part'): boolean {
-    const nowMs = this.now()
+    const nowMs = this.timeOf(asked)
     const entry = this.entryOf(asked, nowMs)
     if (entry === undefined) return false
     this.chargeActual(asked, entry, actual, how, nowMs)
@@ -90,7 +91,7 @@ export class MemoryStore implements Store {
   }
 
   release(asked: Asked): boolean {
-    const nowMs = this.now()
+    const nowMs = this.timeOf(asked)
     const entry = this.entryOf(asked, nowMs)
     if (entry === undefined) return false
     this.chargeActual(asked, entry, NOTHING, 'end', nowMs)
@@ -122,6 +123,14 @@ export class MemoryStore implements Store {
   /** How many meters are held now; those that count nothing any more go as others come. */
   get size(): number {
     return this.kept
+  }
+
+  /** Now; the meters that are asked for follow a clock that was set back. */
+  private timeOf({ demand }: Asked): number {
+    const nowMs = this.now()
+    if (nowMs >= this.latestMs) this.latestMs = nowMs
+    else if (nowMs + CLOCK_STEP_MS < this.latestMs) for (const part of demand.parts) this.meter(part, nowMs).follow(part.rule, nowMs)
+    return nowMs
   }
 
   /** The open entry of a call. Those of more than a day ago are not open any more. */

@@ -5,7 +5,7 @@
 algorithms[5] = {
   roll = leak,
   wait = function(limit, used, debt, _, _, ahead)
-    local before = used + debt + ahead
+    local before = min(used, limit[LIMIT_CAPACITY] + limit.slack) + debt + ahead
     if before <= limit.slack then
       return 0
     end
