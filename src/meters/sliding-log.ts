@@ -99,13 +99,15 @@ export const slidingLog: Algorithm = {
   waitMs({ used, history, gone }, limit, nowMs, cost, ahead) {
     let over = used + cost + ahead - limit.capacity
     if (over <= limit.slack) return 0
-    const rounds = used > 0 ? Math.max(0, Math.ceil((over - limit.slack) / used) - 1) : 0
-    over -= rounds * used
+    // Those ahead take what is free now and what comes free, and give it back a round later.
+    const round = Math.max(used, limit.capacity)
+    const rounds = Math.max(0, Math.ceil((over - limit.slack) / round) - 1)
+    over -= rounds * round
     for (let place = gone; history !== null && place < history.length; place += 2) {
       over -= history[place + 1] as number
       if (over <= limit.slack) return waitUp((history[place] as number) + (rounds + 1) * limit.a - nowMs)
     }
-    return waitUp(limit.a * (1 + ahead / limit.capacity))
+    return waitUp(limit.a * (rounds + 1))
   },
   charge(state, _limit, amount, nowMs, holder) {
     add(current(state), nowMs, amount, holder)

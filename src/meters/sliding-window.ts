@@ -97,13 +97,15 @@ export const slidingWindow: Algorithm = {
   waitMs({ used, history, gone }, limit, nowMs, cost, ahead) {
     let over = used + cost + ahead - limit.capacity
     if (over <= limit.slack) return 0
-    const rounds = used > 0 ? Math.max(0, Math.ceil((over - limit.slack) / used) - 1) : 0
-    over -= rounds * used
+    // Those ahead take what is free now and what comes free, and give it back a round later.
+    const round = Math.max(used, limit.capacity)
+    const rounds = Math.max(0, Math.ceil((over - limit.slack) / round) - 1)
+    over -= rounds * round
     for (let place = gone; history !== null && place < history.length; place += 2) {
       over -= history[place + 1] as number
       if (over <= limit.slack) return waitUp(endOfCell(limit, (history[place] as number) + rounds * ROUND) - nowMs)
     }
-    return waitUp(endOfCell(limit, cellOf(limit, nowMs)) + (ahead / limit.capacity) * limit.a - nowMs)
+    return waitUp(endOfCell(limit, cellOf(limit, nowMs) + rounds * ROUND) - nowMs)
   },
   charge(state, limit, amount, nowMs) {
     add(current(state), cellOf(limit, nowMs), amount)

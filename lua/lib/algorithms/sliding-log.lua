@@ -108,8 +108,10 @@ algorithms[7] = {
     if over <= limit.slack then
       return 0
     end
-    local rounds = used > 0 and max(0, ceil((over - limit.slack) / used) - 1) or 0
-    over = over - rounds * used
+    -- Those ahead take what is free now and what comes free, and give it back a round later.
+    local round = max(used, limit[LIMIT_CAPACITY])
+    local rounds = max(0, ceil((over - limit.slack) / round) - 1)
+    over = over - rounds * round
     local from, offset = history.ended and '(' .. history.ended or '-inf', 0
     repeat
       local some = redis.call('ZRANGEBYSCORE', history.key, from, '+inf', 'WITHSCORES', 'LIMIT', offset, READ_AT_ONCE)
@@ -121,7 +123,7 @@ algorithms[7] = {
       end
       offset = offset + READ_AT_ONCE
     until #some == 0
-    return wait_up(limit[LIMIT_A] * (1 + ahead / limit[LIMIT_CAPACITY]))
+    return wait_up(limit[LIMIT_A] * (rounds + 1))
   end,
   ttl = function(limit, _, _, now, history)
     local last = redis.call('ZRANGE', history.key, 0, 0, 'REV', 'WITHSCORES')

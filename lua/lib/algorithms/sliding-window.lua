@@ -97,16 +97,17 @@ algorithms[6] = {
     if over <= limit.slack then
       return 0
     end
-    -- Those ahead start as soon as they can, and their room comes free a round later.
-    local rounds = used > 0 and max(0, ceil((over - limit.slack) / used) - 1) or 0
-    over = over - rounds * used
+    -- Those ahead take what is free now and what comes free, and give it back a round later.
+    local round = max(used, limit[LIMIT_CAPACITY])
+    local rounds = max(0, ceil((over - limit.slack) / round) - 1)
+    over = over - rounds * round
     for place = 1, #history, 2 do
       over = over - history[place + 1]
       if over <= limit.slack then
         return wait_up(end_of_cell(limit, history[place] + rounds * (CELLS + 1)) - now)
       end
     end
-    return wait_up(end_of_cell(limit, cell_of(limit, now)) + ahead / limit[LIMIT_CAPACITY] * limit[LIMIT_A] - now)
+    return wait_up(end_of_cell(limit, cell_of(limit, now) + rounds * (CELLS + 1)) - now)
   end,
   ttl = function(limit, _, _, now, history)
     return #history > 0 and end_of_cell(limit, history[#history - 1]) - now or 0
