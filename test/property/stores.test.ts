@@ -188,7 +188,7 @@ class Pair {
 
   private async ask({ how, org, user, costs, forGood }: Step & { do: 'ask' }): Promise<void> {
     const number = this.asks++
-    const call: Call = { agent: 'llm', org, user, ...(number % 3 === 0 ? { id: `c${number}` } : {}) }
+    const call: Call = { agent: 'llm', org, user, ...(number % 3 === 0 ? { id: `c${number % 5}` } : {}) }
     const asked = this.named(call.id === undefined ? (forGood ? `~/n${number}` : '') : `~/${call.id}`, call, costs, forGood)
     if (how === 'peek') return expectSame(this.memory.peek(asked), await this.redis.peek(asked))
     const memory = this.memory[how](asked)

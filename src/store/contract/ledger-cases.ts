@@ -85,8 +85,8 @@ export const ledgerCases: readonly Case[] = [
       const calls = []
       for (let call = 0; call < 5; call++) calls.push(await account.passes({ tokens: 100 }))
       const [first, second, third, fourth] = calls as [(typeof calls)[0], (typeof calls)[0], (typeof calls)[0], (typeof calls)[0]]
-      await account.settles(first, 50)
-      await account.settles(second, 75.5)
+      await account.settles(first, 75.5)
+      await account.settles(second, 50)
       await account.settles(third, undefined)
       await account.releases(fourth)
       const { overEstimatedPercent, ...counts } = await store.figures()

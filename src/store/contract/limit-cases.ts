@@ -126,6 +126,20 @@ function casesOf({ algorithm, atOnce, nextMs }: Kind): Case[] {
       await account.releases(third)
       assertClose(await account.used(), 5, 'used')
     }),
+    named('an id that is used again is charged again, whatever it was charged before', async (subject) => {
+      const [account, control] = [new Account(subject, [limit]), new Account(subject, [limit], 'control')]
+      for (const [time, ms] of [3500, 250].entries()) {
+        assert.equal(await account.settles(await account.passes({ tokens: 3 }, 'job'), undefined), true)
+        await control.passes({ tokens: 3 }, `other ${time}`)
+        subject.clock.advance(ms)
+      }
+      for (const ms of [0, 6500, 1000, 1000]) {
+        subject.clock.advance(ms)
+        // What is counted is brought to now.
+        for (const each of [account, control]) await each.admit({ tokens: 1e-6 })
+        await assertAlike(account, control, 'as if they were two')
+      }
+    }),
     named('a record is charged whether there is room or not', async (subject) => {
       const account = new Account(subject, [limit])
       await account.records({ tokens: 25 })

@@ -1,0 +1,86 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { expect, onTestFinished, test } from 'vitest'
+import { GivenClock, redisClock } from '../../src/clock.js'
+import { NOTHING } from '../../src/cost/units.js'
+import type { Asked } from '../../src/gate/asked.js'
+import type { Demands } from '../../src/gate/demands.js'
+import { Gate } from '../../src/gate/gate.js'
+import type { LimitSpec, RuleSpec } from '../../src/index.js'
+import { NAMED_ALGORITHMS } from '../../src/meters/index.js'
+import { MemoryStore } from '../../src/store/memory-store.js'
+import { RedisStore } from '../../src/store/redis-store.js'
+import { demandsOf, T0 } from '../support/gate.js'
+import { newNamespace } from '../support/namespace.js'
+import { startRedis } from '../support/redis-server.js'
+import { until } from '../support/until.js'
+
+/** One limit of each algorithm, of a second's window. */
+const LIMITS: LimitSpec[] = NAMED_ALGORITHMS.map((algorithm) => ({ name: algorithm, requests: 5, per: 'second', algorithm }))
+const RULES: RuleSpec[] = [{ name: 'user', scope: 'user', limits: [...LIMITS, { concurrency: 3, lease: '1s' }] }]
+
+function ask(demands: Demands, user: number): Asked {
+  return { id: `~/${user}`, token: '', call: {}, demand: demands.demand({ agent: 'a', user: `u${user}` }, { ...NOTHING, requests: 1 }), forGood: true }
+}
+
+/** What is in use once everything else was thrown away. */
+function heapUsed(): number {
+  setFlagsFromString('--expose-gc')
+  runInNewContext('gc')()
+  return process.memoryUsage().heapUsed
+}
+
+test('a million users come and go in memory, and no more is kept than of those who were there last', () => {
+  const namespace = newNamespace()
+  const demands = demandsOf(namespace, [
+    {
+      name: 'user',
+      scope: 'user',
+      limits: [
+        { requests: 5, per: 'second' },
+        { name: 'w', requests: 5, per: 'second', algorithm: 'sliding_window' },
+      ],
+    },
+  ])
+  const clock = new GivenClock(T0)
+  const store = new MemoryStore(() => clock.nowMs)
+  let admitted = 0
+  let early = 0
+  let largest = 0
+  for (let user = 0; user < 1_000_000; user++) {
+    // 10,000 in a second: so many are in use at once, and a few that have just gone.
+    clock.nowMs = T0 + user / 10
+    if (store.admit(ask(demands, user)).decision.outcome === 'run') admitted++
+    largest = Math.max(largest, store.size)
+    if (user === 200_000) early = heapUsed()
+  }
+  expect(admitted).toBe(1_000_000)
+  expect(largest).toBeLessThan(60_000)
+  expect(heapUsed()).toBeLessThan(early + 30e6)
+  clock.advance(10_000)
+  for (let user = 0; user < 60_000; user++) store.admit(ask(demands, user % 10))
+  for (let user = 0; user < 60_000; user++) {
+    clock.nowMs += 0.5
+    store.admit(ask(demands, user))
+  }
+  expect(store.size, 'smaller again as others come').toBeLessThan(15_000)
+})
+
+test('a hundred thousand users leave nothing in Redis once their windows are over', { timeout: 60_000 }, async () => {
+  const server = await startRedis()
+  onTestFinished(() => server.stop())
+  const namespace = newNamespace(server.url)
+  // The expiry of keys is not to wait for the disk.
+  await namespace.redis.config('SET', 'appendonly', 'no')
+  const demands = demandsOf(namespace, RULES)
+  const store = new RedisStore(new Gate(namespace.redis, demands, redisClock), namespace.redis, redisClock)
+  let largest = 0
+  for (let user = 0; user < 100_000; ) {
+    const some: Promise<unknown>[] = []
+    for (const last = user + 5000; user < last; user++) some.push(store.admit(ask(demands, user)))
+    await Promise.all(some)
+    largest = Math.max(largest, await namespace.redis.dbsize())
+  }
+  expect(largest).toBeGreaterThan(5000)
+  await until('Redis is empty', async () => (await namespace.redis.dbsize()) === 0, 20_000)
+})
