@@ -129,6 +129,6 @@ export const slidingLog: Algorithm = {
     state.used = isEmpty(state) ? 0 : Math.max(0, state.used - (amount - left))
     return left < amount
   },
-  resetMs: (state, limit, nowMs) => (isEmpty(state) ? 0 : (state.history?.at(-2) as number) + limit.a - nowMs),
+  resetMs: (state, limit, nowMs) => (isEmpty(state) ? 0 : Math.max(0, (state.history?.at(-2) as number) + limit.a - nowMs)),
   remaining: counted.remaining,
 }

@@ -133,6 +133,6 @@ export const slidingWindow: Algorithm = {
     state.used = isEmpty(state) ? 0 : Math.max(0, state.used - (amount - left))
     return left < amount
   },
-  resetMs: (state, limit, nowMs) => (isEmpty(state) ? 0 : endOfCell(limit, state.history?.at(-2) as number) - nowMs),
+  resetMs: (state, limit, nowMs) => (isEmpty(state) ? 0 : Math.max(0, endOfCell(limit, state.history?.at(-2) as number) - nowMs)),
   remaining: counted.remaining,
 }

@@ -15,7 +15,7 @@ const DURATION_UNITS: Readonly<Record<string, number>> = { ms: 1, s: SECOND, m: 
 
 /** One tier of a rule, as written in a rules file: exactly one of the units, and its window. */
 export interface LimitSpec extends Partial<Record<Unit, number | undefined>> {
-  /** Keeps the usage through changes; default "<unit>/<per>". */
+  /** Keeps the usage through changes, but to or from a sliding algorithm, or of a sliding window's length; default "<unit>/<per>". */
   name?: string | undefined
   /** second, minute, hour, day, week, month or a duration such as 10s, 15m. */
   per?: string | undefined

@@ -22,6 +22,8 @@ export class MemoryMeter {
   /** Slots are kept beside the states: they end by the clock as it is, whatever is counted. */
   private readonly slots = new Map<string, number>()
   private lookedRule: CompiledRule | null = null
+  private spare: MeterState[] = []
+  /** What was looked at last: the spare states, or once these are kept the states themselves. */
   private looked: MeterState[] = []
   private lookedNowMs = NEVER
   private lookedAtMs = NEVER
@@ -65,12 +67,14 @@ export class MemoryMeter {
   /** What was done to the states as they were last looked at counts from now on. */
   keep(): void {
     if (this.lookedRule === null) return
-    const { states } = this
-    this.states = this.looked
-    this.looked = states
-    this.rule = this.lookedRule
-    this.lookedRule = null
-    this.atMs = this.rule.limits.some(({ unit }, n) => unit !== 'concurrency' && holds(this.states[n] as MeterState)) ? this.lookedAtMs : NEVER
+    if (this.looked !== this.states) {
+      this.spare = this.states
+      this.states = this.looked
+      this.rule = this.lookedRule
+    }
+    this.atMs = this.holds() ? this.lookedAtMs : NEVER
+    // Who looks at the same time finds the same, but the time of what holds nothing.
+    if (Number.isNaN(this.atMs)) this.lookedRule = null
   }
 
   /** Whether nothing is used any more. */
@@ -81,7 +85,8 @@ export class MemoryMeter {
 
   /** A limit that was changed keeps its usage, found by its id. */
   private copy(rule: CompiledRule): void {
-    if (rule !== this.rule || this.looked.length !== rule.limits.length) this.looked = this.empty(rule)
+    if (rule !== this.rule || this.spare.length !== rule.limits.length) this.spare = this.empty(rule)
+    this.looked = this.spare
     for (let n = 0; n < rule.limits.length; n++) {
       const place = rule === this.rule ? n : this.rule.limits.findIndex(({ id }) => id === rule.limits[n]?.id)
       const known = this.states[place]
@@ -89,13 +94,18 @@ export class MemoryMeter {
     }
   }
 
+  private holds(): boolean {
+    const { limits } = this.rule
+    for (let n = 0; n < limits.length; n++) {
+      const { used, debt } = this.states[n] as MeterState
+      if ((used > 0 || debt > 0) && limits[n]?.unit !== 'concurrency') return true
+    }
+    return false
+  }
+
   private empty({ limits }: CompiledRule): MeterState[] {
     return limits.map(({ unit }) => (unit === 'concurrency' ? { ...emptyState(), slots: this.slots } : emptyState()))
   }
-}
-
-function holds({ used, debt }: MeterState): boolean {
-  return used > 0 || debt > 0
 }
 
 export function usageOf(rule: CompiledRule, limit: CompiledLimit, scopeValue: string, state: MeterState, nowMs: number): Usage {

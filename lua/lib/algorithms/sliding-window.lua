@@ -110,7 +110,7 @@ algorithms[6] = {
     return wait_up(end_of_cell(limit, cell_of(limit, now) + rounds * (CELLS + 1)) - now)
   end,
   ttl = function(limit, _, _, now, history)
-    return #history > 0 and end_of_cell(limit, history[#history - 1]) - now or 0
+    return #history > 0 and max(0, end_of_cell(limit, history[#history - 1]) - now) or 0
   end,
   charge = function(limit, history, used, cost, now)
     add_to_cell(history, cell_of(limit, now), cost)
