@@ -70,6 +70,8 @@ local function stand(call, binding, place, moves)
   local wait, latest = weigh(batch, call, now, queued_and_claimed)
   meter.share_ahead = nil
   local rank = join_line(call, meter, place, moves or 0, wait, now, lookahead)
+  -- Only now: a batch that came without lines has none to look at.
+  batch.any_line = true
   add_reply(reply, call, WAIT, wait, latest or binding, rank)
 end
 
@@ -99,7 +101,6 @@ local function decide_newcomer(call)
   if deciding.strictness == STRICTNESS_HARD then
     return refuse(call, wait, deciding)
   end
-  batch.any_line = true
   return stand(call, binding)
 end
 
@@ -145,7 +146,6 @@ local function start_passed(call)
     redis.call('ZADD', KEYS[2], text(record.slot - lookahead), call[CALL_ID])
     return add_reply(reply, call, WAIT, wait, nil, 0)
   end
-  batch.any_line = true
   return stand(call, binding, record.place, record.moves)
 end
 
@@ -177,7 +177,6 @@ local function start_waiting(call)
       drop_record(batch, call)
       return refuse(call, wait, wait == -1 and binding or deciding)
     end
-    batch.any_line = true
     return stand(call, binding, record.place, record.moves)
   end
   own.share_ahead = rank / line_of(own)
@@ -224,10 +223,25 @@ local function record_made(call)
   add_reply(reply, call, RUN, 0, nil)
 end
 
+-- A call that came twice in one batch finds what became of the first: its record was read before that.
+local seen = {}
+
+local function read_again(call)
+  local key = call[CALL_RECORD_KEY]
+  if key and seen[key] and not call[CALL_LEDGER_KEY] then
+    local record = redis.call('GET', key)
+    call[CALL_OWN_RECORD] = record
+    call[CALL_PARSED] = record and parse_record(record)
+  elseif key then
+    seen[key] = true
+  end
+end
+
 for _, call in ipairs(batch.ended) do
   settle_ended(batch, call, now)
 end
 for i, call in ipairs(batch.calls) do
+  read_again(call)
   local record = call[CALL_PARSED]
   local state = record and record.state
   call[CALL_JSON] = record and record.call or ARGV[6 + i] or ''

@@ -217,14 +217,22 @@ local function pack_extended(meter)
   return table.concat(parts)
 end
 
+-- The time that a meter was brought to, and how far a clock that was set back is behind it: until
+-- it has caught up nothing comes back, and the meter must not go.
+local function time_of(kept, now)
+  local present = max(now, kept[2])
+  return present, present - now
+end
+
 -- One that holds no debt, no claims and no history, as nearly all: only its used are looked at.
 local function save_plain(meter, now)
   local rule, kept = meter.rule, meter.kept
   local limits, offset, count, ttl = rule[3], rule.offset, rule.count, 0
+  local present, behind = time_of(kept, now)
   for n = 1, count do
     local used = kept[offset + n]
     if used > 0 then
-      local ends = limits[n].ttl(limits[n], used, 0, now)
+      local ends = limits[n].ttl(limits[n], used, 0, present) + behind
       if ends > ttl then
         ttl = ends
       end
@@ -246,6 +254,7 @@ local function save_meter(meter, now)
   local rule, kept, offset = meter.rule, meter.kept, meter.rule.offset
   local limits, debts, claims, count = rule[3], meter.debt, meter.claimed, rule.count
   local plain, holds, ttl = true, false, 0
+  local present, behind = time_of(kept, now)
   for n = 1, count do
     local limit, debt, history = limits[n], debts[n], meter.histories[n]
     local algorithm = limit.algorithm
@@ -254,7 +263,7 @@ local function save_meter(meter, now)
     end
     local used = kept[offset + n]
     if used > 0 or debt > 0 then
-      local ends = algorithm.ttl(limit, used, debt, now, history)
+      local ends = algorithm.ttl(limit, used, debt, present, history) + behind
       if algorithm.tidy then
         used = algorithm.tidy(limit, history, used, now, px(ends))
         kept[offset + n] = used

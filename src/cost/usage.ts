@@ -52,6 +52,15 @@ function readInput(usage: unknown): Pick<CallUsage, 'inputTokens' | 'cachedInput
   return { inputTokens: input + (written ?? 0) + (read ?? 0), cachedInputTokens: cached ?? read, cacheWriteTokens: written }
 }
 
+/** What a total leaves for the output, if there is one (of embeddings nothing). Gateways may count Anthropic's cached tokens beside the prompt. */
+function restOf(usage: unknown, inputTokens: number): number | undefined {
+  const total = count(field(usage, 'total_tokens'))
+  if (total === undefined) return undefined
+  const read = count(field(usage, 'cache_read_input_tokens')) ?? 0
+  const written = count(field(usage, 'cache_creation_input_tokens')) ?? 0
+  return Math.max(0, total - inputTokens - read - written)
+}
+
 /**
  * Reads the usage of an OpenAI-style answer (`usage.prompt_tokens`, `completion_tokens`,
  * or `input_tokens`, `output_tokens` of its Responses API) or an Anthropic-style one
@@ -62,10 +71,10 @@ export function readUsage(answer: unknown): CallUsage | undefined {
   const usage = field(answer, 'usage')
   const input = readInput(usage)
   const { inputTokens } = input
-  const total = count(field(usage, 'total_tokens'))
-  // Embeddings say no output, but a total: they have none.
-  const rest = inputTokens !== undefined && total === inputTokens ? 0 : undefined
-  const outputTokens = count(field(usage, 'completion_tokens')) ?? count(field(usage, 'output_tokens')) ?? rest
+  const said = count(field(usage, 'completion_tokens')) ?? count(field(usage, 'output_tokens'))
+  const rest = inputTokens === undefined ? undefined : restOf(usage, inputTokens)
+  // Some leave the tokens of reasoning out of the output, and tell of them in the total alone.
+  const outputTokens = rest === undefined ? said : Math.max(said ?? 0, rest)
   return inputTokens === undefined && outputTokens === undefined ? undefined : { ...input, outputTokens }
 }
 

@@ -40,6 +40,12 @@ function usageOf(part: DemandPart, limit: CompiledLimit, used: number, claimed: 
   }
 }
 
+/** A meter as the first call of the batch that meets it named it: another may have made its own part, or have resolved it under other rules. */
+interface Met {
+  readonly part: DemandPart
+  readonly offset: number
+}
+
 /** How many doubles of a reply tell of a limit. */
 function doublesOf({ algorithm }: CompiledLimit): number {
   return ALGORITHMS[algorithm].tellsReset ? 3 : 2
@@ -55,8 +61,8 @@ export class DecisionReply {
   private readonly bytes: Buffer
   /** Where each call begins. */
   private readonly heads: number[] = []
-  /** Where the usage of a meter begins. */
-  private readonly offsets = new Map<DemandPart, number>()
+  /** The meters as the batch named them, by key, and where the usage of each begins. */
+  private readonly meters = new Map<string, Met>()
 
   constructor(bytes: Buffer, calls: number, meters: readonly DemandPart[]) {
     this.bytes = bytes
@@ -72,7 +78,7 @@ export class DecisionReply {
       offset += (outcome === RUN || outcome === AGAIN ? 1 : 1 + DETAILS) * DOUBLE
     }
     for (const part of meters) {
-      this.offsets.set(part, offset)
+      this.meters.set(part.keys[0] as string, { part, offset })
       for (const limit of part.rule.limits) offset += doublesOf(limit) * DOUBLE
     }
   }
@@ -84,7 +90,7 @@ export class DecisionReply {
     if (outcome === AGAIN) return { outcome: 'again' }
     const waitMs = this.bytes.readDoubleLE(head + DOUBLE)
     if (outcome === HOLD) return Object.assign(new Decided('hold' as const, this, demand), { waitMs })
-    const binding = bindingOf(demand, this.bytes.readDoubleLE(head + 2 * DOUBLE), this.bytes.readDoubleLE(head + 3 * DOUBLE))
+    const binding = this.bindingOf(demand, this.bytes.readDoubleLE(head + 2 * DOUBLE), this.bytes.readDoubleLE(head + 3 * DOUBLE))
     const knownMs = binding?.unit === 'concurrency' ? null : waitMs
     if (outcome === WAIT) {
       return Object.assign(new Decided('wait' as const, this, demand), { etaMs: knownMs, position: this.bytes.readDoubleLE(head + 4 * DOUBLE), binding })
@@ -96,8 +102,10 @@ export class DecisionReply {
 
   usage(demand: Demand): Usage[] {
     const usage: Usage[] = []
-    for (const part of demand.parts) {
-      let offset = this.offsets.get(part) ?? Number.NaN
+    for (const asked of demand.parts) {
+      const met = this.meters.get(asked.keys[0] as string) as Met
+      const { part } = met
+      let { offset } = met
       for (const limit of part.rule.limits) {
         const size = doublesOf(limit)
         const resetMs = size > 2 ? this.bytes.readDoubleLE(offset + 2 * DOUBLE) : undefined
@@ -107,6 +115,14 @@ export class DecisionReply {
       }
     }
     return usage
+  }
+
+  private bindingOf(demand: Demand, meter: number, limit: number): Binding | null {
+    const asked = demand.parts[meter - 1]
+    const part = asked && this.meters.get(asked.keys[0] as string)?.part
+    const bound = part?.rule.limits[limit - 1]
+    if (part === undefined || bound === undefined) return null
+    return { rule: part.rule.name, limit: bound.name, scopeValue: part.value, unit: bound.unit }
   }
 }
 
@@ -134,11 +150,4 @@ class Decided<Outcome extends Decision['outcome']> {
   toJSON(): object {
     return { ...this, usage: this.usage }
   }
-}
-
-function bindingOf(demand: Demand, meter: number, limit: number): Binding | null {
-  const part = demand.parts[meter - 1]
-  const bound = part?.rule.limits[limit - 1]
-  if (part === undefined || bound === undefined) return null
-  return { rule: part.rule.name, limit: bound.name, scopeValue: part.value, unit: bound.unit }
 }

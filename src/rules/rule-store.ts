@@ -57,6 +57,11 @@ export class MemoryRules implements RuleStore {
   }
 }
 
+/** Which of the rules that are kept a change is worked out from. */
+const ALL = 'all'
+const ADDED = 'added'
+type Needed = typeof ALL | typeof ADDED
+
 /** The rules of a namespace in Redis. */
 export class RedisRules implements RuleStore {
   private readonly redis: Redis
@@ -68,22 +73,23 @@ export class RedisRules implements RuleStore {
   }
 
   declare(specs: readonly RuleSpec[], prices: Readonly<PriceTable>): Promise<RuleSet> {
-    return this.change(declared(specs, prices))
+    // The rules that go may be those of another version of Tollgate, which this one takes for wrong.
+    return this.change(declared(specs, prices), ADDED)
   }
 
   put(name: string, spec: RuleSpec | null): Promise<RuleSet> {
-    return this.change(added(name, spec))
+    return this.change(added(name, spec), ALL)
   }
 
   async read(known?: RuleSet): Promise<RuleSet> {
     const version = await this.redis.hget(this.keys.rules, 'version')
-    return known !== undefined && (version ?? known.version) === known.version ? known : (await this.current()).set
+    return known !== undefined && (version ?? known.version) === known.version ? known : (await this.current(ALL)).set
   }
 
   /** Rules equal to those in force change nothing. Whoever finds that others were faster works on theirs. */
-  private async change(change: Change): Promise<RuleSet> {
+  private async change(change: Change, needed: Needed): Promise<RuleSet> {
     for (;;) {
-      const { version, set } = await this.current()
+      const { version, set } = await this.current(needed)
       const next = change(set)
       if (next.version === version) return next
       const args = [version, next.version, JSON.stringify(next.declared), JSON.stringify(next.priceTable), JSON.stringify(next.added)]
@@ -92,8 +98,9 @@ export class RedisRules implements RuleStore {
     }
   }
 
-  private async current(): Promise<{ version: string; set: RuleSet }> {
-    const [version, rules, prices, more] = await this.redis.hmget(this.keys.rules, 'version', 'rules', 'prices', 'added')
+  private async current(needed: Needed): Promise<{ version: string; set: RuleSet }> {
+    const [version, ...parts] = await this.redis.hmget(this.keys.rules, 'version', 'rules', 'prices', 'added')
+    const [rules, prices, more] = needed === ALL ? parts : [null, null, parts[2]]
     const checked = checkRules(JSON.parse(rules ?? '[]') as RuleSpec[], JSON.parse(prices ?? '{}') as PriceTable)
     return { version: version ?? '', set: compileRules(checked.rules, checked.prices, checkRules(JSON.parse(more ?? '[]') as RuleSpec[]).rules) }
   }

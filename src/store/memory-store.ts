@@ -41,6 +41,7 @@ export class MemoryStore implements Store {
   private names = 0
   private kept = 0
   private sweepAt = SWEEP_FROM
+  private sweepStatesAt = SWEEP_FROM
 
   /** @param now the clock, in ms since the epoch */
   constructor(now: () => number = Date.now) {
@@ -110,6 +111,7 @@ export class MemoryStore implements Store {
     const found = this.states.get(id)
     const state = found === undefined || found.untilMs <= nowMs ? '' : found.state
     if (becomes === '' || state !== was) return { nowMs, written: false, state }
+    if (!this.states.has(id) && this.states.size >= this.sweepStatesAt) this.sweepStates(nowMs)
     this.states.set(id, { state: becomes, untilMs: nowMs + keepMs })
     return { nowMs, written: true, state: becomes }
   }
@@ -120,9 +122,9 @@ export class MemoryStore implements Store {
     return { open: this.entries.size, settled, released, expired, overEstimatedPercent: overEstimatedPercent(estimated, actual) }
   }
 
-  /** How many meters are held now; those that count nothing any more go as others come. */
+  /** How many meters and states are held now; those that count nothing any more go as others come. */
   get size(): number {
-    return this.kept
+    return this.kept + this.states.size
   }
 
   /** Now; the meters that are asked for follow a clock that was set back. */
@@ -267,8 +269,13 @@ export class MemoryStore implements Store {
       for (const [value, meter] of meters) if (meter.idle(nowMs)) meters.delete(value)
       this.kept += meters.size
     }
-    for (const [id, { untilMs }] of this.states) if (untilMs <= nowMs) this.states.delete(id)
     this.sweepAt = Math.max(SWEEP_FROM, 2 * this.kept)
+  }
+
+  /** The same for the states of algorithms of a user's own, which have no meters. */
+  private sweepStates(nowMs: number): void {
+    for (const [id, { untilMs }] of this.states) if (untilMs <= nowMs) this.states.delete(id)
+    this.sweepStatesAt = Math.max(SWEEP_FROM, 2 * this.states.size)
   }
 }
 

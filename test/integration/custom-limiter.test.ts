@@ -187,3 +187,10 @@ test.each<[string, Partial<CustomSpec<unknown>>, string]>([
   const check = () => ({ allowed: true, state: null, retryAfterMs: null })
   expect(() => tollgate.limiter({ check, ...spec } as CustomSpec<unknown>)).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID', message }))
 })
+
+test('the store in memory forgets states that ran out, as others come', () => {
+  let nowMs = 0
+  const store = new MemoryStore(() => nowMs)
+  for (let key = 0; key < 10_000; key++, nowMs++) store.swap('mine', String(key), '', '1', 10)
+  expect(store.size).toBeLessThanOrEqual(1000)
+})

@@ -60,6 +60,17 @@ test('an answer of embeddings has no output', () => {
 })
 
 test.each([
+  // Reasoning that is no part of the output, as xAI and Gemini count.
+  [{ prompt_tokens: 37, completion_tokens: 530, total_tokens: 800 }, 763],
+  [{ prompt_tokens: 10, total_tokens: 510 }, 500],
+  [{ prompt_tokens: 10, completion_tokens: 5, total_tokens: 3 }, 5],
+  // A gateway that counts Anthropic's cached input beside the prompt.
+  [{ prompt_tokens: 5, cache_read_input_tokens: 1000, completion_tokens: 3, total_tokens: 1008 }, 3],
+])('what a total has beyond input and output was answered: %j', (usage, outputTokens) => {
+  expect(readUsage({ usage })?.outputTokens).toBe(outputTokens)
+})
+
+test.each([
   [null],
   [undefined],
   ['usage'],

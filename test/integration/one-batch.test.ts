@@ -1,0 +1,69 @@
+import { expect, test } from 'vitest'
+import { GivenClock, redisClock } from '../../src/clock.js'
+import { Gate } from '../../src/gate/gate.js'
+import type { RuleSpec } from '../../src/index.js'
+import { ask, demandsOf, givenGate } from '../support/gate.js'
+import { newNamespace } from '../support/namespace.js'
+
+const HOURLY: RuleSpec = { name: 'hourly', scope: 'agent', limits: [{ requests: 100, per: 'hour', algorithm: 'fixed_window' }] }
+
+test('several newcomers of one batch without room are asked again, where their batch came without lines', async () => {
+  const { gate } = givenGate(newNamespace(), [
+    { name: 'few', scope: 'agent', limits: [{ requests: 3, per: 'minute', algorithm: 'fixed_window' }] },
+    { name: 'many', scope: 'user', limits: [{ requests: 100, per: 'minute', algorithm: 'fixed_window' }] },
+  ])
+  const call = { agent: 'openai', user: 'ann' }
+  // Charges both meters, and tells the gate that there are no lines.
+  await gate.direct([ask(gate, 'first', call)])
+  const asked = Array.from({ length: 6 }, (_, place) => ({ ...ask(gate, `c${place}`, call, 'shared'), token: String(place) }))
+  const decisions = await gate.start(asked, [], false)
+  expect(decisions.map(({ outcome }) => outcome)).toEqual(['run', 'run', 'again', 'again', 'again', 'again'])
+})
+
+test('a call whose id is asked for twice in one turn is charged once, and has one entry', async () => {
+  const tollgate = await newNamespace().open({ rules: [HOURLY] })
+  const call = { id: 'one', agent: 'openai' }
+  const [grant, other] = await Promise.all([tollgate.gate.admit(call), tollgate.gate.admit(call)])
+  expect([grant.allowed, other.allowed]).toEqual([true, true])
+  expect((await tollgate.gate.peek({ agent: 'openai' })).usage[0]?.used).toBe(1)
+  expect(await tollgate.stats.ledger()).toMatchObject({ open: 1 })
+  expect([await grant.settle(), await other.settle()]).toEqual([true, false])
+  expect(await tollgate.stats.ledger()).toMatchObject({ open: 0, settled: 1 })
+})
+
+test('a call that is enqueued twice at once claims its room once', async () => {
+  const tollgate = await newNamespace().open({ rules: [HOURLY] })
+  const call = { id: 'one', agent: 'openai' }
+  await tollgate.enqueueMany([call, call])
+  expect((await tollgate.gate.peek({ agent: 'openai' })).usage[0]?.claimed).toBe(1)
+  await tollgate.cancel('one')
+  expect((await tollgate.gate.peek({ agent: 'openai' })).usage[0]?.claimed).toBe(0)
+})
+
+test('limiters of one name that are asked in one turn each tell what is left', async () => {
+  const tollgate = await newNamespace().open()
+  const limit = { requests: 100, per: 'hour', algorithm: 'fixed_window' } as const
+  const answers = await Promise.all([tollgate.limiter(limit).check('ann'), tollgate.limiter(limit).check('ann')])
+  expect(answers.map(({ remaining }) => remaining)).toEqual([98, 98])
+})
+
+test('a clock set back by less than a step opens no window twice, on the clock that keys end by', async () => {
+  const namespace = newNamespace()
+  const rules: RuleSpec[] = [{ name: 'short', scope: 'agent', limits: [{ requests: 3, per: '2s', algorithm: 'fixed_window' }] }]
+  const gate = new Gate(namespace.redis, demandsOf(namespace, rules), redisClock)
+  const nextMs = (Math.floor(Date.now() / 2000) + 2) * 2000
+  const ahead = new Gate(namespace.redis, demandsOf(namespace, rules), new GivenClock(nextMs + 500))
+  const charge = async (by: Gate, id: string) => (await by.direct([ask(by, id, { agent: 'openai' })]))[0]?.outcome
+  expect([await charge(ahead, 'a'), await charge(ahead, 'b'), await charge(gate, 'c')]).toEqual(['run', 'run', 'run'])
+  await new Promise((resolve) => setTimeout(resolve, nextMs + 200 - Date.now()))
+  expect(await charge(gate, 'd')).toBe('reject')
+})
+
+test('rules take the place of rules that are not valid any more', async () => {
+  const namespace = newNamespace()
+  const theirs = [{ name: 'theirs', scope: 'agent', limits: [{ requests: 1, per: 'hour', fieldOfAnotherVersion: 1 }] }]
+  await namespace.redis.hset(namespace.keys.rules, { version: 'other', rules: JSON.stringify(theirs), prices: '{}', added: '[]' })
+  await expect(namespace.open()).rejects.toMatchObject({ code: 'RULES_INVALID' })
+  const tollgate = await namespace.open({ rules: [HOURLY] })
+  expect((await tollgate.gate.admit({ agent: 'openai' })).usage[0]?.rule).toBe('hourly')
+})
