@@ -165,7 +165,7 @@ local function save_changed(batch, now)
   for key, ledger in pairs(batch.ledgers) do
     save_ledger(key, ledger)
   end
-  save_figures(batch)
+  save_figures(batch, now)
 end
 
 -- Weighs a demand: how long until all of it fits, which limit binds (the latest one),

@@ -7,6 +7,7 @@ import type { Decision } from '../decision.js'
 import type { Keys } from '../redis/keys.js'
 import { scripts } from '../redis/scripts.js'
 import type { RuleSet } from '../rules/compile.js'
+import { alike } from './alike.js'
 import type { Asked, AskedCall, Settlement } from './asked.js'
 import { BatchEncoder } from './batch.js'
 import { BLOCK, type Demand } from './demand.js'
@@ -83,6 +84,23 @@ export class Gate {
     ended: readonly Settlement[],
     stored: readonly string[],
   ): Promise<(Decision | AgainDecision)[]> {
+    const [first = [], ...others] = alike(asked, approximateMs(this.clock))
+    const decisions = await this.admitAlike(mode, first, ended, stored.slice(0, first.length))
+    let from = first.length
+    for (const run of others) {
+      decisions.push(...(await this.admitAlike(mode, run, [], stored.slice(from, from + run.length))))
+      from += run.length
+    }
+    return decisions
+  }
+
+  /** One script call, for calls in which no rule stands in two versions. */
+  private async admitAlike(
+    mode: AdmitMode,
+    asked: readonly Asked[],
+    ended: readonly Settlement[],
+    stored: readonly string[],
+  ): Promise<(Decision | AgainDecision)[]> {
     // A newcomer that may stand in line brings itself along to be kept there.
     const stands = stored.length > 0
     const reply = await this.decide(stands, asked.length, (lines) => {
@@ -105,6 +123,11 @@ export class Gate {
 
   /** What admit would answer a newcomer; changes nothing. */
   async peek(asked: readonly Asked[]): Promise<Decision[]> {
+    const runs = alike(asked, approximateMs(this.clock))
+    return (await Promise.all(runs.map((run) => this.peekAlike(run)))).flat()
+  }
+
+  private async peekAlike(asked: readonly Asked[]): Promise<Decision[]> {
     const reply = await this.decide(false, asked.length, (lines) => {
       const encoder = this.encode(asked, false, lines)
       return { encoder, bytes: scripts.peek.run(this.redis, encoder.keys, [this.now(), encoder.batch()]) }

@@ -14,6 +14,11 @@ export interface Started {
   readonly decision: Decision
 }
 
+/** A call whose start could not be decided. */
+interface Failed {
+  readonly failure: unknown
+}
+
 type Request = { readonly start: AskedCall } | { readonly end: Settlement }
 
 /**
@@ -29,7 +34,7 @@ export class Gateway {
   private readonly log: Logger
   private readonly ledgers = new LedgerNames()
   private readonly open = new Set<Promise<unknown>>()
-  private readonly turn: Turn<Request, Started | undefined>
+  private readonly turn: Turn<Request, Started | Failed | undefined>
 
   constructor(gate: Gate, log: Logger) {
     this.gate = gate
@@ -42,7 +47,9 @@ export class Gateway {
   }
 
   async start(asked: AskedCall): Promise<Started> {
-    return (await this.turn.ask({ start: asked })) as Started
+    const started = (await this.turn.ask({ start: asked })) as Started | Failed
+    if ('failure' in started) throw started.failure
+    return started
   }
 
   /**
@@ -66,7 +73,7 @@ export class Gateway {
     while (this.open.size > 0) await Promise.all(this.open)
   }
 
-  private async send(requests: readonly Request[]): Promise<(Started | undefined)[]> {
+  private async send(requests: readonly Request[]): Promise<(Started | Failed | undefined)[]> {
     const ended = requests.flatMap((request) => ('end' in request ? [request.end] : []))
     const starts = requests.flatMap((request) => ('start' in request ? [request.start] : []))
     if (starts.length === 0) {
@@ -78,17 +85,26 @@ export class Gateway {
     return requests.map((request) => ('start' in request ? decided[next++] : undefined))
   }
 
-  private async decide(starts: readonly AskedCall[], ended: readonly Settlement[]): Promise<Started[]> {
+  private async decide(starts: readonly AskedCall[], ended: readonly Settlement[]): Promise<(Started | Failed)[]> {
     const entered = this.enter(starts)
     const decisions = await this.gate.start(entered, ended, false)
     // Most calls run at once or are in line already; those that have to join one are sent along for it.
     const again = this.enter(starts.filter((_, index) => decisions[index]?.outcome === 'again'))
-    const decidedAgain = again.length === 0 ? [] : await this.gate.start(again, [], true)
+    const decidedAgain = again.length === 0 ? [] : await this.standInLine(again)
     let next = 0
-    return entered.map((asked, index) => {
-      if (decisions[index]?.outcome !== 'again') return { asked, decision: decisions[index] as Decision }
-      return { asked: again[next] as AskedCall, decision: decidedAgain[next++] as Decision }
-    })
+    return entered.map((asked, index) =>
+      decisions[index]?.outcome === 'again' ? (decidedAgain[next++] as Started | Failed) : { asked, decision: decisions[index] as Decision },
+    )
+  }
+
+  /** Fails for these alone: the others of their batch have started. */
+  private async standInLine(again: readonly AskedCall[]): Promise<(Started | Failed)[]> {
+    try {
+      const decisions = await this.gate.start(again, [], true)
+      return again.map((asked, index) => ({ asked, decision: decisions[index] as Decision }))
+    } catch (error) {
+      return again.map(() => ({ failure: error }))
+    }
   }
 
   /** Gives the calls of one batch their places in its ledger, which no other batch opens. */

@@ -4,7 +4,7 @@ import type { LedgerFigures } from '../gate/store.js'
 /** Sums up what `lua/lib/figures.lua` counts. */
 export function readFigures(counts: Readonly<Record<string, string>>, nowMs: number): LedgerFigures {
   let open = 0
-  let expired = 0
+  let expired = Number(counts['expired'] ?? 0)
   for (const [name, count] of Object.entries(counts)) {
     const [, hour] = /^open:(-?\d+)$/.exec(name) ?? []
     if (hour === undefined) continue

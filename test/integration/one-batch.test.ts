@@ -67,3 +67,25 @@ test('rules take the place of rules that are not valid any more', async () => {
   const tollgate = await namespace.open({ rules: [HOURLY] })
   expect((await tollgate.gate.admit({ agent: 'openai' })).usage[0]?.rule).toBe('hourly')
 })
+
+test('limiters of one name with different limits each hold to their own, asked in one turn', async () => {
+  const tollgate = await newNamespace().open()
+  const big = tollgate.limiter({ requests: 1000, per: 'hour', algorithm: 'fixed_window' })
+  const small = tollgate.limiter({ requests: 10, per: 'hour', algorithm: 'fixed_window' })
+  const [first, ...others] = await Promise.all([big.check('ann'), ...Array.from({ length: 30 }, () => small.check('ann'))])
+  expect(first?.allowed).toBe(true)
+  expect(others.filter(({ allowed }) => allowed)).toHaveLength(9)
+  expect((await Promise.all([small.peek('ann'), big.peek('ann')])).map(({ allowed }) => allowed)).toEqual([false, true])
+})
+
+test('entries that nobody closed are summed up once they have ended, and leave no field behind', async () => {
+  const namespace = newNamespace()
+  const clock = new GivenClock(1_800_000_000_000)
+  const tollgate = await namespace.open({ rules: [HOURLY], clock })
+  for (let hour = 0; hour < 40; hour++) {
+    await tollgate.gate.admit({ agent: 'openai' })
+    clock.advance(3_600_000)
+  }
+  expect(await tollgate.stats.ledger()).toMatchObject({ open: 24, expired: 16 })
+  expect((await namespace.redis.hkeys(namespace.keys.figures)).filter((field) => field.startsWith('open:')).length).toBeLessThanOrEqual(26)
+})
