@@ -5,8 +5,10 @@
 --            meters = { rule, first key, … },   state at key, keys of single limits from +1, its line after those
 --            lines  = 1; 0: the lines were left out, as there were none. If there are any by now,
 --                     nothing is done, and the batch is to come again with them
---            calls  = { meters, record key, token, priority, strictness, id, ledger key, cost in each unit …, meter …, … },
---            ended  = calls to settle first, in the same form }
+--            calls  = { meters, cost in each unit …, meter …, … },
+--            heads  = { record key, token, priority, strictness, id, ledger key, … }: who the calls are;
+--                     empty where all are nobody in particular
+--            ended, endedHeads = calls to settle first, in the same form }
 -- Meters and calls come as one flat list each, and are laid out here in tables of the
 -- right size: tables that grow cost more than what is done with them.
 -- What a call costs in a unit stands at CALL_COST + the unit's code: one slot of a
@@ -33,21 +35,27 @@ local function load_call(batch, call, record)
   call[CALL_JSON] = ''
 end
 
-local function lay_out_calls(flat, units)
+-- Of whom no head is said.
+local NOBODY = { 0, '', 0, 0, '', 0 }
+
+local function lay_out_calls(flat, heads, units)
   local calls, count, i, counted = {}, 0, 1, #units
+  local head, h, width = heads, 0, 6
+  if #heads == 0 then
+    head, width = NOBODY, 0
+  end
   while flat[i] do
-    local first = i + 7 + counted
-    local last = first + flat[i] - 1
-    count = count + 1
+    local last = i + counted + flat[i]
     local call = {
-      flat[i + 1], flat[i + 2], flat[i + 3], 0, 0, 0, 0, 0, 0, 1, 0, flat[i + 4], flat[i + 5], flat[i + 6],
-      false, false, false, false, '', unpack(flat, first, last),
+      head[h + 1], head[h + 2], head[h + 3], 0, 0, 0, 0, 0, 0, 1, 0, head[h + 4], head[h + 5], head[h + 6],
+      false, false, false, false, '', unpack(flat, i + counted + 1, last),
     }
     for n = 1, counted do
-      call[CALL_COST + units[n]] = flat[i + 6 + n]
+      call[CALL_COST + units[n]] = flat[i + n]
     end
+    count = count + 1
     calls[count] = call
-    i = last + 1
+    i, h = last + 1, h + width
   end
   return calls
 end
@@ -56,7 +64,7 @@ local function load_batch(encoded, now)
   local given = cjson.decode(encoded)
   local rules, spec, units = given.rules, given.meters, given.units
   local batch = {
-    meters = {}, units = units, calls = lay_out_calls(given.calls, units), ended = lay_out_calls(given.ended, units),
+    meters = {}, units = units, calls = lay_out_calls(given.calls, given.heads, units), ended = lay_out_calls(given.ended, given.endedHeads, units),
     ledgers = {}, settled = {}, figures = {}, open = {}, any_line = redis.call('EXISTS', KEYS[1]) == 1, lines = given.lines == 1,
   }
   if batch.any_line and not batch.lines then
@@ -88,7 +96,9 @@ local function load_batch(encoded, now)
       if call[CALL_RECORD] > 0 then
         at = at + 1
       end
-      load_call(batch, call, call[CALL_RECORD] > 0 and values[at])
+      if call[CALL_RECORD] > 0 or call[CALL_LEDGER] > 0 then
+        load_call(batch, call, call[CALL_RECORD] > 0 and values[at])
+      end
     end
   end
   return batch

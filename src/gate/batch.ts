@@ -55,7 +55,9 @@ export class BatchEncoder {
 
   /** The batch as JSON. */
   batch(): string {
-    return `{"lines":${this.lines ? 1 : 0},"rules":[${this.encodedRules}],"units":[${this.counted}],"meters":[${this.encodedMeters}],"calls":[${this.encode(this.calls)}],"ended":[${this.encode(this.ended)}]}`
+    const calls = `"calls":[${this.encode(this.calls)}],"heads":[${headsOf(this.calls)}]`
+    const ended = `"ended":[${this.encode(this.ended)}],"endedHeads":[${headsOf(this.ended)}]`
+    return `{"lines":${this.lines ? 1 : 0},"rules":[${this.encodedRules}],"units":[${this.counted}],"meters":[${this.encodedMeters}],${calls},${ended}}`
   }
 
   /** The number of a line's meter, 0 where no call of the batch meets it. */
@@ -78,14 +80,10 @@ export class BatchEncoder {
   private encode(calls: readonly Entered[]): string {
     const units = this.counted.map((code) => COST_UNITS[code - 1] as (typeof COST_UNITS)[number])
     let encoded = ''
-    for (const { asked, costs, record, ledger, places } of calls) {
-      const { id, token, call, demand } = asked
-      // In a shared ledger the token is a place. Only lines, records and slots know a call by its id.
-      const start = ledger > 0 ? token : JSON.stringify(token)
-      const name = record > 0 || ledger === 0 || demand.parts.some(({ rule }) => rule.keyed.length > 0) ? JSON.stringify(id) : '""'
+    for (const { asked, costs, places } of calls) {
       let amounts = ''
       for (const unit of units) amounts += `,${costs[unit] ?? -1}`
-      encoded += `${encoded === '' ? '' : ','}${demand.parts.length},${record},${start},${call.priority ?? 0},${strictnessOf(call.strategy)},${name},${ledger}${amounts}${places}`
+      encoded += `${encoded === '' ? '' : ','}${asked.demand.parts.length}${amounts}${places}`
     }
     return encoded
   }
@@ -117,4 +115,22 @@ export class BatchEncoder {
     }
     return index
   }
+}
+
+/** Who the calls are; nothing where none of them is anybody in particular, as those of a limiter. */
+function headsOf(calls: readonly Entered[]): string {
+  if (calls.every(({ asked, record, ledger }) => record === 0 && ledger === 0 && isNobody(asked))) return ''
+  return calls.map(headOf).join(',')
+}
+
+function isNobody({ id, token, call }: Asked): boolean {
+  return id === '' && token === '' && (call.priority ?? 0) === 0 && call.strategy === undefined
+}
+
+function headOf({ asked, record, ledger }: Entered): string {
+  const { id, token, call, demand } = asked
+  // In a shared ledger the token is a place. Only lines, records and slots know a call by its id.
+  const start = ledger > 0 ? token : JSON.stringify(token)
+  const name = record > 0 || ledger === 0 || demand.parts.some(({ rule }) => rule.keyed.length > 0) ? JSON.stringify(id) : '""'
+  return `${record},${start},${call.priority ?? 0},${strictnessOf(call.strategy)},${name},${ledger}`
 }
