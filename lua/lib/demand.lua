@@ -118,9 +118,7 @@ end
 local function open_entry(batch, call, now)
   if call[CALL_LEDGER_KEY] then
     local ledger = ledger_of(batch, call[CALL_LEDGER_KEY])
-    local opened = ledger.opened
-    opened[#opened + 1] = call[CALL_TOKEN]
-    opened[#opened + 1] = pack_entry(ledger, now, call, CALL_COST)
+    open_shared(ledger, call[CALL_TOKEN], now, call, CALL_COST)
     if call[CALL_OWN_RECORD] then
       redis.call('DEL', call[CALL_RECORD_KEY])
     end
@@ -188,7 +186,8 @@ local function weigh(batch, call, now, ahead)
     local meter = meters[call[position]]
     local rule, kept, debts, claims = meter.rule, meter.kept, meter.debt, meter.claimed
     local limits, offset = rule[3], rule.offset
-    for n = 1, rule.count do
+    -- Every call passes a block, and most are open.
+    for n = 1, rule.blocks and kept[offset + 1] == 0 and 0 or rule.count do
       local limit = limits[n]
       local cost = call[limit.cost_at]
       local before = ahead and ahead(meter, n, limit) or claims[n]
@@ -256,7 +255,7 @@ local function start(batch, call, now)
     local meter = batch.meters[call[position]]
     local rule, kept = meter.rule, meter.kept
     local limits, offset = rule[3], rule.offset
-    for n = 1, rule.count do
+    for n = 1, rule.blocks and 0 or rule.count do
       local limit = limits[n]
       local cost = call[limit.cost_at]
       if cost > 0 then

@@ -19,7 +19,7 @@ local function ledger_of(batch, key)
       units = units_of_mask(mask)
     end
     ledger = {
-      value = value, open = open, units = units, opened = {}, closed = {}, changed = {}, settled = {},
+      value = value, open = open, units = units, fresh = {}, filled = 0, closed = {}, changed = {}, settled = {},
       format = '<Bd' .. string.rep('d', #units), size = 9 + 8 * #units, width = 2 + #units, offsets = offsets_of(units, 3),
     }
     batch.ledgers[key] = ledger
@@ -71,40 +71,53 @@ local function pack_entry(ledger, at, list, place)
   return struct.pack(ledger.format, 1, at, costs_in(ledger.units, list, place))
 end
 
--- Tokens ascend as their calls do in a batch; where one did not start there is an empty place.
+-- Opens an entry at a time; its costs stand in a list after a place, by their units. In a new
+-- ledger tokens ascend, as their calls do in a batch; one that did not start leaves an empty place.
+local function open_shared(ledger, token, at, costs, place)
+  ledger.open = ledger.open + 1
+  if ledger.value then
+    local changed = ledger.changed
+    changed[#changed + 1] = token
+    changed[#changed + 1] = pack_entry(ledger, at, costs, place)
+    return
+  end
+  local fresh, units, base = ledger.fresh, ledger.units, ledger.width * token
+  for i = ledger.filled + 1, base do
+    fresh[i] = 0
+  end
+  fresh[base + 1], fresh[base + 2] = 1, at
+  for i = 1, #units do
+    fresh[base + 2 + i] = costs[place + units[i]]
+  end
+  ledger.filled = base + ledger.width
+end
+
+-- All entries of a new ledger at once, as many as the stack bears.
 local function new_ledger(ledger)
-  local opened = ledger.opened
-  local parts, size, none = { struct.pack('<I4B', #opened / 2, mask_of_units(ledger.units)) }, 1, nil
-  for i = 1, #opened, 2 do
-    while size < opened[i] + 1 do
-      none = none or string.rep('\0', ledger.size)
-      size = size + 1
-      parts[size] = none
-    end
-    size = size + 1
-    parts[size] = opened[i + 1]
+  local parts, entries = { struct.pack('<I4B', ledger.open, mask_of_units(ledger.units)) }, ledger.filled / ledger.width
+  for from = 0, entries - 1, UNPACKED_AT_ONCE do
+    local count = min(UNPACKED_AT_ONCE, entries - from)
+    local format = '<' .. string.rep(string.sub(ledger.format, 2), count)
+    parts[#parts + 1] = struct.pack(format, unpack(ledger.fresh, ledger.width * from + 1, ledger.width * (from + count)))
   end
   return table.concat(parts)
 end
 
 local function save_ledger(key, ledger)
-  -- Opened and changed entries: token, entry, token, entry, …
-  local opened, closed = ledger.opened, ledger.closed
-  if #opened + #closed + #ledger.changed == 0 then
+  local closed, changed = ledger.closed, ledger.changed
+  if ledger.filled + #closed + #changed == 0 then
     return
   elseif not ledger.value then
     redis.call('SET', key, new_ledger(ledger), 'PX', LEDGER_TTL)
     return
   end
-  local open = ledger.open + #opened / 2 - #closed
+  local open = ledger.open - #closed
   if open <= 0 then
     redis.call('DEL', key)
     return
   end
-  for _, entries in ipairs({ opened, ledger.changed }) do
-    for i = 1, #entries, 2 do
-      redis.call('SETRANGE', key, LEDGER_HEAD + ledger.size * entries[i], entries[i + 1])
-    end
+  for i = 1, #changed, 2 do
+    redis.call('SETRANGE', key, LEDGER_HEAD + ledger.size * changed[i], changed[i + 1])
   end
   for _, place in ipairs(closed) do
     redis.call('SETRANGE', key, LEDGER_HEAD + ledger.size * place, '\0')
