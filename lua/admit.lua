@@ -216,7 +216,7 @@ end
 local function record_made(call)
   each_limit(batch, call, function(meter, n, cost, limit)
     if cost > 0 and not limit.leased then
-      overrun(meter, n, limit, cost, now, charged_as(call, limit))
+      overrun(meter, n, limit, cost, now, now, charged_as(call, limit))
     end
   end)
   open_entry(batch, call, now)

@@ -33,11 +33,13 @@ local function present_of(meter, now)
 end
 
 -- Overrun found at settlement: recorded in full, what is above the limit as debt.
-local function overrun(meter, n, limit, amount, now, of)
+-- @param at when the call was charged: where that counts still, its overrun stands beside it
+local function overrun(meter, n, limit, amount, at, now, of)
   local place = meter.rule.offset + n
   meter.changed = true
   if limit.algorithm.overrun then
-    meter.kept[place] = limit.algorithm.overrun(limit, meter.histories[n], meter.kept[place], amount, present_of(meter, now), of)
+    local present = present_of(meter, now)
+    meter.kept[place] = limit.algorithm.overrun(limit, meter.histories[n], meter.kept[place], amount, min(at, present), present, of)
     return
   end
   local used, capacity = meter.kept[place] + amount, limit[LIMIT_CAPACITY]

@@ -37,7 +37,7 @@ local function charge_actual(batch, call, charged, now)
           kept[offset + n] = left > 0 and left or 0
           meter.changed, freed = true, true
         elseif cost > was then
-          overrun(meter, n, limit, cost - was, now, charged_as(call, limit))
+          overrun(meter, n, limit, cost - was, charged.at, now, charged_as(call, limit))
         else
           freed = refund(meter, n, limit, was - cost, charged.at, now, charged_as(call, limit), was) or freed
         end
@@ -89,7 +89,7 @@ local function settle_part(batch, call, now)
       local unit = limit[LIMIT_UNIT]
       local was, cost = charged_cost(charged, unit), call[CALL_COST + unit]
       if was and cost > was then
-        overrun(meter, n, limit, cost - was, now, charged_as(call, limit))
+        overrun(meter, n, limit, cost - was, charged.at, now, charged_as(call, limit))
         more = true
       end
     end

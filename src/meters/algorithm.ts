@@ -20,8 +20,8 @@ export interface Algorithm {
   waitMs(state: MeterState, limit: MeterLimit, nowMs: number, cost: number, ahead: number): number
   /** @param holder who is charged, where a slot is held */
   charge(state: MeterState, limit: MeterLimit, amount: number, nowMs: number, holder: string): void
-  /** Charges whether there is room or not; beyond the capacity it is debt. */
-  overrun(state: MeterState, limit: MeterLimit, amount: number, nowMs: number): void
+  /** Charges whether there is room or not, beside what `holder` was charged at `atMs` where that counts still; beyond the capacity it is debt. */
+  overrun(state: MeterState, limit: MeterLimit, amount: number, atMs: number, nowMs: number, holder: string): void
   /** Gives back what was charged at `atMs`, if that still counts; returns whether anything came back. */
   refund(state: MeterState, limit: MeterLimit, amount: number, atMs: number, nowMs: number, holder: string): boolean
   /** Milliseconds until the state equals an empty one. */

@@ -113,10 +113,14 @@ export const slidingLog: Algorithm = {
     add(current(state), nowMs, amount, holder)
     state.used += amount
   },
-  overrun(state, limit, amount, nowMs) {
+  overrun(state, limit, amount, atMs, nowMs, holder) {
     const log = current(state)
     const beyond = limit.capacity > 0 ? Math.max(0, Math.min(amount, state.used + amount - limit.capacity)) : 0
-    if (amount > beyond) add(log, nowMs, amount - beyond, '')
+    if (amount > beyond) {
+      const own = holder !== '' && atMs > nowMs - limit.a ? chargeOf(log, state.gone, Math.min(atMs, nowMs), holder) : -1
+      if (own >= 0) (log.pairs[own + 1] as number) += amount - beyond
+      else add(log, nowMs, amount - beyond, '')
+    }
     if (beyond > 0) dateDebt(limit, log, beyond, nowMs)
     state.used += amount
   },

@@ -111,11 +111,13 @@ export const slidingWindow: Algorithm = {
     add(current(state), cellOf(limit, nowMs), amount)
     state.used += amount
   },
-  overrun(state, limit, amount, nowMs) {
+  overrun(state, limit, amount, atMs, nowMs) {
     const history = current(state)
+    const present = cellOf(limit, nowMs)
+    const charged = cellOf(limit, Math.min(atMs, nowMs))
     const beyond = limit.capacity > 0 ? Math.max(0, Math.min(amount, state.used + amount - limit.capacity)) : 0
-    if (amount > beyond) add(history, cellOf(limit, nowMs), amount - beyond)
-    if (beyond > 0) addDebt(limit, history, beyond, cellOf(limit, nowMs))
+    if (amount > beyond) add(history, charged < present - CELLS ? present : charged, amount - beyond)
+    if (beyond > 0) addDebt(limit, history, beyond, present)
     state.used += amount
   },
   refund(state, limit, amount, atMs, nowMs) {

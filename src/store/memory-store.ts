@@ -177,7 +177,7 @@ export class MemoryStore implements Store {
           if (how === 'end') algorithm.refund(state, limit, 1, atMs, nowMs, asked.id)
         } else if (limit.unit !== 'none' && counted.includes(UNIT_CODES[limit.unit])) {
           const more = (actual[limit.unit] ?? charged[limit.unit]) - charged[limit.unit]
-          if (more > 0) algorithm.overrun(state, limit, more, presentMs)
+          if (more > 0) algorithm.overrun(state, limit, more, atMs, presentMs, asked.id)
           changed ||= more > 0
           if (more < 0 && how === 'end') changed = algorithm.refund(state, limit, -more, atMs, presentMs, asked.id) || changed
         }
@@ -222,7 +222,7 @@ export class MemoryStore implements Store {
         const cost = costIn(costs, limit.unit)
         if (cost === 0) continue
         changed ||= limit.unit !== 'concurrency'
-        if (past) ALGORITHMS[limit.algorithm].overrun(states[n] as MeterState, limit, cost, meter.presentMs)
+        if (past) ALGORITHMS[limit.algorithm].overrun(states[n] as MeterState, limit, cost, nowMs, meter.presentMs, '')
         else ALGORITHMS[limit.algorithm].charge(states[n] as MeterState, limit, cost, nowMs, asked.id)
       }
       if (changed) meter.keep()

@@ -91,7 +91,7 @@ export class Model {
       }
       const target = actual === 'nothing' ? 0 : unit === 'tokens' ? (actual.tokens ?? cost) : cost
       if (target > cost) {
-        ALGORITHMS[algorithm].overrun(state, limit, target - cost, nowMs)
+        ALGORITHMS[algorithm].overrun(state, limit, target - cost, entry.atMs, nowMs, id)
         this.note(key, { atMs: nowMs, amount: target - cost, kind: 'overrun', chargedAtMs: entry.atMs })
       } else if (target < cost && ALGORITHMS[algorithm].refund(state, limit, cost - target, entry.atMs, nowMs, id)) {
         this.note(key, { atMs: nowMs, amount: target - cost, kind: 'refund', chargedAtMs: entry.atMs })

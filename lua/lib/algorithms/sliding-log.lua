@@ -134,12 +134,18 @@ algorithms[7] = {
     add_to_log(history, cost, of, now)
     return used + cost
   end,
-  overrun = function(limit, history, used, amount, now, of)
+  overrun = function(limit, history, used, amount, at, now, of)
     local capacity = limit[LIMIT_CAPACITY]
     local beyond = capacity > 0 and max(0, min(amount, used + amount - capacity)) or 0
     begin_log(history, used)
     if amount > beyond then
-      add_to_log(history, amount - beyond, of .. '+', now)
+      local own = at > now - limit[LIMIT_A] and charge_in_log(history, at, of, 0)
+      if own then
+        redis.call('ZREM', history.key, own)
+        add_to_log(history, amount_of(own) + amount - beyond, of, at)
+      else
+        add_to_log(history, amount - beyond, of .. '+', now)
+      end
     end
     if beyond > 0 then
       date_debt(limit, history, beyond, of, now)
@@ -147,6 +153,10 @@ algorithms[7] = {
     return used + amount
   end,
   refund = function(limit, history, used, amount, at, now, of, charged)
+    if used <= 0 then
+      -- What is left in the set has run out under the limit as it was.
+      return used, false
+    end
     local left = amount
     while left > 0 do
       local last = redis.call('ZRANGE', history.key, 0, 0, 'REV', 'WITHSCORES')

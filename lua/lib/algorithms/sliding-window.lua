@@ -116,14 +116,15 @@ algorithms[6] = {
     add_to_cell(history, cell_of(limit, now), cost)
     return used + cost
   end,
-  overrun = function(limit, history, used, amount, now)
-    local capacity = limit[LIMIT_CAPACITY]
+  overrun = function(limit, history, used, amount, at, now)
+    local capacity, present = limit[LIMIT_CAPACITY], cell_of(limit, now)
     local beyond = capacity > 0 and max(0, min(amount, used + amount - capacity)) or 0
     if amount > beyond then
-      add_to_cell(history, cell_of(limit, now), amount - beyond)
+      local charged = cell_of(limit, at)
+      add_to_cell(history, charged < present - CELLS and present or charged, amount - beyond)
     end
     if beyond > 0 then
-      add_debt(limit, history, beyond, cell_of(limit, now))
+      add_debt(limit, history, beyond, present)
     end
     return used + amount
   end,

@@ -108,6 +108,16 @@ function casesOf({ algorithm, atOnce, nextMs }: Kind): Case[] {
       assert.equal(await account.settles(asked, 5), true)
       assertClose(await account.used(), 5, 'used in the end')
     }),
+    named('what its parts have charged goes back with a release, whenever they were said', async (subject) => {
+      const account = new Account(subject, [limit])
+      const asked = await account.passes({ tokens: 4 })
+      for (const tokens of [6, 7, 12]) {
+        subject.clock.advance(700)
+        assert.equal(await account.settles(asked, tokens, 'part'), true)
+      }
+      assert.equal(await account.releases(asked), true)
+      assertClose(await account.used(), 0, 'used after a release')
+    }),
     named('a release leaves it as it was', async (subject) => {
       const [account, control] = [new Account(subject, [limit]), new Account(subject, [limit], 'control')]
       for (const each of [account, control]) await each.passes(one)
