@@ -82,7 +82,7 @@ local function settle_part(batch, call, now)
   if not charged then
     return false
   end
-  local more = false
+  local raised = {}
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
     for n, limit in ipairs(meter.rule[3]) do
@@ -90,14 +90,14 @@ local function settle_part(batch, call, now)
       local was, cost = charged_cost(charged, unit), call[CALL_COST + unit]
       if was and cost > was then
         overrun(meter, n, limit, cost - was, charged.at, now, charged_as(call, limit))
-        more = true
+        raised[unit] = true
       end
     end
   end
-  if more then
-    for unit, offset in pairs(charged.offsets) do
-      local place = charged.base + offset
-      charged.list[place] = max(charged.list[place], call[CALL_COST + unit])
+  -- What no limit of today counts was not charged, and is not given back later.
+  if next(raised) then
+    for unit in pairs(raised) do
+      charged.list[charged.base + charged.offsets[unit]] = call[CALL_COST + unit]
     end
     change_entry(batch, call, charged)
   end

@@ -1,5 +1,5 @@
 import { DEFAULTS } from '../config/defaults.js'
-import { type ActualCosts, COST_UNITS, type Costs, type CostUnit, NOTHING } from '../cost/units.js'
+import { type ActualCosts, type Costs, type CostUnit, NOTHING } from '../cost/units.js'
 import type { Binding, RejectDecision, RunDecision, Usage } from '../decision.js'
 import type { Asked } from '../gate/asked.js'
 import { costIn, type DemandPart } from '../gate/demand.js'
@@ -75,10 +75,10 @@ export class MemoryStore implements Store {
     const nowMs = this.timeOf(asked)
     const entry = this.entryOf(asked, nowMs)
     if (entry === undefined) return false
-    this.chargeActual(asked, entry, actual, how, nowMs)
+    const raised = this.chargeActual(asked, entry, actual, how, nowMs)
     if (how === 'part') {
-      const { charged } = entry
-      entry.charged = Object.fromEntries(COST_UNITS.map((unit) => [unit, Math.max(charged[unit], actual[unit] ?? 0)])) as Record<CostUnit, number>
+      // What no limit of today counts was not charged, and is not given back later.
+      entry.charged = { ...entry.charged, ...Object.fromEntries([...raised].map((unit) => [unit, actual[unit]])) }
       return true
     }
     this.entries.delete(asked.id)
@@ -162,9 +162,10 @@ export class MemoryStore implements Store {
     return meter
   }
 
-  /** Changes what every meter was charged to what the call has cost: see `charge_actual` in `lua/lib/settlement.lua`. */
-  private chargeActual(asked: Asked, entry: Entry, actual: ActualCosts, how: 'end' | 'part', nowMs: number): void {
+  /** Changes what every meter was charged to what the call has cost; returns the units in which it was charged more. See `charge_actual` in `lua/lib/settlement.lua`. */
+  private chargeActual(asked: Asked, entry: Entry, actual: ActualCosts, how: 'end' | 'part', nowMs: number): ReadonlySet<CostUnit> {
     const { atMs, charged, counted } = entry
+    const raised = new Set<CostUnit>()
     for (const part of asked.demand.parts) {
       const meter = this.meter(part, nowMs)
       const states = meter.look(part.rule, nowMs)
@@ -177,13 +178,17 @@ export class MemoryStore implements Store {
           if (how === 'end') algorithm.refund(state, limit, 1, atMs, nowMs, asked.id)
         } else if (limit.unit !== 'none' && counted.includes(UNIT_CODES[limit.unit])) {
           const more = (actual[limit.unit] ?? charged[limit.unit]) - charged[limit.unit]
-          if (more > 0) algorithm.overrun(state, limit, more, atMs, presentMs, asked.id)
+          if (more > 0) {
+            algorithm.overrun(state, limit, more, atMs, presentMs, asked.id)
+            raised.add(limit.unit)
+          }
           changed ||= more > 0
           if (more < 0 && how === 'end') changed = algorithm.refund(state, limit, -more, atMs, presentMs, asked.id) || changed
         }
       }
       if (changed) meter.keep()
     }
+    return raised
   }
 
   /** What refuses the call, as the scripts weigh it: see `weigh` in `lua/lib/demand.lua`. */
