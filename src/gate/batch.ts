@@ -1,4 +1,4 @@
-import { type ActualCosts, COST_UNITS, type Costs } from '../cost/units.js'
+import { type ActualCosts, COST_UNITS, type Costs, type CostUnit } from '../cost/units.js'
 import type { Keys } from '../redis/keys.js'
 import type { CompiledRule } from '../rules/compile.js'
 import type { Asked, Settlement } from './asked.js'
@@ -55,9 +55,11 @@ export class BatchEncoder {
 
   /** The batch as JSON. */
   batch(): string {
-    const calls = `"calls":[${this.encode(this.calls)}],"heads":[${headsOf(this.calls)}]`
-    const ended = `"ended":[${this.encode(this.ended)}],"endedHeads":[${headsOf(this.ended)}]`
-    return `{"lines":${this.lines ? 1 : 0},"rules":[${this.encodedRules}],"units":[${this.counted}],"meters":[${this.encodedMeters}],${calls},${ended}}`
+    // Ascending, whoever named them first: a ledger keeps which units it counts, not their order.
+    const units = [...this.counted].sort((one, other) => one - other)
+    const calls = `"calls":[${encode(this.calls, units)}],"heads":[${headsOf(this.calls)}]`
+    const ended = `"ended":[${encode(this.ended, units)}],"endedHeads":[${headsOf(this.ended)}]`
+    return `{"lines":${this.lines ? 1 : 0},"rules":[${this.encodedRules}],"units":[${units}],"meters":[${this.encodedMeters}],${calls},${ended}}`
   }
 
   /** The number of a line's meter, 0 where no call of the batch meets it. */
@@ -75,17 +77,6 @@ export class BatchEncoder {
       this.counted = this.counted.length === 0 ? demand.counted : [...new Set([...this.counted, ...demand.counted])]
     }
     return { asked, costs, record, ledger: ledger === undefined ? 0 : this.ledgerIndex(ledger), places }
-  }
-
-  private encode(calls: readonly Entered[]): string {
-    const units = this.counted.map((code) => COST_UNITS[code - 1] as (typeof COST_UNITS)[number])
-    let encoded = ''
-    for (const { asked, costs, places } of calls) {
-      let amounts = ''
-      for (const unit of units) amounts += `,${costs[unit] ?? -1}`
-      encoded += `${encoded === '' ? '' : ','}${asked.demand.parts.length}${amounts}${places}`
-    }
-    return encoded
   }
 
   private meterIndex(part: DemandPart): number {
@@ -115,6 +106,18 @@ export class BatchEncoder {
     }
     return index
   }
+}
+
+/** What the calls cost in these units, and their meters. */
+function encode(calls: readonly Entered[], codes: readonly number[]): string {
+  const units = codes.map((code) => COST_UNITS[code - 1] as CostUnit)
+  let encoded = ''
+  for (const { asked, costs, places } of calls) {
+    let amounts = ''
+    for (const unit of units) amounts += `,${costs[unit] ?? -1}`
+    encoded += `${encoded === '' ? '' : ','}${asked.demand.parts.length}${amounts}${places}`
+  }
+  return encoded
 }
 
 /** Who the calls are; nothing where none of them is anybody in particular, as those of a limiter. */

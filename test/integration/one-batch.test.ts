@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { GivenClock, redisClock } from '../../src/clock.js'
+import { AS_ESTIMATED } from '../../src/cost/units.js'
 import { Gate } from '../../src/gate/gate.js'
 import type { RuleSpec } from '../../src/index.js'
 import { ask, demandsOf, givenGate } from '../support/gate.js'
@@ -88,4 +89,19 @@ test('entries that nobody closed are summed up once they have ended, and leave n
   }
   expect(await tollgate.stats.ledger()).toMatchObject({ open: 24, expired: 16 })
   expect((await namespace.redis.hkeys(namespace.keys.figures)).filter((field) => field.startsWith('open:')).length).toBeLessThanOrEqual(26)
+})
+
+test('calls of one batch whose rules count other units are each settled at their own costs', async () => {
+  const namespace = newNamespace()
+  const { gate } = givenGate(namespace, [{ name: 'tokens', scope: 'org', limits: [{ tokens: 1000, per: 'hour', algorithm: 'fixed_window' }] }])
+  const other = givenGate(namespace, [{ name: 'requests', scope: 'org', limits: [{ requests: 1000, per: 'hour', algorithm: 'fixed_window' }] }]).gate
+  const cost = { tokens: 100, requests: 3 }
+  const asked = [
+    ask(gate, 'a', { agent: 'openai', org: 'acme', cost }, 'shared'),
+    { ...ask(other, 'b', { agent: 'openai', org: 'acme', cost }, 'shared'), token: '1' },
+  ]
+  await gate.direct(asked)
+  await gate.settle(asked.map((one) => ({ asked: one, actual: { ...AS_ESTIMATED, tokens: 40, requests: 2 } })))
+  const used = async (by: Gate) => (await by.peek([ask(by, 'look', { agent: 'openai', org: 'acme' })]))[0]?.usage[0]?.used
+  expect([await used(gate), await used(other)]).toEqual([40, 2])
 })
