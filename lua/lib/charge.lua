@@ -27,11 +27,6 @@ local function charge(meter, n, limit, cost, now, of)
   end
 end
 
--- The time of a meter: that of a clock set back by less than a step stands still.
-local function present_of(meter, now)
-  return max(now, meter.kept[2])
-end
-
 -- Overrun found at settlement: recorded in full, what is above the limit as debt.
 -- @param at when the call was charged: where that counts still, its overrun stands beside it
 local function overrun(meter, n, limit, amount, at, now, of)

@@ -9,6 +9,7 @@
 --- @include "lib/algorithms/concurrency.lua"
 --- @include "lib/algorithms/block.lua"
 --- @include "lib/units.lua"
+--- @include "lib/rule.lua"
 --- @include "lib/meter.lua"
 --- @include "lib/charge.lua"
 --- @include "lib/record.lua"

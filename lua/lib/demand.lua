@@ -22,7 +22,7 @@ local CALL_STRICTNESS, CALL_ID, CALL_LEDGER, CALL_METERS = 12, 13, 14, 20
 -- they stand in Redis, its ledger's key, its record (or entry) parsed, and the call as JSON.
 -- False where there is none; a table that does not grow is not laid out anew.
 local CALL_RECORD_KEY, CALL_OWN_RECORD, CALL_LEDGER_KEY, CALL_PARSED, CALL_JSON = 15, 16, 17, 18, 19
-local STRICTNESS_QUEUE, STRICTNESS_HARD = 1, 5
+local STRICTNESS_HARD = 5
 
 -- What is known of a call: its ledger entry, or else its record.
 local function load_call(batch, call, record)
@@ -222,7 +222,7 @@ local function each_limit(batch, call, fn)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
     for n, limit in ipairs(meter.rule[3]) do
-      fn(meter, n, call[CALL_COST + limit[LIMIT_UNIT]], limit)
+      fn(meter, n, call[limit.cost_at], limit)
     end
   end
 end

@@ -4,73 +4,12 @@
 -- adding, removing or changing one keeps the usage of the others.
 --   plain     PLAIN, at, id × n, used × n
 --   extended  EXTENDED, at, { id, used, debt, claimed, size of history, history… } × n
-local PLAIN, EXTENDED = 112, 120
-local HEAD, PLAIN_ENTRY = 9, 12
 -- Claims are promises to calls on their way, renewed or returned by whoever tends the
 -- passes; a meter that only holds claims is forgotten after this time.
 local CLAIM_TTL_MS = 60000
 -- A clock set back by less than this must not open a window twice: until it has
 -- caught up nothing comes back. Set back further, it is taken as it is.
 local CLOCK_STEP_MS = 60000
-local BLOCK = 4
-
--- What all meters of a rule share.
---   places  where to find a limit by its id
---   offset  a plain value unpacks to { PLAIN, at, ids…, used…, end }: the used of limit n is at offset + n
---   empty   the same for a meter that is not there
---   zeros   debt and claims of a meter that has none; never written to
---   blocks  nothing but a block, of which a call takes nothing
--- And of each limit: counts, where its room is nothing but a number; gives_back, where that
--- is so whenever it was charged; plain, below which there is room without asking its algorithm; and
--- where the key of its own stands behind those of the meter.
-local function prepare_rule(encoded)
-  local rule = cjson.decode(encoded)
-  local limits = rule[3]
-  local count = #limits
-  local places, empty, zeros, keyed = {}, { PLAIN, 0 }, {}, 0
-  for n = 1, count do
-    local limit = limits[n]
-    local algorithm = algorithms[limit[LIMIT_ALGORITHM]]
-    places[limit[LIMIT_ID]] = n
-    limit.algorithm = algorithm
-    limit.leased = limit[LIMIT_UNIT] == UNIT_CONCURRENCY
-    limit.counts = algorithm.charge == nil
-    limit.gives_back = limit.counts and algorithm.always_refundable
-    limit.slack = algorithm.slack(limit)
-    limit.plain = algorithm.no_burst and 0 or limit[LIMIT_CAPACITY]
-    if algorithm.keyed then
-      keyed = keyed + 1
-      limit.key_at = keyed
-    end
-    limit.ttl, limit.roll, limit.cost_at = algorithm.ttl, algorithm.roll, CALL_COST + limit[LIMIT_UNIT]
-    rule.remembers = rule.remembers or algorithm.open ~= nil
-    rule.leased = rule.leased or limit.leased
-    empty[2 + n], empty[2 + count + n], zeros[n] = limit[LIMIT_ID], 0, 0
-  end
-  rule.keyed = keyed
-  rule.blocks = count == 1 and limits[1][LIMIT_ALGORITHM] == BLOCK
-  rule.count, rule.offset, rule.places, rule.empty, rule.zeros = count, 2 + count, places, empty, zeros
-  rule.plain_size = HEAD + PLAIN_ENTRY * count
-  rule.plain_format = '<Bd' .. string.rep('I4', count) .. string.rep('d', count)
-  return rule
-end
-
--- Rules come with every batch, most often the same: prepared ones are kept as long as the
--- library is (nothing in them is ever written to), so many at most.
-local RULES_KEPT = 1000
-local kept_rules, kept_rules_count = {}, 0
-
-local function rule_of(encoded)
-  local rule = kept_rules[encoded]
-  if not rule then
-    if kept_rules_count >= RULES_KEPT then
-      kept_rules, kept_rules_count = {}, 0
-    end
-    rule = prepare_rule(encoded)
-    kept_rules[encoded], kept_rules_count = rule, kept_rules_count + 1
-  end
-  return rule
-end
 
 local function unpack_extended(meter, kept, value)
   local rule, lists = meter.rule, {}
@@ -194,9 +133,9 @@ local function load_meter(rule, first, value, now)
     -- Written even if nothing else is: else who is refused would find it ahead of its time again.
     meter.changed = true
   end
-  if rule.remembers then
+  if rule.leased then
     for n, limit in ipairs(rule[3]) do
-      if limit.algorithm.seen then
+      if limit.leased then
         kept[rule.offset + n] = limit.algorithm.look(limit, meter.histories[n], now)
       end
     end
@@ -219,22 +158,21 @@ local function pack_extended(meter)
   return table.concat(parts)
 end
 
--- The time that a meter was brought to, and how far a clock that was set back is behind it: until
--- it has caught up nothing comes back, and the meter must not go.
-local function time_of(kept, now)
-  local present = max(now, kept[2])
-  return present, present - now
+-- The time of a meter: that of a clock set back by less than a step stands still. Until the
+-- clock has caught up nothing comes back, and the meter must not go.
+local function present_of(meter, now)
+  return max(now, meter.kept[2])
 end
 
 -- One that holds no debt, no claims and no history, as nearly all: only its used are looked at.
 local function save_plain(meter, now)
   local rule, kept = meter.rule, meter.kept
   local limits, offset, count, ttl = rule[3], rule.offset, rule.count, 0
-  local present, behind = time_of(kept, now)
+  local present = present_of(meter, now)
   for n = 1, count do
     local used = kept[offset + n]
     if used > 0 then
-      local ends = limits[n].ttl(limits[n], used, 0, present) + behind
+      local ends = limits[n].ttl(limits[n], used, 0, present) + present - now
       if ends > ttl then
         ttl = ends
       end
@@ -256,16 +194,16 @@ local function save_meter(meter, now)
   local rule, kept, offset = meter.rule, meter.kept, meter.rule.offset
   local limits, debts, claims, count = rule[3], meter.debt, meter.claimed, rule.count
   local plain, holds, ttl = true, false, 0
-  local present, behind = time_of(kept, now)
+  local present = present_of(meter, now)
   for n = 1, count do
     local limit, debt, history = limits[n], debts[n], meter.histories[n]
     local algorithm = limit.algorithm
-    if algorithm.seen then
+    if limit.leased then
       kept[offset + n] = 0
     end
     local used = kept[offset + n]
     if used > 0 or debt > 0 then
-      local ends = algorithm.ttl(limit, used, debt, present, history) + behind
+      local ends = algorithm.ttl(limit, used, debt, present, history) + present - now
       if algorithm.tidy then
         used = algorithm.tidy(limit, history, used, now, px(ends))
         kept[offset + n] = used

@@ -83,17 +83,14 @@ local function settle_part(batch, call, now)
     return false
   end
   local raised = {}
-  for position = CALL_METERS, #call do
-    local meter = batch.meters[call[position]]
-    for n, limit in ipairs(meter.rule[3]) do
-      local unit = limit[LIMIT_UNIT]
-      local was, cost = charged_cost(charged, unit), call[CALL_COST + unit]
-      if was and cost > was then
-        overrun(meter, n, limit, cost - was, charged.at, now, charged_as(call, limit))
-        raised[unit] = true
-      end
+  each_limit(batch, call, function(meter, n, cost, limit)
+    local unit = limit[LIMIT_UNIT]
+    local was = charged_cost(charged, unit)
+    if was and cost > was then
+      overrun(meter, n, limit, cost - was, charged.at, now, charged_as(call, limit))
+      raised[unit] = true
     end
-  end
+  end)
   -- What no limit of today counts was not charged, and is not given back later.
   if next(raised) then
     for unit in pairs(raised) do

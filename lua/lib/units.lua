@@ -1,6 +1,6 @@
 -- What limits count, by the codes that src/rules/compile.ts gives them. The first six are
 -- costs: a call says how much it costs in each. A concurrency takes one slot, a block nothing.
-local UNIT_REQUESTS, UNIT_TOKENS, UNIT_CONCURRENCY, UNIT_NONE = 1, 2, 7, 8
+local UNIT_TOKENS, UNIT_CONCURRENCY, UNIT_NONE = 2, 7, 8
 local COST_UNITS = 6
 -- What a call costs in a unit stands there + the unit's code, see lib/demand.lua.
 local CALL_COST = 3

@@ -5,7 +5,6 @@
 --   history  { key, first_end }
 algorithms[3] = {
   keyed = true,
-  seen = true,
   open = function(_, _, key)
     return { key = key }
   end,

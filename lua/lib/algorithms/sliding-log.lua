@@ -108,10 +108,8 @@ algorithms[7] = {
     if over <= limit.slack then
       return 0
     end
-    -- Those ahead take what is free now and what comes free, and give it back a round later.
-    local round = max(used, limit[LIMIT_CAPACITY])
-    local rounds = max(0, ceil((over - limit.slack) / round) - 1)
-    over = over - rounds * round
+    local rounds
+    over, rounds = rounds_ahead(limit, used, over)
     local from, offset = history.ended and '(' .. history.ended or '-inf', 0
     repeat
       local some = redis.call('ZRANGEBYSCORE', history.key, from, '+inf', 'WITHSCORES', 'LIMIT', offset, READ_AT_ONCE)
@@ -135,8 +133,7 @@ algorithms[7] = {
     return used + cost
   end,
   overrun = function(limit, history, used, amount, at, now, of)
-    local capacity = limit[LIMIT_CAPACITY]
-    local beyond = capacity > 0 and max(0, min(amount, used + amount - capacity)) or 0
+    local beyond = beyond_capacity(limit, used, amount)
     begin_log(history, used)
     if amount > beyond then
       local own = at > now - limit[LIMIT_A] and charge_in_log(history, at, of, 0)

@@ -8,6 +8,20 @@
 -- it keeps that much from whoever comes then, and nothing else waits for it.
 local CELLS = 32
 
+-- How much has to come free first, and for how many rounds before: those ahead take what is
+-- free now and what comes free, and give it back a round later.
+local function rounds_ahead(limit, used, over)
+  local round = max(used, limit[LIMIT_CAPACITY])
+  local rounds = max(0, ceil((over - limit.slack) / round) - 1)
+  return over - rounds * round, rounds
+end
+
+-- What of an overrun does not fit beside what is used. Closed limits owe nothing.
+local function beyond_capacity(limit, used, amount)
+  local capacity = limit[LIMIT_CAPACITY]
+  return capacity > 0 and max(0, min(amount, used + amount - capacity)) or 0
+end
+
 local function cell_of(limit, at)
   return floor(at * CELLS / limit[LIMIT_A])
 end
@@ -97,10 +111,8 @@ algorithms[6] = {
     if over <= limit.slack then
       return 0
     end
-    -- Those ahead take what is free now and what comes free, and give it back a round later.
-    local round = max(used, limit[LIMIT_CAPACITY])
-    local rounds = max(0, ceil((over - limit.slack) / round) - 1)
-    over = over - rounds * round
+    local rounds
+    over, rounds = rounds_ahead(limit, used, over)
     for place = 1, #history, 2 do
       over = over - history[place + 1]
       if over <= limit.slack then
@@ -117,8 +129,7 @@ algorithms[6] = {
     return used + cost
   end,
   overrun = function(limit, history, used, amount, at, now)
-    local capacity, present = limit[LIMIT_CAPACITY], cell_of(limit, now)
-    local beyond = capacity > 0 and max(0, min(amount, used + amount - capacity)) or 0
+    local present, beyond = cell_of(limit, now), beyond_capacity(limit, used, amount)
     if amount > beyond then
       local charged = cell_of(limit, at)
       add_to_cell(history, charged < present - CELLS and present or charged, amount - beyond)

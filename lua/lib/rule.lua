@@ -1,0 +1,63 @@
+-- A rule as its meters need it: what does not depend on any of them, worked out once.
+-- How their values are packed: lib/meter.lua.
+local PLAIN, EXTENDED = 112, 120
+local HEAD, PLAIN_ENTRY = 9, 12
+local BLOCK = 4
+
+-- What all meters of a rule share.
+--   places  where to find a limit by its id
+--   offset  a plain value unpacks to { PLAIN, at, ids…, used…, end }: the used of limit n is at offset + n
+--   empty   the same for a meter that is not there
+--   zeros   debt and claims of a meter that has none; never written to
+--   blocks  nothing but a block, of which a call takes nothing
+-- And of each limit: counts, where its room is nothing but a number; gives_back, where that
+-- is so whenever it was charged; plain, below which there is room without asking its algorithm; and
+-- where the key of its own stands behind those of the meter.
+local function prepare_rule(encoded)
+  local rule = cjson.decode(encoded)
+  local limits = rule[3]
+  local count = #limits
+  local places, empty, zeros, keyed = {}, { PLAIN, 0 }, {}, 0
+  for n = 1, count do
+    local limit = limits[n]
+    local algorithm = algorithms[limit[LIMIT_ALGORITHM]]
+    places[limit[LIMIT_ID]] = n
+    limit.algorithm = algorithm
+    limit.leased = limit[LIMIT_UNIT] == UNIT_CONCURRENCY
+    limit.counts = algorithm.charge == nil
+    limit.gives_back = limit.counts and algorithm.always_refundable
+    limit.slack = algorithm.slack(limit)
+    limit.plain = algorithm.no_burst and 0 or limit[LIMIT_CAPACITY]
+    if algorithm.keyed then
+      keyed = keyed + 1
+      limit.key_at = keyed
+    end
+    limit.ttl, limit.roll, limit.cost_at = algorithm.ttl, algorithm.roll, CALL_COST + limit[LIMIT_UNIT]
+    rule.remembers = rule.remembers or algorithm.open ~= nil
+    rule.leased = rule.leased or limit.leased
+    empty[2 + n], empty[2 + count + n], zeros[n] = limit[LIMIT_ID], 0, 0
+  end
+  rule.keyed = keyed
+  rule.blocks = count == 1 and limits[1][LIMIT_ALGORITHM] == BLOCK
+  rule.count, rule.offset, rule.places, rule.empty, rule.zeros = count, 2 + count, places, empty, zeros
+  rule.plain_size = HEAD + PLAIN_ENTRY * count
+  rule.plain_format = '<Bd' .. string.rep('I4', count) .. string.rep('d', count)
+  return rule
+end
+
+-- Rules come with every batch, most often the same: prepared ones are kept as long as the
+-- library is (nothing in them is ever written to), so many at most.
+local RULES_KEPT = 1000
+local kept_rules, kept_rules_count = {}, 0
+
+local function rule_of(encoded)
+  local rule = kept_rules[encoded]
+  if not rule then
+    if kept_rules_count >= RULES_KEPT then
+      kept_rules, kept_rules_count = {}, 0
+    end
+    rule = prepare_rule(encoded)
+    kept_rules[encoded], kept_rules_count = rule, kept_rules_count + 1
+  end
+  return rule
+end
