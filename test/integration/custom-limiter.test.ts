@@ -153,7 +153,7 @@ class BusyStore extends MemoryStore {
   private others = 0
 
   override swap(name: string, key: string, was: string, becomes: string, keepMs: number): Swapped {
-    if (becomes !== '') super.swap(name, key, was, String(--this.others), keepMs)
+    if (becomes !== '') super.swap(name, key, was, String(--this.others), 3_600_000)
     return super.swap(name, key, was, becomes, keepMs)
   }
 }
