@@ -63,7 +63,8 @@ const name = z
   .max(MAX_NAME_LENGTH)
   .refine((value) => !CONTROL.test(value), 'must not contain control characters')
   .refine((value) => value.isWellFormed(), 'must be well-formed unicode')
-const amount = z.number(`must be a number from 0 to ${MAX_AMOUNT}`).min(0).max(MAX_AMOUNT)
+/** A cost or a limit. */
+export const amount = z.number(`must be a number from 0 to ${MAX_AMOUNT}`).min(0).max(MAX_AMOUNT)
 
 // A job's hash stands beside its queue's own keys, and BullMQ refuses ids that read as a number.
 const QUEUE_KEYS = new Set(Object.keys(new QueueKeys().getKeys('')))
@@ -71,14 +72,16 @@ const id = name
   .refine((value) => !value.includes(':') && `${Number.parseInt(value, 10)}` !== value && !/^\d+$/.test(value), "must not contain ':' or be a plain number")
   .refine((value) => !QUEUE_KEYS.has(value), 'must not be the name of one of the keys of a queue')
 
-const cost = z.strictObject({
+/** An amount of each unit of cost. */
+export const amounts = {
   requests: amount.optional(),
   tokens: amount.optional(),
   inputTokens: amount.optional(),
   outputTokens: amount.optional(),
   usd: amount.optional(),
   points: amount.optional(),
-} satisfies Record<CostUnit, z.ZodOptional>)
+} satisfies Record<CostUnit, z.ZodOptional>
+const cost = z.strictObject(amounts)
 
 const callSchema = z.strictObject({
   id: id.optional(),

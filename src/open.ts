@@ -55,7 +55,7 @@ async function openAlone(options: Options, keys: Keys, log: Logger, declared: De
   const clock = options.clock ?? redisClock
   if (options.store === undefined)
     log.warn('no Redis is configured: limits are kept in the memory of this process alone, and there is no queue; set REDIS_URL to share them')
-  const store: Store = options.store ?? new MemoryStore(options.clock === undefined ? Date.now : () => approximateMs(clock))
+  const store: Store = options.store ?? new MemoryStore(() => approximateMs(clock))
   const rules = new MemoryRules()
   const demands = new Demands(await rulesInForce(rules, declared), keys, options.estimate)
   return { namespace: { prefix: keys.prefix, queue: options.queue }, store, demands, rules, log, join: undefined, owned: [] }

@@ -20,7 +20,8 @@ export interface Capacity {
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,54}$/
 const LEASE = '5m'
 
-function ruleName(name: string): string {
+/** The name of a resource's rule. @throws CallInvalid */
+export function capacityRuleName(name: string): string {
   if (typeof name !== 'string' || !NAME.test(name))
     throw new CallInvalid(`resource: must be 1 to 55 letters, digits, . _ or -, and begin with a letter or digit (got ${show(name)})`)
   return `resource.${name}`
@@ -32,7 +33,7 @@ export function capacityRule(name: string, limit: number, per: string): RuleSpec
   if (typeof per !== 'string' || !isPeriod(per))
     throw new CallInvalid(`per: must be second, minute, hour, day, week, month or a duration such as 10s, 15m, of at most 366d (got ${show(per)})`)
   return {
-    name: ruleName(name),
+    name: capacityRuleName(name),
     scope: 'agent',
     match: { agents: [name] },
     limits: [
@@ -43,13 +44,9 @@ export function capacityRule(name: string, limit: number, per: string): RuleSpec
   }
 }
 
-export function capacityRuleName(name: string): string {
-  return ruleName(name)
-}
-
 /** Null where no capacity was set for the resource. */
 export async function readCapacity(name: string, demands: Demands, store: Store): Promise<Capacity | null> {
-  const rule = ruleName(name)
+  const rule = capacityRuleName(name)
   const spec = demands.rules.added.find((one) => one.name === rule)
   const per = spec?.limits[0]?.per
   const limit = spec?.limits[0]?.requests

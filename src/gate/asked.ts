@@ -25,3 +25,8 @@ export interface Settlement {
   readonly asked: Asked
   readonly actual: ActualCosts
 }
+
+/** The keys that a call brings into a script call at most, but for those of single limits. */
+export function weightOf({ demand }: Asked): number {
+  return demand.parts.length + 1
+}

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { type Call, validateCall } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
 import { actualCosts } from '../cost/costs.js'
-import { type ActualCosts, AS_ESTIMATED, NOTHING } from '../cost/units.js'
+import { NOTHING } from '../cost/units.js'
 import type { CallUsage } from '../cost/usage.js'
 import { CallInvalid, TollgateError } from '../errors.js'
 import { Answered } from './answer.js'
@@ -124,7 +124,7 @@ export class Checks {
   private granter(call: Call): Granter {
     return {
       store: this.store,
-      actual: (usage): ActualCosts => (usage === undefined ? AS_ESTIMATED : actualCosts(usage, call, this.demands.rules.prices)),
+      actual: (usage) => actualCosts(usage, call, this.demands.rules.prices),
       freed: (asked) => this.waiting.stir(linesOf(asked)),
     }
   }

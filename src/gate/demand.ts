@@ -1,7 +1,7 @@
 import type { Call, Strategy } from '../call.js'
 import { COST_UNITS, type Costs, type CostUnit } from '../cost/units.js'
 import type { Keys } from '../redis/keys.js'
-import { type CompiledRule, joinValues, type RuleSet } from '../rules/compile.js'
+import { type CompiledRule, type RuleSet, scopeValueOf } from '../rules/compile.js'
 import { type CompiledLimit, encodeRule, limitId, STRICTNESS } from '../rules/compile-limit.js'
 
 /** One rule's meters as one call meets them. */
@@ -38,6 +38,8 @@ const BLOCK_LIMITS: readonly CompiledLimit[] = [
 ]
 const BLOCK_PRIORITY = -2_000_000
 
+const blockValue = scopeValueOf(['agent', 'endpoint', 'model'])
+
 /**
  * The meter that every call passes besides those of rules: whether its agent asked to
  * be left alone. Per agent, endpoint and model, since one model's 429 says nothing
@@ -50,7 +52,7 @@ export const BLOCK: CompiledRule = {
   limits: BLOCK_LIMITS,
   keyed: [],
   encoded: encodeRule(BLOCK_PRIORITY, 'queue', BLOCK_LIMITS),
-  scopeValue: ({ agent, endpoint, model }) => joinValues([agent, endpoint ?? '', model ?? '']),
+  scopeValue: ({ agent, endpoint = '', model = '' }) => blockValue({ agent, endpoint, model }),
 }
 
 /** The meters of a rule for one scope value; their keys are built where they are needed. */

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import { isAmount, MAX_AMOUNT, MAX_NAME_LENGTH, show } from '../call.js'
 import { type Costs, NOTHING } from '../cost/units.js'
 import type { RejectDecision, RunDecision } from '../decision.js'
@@ -6,6 +5,7 @@ import { CallInvalid } from '../errors.js'
 import { type Answer, Answered } from '../gate/answer.js'
 import type { Asked } from '../gate/asked.js'
 import { type DemandPart, RuleMeters } from '../gate/demand.js'
+import { LedgerNames } from '../gate/ledger-names.js'
 import { rejection } from '../gate/rejection.js'
 import type { MaybePromise, Store } from '../gate/store.js'
 import type { Keys } from '../redis/keys.js'
@@ -70,8 +70,7 @@ export function orThrow(answered: Answered): Answered {
 }
 
 /** Where charges are remembered one by one they need names, which differ whoever makes them. */
-const origin = randomBytes(6).toString('base64url')
-let names = 0
+const names = new LedgerNames()
 
 /** What limiters ask of the store, whatever their keys look like. */
 abstract class Asking<Key> implements Limiter<Key> {
@@ -116,7 +115,7 @@ abstract class Asking<Key> implements Limiter<Key> {
   private ask(key: Key, cost: number): Asked {
     const parts = this.parts(key)
     const costs = cost === 0 ? NOTHING : everywhere(checkCost(cost))
-    const id = parts.some(({ rule }) => rule.keyed.length > 0) ? `~/${origin}.${++names}` : ''
+    const id = parts.some(({ rule }) => rule.keyed.length > 0) ? names.next() : ''
     return { id, token: '', forGood: true, call: NO_CALL, demand: { parts, costs, counted: this.counted } }
   }
 }

@@ -1,9 +1,6 @@
 import { show, valueAt } from '../call.js'
 import { ConfigInvalid } from '../errors.js'
-import { type LimitSpec, limitName, limitSchema } from '../rules/limit.js'
-
-/** As many as a rule may have. */
-const MOST_LIMITS = 32
+import { type LimitSpec, limitName, limitSchema, MOST_LIMITS } from '../rules/limit.js'
 
 /** One limit, checked. @throws ConfigInvalid naming field, value and bound */
 function checkLimit(spec: unknown, where: string): LimitSpec {

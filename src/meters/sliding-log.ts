@@ -1,4 +1,5 @@
 import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfSum, waitUp } from './algorithm.js'
+import { beyondCapacity, isEmpty, roundsAhead } from './sliding.js'
 
 /** A log that is changed: as pairs `time, amount`, ascending, with their holders. Nothing in it has run out. */
 interface Log {
@@ -15,10 +16,6 @@ function current(state: MeterState): Log {
     state.gone = 0
   }
   return { pairs: state.history, holders: state.holders }
-}
-
-function isEmpty({ history, gone }: MeterState): boolean {
-  return history === null || history.length === gone
 }
 
 function add({ pairs, holders }: Log, atMs: number, amount: number, holder: string): void {
@@ -97,12 +94,9 @@ export const slidingLog: Algorithm = {
     state.used = isEmpty(state) ? 0 : Math.max(0, state.used)
   },
   waitMs({ used, history, gone }, limit, nowMs, cost, ahead) {
-    let over = used + cost + ahead - limit.capacity
-    if (over <= limit.slack) return 0
-    // Those ahead take what is free now and what comes free, and give it back a round later.
-    const round = Math.max(used, limit.capacity)
-    const rounds = Math.max(0, Math.ceil((over - limit.slack) / round) - 1)
-    over -= rounds * round
+    const wanted = used + cost + ahead - limit.capacity
+    if (wanted <= limit.slack) return 0
+    let { over, rounds } = roundsAhead(limit, used, wanted)
     for (let place = gone; history !== null && place < history.length; place += 2) {
       over -= history[place + 1] as number
       if (over <= limit.slack) return waitUp((history[place] as number) + (rounds + 1) * limit.a - nowMs)
@@ -115,7 +109,7 @@ export const slidingLog: Algorithm = {
   },
   overrun(state, limit, amount, atMs, nowMs, holder) {
     const log = current(state)
-    const beyond = limit.capacity > 0 ? Math.max(0, Math.min(amount, state.used + amount - limit.capacity)) : 0
+    const beyond = beyondCapacity(limit, state.used, amount)
     if (amount > beyond) {
       const own = holder !== '' && atMs > nowMs - limit.a ? chargeOf(log, state.gone, Math.min(atMs, nowMs), holder) : -1
       if (own >= 0) (log.pairs[own + 1] as number) += amount - beyond

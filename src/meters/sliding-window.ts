@@ -1,4 +1,5 @@
 import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfSum, waitUp } from './algorithm.js'
+import { beyondCapacity, isEmpty, roundsAhead } from './sliding.js'
 
 /** Into how many cells a window is cut. */
 const CELLS = 32
@@ -20,10 +21,6 @@ function current(state: MeterState): number[] {
   if (state.gone > 0) state.history.splice(0, state.gone)
   state.gone = 0
   return state.history
-}
-
-function isEmpty({ history, gone }: MeterState): boolean {
-  return history === null || history.length === gone
 }
 
 function add(history: number[], cell: number, amount: number): void {
@@ -95,12 +92,9 @@ export const slidingWindow: Algorithm = {
     state.used = isEmpty(state) ? 0 : Math.max(0, state.used)
   },
   waitMs({ used, history, gone }, limit, nowMs, cost, ahead) {
-    let over = used + cost + ahead - limit.capacity
-    if (over <= limit.slack) return 0
-    // Those ahead take what is free now and what comes free, and give it back a round later.
-    const round = Math.max(used, limit.capacity)
-    const rounds = Math.max(0, Math.ceil((over - limit.slack) / round) - 1)
-    over -= rounds * round
+    const wanted = used + cost + ahead - limit.capacity
+    if (wanted <= limit.slack) return 0
+    let { over, rounds } = roundsAhead(limit, used, wanted)
     for (let place = gone; history !== null && place < history.length; place += 2) {
       over -= history[place + 1] as number
       if (over <= limit.slack) return waitUp(endOfCell(limit, (history[place] as number) + rounds * ROUND) - nowMs)
@@ -115,7 +109,7 @@ export const slidingWindow: Algorithm = {
     const history = current(state)
     const present = cellOf(limit, nowMs)
     const charged = cellOf(limit, Math.min(atMs, nowMs))
-    const beyond = limit.capacity > 0 ? Math.max(0, Math.min(amount, state.used + amount - limit.capacity)) : 0
+    const beyond = beyondCapacity(limit, state.used, amount)
     if (amount > beyond) add(history, charged < present - CELLS ? present : charged, amount - beyond)
     if (beyond > 0) addDebt(limit, history, beyond, present)
     state.used += amount

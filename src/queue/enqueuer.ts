@@ -6,7 +6,7 @@ import { SECOND } from '../config/units.js'
 import { COST_UNITS } from '../cost/units.js'
 import type { RejectDecision, RunDecision, WaitDecision } from '../decision.js'
 import { TollgateError } from '../errors.js'
-import type { AskedCall } from '../gate/asked.js'
+import { type AskedCall, weightOf } from '../gate/asked.js'
 import type { Gate } from '../gate/gate.js'
 import { rejection } from '../gate/rejection.js'
 import { Turn } from '../gate/turn.js'
@@ -36,9 +36,9 @@ export class Enqueuer {
     this.queue = parts.queue
     this.results = parts.results
     this.jobOptions = parts.attempts === undefined ? JOB_OPTIONS : { ...JOB_OPTIONS, attempts: parts.attempts, backoff: { type: 'exponential', delay: SECOND } }
-    this.turn = new Turn(
+    this.turn = new Turn<AskedCall, RunDecision | WaitDecision | RejectDecision>(
       DEFAULTS.batchKeys,
-      (asked) => asked.demand.parts.length + 1,
+      weightOf,
       (asked) => this.gate.front(asked) as Promise<(RunDecision | WaitDecision | RejectDecision)[]>,
     )
   }

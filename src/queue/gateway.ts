@@ -2,7 +2,7 @@ import type { Logger } from 'pino'
 import { DEFAULTS } from '../config/defaults.js'
 import type { ActualCosts } from '../cost/units.js'
 import type { Decision } from '../decision.js'
-import type { AskedCall, Settlement } from '../gate/asked.js'
+import { type AskedCall, type Settlement, weightOf } from '../gate/asked.js'
 import { costIn, type DemandPart } from '../gate/demand.js'
 import type { Gate } from '../gate/gate.js'
 import { LedgerNames } from '../gate/ledger-names.js'
@@ -41,7 +41,7 @@ export class Gateway {
     this.log = log
     this.turn = new Turn(
       DEFAULTS.batchKeys,
-      (request) => ('start' in request ? request.start : request.end.asked).demand.parts.length + 1,
+      (request) => weightOf('start' in request ? request.start : request.end.asked),
       (requests) => this.send(requests),
     )
   }

@@ -5,7 +5,7 @@ import type { Logger } from 'pino'
 import { type Call, validateCall } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
 import { actualCosts } from '../cost/costs.js'
-import { type ActualCosts, AS_ESTIMATED, COST_UNITS, NOTHING } from '../cost/units.js'
+import { type ActualCosts, COST_UNITS, NOTHING } from '../cost/units.js'
 import { type CallUsage, usageOf } from '../cost/usage.js'
 import type { RunDecision } from '../decision.js'
 import { TollgateError, UpstreamLimited } from '../errors.js'
@@ -169,7 +169,7 @@ export class Worker {
   }
 
   private actual({ call }: AskedCall, usage: CallUsage | undefined): ActualCosts {
-    return usage === undefined ? AS_ESTIMATED : actualCosts(usage, call, this.parts.gate.rules.prices)
+    return actualCosts(usage, call, this.parts.gate.rules.prices)
   }
 
   /** @param soFar what was said while it ran: what it cost where nothing is said at its end */

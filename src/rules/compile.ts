@@ -61,13 +61,6 @@ function scopePart(scope: string): (call: Call) => string | undefined {
   return field === 'ip' ? (call) => (call.ip === undefined ? undefined : plainAddress(call.ip)) : (call) => call[field]
 }
 
-/** One scope value of several parts. */
-export function joinValues(parts: readonly string[]): string {
-  let value = ''
-  for (let i = 0; i < parts.length; i++) value = i === 0 ? escapePart(parts[i] as string) : `${value}|${escapePart(parts[i] as string)}`
-  return value
-}
-
 /** A function from a call to what the scopes count it by; null where the call lacks one of them. */
 export function scopeValueOf(scopes: readonly string[]): (call: Call) => string | null {
   const parts = scopes.map(scopePart)

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { MAX_AMOUNT } from '../call.js'
+import { amount, amounts } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
 import { DAY, HOUR, MINUTE, SECOND, WEEK } from '../config/units.js'
 import { COST_UNITS } from '../cost/units.js'
@@ -62,14 +62,15 @@ export function limitName(limit: LimitSpec): string {
   return unit === 'concurrency' ? unit : `${unit}/${limit.per ?? ''}`
 }
 
-const amount = z.number(`must be a number from 0 to ${MAX_AMOUNT}`).min(0).max(MAX_AMOUNT)
+/** How many limits a rule may have, or a limiter. */
+export const MOST_LIMITS = 32
+
 export const ruleName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'must be 1 to 64 letters, digits, . _ or -, and begin with a letter or digit')
 
 const per = z.string().superRefine((value, context) => {
   const ms = periodMs(value)
   if (ms === null) context.addIssue({ code: 'custom', message: 'must be second, minute, hour, day, week, month or a duration such as 10s, 15m' })
-  else if (ms < DEFAULTS.shortestWindowMs || ms > DEFAULTS.longestWindowMs)
-    context.addIssue({ code: 'custom', message: 'must be at least 1ms and at most 366d' })
+  else if (!isPeriod(value)) context.addIssue({ code: 'custom', message: 'must be at least 1ms and at most 366d' })
 })
 
 const lease = z.string().refine((value) => {
@@ -108,12 +109,7 @@ function checkWindow(limit: LimitSpec, unit: Unit, algorithm: NamedAlgorithm, fa
 export const limitSchema = z
   .strictObject({
     name: ruleName.optional(),
-    requests: amount.optional(),
-    tokens: amount.optional(),
-    inputTokens: amount.optional(),
-    outputTokens: amount.optional(),
-    usd: amount.optional(),
-    points: amount.optional(),
+    ...amounts,
     concurrency: amount.int().optional(),
     per: per.optional(),
     algorithm: z.enum(NAMED_ALGORITHMS).optional(),

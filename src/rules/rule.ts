@@ -2,7 +2,7 @@ import { BlockList, isIP, isIPv6 } from 'node:net'
 import { z } from 'zod'
 import { MAX_NAME_LENGTH, STRATEGIES, type Strategy } from '../call.js'
 import { priceTableSchema } from '../cost/prices.js'
-import { type LimitSpec, limitName, limitSchema, ruleName } from './limit.js'
+import { type LimitSpec, limitName, limitSchema, MOST_LIMITS, ruleName } from './limit.js'
 
 /** What a rule can count by, besides `keys.<name>`. */
 export const SCOPES = ['global', 'agent', 'endpoint', 'model', 'user', 'team', 'org', 'ip'] as const
@@ -69,7 +69,7 @@ const ruleSchema = z
     strategy: z.enum(STRATEGIES).optional(),
     priority: z.number('must be a whole number from -1000000 to 1000000').int().min(-1e6).max(1e6).optional(),
     enabled: z.boolean().optional(),
-    limits: z.array(limitSchema).min(1).max(32),
+    limits: z.array(limitSchema).min(1).max(MOST_LIMITS),
   })
   .superRefine((rule, context) => {
     const scopes = [rule.scope].flat()

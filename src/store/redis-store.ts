@@ -3,16 +3,12 @@ import { approximateMs, type Clock } from '../clock.js'
 import { DEFAULTS } from '../config/defaults.js'
 import type { ActualCosts } from '../cost/units.js'
 import type { RejectDecision, RunDecision } from '../decision.js'
-import type { Asked } from '../gate/asked.js'
+import { type Asked, weightOf } from '../gate/asked.js'
 import type { Gate } from '../gate/gate.js'
 import { LedgerNames } from '../gate/ledger-names.js'
 import type { Admission, LedgerFigures, Store, Swapped } from '../gate/store.js'
 import { Turn } from '../gate/turn.js'
 import { readFigures } from './figures.js'
-
-function weightOf({ demand, ledger }: Asked): number {
-  return demand.parts.length + (ledger === undefined ? 1 : 0)
-}
 
 /** Meters in Redis, for every process that shares it. What is asked in one turn of the event loop travels together. */
 export class RedisStore implements Store {
