@@ -4,7 +4,7 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/support/global-setup.ts'],
-    setupFiles: ['test/support/no-leaks.ts'],
+    setupFiles: ['test/support/no-leaks.ts', 'test/support/runs.ts'],
     // Two cores: more files at once only make each other late.
     maxWorkers: 2,
     testTimeout: 60_000,

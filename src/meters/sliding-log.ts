@@ -1,5 +1,5 @@
 import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfSum, waitUp } from './algorithm.js'
-import { beyondCapacity, isEmpty, roundsAhead } from './sliding.js'
+import { beyondCapacity, isEmpty, roomBeside, roundsAhead } from './sliding.js'
 
 /** A log that is changed: as pairs `time, amount`, ascending, with their holders. Nothing in it has run out. */
 interface Log {
@@ -49,10 +49,10 @@ function dateDebt(limit: MeterLimit, log: Log, debt: number, nowMs: number): voi
   let atMs = nowMs
   const last = pairs.length - 2
   if (last >= 0 && (pairs[last] as number) > nowMs) {
-    const fill = Math.min(amount, Math.max(0, limit.capacity - (pairs[last + 1] as number)))
+    atMs = pairs[last] as number
+    const fill = Math.min(amount, roomBeside(limit, pairs, atMs - limit.a))
     ;(pairs[last + 1] as number) += fill
     amount -= fill
-    atMs = pairs[last] as number
   }
   const whole = Math.floor(amount / limit.capacity)
   if (whole > 0) {

@@ -1,5 +1,5 @@
 import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfSum, waitUp } from './algorithm.js'
-import { beyondCapacity, isEmpty, roundsAhead } from './sliding.js'
+import { beyondCapacity, isEmpty, roomBeside, roundsAhead } from './sliding.js'
 
 /** Into how many cells a window is cut. */
 const CELLS = 32
@@ -46,22 +46,20 @@ function addDebt(limit: MeterLimit, history: number[], debt: number, present: nu
   let cell = present
   const last = history.length - 2
   if (last >= 0 && (history[last] as number) > present) {
-    const fill = Math.min(amount, Math.max(0, capacity - (history[last + 1] as number)))
+    cell = history[last] as number
+    const fill = Math.min(amount, roomBeside(limit, history, cell - ROUND))
     ;(history[last + 1] as number) += fill
     amount -= fill
-    cell = history[last] as number
   }
+  // One entry for all whole ones: nothing passes before the last of them ends.
   const whole = Math.floor(amount / capacity)
-  if (whole > 0) {
-    // One entry for all of them: nothing passes before it ends. It swallows whole ones before it.
-    cell += whole * ROUND
-    let sum = whole * capacity
-    while (history.length > 0 && (history.at(-2) as number) > present && (history.at(-1) as number) >= capacity) {
-      sum += history.pop() as number
-      history.pop()
-    }
-    add(history, cell, sum)
+  let sum = whole * capacity
+  while (history.length > 0 && (history.at(-2) as number) > present && (history.at(-1) as number) >= capacity) {
+    sum += history.pop() as number
+    history.pop()
   }
+  cell += whole * ROUND
+  if (sum > 0) add(history, cell, sum)
   const rest = amount - whole * capacity
   if (rest > 0) add(history, cell + ROUND, rest)
 }

@@ -19,3 +19,10 @@ export function roundsAhead(limit: MeterLimit, used: number, over: number): { ov
 export function beyondCapacity({ capacity }: MeterLimit, used: number, amount: number): number {
   return capacity > 0 ? Math.max(0, Math.min(amount, used + amount - capacity)) : 0
 }
+
+/** What fits beside everything that was charged after a time or cell, up to the last: debt that is dated with the last counts together with it. */
+export function roomBeside({ capacity }: MeterLimit, history: readonly number[], after: number): number {
+  let room = capacity
+  for (let place = history.length - 2; place >= 0 && (history[place] as number) > after; place -= 2) room -= history[place + 1] as number
+  return Math.max(0, room)
+}

@@ -13,6 +13,7 @@ import { RedisStore } from '../../src/store/redis-store.js'
 import { demandsOf, T0 } from '../support/gate.js'
 import { everything, forget } from '../support/keys.js'
 import { type Namespace, newNamespace } from '../support/namespace.js'
+import { runs } from '../support/runs.js'
 import { bothStores } from '../support/stores.js'
 import { expectNeverOver, type Start } from '../support/sums.js'
 
@@ -76,7 +77,7 @@ test.each(KINDS.map((kind) => [named(kind), kind] as const))('%s is never over i
       expectNeverOver(started, spec, amount, windowMs)
       expect(started.length).toBeGreaterThan(0)
     }),
-    { numRuns: 60 },
+    { numRuns: runs(60) },
   )
 })
 
@@ -115,7 +116,7 @@ test('a refused call and a look leave every byte in Redis as it was (invariant 2
         refusals++
       }
     }),
-    { numRuns: 40 },
+    { numRuns: runs(40) },
   )
   expect(refusals).toBeGreaterThan(40)
 })
@@ -144,7 +145,7 @@ test.each(KINDS.map((kind) => [named(kind), kind] as const))(
           expect(ghostly.release(ghost.asked), 'a second time').toBe(false)
         }
       }),
-      { numRuns: 40 },
+      { numRuns: runs(40) },
     )
   },
 )
@@ -177,7 +178,7 @@ test('every key has an end, and a meter goes no later than its state is empty (i
         for (const key of await namespace.allKeys()) expect(await namespace.redis.pttl(key), key).not.toBe(-1)
       },
     ),
-    { numRuns: 15 },
+    { numRuns: runs(15) },
   )
 })
 
@@ -207,7 +208,7 @@ test.each(KINDS.map((kind) => [named(kind), kind] as const))(
         }
         expect(await namespace.allKeys()).toEqual([])
       }),
-      { numRuns: 12 },
+      { numRuns: runs(12) },
     )
   },
 )
@@ -256,7 +257,26 @@ test.each(KINDS.map((kind) => [named(kind), kind] as const))(
           }
         }
       }),
-      { numRuns: 60 },
+      { numRuns: runs(60) },
     )
   },
 )
+
+test.each(['sliding_window', 'sliding_log'] as const)('%s: debt on debt counts with all that was charged beside it', async (algorithm) => {
+  const namespace = newNamespace()
+  const { clock, memory, redis } = bothStores(namespace)
+  const ask = asker([{ tokens: 100, per: '33s', algorithm }], namespace.name)
+  for (const store of [memory, redis] as Store[]) {
+    clock.nowMs = T0
+    const first = await store.admit(ask(100))
+    await store.settle(first.asked, { ...AS_ESTIMATED, tokens: 110 }, 'end')
+    // Its 10 of debt are dated a window later; 90 fit beside them a moment before, and overrun.
+    clock.nowMs = T0 + 34_500
+    const second = await store.admit(ask(90))
+    expect(second.decision.outcome).toBe('run')
+    await store.settle(second.asked, { ...AS_ESTIMATED, tokens: 180 }, 'end')
+    // The debt of 90 does not count together with the 90 of that window.
+    clock.nowMs = T0 + 72_000
+    expect((await store.peek(ask(0))).usage[0]?.used).toBe(90)
+  }
+})

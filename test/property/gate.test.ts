@@ -6,8 +6,9 @@ import { ask, decideAt, givenGate, realGate } from '../support/gate.js'
 import { everything, forget } from '../support/keys.js'
 import { Model } from '../support/model.js'
 import { newNamespace } from '../support/namespace.js'
+import { runs } from '../support/runs.js'
 
-const RUNS = { numRuns: 150 }
+const RUNS = { numRuns: runs(150) }
 const SLACK = 1e-6
 
 const RULES: RuleSpec[] = [
@@ -157,7 +158,7 @@ test('a reservation that is given back in full leaves every meter as if it had n
       const [b] = await other.gate.peek([look])
       for (const [place, usage] of (a?.usage ?? []).entries()) expect(usage.used).toBeCloseTo(b?.usage[place]?.used ?? Number.NaN, 6)
     }),
-    { numRuns: 25 },
+    { numRuns: runs(25) },
   )
 })
 
@@ -187,7 +188,7 @@ test('settling any number of times equals settling once, in one batch or in seve
         expect((await gate.direct([ask(gate, 'late', { agent: 'llm', org: 'a', cost: { tokens: 1 } })]))[0]?.outcome).toBe('run')
       },
     ),
-    { numRuns: 30 },
+    { numRuns: runs(30) },
   )
 })
 
@@ -236,7 +237,7 @@ test('a cost above what a meter can ever hold is said at once and changes nothin
         expect(await namespace.allKeys()).toEqual([])
       },
     ),
-    { numRuns: 30 },
+    { numRuns: runs(30) },
   )
 })
 
@@ -267,6 +268,6 @@ test('every key has an end, and a meter goes no later than its state is empty (i
       }
       await forget(namespace)
     }),
-    { numRuns: 20 },
+    { numRuns: runs(20) },
   )
 })

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import { Fleet } from '../support/fleet.js'
 import { givenGate } from '../support/gate.js'
 import { type Namespace, newNamespace } from '../support/namespace.js'
+import { runs } from '../support/runs.js'
 
 const LLM = { agent: 'llm' }
 
@@ -62,7 +63,7 @@ test('while a line is not empty its meter is used to at least 99 %, and never ov
       }
       await fleet.finish()
     }),
-    { numRuns: 8 },
+    { numRuns: runs(8) },
   )
 })
 

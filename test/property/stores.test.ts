@@ -8,10 +8,8 @@ import type { MemoryStore } from '../../src/store/memory-store.js'
 import { demandsOf } from '../support/gate.js'
 import { forget } from '../support/keys.js'
 import { type Namespace, newNamespace } from '../support/namespace.js'
+import { runs } from '../support/runs.js'
 import { bothStores, expectSame } from '../support/stores.js'
-
-/** What `npm test` runs, the same every time; others, and more of them: RUNS=2000. */
-const RUNS = process.env['RUNS'] === undefined ? { numRuns: 120, seed: 1 } : { numRuns: Number(process.env['RUNS']) }
 
 /** All algorithms, several units, several limits of a rule, several rules. */
 const FIRST: RuleSpec[] = [
@@ -224,6 +222,6 @@ test('the store in memory and the one in Redis decide alike, to the last figure,
       }
       await pair.figures()
     }),
-    RUNS,
+    { numRuns: runs(120) },
   )
 })

@@ -67,7 +67,9 @@ local function date_debt(limit, history, amount, of, now)
   local at = now
   if last[1] and tonumber(last[2]) + history.shift > now then
     at = tonumber(last[2]) + history.shift
-    local fill = min(amount, max(0, capacity - amount_of(last[1])))
+    -- With the last counts whatever was charged less than a window before it.
+    local beside = redis.call('ZRANGEBYSCORE', history.key, '(' .. bound(at - window - history.shift), '+inf')
+    local fill = min(amount, max(0, capacity - sum_of(beside)))
     if fill > 0 then
       redis.call('ZREM', history.key, last[1])
       add_to_log(history, amount_of(last[1]) + fill, string.match(last[1], '|(.*)$'), at)

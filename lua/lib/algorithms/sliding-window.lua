@@ -54,25 +54,36 @@ local function take_from(history, place, amount)
   return taken
 end
 
+-- What fits beside everything that was charged after a cell, up to the last.
+local function room_beside(limit, history, after)
+  local room, place = limit[LIMIT_CAPACITY], #history - 1
+  while place > 0 and history[place] > after do
+    room, place = room - history[place + 1], place - 2
+  end
+  return max(0, room)
+end
+
 -- Debt stands in cells after the present one, each a whole round after the one before.
 local function add_debt(limit, history, amount, present)
   local capacity, round = limit[LIMIT_CAPACITY], CELLS + 1
   local last = #history - 1
   local cell = present
   if last > 0 and history[last] > present then
-    local fill = min(amount, max(0, capacity - history[last + 1]))
+    cell = history[last]
+    -- With the last counts whatever was charged less than a round before it.
+    local fill = min(amount, room_beside(limit, history, cell - round))
     history[last + 1] = history[last + 1] + fill
-    amount, cell = amount - fill, history[last]
+    amount = amount - fill
   end
+  -- One entry for all whole ones: nothing passes before the last of them ends.
   local whole = floor(amount / capacity)
-  if whole > 0 then
-    -- One entry for all of them: nothing passes before it ends. It swallows whole ones before it.
-    cell = cell + whole * round
-    local sum = whole * capacity
-    while #history > 0 and history[#history - 1] > present and history[#history] >= capacity do
-      sum = sum + table.remove(history)
-      table.remove(history)
-    end
+  local sum = whole * capacity
+  while #history > 0 and history[#history - 1] > present and history[#history] >= capacity do
+    sum = sum + table.remove(history)
+    table.remove(history)
+  end
+  cell = cell + whole * round
+  if sum > 0 then
     add_to_cell(history, cell, sum)
   end
   local rest = amount - whole * capacity
