@@ -269,14 +269,15 @@ test.each(['sliding_window', 'sliding_log'] as const)('%s: debt on debt counts w
   for (const store of [memory, redis] as Store[]) {
     clock.nowMs = T0
     const first = await store.admit(ask(100))
+    clock.nowMs = T0 + 5_000
     await store.settle(first.asked, { ...AS_ESTIMATED, tokens: 110 }, 'end')
-    // Its 10 of debt are dated a window later; 90 fit beside them a moment before, and overrun.
+    // Its 10 of debt are dated a window after that; 90 fit beside them a moment before, and overrun.
     clock.nowMs = T0 + 34_500
     const second = await store.admit(ask(90))
     expect(second.decision.outcome).toBe('run')
     await store.settle(second.asked, { ...AS_ESTIMATED, tokens: 180 }, 'end')
     // The debt of 90 does not count together with the 90 of that window.
-    clock.nowMs = T0 + 72_000
+    clock.nowMs = T0 + 73_000
     expect((await store.peek(ask(0))).usage[0]?.used).toBe(90)
   }
 })
