@@ -3,8 +3,8 @@
   other: each starts, is promised room, stands in line or is refused, under all its
   meters at once or none.
 
-  KEYS[1..6]  lines, passes, sequence, queued, wake, figures (see lib/line.lua)
-  KEYS[7…]    per meter: state, line, and one for each limit that has a key of its own (the
+  KEYS[1..7]  lines, passes, sequence, queued, wake, figures, deadlines (see lib/line.lua)
+  KEYS[8…]    per meter: state, line, and one for each limit that has a key of its own (the
               leases of a concurrency, a sliding log); per call: its record; per batch its ledger
   ARGV[1]     now in ms, '' for Redis' clock (given in tests and simulations only)
   ARGV[2]     the batch as JSON (see lib/demand.lua)
@@ -47,32 +47,104 @@ local function line_ahead(call)
     local meter = batch.meters[call[position]]
     if line_of(meter) > 0 then
       return { meter = meter, at = position - CALL_METERS + 1, n = 1, limit = meter.rule[3][1],
-        priority = meter.rule[1], strictness = call[CALL_STRICTNESS] > 0 and call[CALL_STRICTNESS] or meter.rule[2] }
+        priority = meter.rule[1], strictness = strictness_of(call, meter.rule) }
     end
   end
 end
 
 local function refuse(call, wait, binding)
-  local outcome = binding.limit[LIMIT_CAPACITY] == 0 and CLOSED or TOO_BIG
-  add_reply(reply, call, wait == -1 and outcome or REJECT, wait, binding)
+  if wait == -1 then
+    return add_reply(reply, call, binding.limit[LIMIT_CAPACITY] == 0 and CLOSED or TOO_BIG, wait, binding)
+  end
+  add_reply(reply, call, REJECT, max(wait, 1), binding, nil, binding.strictness)
 end
 
-local function stand(call, binding, place, moves)
-  if call[CALL_JSON] == '' then
-    return add_reply(reply, call, AGAIN, 0, nil)
+local function expire(call)
+  drop_record(batch, call)
+  add_reply(reply, call, EXPIRED, 0, nil)
+end
+
+-- When a newcomer gives up, 0 = never.
+local function deadline_of(call, longest)
+  local own = call.max_wait or 0
+  longest = own > 0 and own or longest
+  local given = call.deadline or 0
+  if longest <= 0 then
+    return given
   end
-  local meter = binding.meter
-  place = place or next_place(call[CALL_PRIORITY], false)
+  return given > 0 and min(given, now + longest) or now + longest
+end
+
+-- The shorter of two waits, of which 0 is the longest.
+local function shorter(one, other)
+  return one > 0 and other > 0 and min(one, other) or max(one, other)
+end
+
+-- How long a call will wait at a place in the line of a meter.
+local function weigh_in_line(call, meter, place)
   local length = line_of(meter)
   if length > 0 then
     meter.share_ahead = redis.call('ZCOUNT', line_key_of(meter), '-inf', '(' .. text(place)) / length
   end
   local wait, latest = weigh(batch, call, now, queued_and_claimed)
   meter.share_ahead = nil
-  local rank = join_line(call, meter, place, moves or 0, wait, now, lookahead)
+  return wait, latest
+end
+
+local function stand(call, binding, place, moves, deadline, wait, latest)
+  local rank = join_line(call, binding.meter, place, moves, deadline, wait, now, lookahead)
   -- Only now: a batch that came without lines has none to look at.
   batch.any_line = true
   add_reply(reply, call, WAIT, wait, latest or binding, rank)
+end
+
+-- One that was in line before keeps its place.
+local function stand_again(call, binding)
+  local record = call[CALL_PARSED]
+  local wait, latest = weigh_in_line(call, binding.meter, record.place)
+  stand(call, binding, record.place, record.moves, record.deadline, wait, latest)
+end
+
+-- A newcomer gets a place, but where the line is full, or where it would start too late.
+local function stand_new(call, binding, deciding)
+  if call[CALL_JSON] == '' then
+    return add_reply(reply, call, AGAIN, 0, nil)
+  end
+  local rule, length = binding.meter.rule, line_of(binding.meter)
+  if rule.max_waiting > 0 and length >= rule.max_waiting then
+    return add_reply(reply, call, FULL, 0, binding, length)
+  end
+  local wait, latest = weigh_in_line(call, binding.meter, place_now(call[CALL_PRIORITY], now))
+  local deadline = deadline_of(call, shorter(rule.max_wait, deciding.meter.rule.max_wait))
+  if deadline > 0 and now + wait > deadline and not (latest or binding).limit.leased then
+    return add_reply(reply, call, LATE, wait, latest or binding)
+  end
+  stand(call, binding, next_place(call[CALL_PRIORITY], false, now), 0, deadline, wait, latest)
+end
+
+-- A right to start from a slot on, for which room is claimed.
+local function promise(call, slot, deadline)
+  claim(batch, call)
+  save_passed(call[CALL_RECORD_KEY], {
+    place = next_place(call[CALL_PRIORITY], false, now), moves = 0, deadline = deadline, slot = slot, granted = now, claims = true, call = call[CALL_JSON],
+  })
+  redis.call('ZADD', KEYS[2], text(slot + pass_check), call[CALL_ID])
+end
+
+-- Slowed: for a short while in its worker, for longer in line, and not for too long.
+local function slow(call, wait, binding, deciding, before)
+  local rule, known = deciding.meter.rule, not binding.limit.leased
+  if known and rule.max_delay > 0 and wait > rule.max_delay then
+    return refuse(call, wait, deciding)
+  end
+  if not known or before or wait > rule.hold then
+    return stand_new(call, binding, deciding)
+  end
+  if call[CALL_JSON] == '' then
+    return add_reply(reply, call, AGAIN, 0, nil)
+  end
+  promise(call, now + wait, deadline_of(call, 0))
+  add_reply(reply, call, mode == 'front' and SLOWED or HOLD, wait, binding)
 end
 
 -- The verdict on a call that has no pass and stands in no line.
@@ -81,15 +153,16 @@ local function decide_newcomer(call)
   if wait == -1 then
     return refuse(call, wait, binding)
   end
+  if mode ~= 'direct' and call.deadline and call.deadline > 0 and call.deadline <= now then
+    return add_reply(reply, call, EXPIRED, 0, nil)
+  end
   local before = batch.any_line and line_ahead(call)
   if before and not binding then
     binding, deciding = before, before
   end
   if not binding then
     if mode == 'front' then
-      claim(batch, call)
-      save_passed(call[CALL_RECORD_KEY], { place = next_place(call[CALL_PRIORITY], false), moves = 0, slot = now, granted = now, claims = true, call = call[CALL_JSON] })
-      redis.call('ZADD', KEYS[2], text(now + pass_check), call[CALL_ID])
+      promise(call, now, deadline_of(call, 0))
     else
       start(batch, call, now)
     end
@@ -98,15 +171,27 @@ local function decide_newcomer(call)
   if mode == 'direct' then
     return add_reply(reply, call, REFUSED, wait, binding)
   end
-  if deciding.strictness == STRICTNESS_HARD then
+  if deciding.strictness > STRICTNESS_THROTTLE then
     return refuse(call, wait, deciding)
+  elseif deciding.strictness == STRICTNESS_THROTTLE then
+    return slow(call, wait, binding, deciding, before)
   end
-  return stand(call, binding)
+  return stand_new(call, binding, deciding)
 end
 
 -- A woken call starts on its own claim, in the order of the slots that were promised.
 local function start_passed(call)
   local record = call[CALL_PARSED]
+  if record.deadline > 0 and record.deadline <= now then
+    if record.claims then
+      unclaim(batch, call)
+      if batch.any_line then
+        stir_all(batch, call, now)
+      end
+    end
+    redis.call('ZREM', KEYS[2], call[CALL_ID])
+    return expire(call)
+  end
   local wait, binding, deciding = weigh(batch, call, now, function(meter, n)
     return (meter.behind and meter.behind[n] or 0) + (record.claims and 0 or meter.claimed[n])
   end)
@@ -146,7 +231,7 @@ local function start_passed(call)
     redis.call('ZADD', KEYS[2], text(record.slot - lookahead), call[CALL_ID])
     return add_reply(reply, call, WAIT, wait, nil, 0)
   end
-  return stand(call, binding, record.place, record.moves)
+  return stand_again(call, binding)
 end
 
 -- The line a waiting call stands in, if it is one of its meters still.
@@ -167,6 +252,14 @@ local function start_waiting(call)
   end
   local record = call[CALL_PARSED]
   local own, rank = own_line(call)
+  if record.deadline > 0 and record.deadline <= now then
+    redis.call('ZREM', KEYS[7], call[CALL_ID])
+    if rank then
+      leave_line(line_key_of(own), call)
+      own.line_length = nil
+    end
+    return expire(call)
+  end
   if not rank then
     -- Its line is gone with its rule: it queues anew, at its old place.
     local wait, binding, deciding = weigh(batch, call, now)
@@ -177,7 +270,7 @@ local function start_waiting(call)
       drop_record(batch, call)
       return refuse(call, wait, wait == -1 and binding or deciding)
     end
-    return stand(call, binding, record.place, record.moves)
+    return stand_again(call, binding)
   end
   own.share_ahead = rank / line_of(own)
   local wait, binding, deciding = weigh(batch, call, now, queued_and_claimed)

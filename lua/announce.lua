@@ -36,7 +36,7 @@ local blocked = block.kept[until_at] - now
 settle_as_nothing(batch, call, now)
 if ARGV[6] ~= '' then
   call[CALL_JSON] = ARGV[6]
-  join_line(call, block, next_place(call[CALL_PRIORITY], true), 0, blocked, now, tonumber(ARGV[5]))
+  join_line(call, block, next_place(call[CALL_PRIORITY], true, now), 0, call.deadline or 0, blocked, now, tonumber(ARGV[5]))
 end
 
 save_changed(batch, now)

@@ -111,7 +111,7 @@ local function advance(call, own, line_key)
     end
   end
   leave_line(line_key, call)
-  join_line(call, elsewhere, record.place, record.moves + 1, there, now, lookahead)
+  join_line(call, elsewhere, record.place, record.moves + 1, record.deadline, there, now, lookahead)
   return nil
 end
 

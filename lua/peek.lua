@@ -23,13 +23,13 @@ local function ahead(meter, n, limit)
 end
 
 for _, call in ipairs(batch.calls) do
-  local wait, binding, deciding = weigh(batch, call, now, ahead)
+  local wait, binding = weigh(batch, call, now, ahead)
   if wait == -1 then
     add_reply(reply, call, binding.limit[LIMIT_CAPACITY] == 0 and CLOSED or TOO_BIG, wait, binding)
   elseif wait == 0 then
     add_reply(reply, call, RUN, 0, nil)
   else
-    add_reply(reply, call, deciding.strictness == STRICTNESS_HARD and REJECT or REFUSED, wait, binding)
+    add_reply(reply, call, REFUSED, wait, binding)
   end
 end
 

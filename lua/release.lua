@@ -17,12 +17,6 @@ local now = clock(ARGV[1])
 local batch = load_batch(ARGV[2], now)
 local reply = {}
 
-local function stir_all(call)
-  for position = CALL_METERS, #call do
-    stir(batch.meters[call[position]], now)
-  end
-end
-
 local function release(call, line_key)
   local record = call[CALL_PARSED]
   if record.state == 'S' then
@@ -33,7 +27,7 @@ local function release(call, line_key)
       unclaim(batch, call)
     end
     redis.call('ZREM', KEYS[2], call[CALL_ID])
-    stir_all(call)
+    stir_all(batch, call, now)
   elseif record.line == line_key then
     leave_line(line_key, call)
   end

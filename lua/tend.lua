@@ -38,9 +38,7 @@ end
 local function give_back(call)
   if call[CALL_PARSED].claims then
     unclaim(batch, call)
-    for position = CALL_METERS, #call do
-      stir(batch.meters[call[position]], now)
-    end
+    stir_all(batch, call, now)
   end
 end
 

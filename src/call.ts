@@ -30,6 +30,14 @@ export interface Call {
   priority?: number | undefined
   /** Overrides the strategy of the rules for this call. */
   strategy?: Strategy | undefined
+  /** When it is too late to start it: a Date, or ISO 8601 with its offset. By Redis' clock. */
+  deadline?: string | Date | undefined
+  /** How long it may wait to start, in ms from its enqueueing; goes before that of the rules. Default: for as long as it takes. */
+  maxWaitMs?: number | undefined
+  /** While a call with this key is on its way, enqueueing another one answers with the ticket of the first. */
+  deduplicationKey?: string | undefined
+  /** Runs in degraded mode from the start: charged to the allowances of graceful rules. Tollgate sets it where a graceful rule has no room. */
+  degraded?: boolean | undefined
   /** What the handler gets; anything JSON can hold. */
   payload?: unknown
 }
@@ -50,9 +58,24 @@ export interface Cost {
   points?: number | undefined
 }
 
-export const STRATEGIES = ['queue', 'hard'] as const
-/** What happens to a call that has no room: it waits in line, or is rejected at once. */
-export type Strategy = (typeof STRATEGIES)[number]
+export const STRATEGIES = ['queue', 'throttle', 'graceful', 'retry_after', 'hard'] as const
+/**
+ * What happens to a call that has no room. queue: waits in line. throttle: is slowed, and refused
+ * where that would take too long. graceful: runs at once in degraded mode. retry_after: is refused,
+ * with the time from which it would pass. hard: is refused. custom:<name>: as your own code says.
+ */
+export type Strategy = (typeof STRATEGIES)[number] | `custom:${string}`
+const CUSTOM = /^custom:[A-Za-z0-9_-]{1,64}$/
+
+/** A strategy as it may be written. */
+export const strategySchema = z.custom<Strategy>(
+  (value) => typeof value === 'string' && ((STRATEGIES as readonly string[]).includes(value) || CUSTOM.test(value)),
+  `must be one of ${STRATEGIES.join(', ')} or custom:<name>`,
+)
+/** The longest that a wait may be bounded to. */
+export const MAX_WAIT_MS = 365 * 86_400_000
+/** A bound of a wait. */
+export const waitMs = z.number(`must be a number of ms from 1 to ${MAX_WAIT_MS}`).min(1).max(MAX_WAIT_MS)
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/
@@ -99,7 +122,14 @@ const callSchema = z.strictObject({
   keys: z.record(name, name).optional(),
   cost: cost.optional(),
   priority: z.number(`must be a whole number from -${MAX_PRIORITY} to ${MAX_PRIORITY}`).int().min(-MAX_PRIORITY).max(MAX_PRIORITY).optional(),
-  strategy: z.enum(STRATEGIES).optional(),
+  strategy: strategySchema.optional(),
+  deadline: z
+    .union([z.iso.datetime({ offset: true }), z.date()], 'must be a date: a Date, or ISO 8601 with its offset, such as 2026-01-31T12:00:00Z')
+    .refine((value) => new Date(value).getTime() > 0, 'must be a date after 1970')
+    .optional(),
+  maxWaitMs: waitMs.optional(),
+  deduplicationKey: name.optional(),
+  degraded: z.boolean().optional(),
   payload: z.unknown().optional(),
 })
 

@@ -1,3 +1,4 @@
+import type { Strategy } from './call.js'
 import type { Unit } from './rules/limit.js'
 
 /** How one limit stands, right after a decision. */
@@ -37,6 +38,15 @@ interface Decided {
 /** May start: charged, or (at the front door) promised room. */
 export interface RunDecision extends Decided {
   readonly outcome: 'run'
+  /** By how many ms its start was put off by throttle: its worker holds it for so long. */
+  readonly delayMs?: number
+}
+
+/** May start at once in degraded mode: charged to the allowances of graceful rules. */
+export interface DegradeDecision extends Decided {
+  readonly outcome: 'degrade'
+  /** What had no room for the call as it was. */
+  readonly binding: Binding
 }
 
 /** Stands in line. */
@@ -58,10 +68,25 @@ export interface HoldDecision extends Decided {
 /** May not start. */
 export interface RejectDecision extends Decided {
   readonly outcome: 'reject'
-  readonly reason: 'limited' | 'too_big' | 'closed'
-  /** Ms until the same call would pass; null where it never can, or nobody can know. */
+  /**
+   * limited: no room. too_big: it never fits. closed: the limit is 0. late: it would start after its
+   * deadline. line_full: as many wait as the rule allows.
+   */
+  readonly reason: 'limited' | 'too_big' | 'closed' | 'late' | 'line_full'
+  /** Ms until the same call would pass; null where it never can, nobody can know, or a `hard` rule refused. */
   readonly retryAfterMs: number | null
   readonly binding: Binding
+  /** The strategy that refused it; undefined where nobody was asked for one: of the gate without the queue. */
+  readonly strategy?: Strategy | undefined
+  /** Of one that is late: in how many ms it would start. */
+  readonly etaMs?: number
+  /** Of a full line: how many stand in it. */
+  readonly waiting?: number
 }
 
-export type Decision = RunDecision | WaitDecision | HoldDecision | RejectDecision
+/** Its deadline passed before it started: it costs nothing. */
+export interface ExpiredDecision extends Decided {
+  readonly outcome: 'expired'
+}
+
+export type Decision = RunDecision | DegradeDecision | WaitDecision | HoldDecision | RejectDecision | ExpiredDecision

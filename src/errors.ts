@@ -17,6 +17,24 @@ export const ERRORS = {
     todo: 'Correct the field that the message names.',
   },
   RATE_LIMIT_EXCEEDED: { status: 429, retryable: true, what: 'A rule that refuses at once has no room for the call.', todo: 'Try again after `retryAfterMs`.' },
+  LINE_FULL: {
+    status: 429,
+    retryable: true,
+    what: 'As many calls wait as the rule allows (`maxWaiting`); nothing was enqueued.',
+    todo: 'Try again later, or raise `maxWaiting`.',
+  },
+  DEADLINE_MISSED: {
+    status: 503,
+    retryable: false,
+    what: 'The call would start after its deadline; nothing was enqueued.',
+    todo: 'Give it a later `deadline` or a longer `maxWaitMs`; `etaMs` says when it would start.',
+  },
+  CALL_EXPIRED: {
+    status: 504,
+    retryable: false,
+    what: 'The deadline of the call passed before it started; it cost nothing.',
+    todo: 'Enqueue it again if it is still wanted.',
+  },
   COST_TOO_BIG: {
     status: 422,
     retryable: false,
@@ -101,19 +119,28 @@ export class RulesInvalid extends TollgateError {
   }
 }
 
-/** The call was refused: by a rule that refuses at once, because it can never fit, or because the limit is closed. */
+/** Why a limit refuses a call. */
+export type RefusalCode = 'RATE_LIMIT_EXCEEDED' | 'COST_TOO_BIG' | 'LIMIT_CLOSED' | 'LINE_FULL' | 'DEADLINE_MISSED'
+
+/** The call was refused: by a rule that refuses at once, because it can never fit or not in time, because its line is full or the limit closed. */
 export class RateLimitExceeded extends TollgateError {
   /** The rule that decided, and its limit. */
   readonly rule: string
   readonly limit: string
   /** Milliseconds until the same call would pass; null when it never can. */
   readonly retryAfterMs: number | null
+  /** Of one that would start after its deadline: in how many ms it would; else null. */
+  readonly etaMs: number | null
+  /** Of one that found a full line: how many stand in it; else null. */
+  readonly waiting: number | null
 
-  constructor(code: 'RATE_LIMIT_EXCEEDED' | 'COST_TOO_BIG' | 'LIMIT_CLOSED', message: string, rule: string, limit: string, retryAfterMs: number | null) {
+  constructor(code: RefusalCode, message: string, why: { rule: string; limit: string; retryAfterMs?: number | null; etaMs?: number; waiting?: number }) {
     super(code, message)
-    this.rule = rule
-    this.limit = limit
-    this.retryAfterMs = retryAfterMs
+    this.rule = why.rule
+    this.limit = why.limit
+    this.retryAfterMs = why.retryAfterMs ?? null
+    this.etaMs = why.etaMs ?? null
+    this.waiting = why.waiting ?? null
   }
 }
 

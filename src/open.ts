@@ -12,7 +12,7 @@ import { Fleet } from './queue/fleet.js'
 import { connect, waitUntilReady } from './redis/connection.js'
 import { Keys } from './redis/keys.js'
 import { checkRules, readRules } from './rules/read.js'
-import type { RuleSpec } from './rules/rule.js'
+import type { AgentSpec, RuleSpec } from './rules/rule.js'
 import { MemoryRules, RedisRules, type RuleStore } from './rules/rule-store.js'
 import { MemoryStore } from './store/memory-store.js'
 import { RedisStore } from './store/redis-store.js'
@@ -33,7 +33,7 @@ export interface TollgateParts {
 }
 
 type Options = ReturnType<typeof checkOptions>
-type Declared = { readonly rules: readonly RuleSpec[]; readonly prices: Readonly<PriceTable> }
+type Declared = { readonly rules: readonly RuleSpec[]; readonly prices: Readonly<PriceTable>; readonly agents?: Readonly<Record<string, AgentSpec>> }
 
 /** The rules that the options declare; undefined: those that the namespace has. */
 async function declaredRules({ rules, prices }: Options): Promise<Declared | undefined> {
@@ -44,6 +44,11 @@ async function declaredRules({ rules, prices }: Options): Promise<Declared | und
   if (rules !== undefined) return checkRules(rules as RuleSpec[], prices as PriceTable | undefined)
   if (prices !== undefined) throw new ConfigInvalid('prices: belong to rules; give those, too (got prices alone)')
   return undefined
+}
+
+function degradeTo(options: Options, declared: Declared | undefined): Record<string, string> {
+  const named = Object.entries(declared?.agents ?? {}).flatMap(([agent, { degradeTo: model }]) => (model === undefined ? [] : [[agent, model] as const]))
+  return { ...Object.fromEntries(named), ...options.degradeTo }
 }
 
 async function rulesInForce(store: RuleStore, declared: Declared | undefined) {
@@ -57,7 +62,7 @@ async function openAlone(options: Options, keys: Keys, log: Logger, declared: De
     log.warn('no Redis is configured: limits are kept in the memory of this process alone, and there is no queue; set REDIS_URL to share them')
   const store: Store = options.store ?? new MemoryStore(() => approximateMs(clock))
   const rules = new MemoryRules()
-  const demands = new Demands(await rulesInForce(rules, declared), keys, options.estimate)
+  const demands = new Demands(await rulesInForce(rules, declared), keys, options.estimate, degradeTo(options, declared))
   return { namespace: { prefix: keys.prefix, queue: options.queue }, store, demands, rules, log, join: undefined, owned: [] }
 }
 
@@ -71,7 +76,7 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
     await waitUntilReady(subscriber, options.connectTimeoutMs)
     const rules = new RedisRules(client, keys)
     const clock = options.clock ?? redisClock
-    const demands = new Demands(await rulesInForce(rules, declared), keys, options.estimate)
+    const demands = new Demands(await rulesInForce(rules, declared), keys, options.estimate, degradeTo(options, declared))
     const gate = new Gate(client, demands, clock)
     await subscriber.subscribe(keys.notices, keys.wake)
     return {
@@ -81,7 +86,19 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
       rules,
       log,
       join: (rulesChanged) =>
-        new Fleet({ client, subscriber, keys, clock, log, gate, demands, queue: options.queue, attempts: options.attempts, rulesChanged }),
+        new Fleet({
+          client,
+          subscriber,
+          keys,
+          clock,
+          log,
+          gate,
+          demands,
+          queue: options.queue,
+          attempts: options.attempts,
+          strategies: options.strategies,
+          rulesChanged,
+        }),
       owned: owned ? [client] : [],
     }
   } catch (error) {

@@ -1,6 +1,7 @@
 -- A demand is what one call asks of all its meters at once. A batch names each meter
 -- once, so that it is read once and written once however many calls share it.
---   batch  { rules  = { '[priority, strictness, limits]', … }, each as JSON
+--   batch  { rules  = { '[priority, strictness, limits, options]', … }, each as JSON; options, if there are any:
+--                     { longest wait in ms, most that may wait, longest hold in ms, longest delay in ms, 1 = it can degrade }
 --            units  = codes of the units that these rules count, without concurrency
 --            meters = { rule, first key, … },   state at key, keys of single limits from +1, its line after those
 --            lines  = 1; 0: the lines were left out, as there were none. If there are any by now,
@@ -8,6 +9,7 @@
 --            calls  = { meters, cost in each unit …, meter …, … },
 --            heads  = { record key, token, priority, strictness, id, ledger key, … }: who the calls are;
 --                     empty where all are nobody in particular
+--            patience = { number of the call, when it gives up or 0, its longest wait in ms or 0, … }: of those that do not wait for ever
 --            ended, endedHeads = calls to settle first, in the same form }
 -- Meters and calls come as one flat list each, and are laid out here in tables of the
 -- right size: tables that grow cost more than what is done with them.
@@ -22,7 +24,8 @@ local CALL_STRICTNESS, CALL_ID, CALL_LEDGER, CALL_METERS = 12, 13, 14, 20
 -- they stand in Redis, its ledger's key, its record (or entry) parsed, and the call as JSON.
 -- False where there is none; a table that does not grow is not laid out anew.
 local CALL_RECORD_KEY, CALL_OWN_RECORD, CALL_LEDGER_KEY, CALL_PARSED, CALL_JSON = 15, 16, 17, 18, 19
-local STRICTNESS_HARD = 5
+-- How strict strategies are; of those of an own code the caller asks that code.
+local STRICTNESS_THROTTLE, STRICTNESS_GRACEFUL, STRICTNESS_HARD = 2, 3, 6
 
 -- What is known of a call: its ledger entry, or else its record.
 local function load_call(batch, call, record)
@@ -72,6 +75,11 @@ local function load_batch(encoded, now)
   end
   for i, encoded in ipairs(rules) do
     rules[i] = rule_of(encoded)
+  end
+  local patience = given.patience or {}
+  for i = 1, #patience, 3 do
+    local call = batch.calls[patience[i]]
+    call.deadline, call.max_wait = patience[i + 1], patience[i + 2]
   end
   local keys, meters = {}, #spec / 2
   for i = 1, meters do
@@ -176,6 +184,12 @@ local function save_changed(batch, now)
   save_figures(batch, now)
 end
 
+-- What a rule does with a call that has no room: what the call asks for, if the rule can.
+local function strictness_of(call, rule)
+  local own = call[CALL_STRICTNESS]
+  return own > 0 and (own ~= STRICTNESS_GRACEFUL or rule.degrades) and own or rule[2]
+end
+
 -- Weighs a demand: how long until all of it fits, which limit binds (the latest one),
 -- and what the rule that decides says. `ahead(meter, n, limit)` is the room that others
 -- have a right to first; without it, what they claim. A cost above the capacity never
@@ -200,7 +214,7 @@ local function weigh(batch, call, now, ahead)
         end
         local one = (cost > 0 or blocks) and limit.algorithm.wait(limit, used, debt, now, cost, before, meter.histories[n]) or 0
         if one > 0 then
-          local strictness = call[CALL_STRICTNESS] > 0 and call[CALL_STRICTNESS] or rule[2]
+          local strictness = strictness_of(call, rule)
           local refusal = { meter = meter, at = position - CALL_METERS + 1, n = n, limit = limit, priority = rule[1], strictness = strictness }
           -- When a slot comes free nobody knows: any time that is known says more.
           if binding == nil or (binding.limit.leased and not limit.leased) or (one > wait and not limit.leased) then

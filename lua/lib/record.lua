@@ -1,6 +1,6 @@
 -- One record per call that is on its way, under the call's id:
---   waiting  W <place> <moves> <line>\n<call>             stands in a line
---   passed   P <place> <moves> <slot> <granted> <claim>\n<call>   woken; claim 1 while room is kept for it
+--   waiting  W <place> <moves> <deadline> <line>\n<call>   stands in a line; deadline 0 = for as long as it takes
+--   passed   P <place> <moves> <deadline> <slot> <granted> <claim>\n<call>   woken; claim 1 while room is kept for it
 --   started  S, packed: the units that were charged, the time of the charge, the cost in each, then the
 --            token of its start
 -- <call> is the call as JSON, opaque here: whoever drains resolves its rules again,
@@ -78,21 +78,21 @@ local function parse_record(value)
   end
   local head, call = string.match(value, '^(.-)\n(.*)$')
   if kind == 'W' then
-    local place, moves, line = string.match(head, '^W (%S+) (%S+) (.*)$')
-    return { state = 'W', place = tonumber(place), moves = tonumber(moves), line = line, call = call }
+    local place, moves, deadline, line = string.match(head, '^W (%S+) (%S+) (%S+) (.*)$')
+    return { state = 'W', place = tonumber(place), moves = tonumber(moves), deadline = tonumber(deadline), line = line, call = call }
   end
-  local place, moves, slot, granted, claim = string.match(head, '^P (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  local place, moves, deadline, slot, granted, claim = string.match(head, '^P (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
   return {
-    state = 'P', place = tonumber(place), moves = tonumber(moves), slot = tonumber(slot),
+    state = 'P', place = tonumber(place), moves = tonumber(moves), deadline = tonumber(deadline), slot = tonumber(slot),
     granted = tonumber(granted), claims = claim == '1', call = call,
   }
 end
 
-local function save_waiting(key, place, moves, line, call, wait)
-  redis.call('SET', key, string.format('W %.17g %d %s\n', place, moves, line) .. call, 'PX', px(RECORD_TTL_MS + math.max(0, wait)))
+local function save_waiting(key, place, moves, deadline, line, call, wait)
+  redis.call('SET', key, string.format('W %.17g %d %.17g %s\n', place, moves, deadline, line) .. call, 'PX', px(RECORD_TTL_MS + math.max(0, wait)))
 end
 
 local function save_passed(key, record)
-  local head = string.format('P %.17g %d %.17g %.17g %d\n', record.place, record.moves, record.slot, record.granted, record.claims and 1 or 0)
+  local head = string.format('P %.17g %d %.17g %.17g %.17g %d\n', record.place, record.moves, record.deadline, record.slot, record.granted, record.claims and 1 or 0)
   redis.call('SET', key, head .. record.call, 'PX', RECORD_TTL)
 end

@@ -1,10 +1,14 @@
 -- The reply of a decision, packed as doubles (src/gate/reply.ts reads it):
 --   now, 1 if there are lines (0: none, 2: there are, and the batch came without: nothing was done)
 --   per call: outcome; unless it is RUN or AGAIN also wait in ms, binding meter and limit
---     (places in the demand from 1, 0 = none), how many stand before it (-1 = not in line)
+--     (places in the demand from 1, 0 = none), how many stand before it (-1 = not in line; of a
+--     full line how many stand in it), how strict the rule is that decided (0 = none did)
+--   outcomes: RUN; SLOWED: the same, from a slot that is `wait` away; WAIT; HOLD: come again when
+--     the wait is over; REJECT: by its strategy; REFUSED: where nobody waits; TOO_BIG; CLOSED;
+--     LATE: it would start after its deadline; EXPIRED: its deadline has passed; FULL: its line
 --   per meter of the batch: for each limit what is used (debt included) and claimed, as
 --     the batch left it; where these do not tell it also ms until nothing is used
-local RUN, WAIT, REJECT, TOO_BIG, CLOSED, HOLD, REFUSED, AGAIN = 0, 1, 2, 3, 4, 5, 6, 7
+local RUN, WAIT, REJECT, TOO_BIG, CLOSED, HOLD, REFUSED, AGAIN, SLOWED, LATE, EXPIRED, FULL = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 -- Few enough for the stack, and for one format to serve most replies.
 local PACKED_AT_ONCE = 128
 
@@ -12,7 +16,7 @@ local function new_reply(now, batch)
   return { now, batch and (batch.any_line and 1 or 0) or 2 }
 end
 
-local function add_reply(reply, call, outcome, wait, binding, rank)
+local function add_reply(reply, call, outcome, wait, binding, rank, strictness)
   local size = #reply
   reply[size + 1] = outcome
   if outcome == RUN or outcome == AGAIN then
@@ -22,6 +26,7 @@ local function add_reply(reply, call, outcome, wait, binding, rank)
   reply[size + 3] = binding and binding.at or 0
   reply[size + 4] = binding and binding.n or 0
   reply[size + 5] = rank or -1
+  reply[size + 6] = strictness or 0
 end
 
 local function pack_reply(reply, batch)

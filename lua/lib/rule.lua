@@ -10,9 +10,14 @@ local BLOCK = 4
 --   empty   the same for a meter that is not there
 --   zeros   debt and claims of a meter that has none; never written to
 --   blocks  nothing but a block, of which a call takes nothing
+--   max_wait, max_waiting, hold, max_delay   see rule options in lib/demand.lua; 0 = without bound
+--   degrades  whether calls that it refuses may run in degraded mode
 -- And of each limit: counts, where its room is nothing but a number; gives_back, where that
 -- is so whenever it was charged; plain, below which there is room without asking its algorithm; and
 -- where the key of its own stands behind those of the meter.
+-- As in src/rules/compile-limit.ts.
+local NO_OPTIONS = { 0, 0, 250, 0, 0 }
+
 local function prepare_rule(encoded)
   local rule = cjson.decode(encoded)
   local limits = rule[3]
@@ -38,6 +43,8 @@ local function prepare_rule(encoded)
     empty[2 + n], empty[2 + count + n], zeros[n] = limit[LIMIT_ID], 0, 0
   end
   rule.keyed = keyed
+  local options = rule[4] or NO_OPTIONS
+  rule.max_wait, rule.max_waiting, rule.hold, rule.max_delay, rule.degrades = options[1], options[2], options[3], options[4], options[5] == 1
   rule.blocks = count == 1 and limits[1][LIMIT_ALGORITHM] == BLOCK
   rule.count, rule.offset, rule.places, rule.empty, rule.zeros = count, 2 + count, places, empty, zeros
   rule.plain_size = HEAD + PLAIN_ENTRY * count

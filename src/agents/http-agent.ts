@@ -39,6 +39,11 @@ function parse(text: string): unknown {
   }
 }
 
+/** A payload that asks for another model. */
+function withModel(payload: unknown, model: string): unknown {
+  return payload !== null && typeof payload === 'object' && !Array.isArray(payload) ? { ...payload, model } : { model }
+}
+
 /**
  * A handler that posts a call's payload to its agent: to the call's `endpoint` under the
  * agent's `baseUrl`. 429, 503 and 529 send the call back to its line; other statuses that
@@ -54,13 +59,13 @@ export function httpAgent(agents: Readonly<Record<string, AgentSpec>>, environme
     // fetch would quote it in its error.
     if (!/^[\x21-\x7e]+$/.test(key)) throw new ConfigInvalid(`agents.${name}.apiKeyEnv: ${apiKeyEnv} holds characters that a key cannot have (not shown)`)
   }
-  return async (call: Call, { signal }: CallContext): Promise<AgentAnswer> => {
+  return async (call: Call, { signal, degraded, degradeTo }: CallContext): Promise<AgentAnswer> => {
     const agent = known.get(call.agent)
     if (agent === undefined) throw new ConfigInvalid(`agent ${call.agent} is not among the configured ones (${[...known.keys()].join(', ') || 'none'})`)
     const endpoint = call.endpoint ?? DEFAULT_ENDPOINTS[agent.api ?? 'openai']
     // Without the slash, "@elsewhere.example" would take the key to another host; and so would following a redirect.
     const url = `${agent.baseUrl.replace(/\/+$/, '')}/${endpoint.replace(/^\/+/, '')}`
-    const body = JSON.stringify(call.payload ?? {})
+    const body = JSON.stringify(degraded && degradeTo !== undefined ? withModel(call.payload, degradeTo) : (call.payload ?? {}))
     const response = await fetch(url, { method: 'POST', headers: headersFor(agent, environment), body, signal, redirect: 'manual' })
     const output = parse(await response.text())
     const usage = readUsage(output)

@@ -10,6 +10,8 @@ export const DEFAULTS = Object.freeze({
   lookaheadMs: 60,
   /** How long a woken call may be kept in its worker until its room is there. */
   holdMaxMs: 2 * SECOND,
+  /** How long throttle keeps a call in its worker; beyond it stands in line. */
+  throttleHoldMs: 250,
   /** How long drains of the same lines are apart, at least; one drain wakes all there is room for. */
   drainIntervalMs: 10,
   /** When a woken call that has not started is looked after. */

@@ -1,12 +1,13 @@
 import { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { z } from 'zod'
-import { show, valueAt } from '../call.js'
+import { MAX_NAME_LENGTH, show, valueAt } from '../call.js'
 import type { Clock } from '../clock.js'
 import type { Estimate } from '../cost/estimate.js'
 import type { PriceTable } from '../cost/prices.js'
 import { ConfigInvalid } from '../errors.js'
 import type { Store } from '../gate/store.js'
+import type { CustomStrategy } from '../queue/strategist.js'
 import type { RuleSpec } from '../rules/rule.js'
 import { DEFAULTS } from './defaults.js'
 
@@ -24,6 +25,10 @@ export interface TollgateOptions {
   rules?: string | readonly RuleSpec[] | undefined
   /** What models cost, beside rules that are given as objects; a rules file has its own. */
   prices?: PriceTable | undefined
+  /** The model that calls of an agent run with in degraded mode, by agent, beside rules that are given as objects; in a rules file its agents say it. */
+  degradeTo?: Readonly<Record<string, string>> | undefined
+  /** Strategies of your own, by name: a rule or call asks for one as `custom:<name>`. */
+  strategies?: Readonly<Record<string, CustomStrategy>> | undefined
   /** What a call costs that does not say; default: a tokenizer over its messages, and its max_tokens. */
   estimate?: Estimate | undefined
   /** How often a call is tried whose handler fails; default 1. Waiting is no attempt. */
@@ -37,6 +42,10 @@ export interface TollgateOptions {
 
 const QUEUE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/
 
+function isFunction(value: unknown): boolean {
+  return typeof value === 'function'
+}
+
 const schema = z.strictObject({
   redis: z.union([z.string(), z.instanceof(Redis)], 'must be a redis:// or rediss:// URL or an ioredis client').optional(),
   namespace: z.string().optional(),
@@ -44,7 +53,11 @@ const schema = z.strictObject({
   store: z.custom<Store>((value) => value !== null && typeof value === 'object', 'must be a store').optional(),
   rules: z.union([z.string().min(1), z.array(z.unknown())]).optional(),
   prices: z.record(z.string(), z.unknown()).optional(),
-  estimate: z.custom<Estimate>((value) => typeof value === 'function', 'must be a function').optional(),
+  degradeTo: z.record(z.string(), z.string().min(1).max(MAX_NAME_LENGTH)).optional(),
+  strategies: z
+    .record(z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 letters, digits, _ or -'), z.custom<CustomStrategy>(isFunction, 'must be a function'))
+    .optional(),
+  estimate: z.custom<Estimate>(isFunction, 'must be a function').optional(),
   attempts: z.number().int().min(1).max(1000).optional(),
   connectTimeoutMs: z.number().int().min(1).max(3_600_000).default(10_000),
   logger: z.custom<Logger>((value) => value !== null && typeof value === 'object', 'must be a pino logger').optional(),
@@ -56,7 +69,8 @@ const workerSchema = z.strictObject({
   timeoutMs: z.number().int().min(0).max(86_400_000).optional(),
   leaseMs: z.number().int().min(1000).max(3_600_000).optional(),
   observer: z.custom((value) => value !== null && typeof value === 'object', 'must be an object').optional(),
-  callOf: z.custom((value) => typeof value === 'function', 'must be a function').optional(),
+  fallback: z.custom(isFunction, 'must be a function').optional(),
+  callOf: z.custom(isFunction, 'must be a function').optional(),
 })
 
 function check<T>(parsed: z.ZodSafeParseResult<T>, input: unknown): T {

@@ -1,4 +1,4 @@
-import type { Call } from '../call.js'
+import type { Call, Strategy } from '../call.js'
 import type { ActualCosts } from '../cost/units.js'
 import type { Demand } from './demand.js'
 
@@ -11,7 +11,9 @@ export interface Asked {
   readonly ledger?: string | undefined
   /** Charged for good: no entry is kept by which it could be settled or given back. */
   readonly forGood?: boolean | undefined
-  readonly call: Pick<Call, 'id' | 'priority' | 'strategy'>
+  readonly call: Pick<Call, 'id' | 'priority' | 'strategy' | 'deadline' | 'maxWaitMs'>
+  /** As it is asked for this time, whatever the call says of itself. */
+  readonly strategy?: Strategy | undefined
   readonly demand: Demand
 }
 

@@ -1,8 +1,9 @@
 import { type ActualCosts, COST_UNITS, type Costs, type CostUnit } from '../cost/units.js'
 import type { Keys } from '../redis/keys.js'
 import type { CompiledRule } from '../rules/compile.js'
+import { strictnessOf } from '../rules/compile-limit.js'
 import type { Asked, Settlement } from './asked.js'
-import { type DemandPart, strictnessOf } from './demand.js'
+import type { DemandPart } from './demand.js'
 
 /** A call on its way into a batch: the places of its keys and meters, and what it costs. */
 interface Entered {
@@ -26,6 +27,8 @@ export class BatchEncoder {
   private readonly ledgers = new Map<string, number>()
   private readonly calls: Entered[] = []
   private readonly ended: Entered[] = []
+  /** Who does not wait for ever: rare, so it is said apart. */
+  private patience = ''
   private encodedRules = ''
   private encodedMeters = ''
   private counted: readonly number[] = []
@@ -43,7 +46,11 @@ export class BatchEncoder {
 
   /** A call that asks for its demand; `onItsWay` if it can be in line or woken, and so has a record of its own. */
   ask(asked: Asked, onItsWay: boolean): void {
-    this.calls.push(this.enter(asked, asked.demand.costs, onItsWay))
+    const count = this.calls.push(this.enter(asked, asked.demand.costs, onItsWay))
+    const { deadline, maxWaitMs } = asked.call
+    if (deadline === undefined && maxWaitMs === undefined) return
+    const deadlineMs = deadline === undefined ? 0 : new Date(deadline).getTime()
+    this.patience += `${this.patience === '' ? '' : ','}${count},${deadlineMs},${maxWaitMs ?? 0}`
   }
 
   /** A call that is settled, among those that ask (`ask`) or before them. */
@@ -59,7 +66,8 @@ export class BatchEncoder {
     const units = [...this.counted].sort((one, other) => one - other)
     const calls = `"calls":[${encode(this.calls, units)}],"heads":[${headsOf(this.calls)}]`
     const ended = `"ended":[${encode(this.ended, units)}],"endedHeads":[${headsOf(this.ended)}]`
-    return `{"lines":${this.lines ? 1 : 0},"rules":[${this.encodedRules}],"units":[${units}],"meters":[${this.encodedMeters}],${calls},${ended}}`
+    const patience = this.patience === '' ? '' : `"patience":[${this.patience}],`
+    return `{"lines":${this.lines ? 1 : 0},"rules":[${this.encodedRules}],"units":[${units}],"meters":[${this.encodedMeters}],${patience}${calls},${ended}}`
   }
 
   /** The number of a line's meter, 0 where no call of the batch meets it. */
@@ -126,14 +134,15 @@ function headsOf(calls: readonly Entered[]): string {
   return calls.map(headOf).join(',')
 }
 
-function isNobody({ id, token, call }: Asked): boolean {
-  return id === '' && token === '' && (call.priority ?? 0) === 0 && call.strategy === undefined
+function isNobody({ id, token, call, strategy }: Asked): boolean {
+  return id === '' && token === '' && (call.priority ?? 0) === 0 && call.strategy === undefined && strategy === undefined
 }
 
 function headOf({ asked, record, ledger }: Entered): string {
   const { id, token, call, demand } = asked
+  const strategy = asked.strategy ?? call.strategy
   // In a shared ledger the token is a place. Only lines, records and slots know a call by its id.
   const start = ledger > 0 ? token : JSON.stringify(token)
   const name = record > 0 || ledger === 0 || demand.parts.some(({ rule }) => rule.keyed.length > 0) ? JSON.stringify(id) : '""'
-  return `${record},${start},${call.priority ?? 0},${strictnessOf(call.strategy)},${name},${ledger}`
+  return `${record},${start},${call.priority ?? 0},${strategy === undefined ? 0 : strictnessOf(strategy)},${name},${ledger}`
 }

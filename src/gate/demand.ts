@@ -1,8 +1,8 @@
-import type { Call, Strategy } from '../call.js'
+import type { Call } from '../call.js'
 import { COST_UNITS, type Costs, type CostUnit } from '../cost/units.js'
 import type { Keys } from '../redis/keys.js'
-import { type CompiledRule, type RuleSet, scopeValueOf } from '../rules/compile.js'
-import { type CompiledLimit, encodeRule, limitId, STRICTNESS } from '../rules/compile-limit.js'
+import { ALLOWANCE, type CompiledRule, type RuleSet, scopeValueOf } from '../rules/compile.js'
+import { type CompiledLimit, encodeRule, limitId } from '../rules/compile-limit.js'
 
 /** One rule's meters as one call meets them. */
 export interface DemandPart {
@@ -49,6 +49,7 @@ export const BLOCK: CompiledRule = {
   name: '~block',
   priority: BLOCK_PRIORITY,
   strategy: 'queue',
+  degraded: null,
   limits: BLOCK_LIMITS,
   keyed: [],
   encoded: encodeRule(BLOCK_PRIORITY, 'queue', BLOCK_LIMITS),
@@ -121,19 +122,24 @@ export class RuleMeters {
 /** Resolves calls to demands under one version of the rules. */
 export class DemandResolver {
   readonly ruleSet: RuleSet
-  private readonly meters: readonly (readonly [CompiledRule, RuleMeters, readonly CostUnit[]])[]
+  private readonly meters: readonly RuleOfCalls[]
   private readonly block: RuleMeters
 
   constructor(ruleSet: RuleSet, keys: Keys) {
     this.ruleSet = ruleSet
-    this.meters = ruleSet.rules.map((rule) => [rule, new RuleMeters(rule, keys), costUnits(rule)])
+    this.meters = ruleSet.rules.map((rule) => ({
+      rule,
+      meters: new RuleMeters(rule, keys),
+      degraded: rule.degraded === null ? null : new RuleMeters(rule.degraded, keys),
+      units: costUnits(rule),
+    }))
     this.block = new RuleMeters(BLOCK, keys)
   }
 
   /** The units of cost that any rule which covers the call counts, so that they must be known. */
   needed(call: Call): ReadonlySet<CostUnit> {
     const needed = new Set<CostUnit>()
-    for (const [rule, , units] of this.meters) {
+    for (const { rule, units } of this.meters) {
       if (units.some((unit) => !needed.has(unit)) && rule.scopeValue(call) !== null) for (const unit of units) needed.add(unit)
     }
     return needed
@@ -141,25 +147,41 @@ export class DemandResolver {
 
   resolve(call: Call, costs: Costs): Demand {
     const parts: DemandPart[] = []
-    for (const [rule, meters] of this.meters) {
+    for (const { rule, meters, degraded } of this.meters) {
       const value = rule.scopeValue(call)
-      if (value !== null) parts.push(meters.part(value))
+      // What runs in degraded mode is charged to the allowances of graceful rules instead.
+      if (value !== null) parts.push((call.degraded === true && degraded !== null && degrades(rule, call) ? degraded : meters).part(value))
     }
     parts.push(this.block.part(BLOCK.scopeValue(call) ?? ''))
     return { parts, costs, counted: this.ruleSet.counted }
   }
 }
 
-function costUnits({ limits }: CompiledRule): CostUnit[] {
-  return COST_UNITS.filter((unit) => limits.some((limit) => limit.unit === unit))
+/** A rule, its meters, those of its degraded mode, and the units of cost that either counts. */
+interface RuleOfCalls {
+  readonly rule: CompiledRule
+  readonly meters: RuleMeters
+  readonly degraded: RuleMeters | null
+  readonly units: readonly CostUnit[]
+}
+
+/** Whether a rule of this name is an allowance of a degraded mode. */
+export function isAllowance(rule: string): boolean {
+  return rule.endsWith(ALLOWANCE)
+}
+
+/** Whether it may be that this rule let the call run in degraded mode. */
+function degrades(rule: CompiledRule, call: Call): boolean {
+  const strategy = call.strategy ?? rule.strategy
+  return strategy === 'graceful' || strategy.startsWith('custom:')
+}
+
+function costUnits({ limits, degraded }: CompiledRule): CostUnit[] {
+  const all = [...limits, ...(degraded?.limits ?? [])]
+  return COST_UNITS.filter((unit) => all.some((limit) => limit.unit === unit))
 }
 
 /** What a call asks of a limit in its unit. */
 export function costIn(costs: Costs, unit: CompiledLimit['unit']): number {
   return unit === 'concurrency' ? 1 : unit === 'none' ? 0 : costs[unit]
-}
-
-/** The number by which a call's own strategy overrides that of the rules; 0 = it has none. */
-export function strictnessOf(strategy: Strategy | undefined): number {
-  return strategy === undefined ? 0 : STRICTNESS[strategy]
 }

@@ -9,10 +9,13 @@ import { type Demand, DemandResolver } from './demand.js'
 /** What calls ask under the rules in force, which change at run time. */
 export class Demands {
   readonly keys: Keys
+  /** The model that calls of an agent run with in degraded mode, by agent. */
+  readonly degradeTo: Readonly<Record<string, string>>
   private readonly estimate: Estimate | undefined
   private resolver: DemandResolver
 
-  constructor(ruleSet: RuleSet, keys: Keys, estimate?: Estimate) {
+  constructor(ruleSet: RuleSet, keys: Keys, estimate?: Estimate, degradeTo: Readonly<Record<string, string>> = {}) {
+    this.degradeTo = degradeTo
     this.keys = keys
     this.estimate = estimate
     this.resolver = new DemandResolver(ruleSet, keys)

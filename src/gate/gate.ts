@@ -54,6 +54,11 @@ export class Gate {
     return this.demands.demand(call, costs)
   }
 
+  /** The model that calls of this agent run with in degraded mode; undefined where it says none. */
+  degradeTo(agent: string): string | undefined {
+    return Object.hasOwn(this.demands.degradeTo, agent) ? this.demands.degradeTo[agent] : undefined
+  }
+
   /** Asks and charges at once, or refuses. */
   async direct(asked: readonly Asked[]): Promise<Decision[]> {
     return (await this.admit('direct', asked, [], [])) as Decision[]
@@ -109,7 +114,7 @@ export class Gate {
       const args = [this.now(), encoder.batch(), mode, DEFAULTS.lookaheadMs, DEFAULTS.holdMaxMs, DEFAULTS.passCheckMs, ...stored]
       return { encoder, bytes: scripts.admit.run(this.redis, encoder.keys, args) }
     })
-    return asked.map(({ demand }, index) => reply.decision(index, demand))
+    return asked.map(({ demand, strategy, call }, index) => reply.decision(index, demand, strategy ?? call.strategy))
   }
 
   /** Sends a batch: without the keys of lines where there were none when last heard, and again with them if there are. */
@@ -202,6 +207,21 @@ export class Gate {
     )
     const args = [this.now(), encoder.batch(), DEFAULTS.passCheckMs, DEFAULTS.passGraceMs, ...passes.map(({ seen }) => seen)]
     return scripts.tend.run(this.redis, encoder.keys, args)
+  }
+
+  /** Takes calls out of their lines whose deadlines have passed; returns the ids of those that were in one. */
+  expire(waiting: readonly { asked: Asked; line: string }[]): Promise<string[]> {
+    const encoder = this.encode(
+      waiting.map(({ asked }) => asked),
+      true,
+    )
+    for (const { line } of waiting) if (line !== '' && !encoder.keys.includes(line)) encoder.keys.push(line)
+    return scripts.expire.run(this.redis, encoder.keys, [this.now(), encoder.batch(), DEFAULTS.passCheckMs, ...waiting.map(({ line }) => line)])
+  }
+
+  /** The record of a call on its way, null where there is none. */
+  recordOf(id: string): Promise<string | null> {
+    return this.redis.get(this.keys.call(id))
   }
 
   /** Extends leases, by their key. */

@@ -1,24 +1,32 @@
-import type { RejectDecision } from '../decision.js'
-import { RateLimitExceeded } from '../errors.js'
+import type { ExpiredDecision, RejectDecision } from '../decision.js'
+import { RateLimitExceeded, TollgateError } from '../errors.js'
+
+/** The error of a call that may not start. */
+export function rejection(decision: RejectDecision | ExpiredDecision): TollgateError {
+  return decision.outcome === 'expired' ? new TollgateError('CALL_EXPIRED', 'the deadline of the call passed before it could start') : refusal(decision)
+}
 
 /** The error of a refused call. */
-export function rejection(decision: RejectDecision): RateLimitExceeded {
-  const { rule, limit, scopeValue } = decision.binding
+export function refusal({ reason, strategy, binding, etaMs = 0, waiting = 0, ...decision }: RejectDecision): RateLimitExceeded {
+  const { rule, limit, scopeValue } = binding
   const where = `rule ${rule}, limit ${limit}, ${scopeValue}`
-  switch (decision.reason) {
+  const retryAfterMs = decision.retryAfterMs === null ? null : Math.ceil(decision.retryAfterMs)
+  switch (reason) {
     case 'too_big':
-      return new RateLimitExceeded('COST_TOO_BIG', `the call costs more than this limit can ever hold (${where})`, rule, limit, null)
+      return new RateLimitExceeded('COST_TOO_BIG', `the call costs more than this limit can ever hold (${where})`, { rule, limit })
     case 'closed':
-      return new RateLimitExceeded('LIMIT_CLOSED', `this limit is 0, which means closed (${where})`, rule, limit, null)
-    case 'limited': {
-      const after = decision.retryAfterMs === null ? 'no time is known' : `room in ${Math.ceil(decision.retryAfterMs)} ms`
-      return new RateLimitExceeded(
-        'RATE_LIMIT_EXCEEDED',
-        `no room (${where}); ${after}`,
+      return new RateLimitExceeded('LIMIT_CLOSED', `this limit is 0, which means closed (${where})`, { rule, limit })
+    case 'late':
+      return new RateLimitExceeded('DEADLINE_MISSED', `the call would start in ${Math.ceil(etaMs)} ms, after its deadline (${where})`, {
         rule,
         limit,
-        decision.retryAfterMs === null ? null : Math.ceil(decision.retryAfterMs),
-      )
+        etaMs: Math.ceil(etaMs),
+      })
+    case 'line_full':
+      return new RateLimitExceeded('LINE_FULL', `${waiting} calls wait already, as many as may (${where})`, { rule, limit, waiting })
+    case 'limited': {
+      const after = retryAfterMs === null ? 'no time is known' : `room in ${retryAfterMs} ms`
+      return new RateLimitExceeded('RATE_LIMIT_EXCEEDED', `no room (${where})${strategy === 'hard' ? '' : `; ${after}`}`, { rule, limit, retryAfterMs })
     }
   }
 }

@@ -1,7 +1,9 @@
-import type { Binding, Decision, Usage } from '../decision.js'
+import type { Strategy } from '../call.js'
+import type { Binding, Decision, RejectDecision, Usage } from '../decision.js'
 import { emptyState } from '../meters/algorithm.js'
 import { ALGORITHMS } from '../meters/index.js'
-import type { CompiledLimit } from '../rules/compile-limit.js'
+import type { CompiledRule } from '../rules/compile.js'
+import { type CompiledLimit, strategyOf } from '../rules/compile-limit.js'
 import type { Demand, DemandPart } from './demand.js'
 
 /** A start that has to stand in line, but came without the call to keep beside its place: it is asked again with it. */
@@ -10,8 +12,8 @@ export interface AgainDecision {
 }
 
 const DOUBLE = 8
-/** Doubles per call besides its outcome, where it neither runs nor is asked again: wait, binding meter, binding limit, rank. */
-const DETAILS = 4
+/** Doubles per call besides its outcome, where it neither runs nor is asked again: wait, binding meter, binding limit, rank, strictness. */
+const DETAILS = 5
 const RUN = 0
 const WAIT = 1
 const REJECT = 2
@@ -20,6 +22,18 @@ const CLOSED = 4
 const HOLD = 5
 const REFUSED = 6
 const AGAIN = 7
+const SLOWED = 8
+const LATE = 9
+const EXPIRED = 10
+const FULL = 11
+const REASONS: Readonly<Record<number, RejectDecision['reason']>> = {
+  [REJECT]: 'limited',
+  [REFUSED]: 'limited',
+  [TOO_BIG]: 'too_big',
+  [CLOSED]: 'closed',
+  [LATE]: 'late',
+  [FULL]: 'line_full',
+}
 const LINES_NEEDED = 2
 
 /** @param resetMs as the script told it; else worked out */
@@ -83,21 +97,33 @@ export class DecisionReply {
     }
   }
 
-  decision(index: number, demand: Demand): Decision | AgainDecision {
+  /** @param own the strategy that the call asked for itself */
+  decision(index: number, demand: Demand, own?: Strategy): Decision | AgainDecision {
     const head = this.heads[index] as number
     const outcome = this.bytes.readDoubleLE(head)
     if (outcome === RUN) return new Decided('run', this, demand)
     if (outcome === AGAIN) return { outcome: 'again' }
     const waitMs = this.bytes.readDoubleLE(head + DOUBLE)
     if (outcome === HOLD) return Object.assign(new Decided('hold' as const, this, demand), { waitMs })
+    if (outcome === EXPIRED) return new Decided('expired', this, demand)
+    if (outcome === SLOWED) return Object.assign(new Decided('run' as const, this, demand), { delayMs: waitMs })
     const binding = this.bindingOf(demand, this.bytes.readDoubleLE(head + 2 * DOUBLE), this.bytes.readDoubleLE(head + 3 * DOUBLE))
     const knownMs = binding?.unit === 'concurrency' ? null : waitMs
     if (outcome === WAIT) {
       return Object.assign(new Decided('wait' as const, this, demand), { etaMs: knownMs, position: this.bytes.readDoubleLE(head + 4 * DOUBLE), binding })
     }
-    if (binding === null || ![REJECT, TOO_BIG, CLOSED, REFUSED].includes(outcome)) throw new Error(`the reply of a script makes no sense: outcome ${outcome}`)
-    const reason = outcome === TOO_BIG ? ('too_big' as const) : outcome === CLOSED ? ('closed' as const) : ('limited' as const)
-    return Object.assign(new Decided('reject' as const, this, demand), { reason, retryAfterMs: reason === 'limited' ? knownMs : null, binding })
+    const reason = REASONS[outcome]
+    if (reason === undefined || binding === null) throw new Error(`the reply of a script makes no sense: outcome ${outcome}`)
+    const strictness = this.bytes.readDoubleLE(head + 5 * DOUBLE)
+    const strategy = strictness === 0 ? undefined : (strategyOf(strictness) ?? own ?? this.ruleOf(demand, head)?.strategy)
+    return Object.assign(new Decided('reject' as const, this, demand), {
+      reason,
+      retryAfterMs: reason === 'limited' && strategy !== 'hard' ? knownMs : null,
+      binding,
+      ...(strategy === undefined ? {} : { strategy }),
+      ...(reason === 'late' ? { etaMs: waitMs } : {}),
+      ...(reason === 'line_full' ? { waiting: this.bytes.readDoubleLE(head + 4 * DOUBLE) } : {}),
+    })
   }
 
   usage(demand: Demand): Usage[] {
@@ -115,6 +141,10 @@ export class DecisionReply {
       }
     }
     return usage
+  }
+
+  private ruleOf(demand: Demand, head: number): CompiledRule | undefined {
+    return demand.parts[this.bytes.readDoubleLE(head + 2 * DOUBLE) - 1]?.rule
   }
 
   private bindingOf(demand: Demand, meter: number, limit: number): Binding | null {

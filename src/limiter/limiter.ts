@@ -133,6 +133,7 @@ export class DirectLimiter extends Asking<string> implements Metered {
       name,
       priority: 0,
       strategy: 'hard',
+      degraded: null,
       ...compileLimits(name, specs, 0, 'hard'),
       scopeValue: () => null,
     }

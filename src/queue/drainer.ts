@@ -7,7 +7,7 @@ import type { Gate } from '../gate/gate.js'
 import { scripts } from '../redis/scripts.js'
 import { readFronts } from './fronts.js'
 import type { Queues } from './queues.js'
-import { askAgain } from './stored.js'
+import { askAgain, readRecord } from './stored.js'
 
 /** How many lines, and calls of them, one drain looks at. */
 const LINES_AT_ONCE = 32
@@ -115,7 +115,8 @@ export class Drainer {
   private async turn(): Promise<number> {
     if (!(await this.mayDrain())) return ELECTION_MS
     this.again = false
-    const { lines, passes } = await this.due()
+    const { lines, passes, late } = await this.due()
+    if (late.length > 0) await this.expire(late)
     if (passes.length > 0) await this.tend(passes)
     if (lines.length === 0) return this.idleFor()
     const perLine = Math.max(FEWEST_PER_LINE, Math.floor(CALLS_AT_ONCE / lines.length))
@@ -146,15 +147,26 @@ export class Drainer {
     return given === '' ? Date.now() + this.offsetMs : Number(given)
   }
 
-  private async due(): Promise<{ lines: string[]; passes: string[] }> {
+  private async due(): Promise<{ lines: string[]; passes: string[]; late: string[] }> {
     const now = this.nowMs()
     const until = this.lookAtAll ? '+inf' : String(now + 1)
-    const [lines, passes] = await Promise.all([
+    const [lines, passes, late] = await Promise.all([
       this.redis.zrange(this.gate.keys.lines, '-inf', until, 'BYSCORE', 'LIMIT', 0, LINES_AT_ONCE),
       this.redis.zrange(this.gate.keys.passes, '-inf', String(now), 'BYSCORE', 'LIMIT', 0, PASSES_AT_ONCE),
+      this.redis.zrange(this.gate.keys.deadlines, '-inf', String(now), 'BYSCORE', 'LIMIT', 0, PASSES_AT_ONCE),
     ])
     if (lines.length < LINES_AT_ONCE) this.lookAtAll = false
-    return { lines, passes }
+    return { lines, passes, late }
+  }
+
+  /** Takes calls out of their lines whose deadlines have passed; their workers find that it is too late. */
+  private async expire(ids: readonly string[]): Promise<void> {
+    const records = await this.redis.mget(ids.map((id) => this.gate.keys.call(id)))
+    const waiting = ids.map((id, index) => {
+      const record = records[index] ?? null
+      return { asked: askAgain(this.gate, id, record), line: readRecord(record)?.line ?? '' }
+    })
+    await this.promote(await this.gate.expire(waiting), 0)
   }
 
   /** Ms until the first line is due, at most until the next look at the passes. */

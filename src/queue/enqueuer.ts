@@ -4,7 +4,7 @@ import { type Call, jsonOf, validateCall } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
 import { SECOND } from '../config/units.js'
 import { COST_UNITS } from '../cost/units.js'
-import type { RejectDecision, RunDecision, WaitDecision } from '../decision.js'
+import type { Decision } from '../decision.js'
 import { TollgateError } from '../errors.js'
 import { type AskedCall, weightOf } from '../gate/asked.js'
 import type { Gate } from '../gate/gate.js'
@@ -12,7 +12,8 @@ import { rejection } from '../gate/rejection.js'
 import { Turn } from '../gate/turn.js'
 import { delayMs } from './delay.js'
 import type { Results } from './results.js'
-import { askFor, gateId } from './stored.js'
+import { askFor, gateId, readRecord } from './stored.js'
+import type { Strategist } from './strategist.js'
 import { Ticket } from './ticket.js'
 
 /** How many jobs are added to BullMQ in one round trip. */
@@ -23,24 +24,32 @@ const JOB_OPTIONS: JobsOptions = {
   removeOnFail: { age: DEFAULTS.keepFailuresMs / SECOND },
 }
 
+/** A call on its way in. */
+interface Entrant {
+  /** That of its job; of the job that is there already; '' where the call is not valid. */
+  readonly id: string
+  /** Undefined where the gate need not be asked: it is not valid, or enqueued before. */
+  readonly asked?: AskedCall
+  readonly decision?: Decision
+  readonly error?: TollgateError
+}
+
 /** The front door: validates, estimates, asks the gate, and adds the job as the gate says. */
 export class Enqueuer {
   private readonly gate: Gate
   private readonly queue: Queue
   private readonly results: Results
+  private readonly strategist: Strategist
   private readonly jobOptions: JobsOptions
-  private readonly turn: Turn<AskedCall, RunDecision | WaitDecision | RejectDecision>
+  private readonly turn: Turn<AskedCall, Decision>
 
-  constructor(parts: { gate: Gate; queue: Queue; results: Results; attempts: number | undefined }) {
+  constructor(parts: { gate: Gate; queue: Queue; results: Results; strategist: Strategist; attempts: number | undefined }) {
     this.gate = parts.gate
     this.queue = parts.queue
     this.results = parts.results
+    this.strategist = parts.strategist
     this.jobOptions = parts.attempts === undefined ? JOB_OPTIONS : { ...JOB_OPTIONS, attempts: parts.attempts, backoff: { type: 'exponential', delay: SECOND } }
-    this.turn = new Turn<AskedCall, RunDecision | WaitDecision | RejectDecision>(
-      DEFAULTS.batchKeys,
-      weightOf,
-      (asked) => this.gate.front(asked) as Promise<(RunDecision | WaitDecision | RejectDecision)[]>,
-    )
+    this.turn = new Turn<AskedCall, Decision>(DEFAULTS.batchKeys, weightOf, (asked) => this.gate.front(asked))
   }
 
   /** @throws CallInvalid, RateLimitExceeded; nothing is charged or enqueued then */
@@ -52,62 +61,82 @@ export class Enqueuer {
 
   /** One ticket each, in order; a refused one carries its `error`. */
   async enqueueMany(inputs: readonly Call[]): Promise<Ticket[]> {
-    const tickets: Ticket[] = []
-    let adding: Promise<unknown> = Promise.resolve()
+    const parts: Promise<Entrant[]>[] = []
     // A part at a time, one being decided while the one before is added: the first calls
     // start while the last are still on their way in.
     for (let from = 0; from < inputs.length; from += ADDED_AT_ONCE) {
       const prepared = await Promise.all(inputs.slice(from, from + ADDED_AT_ONCE).map((input) => this.prepare(input)))
-      const decided = await this.decide(prepared)
-      await adding
-      adding = this.add(prepared, decided)
+      const decided = await Promise.all(prepared.map((one) => this.decide(one)))
+      await parts.at(-1)
+      const adding = this.add(decided)
       adding.catch(() => {})
-      tickets.push(...decided)
+      parts.push(adding)
     }
-    await adding
-    return tickets
+    const entered = (await Promise.all(parts)).flat()
+    return entered.map(({ id, decision, error }) => new Ticket(id, decision as Ticket['decision'], error, this.results))
   }
 
-  private async prepare(input: Call): Promise<Prepared> {
+  private async prepare(input: Call): Promise<Entrant> {
     try {
       const call = validateCall(input)
       // BullMQ would find out when the gate has given room already.
       jsonOf(call.payload)
-      if (call.id !== undefined && (await this.queue.getJob(call.id)) !== undefined) return new Ticket(call.id, undefined, undefined, this.results)
+      const there = await this.enqueuedBefore(call)
+      if (there !== undefined) return { id: there }
       const costs = await this.gate.costs(call)
       // Estimated once: the worker finds it in the job.
       const known = COST_UNITS.filter((unit) => costs[unit] > 0 && call.cost?.[unit] !== costs[unit]).map((unit) => [unit, costs[unit]])
       const told: Call = { ...call, cost: { ...call.cost, ...Object.fromEntries(known) } }
-      return askFor(this.gate, gateId(this.queue.name, call.id ?? randomUUID()), '', told, costs)
+      const id = call.id ?? randomUUID()
+      return { id, asked: askFor(this.gate, gateId(this.queue.name, id), '', told, costs) }
     } catch (error) {
-      if (error instanceof TollgateError) return new Ticket('', undefined, error, this.results)
+      if (error instanceof TollgateError) return { id: '', error }
       throw error
     }
   }
 
+  /** The id of the call that was enqueued under this one's id, or is on its way under its key. */
+  private async enqueuedBefore({ id, deduplicationKey }: Call): Promise<string | undefined> {
+    if (id !== undefined && (await this.queue.getJob(id)) !== undefined) return id
+    if (deduplicationKey === undefined) return undefined
+    return (await this.queue.getDeduplicationJobId(deduplicationKey)) ?? undefined
+  }
+
   // What if the process dies between the gate's answer and the job: whoever drains finds a
   // woken call without a job and gives its room back; the app never had an answer.
-  private decide(prepared: readonly Prepared[]): Promise<Ticket[]> {
-    return Promise.all(
-      prepared.map(async (one) => {
-        if (one instanceof Ticket) return one
-        const decision = await this.turn.ask(one)
-        const id = one.id.slice(this.queue.name.length + 1)
-        return new Ticket(id, decision, decision.outcome === 'reject' ? rejection(decision) : undefined, this.results)
-      }),
-    )
+  private async decide(entrant: Entrant): Promise<Entrant> {
+    if (entrant.asked === undefined) return entrant
+    const { asked, decision } = await this.strategist.decide(entrant.asked, async (one) => ({ asked: one, decision: await this.turn.ask(one) }))
+    const refused = decision.outcome === 'reject' || decision.outcome === 'expired'
+    return { id: entrant.id, asked, decision, ...(refused ? { error: rejection(decision) } : {}) }
   }
 
-  private async add(prepared: readonly Prepared[], tickets: readonly Ticket[]): Promise<void> {
-    const jobs = prepared.flatMap((one, index) => {
-      const { id, decision, error } = tickets[index] as Ticket
-      if (one instanceof Ticket || error !== undefined) return []
-      const delay = decision?.outcome === 'wait' ? { delay: delayMs(decision.etaMs) } : {}
-      return [{ name: one.call.agent, data: one.call, opts: { ...this.jobOptions, jobId: id, ...delay } }]
-    })
-    if (jobs.length > 0) await this.queue.addBulk(jobs)
+  private async add(entrants: readonly Entrant[]): Promise<Entrant[]> {
+    const adding = entrants.filter(({ asked, error }) => asked !== undefined && error === undefined)
+    if (adding.length === 0) return [...entrants]
+    const jobs = await this.queue.addBulk(adding.map((entrant) => this.job(entrant)))
+    const others = new Map(adding.map((entrant, index) => [entrant, jobs[index]?.id ?? entrant.id]))
+    return Promise.all(entrants.map((entrant) => this.entered(entrant, others.get(entrant) ?? entrant.id)))
+  }
+
+  private job({ id, asked, decision }: Entrant) {
+    const call = (asked as AskedCall).call
+    const { deduplicationKey } = call
+    const opts: JobsOptions = {
+      ...this.jobOptions,
+      jobId: id,
+      ...(decision?.outcome === 'wait' ? { delay: delayMs(decision.etaMs) } : {}),
+      ...(deduplicationKey === undefined ? {} : { deduplication: { id: deduplicationKey } }),
+    }
+    return { name: call.agent, data: call, opts }
+  }
+
+  /** Where another call with its key was faster, that one's is the ticket; what this one was promised goes back. */
+  private async entered(entrant: Entrant, jobId: string): Promise<Entrant> {
+    if (jobId === entrant.id || entrant.asked === undefined) return entrant
+    const { asked } = entrant
+    const record = await this.gate.recordOf(asked.id)
+    await this.gate.release(asked, readRecord(record)?.line ?? '')
+    return { id: jobId }
   }
 }
-
-/** A call for the gate, or the ticket of one that it need not be asked about: not valid, or enqueued before. */
-type Prepared = AskedCall | Ticket

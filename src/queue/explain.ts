@@ -2,14 +2,15 @@ import type { Redis } from 'ioredis'
 import type { Binding, Usage } from '../decision.js'
 import { TollgateError } from '../errors.js'
 import type { Gate } from '../gate/gate.js'
+import { callFailure } from './failure.js'
 import type { Queues } from './queues.js'
 import { askAgain, gateId, readRecord } from './stored.js'
 
 /** Where a call stands, and why. */
 export interface Explanation {
   readonly id: string
-  /** waiting: in line. woken: has room, on its way to a worker. running, done, failed. queued: in BullMQ, to be seen by the gate when a worker takes it. */
-  readonly state: 'waiting' | 'woken' | 'running' | 'done' | 'failed' | 'queued'
+  /** waiting: in line. woken: has room, on its way to a worker. running, done, failed. expired: its deadline passed. queued: in BullMQ, to be seen by the gate when a worker takes it. */
+  readonly state: 'waiting' | 'woken' | 'running' | 'done' | 'failed' | 'expired' | 'queued'
   /** The rule and limit it waits for. */
   readonly binding: Binding | null
   /** How many go before it in its line. */
@@ -20,6 +21,11 @@ export interface Explanation {
   readonly reason: string | null
   /** Every limit that covers it, as it stands now. */
   readonly usage: readonly Usage[]
+}
+
+function stateOf(failedReason: string | null): Explanation['state'] {
+  if (failedReason === null) return 'done'
+  return callFailure(failedReason).code === 'CALL_EXPIRED' ? 'expired' : 'failed'
 }
 
 /** Says where a call stands. @throws CALL_UNKNOWN */
@@ -37,7 +43,7 @@ export async function explain(parts: { gate: Gate; redis: Redis; queues: Queues;
     throw new TollgateError('CALL_UNKNOWN', `no call ${jobId} in queue ${parts.queue}: it never was, or it finished too long ago`)
   const nothing = { id: jobId, binding: null, position: null, etaMs: null, reason: null, usage: [] }
   if (stored === null || stored.state === 'started') {
-    if (finishedOn !== null) return { ...nothing, state: failedReason === null ? 'done' : 'failed', reason: failedReason }
+    if (finishedOn !== null) return { ...nothing, state: stateOf(failedReason), reason: failedReason }
     return { ...nothing, state: locked === 1 ? 'running' : 'queued' }
   }
   const asked = askAgain(gate, id, record)

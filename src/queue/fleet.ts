@@ -14,6 +14,7 @@ import { type Explanation, explain } from './explain.js'
 import { Queues } from './queues.js'
 import { Results } from './results.js'
 import { askAgain, gateId, readRecord } from './stored.js'
+import { type CustomStrategy, Strategist } from './strategist.js'
 import type { Ticket } from './ticket.js'
 import { type Handler, Worker, type WorkerOptions } from './worker.js'
 
@@ -27,6 +28,7 @@ export interface FleetParts {
   readonly demands: Demands
   readonly queue: string
   readonly attempts: number | undefined
+  readonly strategies: Readonly<Record<string, CustomStrategy>> | undefined
   /** Another process changed the rules, or may have. */
   readonly rulesChanged: () => void
 }
@@ -47,7 +49,8 @@ export class Fleet {
     this.queues = new Queues(parts.client, parts.keys)
     const queue = this.queues.get(parts.queue)
     this.results = new Results(queue, parts.client)
-    this.enqueuer = new Enqueuer({ gate: parts.gate, queue, results: this.results, attempts: parts.attempts })
+    const strategist = new Strategist(parts.gate, parts.strategies ?? {}, parts.log)
+    this.enqueuer = new Enqueuer({ gate: parts.gate, queue, results: this.results, strategist, attempts: parts.attempts })
     parts.subscriber.on('message', (channel: string, message: string) => this.hear(channel, message))
     parts.subscriber.on('ready', parts.rulesChanged)
     this.refresh = setInterval(parts.rulesChanged, DEFAULTS.rulesRefreshMs)
@@ -65,7 +68,9 @@ export class Fleet {
   worker(handler: Handler, options: WorkerOptions): Worker {
     const { keys, queue, log } = this.parts
     this.working ??= this.startWorking()
-    const worker = new Worker({ gate: this.working.gate, redis: this.working.client, queue, prefix: keys.prefix, log }, handler, options)
+    const { gate, client } = this.working
+    const strategist = new Strategist(gate, this.parts.strategies ?? {}, log)
+    const worker = new Worker({ gate, redis: client, queue, prefix: keys.prefix, log, strategist }, handler, options)
     this.workers.add(worker)
     return worker
   }

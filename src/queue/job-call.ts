@@ -1,6 +1,22 @@
 import { type Call, MAX_NAME_LENGTH, validateCall } from '../call.js'
 
-const FIELDS = ['agent', 'endpoint', 'model', 'user', 'team', 'org', 'ip', 'keys', 'cost', 'priority', 'strategy'] as const
+const FIELDS = [
+  'agent',
+  'endpoint',
+  'model',
+  'user',
+  'team',
+  'org',
+  'ip',
+  'keys',
+  'cost',
+  'priority',
+  'strategy',
+  'deadline',
+  'maxWaitMs',
+  'deduplicationKey',
+  'degraded',
+] as const
 
 /**
  * The call in a job that any BullMQ producer may have added. Data that names an `agent`

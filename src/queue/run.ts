@@ -1,5 +1,5 @@
 import type { CallUsage } from '../cost/usage.js'
-import type { RunDecision } from '../decision.js'
+import type { DegradeDecision, RunDecision } from '../decision.js'
 import type { TollgateError } from '../errors.js'
 
 /** What a handler gets besides the call. */
@@ -11,7 +11,11 @@ export interface CallContext {
   /** 1 for the first try. Waiting is no attempt. */
   readonly attempt: number
   /** When the call was charged (Redis' clock), and what its limits looked like then. */
-  readonly decision: RunDecision
+  readonly decision: RunDecision | DegradeDecision
+  /** Whether it runs in degraded mode: a graceful rule had no room for it as it was. */
+  readonly degraded: boolean
+  /** The model that its agent is to use in degraded mode (it is the call's `model` then); undefined where none was named. */
+  readonly degradeTo: string | undefined
   /**
    * Says what the call has used so far, all in all, while it goes on (a stream). What exceeds
    * the estimate is charged at once; if the call breaks off without saying more, that is its cost.
@@ -50,19 +54,25 @@ export class Run {
   }
 }
 
+type ContextParts = Pick<CallContext, 'id' | 'attempt' | 'decision' | 'degraded' | 'degradeTo'>
+
 export class Context implements CallContext {
   readonly id: string
   readonly attempt: number
-  readonly decision: RunDecision
+  readonly decision: RunDecision | DegradeDecision
+  readonly degraded: boolean
+  readonly degradeTo: string | undefined
   /** What was said last. */
   usage: CallUsage | undefined
   readonly #run: Run
   readonly #settle: (usage: CallUsage) => Promise<void>
 
-  constructor(id: string, run: Run, attempt: number, decision: RunDecision, settle: (usage: CallUsage) => Promise<void>) {
-    this.id = id
-    this.attempt = attempt
-    this.decision = decision
+  constructor(parts: ContextParts, run: Run, settle: (usage: CallUsage) => Promise<void>) {
+    this.id = parts.id
+    this.attempt = parts.attempt
+    this.decision = parts.decision
+    this.degraded = parts.degraded
+    this.degradeTo = parts.degradeTo
     this.#run = run
     this.#settle = settle
   }

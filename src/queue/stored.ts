@@ -19,6 +19,7 @@ export function askFor(gate: Gate, id: string, token: string, call: Call, costs:
   return { id, token, call, demand: gate.demand(call, costs) }
 }
 
+/** The demand of a call that nothing is known of. */
 const NO_DEMAND: Demand = { parts: [], costs: NOTHING, counted: [] }
 
 /** What a record says without asking Redis again; `lua/lib/record.lua` describes its forms. */
@@ -35,7 +36,7 @@ export function readRecord(record: string | null): StoredCall | null {
   const end = record.indexOf('\n')
   const call = JSON.parse(record.slice(end + 1)) as Call
   if (record.startsWith('P')) return { state: 'passed', line: '', call }
-  return { state: 'waiting', line: record.slice(0, end).split(' ').slice(3).join(' '), call }
+  return { state: 'waiting', line: record.slice(0, end).split(' ').slice(4).join(' '), call }
 }
 
 /** Asks again for a call that is on its way, under the rules in force now. */

@@ -1,4 +1,4 @@
-import type { RejectDecision, RunDecision, WaitDecision } from '../decision.js'
+import type { DegradeDecision, ExpiredDecision, RejectDecision, RunDecision, WaitDecision } from '../decision.js'
 import type { TollgateError } from '../errors.js'
 import type { Results } from './results.js'
 
@@ -7,7 +7,7 @@ export class Ticket {
   /** The id of the call and of its BullMQ job; '' where the call was not valid. */
   readonly id: string
   /** What the gate said at the front door; undefined where the call was not valid, or a call of its id was there already. */
-  readonly decision: RunDecision | WaitDecision | RejectDecision | undefined
+  readonly decision: RunDecision | DegradeDecision | WaitDecision | RejectDecision | ExpiredDecision | undefined
   /** Why the call was refused; undefined where it was accepted. */
   readonly error: TollgateError | undefined
   private readonly results: Results

@@ -7,9 +7,10 @@ import { DEFAULTS } from '../config/defaults.js'
 import { actualCosts } from '../cost/costs.js'
 import { type ActualCosts, COST_UNITS, NOTHING } from '../cost/units.js'
 import { type CallUsage, usageOf } from '../cost/usage.js'
-import type { RunDecision } from '../decision.js'
+import type { DegradeDecision, RunDecision } from '../decision.js'
 import { TollgateError, UpstreamLimited } from '../errors.js'
 import type { AskedCall } from '../gate/asked.js'
+import { isAllowance } from '../gate/demand.js'
 import type { Gate } from '../gate/gate.js'
 import { rejection } from '../gate/rejection.js'
 import { delayMs } from './delay.js'
@@ -20,6 +21,7 @@ import { callOfJob } from './job-call.js'
 import type { Ended, WorkerObserver } from './observer.js'
 import { type CallContext, Context, Run } from './run.js'
 import { askFor, gateId } from './stored.js'
+import type { Strategist } from './strategist.js'
 
 /** Makes the call. What it returns is the call's result; a `usage` in it settles the estimate. */
 export type Handler = (call: Call, context: CallContext) => Promise<unknown>
@@ -33,6 +35,11 @@ export interface WorkerOptions {
   leaseMs?: number | undefined
   /** Is told what happens to the calls of this worker. */
   observer?: WorkerObserver | undefined
+  /**
+   * Answers a call in degraded mode instead of its agent: from a cache, say. Where it answers
+   * undefined the handler is asked. What it answers for is charged to the allowance only.
+   */
+  fallback?: ((call: Call, context: CallContext) => unknown) | undefined
   /** Reads the call from a job that another producer added; default: its data, see the README. */
   callOf?: ((job: Job) => Call) | undefined
 }
@@ -43,6 +50,7 @@ export interface WorkerParts {
   readonly queue: string
   readonly prefix: string
   readonly log: Logger
+  readonly strategist: Strategist
 }
 
 /**
@@ -111,9 +119,10 @@ export class Worker {
   private async pass(job: Job, token: string, call: AskedCall, run: Run): Promise<unknown> {
     for (;;) {
       if (run.aborted !== undefined) throw failureOf(run.aborted)
-      const { asked, decision } = await this.gateway.start(call)
+      const { asked, decision } = await this.parts.strategist.decide(call, (one) => this.gateway.start(one))
       switch (decision.outcome) {
         case 'run':
+        case 'degrade':
           return this.run(job, token, asked, decision, run)
         case 'hold':
           await sleep(decision.waitMs)
@@ -121,6 +130,9 @@ export class Worker {
         case 'wait':
           await job.moveToDelayed(Date.now() + delayMs(decision.etaMs), token)
           throw new DelayedError()
+        case 'expired':
+          this.ended(asked, 'expired', undefined)
+          throw finalFailure(rejection(decision))
         case 'reject':
           this.ended(asked, 'rejected', undefined)
           throw finalFailure(rejection(decision))
@@ -139,7 +151,7 @@ export class Worker {
     }
   }
 
-  private async run(job: Job, token: string, asked: AskedCall, decision: RunDecision, run: Run): Promise<unknown> {
+  private async run(job: Job, token: string, asked: AskedCall, decision: RunDecision | DegradeDecision, run: Run): Promise<unknown> {
     if (run.aborted !== undefined) {
       // Cancelled while its start was on its way: it never reaches the agent.
       this.gateway.settle(asked, NOTHING)
@@ -150,10 +162,18 @@ export class Worker {
       timeoutMs > 0
         ? setTimeout(() => run.abort(new TollgateError('CALL_TIMED_OUT', `the handler did not finish within ${timeoutMs} ms`)), timeoutMs)
         : undefined
-    const context = new Context(job.id as string, run, job.attemptsMade + 1, decision, (usage) => this.settlePart(asked, usage))
+    const degraded = asked.call.degraded === true
+    const degradeTo = this.parts.gate.degradeTo(asked.call.agent)
+    const parts = { id: job.id as string, attempt: job.attemptsMade + 1, decision, degraded, degradeTo }
+    const context = new Context(parts, run, (usage) => this.settlePart(asked, usage))
     this.heartbeat.add(asked)
     this.options.observer?.started?.(asked.call, Date.now() - job.timestamp)
     try {
+      const instead = degraded ? await run.until(this.options.fallback?.(asked.call, context)) : undefined
+      if (instead !== undefined) {
+        this.settleUnmade(asked)
+        return instead
+      }
       const result = await run.until(this.handler(asked.call, context))
       this.settle(asked, 'done', usageOf(result), context.usage)
       return result
@@ -177,6 +197,13 @@ export class Worker {
     const actual = this.actual(asked, usage ?? soFar)
     this.gateway.settle(asked, actual, soFar === undefined)
     this.ended(asked, how, actual.tokens)
+  }
+
+  /** The agent was not asked: only the allowance of the degraded mode stays charged. */
+  private settleUnmade(asked: AskedCall): void {
+    const { demand } = asked
+    this.gateway.settle({ ...asked, demand: { ...demand, parts: demand.parts.filter(({ rule }) => !isAllowance(rule.name)) } }, NOTHING)
+    this.ended(asked, 'done', undefined)
   }
 
   /** What a call has used that goes on: sent only where it is more than was charged. */

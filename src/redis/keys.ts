@@ -17,6 +17,8 @@ export class Keys {
   readonly queued: string
   /** What the ledger comes to. */
   readonly figures: string
+  /** Calls in a line that wait no longer than until a time, by that time. */
+  readonly deadlines: string
   /** Channels. */
   readonly wake: string
   readonly notices: string
@@ -37,11 +39,12 @@ export class Keys {
     this.sequence = `${this.prefix}/sequence`
     this.queued = `${this.prefix}/queued`
     this.figures = `${this.prefix}/figures`
+    this.deadlines = `${this.prefix}/deadlines`
     this.wake = `${this.prefix}/wake`
     this.notices = `${this.prefix}/notices`
     this.drainer = `${this.prefix}/drainer`
     this.rules = `${this.prefix}/rules`
-    this.fixed = [this.lines, this.passes, this.sequence, this.queued, this.wake, this.figures]
+    this.fixed = [this.lines, this.passes, this.sequence, this.queued, this.wake, this.figures, this.deadlines]
   }
 
   /** State of a rule's limits for one scope value. */

@@ -1,6 +1,6 @@
 import { Library, Script } from './script.js'
 
-const NAMES = ['admit', 'peek', 'settle', 'release', 'drain', 'tend', 'announce', 'declare', 'reset', 'swap', 'renew', 'elect'] as const
+const NAMES = ['admit', 'peek', 'settle', 'release', 'drain', 'expire', 'tend', 'announce', 'declare', 'reset', 'swap', 'renew', 'elect'] as const
 const library = new Library(NAMES)
 
 function script<Reply>(name: (typeof NAMES)[number], options: { binary?: boolean } = {}): Script<Reply> {
@@ -18,6 +18,8 @@ export const scripts = {
   release: script<string[]>('release'),
   /** Redis' time, ids woken, ms until the next line can move (-1 = none waits). */
   drain: script<[nowMs: string, woken: string[], nextMs: string]>('drain'),
+  /** Ids taken out of their lines. */
+  expire: script<string[]>('expire'),
   tend: script<('kept' | 'unclaimed' | 'dropped' | 'gone')[]>('tend'),
   /** Redis' time, ms until the block ends. */
   announce: script<[nowMs: string, blockedMs: string]>('announce'),

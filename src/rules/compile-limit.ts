@@ -20,8 +20,25 @@ export interface CompiledLimit extends MeterLimit {
   readonly windowMs: number | null
 }
 
-/** How strict a strategy is, as scripts compare it; leaves room for the ones between. */
-export const STRICTNESS: Readonly<Record<Strategy, number>> = { queue: 1, hard: 5 }
+/** How strict strategies are, as scripts compare them; those of own code share one number. */
+const STRICTNESS: readonly string[] = ['', 'queue', 'throttle', 'graceful', 'custom', 'retry_after', 'hard']
+
+/** By which scripts know a strategy. */
+export function strictnessOf(strategy: Strategy): number {
+  return STRICTNESS.indexOf(strategy.startsWith('custom:') ? 'custom' : strategy)
+}
+
+/** The strategy that a script told of; undefined where it told of none, or of own code. */
+export function strategyOf(strictness: number): Strategy | undefined {
+  const name = STRICTNESS[strictness]
+  return name === '' || name === 'custom' ? undefined : (name as Strategy | undefined)
+}
+
+/** What a rule bounds besides its limits, as scripts read it: see `lua/lib/demand.lua`; 0 = without bound, but for the hold. */
+export type RuleOptions = readonly [maxWaitMs: number, maxWaiting: number, holdMs: number, maxDelayMs: number, degrades: 0 | 1]
+
+/** Those of a rule that says nothing, which are not sent along; as in `lua/lib/rule.lua`. */
+export const NO_OPTIONS: RuleOptions = [0, 0, DEFAULTS.throttleHoldMs, 0, 0]
 /** By which scripts know the units, see `lua/lib/units.lua`. */
 export const UNIT_CODES: Readonly<Record<CompiledLimit['unit'], number>> = {
   requests: 1,
@@ -93,7 +110,7 @@ export function compileLimit(spec: LimitSpec): CompiledLimit {
 }
 
 /** A rule as the scripts read it (see `lua/lib/demand.lua`), at a time: encoded once, but for the borders of a calendar. */
-export function encodeRule(priority: number, strategy: Strategy, limits: readonly CompiledLimit[]): (atMs: number) => string {
+export function encodeRule(priority: number, strategy: Strategy, limits: readonly CompiledLimit[], options = NO_OPTIONS): (atMs: number) => string {
   const encodeLimit = ({ id, algorithm, unit, capacity, a, b, borders }: CompiledLimit, atMs: number) => [
     id,
     ALGORITHMS[algorithm].code,
@@ -104,7 +121,8 @@ export function encodeRule(priority: number, strategy: Strategy, limits: readonl
     ...(borders === undefined ? [] : [borders(atMs)]),
   ]
   // A string within the batch: the scripts know it again as a whole, and read it once.
-  const encode = (atMs: number) => JSON.stringify(JSON.stringify([priority, STRICTNESS[strategy], limits.map((limit) => encodeLimit(limit, atMs))]))
+  const more = options.some((option, place) => option !== NO_OPTIONS[place]) ? [options] : []
+  const encode = (atMs: number) => JSON.stringify(JSON.stringify([priority, strictnessOf(strategy), limits.map((limit) => encodeLimit(limit, atMs)), ...more]))
   if (limits.some(({ borders }) => borders !== undefined)) return encode
   const encoded = encode(0)
   return () => encoded

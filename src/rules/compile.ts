@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto'
 import { SocketAddress } from 'node:net'
 import type { Call, Strategy } from '../call.js'
+import { DEFAULTS } from '../config/defaults.js'
 import { compilePrices, type Prices, type PriceTable } from '../cost/prices.js'
 import { RulesInvalid } from '../errors.js'
 import { ALGORITHMS } from '../meters/index.js'
-import { type CompiledLimit, compileLimit, countedUnits, encodeRule } from './compile-limit.js'
-import type { LimitSpec } from './limit.js'
+import { type CompiledLimit, compileLimit, countedUnits, encodeRule, type RuleOptions } from './compile-limit.js'
+import { type LimitSpec, limitName } from './limit.js'
 import { compileMatch } from './match.js'
 import type { RuleSpec } from './rule.js'
 
@@ -19,6 +20,8 @@ export interface CompiledRule {
   readonly keyed: readonly CompiledLimit[]
   /** The rule as the scripts read it at a time, see `lua/lib/demand.lua`. */
   encoded(atMs: number): string
+  /** What calls that it refuses may use in degraded mode instead; null where they may not. */
+  readonly degraded: CompiledRule | null
   /** What the rule counts this call by, or null if it does not cover the call. */
   scopeValue(call: Call): string | null
 }
@@ -81,6 +84,7 @@ export function compileLimits(
   specs: readonly LimitSpec[],
   priority: number,
   strategy: Strategy,
+  options?: RuleOptions,
 ): Pick<CompiledRule, 'limits' | 'keyed' | 'encoded'> {
   const limits = specs.map(compileLimit)
   const ids = new Map<number, string>()
@@ -89,7 +93,29 @@ export function compileLimits(
     if (other !== undefined && other !== name) throw new RulesInvalid([`rule ${rule}: the limits ${other} and ${name} share an id; rename one of them`])
     ids.set(id, name)
   }
-  return { limits, keyed: limits.filter(({ algorithm }) => ALGORITHMS[algorithm].keyed), encoded: encodeRule(priority, strategy, limits) }
+  return { limits, keyed: limits.filter(({ algorithm }) => ALGORITHMS[algorithm].keyed), encoded: encodeRule(priority, strategy, limits, options) }
+}
+
+/** Windows let everything through as they open: who is slowed by them is also spaced evenly. */
+function paces(limits: readonly LimitSpec[]): LimitSpec[] {
+  return limits
+    .filter(({ algorithm }) => algorithm !== undefined && algorithm !== 'token_bucket' && algorithm !== 'leaky_bucket')
+    .map(({ timezone: _, ...limit }) => ({ ...limit, name: `${limitName(limit)} pace`, algorithm: 'leaky_bucket' }))
+}
+
+function optionsOf({ strategy, maxWaitMs = 0, maxWaiting = 0, holdMs, maxDelayMs = 0, degraded }: RuleSpec): RuleOptions {
+  // A call may ask any rule to throttle it.
+  const hold = holdMs ?? DEFAULTS.throttleHoldMs
+  return [maxWaitMs, maxWaiting, hold, strategy === 'throttle' ? maxDelayMs : 0, degraded === undefined ? 0 : 1]
+}
+
+/** How the name of a rule that counts what runs in degraded mode ends; none of a user's ends so. */
+export const ALLOWANCE = '~degraded'
+
+function compileDegraded({ name, degraded }: RuleSpec, priority: number, scopeValue: CompiledRule['scopeValue']): CompiledRule | null {
+  if (degraded === undefined) return null
+  const own = `${name}${ALLOWANCE}`
+  return { name: own, priority, strategy: 'retry_after', degraded: null, ...compileLimits(own, degraded, priority, 'retry_after'), scopeValue }
 }
 
 function compileRule(spec: RuleSpec): CompiledRule {
@@ -97,12 +123,15 @@ function compileRule(spec: RuleSpec): CompiledRule {
   const countedBy = scopeValueOf([spec.scope].flat())
   const priority = spec.priority ?? 0
   const strategy = spec.strategy ?? 'queue'
+  const limits = strategy === 'throttle' ? [...spec.limits, ...paces(spec.limits)] : spec.limits
+  const scopeValue = (call: Call) => (matches(call) ? countedBy(call) : null)
   return {
     name: spec.name,
     priority,
     strategy,
-    ...compileLimits(spec.name, spec.limits, priority, strategy),
-    scopeValue: (call) => (matches(call) ? countedBy(call) : null),
+    ...compileLimits(spec.name, limits, priority, strategy, optionsOf(spec)),
+    degraded: compileDegraded(spec, priority, scopeValue),
+    scopeValue,
   }
 }
 
@@ -114,5 +143,14 @@ export function compileRules(declared: readonly RuleSpec[], priceTable: Readonly
     .slice(0, 16)
   const specs = [...declared, ...added]
   const rules = specs.filter((spec) => spec.enabled !== false).map(compileRule)
-  return { version, specs, declared, added, rules, priceTable, prices: compilePrices(priceTable), counted: countedUnits(rules.flatMap(({ limits }) => limits)) }
+  return {
+    version,
+    specs,
+    declared,
+    added,
+    rules,
+    priceTable,
+    prices: compilePrices(priceTable),
+    counted: countedUnits(rules.flatMap(({ limits, degraded }) => [...limits, ...(degraded?.limits ?? [])])),
+  }
 }

@@ -1,6 +1,7 @@
 import { BlockList, isIP, isIPv6 } from 'node:net'
 import { z } from 'zod'
-import { MAX_NAME_LENGTH, STRATEGIES, type Strategy } from '../call.js'
+import { MAX_NAME_LENGTH, type Strategy, strategySchema, waitMs } from '../call.js'
+import { DEFAULTS } from '../config/defaults.js'
 import { priceTableSchema } from '../cost/prices.js'
 import { type LimitSpec, limitName, limitSchema, MOST_LIMITS, ruleName } from './limit.js'
 
@@ -19,6 +20,16 @@ export interface RuleSpec {
   priority?: number | undefined
   /** Default true. */
   enabled?: boolean | undefined
+  /** How long a call may wait in this rule's lines, in ms; default: for as long as it takes. */
+  maxWaitMs?: number | undefined
+  /** How many calls may wait in a line of this rule, per scope value; default: any number. Whoever finds it full is refused. */
+  maxWaiting?: number | undefined
+  /** Of throttle: how long a call is held in its worker rather than in line, in ms; default 250. */
+  holdMs?: number | undefined
+  /** Of throttle: by how much a call is slowed at most, in ms; default: by any time. Beyond it is refused. */
+  maxDelayMs?: number | undefined
+  /** Of graceful: how many calls may run in degraded mode. Required there. */
+  degraded?: LimitSpec[] | undefined
   limits: LimitSpec[]
 }
 
@@ -41,6 +52,8 @@ export interface AgentSpec {
   apiKeyEnv?: string | undefined
   /** Which API it speaks; default openai. */
   api?: 'openai' | 'anthropic' | undefined
+  /** The model that calls run with in degraded mode. */
+  degradeTo?: string | undefined
 }
 
 const glob = z.string().min(1).max(MAX_NAME_LENGTH)
@@ -66,7 +79,12 @@ const ruleSchema = z
         ips: z.array(range).min(1).max(1000).optional(),
       })
       .optional(),
-    strategy: z.enum(STRATEGIES).optional(),
+    strategy: strategySchema.optional(),
+    maxWaitMs: waitMs.optional(),
+    maxWaiting: z.number('must be a whole number from 1 to 1000000000').int().min(1).max(1e9).optional(),
+    holdMs: z.number(`must be a number of ms from 0 to ${DEFAULTS.holdMaxMs}`).min(0).max(DEFAULTS.holdMaxMs).optional(),
+    maxDelayMs: waitMs.optional(),
+    degraded: z.array(limitSchema).min(1).max(MOST_LIMITS).optional(),
     priority: z.number('must be a whole number from -1000000 to 1000000').int().min(-1e6).max(1e6).optional(),
     enabled: z.boolean().optional(),
     limits: z.array(limitSchema).min(1).max(MOST_LIMITS),
@@ -76,15 +94,23 @@ const ruleSchema = z
     if (new Set(scopes).size !== scopes.length) context.addIssue({ code: 'custom', path: ['scope'], message: 'names a scope twice' })
     if (scopes.length > 1 && scopes.includes('global'))
       context.addIssue({ code: 'custom', path: ['scope'], message: 'global cannot be combined with other scopes' })
-    const seen = new Map<string, number>()
-    rule.limits.forEach((limit, index) => {
-      const name = limitName(limit)
-      const earlier = seen.get(name)
-      if (earlier !== undefined) {
-        context.addIssue({ code: 'custom', path: ['limits', index], message: `contradicts limits.${earlier}: both are ${name}; keep one, or give them names` })
-      }
-      seen.set(name, index)
-    })
+    for (const list of ['limits', 'degraded'] as const) {
+      const seen = new Map<string, number>()
+      rule[list]?.forEach((limit, index) => {
+        const name = limitName(limit)
+        const earlier = seen.get(name)
+        if (earlier !== undefined) {
+          context.addIssue({ code: 'custom', path: [list, index], message: `contradicts ${list}.${earlier}: both are ${name}; keep one, or give them names` })
+        }
+        seen.set(name, index)
+      })
+    }
+    if (rule.strategy === 'graceful' && rule.degraded === undefined)
+      context.addIssue({ code: 'custom', path: ['degraded'], message: 'is required by graceful: the limits of what may run in degraded mode' })
+    if (rule.degraded?.some((limit) => limit.concurrency !== undefined))
+      context.addIssue({ code: 'custom', path: ['degraded'], message: 'has a concurrency limit; what may run in degraded mode is limited by a window' })
+    for (const field of ['holdMs', 'maxDelayMs'] as const)
+      if (rule[field] !== undefined && rule.strategy !== 'throttle') context.addIssue({ code: 'custom', path: [field], message: 'is for throttle only' })
     if (rule.limits.filter((limit) => limit.concurrency !== undefined).length > 1) {
       context.addIssue({ code: 'custom', path: ['limits'], message: 'has two concurrency limits; the lower one would always decide' })
     }
@@ -105,6 +131,7 @@ const agentSchema = z.strictObject({
     .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'must be the name of an environment variable')
     .optional(),
   api: z.enum(['openai', 'anthropic']).optional(),
+  degradeTo: z.string().min(1).max(MAX_NAME_LENGTH).optional(),
 })
 
 export const ruleSetSchema = z

@@ -17,7 +17,7 @@ export class Metrics implements WorkerObserver {
   })
   private readonly ends = new Counter({
     name: 'tollgate_calls_ended_total',
-    help: 'Calls that a worker took, by how they ended there: done, failed, returned (429), rejected.',
+    help: 'Calls that a worker took, by how they ended there: done, failed, returned (429), rejected, expired.',
     labelNames: ['agent', 'how'],
     registers: [this.registry],
   })

@@ -86,8 +86,8 @@ test('a call that is cancelled while its worker holds it for its slot never star
   const ticket = await tollgate.enqueue({ agent: 'llm', cost: { tokens: 10 } })
   // Its slot is put off by a moment, so that it is held for certain.
   const key = namespace.keys.call(`calls/${ticket.id}`)
-  const [kind, place, moves, slot, ...rest] = ((await namespace.redis.get(key)) ?? '').split(' ')
-  await namespace.redis.set(key, [kind, place, moves, Number(slot) + 1500, ...rest].join(' '), 'KEEPTTL')
+  const [kind, place, moves, deadline, slot, ...rest] = ((await namespace.redis.get(key)) ?? '').split(' ')
+  await namespace.redis.set(key, [kind, place, moves, deadline, Number(slot) + 1500, ...rest].join(' '), 'KEEPTTL')
   let ran = false
   const worker = tollgate.worker(async () => {
     ran = true

@@ -1,0 +1,104 @@
+import type { Logger } from 'pino'
+import { type Call, type Strategy, show } from '../call.js'
+import type { Binding, Decision, DegradeDecision, RejectDecision, RunDecision } from '../decision.js'
+import { ConfigInvalid } from '../errors.js'
+import type { AskedCall } from '../gate/asked.js'
+import { isAllowance } from '../gate/demand.js'
+import type { Gate } from '../gate/gate.js'
+
+/** What becomes of a call that has no room, as your own code says. */
+export interface Verdict {
+  readonly outcome: 'wait' | 'degrade' | 'reject'
+  /** Of `reject`: what the app is told instead of the time from which the call would pass. */
+  readonly retryAfterMs?: number | null | undefined
+}
+
+/** Your own strategy: from what the gate would answer, to what becomes of the call. It may answer the decision it was given. */
+export type CustomStrategy = (decision: RejectDecision, call: Call) => Verdict | Promise<Verdict>
+
+/** A decision, and the call as it was asked for in the end. */
+export interface Decided {
+  readonly asked: AskedCall
+  readonly decision: Decision
+}
+
+type Ask = (asked: AskedCall) => Promise<Decided>
+
+const OUTCOMES: readonly string[] = ['wait', 'degrade', 'reject'] satisfies Verdict['outcome'][]
+
+function degradation(decision: RunDecision, binding: Binding): DegradeDecision {
+  const { atMs } = decision
+  return {
+    outcome: 'degrade',
+    atMs,
+    binding,
+    get usage() {
+      return decision.usage
+    },
+  }
+}
+
+/**
+ * What the script leaves to its caller: strategies that ask once more, in degraded mode or
+ * as your own code says. The script wrote nothing when it refused, and each question is
+ * decided atomically; does the process die in between, nobody holds anything. Room that
+ * comes back in between is not seen: the call then runs degraded although it need not.
+ */
+export class Strategist {
+  private readonly gate: Gate
+  private readonly own: Readonly<Record<string, CustomStrategy>>
+  private readonly log: Logger
+  /** Strategies that were asked for and are not known here. */
+  private readonly unknown = new Set<string>()
+
+  constructor(gate: Gate, own: Readonly<Record<string, CustomStrategy>>, log: Logger) {
+    this.gate = gate
+    this.own = own
+    this.log = log
+  }
+
+  /** Asks the gate, at whichever of its doors `ask` stands. @throws ConfigInvalid where your own code answers what it cannot */
+  async decide(asked: AskedCall, ask: Ask): Promise<Decided> {
+    const first = await ask(asked)
+    const { decision } = first
+    if (decision.outcome !== 'reject' || decision.reason !== 'limited' || decision.strategy === undefined) return first
+    if (decision.strategy === 'graceful') return this.degrade(asked, decision, ask)
+    if (decision.strategy.startsWith('custom:')) return this.askOwn(asked, decision, ask)
+    return first
+  }
+
+  private async askOwn(asked: AskedCall, decision: RejectDecision, ask: Ask): Promise<Decided> {
+    const name = (decision.strategy ?? '').slice('custom:'.length)
+    const own = Object.hasOwn(this.own, name) ? this.own[name] : undefined
+    if (own === undefined) {
+      if (!this.unknown.has(name)) this.log.error({ strategy: name }, 'this process knows no such strategy of your own; its calls wait in line')
+      this.unknown.add(name)
+      return ask({ ...asked, strategy: 'queue' })
+    }
+    const verdict = await own(decision, asked.call)
+    if (verdict === null || typeof verdict !== 'object' || !OUTCOMES.includes(verdict.outcome))
+      throw new ConfigInvalid(`strategies.${name}: must answer { outcome } with one of ${OUTCOMES.join(', ')} (got ${show(verdict?.outcome ?? verdict)})`)
+    if (verdict.outcome === 'wait') return ask({ ...asked, strategy: 'queue' })
+    if (verdict.outcome === 'degrade') return this.degrade(asked, decision, ask)
+    return { asked, decision: { ...decision, retryAfterMs: verdict.retryAfterMs ?? null, usage: decision.usage } }
+  }
+
+  /** Runs at once in degraded mode; where a rule that is not graceful has no room for that either, as that rule says. */
+  private async degrade(asked: AskedCall, refused: RejectDecision, ask: Ask): Promise<Decided> {
+    const model = this.gate.degradeTo(asked.call.agent)
+    const call: Call = { ...asked.call, degraded: true, ...(model === undefined ? {} : { model }) }
+    const demand = this.gate.demand(call, await this.gate.costs(call))
+    // It does not wait: in line nobody would know that it was to run at once.
+    const second = await ask({ ...asked, call, demand, strategy: 'retry_after' })
+    const { decision } = second
+    if (decision.outcome === 'run') return { asked: { ...second.asked, strategy: undefined }, decision: degradation(decision, refused.binding) }
+    if (decision.outcome !== 'reject' || isAllowance(decision.binding.rule)) return second
+    return ask({ ...asked, strategy: this.strategyOf(decision.binding.rule) })
+  }
+
+  /** What a rule says that refuses what runs in degraded mode; those that would degrade it have no allowance for it. */
+  private strategyOf(name: string): Strategy {
+    const strategy = this.gate.rules.rules.find((rule) => rule.name === name)?.strategy ?? 'queue'
+    return strategy === 'graceful' || strategy.startsWith('custom:') ? 'queue' : strategy
+  }
+}
