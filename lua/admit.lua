@@ -80,6 +80,11 @@ local function shorter(one, other)
   return one > 0 and other > 0 and min(one, other) or max(one, other)
 end
 
+-- Whether it is known already that a call would start after its deadline.
+local function starts_late(wait, binding, deadline)
+  return deadline > 0 and now + wait > deadline and not binding.limit.leased
+end
+
 -- How long a call will wait at a place in the line of a meter.
 local function weigh_in_line(call, meter, place)
   local length = line_of(meter)
@@ -116,7 +121,7 @@ local function stand_new(call, binding, deciding)
   end
   local wait, latest = weigh_in_line(call, binding.meter, place_now(call[CALL_PRIORITY], now))
   local deadline = deadline_of(call, shorter(rule.max_wait, deciding.meter.rule.max_wait))
-  if deadline > 0 and now + wait > deadline and not (latest or binding).limit.leased then
+  if starts_late(wait, latest or binding, deadline) then
     return add_reply(reply, call, LATE, wait, latest or binding)
   end
   stand(call, binding, next_place(call[CALL_PRIORITY], false, now), 0, deadline, wait, latest)
@@ -143,7 +148,11 @@ local function slow(call, wait, binding, deciding, before)
   if call[CALL_JSON] == '' then
     return add_reply(reply, call, AGAIN, 0, nil)
   end
-  promise(call, now + wait, deadline_of(call, 0))
+  local deadline = deadline_of(call, rule.max_wait)
+  if starts_late(wait, binding, deadline) then
+    return add_reply(reply, call, LATE, wait, binding)
+  end
+  promise(call, now + wait, deadline)
   add_reply(reply, call, mode == 'front' and SLOWED or HOLD, wait, binding)
 end
 
