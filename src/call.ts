@@ -106,6 +106,12 @@ export const amounts = {
 } satisfies Record<CostUnit, z.ZodOptional>
 const cost = z.strictObject(amounts)
 
+const isoDate = z.iso.datetime({ offset: true })
+
+function isDate(value: unknown): boolean {
+  return (value instanceof Date || isoDate.safeParse(value).success) && new Date(value as string | Date).getTime() > 0
+}
+
 const callSchema = z.strictObject({
   id: id.optional(),
   agent: name,
@@ -123,10 +129,7 @@ const callSchema = z.strictObject({
   cost: cost.optional(),
   priority: z.number(`must be a whole number from -${MAX_PRIORITY} to ${MAX_PRIORITY}`).int().min(-MAX_PRIORITY).max(MAX_PRIORITY).optional(),
   strategy: strategySchema.optional(),
-  deadline: z
-    .union([z.iso.datetime({ offset: true }), z.date()], 'must be a date: a Date, or ISO 8601 with its offset, such as 2026-01-31T12:00:00Z')
-    .refine((value) => new Date(value).getTime() > 0, 'must be a date after 1970')
-    .optional(),
+  deadline: z.custom<string | Date>(isDate, 'must be a date after 1970: a Date, or ISO 8601 with its offset, such as 2026-01-31T12:00:00Z').optional(),
   maxWaitMs: waitMs.optional(),
   deduplicationKey: name.optional(),
   degraded: z.boolean().optional(),

@@ -5,7 +5,7 @@ const require = createRequire(import.meta.url)
 const INCLUDE = /^--- @include "([^"]+)"$/gm
 
 /** A Lua file with what it includes in its place; what was included before is left out. */
-export function readLua(path: string, included: Set<string>): string {
+function readLua(path: string, included: Set<string>): string {
   if (included.has(path)) return ''
   included.add(path)
   const source = readFileSync(require.resolve(`#lua/${path}`), 'utf8')

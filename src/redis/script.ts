@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Redis } from 'ioredis'
-import { readLua, splitLua } from './lua.js'
+import { splitLua } from './lua.js'
 
 type Argument = string | number
 
@@ -114,7 +114,9 @@ export class Script<Reply> {
 
   private async runScript(redis: Redis, keys: readonly string[], args: readonly Argument[]): Promise<Reply> {
     if (this.source === undefined) {
-      this.source = readLua(`${this.name}.lua`, new Set())
+      const { libraries, body } = splitLua(`${this.name}.lua`, new Set())
+      // A function of its own, as in the library: Lua bears 200 local names in one.
+      this.source = `${libraries}return (function()\n${body}\nend)()`
       this.sha = createHash('sha1').update(this.source).digest('hex')
     }
     try {

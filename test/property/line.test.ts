@@ -77,6 +77,23 @@ test('within a line calls go by priority, then by arrival (invariant 8)', async 
   expect(fleet.starts.map(({ id }) => id)).toEqual(['c0', 'c7', 'c2', 'c5', 'c1', 'c3', 'c6', 'c4'].map((id) => `calls/${id}`))
 })
 
+test('a low priority is not starved by higher ones that keep coming', async () => {
+  const namespace = newNamespace()
+  const { gate, clock } = givenGate(namespace, [{ name: 'r', scope: 'agent', limits: [{ requests: 6, per: 'minute', burst: 1 }] }])
+  const fleet = new Fleet({ namespace, gate, clock })
+  await fleet.enqueue([...many(2, () => ({})), { id: 'low', call: { ...LLM, priority: -2 } as { agent: string } }])
+  for (let i = 0; i < 40; i++) {
+    await fleet.enqueue([{ id: `high${i}`, call: { ...LLM, priority: 3 } as { agent: string } }])
+    await fleet.pass(10_000, 500)
+  }
+  const order = fleet.starts.map(({ id }) => id)
+  const place = order.indexOf('calls/low')
+  // Five steps are worth five minutes: it goes before those of the last of these, and after those before.
+  expect(place).toBeGreaterThan(25)
+  expect(place).toBeLessThan(38)
+  await fleet.finish()
+})
+
 test('a newcomer does not overtake a line it has to stand in', async () => {
   const namespace = newNamespace()
   const { gate, clock } = givenGate(namespace, [{ name: 'r', scope: 'agent', limits: [{ requests: 10, per: 'second', burst: 1 }] }])

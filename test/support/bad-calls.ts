@@ -120,7 +120,11 @@ export const BAD_CALLS: readonly BadCall[] = [
     call: { agent: 'a', priority },
     message: /^priority: must be a whole number from -4000 to 4000 \(got .*\)$/,
   })),
-  { what: 'an unknown strategy', call: { agent: 'a', strategy: 'later' }, message: /^strategy: .*expected one of "queue"\|"hard" \(got "later"\)$/ },
+  {
+    what: 'an unknown strategy',
+    call: { agent: 'a', strategy: 'later' },
+    message: /^strategy: must be one of queue, throttle, graceful, retry_after, hard or custom:<name> \(got "later"\)$/,
+  },
   ...costs(),
   ...names(),
   ...ids(),

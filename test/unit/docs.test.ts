@@ -117,6 +117,8 @@ test('every option is in the README with its default, and no other', () => {
     store: '',
     rules: '',
     prices: '',
+    degradeTo: '',
+    strategies: '',
     estimate: '',
     attempts: '1',
     connectTimeoutMs: '10000',
@@ -128,6 +130,7 @@ test('every option is in the README with its default, and no other', () => {
     timeoutMs: String(DEFAULTS.timeoutMs),
     leaseMs: String(DEFAULTS.leaseMs),
     observer: 'none',
+    fallback: 'none',
     callOf: '',
   } satisfies Record<keyof Required<WorkerOptions>, string>
   const [open, worker] = halves(section(README, 'Options'), 'Of `tollgate.worker(handler, options)`:').map(rows)

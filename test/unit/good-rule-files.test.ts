@@ -181,3 +181,20 @@ test('windows of a time zone and months follow the calendar, a day in UTC has it
   expect(around(borders[3])).toContain('2026-03-31T18:15:00.000Z')
   expect(borders[4]).toBeUndefined()
 })
+
+test('a rule that throttles spaces its windows evenly, and nothing else; what runs degraded has limits of its own', async () => {
+  const { byName } = await compiled('strategies')
+  expect(byName('throttle').limits).toMatchObject([
+    { name: 'requests/minute', algorithm: 'sliding_window', capacity: 60 },
+    { name: 'requests/minute pace', algorithm: 'leaky_bucket', unit: 'requests', a: 0.001 },
+  ])
+  expect(byName('queue').limits).toHaveLength(1)
+  const { degraded } = byName('graceful')
+  expect(degraded).toMatchObject({
+    name: 'graceful~degraded',
+    strategy: 'retry_after',
+    limits: [{ name: 'requests/minute' }, { name: 'usd/day', unit: 'usd' }],
+  })
+  expect(degraded?.scopeValue({ agent: 'a', user: 'u' })).toBe('u')
+  expect(byName('hard').degraded).toBeNull()
+})

@@ -41,3 +41,18 @@ end
 local function wait_up(ms)
   return (ceil(ms * 1000) + 1) / 1000
 end
+
+-- What the sliding algorithms share.
+-- How much has to come free first, and for how many rounds before: those ahead take what is
+-- free now and what comes free, and give it back a round later.
+local function rounds_ahead(limit, used, over)
+  local round = max(used, limit[LIMIT_CAPACITY])
+  local rounds = max(0, ceil((over - limit.slack) / round) - 1)
+  return over - rounds * round, rounds
+end
+
+-- What of an overrun does not fit beside what is used. Closed limits owe nothing.
+local function beyond_capacity(limit, used, amount)
+  local capacity = limit[LIMIT_CAPACITY]
+  return capacity > 0 and max(0, min(amount, used + amount - capacity)) or 0
+end

@@ -6,21 +6,8 @@
 --   history  { cell, amount, cell, amount, … }, ascending; used is their sum
 -- Overrun beyond the capacity goes into cells to come, each when room for it comes free:
 -- it keeps that much from whoever comes then, and nothing else waits for it.
+do -- Lua bears 200 local names.
 local CELLS = 32
-
--- How much has to come free first, and for how many rounds before: those ahead take what is
--- free now and what comes free, and give it back a round later.
-local function rounds_ahead(limit, used, over)
-  local round = max(used, limit[LIMIT_CAPACITY])
-  local rounds = max(0, ceil((over - limit.slack) / round) - 1)
-  return over - rounds * round, rounds
-end
-
--- What of an overrun does not fit beside what is used. Closed limits owe nothing.
-local function beyond_capacity(limit, used, amount)
-  local capacity = limit[LIMIT_CAPACITY]
-  return capacity > 0 and max(0, min(amount, used + amount - capacity)) or 0
-end
 
 local function cell_of(limit, at)
   return floor(at * CELLS / limit[LIMIT_A])
@@ -173,3 +160,4 @@ algorithms[6] = {
   tells_reset = true,
   slack = slack_of_sum,
 }
+end

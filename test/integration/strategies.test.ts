@@ -1,0 +1,197 @@
+import { Queue } from 'bullmq'
+import { expect, onTestFinished, test } from 'vitest'
+import { type Call, type CallContext, httpAgent, type RuleSpec, type Tollgate, type TollgateOptions } from '../../src/index.js'
+import { startAgent } from '../support/http-agent.js'
+import { newNamespace } from '../support/namespace.js'
+import { codeOf, usedBy } from '../support/place.js'
+import { until } from '../support/until.js'
+
+const CALL: Call = { agent: 'llm' }
+/** One call, and the next in half an hour. */
+const SCARCE: RuleSpec = { name: 'r', scope: 'agent', limits: [{ requests: 2, per: 'hour', burst: 1 }] }
+
+async function plainQueue(tollgate: Tollgate, url: string): Promise<Queue> {
+  const queue = new Queue(tollgate.queue, { connection: { url }, prefix: tollgate.prefix })
+  onTestFinished(() => queue.close())
+  return queue
+}
+
+/** A Tollgate with a worker that tells what it was called with. */
+async function withWorker(options: TollgateOptions, worker: Parameters<Tollgate['worker']>[1] = {}) {
+  const namespace = newNamespace()
+  const tollgate = await namespace.open(options)
+  const ran: { call: Call; context: CallContext }[] = []
+  tollgate.worker(async (call, context) => {
+    ran.push({ call, context })
+    return `by the agent${context.degraded ? ', degraded' : ''}`
+  }, worker)
+  return { namespace, tollgate, ran }
+}
+
+test('a call whose deadline passes in line leaves it, costs nothing, and is recorded as expired', async () => {
+  const { namespace, tollgate, ran } = await withWorker({ rules: [{ ...SCARCE, limits: [{ concurrency: 1 }, { requests: 5, per: 'hour' }] }] })
+  const grant = await tollgate.gate.admit(CALL)
+  const late = await tollgate.enqueue({ ...CALL, maxWaitMs: 300, id: 'late' })
+  const behind = await tollgate.enqueue({ ...CALL, id: 'behind' })
+  expect([late.decision?.outcome, behind.decision?.outcome]).toEqual(['wait', 'wait'])
+  expect(await codeOf(late.result())).toBe('CALL_EXPIRED')
+  expect(await tollgate.explain('late')).toMatchObject({ state: 'expired', reason: expect.stringContaining('CALL_EXPIRED') })
+  expect(await tollgate.explain('behind')).toMatchObject({ state: 'waiting', position: 0 })
+  expect(await namespace.redis.zcard(namespace.keys.deadlines)).toBe(0)
+  await grant.settle()
+  await behind.result()
+  expect(ran.map(({ context }) => context.id)).toEqual(['behind'])
+  expect(await usedBy(tollgate, CALL, 'requests/hour')).toBeCloseTo(2, 1)
+})
+
+test('a deadline that its estimated time misses is refused at enqueue, with that time', async () => {
+  const tollgate = await newNamespace().open({ rules: [SCARCE] })
+  await tollgate.gate.admit(CALL)
+  const [ticket] = await tollgate.enqueueMany([{ ...CALL, deadline: new Date(Date.now() + 60_000) }])
+  expect(ticket?.error).toMatchObject({ code: 'DEADLINE_MISSED', rule: 'r', etaMs: expect.any(Number), retryAfterMs: null })
+  expect((ticket?.error as { etaMs?: number } | undefined)?.etaMs).toBeGreaterThan(1_700_000)
+  await expect(tollgate.enqueue({ ...CALL, deadline: '2020-01-01T00:00:00Z' })).rejects.toMatchObject({ code: 'CALL_EXPIRED', status: 504 })
+  expect(await usedBy(tollgate, CALL)).toBeCloseTo(1, 1)
+})
+
+test('a job of a plain queue is refused, slowed, degraded or expired as any call', async () => {
+  const { namespace, tollgate } = await withWorker({
+    rules: [{ ...SCARCE, strategy: 'retry_after', degraded: [{ requests: 1, per: 'hour' }] }],
+    strategies: { refuse: () => ({ outcome: 'reject' }) },
+  })
+  await tollgate.gate.admit(CALL)
+  const queue = await plainQueue(tollgate, namespace.url)
+  const outcome = async (data: object) => {
+    const job = await queue.add('llm', { ...CALL, ...data }, { attempts: 3 })
+    await until('it has ended', async () => (await queue.getJobState(job.id as string)).match(/completed|failed/) !== null)
+    const ended = await queue.getJob(job.id as string)
+    return { reason: ended?.failedReason, value: ended?.returnvalue, attempts: ended?.attemptsMade }
+  }
+  expect(await outcome({})).toMatchObject({ reason: expect.stringMatching(/^RATE_LIMIT_EXCEEDED: .*room in \d+ ms/), attempts: 1 })
+  expect(await outcome({ strategy: 'hard' })).toMatchObject({ reason: expect.stringMatching(/^RATE_LIMIT_EXCEEDED: no room \([^)]*\)$/) })
+  expect(await outcome({ strategy: 'graceful' })).toMatchObject({ value: 'by the agent, degraded' })
+  expect(await outcome({ strategy: 'graceful' })).toMatchObject({ reason: expect.stringContaining('r~degraded') })
+  expect(await outcome({ strategy: 'custom:refuse' })).toMatchObject({ reason: expect.stringMatching(/^RATE_LIMIT_EXCEEDED/) })
+  expect(await outcome({ deadline: '2020-01-01T00:00:00Z' })).toMatchObject({ reason: expect.stringMatching(/^CALL_EXPIRED/) })
+  expect(await outcome({ strategy: 'queue', maxWaitMs: 100 })).toMatchObject({ reason: expect.stringMatching(/^DEADLINE_MISSED/) })
+})
+
+test('throttle slows calls that come at once, keeps their order, and uses no attempt', async () => {
+  const { tollgate, ran } = await withWorker({
+    rules: [{ name: 'r', scope: 'agent', strategy: 'throttle', maxDelayMs: 1500, limits: [{ requests: 20, per: 'second', burst: 1 }] }],
+  })
+  const tickets = await tollgate.enqueueMany(Array.from({ length: 40 }, (_, index) => ({ ...CALL, id: `c${index}` })))
+  const refused = tickets.filter(({ error }) => error !== undefined)
+  expect(refused.length).toBeGreaterThan(5)
+  for (const { error } of refused) expect(error).toMatchObject({ code: 'RATE_LIMIT_EXCEEDED', retryAfterMs: expect.any(Number) })
+  const taken = tickets.filter(({ error }) => error === undefined)
+  expect(new Set(taken.map(({ decision }) => decision?.outcome))).toEqual(new Set(['run', 'wait']))
+  await Promise.all(taken.map((ticket) => ticket.result()))
+  expect(ran.map(({ context }) => context.id)).toEqual(taken.map(({ id }) => id))
+  const times = ran.map(({ context }) => context.decision.atMs)
+  for (const [index, time] of times.slice(1).entries()) expect(time - (times[index] as number)).toBeGreaterThan(49.9)
+  expect(ran.every(({ context }) => context.attempt === 1)).toBe(true)
+})
+
+test('graceful: the handler is told that it runs degraded, and with which model', async () => {
+  const { tollgate, ran } = await withWorker({
+    rules: [
+      { ...SCARCE, strategy: 'graceful', degraded: [{ requests: 2, per: 'hour' }] },
+      { name: 'models', scope: 'model', limits: [{ requests: 100, per: 'hour' }] },
+    ],
+    degradeTo: { llm: 'small' },
+  })
+  const tickets = await tollgate.enqueueMany(Array.from({ length: 4 }, () => ({ ...CALL, model: 'large' })))
+  expect(tickets.map(({ decision }) => decision?.outcome)).toEqual(['run', 'degrade', 'degrade', 'reject'])
+  await Promise.all(tickets.slice(0, 3).map((ticket) => ticket.result()))
+  expect(ran.map(({ call, context }) => [call.model, context.degraded, context.degradeTo])).toEqual([
+    ['large', false, 'small'],
+    ['small', true, 'small'],
+    ['small', true, 'small'],
+  ])
+  expect(tickets[3]?.error).toMatchObject({ code: 'RATE_LIMIT_EXCEEDED', rule: 'r~degraded', retryAfterMs: expect.any(Number) })
+  expect(await usedBy(tollgate, { ...CALL, model: 'large' }, 'requests/hour')).toBeCloseTo(1, 1)
+  const of = async (model: string) => Math.round((await tollgate.gate.peek({ ...CALL, model })).usage.find(({ rule }) => rule === 'models')?.used ?? Number.NaN)
+  expect([await of('large'), await of('small')]).toEqual([1, 2])
+})
+
+test('graceful: what a fallback answers costs the allowance, and nothing of the agent', async () => {
+  const { tollgate, ran } = await withWorker(
+    {
+      rules: [
+        { ...SCARCE, strategy: 'graceful', degraded: [{ requests: 5, per: 'hour' }] },
+        { name: 'account', scope: 'global', limits: [{ requests: 100, per: 'hour' }] },
+      ],
+    },
+    { fallback: ({ payload }) => (payload === 'known' ? 'from the cache' : undefined) },
+  )
+  const results: unknown[] = []
+  for (const payload of ['known', 'known', 'new']) results.push(await (await tollgate.enqueue({ ...CALL, payload })).result())
+  expect(results).toEqual(['by the agent', 'from the cache', 'by the agent, degraded'])
+  expect(ran).toHaveLength(2)
+  await until('all are settled', async () => (await tollgate.stats.ledger()).open === 0)
+  const { usage } = await tollgate.gate.peek({ ...CALL, degraded: true })
+  expect(usage.map(({ rule, used }) => [rule, Math.round(used)])).toEqual([
+    ['r~degraded', 2],
+    ['account', 2],
+  ])
+})
+
+test('graceful: a call over HTTP asks its agent for the model that it degrades to', async () => {
+  const models: string[] = []
+  const agent = await startAgent((_request, response, _count, body) => {
+    models.push((JSON.parse(body) as { model: string }).model)
+    response.end('{}')
+  })
+  onTestFinished(() => agent.stop())
+  const namespace = newNamespace()
+  const tollgate = await namespace.open({ rules: [{ ...SCARCE, strategy: 'graceful', degraded: [{ requests: 2, per: 'hour' }] }], degradeTo: { llm: 'small' } })
+  tollgate.worker(httpAgent({ llm: { baseUrl: agent.url } }))
+  for (const _ of [1, 2]) await (await tollgate.enqueue({ ...CALL, payload: { model: 'large', messages: [] } })).result()
+  expect(models).toEqual(['large', 'small'])
+})
+
+test('while a call with its key is on its way, another one is the same call; afterwards it is a new one', async () => {
+  const { namespace, tollgate, ran } = await withWorker({ rules: [{ name: 'r', scope: 'agent', limits: [{ concurrency: 1 }] }] })
+  const grant = await tollgate.gate.admit(CALL)
+  const one = { ...CALL, deduplicationKey: 'report' }
+  const first = await tollgate.enqueue(one)
+  expect(first.decision?.outcome).toBe('wait')
+  const again = await tollgate.enqueue(one)
+  expect([again.id, again.decision]).toEqual([first.id, undefined])
+  await grant.settle()
+  expect(await again.result()).toBe('by the agent')
+  const next = await tollgate.enqueue(one)
+  expect(next.id).not.toBe(first.id)
+  await next.result()
+  expect(ran).toHaveLength(2)
+  await until('nothing is held', async () => (await namespace.allKeys()).every((key) => !/\/(c|l|s|passes|lines)(\/|$)/.test(key)))
+})
+
+test('two who bring the same key at once: one call is made, and the room that the other was promised goes back', async () => {
+  const { namespace, tollgate, ran } = await withWorker({ rules: [{ name: 'r', scope: 'agent', limits: [{ requests: 100, per: 'hour' }] }] })
+  const other = await namespace.open()
+  const one = { ...CALL, deduplicationKey: 'report' }
+  const tickets = (await Promise.all([tollgate.enqueueMany([one, one, one]), other.enqueueMany([one, one])])).flat()
+  const ids = new Set(tickets.map(({ id }) => id))
+  await Promise.all(tickets.map((ticket) => ticket.result()))
+  expect(ran.map(({ context }) => context.id).sort()).toEqual([...ids].sort())
+  await until('nothing is claimed', async () => (await tollgate.gate.peek(CALL)).usage[0]?.claimed === 0)
+  expect(await usedBy(tollgate, CALL)).toBeCloseTo(ids.size, 0)
+  expect(ids.size).toBeLessThan(5)
+})
+
+test.each([
+  [{ deadline: 'tomorrow' }, /^deadline: must be a date.*\(got "tomorrow"\)/],
+  [{ deadline: '2026-01-31' }, /^deadline: must be a date/],
+  [{ maxWaitMs: 0 }, /^maxWaitMs: .*\(got 0\)/],
+  [{ maxWaitMs: Number.NaN }, /^maxWaitMs: must be a number of ms/],
+  [{ strategy: 'polite' }, /^strategy: must be one of queue, throttle, graceful, retry_after, hard or custom:<name> \(got "polite"\)/],
+  [{ strategy: 'custom:' }, /^strategy: must be one of/],
+  [{ deduplicationKey: '' }, /^deduplicationKey: /],
+  [{ degraded: 'yes' }, /^degraded: /],
+])('a call that says %j is told what is wrong with it', async (fault, message) => {
+  const tollgate = await newNamespace().open({ rules: [] })
+  const [ticket] = await tollgate.enqueueMany([{ ...CALL, ...fault } as Call])
+  expect(ticket?.error).toMatchObject({ code: 'CALL_INVALID', message: expect.stringMatching(message) })
+})
