@@ -3,6 +3,7 @@ import { availableParallelism, constants } from 'node:os'
 import { Redis } from 'ioredis'
 import { burst } from './burst.js'
 import { checks } from './checks.js'
+import { comeBackBench } from './come-back.js'
 import { inMemory } from './in-memory.js'
 import { type BenchArguments, readArguments, usage } from './lib/arguments.js'
 import { type Figure, notMeasured } from './lib/measure.js'
@@ -30,6 +31,7 @@ const BENCHES = {
   scale,
   memory,
   refused,
+  'come-back': comeBackBench,
   'in-memory': inMemory,
   upstream,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
