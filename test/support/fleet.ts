@@ -4,7 +4,7 @@ import type { AskedCall } from '../../src/gate/asked.js'
 import type { Gate } from '../../src/gate/gate.js'
 import type { Call } from '../../src/index.js'
 import { readFronts } from '../../src/queue/fronts.js'
-import { readRecord } from '../../src/queue/stored.js'
+import { askAgain, readRecord } from '../../src/queue/stored.js'
 import { ask, decideAt } from './gate.js'
 import type { Namespace } from './namespace.js'
 
@@ -20,15 +20,18 @@ interface Start {
  */
 export class Fleet {
   readonly starts: Start[] = []
+  /** Calls that were refused or too late when a worker took them, and how. */
+  readonly turnedAway: { id: string; outcome: 'reject' | 'expired'; atMs: number }[] = []
   /** Calls that came to a worker, however often. */
   pickups = 0
   private readonly namespace: Namespace
   private readonly gate: Gate
   private readonly clock: GivenClock
   private readonly latencyMs: () => number
-  private readonly asked = new Map<string, AskedCall>()
+  private readonly calls = new Map<string, Call>()
+  private lookAtAll = false
   private readonly coming: { id: string; atMs: number; held: boolean }[] = []
-  private readonly running: { id: string; untilMs: number }[] = []
+  private readonly running: { asked: AskedCall; untilMs: number }[] = []
   private readonly runMs: number
 
   constructor(parts: { namespace: Namespace; gate: Gate; clock: GivenClock; latencyMs?: () => number; runMs?: number }) {
@@ -42,7 +45,7 @@ export class Fleet {
   /** Through the front door. */
   async enqueue(calls: readonly { id: string; call: Call }[]): Promise<string[]> {
     const asked = calls.map(({ id, call }) => ask(this.gate, id, call))
-    for (const one of asked) this.asked.set(one.id, one)
+    for (const [index, { id }] of asked.entries()) this.calls.set(id, (calls[index] as { call: Call }).call)
     const decisions = await this.gate.front(asked)
     for (const [index, decision] of decisions.entries()) if (decision.outcome === 'run') this.come((asked[index] as AskedCall).id)
     return decisions.map(({ outcome }) => outcome)
@@ -59,14 +62,28 @@ export class Fleet {
     }
   }
 
+  /** The rules changed: every line may move. */
+  wakeAll(): void {
+    this.lookAtAll = true
+  }
+
+  /** Takes a call back; returns whether it had not started. */
+  async cancel(id: string): Promise<boolean> {
+    if (this.starts.some((start) => start.id === id)) return false
+    const record = await this.gate.recordOf(id)
+    if (record === null) return false
+    this.coming.splice(0, this.coming.length, ...this.coming.filter((one) => one.id !== id))
+    await this.gate.release(askAgain(this.gate, id, record), readRecord(record)?.line ?? '')
+    return true
+  }
+
   /** Takes back every call that has not started, as an app would that stops waiting. */
   async finish(): Promise<void> {
-    const started = new Set(this.starts.map(({ id }) => id))
-    for (const [id, asked] of this.asked) {
-      if (started.has(id)) continue
-      const record = readRecord(await this.namespace.redis.get(this.namespace.keys.call(id)))
-      if (record !== null) await this.gate.release(asked, record.line)
-    }
+    for (const id of this.calls.keys()) await this.cancel(id)
+  }
+
+  private askFor(id: string): AskedCall {
+    return ask(this.gate, id.slice('calls/'.length), this.calls.get(id) as Call)
   }
 
   private come(id: string): void {
@@ -74,12 +91,23 @@ export class Fleet {
   }
 
   private async drain(): Promise<void> {
-    const lines = await this.namespace.redis.zrange(this.namespace.keys.lines, '-inf', String(this.clock.nowMs), 'BYSCORE')
-    if (lines.length === 0) return
-    const { woken } = await this.gate.drain(await readFronts(this.namespace.redis, this.gate, lines, 64))
-    for (const id of woken) this.come(id)
+    await this.expire()
+    const lines = await this.namespace.redis.zrange(this.namespace.keys.lines, '-inf', this.lookAtAll ? '+inf' : String(this.clock.nowMs), 'BYSCORE')
+    this.lookAtAll = false
+    if (lines.length > 0) {
+      const { woken } = await this.gate.drain(await readFronts(this.namespace.redis, this.gate, lines, 64))
+      for (const id of woken) this.come(id)
+    }
     const passes = await this.namespace.redis.zrange(this.namespace.keys.passes, '-inf', String(this.clock.nowMs), 'BYSCORE')
     for (const id of passes) if (!this.coming.some((one) => one.id === id)) this.come(id)
+  }
+
+  private async expire(): Promise<void> {
+    const late = await this.namespace.redis.zrange(this.namespace.keys.deadlines, '-inf', String(this.clock.nowMs), 'BYSCORE')
+    if (late.length === 0) return
+    const records = await this.namespace.redis.mget(late.map((id) => this.namespace.keys.call(id)))
+    const waiting = late.map((id, index) => ({ asked: askAgain(this.gate, id, records[index] ?? null), line: readRecord(records[index] ?? null)?.line ?? '' }))
+    for (const id of await this.gate.expire(waiting)) this.come(id)
   }
 
   private async work(): Promise<void> {
@@ -87,16 +115,15 @@ export class Fleet {
     if (due.length === 0) return
     this.coming.splice(0, this.coming.length, ...this.coming.filter(({ atMs }) => atMs > this.clock.nowMs))
     this.pickups += due.filter(({ held }) => !held).length
-    const decisions = await decideAt(
-      this.gate,
-      'start',
-      due.map(({ id }) => this.asked.get(id) as AskedCall),
-    )
+    const asked = due.map(({ id }) => this.askFor(id))
+    const decisions = await decideAt(this.gate, 'start', asked)
     for (const [index, decision] of decisions.entries()) {
       const { id } = due[index] as (typeof due)[number]
       if (decision.outcome === 'run') {
         this.starts.push({ id, atMs: this.clock.nowMs })
-        this.running.push({ id, untilMs: this.clock.nowMs + this.runMs })
+        this.running.push({ asked: asked[index] as AskedCall, untilMs: this.clock.nowMs + this.runMs })
+      } else if (decision.outcome === 'reject' || decision.outcome === 'expired') {
+        this.turnedAway.push({ id, outcome: decision.outcome, atMs: this.clock.nowMs })
       } else if (decision.outcome === 'hold') this.coming.push({ id, atMs: this.clock.nowMs + decision.waitMs, held: true })
     }
   }
@@ -105,6 +132,6 @@ export class Fleet {
     const done = this.running.filter(({ untilMs }) => untilMs <= this.clock.nowMs)
     if (done.length === 0) return
     this.running.splice(0, this.running.length, ...this.running.filter(({ untilMs }) => untilMs > this.clock.nowMs))
-    await this.gate.settle(done.map(({ id }) => ({ asked: this.asked.get(id) as AskedCall, actual: AS_ESTIMATED })))
+    await this.gate.settle(done.map(({ asked }) => ({ asked, actual: AS_ESTIMATED })))
   }
 }

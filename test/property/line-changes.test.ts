@@ -1,0 +1,100 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { GivenClock } from '../../src/clock.js'
+import { Gate } from '../../src/gate/gate.js'
+import type { Call, LimitSpec, RuleSpec } from '../../src/index.js'
+import { compileRules } from '../../src/rules/compile.js'
+import { Fleet } from '../support/fleet.js'
+import { demandsOf, T0 } from '../support/gate.js'
+import { forget } from '../support/keys.js'
+import { newNamespace } from '../support/namespace.js'
+import { runs } from '../support/runs.js'
+
+const AGENTS = ['a', 'b'] as const
+const ORGS = ['x', 'y'] as const
+
+/** What happens in between, and how much time passes after it. */
+const step = fc.record({
+  what: fc.oneof(
+    { weight: 6, arbitrary: fc.record({ kind: fc.constant('enqueue' as const), count: fc.integer({ min: 1, max: 8 }) }) },
+    { weight: 2, arbitrary: fc.record({ kind: fc.constant('cancel' as const), which: fc.nat() }) },
+    { weight: 2, arbitrary: fc.record({ kind: fc.constant('capacity' as const), perSecond: fc.constantFrom(0.5, 2, 10, 40), slots: fc.constantFrom(1, 3) }) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant('rule' as const), on: fc.boolean() }) },
+  ),
+  passMs: fc.constantFrom(0, 20, 100, 400, 1500),
+})
+
+const call = fc.record(
+  {
+    agent: fc.constantFrom(...AGENTS),
+    org: fc.constantFrom(...ORGS),
+    priority: fc.integer({ min: -2, max: 2 }),
+    cost: fc.record({ tokens: fc.integer({ min: 0, max: 30 }) }),
+    maxWaitMs: fc.constantFrom(50, 300, 2000),
+    strategy: fc.constantFrom('throttle' as const, 'retry_after' as const, 'hard' as const),
+  },
+  { requiredKeys: ['agent', 'org', 'cost'] },
+)
+
+function rulesWith(perSecond: number, slots: number, org: boolean): RuleSpec[] {
+  const account: LimitSpec[] = [{ requests: perSecond, per: 'second', burst: 3 }, { tokens: 200, per: 'second' }, { concurrency: slots }]
+  return [
+    { name: 'account', scope: 'agent', limits: account },
+    ...(org ? [{ name: 'org', scope: 'org', limits: [{ requests: 5, per: 'second', algorithm: 'sliding_window' as const }] }] : []),
+  ]
+}
+
+test('whatever comes, is cancelled, runs out of time or changes: each accepted call ends once, none too late, and nothing is left of it (invariants 4, 9)', async () => {
+  const namespace = newNamespace()
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 25 }), fc.infiniteStream(call), async (steps, calls) => {
+      await forget(namespace)
+      const clock = new GivenClock(T0)
+      const demands = demandsOf(namespace, rulesWith(10, 3, true))
+      const gate = new Gate(namespace.redis, demands, clock)
+      const fleet = new Fleet({ namespace, gate, clock, runMs: 30 })
+      const accepted = new Map<string, { untilMs: number; call: Call }>()
+      const cancelled = new Set<string>()
+      let settings = { perSecond: 10, slots: 3, org: true }
+      let count = 0
+      const change = (to: Partial<typeof settings>) => {
+        settings = { ...settings, ...to }
+        demands.rules = compileRules(rulesWith(settings.perSecond, settings.slots, settings.org))
+        fleet.wakeAll()
+      }
+      for (const { what, passMs } of steps) {
+        if (what.kind === 'enqueue') {
+          const some = Array.from({ length: what.count }, () => ({ id: `c${count++}`, call: calls.next().value as Call }))
+          const outcomes = await fleet.enqueue(some)
+          for (const [index, outcome] of outcomes.entries()) {
+            const one = some[index] as (typeof some)[number]
+            if (outcome !== 'reject')
+              accepted.set(`calls/${one.id}`, { untilMs: clock.nowMs + (one.call.maxWaitMs ?? Number.POSITIVE_INFINITY), call: one.call })
+          }
+        } else if (what.kind === 'cancel') {
+          const id = [...accepted.keys()][what.which % Math.max(1, accepted.size)]
+          if (id !== undefined && (await fleet.cancel(id))) cancelled.add(id)
+        } else if (what.kind === 'capacity') change({ perSecond: what.perSecond, slots: what.slots })
+        else change({ org: what.on })
+        await fleet.pass(passMs, 10)
+      }
+      change({ perSecond: 40, slots: 3, org: false })
+      await fleet.pass(8000, 10)
+
+      const started = fleet.starts.map(({ id }) => id)
+      const ends = [...started, ...cancelled, ...fleet.turnedAway.map(({ id }) => id)]
+      expect([...ends].sort()).toEqual([...accepted.keys()].sort())
+      for (const { id, atMs } of fleet.starts) expect(atMs, id).toBeLessThan((accepted.get(id) as { untilMs: number }).untilMs)
+      for (const { id, atMs, outcome } of fleet.turnedAway) {
+        const { untilMs, call } = accepted.get(id) as { untilMs: number; call: Call }
+        if (outcome === 'expired') expect(atMs, id).toBeGreaterThanOrEqual(untilMs)
+        // Accepted calls are refused only by rules that changed since, and only where they are hard.
+        else expect(call.strategy, id).toBe('hard')
+      }
+      await fleet.pass(1000, 100)
+      const left = (await namespace.allKeys()).filter((key) => !/\/(m|sequence|figures)(\/|$)/.test(key))
+      expect(left).toEqual([])
+    }),
+    { numRuns: runs(40) },
+  )
+})
