@@ -42,7 +42,7 @@ export interface RunDecision extends Decided {
 /** Stands in line. */
 export interface WaitDecision extends Decided {
   readonly outcome: 'wait'
-  /** Estimated ms until it starts; null where nobody can know (it waits for calls that run). */
+  /** Estimated ms until it starts; null where nobody can know (it waits for calls that run, or until it is resumed). */
   readonly etaMs: number | null
   /** How many go before it in its line. */
   readonly position: number
@@ -58,7 +58,7 @@ export interface HoldDecision extends Decided {
 /** May not start. */
 export interface RejectDecision extends Decided {
   readonly outcome: 'reject'
-  readonly reason: 'limited' | 'too_big' | 'closed'
+  readonly reason: 'limited' | 'too_big' | 'closed' | 'paused'
   /** Ms until the same call would pass; null where it never can, or nobody can know. */
   readonly retryAfterMs: number | null
   readonly binding: Binding

@@ -1,14 +1,18 @@
 import { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { z } from 'zod'
+import { UNKNOWN_ACTOR } from '../audit/entry.js'
 import { show, valueAt } from '../call.js'
 import type { Clock } from '../clock.js'
 import type { Estimate } from '../cost/estimate.js'
 import type { PriceTable } from '../cost/prices.js'
 import { ConfigInvalid } from '../errors.js'
 import type { Store } from '../gate/store.js'
+import type { Exempt } from '../rules/override.js'
 import type { RuleSpec } from '../rules/rule.js'
 import { DEFAULTS } from './defaults.js'
+import { who } from './requests.js'
+import { DAY } from './units.js'
 
 /** What `Tollgate.open` takes; all of it is optional. */
 export interface TollgateOptions {
@@ -24,16 +28,27 @@ export interface TollgateOptions {
   rules?: string | readonly RuleSpec[] | undefined
   /** What models cost, beside rules that are given as objects; a rules file has its own. */
   prices?: PriceTable | undefined
+  /** Who is unlimited for good, beside rules that are given as objects; a rules file has its own. */
+  exempt?: Exempt | undefined
   /** What a call costs that does not say; default: a tokenizer over its messages, and its max_tokens. */
   estimate?: Estimate | undefined
   /** How often a call is tried whose handler fails; default 1. Waiting is no attempt. */
   attempts?: number | undefined
   /** How long Redis may take to answer at the start; default 10 s. */
   connectTimeoutMs?: number | undefined
+  /** Who changes things with this Tollgate, as the audit says where a change does not; default 'unknown'. */
+  actor?: string | undefined
+  /** The longest that an override granted here may hold, in ms; default 7 days. */
+  longestOverrideMs?: number | undefined
+  /** How long the namespace's audit is kept, in ms; default what was set before, else 90 days. */
+  auditRetentionMs?: number | undefined
   logger?: Logger | undefined
   /** For tests and simulations. */
   clock?: Clock | undefined
 }
+
+/** Ten years, in ms. */
+const LONGEST_MS = 3650 * DAY
 
 const QUEUE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/
 
@@ -44,9 +59,13 @@ const schema = z.strictObject({
   store: z.custom<Store>((value) => value !== null && typeof value === 'object', 'must be a store').optional(),
   rules: z.union([z.string().min(1), z.array(z.unknown())]).optional(),
   prices: z.record(z.string(), z.unknown()).optional(),
+  exempt: z.record(z.string(), z.unknown()).optional(),
   estimate: z.custom<Estimate>((value) => typeof value === 'function', 'must be a function').optional(),
   attempts: z.number().int().min(1).max(1000).optional(),
   connectTimeoutMs: z.number().int().min(1).max(3_600_000).default(10_000),
+  actor: who.default(UNKNOWN_ACTOR),
+  longestOverrideMs: z.number().int().min(1000).max(LONGEST_MS).default(DEFAULTS.longestOverrideMs),
+  auditRetentionMs: z.number().int().min(1000).max(LONGEST_MS).optional(),
   logger: z.custom<Logger>((value) => value !== null && typeof value === 'object', 'must be a pino logger').optional(),
   clock: z.custom<Clock>((value) => value !== null && typeof value === 'object', 'must be a clock').optional(),
 })

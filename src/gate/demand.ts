@@ -51,6 +51,7 @@ export const BLOCK: CompiledRule = {
   strategy: 'queue',
   limits: BLOCK_LIMITS,
   keyed: [],
+  unlimited: false,
   encoded: encodeRule(BLOCK_PRIORITY, 'queue', BLOCK_LIMITS),
   scopeValue: ({ agent, endpoint = '', model = '' }) => blockValue({ agent, endpoint, model }),
 }
@@ -105,16 +106,21 @@ export class RuleMeters {
     this.names = names
   }
 
-  part(value: string): DemandPart {
+  /** @param call one that meets these meters: an override may be for it. All that meet them are overridden alike */
+  part(value: string, call?: Call): DemandPart {
     const known = this.recent.get(value)
     if (known !== undefined) return known
-    const part = this.older.get(value) ?? new Part(this.rule, value, this.names)
+    const part = this.older.get(value) ?? new Part(this.ruleFor(call), value, this.names)
     if (this.recent.size >= REMEMBERED) {
       this.older = this.recent
       this.recent = new Map()
     }
     this.recent.set(value, part)
     return part
+  }
+
+  private ruleFor(call: Call | undefined): CompiledRule {
+    return (call && this.rule.variants?.of(call)) ?? this.rule
   }
 }
 
@@ -143,15 +149,16 @@ export class DemandResolver {
     const parts: DemandPart[] = []
     for (const [rule, meters] of this.meters) {
       const value = rule.scopeValue(call)
-      if (value !== null) parts.push(meters.part(value))
+      if (value !== null) parts.push(meters.part(value, call))
     }
     parts.push(this.block.part(BLOCK.scopeValue(call) ?? ''))
     return { parts, costs, counted: this.ruleSet.counted }
   }
 }
 
-function costUnits({ limits }: CompiledRule): CostUnit[] {
-  return COST_UNITS.filter((unit) => limits.some((limit) => limit.unit === unit))
+function costUnits({ limits, variants }: CompiledRule): CostUnit[] {
+  const all = [...limits, ...(variants?.limits ?? [])]
+  return COST_UNITS.filter((unit) => all.some((limit) => limit.unit === unit))
 }
 
 /** What a call asks of a limit in its unit. */

@@ -22,7 +22,9 @@ export class Demands {
     return this.resolver.ruleSet
   }
   set rules(ruleSet: RuleSet) {
-    if (ruleSet.version !== this.resolver.ruleSet.version) this.resolver = new DemandResolver(ruleSet, this.keys)
+    const { version, nextEndMs } = this.resolver.ruleSet
+    // The same policy at another time: an override has ended.
+    if (ruleSet.version !== version || ruleSet.nextEndMs !== nextEndMs) this.resolver = new DemandResolver(ruleSet, this.keys)
   }
 
   /** What a call is expected to cost; a promise only where that has to be worked out. @throws CallInvalid */

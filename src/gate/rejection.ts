@@ -10,6 +10,8 @@ export function rejection(decision: RejectDecision): RateLimitExceeded {
       return new RateLimitExceeded('COST_TOO_BIG', `the call costs more than this limit can ever hold (${where})`, rule, limit, null)
     case 'closed':
       return new RateLimitExceeded('LIMIT_CLOSED', `this limit is 0, which means closed (${where})`, rule, limit, null)
+    case 'paused':
+      return new RateLimitExceeded('PAUSED', `such calls are paused until they are resumed (${where})`, rule, limit, null)
     case 'limited': {
       const after = decision.retryAfterMs === null ? 'no time is known' : `room in ${Math.ceil(decision.retryAfterMs)} ms`
       return new RateLimitExceeded(

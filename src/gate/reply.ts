@@ -2,6 +2,7 @@ import type { Binding, Decision, Usage } from '../decision.js'
 import { emptyState } from '../meters/algorithm.js'
 import { ALGORITHMS } from '../meters/index.js'
 import type { CompiledLimit } from '../rules/compile-limit.js'
+import { isPause } from '../rules/pause.js'
 import type { Demand, DemandPart } from './demand.js'
 
 /** A start that has to stand in line, but came without the call to keep beside its place: it is asked again with it. */
@@ -91,18 +92,20 @@ export class DecisionReply {
     const waitMs = this.bytes.readDoubleLE(head + DOUBLE)
     if (outcome === HOLD) return Object.assign(new Decided('hold' as const, this, demand), { waitMs })
     const binding = this.bindingOf(demand, this.bytes.readDoubleLE(head + 2 * DOUBLE), this.bytes.readDoubleLE(head + 3 * DOUBLE))
-    const knownMs = binding?.unit === 'concurrency' ? null : waitMs
+    const paused = binding !== null && isPause(binding.rule)
+    const knownMs = paused || binding?.unit === 'concurrency' ? null : waitMs
     if (outcome === WAIT) {
       return Object.assign(new Decided('wait' as const, this, demand), { etaMs: knownMs, position: this.bytes.readDoubleLE(head + 4 * DOUBLE), binding })
     }
     if (binding === null || ![REJECT, TOO_BIG, CLOSED, REFUSED].includes(outcome)) throw new Error(`the reply of a script makes no sense: outcome ${outcome}`)
-    const reason = outcome === TOO_BIG ? ('too_big' as const) : outcome === CLOSED ? ('closed' as const) : ('limited' as const)
+    const reason = outcome === TOO_BIG ? ('too_big' as const) : outcome === CLOSED ? ('closed' as const) : paused ? ('paused' as const) : ('limited' as const)
     return Object.assign(new Decided('reject' as const, this, demand), { reason, retryAfterMs: reason === 'limited' ? knownMs : null, binding })
   }
 
   usage(demand: Demand): Usage[] {
     const usage: Usage[] = []
     for (const asked of demand.parts) {
+      if (asked.rule.unlimited) continue
       const met = this.meters.get(asked.keys[0] as string) as Met
       const { part } = met
       let { offset } = met

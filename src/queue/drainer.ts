@@ -45,6 +45,9 @@ export class Drainer {
   /** Redis' clock minus ours. */
   private offsetMs = 0
   private lookAtAll = true
+  /** Lines that are to be looked at, whenever they are due. */
+  private readonly unseen = new Set<string>()
+  private lookAgain: NodeJS.Timeout | undefined
   private again = false
   private readonly retries = new Set<NodeJS.Timeout>()
 
@@ -66,16 +69,23 @@ export class Drainer {
     this.schedule(0)
   }
 
-  /** The rules changed: every line may move. */
+  /**
+   * The rules changed: every line may move. A process that has not heard of it may put a call into
+   * a line by the old ones, where it would wait by these: all are looked at once more.
+   */
   wakeAll(): void {
-    this.lookAtAll = true
-    this.wake()
+    this.wakeEveryLine()
+    clearTimeout(this.lookAgain)
+    if (this.closed) return
+    this.lookAgain = setTimeout(() => this.wakeEveryLine(), DEFAULTS.lookAgainMs)
+    this.lookAgain.unref()
   }
 
   /** Wakes nobody any more; what is under way is not waited for. */
   stop(): void {
     this.closed = true
     clearTimeout(this.timer)
+    clearTimeout(this.lookAgain)
     for (const retry of this.retries) clearTimeout(retry)
   }
 
@@ -84,6 +94,11 @@ export class Drainer {
     this.stop()
     await this.running
     if (this.leaseUntilMs > 0) await scripts.elect.run(this.redis, [this.gate.keys.drainer], [this.id, 0])
+  }
+
+  private wakeEveryLine(): void {
+    this.lookAtAll = true
+    this.wake()
   }
 
   private schedule(inMs: number): void {
@@ -122,7 +137,7 @@ export class Drainer {
     const { nowMs, woken, nextMs } = await this.gate.drain(await readFronts(this.redis, this.gate, lines, perLine))
     if (this.clock.forScripts() === '') this.offsetMs = nowMs - Date.now()
     await this.promote(woken, 0)
-    return Math.min(IDLE_MS, nextMs ?? IDLE_MS)
+    return this.unseen.size > 0 ? 0 : Math.min(IDLE_MS, nextMs ?? IDLE_MS)
   }
 
   private async mayDrain(): Promise<boolean> {
@@ -148,13 +163,19 @@ export class Drainer {
 
   private async due(): Promise<{ lines: string[]; passes: string[] }> {
     const now = this.nowMs()
-    const until = this.lookAtAll ? '+inf' : String(now + 1)
-    const [lines, passes] = await Promise.all([
-      this.redis.zrange(this.gate.keys.lines, '-inf', until, 'BYSCORE', 'LIMIT', 0, LINES_AT_ONCE),
+    const all = this.lookAtAll
+    this.lookAtAll = false
+    const [due, passes, others] = await Promise.all([
+      this.redis.zrange(this.gate.keys.lines, '-inf', String(now + 1), 'BYSCORE', 'LIMIT', 0, LINES_AT_ONCE),
       this.redis.zrange(this.gate.keys.passes, '-inf', String(now), 'BYSCORE', 'LIMIT', 0, PASSES_AT_ONCE),
+      all ? this.redis.zrange(this.gate.keys.lines, 0, -1) : [],
     ])
-    if (lines.length < LINES_AT_ONCE) this.lookAtAll = false
-    return { lines, passes }
+    for (const line of others) this.unseen.add(line)
+    for (const line of due) this.unseen.delete(line)
+    // Half of them, should so many be due that they would take all turns.
+    const unseen = [...this.unseen].slice(0, Math.max(LINES_AT_ONCE - due.length, LINES_AT_ONCE / 2))
+    for (const line of unseen) this.unseen.delete(line)
+    return { lines: [...due, ...unseen], passes }
   }
 
   /** Ms until the first line is due, at most until the next look at the passes. */

@@ -117,9 +117,13 @@ test('every option is in the README with its default, and no other', () => {
     store: '',
     rules: '',
     prices: '',
+    exempt: '',
     estimate: '',
     attempts: '1',
     connectTimeoutMs: '10000',
+    actor: '`unknown`',
+    longestOverrideMs: '604800000',
+    auditRetentionMs: '',
     logger: '',
     clock: '',
   } satisfies Record<keyof Required<TollgateOptions>, string>
