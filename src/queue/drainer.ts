@@ -113,6 +113,7 @@ export class Drainer {
         (nextMs) => this.rest(nextMs),
         (error: unknown) => {
           this.log.error({ err: error }, 'draining failed')
+          this.lookAtAll = true
           this.rest(IDLE_MS)
         },
       )
@@ -168,7 +169,7 @@ export class Drainer {
     const [due, passes, others] = await Promise.all([
       this.redis.zrange(this.gate.keys.lines, '-inf', String(now + 1), 'BYSCORE', 'LIMIT', 0, LINES_AT_ONCE),
       this.redis.zrange(this.gate.keys.passes, '-inf', String(now), 'BYSCORE', 'LIMIT', 0, PASSES_AT_ONCE),
-      all ? this.redis.zrange(this.gate.keys.lines, 0, -1) : [],
+      all ? this.redis.zrange(this.gate.keys.lines, '0', '-1') : [],
     ])
     for (const line of others) this.unseen.add(line)
     for (const line of due) this.unseen.delete(line)
