@@ -89,7 +89,7 @@ export class Overrides {
   }
 
   /** What was changed, by whom and when, the newest first: not overrides only. @throws RequestInvalid naming field, value and bound */
-  audit(query: AuditQuery = {}): Promise<AuditEntry[]> {
+  async audit(query: AuditQuery = {}): Promise<AuditEntry[]> {
     return this.administration.audit(checkQuery(query))
   }
 
