@@ -18,8 +18,10 @@ import type { Fleet } from './queue/fleet.js'
 import type { Ticket } from './queue/ticket.js'
 import type { Handler, Worker, WorkerOptions } from './queue/worker.js'
 import { put } from './rules/change.js'
+import type { RuleSet } from './rules/compile.js'
 import type { LimitSpec } from './rules/limit.js'
 import type { Pause } from './rules/pause.js'
+import { touchedLines } from './rules/touched.js'
 import { ClosableStore } from './store/closable-store.js'
 
 /** What Tollgate knows about itself. */
@@ -64,7 +66,7 @@ export class Tollgate {
     this.queue = parts.namespace.queue
     this.store = new ClosableStore(parts.store, parts.noteReset)
     this.gate = new Checks(parts.demands, this.store)
-    this.administration = new Administration({ ...parts, actor: parts.options.actor, changed: () => this.wake() })
+    this.administration = new Administration({ ...parts, actor: parts.options.actor, changed: (before) => this.wake(before) })
     this.rules = new Rules(this.administration)
     this.overrides = new Overrides(this.administration, parts.options.longestOverrideMs)
     this.pauses = new Pauses(this.administration)
@@ -184,8 +186,8 @@ export class Tollgate {
   }
 
   /** What is in force is different now: whoever waits may have room. */
-  private wake(): void {
+  private wake(before: RuleSet): void {
     this.gate.rulesChanged()
-    this.fleet?.wakeAll()
+    this.fleet?.wakeAll(touchedLines(before, this.parts.demands.rules))
   }
 }

@@ -24,7 +24,7 @@ export interface AdministrationParts {
   /** Who changes things where nobody else is named. */
   readonly actor: string
   /** What is in force is different now: whoever waits may have room. */
-  readonly changed: () => void
+  readonly changed: (before: RuleSet) => void
 }
 
 /**
@@ -86,11 +86,11 @@ export class Administration {
 
   private use(ruleSet: RuleSet): void {
     const { demands, changed } = this.parts
-    const { version, nextEndMs } = demands.rules
+    const before = demands.rules
     this.waitForEnd(ruleSet)
-    if (ruleSet.version === version && ruleSet.nextEndMs === nextEndMs) return
+    if (ruleSet.version === before.version && ruleSet.nextEndMs === before.nextEndMs) return
     demands.rules = ruleSet
-    changed()
+    changed(before)
   }
 
   /**

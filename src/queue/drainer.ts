@@ -20,6 +20,9 @@ const PROMOTE_AGAIN_MS = [20, 50, 150, 500] as const
 const ELECTION_MS = DEFAULTS.drainerLeaseMs / 3
 const IDLE_MS = DEFAULTS.drainerLeaseMs / 3
 
+/** Whether a line, by its rule and scope value, is one of those that have to wait least. */
+export type FirstLines = (rule: string, value: string) => boolean
+
 /**
  * Wakes waiting calls. Every worker process has one; the one that holds the lease works,
  * at the earliest time any line can move and whenever room comes back. Should two of them
@@ -47,6 +50,7 @@ export class Drainer {
   private lookAtAll = true
   /** Lines that are to be looked at, whenever they are due. */
   private readonly unseen = new Set<string>()
+  private first: FirstLines = () => false
   private lookAgain: NodeJS.Timeout | undefined
   private again = false
   private readonly retries = new Set<NodeJS.Timeout>()
@@ -72,8 +76,10 @@ export class Drainer {
   /**
    * The rules changed: every line may move. A process that has not heard of it may put a call into
    * a line by the old ones, where it would wait by these: all are looked at once more.
+   * @param first which to look at before the others
    */
-  wakeAll(): void {
+  wakeAll(first: FirstLines = () => false): void {
+    this.first = first
     this.wakeEveryLine()
     clearTimeout(this.lookAgain)
     if (this.closed) return
@@ -173,10 +179,16 @@ export class Drainer {
     ])
     for (const line of others) this.unseen.add(line)
     for (const line of due) this.unseen.delete(line)
+    const first = others.filter((line) => this.unseen.has(line) && this.isFirst(line))
     // Half of them, should so many be due that they would take all turns.
-    const unseen = [...this.unseen].slice(0, Math.max(LINES_AT_ONCE - due.length, LINES_AT_ONCE / 2))
+    const unseen = (first.length > 0 ? first : [...this.unseen]).slice(0, Math.max(LINES_AT_ONCE - due.length, LINES_AT_ONCE / 2))
     for (const line of unseen) this.unseen.delete(line)
     return { lines: [...due, ...unseen], passes }
+  }
+
+  private isFirst(line: string): boolean {
+    const at = this.gate.keys.parseLine(line)
+    return at !== null && this.first(at.rule, at.value)
   }
 
   /** Ms until the first line is due, at most until the next look at the passes. */
