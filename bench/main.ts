@@ -13,6 +13,7 @@ import { memory } from './memory.js'
 import { neighbour } from './neighbour.js'
 import { overhead } from './overhead.js'
 import { overload } from './overload.js'
+import { override } from './override.js'
 import { peers } from './peers.js'
 import { refused } from './refused.js'
 import { scale } from './scale.js'
@@ -34,6 +35,7 @@ const BENCHES = {
   'come-back': comeBackBench,
   'in-memory': inMemory,
   upstream,
+  override,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES
 const NAMES = Object.keys(BENCHES) as Name[]

@@ -82,7 +82,7 @@ end
 
 -- Whether it is known already that a call would start after its deadline.
 local function starts_late(wait, binding, deadline)
-  return deadline > 0 and now + wait > deadline and not binding.limit.leased
+  return deadline > 0 and now + wait > deadline and not binding.limit.unknown
 end
 
 -- How long a call will wait at a place in the line of a meter.
@@ -138,7 +138,7 @@ end
 
 -- Slowed: for a short while in its worker, for longer in line, and not for too long.
 local function slow(call, wait, binding, deciding, before)
-  local rule, known = deciding.meter.rule, not binding.limit.leased
+  local rule, known = deciding.meter.rule, not binding.limit.unknown
   if known and rule.max_delay > 0 and wait > rule.max_delay then
     return refuse(call, wait, deciding)
   end
@@ -317,7 +317,7 @@ end
 -- What has happened is charged in full, as an overrun is; said twice under one id it counts once.
 local function record_made(call)
   each_limit(batch, call, function(meter, n, cost, limit)
-    if cost > 0 and not limit.leased then
+    if cost > 0 and not limit.leased and not meter.rule.unlimited then
       overrun(meter, n, limit, cost, now, now, charged_as(call, limit))
     end
   end)

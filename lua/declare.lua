@@ -1,22 +1,34 @@
 --[[
-  Writes a namespace's rules if those they were worked out from still stand, and tells every
-  process. Two who change them at once cannot lose each other's change.
+  Writes a namespace's policy (its rules and all that is set beside them) if the one it was
+  worked out from still stands, notes in the audit what has changed, and tells every process.
+  Two who change it at once cannot lose each other's change, and no change is without its entry.
 
-  KEYS[1]     the rules: a hash of version, rules, prices, added
+  KEYS[1]     the policy: a hash of its version and its parts
   KEYS[2]     the channel on which processes listen
-  ARGV[1]     the version they were worked out from, '' = there were none
-  ARGV[2]     the new version
-  ARGV[3]     the declared rules as JSON
-  ARGV[4]     the prices as JSON
-  ARGV[5]     the rules added at run time as JSON
-  ARGV[6]     the notice
+  KEYS[3]     the audit: a stream, see lib/audit.lua
+  ARGV[1]     now in ms, '' for Redis' clock
+  ARGV[2]     the version it was worked out from, '' = there was none
+  ARGV[3]     the new version
+  ARGV[4]     the notice
+  ARGV[5]     how long the audit is kept, in ms
+  ARGV[6]     how many parts follow
+  ARGV[7…]    per part: its field, its value as JSON; then per entry of the audit: by, what,
+              subject, before, after
 
-  Reply       1 if they were written, 0 if others are in force by now
-  Cost        one HGET, one HSET, one PUBLISH
+  Reply       1 if it was written, 0 if another is in force by now
+  Cost        one HGET, one HSET, one PUBLISH, one XADD per entry
 ]]
-if (redis.call('HGET', KEYS[1], 'version') or '') ~= ARGV[1] then
+--- @include "lib/clock.lua"
+--- @include "lib/audit.lua"
+
+local now = clock(ARGV[1])
+local retention, parts = tonumber(ARGV[5]), tonumber(ARGV[6])
+if (redis.call('HGET', KEYS[1], 'version') or '') ~= ARGV[2] then
   return 0
 end
-redis.call('HSET', KEYS[1], 'version', ARGV[2], 'rules', ARGV[3], 'prices', ARGV[4], 'added', ARGV[5])
-redis.call('PUBLISH', KEYS[2], ARGV[6])
+redis.call('HSET', KEYS[1], 'version', ARGV[3], unpack(ARGV, 7, 6 + 2 * parts))
+for at = 7 + 2 * parts, #ARGV, 5 do
+  append_audit(KEYS[3], now, retention, unpack(ARGV, at, at + 4))
+end
+redis.call('PUBLISH', KEYS[2], ARGV[4])
 return 1

@@ -62,15 +62,16 @@ local function waits(call, own)
   local here, there, elsewhere, full = 0, 0, nil, nil
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    for n, limit in ipairs(meter.rule[3]) do
+    for n = 1, meter.rule.unlimited and 0 or meter.rule.count do
+      local limit = meter.rule[3][n]
       local cost = call[CALL_COST + limit[LIMIT_UNIT]]
-      if cost > limit[LIMIT_CAPACITY] + limit.slack and limit[LIMIT_ALGORITHM] ~= BLOCK then
+      if cost > limit[LIMIT_CAPACITY] + limit.slack and not limit.algorithm.no_cost then
         return -1, -1
       end
-      if cost > 0 or limit[LIMIT_ALGORITHM] == BLOCK then
+      if cost > 0 or limit.algorithm.no_cost then
         local wait = limit.algorithm.wait(limit, meter.kept[meter.rule.offset + n], meter.debt[n], now, cost, claimed_and_behind(meter, n), meter.histories[n])
-        if wait > 0 and limit.leased then
-          -- A slot may come back before its lease ends, and may not when it ends: never ahead.
+        if wait > 0 and (limit.leased or limit.algorithm.no_end) then
+          -- A slot may come back before its lease ends, and may not when it ends, as a pause may: never ahead.
           wait = max(wait, lookahead + 1)
           full = meter ~= own and meter or full
         end

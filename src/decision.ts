@@ -52,7 +52,7 @@ export interface DegradeDecision extends Decided {
 /** Stands in line. */
 export interface WaitDecision extends Decided {
   readonly outcome: 'wait'
-  /** Estimated ms until it starts; null where nobody can know (it waits for calls that run). */
+  /** Estimated ms until it starts; null where nobody can know (it waits for calls that run, or until it is resumed). */
   readonly etaMs: number | null
   /** How many go before it in its line. */
   readonly position: number
@@ -69,10 +69,10 @@ export interface HoldDecision extends Decided {
 export interface RejectDecision extends Decided {
   readonly outcome: 'reject'
   /**
-   * limited: no room. too_big: it never fits. closed: the limit is 0. late: it would start after its
-   * deadline. line_full: as many wait as the rule allows.
+   * limited: no room. too_big: it never fits. closed: the limit is 0. paused: such calls are paused.
+   * late: it would start after its deadline. line_full: as many wait as the rule allows.
    */
-  readonly reason: 'limited' | 'too_big' | 'closed' | 'late' | 'line_full'
+  readonly reason: 'limited' | 'too_big' | 'closed' | 'paused' | 'late' | 'line_full'
   /** Ms until the same call would pass; null where it never can, nobody can know, or a `hard` rule refused. */
   readonly retryAfterMs: number | null
   readonly binding: Binding

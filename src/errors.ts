@@ -16,6 +16,18 @@ export const ERRORS = {
     what: 'A call is not valid; nothing was charged or enqueued.',
     todo: 'Correct the field that the message names.',
   },
+  REQUEST_INVALID: {
+    status: 400,
+    retryable: false,
+    what: 'An override, a pause or a question about them is not valid; nothing was changed.',
+    todo: 'Correct the field that the message names.',
+  },
+  RULE_UNKNOWN: {
+    status: 404,
+    retryable: false,
+    what: 'No rule has that name; nothing was changed.',
+    todo: 'Check the name: `tollgate.rules.list()` has all of them.',
+  },
   RATE_LIMIT_EXCEEDED: { status: 429, retryable: true, what: 'A rule that refuses at once has no room for the call.', todo: 'Try again after `retryAfterMs`.' },
   LINE_FULL: {
     status: 429,
@@ -42,6 +54,7 @@ export const ERRORS = {
     todo: 'Split the call, or raise the burst or limit that is named.',
   },
   LIMIT_CLOSED: { status: 403, retryable: false, what: 'A limit of 0 covers the call.', todo: 'Raise the limit, or disable its rule.' },
+  PAUSED: { status: 503, retryable: true, what: 'Calls like this one are paused; nothing was charged.', todo: 'Try again when they are resumed.' },
   CALL_CANCELLED: { status: 409, retryable: false, what: 'The call was cancelled before it finished.', todo: 'Enqueue it again if it is still wanted.' },
   CALL_TIMED_OUT: {
     status: 504,
@@ -109,6 +122,13 @@ export class CallInvalid extends TollgateError {
   }
 }
 
+/** An override, a pause or a question about them is not valid; the message names field, value and bound. */
+export class RequestInvalid extends TollgateError {
+  constructor(message: string) {
+    super('REQUEST_INVALID', message)
+  }
+}
+
 /** A rule is not valid; the message names file and line (where there are any), field, value and bound. */
 export class RulesInvalid extends TollgateError {
   /** Every fault found, the first of which is in the message. */
@@ -120,9 +140,9 @@ export class RulesInvalid extends TollgateError {
 }
 
 /** Why a limit refuses a call. */
-export type RefusalCode = 'RATE_LIMIT_EXCEEDED' | 'COST_TOO_BIG' | 'LIMIT_CLOSED' | 'LINE_FULL' | 'DEADLINE_MISSED'
+export type RefusalCode = 'RATE_LIMIT_EXCEEDED' | 'COST_TOO_BIG' | 'LIMIT_CLOSED' | 'PAUSED' | 'LINE_FULL' | 'DEADLINE_MISSED'
 
-/** The call was refused: by a rule that refuses at once, because it can never fit or not in time, because its line is full or the limit closed. */
+/** The call was refused: by a rule that refuses at once, because it can never fit or not in time, because its line is full, the limit closed, or such calls are paused. */
 export class RateLimitExceeded extends TollgateError {
   /** The rule that decided, and its limit. */
   readonly rule: string

@@ -1,19 +1,24 @@
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
-import { approximateMs, redisClock } from './clock.js'
+import { approximateMs, type Clock, redisClock } from './clock.js'
 import { DEFAULTS } from './config/defaults.js'
 import { checkOptions, type TollgateOptions } from './config/options.js'
 import type { PriceTable } from './cost/prices.js'
 import { ConfigInvalid } from './errors.js'
+import { limitOf, meterOf } from './gate/audited.js'
 import { Demands } from './gate/demands.js'
 import { Gate } from './gate/gate.js'
 import type { Store } from './gate/store.js'
 import { Fleet } from './queue/fleet.js'
 import { connect, waitUntilReady } from './redis/connection.js'
 import { Keys } from './redis/keys.js'
+import { type Declaration, declare, set } from './rules/change.js'
+import type { RuleSet } from './rules/compile.js'
+import type { Exempt } from './rules/override.js'
 import { checkRules, readRules } from './rules/read.js'
-import type { AgentSpec, RuleSpec } from './rules/rule.js'
+import type { RuleSpec } from './rules/rule.js'
 import { MemoryRules, RedisRules, type RuleStore } from './rules/rule-store.js'
+import type { NoteReset } from './store/closable-store.js'
 import { MemoryStore } from './store/memory-store.js'
 import { RedisStore } from './store/redis-store.js'
 import { logConnection } from './telemetry/connection-log.js'
@@ -25,6 +30,11 @@ export interface TollgateParts {
   readonly store: Store
   readonly demands: Demands
   readonly rules: RuleStore
+  readonly clock: Clock
+  /** As given to `open`, with their defaults. */
+  readonly options: Pick<ReturnType<typeof checkOptions>, 'actor' | 'longestOverrideMs'>
+  /** Where the store does not note them itself. */
+  readonly noteReset: NoteReset | undefined
   readonly log: Logger
   /** Makes what joins this process to others; undefined where there is no Redis. */
   readonly join: ((rulesChanged: () => void) => Fleet) | undefined
@@ -33,40 +43,41 @@ export interface TollgateParts {
 }
 
 type Options = ReturnType<typeof checkOptions>
-type Declared = { readonly rules: readonly RuleSpec[]; readonly prices: Readonly<PriceTable>; readonly agents?: Readonly<Record<string, AgentSpec>> }
 
 /** The rules that the options declare; undefined: those that the namespace has. */
-async function declaredRules({ rules, prices }: Options): Promise<Declared | undefined> {
-  if (typeof rules === 'string') {
-    if (prices !== undefined) throw new ConfigInvalid('prices: stand in the rules file, where there is one (got both)')
-    return readRules(rules)
+async function declaredRules({ rules, prices, exempt, degradeTo }: Options): Promise<Declaration | undefined> {
+  for (const [option, value] of Object.entries({ prices, exempt, degradeTo })) {
+    if (value === undefined) continue
+    if (typeof rules === 'string') throw new ConfigInvalid(`${option}: stand in the rules file, where there is one (got both)`)
+    if (rules === undefined) throw new ConfigInvalid(`${option}: belong to rules; give those, too (got ${option} alone)`)
   }
-  if (rules !== undefined) return checkRules(rules as RuleSpec[], prices as PriceTable | undefined)
-  if (prices !== undefined) throw new ConfigInvalid('prices: belong to rules; give those, too (got prices alone)')
-  return undefined
+  if (typeof rules === 'string') return readRules(rules)
+  return rules === undefined ? undefined : checkRules(rules as RuleSpec[], prices as PriceTable | undefined, exempt as Exempt | undefined, degradeTo)
 }
 
-function degradeTo(options: Options, declared: Declared | undefined): Record<string, string> {
-  const named = Object.entries(declared?.agents ?? {}).flatMap(([agent, { degradeTo: model }]) => (model === undefined ? [] : [[agent, model] as const]))
-  return { ...Object.fromEntries(named), ...options.degradeTo }
-}
-
-async function rulesInForce(store: RuleStore, declared: Declared | undefined) {
-  return declared === undefined ? store.read() : store.declare(declared.rules, declared.prices)
+/** What the options say of the namespace is its policy from now on. */
+async function rulesInForce(store: RuleStore, declared: Declaration | undefined, { auditRetentionMs, actor }: Options): Promise<RuleSet> {
+  const declaring = declared === undefined ? undefined : await store.change(declare(declared, actor))
+  if (auditRetentionMs !== undefined) return store.change(set({ auditRetentionMs }, actor))
+  return declaring ?? store.read()
 }
 
 /** A process that is alone: its limits are in the store it was given, or in its memory. */
-async function openAlone(options: Options, keys: Keys, log: Logger, declared: Declared | undefined): Promise<TollgateParts> {
+async function openAlone(options: Options, keys: Keys, log: Logger, declared: Declaration | undefined): Promise<TollgateParts> {
   const clock = options.clock ?? redisClock
   if (options.store === undefined)
     log.warn('no Redis is configured: limits are kept in the memory of this process alone, and there is no queue; set REDIS_URL to share them')
   const store: Store = options.store ?? new MemoryStore(() => approximateMs(clock))
-  const rules = new MemoryRules()
-  const demands = new Demands(await rulesInForce(rules, declared), keys, options.estimate, degradeTo(options, declared))
-  return { namespace: { prefix: keys.prefix, queue: options.queue }, store, demands, rules, log, join: undefined, owned: [] }
+  const rules = new MemoryRules(clock)
+  const demands = new Demands(await rulesInForce(rules, declared, options), keys, options.estimate)
+  const noteReset: NoteReset = (asked, usage) => {
+    const before = Object.fromEntries(usage.map(({ rule, limit, used }) => [limitOf(rule, limit), used]))
+    rules.note({ by: options.actor, what: 'limiter.reset', subject: asked.demand.parts.map(meterOf).join(', '), before, after: null })
+  }
+  return { namespace: { prefix: keys.prefix, queue: options.queue }, store, noteReset, demands, rules, clock, options, log, join: undefined, owned: [] }
 }
 
-async function openShared(options: Options, keys: Keys, log: Logger, declared: Declared | undefined): Promise<TollgateParts> {
+async function openShared(options: Options, keys: Keys, log: Logger, declared: Declaration | undefined): Promise<TollgateParts> {
   const { client, owned } = connect(options.redis)
   logConnection(client, log, 'connection to Redis')
   const subscriber: Redis = client.duplicate()
@@ -74,16 +85,19 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
   try {
     await waitUntilReady(client, options.connectTimeoutMs)
     await waitUntilReady(subscriber, options.connectTimeoutMs)
-    const rules = new RedisRules(client, keys)
     const clock = options.clock ?? redisClock
-    const demands = new Demands(await rulesInForce(rules, declared), keys, options.estimate, degradeTo(options, declared))
+    const rules = new RedisRules(client, keys, clock)
+    const demands = new Demands(await rulesInForce(rules, declared, options), keys, options.estimate)
     const gate = new Gate(client, demands, clock)
     await subscriber.subscribe(keys.notices, keys.wake)
     return {
       namespace: { prefix: keys.prefix, queue: options.queue },
-      store: new RedisStore(gate, client, clock),
+      store: new RedisStore(gate, client, clock, options.actor),
+      noteReset: undefined,
       demands,
       rules,
+      clock,
+      options,
       log,
       join: (rulesChanged) =>
         new Fleet({

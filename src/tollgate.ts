@@ -1,7 +1,7 @@
 import type { Call } from './call.js'
 import { type Capacity, capacityRule, capacityRuleName, readCapacity } from './capacity/capacity.js'
 import { checkWorkerOptions, type TollgateOptions } from './config/options.js'
-import type { PriceTable } from './cost/prices.js'
+import { actorOf } from './config/requests.js'
 import { ConfigInvalid, TollgateError } from './errors.js'
 import { Checks } from './gate/checks.js'
 import type { LedgerFigures } from './gate/store.js'
@@ -9,23 +9,20 @@ import { CustomLimiter, type CustomSpec } from './limiter/custom.js'
 import { CombinedLimiter, DirectLimiter, type Limiter, type Metered } from './limiter/limiter.js'
 import { limitOfEnvironment, limitsOf } from './limiter/spec.js'
 import { openParts, type TollgateParts } from './open.js'
+import { Administration } from './overrides/administration.js'
+import { Rules } from './overrides/live-rules.js'
+import { Overrides } from './overrides/overrides.js'
+import { Pauses } from './overrides/pauses.js'
 import type { Explanation } from './queue/explain.js'
 import type { Fleet } from './queue/fleet.js'
 import type { Ticket } from './queue/ticket.js'
 import type { Handler, Worker, WorkerOptions } from './queue/worker.js'
+import { put } from './rules/change.js'
 import type { RuleSet } from './rules/compile.js'
 import type { LimitSpec } from './rules/limit.js'
-import { checkRules, readRules } from './rules/read.js'
-import type { RuleSpec } from './rules/rule.js'
+import type { Pause } from './rules/pause.js'
+import { touchedLines } from './rules/touched.js'
 import { ClosableStore } from './store/closable-store.js'
-
-/** The rules of a namespace. */
-export interface Rules {
-  /** Those in force, as they were declared. */
-  list(): readonly RuleSpec[]
-  /** Makes a file or a set (with its prices) the namespace's rules, everywhere within a second; usage is kept. @throws RulesInvalid, and nothing changes */
-  apply(rules: string | readonly RuleSpec[], prices?: PriceTable): Promise<void>
-}
 
 /** What Tollgate knows about itself. */
 export interface Stats {
@@ -44,6 +41,8 @@ export class Tollgate {
   /** The gate without the queue. */
   readonly gate: Checks
   readonly rules: Rules
+  /** Exceptions from rules, for some time; and the audit of all that is changed. */
+  readonly overrides: Overrides
   readonly stats: Stats
   readonly capacity: Capacities
   /** What a plain BullMQ `Queue` must be opened with, so that its jobs are gated: `new Queue(queue, { prefix })`. */
@@ -52,7 +51,8 @@ export class Tollgate {
   private readonly parts: TollgateParts
   private readonly store: ClosableStore
   private readonly fleet: Fleet | undefined
-  private reading: Promise<void> = Promise.resolve()
+  private readonly administration: Administration
+  private readonly pauses: Pauses
   private closing: Promise<void> | undefined
 
   /** @throws ConfigInvalid, RulesInvalid, REDIS_UNAVAILABLE */
@@ -64,12 +64,15 @@ export class Tollgate {
     this.parts = parts
     this.prefix = parts.namespace.prefix
     this.queue = parts.namespace.queue
-    this.store = new ClosableStore(parts.store)
+    this.store = new ClosableStore(parts.store, parts.noteReset)
     this.gate = new Checks(parts.demands, this.store)
-    this.rules = { list: () => parts.demands.rules.specs, apply: (rules, prices) => this.applyRules(rules, prices) }
+    this.administration = new Administration({ ...parts, actor: parts.options.actor, changed: (before) => this.wake(before) })
+    this.rules = new Rules(this.administration)
+    this.overrides = new Overrides(this.administration, parts.options.longestOverrideMs)
+    this.pauses = new Pauses(this.administration)
     this.stats = { ledger: async () => this.store.figures() }
     this.capacity = { get: (resource) => readCapacity(resource, parts.demands, this.store) }
-    this.fleet = parts.join?.(() => this.readRules())
+    this.fleet = parts.join?.(() => this.administration.refresh())
   }
 
   /**
@@ -98,10 +101,30 @@ export class Tollgate {
    * Sets what a resource (the agent of that name) allows, everywhere within a second; null takes
    * the capacity away. It is kept beside the rules that are declared. @throws CallInvalid; RulesInvalid where a declared rule has its name
    */
-  async setCapacity(resource: string, limit: number | null, per = 'minute'): Promise<void> {
-    this.mustBeOpen()
+  async setCapacity(resource: string, limit: number | null, per = 'minute', { by }: { by?: string | undefined } = {}): Promise<void> {
     const name = capacityRuleName(resource)
-    this.use(await this.parts.rules.put(name, limit === null ? null : capacityRule(resource, limit, per)))
+    const rule = limit === null ? null : capacityRule(resource, limit, per)
+    await this.administration.change(put(name, rule, 'capacity.set', actorOf(by, this.administration.actor)))
+  }
+
+  /**
+   * Keeps calls where they are: those to an agent, of a user, team or org, or that a rule covers.
+   * They wait in line, nothing of them is charged, and no attempt is used up; those that run go
+   * on. Where there is no line, at the gate, they are refused with the code PAUSED. Returns
+   * false where they were paused already. @throws RequestInvalid, RULE_UNKNOWN
+   */
+  pause(subject: Pause['for'], options: { by?: string | undefined; reason?: string | undefined } = {}): Promise<boolean> {
+    return this.pauses.pause(subject, options)
+  }
+
+  /** Lets calls go on that were paused so. Returns whether they were. @throws RequestInvalid */
+  resume(subject: Pause['for'], options: { by?: string | undefined } = {}): Promise<boolean> {
+    return this.pauses.resume(subject, options)
+  }
+
+  /** What is paused now. */
+  paused(): readonly Pause[] {
+    return this.pauses.list()
   }
 
   /** Asks the gate and adds the call's job. @throws CallInvalid, RateLimitExceeded; nothing is charged or enqueued then */
@@ -142,10 +165,11 @@ export class Tollgate {
 
   private async shut(): Promise<void> {
     const waiting = this.gate.close()
+    const reading = this.administration.close()
     const gone = this.fleet?.gone === true
     if (!gone) await waiting
     await this.fleet?.close()
-    if (!gone) await this.reading
+    if (!gone) await reading
     this.store.close()
     for (const client of this.parts.owned) client.disconnect()
   }
@@ -161,26 +185,9 @@ export class Tollgate {
     return this.fleet
   }
 
-  private async applyRules(rules: string | readonly RuleSpec[], prices: PriceTable | undefined): Promise<void> {
-    this.mustBeOpen()
-    const checked = typeof rules === 'string' ? await readRules(rules) : checkRules(rules, prices)
-    this.use(await this.parts.rules.declare(checked.rules, checked.prices))
-  }
-
-  private use(ruleSet: RuleSet): void {
-    this.parts.demands.rules = ruleSet
+  /** What is in force is different now: whoever waits may have room. */
+  private wake(before: RuleSet): void {
     this.gate.rulesChanged()
-    this.fleet?.wakeAll()
-  }
-
-  private readRules(): void {
-    const { demands, rules, log } = this.parts
-    this.reading = this.reading
-      .then(async () => {
-        if (this.closing !== undefined) return
-        const ruleSet = await rules.read(demands.rules)
-        if (ruleSet.version !== demands.rules.version) this.use(ruleSet)
-      })
-      .catch((error: unknown) => log.error({ err: error }, 'the rules could not be read; those known stay in force'))
+    this.fleet?.wakeAll(touchedLines(before, this.parts.demands.rules))
   }
 }

@@ -8,6 +8,7 @@
 --- @include "lib/algorithms/sliding-log.lua"
 --- @include "lib/algorithms/concurrency.lua"
 --- @include "lib/algorithms/block.lua"
+--- @include "lib/algorithms/pause.lua"
 --- @include "lib/units.lua"
 --- @include "lib/rule.lua"
 --- @include "lib/meter.lua"

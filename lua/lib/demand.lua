@@ -1,7 +1,7 @@
 -- A demand is what one call asks of all its meters at once. A batch names each meter
 -- once, so that it is read once and written once however many calls share it.
---   batch  { rules  = { '[priority, strictness, limits, options]', … }, each as JSON; options, if there are any:
---                     { longest wait in ms, most that may wait, longest hold in ms, longest delay in ms, 1 = it can degrade }
+--   batch  { rules  = { '[priority, strictness, limits, options, 1 if an override lifts them]', … }, each as JSON;
+--                     options: { longest wait in ms, most that may wait, longest hold in ms, longest delay in ms, 1 = it can degrade }
 --            units  = codes of the units that these rules count, without concurrency
 --            meters = { rule, first key, … },   state at key, keys of single limits from +1, its line after those
 --            lines  = 1; 0: the lines were left out, as there were none. If there are any by now,
@@ -187,7 +187,8 @@ end
 -- What a rule does with a call that has no room: what the call asks for, if the rule can.
 local function strictness_of(call, rule)
   local own = call[CALL_STRICTNESS]
-  return own > 0 and (own ~= STRICTNESS_GRACEFUL or rule.degrades) and own or rule[2]
+  -- Nothing goes before a pause.
+  return own > 0 and not rule.pauses and (own ~= STRICTNESS_GRACEFUL or rule.degrades) and own or rule[2]
 end
 
 -- Weighs a demand: how long until all of it fits, which limit binds (the latest one),
@@ -201,14 +202,14 @@ local function weigh(batch, call, now, ahead)
     local rule, kept, debts, claims = meter.rule, meter.kept, meter.debt, meter.claimed
     local limits, offset = rule[3], rule.offset
     -- Every call passes a block, and most are open.
-    for n = 1, rule.blocks and kept[offset + 1] == 0 and 0 or rule.count do
+    for n = 1, (rule.unlimited or rule.blocks and kept[offset + 1] == 0) and 0 or rule.count do
       local limit = limits[n]
       local cost = call[limit.cost_at]
       local before = ahead and ahead(meter, n, limit) or claims[n]
       local used, debt = kept[offset + n], debts[n]
       -- Nothing is asked of an algorithm where there is plainly room.
       if used + debt + cost + before > limit.plain then
-        local blocks = limit[LIMIT_ALGORITHM] == BLOCK
+        local blocks = limit.algorithm.no_cost
         if cost > limit[LIMIT_CAPACITY] + limit.slack and not blocks then
           return -1, { meter = meter, at = position - CALL_METERS + 1, n = n, limit = limit }, nil
         end
@@ -216,8 +217,11 @@ local function weigh(batch, call, now, ahead)
         if one > 0 then
           local strictness = strictness_of(call, rule)
           local refusal = { meter = meter, at = position - CALL_METERS + 1, n = n, limit = limit, priority = rule[1], strictness = strictness }
-          -- When a slot comes free nobody knows: any time that is known says more.
-          if binding == nil or (binding.limit.leased and not limit.leased) or (one > wait and not limit.leased) then
+          -- When a slot comes free nobody knows: any time that is known says more. But while there
+          -- is a pause no other time counts.
+          local paused = binding and binding.limit.algorithm.no_end
+          if binding == nil or limit.algorithm.no_end
+            or (not paused and ((binding.limit.leased and not limit.leased) or (one > wait and not limit.leased))) then
             wait, binding = one, refusal
           end
           if not deciding or rule[1] > deciding.priority
@@ -269,7 +273,7 @@ local function start(batch, call, now)
     local meter = batch.meters[call[position]]
     local rule, kept = meter.rule, meter.kept
     local limits, offset = rule[3], rule.offset
-    for n = 1, rule.blocks and 0 or rule.count do
+    for n = 1, (rule.blocks or rule.unlimited) and 0 or rule.count do
       local limit = limits[n]
       local cost = call[limit.cost_at]
       if cost > 0 then

@@ -12,6 +12,8 @@ local BLOCK = 4
 --   blocks  nothing but a block, of which a call takes nothing
 --   max_wait, max_waiting, hold, max_delay   see rule options in lib/demand.lua; 0 = without bound
 --   degrades  whether calls that it refuses may run in degraded mode
+--   unlimited  an override lifts its limits: a call needs no room there and is not charged. The meter
+--           is met all the same, since calls that were woken before hold claims on it, or stand in its line
 -- And of each limit: counts, where its room is nothing but a number; gives_back, where that
 -- is so whenever it was charged; plain, below which there is room without asking its algorithm; and
 -- where the key of its own stands behind those of the meter.
@@ -32,7 +34,7 @@ local function prepare_rule(encoded)
     limit.counts = algorithm.charge == nil
     limit.gives_back = limit.counts and algorithm.always_refundable
     limit.slack = algorithm.slack(limit)
-    limit.plain = algorithm.no_burst and 0 or limit[LIMIT_CAPACITY]
+    limit.plain = algorithm.no_end and -1 or algorithm.no_burst and 0 or limit[LIMIT_CAPACITY]
     if algorithm.keyed then
       keyed = keyed + 1
       limit.key_at = keyed
@@ -40,12 +42,16 @@ local function prepare_rule(encoded)
     limit.ttl, limit.roll, limit.cost_at = algorithm.ttl, algorithm.roll, CALL_COST + limit[LIMIT_UNIT]
     rule.remembers = rule.remembers or algorithm.open ~= nil
     rule.leased = rule.leased or limit.leased
+    rule.pauses = rule.pauses or algorithm.no_end
+    -- When there is room nobody can know.
+    limit.unknown = limit.leased or algorithm.no_end
     empty[2 + n], empty[2 + count + n], zeros[n] = limit[LIMIT_ID], 0, 0
   end
   rule.keyed = keyed
   local options = rule[4] or NO_OPTIONS
   rule.max_wait, rule.max_waiting, rule.hold, rule.max_delay, rule.degrades = options[1], options[2], options[3], options[4], options[5] == 1
   rule.blocks = count == 1 and limits[1][LIMIT_ALGORITHM] == BLOCK
+  rule.unlimited = rule[5] == 1
   rule.count, rule.offset, rule.places, rule.empty, rule.zeros = count, 2 + count, places, empty, zeros
   rule.plain_size = HEAD + PLAIN_ENTRY * count
   rule.plain_format = '<Bd' .. string.rep('I4', count) .. string.rep('d', count)

@@ -47,7 +47,7 @@ export function capacityRule(name: string, limit: number, per: string): RuleSpec
 /** Null where no capacity was set for the resource. */
 export async function readCapacity(name: string, demands: Demands, store: Store): Promise<Capacity | null> {
   const rule = capacityRuleName(name)
-  const spec = demands.rules.added.find((one) => one.name === rule)
+  const spec = demands.rules.policy.added.find((one) => one.name === rule)
   const per = spec?.limits[0]?.per
   const limit = spec?.limits[0]?.requests
   if (per === undefined || limit === undefined) return null

@@ -3,52 +3,17 @@ import { createRequire } from 'node:module'
 import { Command } from 'commander'
 import { type Call, validateCall } from '../call.js'
 import { workerConfig } from '../config/worker-config.js'
-import { TollgateError } from '../errors.js'
-import { DEFAULT_URL } from '../redis/connection.js'
-import { readRules } from '../rules/read.js'
-import { Tollgate } from '../tollgate.js'
+import { type Common, common, parseJson, print, withTollgate } from './common.js'
 import { EXIT, fail } from './exit-codes.js'
+import { administrationCommands } from './overrides.js'
+import { rulesCommands } from './rules.js'
 import { runWorker } from './run-worker.js'
 import { workerFlags } from './worker-flags.js'
 
-interface Common {
-  redis?: string
-  namespace?: string
-  queue?: string
-  json?: boolean
-}
-
 const { version, description } = createRequire(import.meta.url)('tollgate/package.json') as { version: string; description: string }
 
-function print(value: unknown, json: boolean | undefined): void {
-  console.log(json === true ? JSON.stringify(value) : JSON.stringify(value, null, 2))
-}
-
-async function withTollgate(options: Common, use: (tollgate: Tollgate) => Promise<number>): Promise<void> {
-  const tollgate = await Tollgate.open({ redis: options.redis ?? process.env['REDIS_URL'] ?? DEFAULT_URL, namespace: options.namespace, queue: options.queue })
-  try {
-    process.exitCode = await use(tollgate)
-  } finally {
-    await tollgate.close()
-  }
-}
-
 function parseCall(text: string): Call {
-  let input: unknown
-  try {
-    input = JSON.parse(text)
-  } catch (cause) {
-    throw new TollgateError('CALL_INVALID', `call is not JSON: ${cause instanceof Error ? cause.message : String(cause)}`)
-  }
-  return validateCall(input)
-}
-
-function common(command: Command): Command {
-  return command
-    .option('--redis <url>', 'redis:// or rediss:// URL (default: REDIS_URL, else localhost)')
-    .option('--namespace <name>', 'the gate (default: default)')
-    .option('--queue <name>', 'the BullMQ queue (default: calls)')
-    .option('--json', 'one line of JSON')
+  return validateCall(parseJson(text, 'call', 'CALL_INVALID'))
 }
 
 const program = new Command('tollgate').description(description).version(version)
@@ -93,29 +58,8 @@ common(program.command('cancel <id>').description('take a call back')).action((i
   }),
 )
 
-const rules = program.command('rules').description('the rules of a namespace')
-common(rules.command('list').description('the rules in force')).action((options: Common) =>
-  withTollgate(options, async (tollgate) => {
-    print(tollgate.rules.list(), options.json)
-    return EXIT.ok
-  }),
-)
-common(rules.command('apply <file>').description('make a rules file the namespace’s, everywhere within a second; usage is kept')).action(
-  (file: string, options: Common) =>
-    withTollgate(options, async (tollgate) => {
-      await tollgate.rules.apply(file)
-      print({ applied: tollgate.rules.list().length }, options.json)
-      return EXIT.ok
-    }),
-)
-rules
-  .command('test <file>')
-  .description('check a rules file; changes nothing and needs no Redis')
-  .option('--json', 'one line of JSON')
-  .action(async (file: string, options: Common) => {
-    const content = await readRules(file)
-    print({ valid: true, rules: content.rules.length, agents: Object.keys(content.agents) }, options.json)
-  })
+rulesCommands(program)
+administrationCommands(program)
 
 try {
   await program.parseAsync()

@@ -33,9 +33,15 @@ function stopSignal(log: Logger): Promise<NodeJS.Signals> {
  */
 export async function runWorker(config: WorkerConfig): Promise<void> {
   const log = pino({ name: 'tollgate-worker', level: config.logLevel })
-  const { rules, agents, prices } = await readRules(config.rules)
+  const { rules, agents } = await readRules(config.rules)
   const handler = httpAgent(agents)
-  const tollgate = await Tollgate.open({ redis: config.redis ?? DEFAULT_URL, namespace: config.namespace, queue: config.queue, rules, prices, logger: log })
+  const tollgate = await Tollgate.open({
+    redis: config.redis ?? DEFAULT_URL,
+    namespace: config.namespace,
+    queue: config.queue,
+    rules: config.rules,
+    logger: log,
+  })
   const metrics = new Metrics()
   const metricsServer = config.metricsPort === undefined ? undefined : await serveMetrics(metrics, config.metricsPort)
   const stopped = stopSignal(log)

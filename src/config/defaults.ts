@@ -50,6 +50,16 @@ export const DEFAULTS = Object.freeze({
   keepFailuresMs: 7 * DAY,
   /** Rules are read again this often, besides being announced: a lost message costs no more. */
   rulesRefreshMs: 5 * SECOND,
+  /** The longest that an override may hold. */
+  longestOverrideMs: 7 * DAY,
+  /** How long the audit keeps what was changed. */
+  auditRetentionMs: 90 * DAY,
+  /** Entries of the audit that are answered at once. */
+  auditEntries: 100,
+  /** Lines are all looked at once more so long after a change: processes that had not heard of it have put calls there by what was before. */
+  lookAgainMs: 1 * SECOND,
+  /** Beside a given clock, how often it is asked whether an override has ended. */
+  givenClockCheckMs: 20,
   /** How long a handler may take; 0 = as long as it likes. */
   timeoutMs: 0,
   /** How long a worker that was asked to stop waits for its calls. */

@@ -1,6 +1,7 @@
 import { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { z } from 'zod'
+import { UNKNOWN_ACTOR } from '../audit/entry.js'
 import { MAX_NAME_LENGTH, show, valueAt } from '../call.js'
 import type { Clock } from '../clock.js'
 import type { Estimate } from '../cost/estimate.js'
@@ -8,8 +9,11 @@ import type { PriceTable } from '../cost/prices.js'
 import { ConfigInvalid } from '../errors.js'
 import type { Store } from '../gate/store.js'
 import type { CustomStrategy } from '../queue/strategist.js'
+import type { Exempt } from '../rules/override.js'
 import type { RuleSpec } from '../rules/rule.js'
 import { DEFAULTS } from './defaults.js'
+import { who } from './requests.js'
+import { DAY } from './units.js'
 
 /** What `Tollgate.open` takes; all of it is optional. */
 export interface TollgateOptions {
@@ -29,16 +33,27 @@ export interface TollgateOptions {
   degradeTo?: Readonly<Record<string, string>> | undefined
   /** Strategies of your own, by name: a rule or call asks for one as `custom:<name>`. */
   strategies?: Readonly<Record<string, CustomStrategy>> | undefined
+  /** Who is unlimited for good, beside rules that are given as objects; a rules file has its own. */
+  exempt?: Exempt | undefined
   /** What a call costs that does not say; default: a tokenizer over its messages, and its max_tokens. */
   estimate?: Estimate | undefined
   /** How often a call is tried whose handler fails; default 1. Waiting is no attempt. */
   attempts?: number | undefined
   /** How long Redis may take to answer at the start; default 10 s. */
   connectTimeoutMs?: number | undefined
+  /** Who changes things with this Tollgate, as the audit says where a change does not; default 'unknown'. */
+  actor?: string | undefined
+  /** The longest that an override granted here may hold, in ms; default 7 days. */
+  longestOverrideMs?: number | undefined
+  /** How long the namespace's audit is kept, in ms; default what was set before, else 90 days. */
+  auditRetentionMs?: number | undefined
   logger?: Logger | undefined
   /** For tests and simulations. */
   clock?: Clock | undefined
 }
+
+/** Ten years, in ms. */
+const LONGEST_MS = 3650 * DAY
 
 const QUEUE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/
 
@@ -53,6 +68,7 @@ const schema = z.strictObject({
   store: z.custom<Store>((value) => value !== null && typeof value === 'object', 'must be a store').optional(),
   rules: z.union([z.string().min(1), z.array(z.unknown())]).optional(),
   prices: z.record(z.string(), z.unknown()).optional(),
+  exempt: z.record(z.string(), z.unknown()).optional(),
   degradeTo: z.record(z.string(), z.string().min(1).max(MAX_NAME_LENGTH)).optional(),
   strategies: z
     .record(z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 letters, digits, _ or -'), z.custom<CustomStrategy>(isFunction, 'must be a function'))
@@ -60,6 +76,9 @@ const schema = z.strictObject({
   estimate: z.custom<Estimate>(isFunction, 'must be a function').optional(),
   attempts: z.number().int().min(1).max(1000).optional(),
   connectTimeoutMs: z.number().int().min(1).max(3_600_000).default(10_000),
+  actor: who.default(UNKNOWN_ACTOR),
+  longestOverrideMs: z.number().int().min(1000).max(LONGEST_MS).default(DEFAULTS.longestOverrideMs),
+  auditRetentionMs: z.number().int().min(1000).max(LONGEST_MS).optional(),
   logger: z.custom<Logger>((value) => value !== null && typeof value === 'object', 'must be a pino logger').optional(),
   clock: z.custom<Clock>((value) => value !== null && typeof value === 'object', 'must be a clock').optional(),
 })

@@ -116,9 +116,11 @@ export class Checks {
     const grant = await this.charge(asked)
     const { decision } = grant
     if (decision.outcome === 'run') return { entered: grant }
-    if (decision.reason !== 'limited') throw rejection(decision)
+    // Who is paused goes on when the rules change again.
+    if (decision.reason !== 'limited' && decision.reason !== 'paused') throw rejection(decision)
     const { rule, scopeValue } = decision.binding
-    return { waitMs: decision.retryAfterMs ?? DEFAULTS.slotRecheckMs, line: `${rule}/${scopeValue}` }
+    const unknownMs = decision.reason === 'paused' ? DEFAULTS.rulesRefreshMs : DEFAULTS.slotRecheckMs
+    return { waitMs: decision.retryAfterMs ?? unknownMs, line: `${rule}/${scopeValue}` }
   }
 
   private granter(call: Call): Granter {

@@ -52,6 +52,7 @@ export const BLOCK: CompiledRule = {
   degraded: null,
   limits: BLOCK_LIMITS,
   keyed: [],
+  unlimited: false,
   encoded: encodeRule(BLOCK_PRIORITY, 'queue', BLOCK_LIMITS),
   scopeValue: ({ agent, endpoint = '', model = '' }) => blockValue({ agent, endpoint, model }),
 }
@@ -106,16 +107,21 @@ export class RuleMeters {
     this.names = names
   }
 
-  part(value: string): DemandPart {
+  /** @param call one that meets these meters: an override may be for it. All that meet them are overridden alike */
+  part(value: string, call?: Call): DemandPart {
     const known = this.recent.get(value)
     if (known !== undefined) return known
-    const part = this.older.get(value) ?? new Part(this.rule, value, this.names)
+    const part = this.older.get(value) ?? new Part(this.ruleFor(call), value, this.names)
     if (this.recent.size >= REMEMBERED) {
       this.older = this.recent
       this.recent = new Map()
     }
     this.recent.set(value, part)
     return part
+  }
+
+  private ruleFor(call: Call | undefined): CompiledRule {
+    return (call && this.rule.variants?.of(call)) ?? this.rule
   }
 }
 
@@ -150,7 +156,7 @@ export class DemandResolver {
     for (const { rule, meters, degraded } of this.meters) {
       const value = rule.scopeValue(call)
       // What runs in degraded mode is charged to the allowances of graceful rules instead.
-      if (value !== null) parts.push((call.degraded === true && degraded !== null && degrades(rule, call) ? degraded : meters).part(value))
+      if (value !== null) parts.push((call.degraded === true && degraded !== null && degrades(rule, call) ? degraded : meters).part(value, call))
     }
     parts.push(this.block.part(BLOCK.scopeValue(call) ?? ''))
     return { parts, costs, counted: this.ruleSet.counted }
@@ -176,8 +182,8 @@ function degrades(rule: CompiledRule, call: Call): boolean {
   return strategy === 'graceful' || strategy.startsWith('custom:')
 }
 
-function costUnits({ limits, degraded }: CompiledRule): CostUnit[] {
-  const all = [...limits, ...(degraded?.limits ?? [])]
+function costUnits({ limits, degraded, variants }: CompiledRule): CostUnit[] {
+  const all = [...limits, ...(degraded?.limits ?? []), ...(variants?.limits ?? [])]
   return COST_UNITS.filter((unit) => all.some((limit) => limit.unit === unit))
 }
 

@@ -9,13 +9,10 @@ import { type Demand, DemandResolver } from './demand.js'
 /** What calls ask under the rules in force, which change at run time. */
 export class Demands {
   readonly keys: Keys
-  /** The model that calls of an agent run with in degraded mode, by agent. */
-  readonly degradeTo: Readonly<Record<string, string>>
   private readonly estimate: Estimate | undefined
   private resolver: DemandResolver
 
-  constructor(ruleSet: RuleSet, keys: Keys, estimate?: Estimate, degradeTo: Readonly<Record<string, string>> = {}) {
-    this.degradeTo = degradeTo
+  constructor(ruleSet: RuleSet, keys: Keys, estimate?: Estimate) {
     this.keys = keys
     this.estimate = estimate
     this.resolver = new DemandResolver(ruleSet, keys)
@@ -25,7 +22,9 @@ export class Demands {
     return this.resolver.ruleSet
   }
   set rules(ruleSet: RuleSet) {
-    if (ruleSet.version !== this.resolver.ruleSet.version) this.resolver = new DemandResolver(ruleSet, this.keys)
+    const { version, nextEndMs } = this.resolver.ruleSet
+    // The same policy at another time: an override has ended.
+    if (ruleSet.version !== version || ruleSet.nextEndMs !== nextEndMs) this.resolver = new DemandResolver(ruleSet, this.keys)
   }
 
   /** What a call is expected to cost; a promise only where that has to be worked out. @throws CallInvalid */

@@ -7,8 +7,10 @@ import type { Decision } from '../decision.js'
 import type { Keys } from '../redis/keys.js'
 import { scripts } from '../redis/scripts.js'
 import type { RuleSet } from '../rules/compile.js'
+import { retentionOf } from '../rules/policy.js'
 import { alike } from './alike.js'
 import type { Asked, AskedCall, Settlement } from './asked.js'
+import { limitOf, meterOf } from './audited.js'
 import { BatchEncoder } from './batch.js'
 import { BLOCK, type Demand } from './demand.js'
 import type { Demands } from './demands.js'
@@ -56,7 +58,8 @@ export class Gate {
 
   /** The model that calls of this agent run with in degraded mode; undefined where it says none. */
   degradeTo(agent: string): string | undefined {
-    return Object.hasOwn(this.demands.degradeTo, agent) ? this.demands.degradeTo[agent] : undefined
+    const { degradeTo } = this.rules.policy
+    return Object.hasOwn(degradeTo, agent) ? degradeTo[agent] : undefined
   }
 
   /** Asks and charges at once, or refuses. */
@@ -151,10 +154,13 @@ export class Gate {
     return settled.map((one) => one === 1)
   }
 
-  /** Forgets what these meters have counted. */
-  async reset(asked: Asked): Promise<void> {
+  /** Forgets what these meters have counted, and notes it in the audit. */
+  async reset(asked: Asked, by: string): Promise<void> {
     const encoder = this.encode([{ ...asked, forGood: true }], false)
-    await scripts.reset.run(this.redis, encoder.keys, [this.now(), encoder.batch()])
+    const { parts } = asked.demand
+    const limits = parts.flatMap(({ rule }) => rule.limits.map(({ name }) => limitOf(rule.name, name)))
+    const args = [this.now(), encoder.batch(), retentionOf(this.rules.policy), by, parts.map(meterOf).join(', '), ...limits]
+    await scripts.reset.run(this.redis, [...encoder.keys, this.keys.audit], args)
   }
 
   /** Writes the state of a user's own algorithm if the one it was worked out from still stands; `becomes` '' only reads. */

@@ -16,6 +16,8 @@ export function refusal({ reason, strategy, binding, etaMs = 0, waiting = 0, ...
       return new RateLimitExceeded('COST_TOO_BIG', `the call costs more than this limit can ever hold (${where})`, { rule, limit })
     case 'closed':
       return new RateLimitExceeded('LIMIT_CLOSED', `this limit is 0, which means closed (${where})`, { rule, limit })
+    case 'paused':
+      return new RateLimitExceeded('PAUSED', `such calls are paused until they are resumed (${where})`, { rule, limit })
     case 'late':
       return new RateLimitExceeded('DEADLINE_MISSED', `the call would start in ${Math.ceil(etaMs)} ms, after its deadline (${where})`, {
         rule,

@@ -4,6 +4,7 @@ import { emptyState } from '../meters/algorithm.js'
 import { ALGORITHMS } from '../meters/index.js'
 import type { CompiledRule } from '../rules/compile.js'
 import { type CompiledLimit, strategyOf } from '../rules/compile-limit.js'
+import { isPause } from '../rules/pause.js'
 import type { Demand, DemandPart } from './demand.js'
 
 /** A start that has to stand in line, but came without the call to keep beside its place: it is asked again with it. */
@@ -108,11 +109,12 @@ export class DecisionReply {
     if (outcome === EXPIRED) return new Decided('expired', this, demand)
     if (outcome === SLOWED) return Object.assign(new Decided('run' as const, this, demand), { delayMs: waitMs })
     const binding = this.bindingOf(demand, this.bytes.readDoubleLE(head + 2 * DOUBLE), this.bytes.readDoubleLE(head + 3 * DOUBLE))
-    const knownMs = binding?.unit === 'concurrency' ? null : waitMs
+    const paused = binding !== null && isPause(binding.rule)
+    const knownMs = paused || binding?.unit === 'concurrency' ? null : waitMs
     if (outcome === WAIT) {
       return Object.assign(new Decided('wait' as const, this, demand), { etaMs: knownMs, position: this.bytes.readDoubleLE(head + 4 * DOUBLE), binding })
     }
-    const reason = REASONS[outcome]
+    const reason = paused && REASONS[outcome] === 'limited' ? 'paused' : REASONS[outcome]
     if (reason === undefined || binding === null) throw new Error(`the reply of a script makes no sense: outcome ${outcome}`)
     const strictness = this.bytes.readDoubleLE(head + 5 * DOUBLE)
     const strategy = strictness === 0 ? undefined : (strategyOf(strictness) ?? own ?? this.ruleOf(demand, head)?.strategy)
@@ -129,6 +131,7 @@ export class DecisionReply {
   usage(demand: Demand): Usage[] {
     const usage: Usage[] = []
     for (const asked of demand.parts) {
+      if (asked.rule.unlimited) continue
       const met = this.meters.get(asked.keys[0] as string) as Met
       const { part } = met
       let { offset } = met

@@ -20,6 +20,9 @@ const PROMOTE_AGAIN_MS = [20, 50, 150, 500] as const
 const ELECTION_MS = DEFAULTS.drainerLeaseMs / 3
 const IDLE_MS = DEFAULTS.drainerLeaseMs / 3
 
+/** Whether a line, by its rule and scope value, is one of those that have to wait least. */
+export type FirstLines = (rule: string, value: string) => boolean
+
 /**
  * Wakes waiting calls. Every worker process has one; the one that holds the lease works,
  * at the earliest time any line can move and whenever room comes back. Should two of them
@@ -45,6 +48,10 @@ export class Drainer {
   /** Redis' clock minus ours. */
   private offsetMs = 0
   private lookAtAll = true
+  /** Lines that are to be looked at, whenever they are due. */
+  private readonly unseen = new Set<string>()
+  private first: FirstLines = () => false
+  private lookAgain: NodeJS.Timeout | undefined
   private again = false
   private readonly retries = new Set<NodeJS.Timeout>()
 
@@ -66,16 +73,25 @@ export class Drainer {
     this.schedule(0)
   }
 
-  /** The rules changed: every line may move. */
-  wakeAll(): void {
-    this.lookAtAll = true
-    this.wake()
+  /**
+   * The rules changed: every line may move. A process that has not heard of it may put a call into
+   * a line by the old ones, where it would wait by these: all are looked at once more.
+   * @param first which to look at before the others
+   */
+  wakeAll(first: FirstLines = () => false): void {
+    this.first = first
+    this.wakeEveryLine()
+    clearTimeout(this.lookAgain)
+    if (this.closed) return
+    this.lookAgain = setTimeout(() => this.wakeEveryLine(), DEFAULTS.lookAgainMs)
+    this.lookAgain.unref()
   }
 
   /** Wakes nobody any more; what is under way is not waited for. */
   stop(): void {
     this.closed = true
     clearTimeout(this.timer)
+    clearTimeout(this.lookAgain)
     for (const retry of this.retries) clearTimeout(retry)
   }
 
@@ -84,6 +100,11 @@ export class Drainer {
     this.stop()
     await this.running
     if (this.leaseUntilMs > 0) await scripts.elect.run(this.redis, [this.gate.keys.drainer], [this.id, 0])
+  }
+
+  private wakeEveryLine(): void {
+    this.lookAtAll = true
+    this.wake()
   }
 
   private schedule(inMs: number): void {
@@ -98,6 +119,7 @@ export class Drainer {
         (nextMs) => this.rest(nextMs),
         (error: unknown) => {
           this.log.error({ err: error }, 'draining failed')
+          this.lookAtAll = true
           this.rest(IDLE_MS)
         },
       )
@@ -123,7 +145,7 @@ export class Drainer {
     const { nowMs, woken, nextMs } = await this.gate.drain(await readFronts(this.redis, this.gate, lines, perLine))
     if (this.clock.forScripts() === '') this.offsetMs = nowMs - Date.now()
     await this.promote(woken, 0)
-    return Math.min(IDLE_MS, nextMs ?? IDLE_MS)
+    return this.unseen.size > 0 ? 0 : Math.min(IDLE_MS, nextMs ?? IDLE_MS)
   }
 
   private async mayDrain(): Promise<boolean> {
@@ -149,14 +171,21 @@ export class Drainer {
 
   private async due(): Promise<{ lines: string[]; passes: string[]; late: string[] }> {
     const now = this.nowMs()
-    const until = this.lookAtAll ? '+inf' : String(now + 1)
-    const [lines, passes, late] = await Promise.all([
-      this.redis.zrange(this.gate.keys.lines, '-inf', until, 'BYSCORE', 'LIMIT', 0, LINES_AT_ONCE),
+    const all = this.lookAtAll
+    this.lookAtAll = false
+    const [due, passes, late, others] = await Promise.all([
+      this.redis.zrange(this.gate.keys.lines, '-inf', String(now + 1), 'BYSCORE', 'LIMIT', 0, LINES_AT_ONCE),
       this.redis.zrange(this.gate.keys.passes, '-inf', String(now), 'BYSCORE', 'LIMIT', 0, PASSES_AT_ONCE),
       this.redis.zrange(this.gate.keys.deadlines, '-inf', String(now), 'BYSCORE', 'LIMIT', 0, PASSES_AT_ONCE),
+      all ? this.redis.zrange(this.gate.keys.lines, '0', '-1') : [],
     ])
-    if (lines.length < LINES_AT_ONCE) this.lookAtAll = false
-    return { lines, passes, late }
+    for (const line of others) this.unseen.add(line)
+    for (const line of due) this.unseen.delete(line)
+    const first = others.filter((line) => this.unseen.has(line) && this.isFirst(line))
+    // Half of them, should so many be due that they would take all turns.
+    const unseen = (first.length > 0 ? first : [...this.unseen]).slice(0, Math.max(LINES_AT_ONCE - due.length, LINES_AT_ONCE / 2))
+    for (const line of unseen) this.unseen.delete(line)
+    return { lines: [...due, ...unseen], passes, late }
   }
 
   /** Takes calls out of their lines whose deadlines have passed; their workers find that it is too late. */
@@ -167,6 +196,11 @@ export class Drainer {
       return { asked: askAgain(this.gate, id, record), line: readRecord(record)?.line ?? '' }
     })
     await this.promote(await this.gate.expire(waiting), 0)
+  }
+
+  private isFirst(line: string): boolean {
+    const at = this.gate.keys.parseLine(line)
+    return at !== null && this.first(at.rule, at.value)
   }
 
   /** Ms until the first line is due, at most until the next look at the passes. */

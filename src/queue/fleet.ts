@@ -8,7 +8,7 @@ import type { Demands } from '../gate/demands.js'
 import { Gate } from '../gate/gate.js'
 import type { Keys } from '../redis/keys.js'
 import { logConnection } from '../telemetry/connection-log.js'
-import { Drainer } from './drainer.js'
+import { Drainer, type FirstLines } from './drainer.js'
 import { Enqueuer } from './enqueuer.js'
 import { type Explanation, explain } from './explain.js'
 import { Queues } from './queues.js'
@@ -101,9 +101,9 @@ export class Fleet {
     return this.parts.client.status !== 'ready'
   }
 
-  /** The rules changed: every line may move. */
-  wakeAll(): void {
-    this.working?.drainer.wakeAll()
+  /** The rules changed: every line may move, these first. */
+  wakeAll(first?: FirstLines): void {
+    this.working?.drainer.wakeAll(first)
   }
 
   /** Waits for the calls that run here. Where Redis is gone nothing is waited for that needs it. */

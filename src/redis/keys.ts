@@ -24,8 +24,10 @@ export class Keys {
   readonly notices: string
   /** Who drains. */
   readonly drainer: string
-  /** The namespace's rules and their version. */
+  /** The namespace's policy and its version. */
   readonly rules: string
+  /** What was changed, by whom. */
+  readonly audit: string
   /** What every script over meters gets first. */
   readonly fixed: readonly string[]
 
@@ -44,6 +46,7 @@ export class Keys {
     this.notices = `${this.prefix}/notices`
     this.drainer = `${this.prefix}/drainer`
     this.rules = `${this.prefix}/rules`
+    this.audit = `${this.prefix}/audit`
     this.fixed = [this.lines, this.passes, this.sequence, this.queued, this.wake, this.figures, this.deadlines]
   }
 

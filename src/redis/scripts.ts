@@ -23,7 +23,7 @@ export const scripts = {
   tend: script<('kept' | 'unclaimed' | 'dropped' | 'gone')[]>('tend'),
   /** Redis' time, ms until the block ends. */
   announce: script<[nowMs: string, blockedMs: string]>('announce'),
-  /** 1 if the rules were written. */
+  /** 1 if the policy was written. */
   declare: script<number>('declare'),
   /** How many meters were reset. */
   reset: script<number>('reset'),

@@ -16,7 +16,7 @@ export interface CompiledLimit extends MeterLimit {
   readonly algorithm: AlgorithmName
   /** What it allows per window, as written; for a concurrency the slots. */
   readonly limit: number
-  /** Null for a concurrency and a block. */
+  /** Null for a concurrency, a block and a pause. */
   readonly windowMs: number | null
 }
 
@@ -110,7 +110,13 @@ export function compileLimit(spec: LimitSpec): CompiledLimit {
 }
 
 /** A rule as the scripts read it (see `lua/lib/demand.lua`), at a time: encoded once, but for the borders of a calendar. */
-export function encodeRule(priority: number, strategy: Strategy, limits: readonly CompiledLimit[], options = NO_OPTIONS): (atMs: number) => string {
+export function encodeRule(
+  priority: number,
+  strategy: Strategy,
+  limits: readonly CompiledLimit[],
+  options = NO_OPTIONS,
+  unlimited = false,
+): (atMs: number) => string {
   const encodeLimit = ({ id, algorithm, unit, capacity, a, b, borders }: CompiledLimit, atMs: number) => [
     id,
     ALGORITHMS[algorithm].code,
@@ -121,7 +127,7 @@ export function encodeRule(priority: number, strategy: Strategy, limits: readonl
     ...(borders === undefined ? [] : [borders(atMs)]),
   ]
   // A string within the batch: the scripts know it again as a whole, and read it once.
-  const more = options.some((option, place) => option !== NO_OPTIONS[place]) ? [options] : []
+  const more = unlimited || options.some((option, place) => option !== NO_OPTIONS[place]) ? [options, unlimited ? 1 : 0] : []
   const encode = (atMs: number) => JSON.stringify(JSON.stringify([priority, strictnessOf(strategy), limits.map((limit) => encodeLimit(limit, atMs)), ...more]))
   if (limits.some(({ borders }) => borders !== undefined)) return encode
   const encoded = encode(0)

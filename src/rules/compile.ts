@@ -1,81 +1,42 @@
-import { createHash } from 'node:crypto'
-import { SocketAddress } from 'node:net'
 import type { Call, Strategy } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
 import { compilePrices, type Prices, type PriceTable } from '../cost/prices.js'
 import { RulesInvalid } from '../errors.js'
 import { ALGORITHMS } from '../meters/index.js'
 import { type CompiledLimit, compileLimit, countedUnits, encodeRule, type RuleOptions } from './compile-limit.js'
+import { ALLOWANCE, type CompiledRule, type Variants } from './compiled.js'
 import { type LimitSpec, limitName } from './limit.js'
 import { compileMatch } from './match.js'
+import { type Allowance, endOf, type Override } from './override.js'
+import { Overriding } from './overriding.js'
+import { pauseRules } from './pause.js'
+import { EMPTY_POLICY, type Policy, versionOf } from './policy.js'
 import type { RuleSpec } from './rule.js'
+import { scaleLimit } from './scaled-limit.js'
+import { scopeValueOf } from './scope-value.js'
 
-/** A rule ready to be applied: pure functions and constants. */
-export interface CompiledRule {
-  readonly name: string
-  readonly priority: number
-  readonly strategy: Strategy
-  readonly limits: readonly CompiledLimit[]
-  /** Limits that have a key of their own: leases of a concurrency, sliding logs. */
-  readonly keyed: readonly CompiledLimit[]
-  /** The rule as the scripts read it at a time, see `lua/lib/demand.lua`. */
-  encoded(atMs: number): string
-  /** What calls that it refuses may use in degraded mode instead; null where they may not. */
-  readonly degraded: CompiledRule | null
-  /** What the rule counts this call by, or null if it does not cover the call. */
-  scopeValue(call: Call): string | null
-}
+export { ALLOWANCE, type CompiledRule } from './compiled.js'
+export { scopeValueOf } from './scope-value.js'
 
 export interface RuleSet {
-  /** Equal for equal rules, on every machine. */
+  /** Equal for equal policies, on every machine. */
   readonly version: string
+  /** Those that are enabled, and those that pauses stand for. */
   readonly rules: readonly CompiledRule[]
   /** The codes of the units of cost that any of them counts. */
   readonly counted: readonly number[]
   /** All of them, as written: those that were declared, and those that were added at run time. */
   readonly specs: readonly RuleSpec[]
-  readonly declared: readonly RuleSpec[]
-  readonly added: readonly RuleSpec[]
-  /** What models cost, as declared and ready to be asked. */
-  readonly priceTable: Readonly<PriceTable>
+  /** All that was set, rules and what stands beside them. */
+  readonly policy: Policy
+  /** The overrides that hold, and what decides between them. */
+  readonly overrides: readonly Override[]
+  readonly overriding: Overriding
+  /** When the next of them ends, in ms by Redis' clock; null where none does. */
+  readonly nextEndMs: number | null
+  /** When that was worked out, by the same clock. */
+  readonly asOfMs: number
   readonly prices: Prices
-}
-
-/** One part of a scope value in a key: unambiguous whatever it holds. */
-function escapePart(value: string): string {
-  return /^[A-Za-z0-9._@/-]*$/.test(value) ? value : encodeURIComponent(value)
-}
-
-/** An address in its one plain form, so that other spellings of it are not counted apart. */
-function plainAddress(ip: string): string {
-  if (!ip.includes(':')) return ip
-  const { address } = new SocketAddress({ address: ip, family: 'ipv6' })
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)
-  return mapped?.[1] ?? address
-}
-
-function scopePart(scope: string): (call: Call) => string | undefined {
-  if (scope === 'global') return () => '*'
-  if (scope.startsWith('keys.')) {
-    const key = scope.slice('keys.'.length)
-    return (call) => (call.keys !== undefined && Object.hasOwn(call.keys, key) ? call.keys[key] : undefined)
-  }
-  const field = scope as 'agent' | 'endpoint' | 'model' | 'user' | 'team' | 'org' | 'ip'
-  return field === 'ip' ? (call) => (call.ip === undefined ? undefined : plainAddress(call.ip)) : (call) => call[field]
-}
-
-/** A function from a call to what the scopes count it by; null where the call lacks one of them. */
-export function scopeValueOf(scopes: readonly string[]): (call: Call) => string | null {
-  const parts = scopes.map(scopePart)
-  return (call) => {
-    let value = ''
-    for (let i = 0; i < parts.length; i++) {
-      const part = parts[i]?.(call)
-      if (part === undefined) return null
-      value = i === 0 ? escapePart(part) : `${value}|${escapePart(part)}`
-    }
-    return value
-  }
 }
 
 /** Limits and what scripts need of them. @throws RulesInvalid where two of them cannot be told apart */
@@ -85,7 +46,7 @@ export function compileLimits(
   priority: number,
   strategy: Strategy,
   options?: RuleOptions,
-): Pick<CompiledRule, 'limits' | 'keyed' | 'encoded'> {
+): Pick<CompiledRule, 'limits' | 'keyed' | 'unlimited' | 'encoded'> {
   const limits = specs.map(compileLimit)
   const ids = new Map<number, string>()
   for (const { name, id } of limits) {
@@ -93,14 +54,17 @@ export function compileLimits(
     if (other !== undefined && other !== name) throw new RulesInvalid([`rule ${rule}: the limits ${other} and ${name} share an id; rename one of them`])
     ids.set(id, name)
   }
-  return { limits, keyed: limits.filter(({ algorithm }) => ALGORITHMS[algorithm].keyed), encoded: encodeRule(priority, strategy, limits, options) }
+  const encoded = encodeRule(priority, strategy, limits, options)
+  return { limits, keyed: limits.filter(({ algorithm }) => ALGORITHMS[algorithm].keyed), unlimited: false, encoded }
 }
 
-/** Windows let everything through as they open: who is slowed by them is also spaced evenly. */
-function paces(limits: readonly LimitSpec[]): LimitSpec[] {
-  return limits
+/** The limits of a rule. Windows let everything through as they open: who is slowed by them is also spaced evenly. */
+function limitsOf(strategy: Strategy, limits: readonly LimitSpec[]): readonly LimitSpec[] {
+  if (strategy !== 'throttle') return limits
+  const paces = limits
     .filter(({ algorithm }) => algorithm !== undefined && algorithm !== 'token_bucket' && algorithm !== 'leaky_bucket')
-    .map(({ timezone: _, ...limit }) => ({ ...limit, name: `${limitName(limit)} pace`, algorithm: 'leaky_bucket' }))
+    .map(({ timezone: _, ...limit }): LimitSpec => ({ ...limit, name: `${limitName(limit)} pace`, algorithm: 'leaky_bucket' }))
+  return [...limits, ...paces]
 }
 
 function optionsOf({ strategy, maxWaitMs = 0, maxWaiting = 0, holdMs, maxDelayMs = 0, degraded }: RuleSpec): RuleOptions {
@@ -109,48 +73,89 @@ function optionsOf({ strategy, maxWaitMs = 0, maxWaiting = 0, holdMs, maxDelayMs
   return [maxWaitMs, maxWaiting, hold, strategy === 'throttle' ? maxDelayMs : 0, degraded === undefined ? 0 : 1]
 }
 
-/** How the name of a rule that counts what runs in degraded mode ends; none of a user's ends so. */
-export const ALLOWANCE = '~degraded'
-
 function compileDegraded({ name, degraded }: RuleSpec, priority: number, scopeValue: CompiledRule['scopeValue']): CompiledRule | null {
   if (degraded === undefined) return null
   const own = `${name}${ALLOWANCE}`
   return { name: own, priority, strategy: 'retry_after', degraded: null, ...compileLimits(own, degraded, priority, 'retry_after'), scopeValue }
 }
 
-function compileRule(spec: RuleSpec): CompiledRule {
+function compileRule(spec: RuleSpec, overriding: Overriding): CompiledRule {
   const matches = compileMatch(spec.match)
-  const countedBy = scopeValueOf([spec.scope].flat())
+  const scopes = [spec.scope].flat()
+  const countedBy = scopeValueOf(scopes)
   const priority = spec.priority ?? 0
   const strategy = spec.strategy ?? 'queue'
-  const limits = strategy === 'throttle' ? [...spec.limits, ...paces(spec.limits)] : spec.limits
   const scopeValue = (call: Call) => (matches(call) ? countedBy(call) : null)
-  return {
+  const rule: CompiledRule = {
     name: spec.name,
     priority,
     strategy,
-    ...compileLimits(spec.name, limits, priority, strategy, optionsOf(spec)),
+    ...compileLimits(spec.name, limitsOf(strategy, spec.limits), priority, strategy, optionsOf(spec)),
     degraded: compileDegraded(spec, priority, scopeValue),
     scopeValue,
   }
+  const concerning = overriding.concerning(spec.name, scopes)
+  return concerning === null ? rule : { ...rule, variants: variantsOf(rule, spec, concerning, (call) => overriding.deciding(spec.name, scopes, call)) }
 }
 
-/** Works out everything about rules that does not depend on a call, once per version. */
-export function compileRules(declared: readonly RuleSpec[], priceTable: Readonly<PriceTable> = {}, added: readonly RuleSpec[] = []): RuleSet {
-  const version = createHash('sha256')
-    .update(JSON.stringify([declared, priceTable, added]))
-    .digest('hex')
-    .slice(0, 16)
-  const specs = [...declared, ...added]
-  const rules = specs.filter((spec) => spec.enabled !== false).map(compileRule)
+/** A rule as an override changes it. */
+function changed(rule: CompiledRule, spec: RuleSpec, allow: Allowance): CompiledRule {
+  const { name, priority, strategy, limits } = rule
+  const options = optionsOf(spec)
+  if (allow === 'unlimited') return { ...rule, unlimited: true, encoded: encodeRule(priority, strategy, limits, options, true) }
+  const specs = 'times' in allow ? spec.limits.map((limit) => scaleLimit(limit, allow.times)) : allow.limits
+  return { ...rule, ...compileLimits(name, limitsOf(strategy, specs), priority, strategy, options) }
+}
+
+function variantsOf(
+  rule: CompiledRule,
+  spec: RuleSpec,
+  concerning: readonly Override[],
+  deciding: (call: Call) => { readonly allow: Allowance; readonly override: Override | null } | null,
+): Variants {
+  // All that lift the limits are one; and an override is compiled when it is met first.
+  const known = new Map<string, CompiledRule>()
   return {
-    version,
-    specs,
-    declared,
-    added,
-    rules,
-    priceTable,
-    prices: compilePrices(priceTable),
-    counted: countedUnits(rules.flatMap(({ limits, degraded }) => [...limits, ...(degraded?.limits ?? [])])),
+    of(call) {
+      const found = deciding(call)
+      if (found === null) return undefined
+      const key = found.allow === 'unlimited' || found.override === null ? '' : found.override.id
+      let variant = known.get(key)
+      if (variant === undefined) {
+        variant = changed(rule, spec, found.allow)
+        known.set(key, variant)
+      }
+      return variant
+    },
+    limits: concerning.flatMap(({ allow }) => (typeof allow === 'object' && 'limits' in allow ? allow.limits.map(compileLimit) : [])),
   }
+}
+
+/**
+ * Works out everything about a policy that does not depend on a call, once per version and end
+ * of an override. @param nowMs by Redis' clock: which overrides hold
+ */
+export function compilePolicy(policy: Policy, nowMs: number): RuleSet {
+  const specs = [...policy.declared, ...policy.added]
+  const overrides = policy.overrides.filter((override) => endOf(override) > nowMs)
+  const overriding = new Overriding(overrides, policy.exempt)
+  const rules = specs.filter((spec) => spec.enabled !== false).map((spec) => compileRule(spec, overriding))
+  const limits: readonly CompiledLimit[] = rules.flatMap((rule) => [...rule.limits, ...(rule.degraded?.limits ?? []), ...(rule.variants?.limits ?? [])])
+  return {
+    version: versionOf(policy),
+    policy,
+    specs,
+    rules: [...rules, ...pauseRules(policy.pauses, rules)],
+    overrides,
+    overriding,
+    asOfMs: nowMs,
+    nextEndMs: overrides.length === 0 ? null : Math.min(...overrides.map(endOf)),
+    prices: compilePrices(policy.prices),
+    counted: countedUnits(limits),
+  }
+}
+
+/** Rules without anything beside them. */
+export function compileRules(declared: readonly RuleSpec[], prices: Readonly<PriceTable> = {}): RuleSet {
+  return compilePolicy({ ...EMPTY_POLICY, declared, prices }, 0)
 }

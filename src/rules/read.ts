@@ -3,6 +3,7 @@ import { type Document, isNode, LineCounter, parseDocument, visit } from 'yaml'
 import { show, valueAt } from '../call.js'
 import type { PriceTable } from '../cost/prices.js'
 import { RulesInvalid } from '../errors.js'
+import type { Exempt } from './override.js'
 import { type AgentSpec, type RuleSpec, ruleSetSchema } from './rule.js'
 
 /** What a rules file holds. */
@@ -12,6 +13,10 @@ export interface RulesFile {
   agents: Record<string, AgentSpec>
   /** What models cost, by name or glob; empty where the file gives none. */
   prices: PriceTable
+  /** Who is unlimited for good; empty where the file names nobody. */
+  exempt: Exempt
+  /** By agent, the model that its calls run with in degraded mode. */
+  degradeTo: Record<string, string>
 }
 
 /** Where a fault stands: "tollgate.yaml:7" or "" for rules given as objects. */
@@ -35,7 +40,10 @@ function check(input: unknown, locate: Locate): RulesFile {
       throw new RulesInvalid([`${locate([section, '__proto__'])}${section}.__proto__ is not a name that ${thing} can have (got ${show(hidden)})`])
   }
   const parsed = ruleSetSchema.safeParse(input)
-  if (parsed.success) return { rules: parsed.data.rules, agents: parsed.data.agents ?? {}, prices: parsed.data.prices ?? {} }
+  if (parsed.success) {
+    const { rules, agents = {}, prices = {}, exempt = {} } = parsed.data
+    return { rules, agents, prices, exempt, degradeTo: degradeToOf(agents) }
+  }
   const faults = parsed.error.issues.flatMap((issue) => {
     const keys = issue.code === 'unrecognized_keys' ? issue.keys : [undefined]
     return keys.map((key) => {
@@ -48,9 +56,18 @@ function check(input: unknown, locate: Locate): RulesFile {
   throw new RulesInvalid(faults)
 }
 
-/** Checks rules and prices given as objects. @throws RulesInvalid naming field, value and bound. */
-export function checkRules(rules: readonly RuleSpec[], prices: Readonly<PriceTable> = {}): Pick<RulesFile, 'rules' | 'prices'> {
-  return check({ rules, prices }, () => '')
+function degradeToOf(agents: Readonly<Record<string, AgentSpec>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(agents).flatMap(([agent, { degradeTo }]) => (degradeTo === undefined ? [] : [[agent, degradeTo]])))
+}
+
+/** Checks rules, and what is declared with them, given as objects. @throws RulesInvalid naming field, value and bound. */
+export function checkRules(
+  rules: readonly RuleSpec[],
+  prices: Readonly<PriceTable> = {},
+  exempt: Exempt = {},
+  degradeTo: Readonly<Record<string, string>> = {},
+): Omit<RulesFile, 'agents'> {
+  return { ...check({ rules, prices, exempt }, () => ''), degradeTo: { ...degradeTo } }
 }
 
 /** The line of the first alias without an anchor; of the first alias where all have one, but are too many. */

@@ -1,107 +1,146 @@
 import type { Redis } from 'ioredis'
-import type { PriceTable } from '../cost/prices.js'
+import { type Noted, TIME_ACTOR } from '../audit/entry.js'
+import { type AuditLog, MemoryLog, RedisLog } from '../audit/log.js'
+import { approximateMs, type Clock } from '../clock.js'
 import type { Keys } from '../redis/keys.js'
 import { scripts } from '../redis/scripts.js'
-import { compileRules, type RuleSet } from './compile.js'
+import type { Change, Changed } from './change.js'
+import { compilePolicy, type RuleSet } from './compile.js'
+import { endOf } from './override.js'
+import { EMPTY_POLICY, POLICY_FIELDS, POLICY_PARTS, type Policy, retentionOf, versionOf } from './policy.js'
 import { checkRules } from './read.js'
-import type { RuleSpec } from './rule.js'
 
-/** Where the rules of a namespace are kept. A change gives back the rules in force after it. */
+/** Where the policy of a namespace is kept, and what was changed in it. */
 export interface RuleStore {
-  /** Makes these the namespace's declared rules: the latest wins, usage and added rules are kept. */
-  declare(specs: readonly RuleSpec[], prices: Readonly<PriceTable>): Promise<RuleSet>
-  /** Adds a rule beside the declared ones, or replaces the added one of its name; null removes it. @throws RulesInvalid */
-  put(name: string, spec: RuleSpec | null): Promise<RuleSet>
-  /** The rules in force; `known` itself where they are still the same. */
+  /** What was changed, by whom and when. */
+  readonly audit: AuditLog
+  /** Changes the policy, and answers what is in force after it. @throws what the change throws; nothing is changed then */
+  change(change: Change): Promise<RuleSet>
+  /** What is in force now; `known` itself where that is still the same. */
   read(known?: RuleSet): Promise<RuleSet>
+  /** The clock by which overrides end, in ms since the epoch. */
+  nowMs(): Promise<number>
 }
 
-type Change = (set: RuleSet) => RuleSet
-
-function declared(specs: readonly RuleSpec[], prices: Readonly<PriceTable>): Change {
-  return ({ added }) => {
-    // Names must differ from those that were added at run time, too.
-    checkRules([...specs, ...added])
-    return compileRules(specs, prices, added)
-  }
+/** Works out a change; overrides that have ended go along with it. Null where nothing changes. */
+function workOut(policy: Policy, change: Change, nowMs: number): Changed | null {
+  const ended = policy.overrides.filter((override) => endOf(override) <= nowMs)
+  const base = ended.length === 0 ? policy : { ...policy, overrides: policy.overrides.filter((override) => !ended.includes(override)) }
+  const changed = change(base, nowMs)
+  const noted: Noted[] = ended.map((override) => ({ by: TIME_ACTOR, what: 'override.ended', subject: override.id, before: override, after: null }))
+  if (versionOf(changed.policy) !== versionOf(base)) noted.push(...changed.noted)
+  return noted.length === 0 ? null : { policy: changed.policy, noted }
 }
 
-function added(name: string, spec: RuleSpec | null): Change {
-  return (set) => {
-    const others = set.added.filter((one) => one.name !== name)
-    const all = spec === null ? others : [...others, spec]
-    checkRules([...set.declared, ...all])
-    return compileRules(set.declared, set.priceTable, all)
-  }
-}
-
-/** The rules of a process that is alone. */
+/** The policy of a process that is alone. */
 export class MemoryRules implements RuleStore {
-  private set = compileRules([])
+  readonly audit = new MemoryLog()
+  private readonly clock: Clock
+  private policy = EMPTY_POLICY
 
-  declare(specs: readonly RuleSpec[], prices: Readonly<PriceTable>): Promise<RuleSet> {
-    return this.change(declared(specs, prices))
+  constructor(clock: Clock) {
+    this.clock = clock
   }
 
-  put(name: string, spec: RuleSpec | null): Promise<RuleSet> {
-    return this.change(added(name, spec))
-  }
-
-  read(): Promise<RuleSet> {
-    return Promise.resolve(this.set)
-  }
-
-  private async change(change: Change): Promise<RuleSet> {
-    this.set = change(this.set)
-    return this.set
-  }
-}
-
-/** Which of the rules that are kept a change is worked out from. */
-const ALL = 'all'
-const ADDED = 'added'
-type Needed = typeof ALL | typeof ADDED
-
-/** The rules of a namespace in Redis. */
-export class RedisRules implements RuleStore {
-  private readonly redis: Redis
-  private readonly keys: Keys
-
-  constructor(redis: Redis, keys: Keys) {
-    this.redis = redis
-    this.keys = keys
-  }
-
-  declare(specs: readonly RuleSpec[], prices: Readonly<PriceTable>): Promise<RuleSet> {
-    // The rules that go may be those of another version of Tollgate, which this one takes for wrong.
-    return this.change(declared(specs, prices), ADDED)
-  }
-
-  put(name: string, spec: RuleSpec | null): Promise<RuleSet> {
-    return this.change(added(name, spec), ALL)
+  async change(change: Change): Promise<RuleSet> {
+    const nowMs = approximateMs(this.clock)
+    const changed = workOut(this.policy, change, nowMs)
+    const ruleSet = compilePolicy(changed?.policy ?? this.policy, nowMs)
+    if (changed !== null) {
+      this.policy = changed.policy
+      this.audit.append(changed.noted, nowMs, retentionOf(this.policy))
+    }
+    return ruleSet
   }
 
   async read(known?: RuleSet): Promise<RuleSet> {
-    const version = await this.redis.hget(this.keys.rules, 'version')
-    return known !== undefined && (version ?? known.version) === known.version ? known : (await this.current(ALL)).set
+    const nowMs = approximateMs(this.clock)
+    return known !== undefined && known.version === versionOf(this.policy) && !hasEnded(known, nowMs) ? known : compilePolicy(this.policy, nowMs)
   }
 
-  /** Rules equal to those in force change nothing. Whoever finds that others were faster works on theirs. */
-  private async change(change: Change, needed: Needed): Promise<RuleSet> {
+  /** Notes what was changed elsewhere in this process. */
+  note(noted: Noted): void {
+    this.audit.append([noted], approximateMs(this.clock), retentionOf(this.policy))
+  }
+
+  async nowMs(): Promise<number> {
+    return approximateMs(this.clock)
+  }
+}
+
+function hasEnded({ nextEndMs }: RuleSet, nowMs: number): boolean {
+  return nextEndMs !== null && nextEndMs <= nowMs
+}
+
+/** A policy as it stands in Redis. */
+interface Standing {
+  /** '' where there is none. */
+  readonly version: string
+  /** As it was written: rules may be those of another version of Tollgate, which this one takes for wrong. */
+  readonly policy: Policy
+  readonly nowMs: number
+}
+
+/** The policy of a namespace in Redis. */
+export class RedisRules implements RuleStore {
+  readonly audit: RedisLog
+  private readonly redis: Redis
+  private readonly keys: Keys
+  private readonly clock: Clock
+
+  constructor(redis: Redis, keys: Keys, clock: Clock) {
+    this.redis = redis
+    this.keys = keys
+    this.clock = clock
+    this.audit = new RedisLog(redis, keys.audit)
+  }
+
+  /** What changes nothing is not written. Whoever finds that others were faster works on theirs. */
+  async change(change: Change): Promise<RuleSet> {
     for (;;) {
-      const { version, set } = await this.current(needed)
-      const next = change(set)
-      if (next.version === version) return next
-      const args = [version, next.version, JSON.stringify(next.declared), JSON.stringify(next.priceTable), JSON.stringify(next.added)]
-      const notice = JSON.stringify({ rules: next.version })
-      if ((await scripts.declare.run(this.redis, [this.keys.rules, this.keys.notices], [...args, notice])) === 1) return next
+      const { version, policy, nowMs } = await this.standing()
+      const changed = workOut(policy, change, nowMs)
+      if (changed === null) return this.compiled({ version, policy, nowMs })
+      const next: Standing = { version: versionOf(changed.policy), policy: changed.policy, nowMs }
+      if (next.version === version) return this.compiled(next)
+      const ruleSet = this.compiled(next)
+      const parts = POLICY_PARTS.flatMap((part) => [POLICY_FIELDS[part], JSON.stringify(next.policy[part])])
+      const entries = changed.noted.flatMap(({ by, what, subject, before, after }) => [by, what, subject, JSON.stringify(before), JSON.stringify(after)])
+      const args = [version, next.version, JSON.stringify({ rules: next.version }), retentionOf(next.policy), POLICY_PARTS.length, ...parts, ...entries]
+      const keys = [this.keys.rules, this.keys.notices, this.keys.audit]
+      if ((await scripts.declare.run(this.redis, keys, [this.clock.forScripts(), ...args])) === 1) return ruleSet
     }
   }
 
-  private async current(needed: Needed): Promise<{ version: string; set: RuleSet }> {
-    const [version, ...parts] = await this.redis.hmget(this.keys.rules, 'version', 'rules', 'prices', 'added')
-    const [rules, prices, more] = needed === ALL ? parts : [null, null, parts[2]]
-    const checked = checkRules(JSON.parse(rules ?? '[]') as RuleSpec[], JSON.parse(prices ?? '{}') as PriceTable)
-    return { version: version ?? '', set: compileRules(checked.rules, checked.prices, checkRules(JSON.parse(more ?? '[]') as RuleSpec[]).rules) }
+  async read(known?: RuleSet): Promise<RuleSet> {
+    if (known !== undefined) {
+      const [version, nowMs] = await Promise.all([this.redis.hget(this.keys.rules, 'version'), this.nowMs()])
+      if ((version ?? known.version) === known.version && !hasEnded(known, nowMs)) return known
+    }
+    return this.compiled(await this.standing())
+  }
+
+  private compiled({ version, policy, nowMs }: Standing): RuleSet {
+    const { rules, prices, exempt } = checkRules(policy.declared, policy.prices, policy.exempt)
+    const checked = { ...policy, declared: rules, prices, exempt, added: checkRules(policy.added).rules }
+    const ruleSet = compilePolicy(checked, nowMs)
+    // That of whoever wrote it: else another version of Tollgate would never find it unchanged.
+    return version === '' ? ruleSet : { ...ruleSet, version }
+  }
+
+  /** Asked for in one turn, and so answered in one round trip. */
+  private async standing(): Promise<Standing> {
+    const [values, nowMs] = await Promise.all([this.redis.hmget(this.keys.rules, 'version', ...POLICY_PARTS.map((part) => POLICY_FIELDS[part])), this.nowMs()])
+    const [version, ...parts] = values
+    const part = <Part>(index: number, empty: Part): Part => (typeof parts[index] === 'string' ? (JSON.parse(parts[index]) as Part) : empty)
+    const entries = POLICY_PARTS.map((name, index) => [name, part<unknown>(index, EMPTY_POLICY[name])] as const)
+    return { version: version ?? '', policy: Object.fromEntries(entries) as unknown as Policy, nowMs }
+  }
+
+  async nowMs(): Promise<number> {
+    const given = this.clock.forScripts()
+    if (given !== '') return Number(given)
+    const [seconds, micros] = await this.redis.time()
+    return Number(seconds) * 1000 + Number(micros) / 1000
   }
 }

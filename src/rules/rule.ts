@@ -134,11 +134,17 @@ const agentSchema = z.strictObject({
   degradeTo: z.string().min(1).max(MAX_NAME_LENGTH).optional(),
 })
 
+const ranges = z.array(range).min(1).max(1000).optional()
+
+/** The permanent lists of who is unlimited. */
+const exemptSchema = z.strictObject({ users: globs, teams: globs, orgs: globs, agents: globs, ips: ranges })
+
 export const ruleSetSchema = z
   .strictObject({
     rules: z.array(ruleSchema).max(10_000),
     agents: z.record(z.string().min(1).max(MAX_NAME_LENGTH), agentSchema).optional(),
     prices: priceTableSchema.optional(),
+    exempt: exemptSchema.optional(),
   })
   .superRefine((set, context) => {
     const seen = new Map<string, number>()

@@ -1,16 +1,22 @@
 import type { ActualCosts } from '../cost/units.js'
-import type { RejectDecision, RunDecision } from '../decision.js'
+import type { RejectDecision, RunDecision, Usage } from '../decision.js'
 import { TollgateError } from '../errors.js'
 import type { Asked } from '../gate/asked.js'
 import type { Admission, LedgerFigures, MaybePromise, Store, Swapped } from '../gate/store.js'
 
+/** Is told what was reset, and what had been used. */
+export type NoteReset = (asked: Asked, usage: readonly Usage[]) => void
+
 /** A store until its Tollgate is closed: then whoever still asks is told so, whatever is behind it. */
 export class ClosableStore implements Store {
   private readonly store: Store
+  private readonly noteReset: NoteReset | undefined
   private closed = false
 
-  constructor(store: Store) {
+  /** @param noteReset is told of each reset; undefined where the store notes them itself */
+  constructor(store: Store, noteReset?: NoteReset) {
     this.store = store
+    this.noteReset = noteReset
   }
 
   close(): void {
@@ -37,8 +43,13 @@ export class ClosableStore implements Store {
     return this.open().release(asked)
   }
 
-  reset(asked: Asked): MaybePromise<void> {
-    return this.open().reset(asked)
+  /** What if the process dies between the reset and its note: then its audit is gone, too. */
+  async reset(asked: Asked): Promise<void> {
+    const store = this.open()
+    if (this.noteReset === undefined) return store.reset(asked)
+    const { usage } = await store.peek(asked)
+    await store.reset(asked)
+    this.noteReset(asked, usage)
   }
 
   swap(name: string, key: string, was: string, becomes: string, keepMs: number): MaybePromise<Swapped> {

@@ -7,6 +7,7 @@ import type { Admission, LedgerFigures, Store, Swapped } from '../gate/store.js'
 import type { MeterState } from '../meters/algorithm.js'
 import { ALGORITHMS } from '../meters/index.js'
 import { type CompiledLimit, UNIT_CODES } from '../rules/compile-limit.js'
+import { isPause } from '../rules/pause.js'
 import { overEstimatedPercent } from './figures.js'
 import { CLOCK_STEP_MS, MemoryMeter, usageOf } from './memory-meter.js'
 
@@ -176,7 +177,7 @@ export class MemoryStore implements Store {
         const state = states[n] as MeterState
         if (limit.unit === 'concurrency') {
           if (how === 'end') algorithm.refund(state, limit, 1, atMs, nowMs, asked.id)
-        } else if (limit.unit !== 'none' && counted.includes(UNIT_CODES[limit.unit])) {
+        } else if (limit.unit !== 'none' && !part.rule.unlimited && counted.includes(UNIT_CODES[limit.unit])) {
           const more = (actual[limit.unit] ?? charged[limit.unit]) - charged[limit.unit]
           if (more > 0) {
             algorithm.overrun(state, limit, more, atMs, presentMs, asked.id)
@@ -195,6 +196,7 @@ export class MemoryStore implements Store {
   private weigh(asked: Asked, nowMs: number): Refusal | null {
     let latest: Refusal | null = null
     for (const part of asked.demand.parts) {
+      if (part.rule.unlimited) continue
       const { limits } = part.rule
       const states = this.meter(part, nowMs).look(part.rule, nowMs)
       for (let n = 0; n < limits.length; n++) {
@@ -205,6 +207,8 @@ export class MemoryStore implements Store {
         const waitMs = cost > 0 || limit.unit === 'none' ? ALGORITHMS[limit.algorithm].waitMs(state, limit, nowMs, cost, 0) : 0
         if (waitMs <= 0) continue
         const leased = limit.unit === 'concurrency'
+        // Nothing ends a pause but whoever resumes it.
+        if (isPause(part.rule.name)) return { binding: bindingOf(part, limit), waitMs, limit }
         // When a slot comes free nobody knows: any time that is known says more.
         if (latest === null || (latest.limit.unit === 'concurrency' && !leased) || (waitMs > latest.waitMs && !leased)) {
           latest = { binding: bindingOf(part, limit), waitMs, limit }
@@ -218,6 +222,7 @@ export class MemoryStore implements Store {
   private charge(asked: Asked, nowMs: number, past: boolean): void {
     const { costs, parts } = asked.demand
     for (const part of parts) {
+      if (part.rule.unlimited) continue
       const { limits } = part.rule
       const meter = this.meter(part, nowMs)
       const states = meter.look(part.rule, nowMs)
@@ -238,6 +243,7 @@ export class MemoryStore implements Store {
   private usage(asked: Asked, nowMs: number): Usage[] {
     const usage: Usage[] = []
     for (const { rule, value } of asked.demand.parts) {
+      if (rule.unlimited) continue
       const { limits } = rule
       const states = this.meter({ rule, value }, nowMs).look(rule, nowMs)
       for (let n = 0; n < limits.length; n++) {
@@ -253,7 +259,7 @@ export class MemoryStore implements Store {
   }
 
   private reject(asked: Asked, { binding, waitMs, limit }: Refusal, nowMs: number): RejectDecision {
-    const reason = waitMs >= 0 ? 'limited' : limit.capacity === 0 ? 'closed' : 'too_big'
+    const reason = isPause(binding.rule) ? 'paused' : waitMs >= 0 ? 'limited' : limit.capacity === 0 ? 'closed' : 'too_big'
     const retryAfterMs = reason === 'limited' && limit.unit !== 'concurrency' ? waitMs : null
     return { outcome: 'reject', reason, retryAfterMs, binding, atMs: nowMs, usage: this.usage(asked, nowMs) }
   }

@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis'
+import { UNKNOWN_ACTOR } from '../audit/entry.js'
 import { approximateMs, type Clock } from '../clock.js'
 import { DEFAULTS } from '../config/defaults.js'
 import type { ActualCosts } from '../cost/units.js'
@@ -15,11 +16,14 @@ export class RedisStore implements Store {
   private readonly gate: Gate
   private readonly redis: Redis
   private readonly clock: Clock
+  private readonly actor: string
   private readonly ledgers = new LedgerNames()
   private readonly admits: Turn<Asked, Admission>
   private readonly peeks: Turn<Asked, RunDecision | RejectDecision>
 
-  constructor(gate: Gate, redis: Redis, clock: Clock) {
+  /** @param actor who resets meters, as the audit says */
+  constructor(gate: Gate, redis: Redis, clock: Clock, actor: string = UNKNOWN_ACTOR) {
+    this.actor = actor
     this.gate = gate
     this.redis = redis
     this.clock = clock
@@ -51,7 +55,7 @@ export class RedisStore implements Store {
   }
 
   reset(asked: Asked): Promise<void> {
-    return this.gate.reset(asked)
+    return this.gate.reset(asked, this.actor)
   }
 
   swap(name: string, key: string, was: string, becomes: string, keepMs: number): Promise<Swapped> {

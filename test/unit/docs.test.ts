@@ -19,6 +19,7 @@ const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
 const PAGES = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...readdirSync(join(ROOT, 'docs'), { recursive: true }).map((file) => `docs/${file}`)].filter(
   (file) => file.endsWith('.md'),
 )
+const CLI = ['main', 'common', 'rules', 'overrides'].map((name) => `src/cli/${name}.ts`)
 const README = read('README.md')
 const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
 
@@ -94,7 +95,7 @@ test("the worker's flags, environment and settings are in the README as they are
 })
 
 test('no flag and no environment variable is in the README that the program does not know', () => {
-  const sources = ['src/cli/main.ts', 'src/cli/worker-flags.ts', 'examples/demo/arguments.ts', 'bench/lib/arguments.ts'].map(read).join('\n')
+  const sources = [...CLI, 'src/cli/worker-flags.ts', 'examples/demo/arguments.ts', 'bench/lib/arguments.ts'].map(read).join('\n')
   const known = all(sources, /(--[a-z][a-z-]*)/g)
   for (const flag of all(README, /(?<![\w-])(--[a-z][a-z-]*)/g)) expect(known).toContain(flag)
   const variables = new Set<string>([...Object.values(WORKER_ENVIRONMENT), 'TOLLGATE_CONFIG'])
@@ -102,9 +103,12 @@ test('no flag and no environment variable is in the README that the program does
 })
 
 test('every command of the command line is in the README, and no other', () => {
-  const defined = all(read('src/cli/main.ts'), /\.command\('([a-z]+[^']*)'\)/g)
-  const groups = ['rules']
-  const expected = defined.filter((one) => !groups.includes(one)).map((one) => (/^(list|apply|test)\b/.test(one) ? `tollgate rules ${one}` : `tollgate ${one}`))
+  const defined = CLI.flatMap((file) => [...read(file).matchAll(/\b(\w+)\s*\.command\('([a-z]+[^']*)'\)/g)])
+  const groups = ['rules', 'override']
+  const expected = defined
+    .filter(([, , command]) => !groups.includes(command as string))
+    .map(([, parent, command]) => (parent === 'program' ? `tollgate ${command}` : `tollgate ${parent} ${command}`))
+  expect(expected.length).toBeGreaterThan(10)
   expect([...rows(section(README, 'Command line')).keys()].filter((one) => one.startsWith('tollgate')).sort()).toEqual(expected.sort())
 })
 
@@ -117,11 +121,15 @@ test('every option is in the README with its default, and no other', () => {
     store: '',
     rules: '',
     prices: '',
+    exempt: '',
     degradeTo: '',
     strategies: '',
     estimate: '',
     attempts: '1',
     connectTimeoutMs: '10000',
+    actor: '`unknown`',
+    longestOverrideMs: '604800000',
+    auditRetentionMs: '',
     logger: '',
     clock: '',
   } satisfies Record<keyof Required<TollgateOptions>, string>

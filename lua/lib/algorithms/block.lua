@@ -17,4 +17,5 @@ algorithms[4] = {
     return 0
   end,
   no_burst = true,
+  no_cost = true,
 }

@@ -17,6 +17,7 @@
 --   charge, overrun, refund (see sliding-window)            what becomes of it; else lib/meter.lua's own
 --   kept(history)                                           the list of numbers to be kept of it
 -- keyed = true says that a limit has a key of its own; no_burst that its room is all or none;
+-- no_cost that calls take nothing of it, and it is asked for every one; no_end that nobody knows when it has room again;
 -- tells_reset that `used` and `debt` together do not say its ttl.
 local LIMIT_ID, LIMIT_ALGORITHM, LIMIT_UNIT, LIMIT_CAPACITY, LIMIT_A, LIMIT_B, LIMIT_BORDERS = 1, 2, 3, 4, 5, 6, 7
 local algorithms = {}

@@ -1,0 +1,77 @@
+import type { Command } from 'commander'
+import type { Change } from '../audit/entry.js'
+import type { GrantSpec } from '../overrides/grant.js'
+import type { Pause } from '../rules/pause.js'
+import { type By, type Common, changing, common, parseJson, print, withTollgate } from './common.js'
+import { EXIT } from './exit-codes.js'
+
+interface AuditFlags {
+  since?: string
+  until?: string
+  by?: string
+  what?: Change
+  limit?: string
+}
+
+/** Whether something was there to be changed. */
+function done(value: object, was: boolean, json: boolean | undefined): number {
+  print(value, json)
+  return was ? EXIT.ok : EXIT.failed
+}
+
+/** `tollgate override …` */
+function overrideCommands(program: Command): void {
+  const override = program.command('override').description('exceptions from rules, for some time')
+  changing(override.command('grant <override>').description('grant an override, given as JSON')).action((text: string, options: Common & By) => {
+    const given = parseJson(text, 'override', 'REQUEST_INVALID') as GrantSpec
+    return withTollgate(options, async (tollgate) => {
+      const id = await tollgate.overrides.grant(options.by === undefined ? given : { ...given, by: options.by })
+      print({ id, until: tollgate.overrides.list().find((one) => one.id === id)?.until }, options.json)
+      return EXIT.ok
+    })
+  })
+  changing(override.command('revoke <id>').description('end an override now')).action((id: string, options: Common & By) =>
+    withTollgate(options, async (tollgate) => {
+      const revoked = await tollgate.overrides.revoke(id, options)
+      return done({ id, revoked }, revoked, options.json)
+    }),
+  )
+  common(override.command('list').description('the overrides that hold')).action((options: Common) =>
+    withTollgate(options, async (tollgate) => {
+      print(tollgate.overrides.list(), options.json)
+      return EXIT.ok
+    }),
+  )
+}
+
+/** `tollgate override …`, `audit`, `pause` and `resume`. */
+export function administrationCommands(program: Command): void {
+  overrideCommands(program)
+  common(program.command('audit').description('what was changed, by whom and when, the newest first'))
+    .option('--since <time>', 'not before: ISO 8601')
+    .option('--until <time>', 'not after')
+    .option('--by <who>', 'by whom')
+    .option('--what <change>', 'one kind of change, such as override.granted')
+    .option('--limit <entries>', 'how many at most (default: 100)')
+    .action((options: Common & AuditFlags) =>
+      withTollgate(options, async (tollgate) => {
+        const { since, until, by, what, limit } = options
+        print(await tollgate.overrides.audit({ since, until, by, what, limit: limit === undefined ? undefined : Number(limit) }), options.json)
+        return EXIT.ok
+      }),
+    )
+  changing(program.command('pause <kind> <value>').description('keep the calls of an agent, user, team, org or rule where they are'))
+    .option('--reason <text>', 'why')
+    .action((kind: string, value: string, options: Common & By & { reason?: string }) =>
+      withTollgate(options, async (tollgate) => {
+        const paused = await tollgate.pause({ [kind]: value } as Pause['for'], { by: options.by, reason: options.reason })
+        return done({ for: { [kind]: value }, paused }, paused, options.json)
+      }),
+    )
+  changing(program.command('resume <kind> <value>').description('let them go on')).action((kind: string, value: string, options: Common & By) =>
+    withTollgate(options, async (tollgate) => {
+      const resumed = await tollgate.resume({ [kind]: value } as Pause['for'], { by: options.by })
+      return done({ for: { [kind]: value }, resumed }, resumed, options.json)
+    }),
+  )
+}

@@ -1,0 +1,68 @@
+import { describe, expect, test } from 'vitest'
+import type { RuleSpec } from '../../src/index.js'
+import { newNamespace } from '../support/namespace.js'
+import { newPlace, PLACES } from '../support/place.js'
+import { until } from '../support/until.js'
+
+const DECLARED: RuleSpec[] = [{ name: 'declared', scope: 'agent', limits: [{ requests: 5, per: 'day' }] }]
+const ADDED: RuleSpec = { name: 'added', scope: 'user', strategy: 'hard', limits: [{ requests: 1, per: 'day' }] }
+const CALL = { agent: 'llm', user: 'alice' }
+
+describe.each(PLACES)('in %s', (place) => {
+  test('a rule that is added counts at once, beside the declared ones, and is found by its name', async () => {
+    const tollgate = await newPlace(place).open({ rules: DECLARED })
+    await tollgate.rules.add(ADDED)
+    await tollgate.rules.add(structuredClone(ADDED))
+    expect(tollgate.rules.list()).toEqual([...DECLARED, ADDED])
+    expect(tollgate.rules.get('added')).toEqual(ADDED)
+    expect(tollgate.rules.get('none')).toBeNull()
+    expect((await tollgate.gate.admit(CALL)).allowed).toBe(true)
+    expect((await tollgate.gate.admit(CALL)).limitExceeded).toBe('added/requests/day')
+  })
+
+  test('a rule is changed where it stands, by some of its fields, and keeps its usage', async () => {
+    const tollgate = await newPlace(place).open({ rules: DECLARED })
+    await tollgate.rules.add(ADDED)
+    await tollgate.gate.admit(CALL)
+    await tollgate.rules.update('added', { limits: [{ requests: 3, per: 'day' }], strategy: undefined })
+    await tollgate.rules.update('declared', { priority: 7 })
+    expect(tollgate.rules.list()).toEqual([
+      { ...DECLARED[0], priority: 7 },
+      { name: 'added', scope: 'user', limits: [{ requests: 3, per: 'day' }] },
+    ])
+    expect((await tollgate.gate.admit(CALL)).usage.find(({ rule }) => rule === 'added')?.used).toBeCloseTo(2, 1)
+  })
+
+  test('a rule that is removed limits no more, and says whether it was there', async () => {
+    const tollgate = await newPlace(place).open({ rules: DECLARED })
+    await tollgate.rules.add(ADDED)
+    expect([await tollgate.rules.remove('added'), await tollgate.rules.remove('added'), await tollgate.rules.remove('declared')]).toEqual([true, false, true])
+    expect(tollgate.rules.list()).toEqual([])
+    await tollgate.rules.apply(DECLARED)
+    expect(tollgate.rules.list()).toEqual(DECLARED)
+  })
+
+  test('a change that is not valid changes nothing, and names field, value and bound', async () => {
+    const tollgate = await newPlace(place).open({ rules: DECLARED })
+    await tollgate.rules.add(ADDED)
+    const before = tollgate.rules.list()
+    await expect(tollgate.rules.add({ ...ADDED, scope: 'planet' })).rejects.toThrow(/^scope must be one of global, .* \(got "planet"\)$/)
+    await expect(tollgate.rules.add({ ...ADDED, priority: 1 })).rejects.toThrow(/^name is taken by another rule; names must differ \(got "added"\)$/)
+    await expect(tollgate.rules.add({ ...ADDED, name: 'declared' })).rejects.toThrow(/is taken by rules\.0; names must differ/)
+    await expect(tollgate.rules.update('added', { priority: 1.5 })).rejects.toThrow(/priority must be a whole number .* \(got 1\.5\)$/)
+    await expect(tollgate.rules.update('added', { name: 'other' })).rejects.toThrow(/^name must stay added: .* \(got "other"\)$/)
+    await expect(tollgate.rules.update('none', {})).rejects.toThrow(expect.objectContaining({ code: 'RULE_UNKNOWN' }))
+    await expect(tollgate.rules.remove('added', { by: '' })).rejects.toThrow(expect.objectContaining({ code: 'REQUEST_INVALID' }))
+    expect(tollgate.rules.list()).toBe(before)
+  })
+})
+
+test('rules that are added are known in every process, survive all of them, and the declaring of others', async () => {
+  const namespace = newNamespace()
+  const [one, other] = [await namespace.open({ rules: DECLARED }), await namespace.open()]
+  await one.rules.add(ADDED)
+  await until('the other knows of it', () => other.rules.get('added') !== null)
+  await Promise.all([one.close(), other.close()])
+  const later = await namespace.open({ rules: [] })
+  expect(later.rules.list()).toEqual([ADDED])
+})
