@@ -25,7 +25,7 @@ local CALL_STRICTNESS, CALL_ID, CALL_LEDGER, CALL_METERS = 12, 13, 14, 20
 -- False where there is none; a table that does not grow is not laid out anew.
 local CALL_RECORD_KEY, CALL_OWN_RECORD, CALL_LEDGER_KEY, CALL_PARSED, CALL_JSON = 15, 16, 17, 18, 19
 -- How strict strategies are; of those of an own code the caller asks that code.
-local STRICTNESS_THROTTLE, STRICTNESS_GRACEFUL, STRICTNESS_HARD = 2, 3, 6
+local STRICTNESS_THROTTLE, STRICTNESS_GRACEFUL, STRICTNESS_RETRY_AFTER, STRICTNESS_HARD = 2, 3, 5, 6
 
 -- What is known of a call: its ledger entry, or else its record.
 local function load_call(batch, call, record)
@@ -184,11 +184,14 @@ local function save_changed(batch, now)
   save_figures(batch, now)
 end
 
--- What a rule does with a call that has no room: what the call asks for, if the rule can.
+-- What a rule does with a call that has no room: what the call asks for, if the rule can. A
+-- pause is waited for, but by those who want to be refused.
 local function strictness_of(call, rule)
   local own = call[CALL_STRICTNESS]
-  -- Nothing goes before a pause.
-  return own > 0 and not rule.pauses and (own ~= STRICTNESS_GRACEFUL or rule.degrades) and own or rule[2]
+  if own == STRICTNESS_GRACEFUL and not rule.degrades or own < STRICTNESS_RETRY_AFTER and rule.pauses then
+    return rule[2]
+  end
+  return own > 0 and own or rule[2]
 end
 
 -- Weighs a demand: how long until all of it fits, which limit binds (the latest one),
