@@ -10,8 +10,9 @@ local BLOCK = 4
 --   empty   the same for a meter that is not there
 --   zeros   debt and claims of a meter that has none; never written to
 --   blocks  nothing but a block, of which a call takes nothing
---   unlimited  an override lifts its limits: a call needs no room there and is not charged. The meter
---           is met all the same, since calls that were woken before hold claims on it, or stand in its line
+--   active  how many of its limits hold, the first ones. An override lifts the others: a call needs no
+--           room there and is not charged. But their usage is kept, and given back are the claims of
+--           calls that were woken before
 -- And of each limit: counts, where its room is nothing but a number; gives_back, where that
 -- is so whenever it was charged; plain, below which there is room without asking its algorithm; and
 -- where the key of its own stands behind those of the meter.
@@ -41,7 +42,7 @@ local function prepare_rule(encoded)
   end
   rule.keyed = keyed
   rule.blocks = count == 1 and limits[1][LIMIT_ALGORITHM] == BLOCK
-  rule.unlimited = rule[4] == 1
+  rule.active = rule[4] or count
   rule.count, rule.offset, rule.places, rule.empty, rule.zeros = count, 2 + count, places, empty, zeros
   rule.plain_size = HEAD + PLAIN_ENTRY * count
   rule.plain_format = '<Bd' .. string.rep('I4', count) .. string.rep('d', count)

@@ -92,8 +92,8 @@ export function compileLimit(spec: LimitSpec): CompiledLimit {
   return { name, id, unit, algorithm, limit: spec[unit] as number, windowMs, ...numbers, slack: ALGORITHMS[algorithm].slack(numbers), ...calendar }
 }
 
-/** A rule as the scripts read it (see `lua/lib/demand.lua`), at a time: encoded once, but for the borders of a calendar. */
-export function encodeRule(priority: number, strategy: Strategy, limits: readonly CompiledLimit[], unlimited = false): (atMs: number) => string {
+/** A rule as the scripts read it (see `lua/lib/demand.lua`), at a time: encoded once, but for the borders of a calendar. @param active how many of the limits hold, the first ones */
+export function encodeRule(priority: number, strategy: Strategy, limits: readonly CompiledLimit[], active = limits.length): (atMs: number) => string {
   const encodeLimit = ({ id, algorithm, unit, capacity, a, b, borders }: CompiledLimit, atMs: number) => [
     id,
     ALGORITHMS[algorithm].code,
@@ -105,7 +105,9 @@ export function encodeRule(priority: number, strategy: Strategy, limits: readonl
   ]
   // A string within the batch: the scripts know it again as a whole, and read it once.
   const encode = (atMs: number) =>
-    JSON.stringify(JSON.stringify([priority, STRICTNESS[strategy], limits.map((limit) => encodeLimit(limit, atMs)), ...(unlimited ? [1] : [])]))
+    JSON.stringify(
+      JSON.stringify([priority, STRICTNESS[strategy], limits.map((limit) => encodeLimit(limit, atMs)), ...(active < limits.length ? [active] : [])]),
+    )
   if (limits.some(({ borders }) => borders !== undefined)) return encode
   const encoded = encode(0)
   return () => encoded

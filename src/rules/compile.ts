@@ -38,13 +38,23 @@ export interface RuleSet {
   readonly prices: Prices
 }
 
+/** @param active how many of them hold, the first ones */
+function limited(
+  limits: readonly CompiledLimit[],
+  priority: number,
+  strategy: Strategy,
+  active = limits.length,
+): Pick<CompiledRule, 'limits' | 'keyed' | 'active' | 'encoded'> {
+  return { limits, keyed: limits.filter(({ algorithm }) => ALGORITHMS[algorithm].keyed), active, encoded: encodeRule(priority, strategy, limits, active) }
+}
+
 /** Limits and what scripts need of them. @throws RulesInvalid where two of them cannot be told apart */
 export function compileLimits(
   rule: string,
   specs: readonly LimitSpec[],
   priority: number,
   strategy: Strategy,
-): Pick<CompiledRule, 'limits' | 'keyed' | 'unlimited' | 'encoded'> {
+): Pick<CompiledRule, 'limits' | 'keyed' | 'active' | 'encoded'> {
   const limits = specs.map(compileLimit)
   const ids = new Map<number, string>()
   for (const { name, id } of limits) {
@@ -52,7 +62,7 @@ export function compileLimits(
     if (other !== undefined && other !== name) throw new RulesInvalid([`rule ${rule}: the limits ${other} and ${name} share an id; rename one of them`])
     ids.set(id, name)
   }
-  return { limits, keyed: limits.filter(({ algorithm }) => ALGORITHMS[algorithm].keyed), unlimited: false, encoded: encodeRule(priority, strategy, limits) }
+  return limited(limits, priority, strategy)
 }
 
 function compileRule(spec: RuleSpec, overriding: Overriding): CompiledRule {
@@ -72,12 +82,23 @@ function compileRule(spec: RuleSpec, overriding: Overriding): CompiledRule {
   return concerning === null ? rule : { ...rule, variants: variantsOf(rule, spec.limits, concerning, (call) => overriding.deciding(spec.name, scopes, call)) }
 }
 
-/** A rule as an override changes it. */
+/** A rule as an override changes it. Limits that do not hold stay with it: their usage is kept for when it ends. */
 function changed(rule: CompiledRule, specs: readonly LimitSpec[], allow: Allowance): CompiledRule {
   const { name, priority, strategy, limits } = rule
-  if (allow === 'unlimited') return { ...rule, unlimited: true, encoded: encodeRule(priority, strategy, limits, true) }
-  const changedSpecs = 'times' in allow ? specs.map((spec) => scaleLimit(spec, allow.times)) : allow.limits
-  return { ...rule, ...compileLimits(name, changedSpecs, priority, strategy) }
+  if (allow === 'unlimited') return { ...rule, ...limited(limits, priority, strategy, 0) }
+  if ('times' in allow)
+    return {
+      ...rule,
+      ...compileLimits(
+        name,
+        specs.map((spec) => scaleLimit(spec, allow.times)),
+        priority,
+        strategy,
+      ),
+    }
+  const own = compileLimits(name, allow.limits, priority, strategy).limits
+  const others = limits.filter(({ id }) => own.every((one) => one.id !== id))
+  return { ...rule, ...limited([...own, ...others], priority, strategy, own.length) }
 }
 
 function variantsOf(

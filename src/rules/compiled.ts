@@ -9,8 +9,11 @@ export interface CompiledRule {
   readonly limits: readonly CompiledLimit[]
   /** Limits that have a key of their own: leases of a concurrency, sliding logs. */
   readonly keyed: readonly CompiledLimit[]
-  /** Whether an override lifts its limits: a call that meets it needs no room there, and is not charged. */
-  readonly unlimited: boolean
+  /**
+   * How many of the limits hold, the first ones; all but for overrides. A call needs no room in
+   * the others and is not charged there, but what is used there, and claimed, is kept.
+   */
+  readonly active: number
   /** What overrides make of it; undefined where none can concern it. */
   readonly variants?: Variants | undefined
   /** The rule as the scripts read it at a time, see `lua/lib/demand.lua`. */

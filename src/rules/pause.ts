@@ -74,7 +74,7 @@ export function pauseRules(pauses: readonly Pause[], rules: readonly CompiledRul
         strategy: 'queue' as const,
         limits: LIMITS,
         keyed: [],
-        unlimited: false,
+        active: LIMITS.length,
         encoded,
         scopeValue: scopeOf(kind, values, rules),
       },
