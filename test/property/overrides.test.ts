@@ -76,7 +76,7 @@ class Run {
         return
       case 'cancel': {
         const id = this.calls[one.which % Math.max(1, this.calls.length)]
-        if (id !== undefined && (await tollgate.cancel(id))) this.cancelled.add(id)
+        if (id !== undefined && !this.cancelled.has(id) && (await tollgate.cancel(id))) this.cancelled.add(id)
         return
       }
       case 'update':
@@ -127,6 +127,7 @@ test('overrides, pauses and rules that come and go at random moments lose no cal
       expect(await namespace.redis.exists(namespace.keys.lines)).toBe(0)
       await Promise.all(tollgates.map((one) => codeOf(one.close())))
     }),
-    { numRuns: runs(6) },
+    // What fails here depends on the moment: a smaller case says nothing.
+    { numRuns: runs(6), endOnFailure: true },
   )
 })
