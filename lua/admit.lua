@@ -317,7 +317,7 @@ end
 -- What has happened is charged in full, as an overrun is; said twice under one id it counts once.
 local function record_made(call)
   each_limit(batch, call, function(meter, n, cost, limit)
-    if cost > 0 and not limit.leased and not meter.rule.unlimited then
+    if cost > 0 and not limit.leased and n <= meter.rule.active then
       overrun(meter, n, limit, cost, now, now, charged_as(call, limit))
     end
   end)

@@ -1,7 +1,7 @@
 -- A demand is what one call asks of all its meters at once. A batch names each meter
 -- once, so that it is read once and written once however many calls share it.
---   batch  { rules  = { '[priority, strictness, limits, options, 1 if an override lifts them]', … }, each as JSON;
---                     options: { longest wait in ms, most that may wait, longest hold in ms, longest delay in ms, 1 = it can degrade }
+--   batch  { rules  = { '[priority, strictness, limits, how many of them hold, options]', … }, each as JSON; the last two may be
+--                     left out: all; { longest wait in ms, most that may wait, longest hold in ms, longest delay in ms, 1 = it can degrade }
 --            units  = codes of the units that these rules count, without concurrency
 --            meters = { rule, first key, … },   state at key, keys of single limits from +1, its line after those
 --            lines  = 1; 0: the lines were left out, as there were none. If there are any by now,
@@ -205,7 +205,7 @@ local function weigh(batch, call, now, ahead)
     local rule, kept, debts, claims = meter.rule, meter.kept, meter.debt, meter.claimed
     local limits, offset = rule[3], rule.offset
     -- Every call passes a block, and most are open.
-    for n = 1, (rule.unlimited or rule.blocks and kept[offset + 1] == 0) and 0 or rule.count do
+    for n = 1, rule.blocks and kept[offset + 1] == 0 and 0 or rule.active do
       local limit = limits[n]
       local cost = call[limit.cost_at]
       local before = ahead and ahead(meter, n, limit) or claims[n]
@@ -276,7 +276,7 @@ local function start(batch, call, now)
     local meter = batch.meters[call[position]]
     local rule, kept = meter.rule, meter.kept
     local limits, offset = rule[3], rule.offset
-    for n = 1, (rule.blocks or rule.unlimited) and 0 or rule.count do
+    for n = 1, rule.blocks and 0 or rule.active do
       local limit = limits[n]
       local cost = call[limit.cost_at]
       if cost > 0 then

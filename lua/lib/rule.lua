@@ -12,8 +12,9 @@ local BLOCK = 4
 --   blocks  nothing but a block, of which a call takes nothing
 --   max_wait, max_waiting, hold, max_delay   see rule options in lib/demand.lua; 0 = without bound
 --   degrades  whether calls that it refuses may run in degraded mode
---   unlimited  an override lifts its limits: a call needs no room there and is not charged. The meter
---           is met all the same, since calls that were woken before hold claims on it, or stand in its line
+--   active  how many of its limits hold, the first ones. An override lifts the others: a call needs no
+--           room there and is not charged. But their usage is kept, and given back are the claims of
+--           calls that were woken before
 -- And of each limit: counts, where its room is nothing but a number; gives_back, where that
 -- is so whenever it was charged; plain, below which there is room without asking its algorithm; and
 -- where the key of its own stands behind those of the meter.
@@ -48,10 +49,10 @@ local function prepare_rule(encoded)
     empty[2 + n], empty[2 + count + n], zeros[n] = limit[LIMIT_ID], 0, 0
   end
   rule.keyed = keyed
-  local options = rule[4] or NO_OPTIONS
+  local options = rule[5] or NO_OPTIONS
   rule.max_wait, rule.max_waiting, rule.hold, rule.max_delay, rule.degrades = options[1], options[2], options[3], options[4], options[5] == 1
   rule.blocks = count == 1 and limits[1][LIMIT_ALGORITHM] == BLOCK
-  rule.unlimited = rule[5] == 1
+  rule.active = rule[4] or count
   rule.count, rule.offset, rule.places, rule.empty, rule.zeros = count, 2 + count, places, empty, zeros
   rule.plain_size = HEAD + PLAIN_ENTRY * count
   rule.plain_format = '<Bd' .. string.rep('I4', count) .. string.rep('d', count)

@@ -30,7 +30,7 @@ local function charge_actual(batch, call, charged, now)
       local was = place and list[base + place]
       if limit.leased then
         freed = refund(meter, n, limit, 1, charged.at, now, call[CALL_ID]) or freed
-      elseif was and cost >= 0 and cost ~= was and not rule.unlimited then
+      elseif was and cost >= 0 and cost ~= was and n <= rule.active then
         if cost < was and limit.gives_back and debts[n] == 0 then
           -- As refund does; nearly all settlements are of this kind.
           local left = kept[offset + n] - (was - cost)

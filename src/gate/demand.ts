@@ -52,7 +52,7 @@ export const BLOCK: CompiledRule = {
   degraded: null,
   limits: BLOCK_LIMITS,
   keyed: [],
-  unlimited: false,
+  active: BLOCK_LIMITS.length,
   encoded: encodeRule(BLOCK_PRIORITY, 'queue', BLOCK_LIMITS),
   scopeValue: ({ agent, endpoint = '', model = '' }) => blockValue({ agent, endpoint, model }),
 }

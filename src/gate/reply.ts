@@ -131,11 +131,12 @@ export class DecisionReply {
   usage(demand: Demand): Usage[] {
     const usage: Usage[] = []
     for (const asked of demand.parts) {
-      if (asked.rule.unlimited) continue
       const met = this.meters.get(asked.keys[0] as string) as Met
       const { part } = met
       let { offset } = met
-      for (const limit of part.rule.limits) {
+      const { limits, active } = part.rule
+      for (let n = 0; n < active; n++) {
+        const limit = limits[n] as CompiledLimit
         const size = doublesOf(limit)
         const resetMs = size > 2 ? this.bytes.readDoubleLE(offset + 2 * DOUBLE) : undefined
         const one = usageOf(part, limit, this.bytes.readDoubleLE(offset), this.bytes.readDoubleLE(offset + DOUBLE), resetMs, this.atMs)

@@ -12,6 +12,12 @@ interface By {
   by?: string | undefined
 }
 
+/** What is declared with rules that are given as objects, besides prices; default none. */
+interface Beside {
+  exempt?: Exempt | undefined
+  degradeTo?: Readonly<Record<string, string>> | undefined
+}
+
 /** The rules of a namespace. What changes them counts everywhere within a second, and is in the audit; usage is kept. */
 export class Rules {
   private readonly administration: Administration
@@ -61,9 +67,9 @@ export class Rules {
    * Makes a file or a set the namespace's declared rules, with its prices and permanent lists.
    * @throws RulesInvalid, and nothing changes
    */
-  async apply(rules: string | readonly RuleSpec[], prices?: PriceTable, { by, exempt }: By & { exempt?: Exempt | undefined } = {}): Promise<void> {
+  async apply(rules: string | readonly RuleSpec[], prices?: PriceTable, { by, exempt, degradeTo }: By & Beside = {}): Promise<void> {
     const who = actorOf(by, this.administration.actor)
-    const checked = typeof rules === 'string' ? await readRules(rules) : checkRules(rules, prices, exempt)
+    const checked = typeof rules === 'string' ? await readRules(rules) : checkRules(rules, prices, exempt, degradeTo)
     await this.administration.change(declare(checked, who))
   }
 }

@@ -109,13 +109,16 @@ export function compileLimit(spec: LimitSpec): CompiledLimit {
   return { name, id, unit, algorithm, limit: spec[unit] as number, windowMs, ...numbers, slack: ALGORITHMS[algorithm].slack(numbers), ...calendar }
 }
 
-/** A rule as the scripts read it (see `lua/lib/demand.lua`), at a time: encoded once, but for the borders of a calendar. */
+/**
+ * A rule as the scripts read it (see `lua/lib/demand.lua`), at a time: encoded once, but for the borders of a calendar.
+ * @param active how many of the limits hold, the first ones
+ */
 export function encodeRule(
   priority: number,
   strategy: Strategy,
   limits: readonly CompiledLimit[],
   options = NO_OPTIONS,
-  unlimited = false,
+  active = limits.length,
 ): (atMs: number) => string {
   const encodeLimit = ({ id, algorithm, unit, capacity, a, b, borders }: CompiledLimit, atMs: number) => [
     id,
@@ -127,7 +130,7 @@ export function encodeRule(
     ...(borders === undefined ? [] : [borders(atMs)]),
   ]
   // A string within the batch: the scripts know it again as a whole, and read it once.
-  const more = unlimited || options.some((option, place) => option !== NO_OPTIONS[place]) ? [options, unlimited ? 1 : 0] : []
+  const more = active < limits.length || options.some((option, place) => option !== NO_OPTIONS[place]) ? [active, options] : []
   const encode = (atMs: number) => JSON.stringify(JSON.stringify([priority, strictnessOf(strategy), limits.map((limit) => encodeLimit(limit, atMs)), ...more]))
   if (limits.some(({ borders }) => borders !== undefined)) return encode
   const encoded = encode(0)

@@ -39,6 +39,22 @@ export interface RuleSet {
   readonly prices: Prices
 }
 
+/** @param active how many of them hold, the first ones */
+function limited(
+  limits: readonly CompiledLimit[],
+  priority: number,
+  strategy: Strategy,
+  options?: RuleOptions,
+  active = limits.length,
+): Pick<CompiledRule, 'limits' | 'keyed' | 'active' | 'encoded'> {
+  return {
+    limits,
+    keyed: limits.filter(({ algorithm }) => ALGORITHMS[algorithm].keyed),
+    active,
+    encoded: encodeRule(priority, strategy, limits, options, active),
+  }
+}
+
 /** Limits and what scripts need of them. @throws RulesInvalid where two of them cannot be told apart */
 export function compileLimits(
   rule: string,
@@ -46,7 +62,7 @@ export function compileLimits(
   priority: number,
   strategy: Strategy,
   options?: RuleOptions,
-): Pick<CompiledRule, 'limits' | 'keyed' | 'unlimited' | 'encoded'> {
+): Pick<CompiledRule, 'limits' | 'keyed' | 'active' | 'encoded'> {
   const limits = specs.map(compileLimit)
   const ids = new Map<number, string>()
   for (const { name, id } of limits) {
@@ -54,8 +70,7 @@ export function compileLimits(
     if (other !== undefined && other !== name) throw new RulesInvalid([`rule ${rule}: the limits ${other} and ${name} share an id; rename one of them`])
     ids.set(id, name)
   }
-  const encoded = encodeRule(priority, strategy, limits, options)
-  return { limits, keyed: limits.filter(({ algorithm }) => ALGORITHMS[algorithm].keyed), unlimited: false, encoded }
+  return limited(limits, priority, strategy, options)
 }
 
 /** The limits of a rule. Windows let everything through as they open: who is slowed by them is also spaced evenly. */
@@ -98,13 +113,15 @@ function compileRule(spec: RuleSpec, overriding: Overriding): CompiledRule {
   return concerning === null ? rule : { ...rule, variants: variantsOf(rule, spec, concerning, (call) => overriding.deciding(spec.name, scopes, call)) }
 }
 
-/** A rule as an override changes it. */
+/** A rule as an override changes it. Limits that do not hold stay with it: their usage is kept for when it ends. */
 function changed(rule: CompiledRule, spec: RuleSpec, allow: Allowance): CompiledRule {
   const { name, priority, strategy, limits } = rule
   const options = optionsOf(spec)
-  if (allow === 'unlimited') return { ...rule, unlimited: true, encoded: encodeRule(priority, strategy, limits, options, true) }
+  if (allow === 'unlimited') return { ...rule, ...limited(limits, priority, strategy, options, 0) }
   const specs = 'times' in allow ? spec.limits.map((limit) => scaleLimit(limit, allow.times)) : allow.limits
-  return { ...rule, ...compileLimits(name, limitsOf(strategy, specs), priority, strategy, options) }
+  const own = compileLimits(name, limitsOf(strategy, specs), priority, strategy).limits
+  const others = limits.filter(({ id }) => own.every((one) => one.id !== id))
+  return { ...rule, ...limited([...own, ...others], priority, strategy, options, own.length) }
 }
 
 function variantsOf(

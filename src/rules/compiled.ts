@@ -12,8 +12,11 @@ export interface CompiledRule {
   readonly limits: readonly CompiledLimit[]
   /** Limits that have a key of their own: leases of a concurrency, sliding logs. */
   readonly keyed: readonly CompiledLimit[]
-  /** Whether an override lifts its limits: a call that meets it needs no room there, and is not charged. */
-  readonly unlimited: boolean
+  /**
+   * How many of the limits hold, the first ones; all but for overrides. A call needs no room in
+   * the others and is not charged there, but what is used there, and claimed, is kept.
+   */
+  readonly active: number
   /** What calls that it refuses may use in degraded mode instead; null where they may not. */
   readonly degraded: CompiledRule | null
   /** What overrides make of it; undefined where none can concern it. */

@@ -177,7 +177,7 @@ export class MemoryStore implements Store {
         const state = states[n] as MeterState
         if (limit.unit === 'concurrency') {
           if (how === 'end') algorithm.refund(state, limit, 1, atMs, nowMs, asked.id)
-        } else if (limit.unit !== 'none' && !part.rule.unlimited && counted.includes(UNIT_CODES[limit.unit])) {
+        } else if (limit.unit !== 'none' && n < part.rule.active && counted.includes(UNIT_CODES[limit.unit])) {
           const more = (actual[limit.unit] ?? charged[limit.unit]) - charged[limit.unit]
           if (more > 0) {
             algorithm.overrun(state, limit, more, atMs, presentMs, asked.id)
@@ -196,10 +196,9 @@ export class MemoryStore implements Store {
   private weigh(asked: Asked, nowMs: number): Refusal | null {
     let latest: Refusal | null = null
     for (const part of asked.demand.parts) {
-      if (part.rule.unlimited) continue
-      const { limits } = part.rule
+      const { limits, active } = part.rule
       const states = this.meter(part, nowMs).look(part.rule, nowMs)
-      for (let n = 0; n < limits.length; n++) {
+      for (let n = 0; n < active; n++) {
         const limit = limits[n] as CompiledLimit
         const state = states[n] as MeterState
         const cost = costIn(asked.demand.costs, limit.unit)
@@ -222,12 +221,11 @@ export class MemoryStore implements Store {
   private charge(asked: Asked, nowMs: number, past: boolean): void {
     const { costs, parts } = asked.demand
     for (const part of parts) {
-      if (part.rule.unlimited) continue
-      const { limits } = part.rule
+      const { limits, active } = part.rule
       const meter = this.meter(part, nowMs)
       const states = meter.look(part.rule, nowMs)
       let changed = false
-      for (let n = 0; n < limits.length; n++) {
+      for (let n = 0; n < active; n++) {
         const limit = limits[n] as CompiledLimit
         const cost = costIn(costs, limit.unit)
         if (cost === 0) continue
@@ -243,10 +241,9 @@ export class MemoryStore implements Store {
   private usage(asked: Asked, nowMs: number): Usage[] {
     const usage: Usage[] = []
     for (const { rule, value } of asked.demand.parts) {
-      if (rule.unlimited) continue
-      const { limits } = rule
+      const { limits, active } = rule
       const states = this.meter({ rule, value }, nowMs).look(rule, nowMs)
-      for (let n = 0; n < limits.length; n++) {
+      for (let n = 0; n < active; n++) {
         const limit = limits[n] as CompiledLimit
         if (limit.unit !== 'none') usage.push(usageOf(rule, limit, value, states[n] as MeterState, nowMs))
       }

@@ -44,6 +44,21 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await tollgate.overrides.revoke(id)).toBe(false)
   })
 
+  test('limits of its own leave what the rule’s have used as it is, whoever settles when', async () => {
+    const rules: RuleSpec[] = [{ name: 'per-user', scope: 'user', limits: [{ name: 'daily', tokens: 100, per: 'day', algorithm: 'fixed_window' }] }]
+    const tollgate = await newPlace(place).open({ rules })
+    const call = { ...ALICE, cost: { tokens: 40 } }
+    const before = await tollgate.gate.admit(call)
+    const id = await tollgate.overrides.grant(grant({ allow: { limits: [{ name: 'own', tokens: 1000, per: 'day', algorithm: 'fixed_window' }] } }))
+    const during = await tollgate.gate.admit({ ...call, cost: { tokens: 500 } })
+    expect(during.usage.map(({ limit, used }) => [limit, used])).toEqual([['own', 500]])
+    await before.settle({ tokens: 30 })
+    await tollgate.overrides.revoke(id)
+    expect(await usedBy(tollgate, call, 'daily')).toBe(30)
+    await during.settle({ tokens: 450 })
+    expect(await usedBy(tollgate, call, 'daily')).toBe(30)
+  })
+
   test.each<[string, Partial<GrantSpec>, number]>([
     ['limits times a number', { for: { user: 'alice' }, rules: ['per-user'], allow: { times: 1.5 } }, 3],
     ['less than a rule allows', { for: { user: 'alice' }, rules: ['per-user'], allow: { times: 0.5 } }, 1],

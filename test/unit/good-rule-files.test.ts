@@ -122,6 +122,11 @@ test('a disabled rule is kept in the file and left out of the gate; aliases and 
   expect(file.agents['claude']).toEqual({ baseUrl: 'https://api.anthropic.com/', apiKeyEnv: 'ANTHROPIC_API_KEY', api: 'anthropic' })
 })
 
+test('the permanent lists of a file are read as written', async () => {
+  const { file } = await compiled('exempt')
+  expect(file.exempt).toEqual({ users: ['root', 'admin-*'], teams: ['sre'], orgs: ['acme'], agents: ['internal'], ips: ['10.0.0.0/8', '2001:db8::1'] })
+})
+
 test('prices of a file are read as written, by name and by glob', async () => {
   const { file } = await compiled('prices')
   expect(file.prices).toEqual({
@@ -136,7 +141,7 @@ test('prices of a file are read as written, by name and by glob', async () => {
 test('a file without rules limits nothing', async () => {
   const { rules, file } = await compiled('none')
   expect(rules).toEqual([])
-  expect(file).toEqual({ rules: [], agents: {}, prices: {} })
+  expect(file).toEqual({ rules: [], agents: {}, prices: {}, exempt: {} })
 })
 
 test('every algorithm can be named, and has the numbers that it needs', async () => {
