@@ -53,7 +53,10 @@ export class Administration {
   /** Changes the policy everywhere; here at once. @throws CLOSED, and what the change throws; nothing is changed then */
   async change(change: Change): Promise<void> {
     if (this.closed) throw new TollgateError('CLOSED', 'this Tollgate was closed')
-    this.use(await this.parts.rules.change(change))
+    // One after the other: what was read before a change must not be taken for newer than it.
+    const changing = this.reading.then(async () => this.use(await this.parts.rules.change(change)))
+    this.reading = changing.catch(() => {})
+    return changing
   }
 
   /** What was changed. Overrides that have ended are noted by then. */

@@ -141,7 +141,7 @@ test('prices of a file are read as written, by name and by glob', async () => {
 test('a file without rules limits nothing', async () => {
   const { rules, file } = await compiled('none')
   expect(rules).toEqual([])
-  expect(file).toEqual({ rules: [], agents: {}, prices: {}, exempt: {} })
+  expect(file).toEqual({ rules: [], agents: {}, prices: {}, exempt: {}, degradeTo: {} })
 })
 
 test('every algorithm can be named, and has the numbers that it needs', async () => {
