@@ -62,9 +62,10 @@ local function waits(call, own)
   local here, there, elsewhere, full = 0, 0, nil, nil
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    for n, limit in ipairs(meter.rule[3]) do
+    for n = 1, limits_met(meter) do
+      local limit = meter.rule[3][n]
       local cost = call[CALL_COST + limit[LIMIT_UNIT]]
-      if cost > limit[LIMIT_CAPACITY] + limit.slack and limit[LIMIT_ALGORITHM] ~= BLOCK then
+      if cost > limit[LIMIT_CAPACITY] + limit.slack and not meter.rule.blocks then
         return -1, -1
       end
       if cost > 0 or limit[LIMIT_ALGORITHM] == BLOCK then

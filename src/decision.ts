@@ -37,6 +37,8 @@ interface Decided {
 /** May start: charged, or (at the front door) promised room. */
 export interface RunDecision extends Decided {
   readonly outcome: 'run'
+  /** Its agent has asked to be left alone of late: how the call ends matters to the others. */
+  readonly watched?: true
 }
 
 /** Stands in line. */

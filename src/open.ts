@@ -1,5 +1,10 @@
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
+import type { Bus } from './capacity/bus.js'
+import { MemoryBus } from './capacity/bus.js'
+import { NatsBus } from './capacity/nats-bus.js'
+import { RedisBus } from './capacity/redis-bus.js'
+import type { Upstreams } from './capacity/upstreams.js'
 import { approximateMs, redisClock } from './clock.js'
 import { DEFAULTS } from './config/defaults.js'
 import { checkOptions, type TollgateOptions } from './config/options.js'
@@ -26,8 +31,10 @@ export interface TollgateParts {
   readonly demands: Demands
   readonly rules: RuleStore
   readonly log: Logger
+  /** How news of agents gets around. */
+  readonly bus: Bus
   /** Makes what joins this process to others; undefined where there is no Redis. */
-  readonly join: ((rulesChanged: () => void) => Fleet) | undefined
+  readonly join: ((rulesChanged: () => void, upstreams: Upstreams) => Fleet) | undefined
   /** Connections that end with this Tollgate. */
   readonly owned: readonly Redis[]
 }
@@ -50,6 +57,14 @@ async function rulesInForce(store: RuleStore, declared: Declared | undefined) {
   return declared === undefined ? store.read() : store.declare(declared.rules, declared.prices)
 }
 
+function busOf(options: Options, keys: Keys, log: Logger, ofRedis: (() => Bus) | undefined): Bus {
+  const bus = options.bus ?? (ofRedis === undefined ? 'memory' : 'redis')
+  if (bus === 'memory') return new MemoryBus(keys.news)
+  if (bus !== 'redis') return new NatsBus(bus, `tollgate.${options.namespace ?? DEFAULTS.namespace}.news`, log)
+  if (ofRedis === undefined) throw new ConfigInvalid('bus: redis needs a Redis; give the option redis, or another bus (got redis)')
+  return ofRedis()
+}
+
 /** A process that is alone: its limits are in the store it was given, or in its memory. */
 async function openAlone(options: Options, keys: Keys, log: Logger, declared: Declared | undefined): Promise<TollgateParts> {
   const clock = options.clock ?? redisClock
@@ -57,8 +72,9 @@ async function openAlone(options: Options, keys: Keys, log: Logger, declared: De
     log.warn('no Redis is configured: limits are kept in the memory of this process alone, and there is no queue; set REDIS_URL to share them')
   const store: Store = options.store ?? new MemoryStore(() => approximateMs(clock))
   const rules = new MemoryRules()
-  const demands = new Demands(await rulesInForce(rules, declared), keys, options.estimate)
-  return { namespace: { prefix: keys.prefix, queue: options.queue }, store, demands, rules, log, join: undefined, owned: [] }
+  const demands = new Demands(await rulesInForce(rules, declared), keys, options.estimate, options.upstream)
+  const bus = busOf(options, keys, log, undefined)
+  return { namespace: { prefix: keys.prefix, queue: options.queue }, store, demands, rules, log, bus, join: undefined, owned: [] }
 }
 
 async function openShared(options: Options, keys: Keys, log: Logger, declared: Declared | undefined): Promise<TollgateParts> {
@@ -71,17 +87,18 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
     await waitUntilReady(subscriber, options.connectTimeoutMs)
     const rules = new RedisRules(client, keys)
     const clock = options.clock ?? redisClock
-    const demands = new Demands(await rulesInForce(rules, declared), keys, options.estimate)
+    const demands = new Demands(await rulesInForce(rules, declared), keys, options.estimate, options.upstream)
     const gate = new Gate(client, demands, clock)
-    await subscriber.subscribe(keys.notices, keys.wake)
+    await subscriber.subscribe(keys.notices, keys.wake, keys.news)
     return {
       namespace: { prefix: keys.prefix, queue: options.queue },
       store: new RedisStore(gate, client, clock),
       demands,
       rules,
       log,
-      join: (rulesChanged) =>
-        new Fleet({ client, subscriber, keys, clock, log, gate, demands, queue: options.queue, attempts: options.attempts, rulesChanged }),
+      bus: busOf(options, keys, log, () => new RedisBus(client, subscriber, keys.news, log)),
+      join: (rulesChanged, upstreams) =>
+        new Fleet({ client, subscriber, keys, clock, log, gate, demands, queue: options.queue, attempts: options.attempts, upstreams, rulesChanged }),
       owned: owned ? [client] : [],
     }
   } catch (error) {

@@ -1,5 +1,7 @@
 import type { Call } from './call.js'
-import { type Capacity, capacityRule, capacityRuleName, readCapacity } from './capacity/capacity.js'
+import { Capacities, type UpstreamStats } from './capacity/capacities.js'
+import { capacityRule, capacityRuleName } from './capacity/capacity.js'
+import { Upstreams } from './capacity/upstreams.js'
 import { checkWorkerOptions, type TollgateOptions } from './config/options.js'
 import type { PriceTable } from './cost/prices.js'
 import { ConfigInvalid, TollgateError } from './errors.js'
@@ -31,12 +33,8 @@ export interface Rules {
 export interface Stats {
   /** What became of everything that was charged. */
   ledger(): Promise<LedgerFigures>
-}
-
-/** Resources whose capacity is set at run time. */
-export interface Capacities {
-  /** What a resource allows and what is left of it; null where no capacity was set. @throws CallInvalid */
-  get(resource: string): Promise<Capacity | null>
+  /** What agents said of their limits, beside what the rules allow. */
+  upstream(): Promise<readonly UpstreamStats[]>
 }
 
 /** One namespace as one process sees it: its front door, its workers, its gate. */
@@ -51,6 +49,7 @@ export class Tollgate {
   readonly queue: string
   private readonly parts: TollgateParts
   private readonly store: ClosableStore
+  private readonly upstreams: Upstreams
   private readonly fleet: Fleet | undefined
   private reading: Promise<void> = Promise.resolve()
   private closing: Promise<void> | undefined
@@ -67,9 +66,10 @@ export class Tollgate {
     this.store = new ClosableStore(parts.store)
     this.gate = new Checks(parts.demands, this.store)
     this.rules = { list: () => parts.demands.rules.specs, apply: (rules, prices) => this.applyRules(rules, prices) }
-    this.stats = { ledger: async () => this.store.figures() }
-    this.capacity = { get: (resource) => readCapacity(resource, parts.demands, this.store) }
-    this.fleet = parts.join?.(() => this.readRules())
+    this.upstreams = new Upstreams({ ...parts, store: this.store })
+    this.capacity = new Capacities(parts.demands, this.store, this.upstreams)
+    this.stats = { ledger: async () => this.store.figures(), upstream: () => this.capacity.stats() }
+    this.fleet = parts.join?.(() => this.readRules(), this.upstreams)
   }
 
   /**
@@ -146,6 +146,7 @@ export class Tollgate {
     if (!gone) await waiting
     await this.fleet?.close()
     if (!gone) await this.reading
+    await this.upstreams.close(gone)
     this.store.close()
     for (const client of this.parts.owned) client.disconnect()
   }

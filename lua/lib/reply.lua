@@ -1,9 +1,11 @@
 -- The reply of a decision, packed as doubles (src/gate/reply.ts reads it):
 --   now, 1 if there are lines (0: none, 2: there are, and the batch came without: nothing was done)
---   per call: outcome; unless it is RUN or AGAIN also wait in ms, binding meter and limit
+--   per call: outcome; unless it is RUN, WATCHED or AGAIN also wait in ms, binding meter and limit
 --     (places in the demand from 1, 0 = none), how many stand before it (-1 = not in line)
 --   per meter of the batch: for each limit what is used (debt included) and claimed, as
 --     the batch left it; where these do not tell it also ms until nothing is used
+-- WATCHED: it runs, and its agent has said something: the block of it has to hear of its end.
+local WATCHED = 20
 local RUN, WAIT, REJECT, TOO_BIG, CLOSED, HOLD, REFUSED, AGAIN = 0, 1, 2, 3, 4, 5, 6, 7
 -- Few enough for the stack, and for one format to serve most replies.
 local PACKED_AT_ONCE = 128
@@ -15,7 +17,7 @@ end
 local function add_reply(reply, call, outcome, wait, binding, rank)
   local size = #reply
   reply[size + 1] = outcome
-  if outcome == RUN or outcome == AGAIN then
+  if outcome == RUN or outcome == WATCHED or outcome == AGAIN then
     return
   end
   reply[size + 2] = wait
@@ -28,7 +30,7 @@ local function pack_reply(reply, batch)
   local size = #reply
   for _, meter in ipairs(batch and batch.meters or {}) do
     local limits, kept, offset, debts, claims = meter.rule[3], meter.kept, meter.rule.offset, meter.debt, meter.claimed
-    for n = 1, meter.rule.count do
+    for n = 1, meter.rule.told do
       reply[size + 1] = kept[offset + n] + debts[n]
       reply[size + 2] = claims[n]
       size = size + 2

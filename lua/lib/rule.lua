@@ -9,7 +9,8 @@ local BLOCK = 4
 --   offset  a plain value unpacks to { PLAIN, at, ids…, used…, end }: the used of limit n is at offset + n
 --   empty   the same for a meter that is not there
 --   zeros   debt and claims of a meter that has none; never written to
---   blocks  nothing but a block, of which a call takes nothing
+--   blocks  a block, of which a call takes nothing, and the limits mirrored beside it
+--   told    how many limits a reply tells of: those that are mirrored are not among them
 -- And of each limit: counts, where its room is nothing but a number; gives_back, where that
 -- is so whenever it was charged; plain, below which there is room without asking its algorithm; and
 -- where the key of its own stands behind those of the meter.
@@ -38,7 +39,8 @@ local function prepare_rule(encoded)
     empty[2 + n], empty[2 + count + n], zeros[n] = limit[LIMIT_ID], 0, 0
   end
   rule.keyed = keyed
-  rule.blocks = count == 1 and limits[1][LIMIT_ALGORITHM] == BLOCK
+  rule.blocks = count > 0 and limits[1][LIMIT_ALGORITHM] == BLOCK
+  rule.told = rule.blocks and 1 or count
   rule.count, rule.offset, rule.places, rule.empty, rule.zeros = count, 2 + count, places, empty, zeros
   rule.plain_size = HEAD + PLAIN_ENTRY * count
   rule.plain_format = '<Bd' .. string.rep('I4', count) .. string.rep('d', count)

@@ -9,6 +9,7 @@ import { ConfigInvalid } from '../errors.js'
 import type { Store } from '../gate/store.js'
 import type { RuleSpec } from '../rules/rule.js'
 import { DEFAULTS } from './defaults.js'
+import { type UpstreamOptions, upstreamSchema } from './upstream-options.js'
 
 /** What `Tollgate.open` takes; all of it is optional. */
 export interface TollgateOptions {
@@ -30,6 +31,10 @@ export interface TollgateOptions {
   attempts?: number | undefined
   /** How long Redis may take to answer at the start; default 10 s. */
   connectTimeoutMs?: number | undefined
+  /** How what agents allow is learned from their refusals. */
+  upstream?: UpstreamOptions | undefined
+  /** How news of that gets around: 'redis', 'memory' (this process alone) or the URL of a NATS, nats://… Default redis, without one memory. */
+  bus?: string | undefined
   logger?: Logger | undefined
   /** For tests and simulations. */
   clock?: Clock | undefined
@@ -47,6 +52,11 @@ const schema = z.strictObject({
   estimate: z.custom<Estimate>((value) => typeof value === 'function', 'must be a function').optional(),
   attempts: z.number().int().min(1).max(1000).optional(),
   connectTimeoutMs: z.number().int().min(1).max(3_600_000).default(10_000),
+  upstream: upstreamSchema,
+  bus: z
+    .string()
+    .regex(/^(redis|memory|(nats|tls):\/\/\S+)$/, 'must be redis, memory or a nats:// or tls:// URL')
+    .optional(),
   logger: z.custom<Logger>((value) => value !== null && typeof value === 'object', 'must be a pino logger').optional(),
   clock: z.custom<Clock>((value) => value !== null && typeof value === 'object', 'must be a clock').optional(),
 })
@@ -65,7 +75,7 @@ function check<T>(parsed: z.ZodSafeParseResult<T>, input: unknown): T {
   const unknown = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined
   const path = unknown === undefined ? (issue?.path ?? []) : [...(issue?.path ?? []), unknown]
   // What was meant to reach Redis may hold a password.
-  const got = path[0] === 'redis' ? typeof valueAt(input, path) : show(valueAt(input, path))
+  const got = path[0] === 'redis' || path[0] === 'bus' ? typeof valueAt(input, path) : show(valueAt(input, path))
   throw new ConfigInvalid(`${path.map(String).join('.') || 'options'}: ${unknown === undefined ? issue?.message : 'is not a known option'} (got ${got})`)
 }
 

@@ -20,11 +20,12 @@ const CLOSED = 4
 const HOLD = 5
 const REFUSED = 6
 const AGAIN = 7
+const WATCHED = 20
 const LINES_NEEDED = 2
 
 /** @param resetMs as the script told it; else worked out */
 function usageOf(part: DemandPart, limit: CompiledLimit, used: number, claimed: number, resetMs: number | undefined, atMs: number): Usage | null {
-  if (limit.unit === 'none') return null
+  if (limit.unit === 'none' || limit.algorithm === 'learned') return null
   const algorithm = ALGORITHMS[limit.algorithm]
   const state = { ...emptyState(), used: Math.min(used, limit.capacity), debt: Math.max(0, used - limit.capacity) }
   return {
@@ -48,6 +49,8 @@ interface Met {
 
 /** How many doubles of a reply tell of a limit. */
 function doublesOf({ algorithm }: CompiledLimit): number {
+  // Limits mirrored beside a block are its own business.
+  if (algorithm === 'learned') return 0
   return ALGORITHMS[algorithm].tellsReset ? 3 : 2
 }
 
@@ -75,7 +78,7 @@ export class DecisionReply {
     for (let call = 0; call < calls; call++) {
       this.heads.push(offset)
       const outcome = bytes.readDoubleLE(offset)
-      offset += (outcome === RUN || outcome === AGAIN ? 1 : 1 + DETAILS) * DOUBLE
+      offset += (outcome === RUN || outcome === WATCHED || outcome === AGAIN ? 1 : 1 + DETAILS) * DOUBLE
     }
     for (const part of meters) {
       this.meters.set(part.keys[0] as string, { part, offset })
@@ -87,6 +90,7 @@ export class DecisionReply {
     const head = this.heads[index] as number
     const outcome = this.bytes.readDoubleLE(head)
     if (outcome === RUN) return new Decided('run', this, demand)
+    if (outcome === WATCHED) return Object.assign(new Decided('run' as const, this, demand), { watched: true as const })
     if (outcome === AGAIN) return { outcome: 'again' }
     const waitMs = this.bytes.readDoubleLE(head + DOUBLE)
     if (outcome === HOLD) return Object.assign(new Decided('hold' as const, this, demand), { waitMs })
@@ -108,6 +112,7 @@ export class DecisionReply {
       let { offset } = met
       for (const limit of part.rule.limits) {
         const size = doublesOf(limit)
+        if (size === 0) continue
         const resetMs = size > 2 ? this.bytes.readDoubleLE(offset + 2 * DOUBLE) : undefined
         const one = usageOf(part, limit, this.bytes.readDoubleLE(offset), this.bytes.readDoubleLE(offset + DOUBLE), resetMs, this.atMs)
         if (one !== null) usage.push(one)

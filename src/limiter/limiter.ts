@@ -134,6 +134,7 @@ export class DirectLimiter extends Asking<string> implements Metered {
       priority: 0,
       strategy: 'hard',
       ...compileLimits(name, specs, 0, 'hard'),
+      guards: false,
       scopeValue: () => null,
     }
     super(store, countedUnits(rule.limits))

@@ -3,11 +3,12 @@ import { block } from './block.js'
 import { concurrency } from './concurrency.js'
 import { fixedWindow } from './fixed-window.js'
 import { leakyBucket } from './leaky-bucket.js'
+import { learned } from './learned.js'
 import { slidingLog } from './sliding-log.js'
 import { slidingWindow } from './sliding-window.js'
 import { tokenBucket } from './token-bucket.js'
 
-/** The algorithms by the names that rules use; `concurrency` and `block` follow from the unit. */
+/** The algorithms by the names that rules use; `concurrency`, `block` and `learned` follow from the unit. */
 export const ALGORITHMS = {
   token_bucket: tokenBucket,
   leaky_bucket: leakyBucket,
@@ -16,6 +17,7 @@ export const ALGORITHMS = {
   sliding_log: slidingLog,
   concurrency,
   block,
+  learned,
 } as const satisfies Record<string, Algorithm>
 
 export type AlgorithmName = keyof typeof ALGORITHMS

@@ -1,6 +1,7 @@
 import type { CallUsage } from '../cost/usage.js'
 import type { RunDecision } from '../decision.js'
 import type { TollgateError } from '../errors.js'
+import type { HeadersLike } from '../headers-like.js'
 
 /** What a handler gets besides the call. */
 export interface CallContext {
@@ -17,6 +18,14 @@ export interface CallContext {
    * the estimate is charged at once; if the call breaks off without saying more, that is its cost.
    */
   settlePart(usage: CallUsage): Promise<void>
+  /** Says what an answer's headers tell of the agent's limits (OpenAI's and Anthropic's are known). `httpAgent` does so by itself. */
+  observe(headers: HeadersLike): void
+}
+
+/** What a context passes on. */
+interface Said {
+  settle(usage: CallUsage): Promise<void>
+  observe(headers: HeadersLike): void
 }
 
 /** One call in a worker, from its job to its end; it can be ended from outside. */
@@ -57,19 +66,23 @@ export class Context implements CallContext {
   /** What was said last. */
   usage: CallUsage | undefined
   readonly #run: Run
-  readonly #settle: (usage: CallUsage) => Promise<void>
+  readonly #said: Said
 
-  constructor(id: string, run: Run, attempt: number, decision: RunDecision, settle: (usage: CallUsage) => Promise<void>) {
+  constructor(id: string, run: Run, attempt: number, decision: RunDecision, said: Said) {
     this.id = id
     this.attempt = attempt
     this.decision = decision
     this.#run = run
-    this.#settle = settle
+    this.#said = said
   }
 
   async settlePart(usage: CallUsage): Promise<void> {
     this.usage = usage
-    await this.#settle(usage)
+    await this.#said.settle(usage)
+  }
+
+  observe(headers: HeadersLike): void {
+    this.#said.observe(headers)
   }
 
   get signal(): AbortSignal {

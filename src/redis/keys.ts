@@ -17,9 +17,12 @@ export class Keys {
   readonly queued: string
   /** What the ledger comes to. */
   readonly figures: string
+  /** What agents were seen to allow. */
+  readonly upstream: string
   /** Channels. */
   readonly wake: string
   readonly notices: string
+  readonly news: string
   /** Who drains. */
   readonly drainer: string
   /** The namespace's rules and their version. */
@@ -37,8 +40,10 @@ export class Keys {
     this.sequence = `${this.prefix}/sequence`
     this.queued = `${this.prefix}/queued`
     this.figures = `${this.prefix}/figures`
+    this.upstream = `${this.prefix}/upstream`
     this.wake = `${this.prefix}/wake`
     this.notices = `${this.prefix}/notices`
+    this.news = `${this.prefix}/news`
     this.drainer = `${this.prefix}/drainer`
     this.rules = `${this.prefix}/rules`
     this.fixed = [this.lines, this.passes, this.sequence, this.queued, this.wake, this.figures]

@@ -19,6 +19,8 @@ export interface CompiledRule {
   readonly keyed: readonly CompiledLimit[]
   /** The rule as the scripts read it at a time, see `lua/lib/demand.lua`. */
   encoded(atMs: number): string
+  /** Whether it guards an agent: it counts by agent, endpoint and model, and looks at nothing else. */
+  readonly guards: boolean
   /** What the rule counts this call by, or null if it does not cover the call. */
   scopeValue(call: Call): string | null
 }
@@ -92,6 +94,15 @@ export function compileLimits(
   return { limits, keyed: limits.filter(({ algorithm }) => ALGORITHMS[algorithm].keyed), encoded: encodeRule(priority, strategy, limits) }
 }
 
+const UPSTREAM_SCOPES: readonly string[] = ['agent', 'endpoint', 'model']
+const UPSTREAM_MATCHES: readonly string[] = ['agents', 'endpoints', 'models']
+
+/** A rule that depends on who calls says nothing about what the agent allows. */
+function guardsUpstream({ scope, match = {} }: RuleSpec): boolean {
+  const matched = Object.entries(match).filter(([, list]) => list !== undefined)
+  return [scope].flat().every((one) => UPSTREAM_SCOPES.includes(one)) && matched.every(([field]) => UPSTREAM_MATCHES.includes(field))
+}
+
 function compileRule(spec: RuleSpec): CompiledRule {
   const matches = compileMatch(spec.match)
   const countedBy = scopeValueOf([spec.scope].flat())
@@ -101,6 +112,7 @@ function compileRule(spec: RuleSpec): CompiledRule {
     name: spec.name,
     priority,
     strategy,
+    guards: guardsUpstream(spec),
     ...compileLimits(spec.name, spec.limits, priority, strategy),
     scopeValue: (call) => (matches(call) ? countedBy(call) : null),
   }

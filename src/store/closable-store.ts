@@ -3,6 +3,7 @@ import type { RejectDecision, RunDecision } from '../decision.js'
 import { TollgateError } from '../errors.js'
 import type { Asked } from '../gate/asked.js'
 import type { Admission, LedgerFigures, MaybePromise, Store, Swapped } from '../gate/store.js'
+import type { Announced, Announcement, Known, Observation } from '../gate/upstream.js'
 
 /** A store until its Tollgate is closed: then whoever still asks is told so, whatever is behind it. */
 export class ClosableStore implements Store {
@@ -35,6 +36,18 @@ export class ClosableStore implements Store {
 
   release(asked: Asked): MaybePromise<boolean> {
     return this.open().release(asked)
+  }
+
+  announce(asked: Asked, announcement: Announcement): MaybePromise<Announced> {
+    return this.open().announce(asked, announcement)
+  }
+
+  known(asked: readonly Asked[]): MaybePromise<readonly Known[]> {
+    return this.open().known(asked)
+  }
+
+  observed(): MaybePromise<readonly Observation[]> {
+    return this.open().observed()
   }
 
   reset(asked: Asked): MaybePromise<void> {

@@ -4,10 +4,12 @@ import type { Binding, RejectDecision, RunDecision, Usage } from '../decision.js
 import type { Asked } from '../gate/asked.js'
 import { costIn, type DemandPart } from '../gate/demand.js'
 import type { Admission, LedgerFigures, Store, Swapped } from '../gate/store.js'
+import type { Announced, Announcement, Known, Observation } from '../gate/upstream.js'
 import type { MeterState } from '../meters/algorithm.js'
 import { ALGORITHMS } from '../meters/index.js'
 import { type CompiledLimit, UNIT_CODES } from '../rules/compile-limit.js'
 import { overEstimatedPercent } from './figures.js'
+import { MemoryBlocks } from './memory-blocks.js'
 import { CLOCK_STEP_MS, MemoryMeter, usageOf } from './memory-meter.js'
 
 interface Entry {
@@ -33,6 +35,7 @@ const SWEEP_FROM = 1000
  */
 export class MemoryStore implements Store {
   private readonly now: () => number
+  private readonly blocks = new MemoryBlocks((part, nowMs) => this.meter(part, nowMs))
   private readonly meters = new Map<string, Map<string, MemoryMeter>>()
   private readonly entries = new Map<string, Entry>()
   private readonly states = new Map<string, { state: string; untilMs: number }>()
@@ -81,6 +84,7 @@ export class MemoryStore implements Store {
       entry.charged = { ...entry.charged, ...Object.fromEntries([...raised].map((unit) => [unit, actual[unit]])) }
       return true
     }
+    this.blocks.end(asked, entry.atMs, nowMs, true)
     this.entries.delete(asked.id)
     this.counts.settled++
     // Where nobody said how many tokens it were, the estimate was neither right nor wrong.
@@ -96,9 +100,26 @@ export class MemoryStore implements Store {
     const entry = this.entryOf(asked, nowMs)
     if (entry === undefined) return false
     this.chargeActual(asked, entry, NOTHING, 'end', nowMs)
+    this.blocks.end(asked, entry.atMs, nowMs, false)
     this.entries.delete(asked.id)
     this.counts.released++
     return true
+  }
+
+  announce(asked: Asked, announcement: Announcement): Announced {
+    const nowMs = this.timeOf(asked)
+    const startedMs = this.entryOf(asked, nowMs)?.atMs ?? nowMs
+    this.release(asked)
+    return this.blocks.announce(asked, announcement, startedMs, nowMs)
+  }
+
+  known(asked: readonly Asked[]): readonly Known[] {
+    const nowMs = this.now()
+    return asked.map((one) => this.blocks.known(one, nowMs))
+  }
+
+  observed(): readonly Observation[] {
+    return this.blocks.observed()
   }
 
   reset(asked: Asked): void {
@@ -197,11 +218,14 @@ export class MemoryStore implements Store {
     for (const part of asked.demand.parts) {
       const { limits } = part.rule
       const states = this.meter(part, nowMs).look(part.rule, nowMs)
-      for (let n = 0; n < limits.length; n++) {
+      // Nothing is asked of what an agent has not said.
+      const met = limits[0]?.unit === 'none' && states[0]?.used === 0 ? 0 : limits.length
+      for (let n = 0; n < met; n++) {
         const limit = limits[n] as CompiledLimit
         const state = states[n] as MeterState
         const cost = costIn(asked.demand.costs, limit.unit)
-        if (limit.unit !== 'none' && cost > limit.capacity + limit.slack) return { binding: bindingOf(part, limit), waitMs: -1, limit }
+        if (limit.unit !== 'none' && limit.algorithm !== 'learned' && cost > limit.capacity + limit.slack)
+          return { binding: bindingOf(part, limit), waitMs: -1, limit }
         const waitMs = cost > 0 || limit.unit === 'none' ? ALGORITHMS[limit.algorithm].waitMs(state, limit, nowMs, cost, 0) : 0
         if (waitMs <= 0) continue
         const leased = limit.unit === 'concurrency'
@@ -232,6 +256,7 @@ export class MemoryStore implements Store {
       }
       if (changed) meter.keep()
     }
+    if (!past) this.blocks.start(asked, nowMs)
     if (asked.forGood !== true) this.entries.set(asked.id, { atMs: nowMs, counted: asked.demand.counted, charged: costs })
   }
 
@@ -242,7 +267,7 @@ export class MemoryStore implements Store {
       const states = this.meter({ rule, value }, nowMs).look(rule, nowMs)
       for (let n = 0; n < limits.length; n++) {
         const limit = limits[n] as CompiledLimit
-        if (limit.unit !== 'none') usage.push(usageOf(rule, limit, value, states[n] as MeterState, nowMs))
+        if (limit.unit !== 'none' && limit.algorithm !== 'learned') usage.push(usageOf(rule, limit, value, states[n] as MeterState, nowMs))
       }
     }
     return usage
