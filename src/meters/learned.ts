@@ -33,7 +33,7 @@ export function chargeLearned(state: MeterState, limit: MeterLimit, amount: numb
  */
 export const learned: Algorithm = {
   ...counted,
-  code: 7,
+  code: 8,
   slack: slackOfRate,
   roll(state, limit, fromMs, nowMs) {
     const said = saidTo(state, limit)

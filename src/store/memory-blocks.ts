@@ -113,3 +113,8 @@ export class MemoryBlocks {
     if (has ? said : this.observations.size < OBSERVED_AT_MOST) this.observations.set(key, observation)
   }
 }
+
+/** How many of a meter's limits there is anything to ask of: none of a block whose agent has said nothing. */
+export function limitsMet({ rule }: DemandPart, states: readonly MeterState[]): number {
+  return rule.name === BLOCK_NAME && states[0]?.used === 0 ? 0 : rule.limits.length
+}

@@ -2,6 +2,7 @@ import { DEFAULTS } from '../config/defaults.js'
 import { type ActualCosts, type Costs, type CostUnit, NOTHING } from '../cost/units.js'
 import type { Binding, RejectDecision, RunDecision, Usage } from '../decision.js'
 import type { Asked } from '../gate/asked.js'
+import { BLOCK_NAME } from '../gate/block.js'
 import { costIn, type DemandPart } from '../gate/demand.js'
 import type { Admission, LedgerFigures, Store, Swapped } from '../gate/store.js'
 import type { Announced, Announcement, Known, Observation } from '../gate/upstream.js'
@@ -9,8 +10,9 @@ import type { MeterState } from '../meters/algorithm.js'
 import { ALGORITHMS } from '../meters/index.js'
 import { type CompiledLimit, UNIT_CODES } from '../rules/compile-limit.js'
 import { overEstimatedPercent } from './figures.js'
-import { MemoryBlocks } from './memory-blocks.js'
+import { limitsMet, MemoryBlocks } from './memory-blocks.js'
 import { CLOCK_STEP_MS, MemoryMeter, usageOf } from './memory-meter.js'
+import { MemoryStates } from './memory-states.js'
 
 interface Entry {
   readonly atMs: number
@@ -38,13 +40,12 @@ export class MemoryStore implements Store {
   private readonly blocks = new MemoryBlocks((part, nowMs) => this.meter(part, nowMs))
   private readonly meters = new Map<string, Map<string, MemoryMeter>>()
   private readonly entries = new Map<string, Entry>()
-  private readonly states = new Map<string, { state: string; untilMs: number }>()
+  private readonly states = new MemoryStates()
   private readonly counts = { settled: 0, released: 0, expired: 0, estimated: 0, actual: 0 }
   private latestMs = 0
   private names = 0
   private kept = 0
   private sweepAt = SWEEP_FROM
-  private sweepStatesAt = SWEEP_FROM
 
   /** @param now the clock, in ms since the epoch */
   constructor(now: () => number = Date.now) {
@@ -127,14 +128,7 @@ export class MemoryStore implements Store {
   }
 
   swap(name: string, key: string, was: string, becomes: string, keepMs: number): Swapped {
-    const nowMs = this.now()
-    const id = `${name}/${key}`
-    const found = this.states.get(id)
-    const state = found === undefined || found.untilMs <= nowMs ? '' : found.state
-    if (becomes === '' || state !== was) return { nowMs, written: false, state }
-    if (!this.states.has(id) && this.states.size >= this.sweepStatesAt) this.sweepStates(nowMs)
-    this.states.set(id, { state: becomes, untilMs: nowMs + keepMs })
-    return { nowMs, written: true, state: becomes }
+    return this.states.swap(`${name}/${key}`, was, becomes, keepMs, this.now())
   }
 
   figures(): LedgerFigures {
@@ -192,7 +186,7 @@ export class MemoryStore implements Store {
       const states = meter.look(part.rule, nowMs)
       const { presentMs } = meter
       let changed = false
-      for (const [n, limit] of part.rule.limits.entries()) {
+      for (const [n, limit] of part.rule.limits.slice(0, limitsMet(part, states)).entries()) {
         const algorithm = ALGORITHMS[limit.algorithm]
         const state = states[n] as MeterState
         if (limit.unit === 'concurrency') {
@@ -218,8 +212,7 @@ export class MemoryStore implements Store {
     for (const part of asked.demand.parts) {
       const { limits } = part.rule
       const states = this.meter(part, nowMs).look(part.rule, nowMs)
-      // Nothing is asked of what an agent has not said.
-      const met = limits[0]?.unit === 'none' && states[0]?.used === 0 ? 0 : limits.length
+      const met = limitsMet(part, states)
       for (let n = 0; n < met; n++) {
         const limit = limits[n] as CompiledLimit
         const state = states[n] as MeterState
@@ -246,7 +239,8 @@ export class MemoryStore implements Store {
       const meter = this.meter(part, nowMs)
       const states = meter.look(part.rule, nowMs)
       let changed = false
-      for (let n = 0; n < limits.length; n++) {
+      const met = part.rule.name === BLOCK_NAME && !past ? 0 : limitsMet(part, states)
+      for (let n = 0; n < met; n++) {
         const limit = limits[n] as CompiledLimit
         const cost = costIn(costs, limit.unit)
         if (cost === 0) continue
@@ -300,12 +294,6 @@ export class MemoryStore implements Store {
       this.kept += meters.size
     }
     this.sweepAt = Math.max(SWEEP_FROM, 2 * this.kept)
-  }
-
-  /** The same for the states of algorithms of a user's own, which have no meters. */
-  private sweepStates(nowMs: number): void {
-    for (const [id, { untilMs }] of this.states) if (untilMs <= nowMs) this.states.delete(id)
-    this.sweepStatesAt = Math.max(SWEEP_FROM, 2 * this.states.size)
   }
 }
 

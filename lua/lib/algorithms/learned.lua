@@ -20,7 +20,7 @@ function upstream.learned_capacity(limit, history, now)
   return limit[LIMIT_CAPACITY] * upstream.factor_at(history, now)
 end
 
-algorithms[7] = {
+algorithms[8] = {
   open = function(_, _, _, block)
     return block
   end,
