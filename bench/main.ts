@@ -4,6 +4,7 @@ import { Redis } from 'ioredis'
 import { burst } from './burst.js'
 import { checks } from './checks.js'
 import { inMemory } from './in-memory.js'
+import { learned } from './learned.js'
 import { type BenchArguments, readArguments, usage } from './lib/arguments.js'
 import { type Figure, notMeasured } from './lib/measure.js'
 import { leaveAll } from './lib/namespace.js'
@@ -32,6 +33,7 @@ const BENCHES = {
   refused,
   'in-memory': inMemory,
   upstream,
+  learned,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES
 const NAMES = Object.keys(BENCHES) as Name[]
