@@ -120,6 +120,8 @@ test('every option is in the README with its default, and no other', () => {
     estimate: '',
     attempts: '1',
     connectTimeoutMs: '10000',
+    upstream: '',
+    bus: '`redis`',
     logger: '',
     clock: '',
   } satisfies Record<keyof Required<TollgateOptions>, string>
