@@ -29,7 +29,7 @@ for _, meter in ipairs(batch.meters) do
       if limit.algorithm.keyed then
         redis.call('DEL', meter.histories[n].key)
       end
-      meter.histories[n] = limit.algorithm.open(limit, nil, meter.histories[n].key)
+      meter.histories[n] = limit.algorithm.open(limit, nil, meter.histories[n].key, meter.histories[1])
     end
   end
   meter.debt = meter.rule.zeros

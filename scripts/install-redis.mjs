@@ -1,6 +1,6 @@
 import { runQuietly } from './child.mjs'
 import { Failure, status } from './failure.mjs'
-import { serverProgram, works } from './redis-programs.mjs'
+import { natsProgram, serverProgram, works } from './redis-programs.mjs'
 
 function aptGet() {
   if (!works('apt-get', '--version')) return undefined
@@ -9,10 +9,10 @@ function aptGet() {
   return works('sudo', '-n', 'true') ? ['sudo', '-n', 'apt-get'] : undefined
 }
 
-async function withApt([command, ...before]) {
+async function withApt([command, ...before], name) {
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
   await runQuietly(command, [...before, 'update'], env)
-  await runQuietly(command, [...before, 'install', '-y', '--no-install-recommends', 'redis-server'], env)
+  await runQuietly(command, [...before, 'install', '-y', '--no-install-recommends', name], env)
 }
 
 /**
@@ -21,15 +21,25 @@ async function withApt([command, ...before]) {
  * @throws Interrupted
  */
 export async function install() {
+  await installPackage('Redis', 'redis-server', 'redis')
+  return serverProgram()
+}
+
+/** The same for a NATS. @throws Interrupted */
+export async function installNats() {
+  await installPackage('NATS', 'nats-server', 'nats-server')
+  return natsProgram()
+}
+
+async function installPackage(what, ofApt, ofBrew) {
   const apt = aptGet()
   const brew = apt === undefined && works('brew', '--version')
-  if (apt === undefined && !brew) return undefined
-  status(`installing Redis with ${brew ? 'brew' : 'apt-get'}`)
+  if (apt === undefined && !brew) return
+  status(`installing ${what} with ${brew ? 'brew' : 'apt-get'}`)
   try {
-    await (brew ? runQuietly('brew', ['install', 'redis']) : withApt(apt))
+    await (brew ? runQuietly('brew', ['install', ofBrew]) : withApt(apt, ofApt))
   } catch (error) {
     if (!(error instanceof Failure)) throw error
     console.error(error.message)
   }
-  return serverProgram()
 }

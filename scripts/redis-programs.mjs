@@ -10,6 +10,11 @@ export function serverProgram() {
   return ['redis-server', 'valkey-server'].find((name) => works(name, '--version'))
 }
 
+/** The NATS on the PATH, or where only root looks, as on Debian. */
+export function natsProgram() {
+  return ['nats-server', '/usr/sbin/nats-server'].find((name) => works(name, '--version'))
+}
+
 /** Whether there is not only a docker command but an engine that answers. */
 export function dockerWorks() {
   return works('docker', 'info')

@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { stopIfAsked } from './child.mjs'
 import { Failure, status } from './failure.mjs'
-import { install } from './install-redis.mjs'
+import { install, installNats } from './install-redis.mjs'
 import { keep } from './keep.mjs'
 import { freePort } from './port.mjs'
-import { dockerWorks, serverProgram } from './redis-programs.mjs'
+import { dockerWorks, natsProgram, serverProgram } from './redis-programs.mjs'
 
 // A gate that forgets is no gate: nothing is evicted, and what was written survives a restart.
 const FLAGS = ['--appendonly', 'yes', '--maxmemory-policy', 'noeviction', '--save', '']
@@ -66,4 +66,10 @@ export async function needsRedisProgram() {
   if ((await install()) !== undefined) return
   if ((process.env['REDIS_URL'] ?? '') === '') throw new Failure(HELP)
   status('tests that kill a Redis of their own will fail: only REDIS_URL was found, and no server program')
+}
+
+/** The tests of the bus start a NATS of their own. @throws Interrupted */
+export async function needsNatsProgram() {
+  if (natsProgram() !== undefined || (await installNats()) !== undefined) return
+  status('tests of NATS will fail: there is no nats-server, and none could be installed')
 }

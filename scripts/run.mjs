@@ -5,11 +5,12 @@ import { build, entries } from './build.mjs'
 import { runChild } from './child.mjs'
 import { binOf, installDependencies } from './dependencies.mjs'
 import { Failure, Interrupted } from './failure.mjs'
-import { needsRedisProgram, startRedis } from './redis.mjs'
+import { needsNatsProgram, needsRedisProgram, startRedis } from './redis.mjs'
 
 async function test(args) {
   await installDependencies()
   await needsRedisProgram()
+  await needsNatsProgram()
   return runChild(process.execPath, [binOf('vitest', 'vitest'), 'run', ...args])
 }
 

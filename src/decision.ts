@@ -40,6 +40,8 @@ export interface RunDecision extends Decided {
   readonly outcome: 'run'
   /** By how many ms its start was put off by throttle: its worker holds it for so long. */
   readonly delayMs?: number
+  /** Its agent has asked to be left alone of late: how the call ends matters to the others. */
+  readonly watched?: true
 }
 
 /** May start at once in degraded mode: charged to the allowances of graceful rules. */
@@ -47,6 +49,7 @@ export interface DegradeDecision extends Decided {
   readonly outcome: 'degrade'
   /** What had no room for the call as it was. */
   readonly binding: Binding
+  readonly watched?: true
 }
 
 /** Stands in line. */

@@ -1,3 +1,5 @@
+import type { HeadersLike } from './headers-like.js'
+
 /**
  * The catalogue of errors. A code never changes its meaning; `docs/errors.md` lists
  * each one, and a test fails when the two differ.
@@ -168,8 +170,11 @@ export class RateLimitExceeded extends TollgateError {
 export class UpstreamLimited extends TollgateError {
   /** For how long the agent asked to be left alone; undefined where it did not say. */
   readonly retryAfterMs: number | undefined
-  constructor(options: { retryAfterMs?: number | undefined; message?: string; cause?: unknown } = {}) {
+  /** The headers of its answer, where the time is read from if it is not given, and what they tell of its limits. */
+  readonly headers: HeadersLike | undefined
+  constructor(options: { retryAfterMs?: number | undefined; headers?: HeadersLike | undefined; message?: string; cause?: unknown } = {}) {
     super('UPSTREAM_LIMITED', options.message ?? 'the agent asked to be left alone for a while', { cause: options.cause })
     this.retryAfterMs = options.retryAfterMs
+    this.headers = options.headers
   }
 }

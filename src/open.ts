@@ -1,5 +1,10 @@
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
+import type { Bus } from './capacity/bus.js'
+import { MemoryBus } from './capacity/bus.js'
+import { NatsBus } from './capacity/nats-bus.js'
+import { RedisBus } from './capacity/redis-bus.js'
+import type { Upstreams } from './capacity/upstreams.js'
 import { approximateMs, type Clock, redisClock } from './clock.js'
 import { DEFAULTS } from './config/defaults.js'
 import { checkOptions, type TollgateOptions } from './config/options.js'
@@ -36,8 +41,10 @@ export interface TollgateParts {
   /** Where the store does not note them itself. */
   readonly noteReset: NoteReset | undefined
   readonly log: Logger
+  /** How news of agents gets around. */
+  readonly bus: Bus
   /** Makes what joins this process to others; undefined where there is no Redis. */
-  readonly join: ((rulesChanged: () => void) => Fleet) | undefined
+  readonly join: ((rulesChanged: () => void, upstreams: Upstreams) => Fleet) | undefined
   /** Connections that end with this Tollgate. */
   readonly owned: readonly Redis[]
 }
@@ -62,6 +69,14 @@ async function rulesInForce(store: RuleStore, declared: Declaration | undefined,
   return declaring ?? store.read()
 }
 
+function busOf(options: Options, keys: Keys, log: Logger, ofRedis: (() => Bus) | undefined): Bus {
+  const bus = options.bus ?? (ofRedis === undefined ? 'memory' : 'redis')
+  if (bus === 'memory') return new MemoryBus(keys.news)
+  if (bus !== 'redis') return new NatsBus(bus, `tollgate.${options.namespace ?? DEFAULTS.namespace}.news`, log)
+  if (ofRedis === undefined) throw new ConfigInvalid('bus: redis needs a Redis; give the option redis, or another bus (got redis)')
+  return ofRedis()
+}
+
 /** A process that is alone: its limits are in the store it was given, or in its memory. */
 async function openAlone(options: Options, keys: Keys, log: Logger, declared: Declaration | undefined): Promise<TollgateParts> {
   const clock = options.clock ?? redisClock
@@ -69,12 +84,13 @@ async function openAlone(options: Options, keys: Keys, log: Logger, declared: De
     log.warn('no Redis is configured: limits are kept in the memory of this process alone, and there is no queue; set REDIS_URL to share them')
   const store: Store = options.store ?? new MemoryStore(() => approximateMs(clock))
   const rules = new MemoryRules(clock)
-  const demands = new Demands(await rulesInForce(rules, declared, options), keys, options.estimate)
+  const demands = new Demands(await rulesInForce(rules, declared, options), keys, options.estimate, options.upstream)
   const noteReset: NoteReset = (asked, usage) => {
     const before = Object.fromEntries(usage.map(({ rule, limit, used }) => [limitOf(rule, limit), used]))
     rules.note({ by: options.actor, what: 'limiter.reset', subject: asked.demand.parts.map(meterOf).join(', '), before, after: null })
   }
-  return { namespace: { prefix: keys.prefix, queue: options.queue }, store, noteReset, demands, rules, clock, options, log, join: undefined, owned: [] }
+  const bus = busOf(options, keys, log, undefined)
+  return { namespace: { prefix: keys.prefix, queue: options.queue }, store, noteReset, demands, rules, clock, options, log, bus, join: undefined, owned: [] }
 }
 
 async function openShared(options: Options, keys: Keys, log: Logger, declared: Declaration | undefined): Promise<TollgateParts> {
@@ -87,9 +103,9 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
     await waitUntilReady(subscriber, options.connectTimeoutMs)
     const clock = options.clock ?? redisClock
     const rules = new RedisRules(client, keys, clock)
-    const demands = new Demands(await rulesInForce(rules, declared, options), keys, options.estimate)
+    const demands = new Demands(await rulesInForce(rules, declared, options), keys, options.estimate, options.upstream)
     const gate = new Gate(client, demands, clock)
-    await subscriber.subscribe(keys.notices, keys.wake)
+    await subscriber.subscribe(keys.notices, keys.wake, keys.news)
     return {
       namespace: { prefix: keys.prefix, queue: options.queue },
       store: new RedisStore(gate, client, clock, options.actor),
@@ -99,7 +115,8 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
       clock,
       options,
       log,
-      join: (rulesChanged) =>
+      bus: busOf(options, keys, log, () => new RedisBus(client, subscriber, keys.news, log)),
+      join: (rulesChanged, upstreams) =>
         new Fleet({
           client,
           subscriber,
@@ -111,6 +128,7 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
           queue: options.queue,
           attempts: options.attempts,
           strategies: options.strategies,
+          upstreams,
           rulesChanged,
         }),
       owned: owned ? [client] : [],

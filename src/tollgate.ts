@@ -1,5 +1,7 @@
 import type { Call } from './call.js'
-import { type Capacity, capacityRule, capacityRuleName, readCapacity } from './capacity/capacity.js'
+import { Capacities, type UpstreamStats } from './capacity/capacities.js'
+import { capacityRule, capacityRuleName } from './capacity/capacity.js'
+import { Upstreams } from './capacity/upstreams.js'
 import { checkWorkerOptions, type TollgateOptions } from './config/options.js'
 import { actorOf } from './config/requests.js'
 import { ConfigInvalid, TollgateError } from './errors.js'
@@ -28,12 +30,8 @@ import { ClosableStore } from './store/closable-store.js'
 export interface Stats {
   /** What became of everything that was charged. */
   ledger(): Promise<LedgerFigures>
-}
-
-/** Resources whose capacity is set at run time. */
-export interface Capacities {
-  /** What a resource allows and what is left of it; null where no capacity was set. @throws CallInvalid */
-  get(resource: string): Promise<Capacity | null>
+  /** What agents said of their limits, beside what the rules allow. */
+  upstream(): Promise<readonly UpstreamStats[]>
 }
 
 /** One namespace as one process sees it: its front door, its workers, its gate. */
@@ -50,6 +48,7 @@ export class Tollgate {
   readonly queue: string
   private readonly parts: TollgateParts
   private readonly store: ClosableStore
+  private readonly upstreams: Upstreams
   private readonly fleet: Fleet | undefined
   private readonly administration: Administration
   private readonly pauses: Pauses
@@ -70,9 +69,10 @@ export class Tollgate {
     this.rules = new Rules(this.administration)
     this.overrides = new Overrides(this.administration, parts.options.longestOverrideMs)
     this.pauses = new Pauses(this.administration)
-    this.stats = { ledger: async () => this.store.figures() }
-    this.capacity = { get: (resource) => readCapacity(resource, parts.demands, this.store) }
-    this.fleet = parts.join?.(() => this.administration.refresh())
+    this.upstreams = new Upstreams({ ...parts, store: this.store })
+    this.capacity = new Capacities(parts.demands, this.store, this.upstreams)
+    this.stats = { ledger: async () => this.store.figures(), upstream: () => this.capacity.stats() }
+    this.fleet = parts.join?.(() => this.administration.refresh(), this.upstreams)
   }
 
   /**
@@ -170,6 +170,7 @@ export class Tollgate {
     if (!gone) await waiting
     await this.fleet?.close()
     if (!gone) await reading
+    await this.upstreams.close(gone)
     this.store.close()
     for (const client of this.parts.owned) client.disconnect()
   }

@@ -14,6 +14,12 @@ local function set_claimed(meter, n, amount)
   meter.changed = true
 end
 
+-- A canary was woken, or (0) is not waited for any more.
+function upstream.await_canary(meter, till)
+  meter.histories[1][SAID.AWAITED] = till
+  set_claimed(meter, 1, till > 0 and 1 or 0)
+end
+
 -- @param of who is charged: where charges are remembered one by one
 local function charge(meter, n, limit, cost, now, of)
   local place = meter.rule.offset + n

@@ -68,7 +68,7 @@ local function load_batch(encoded, now)
   local rules, spec, units = given.rules, given.meters, given.units
   local batch = {
     meters = {}, units = units, calls = lay_out_calls(given.calls, given.heads, units), ended = lay_out_calls(given.ended, given.endedHeads, units),
-    ledgers = {}, settled = {}, figures = {}, open = {}, any_line = redis.call('EXISTS', KEYS[1]) == 1, lines = given.lines == 1,
+    now = now, ledgers = {}, settled = {}, figures = {}, open = {}, any_line = redis.call('EXISTS', KEYS[1]) == 1, lines = given.lines == 1,
   }
   if batch.any_line and not batch.lines then
     return nil
@@ -205,7 +205,7 @@ local function weigh(batch, call, now, ahead)
     local rule, kept, debts, claims = meter.rule, meter.kept, meter.debt, meter.claimed
     local limits, offset = rule[3], rule.offset
     -- Every call passes a block, and most are open.
-    for n = 1, rule.blocks and kept[offset + 1] == 0 and 0 or rule.active do
+    for n = 1, limits_asked(meter) do
       local limit = limits[n]
       local cost = call[limit.cost_at]
       local before = ahead and ahead(meter, n, limit) or claims[n]
@@ -213,7 +213,7 @@ local function weigh(batch, call, now, ahead)
       -- Nothing is asked of an algorithm where there is plainly room.
       if used + debt + cost + before > limit.plain then
         local blocks = limit.algorithm.no_cost
-        if cost > limit[LIMIT_CAPACITY] + limit.slack and not blocks then
+        if cost > limit[LIMIT_CAPACITY] + limit.slack and not limit.takes_any then
           return -1, { meter = meter, at = position - CALL_METERS + 1, n = n, limit = limit }, nil
         end
         local one = (cost > 0 or blocks) and limit.algorithm.wait(limit, used, debt, now, cost, before, meter.histories[n]) or 0
@@ -242,21 +242,30 @@ end
 local function each_limit(batch, call, fn)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    for n, limit in ipairs(meter.rule[3]) do
-      fn(meter, n, call[limit.cost_at], limit)
+    local limits = meter.rule[3]
+    for n = 1, limits_met(meter) do
+      fn(meter, n, call[limits[n].cost_at], limits[n])
     end
   end
 end
 
 local function claim(batch, call)
-  each_limit(batch, call, function(meter, n, cost)
-    set_claimed(meter, n, meter.claimed[n] + cost)
+  each_limit(batch, call, function(meter, n, cost, limit)
+    if limit[LIMIT_ALGORITHM] ~= BLOCK then
+      set_claimed(meter, n, meter.claimed[n] + cost)
+    elseif meter.histories[1][SAID.SINCE] == 0 then
+      upstream.await_canary(meter, max(batch.now, meter.histories[1][SAID.UNTIL]) + upstream.CANARY_AWAITED_MS)
+    end
   end)
 end
 
 local function unclaim(batch, call)
-  each_limit(batch, call, function(meter, n, cost)
-    set_claimed(meter, n, meter.claimed[n] - cost)
+  each_limit(batch, call, function(meter, n, cost, limit)
+    if limit[LIMIT_ALGORITHM] ~= BLOCK then
+      set_claimed(meter, n, meter.claimed[n] - cost)
+    elseif meter.histories[1][SAID.AWAITED] > 0 then
+      upstream.await_canary(meter, 0)
+    end
   end)
 end
 
@@ -270,7 +279,7 @@ local function add_behind(meter, n, cost)
   behind[n] = behind[n] + cost
 end
 
--- Charges every limit and opens the ledger entry.
+-- Charges every limit and opens the ledger entry. Returns whether its end matters to a block.
 local function start(batch, call, now)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
@@ -288,6 +297,10 @@ local function start(batch, call, now)
         end
       end
     end
+  end
+  local block = upstream.block_of(batch, call)
+  if block then
+    upstream.start_learning(block, call, now)
   end
   open_entry(batch, call, now)
 end

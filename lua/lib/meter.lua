@@ -83,7 +83,7 @@ local function open_histories(meter, lists, first)
   local histories = {}
   for n, limit in ipairs(meter.rule[3]) do
     if limit.algorithm.open then
-      histories[n] = limit.algorithm.open(limit, lists and lists[n], limit.key_at and KEYS[first + limit.key_at])
+      histories[n] = limit.algorithm.open(limit, lists and lists[n], limit.key_at and KEYS[first + limit.key_at], histories[1])
     end
   end
   return histories
@@ -101,9 +101,35 @@ end
 
 local NO_HISTORIES = {}
 
+-- Whether an agent has said something that is not over: nearly never.
+local function matters(meter)
+  local rule = meter.rule
+  return rule.blocks and meter.kept[rule.offset + 1] ~= 0
+end
+
+-- How many of a meter's limits a call meets, and how many of them it needs room in.
+local function limits_met(meter)
+  local rule = meter.rule
+  return rule.blocks and meter.kept[rule.offset + 1] == 0 and 0 or rule.count
+end
+
+local function limits_asked(meter)
+  local rule = meter.rule
+  return rule.blocks and meter.kept[rule.offset + 1] == 0 and 0 or rule.active
+end
+
 -- The line at a meter; a batch may come without.
 local function line_key_of(meter)
   return KEYS[meter.first + meter.rule.keyed + 1]
+end
+
+-- A canary that was woken and has not started claims its place, for a while.
+function upstream.see_awaited(meter, now)
+  local awaited = matters(meter) and meter.histories[1][SAID.AWAITED] > now and 1 or 0
+  if meter.claimed[1] ~= awaited then
+    meter.claimed = { unpack(meter.claimed) }
+    meter.claimed[1] = awaited
+  end
 end
 
 -- A meter as it stands now: kept[rule.offset + n] is what limit n has used, kept[2] the time
@@ -120,7 +146,7 @@ local function load_meter(rule, first, value, now)
     kept[2] = now
   end
   meter.kept = kept
-  if rule.remembers then
+  if rule.remembers and (value or not rule.blocks) then
     meter.histories = open_histories(meter, lists, first)
   end
   local at = kept[2]
@@ -132,6 +158,9 @@ local function load_meter(rule, first, value, now)
     kept[2] = now
     -- Written even if nothing else is: else who is refused would find it ahead of its time again.
     meter.changed = true
+  end
+  if rule.blocks then
+    upstream.see_awaited(meter, now)
   end
   if rule.leased then
     for n, limit in ipairs(rule[3]) do
@@ -218,7 +247,7 @@ local function save_meter(meter, now)
         end
       end
     end
-    if claims[n] > 0 then
+    if claims[n] > 0 and limit[LIMIT_ALGORITHM] ~= BLOCK then
       holds, plain = true, false
       if ttl < CLAIM_TTL_MS then
         ttl = CLAIM_TTL_MS

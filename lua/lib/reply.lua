@@ -1,14 +1,16 @@
 -- The reply of a decision, packed as doubles (src/gate/reply.ts reads it):
 --   now, 1 if there are lines (0: none, 2: there are, and the batch came without: nothing was done)
---   per call: outcome; unless it is RUN or AGAIN also wait in ms, binding meter and limit
+--   per call: outcome; unless it is RUN, WATCHED or AGAIN also wait in ms, binding meter and limit
 --     (places in the demand from 1, 0 = none), how many stand before it (-1 = not in line; of a
 --     full line how many stand in it), how strict the rule is that decided (0 = none did)
---   outcomes: RUN; SLOWED: the same, from a slot that is `wait` away; WAIT; HOLD: come again when
+--   outcomes: RUN; WATCHED: the same, and the block of its agent, which has said something, has to
+--     hear of its end; SLOWED: it runs from a slot that is `wait` away; WAIT; HOLD: come again when
 --     the wait is over; REJECT: by its strategy; REFUSED: where nobody waits; TOO_BIG; CLOSED;
 --     LATE: it would start after its deadline; EXPIRED: its deadline has passed; FULL: its line
 --   per meter of the batch: for each limit what is used (debt included) and claimed, as
 --     the batch left it; where these do not tell it also ms until nothing is used
 local RUN, WAIT, REJECT, TOO_BIG, CLOSED, HOLD, REFUSED, AGAIN, SLOWED, LATE, EXPIRED, FULL = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+local WATCHED = 12
 -- Few enough for the stack, and for one format to serve most replies.
 local PACKED_AT_ONCE = 128
 
@@ -19,7 +21,7 @@ end
 local function add_reply(reply, call, outcome, wait, binding, rank, strictness)
   local size = #reply
   reply[size + 1] = outcome
-  if outcome == RUN or outcome == AGAIN then
+  if outcome == RUN or outcome == WATCHED or outcome == AGAIN then
     return
   end
   reply[size + 2] = wait
@@ -33,7 +35,7 @@ local function pack_reply(reply, batch)
   local size = #reply
   for _, meter in ipairs(batch and batch.meters or {}) do
     local limits, kept, offset, debts, claims = meter.rule[3], meter.kept, meter.rule.offset, meter.debt, meter.claimed
-    for n = 1, meter.rule.count do
+    for n = 1, meter.rule.told do
       reply[size + 1] = kept[offset + n] + debts[n]
       reply[size + 2] = claims[n]
       size = size + 2

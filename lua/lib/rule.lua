@@ -9,7 +9,8 @@ local BLOCK = 4
 --   offset  a plain value unpacks to { PLAIN, at, ids…, used…, end }: the used of limit n is at offset + n
 --   empty   the same for a meter that is not there
 --   zeros   debt and claims of a meter that has none; never written to
---   blocks  nothing but a block, of which a call takes nothing
+--   blocks  a block, of which a call takes nothing, and the limits mirrored beside it
+--   told    how many limits a reply tells of: those that are mirrored are not among them
 --   max_wait, max_waiting, hold, max_delay   see rule options in lib/demand.lua; 0 = without bound
 --   degrades  whether calls that it refuses may run in degraded mode
 --   active  how many of its limits hold, the first ones. An override lifts the others: a call needs no
@@ -46,13 +47,16 @@ local function prepare_rule(encoded)
     rule.pauses = rule.pauses or algorithm.no_end
     -- When there is room nobody can know.
     limit.unknown = limit.leased or algorithm.no_end
+    -- What no cost is too big for.
+    limit.takes_any = algorithm.no_cost or algorithm.never_too_big
     empty[2 + n], empty[2 + count + n], zeros[n] = limit[LIMIT_ID], 0, 0
   end
   rule.keyed = keyed
   local options = rule[5] or NO_OPTIONS
   rule.max_wait, rule.max_waiting, rule.hold, rule.max_delay, rule.degrades = options[1], options[2], options[3], options[4], options[5] == 1
-  rule.blocks = count == 1 and limits[1][LIMIT_ALGORITHM] == BLOCK
   rule.active = rule[4] or count
+  rule.blocks = count > 0 and limits[1][LIMIT_ALGORITHM] == BLOCK
+  rule.told = rule.blocks and 1 or count
   rule.count, rule.offset, rule.places, rule.empty, rule.zeros = count, 2 + count, places, empty, zeros
   rule.plain_size = HEAD + PLAIN_ENTRY * count
   rule.plain_format = '<Bd' .. string.rep('I4', count) .. string.rep('d', count)

@@ -24,7 +24,7 @@ local function charge_actual(batch, call, charged, now)
     local meter = batch.meters[call[position]]
     local rule, kept, debts = meter.rule, meter.kept, meter.debt
     local limits, offset, freed = rule[3], rule.offset, false
-    for n = 1, rule.count do
+    for n = 1, limits_met(meter) do
       local limit = limits[n]
       local place, cost = offsets[limit[LIMIT_UNIT]], call[limit.cost_at]
       local was = place and list[base + place]
@@ -66,6 +66,7 @@ local function settle_ended(batch, call, now)
   if not charged then
     return false
   end
+  upstream.end_canary(batch, call, charged, now, true)
   count(batch, 'settled', 1)
   local estimated, actual = charged_cost(charged, UNIT_TOKENS), call[CALL_COST + UNIT_TOKENS]
   if estimated and actual >= 0 then
@@ -112,6 +113,7 @@ local function settle_as_nothing(batch, call, now)
     call[CALL_COST + unit] = estimated[unit]
   end
   if settled then
+    upstream.end_canary(batch, call, settled, now, false)
     count(batch, 'released', 1)
   end
   return settled and true

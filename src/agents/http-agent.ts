@@ -5,7 +5,6 @@ import { ConfigInvalid, TollgateError, UpstreamLimited } from '../errors.js'
 import type { CallContext } from '../queue/run.js'
 import type { Handler } from '../queue/worker.js'
 import type { AgentSpec } from '../rules/rule.js'
-import { readRetryAfter } from './retry-after.js'
 
 /** What a call to an agent over HTTP comes back with. */
 export interface AgentAnswer {
@@ -59,18 +58,19 @@ export function httpAgent(agents: Readonly<Record<string, AgentSpec>>, environme
     // fetch would quote it in its error.
     if (!/^[\x21-\x7e]+$/.test(key)) throw new ConfigInvalid(`agents.${name}.apiKeyEnv: ${apiKeyEnv} holds characters that a key cannot have (not shown)`)
   }
-  return async (call: Call, { signal, degraded, degradeTo }: CallContext): Promise<AgentAnswer> => {
+  return async (call: Call, context: CallContext): Promise<AgentAnswer> => {
     const agent = known.get(call.agent)
     if (agent === undefined) throw new ConfigInvalid(`agent ${call.agent} is not among the configured ones (${[...known.keys()].join(', ') || 'none'})`)
     const endpoint = call.endpoint ?? DEFAULT_ENDPOINTS[agent.api ?? 'openai']
     // Without the slash, "@elsewhere.example" would take the key to another host; and so would following a redirect.
     const url = `${agent.baseUrl.replace(/\/+$/, '')}/${endpoint.replace(/^\/+/, '')}`
+    const { signal, degraded, degradeTo } = context
     const body = JSON.stringify(degraded && degradeTo !== undefined ? withModel(call.payload, degradeTo) : (call.payload ?? {}))
     const response = await fetch(url, { method: 'POST', headers: headersFor(agent, environment), body, signal, redirect: 'manual' })
     const output = parse(await response.text())
     const usage = readUsage(output)
-    if (LIMITED.has(response.status))
-      throw new UpstreamLimited({ retryAfterMs: readRetryAfter(response.headers), message: `${call.agent} answered ${response.status}` })
+    if (LIMITED.has(response.status)) throw new UpstreamLimited({ headers: response.headers, message: `${call.agent} answered ${response.status}` })
+    context.observe(response.headers)
     if (!response.ok) {
       const quoted = (typeof output === 'string' ? output : JSON.stringify(output)).slice(0, QUOTED)
       throw Object.assign(new TollgateError('UPSTREAM_FAILED', `${call.agent} answered ${response.status}: ${quoted}`), { usage })

@@ -45,6 +45,8 @@ export const DEFAULTS = Object.freeze({
   retryAfterMs: 1 * SECOND,
   /** The longest Retry-After that is believed. */
   longestRetryAfterMs: 1 * HOUR,
+  /** How what an agent allows is learned from its refusals: see `UpstreamOptions`. */
+  upstream: Object.freeze({ reduceFactor: 0.5, recoverFactor: 1.1, recoverEveryMs: 30 * SECOND, canary: true, canaryLeaseMs: 60 * SECOND }),
   /** How long results and failures stay readable. */
   keepResultsMs: 1 * HOUR,
   keepFailuresMs: 7 * DAY,

@@ -14,6 +14,7 @@ import type { RuleSpec } from '../rules/rule.js'
 import { DEFAULTS } from './defaults.js'
 import { who } from './requests.js'
 import { DAY } from './units.js'
+import { type UpstreamOptions, upstreamSchema } from './upstream-options.js'
 
 /** What `Tollgate.open` takes; all of it is optional. */
 export interface TollgateOptions {
@@ -47,6 +48,10 @@ export interface TollgateOptions {
   longestOverrideMs?: number | undefined
   /** How long the namespace's audit is kept, in ms; default what was set before, else 90 days. */
   auditRetentionMs?: number | undefined
+  /** How what agents allow is learned from their refusals. */
+  upstream?: UpstreamOptions | undefined
+  /** How news of that gets around: 'redis', 'memory' (this process alone) or the URL of a NATS, nats://… Default redis, without one memory. */
+  bus?: string | undefined
   logger?: Logger | undefined
   /** For tests and simulations. */
   clock?: Clock | undefined
@@ -79,6 +84,11 @@ const schema = z.strictObject({
   actor: who.default(UNKNOWN_ACTOR),
   longestOverrideMs: z.number().int().min(1000).max(LONGEST_MS).default(DEFAULTS.longestOverrideMs),
   auditRetentionMs: z.number().int().min(1000).max(LONGEST_MS).optional(),
+  upstream: upstreamSchema,
+  bus: z
+    .string()
+    .regex(/^(redis|memory|(nats|tls):\/\/\S+)$/, 'must be redis, memory or a nats:// or tls:// URL')
+    .optional(),
   logger: z.custom<Logger>((value) => value !== null && typeof value === 'object', 'must be a pino logger').optional(),
   clock: z.custom<Clock>((value) => value !== null && typeof value === 'object', 'must be a clock').optional(),
 })
@@ -98,7 +108,7 @@ function check<T>(parsed: z.ZodSafeParseResult<T>, input: unknown): T {
   const unknown = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined
   const path = unknown === undefined ? (issue?.path ?? []) : [...(issue?.path ?? []), unknown]
   // What was meant to reach Redis may hold a password.
-  const got = path[0] === 'redis' ? typeof valueAt(input, path) : show(valueAt(input, path))
+  const got = path[0] === 'redis' || path[0] === 'bus' ? typeof valueAt(input, path) : show(valueAt(input, path))
   throw new ConfigInvalid(`${path.map(String).join('.') || 'options'}: ${unknown === undefined ? issue?.message : 'is not a known option'} (got ${got})`)
 }
 

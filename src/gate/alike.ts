@@ -1,9 +1,16 @@
 import type { CompiledRule } from '../rules/compile.js'
 import type { Asked } from './asked.js'
+import { BLOCK_NAME } from './block.js'
+import type { DemandPart } from './demand.js'
 
 /** Whether two rules of one name limit alike at a time. */
 function same(one: CompiledRule, other: CompiledRule, atMs: number): boolean {
   return one === other || one.encoded(atMs) === other.encoded(atMs)
+}
+
+/** Blocks differ from agent to agent: each is a rule of its own. */
+function nameOf({ rule, value }: DemandPart): string {
+  return rule.name === BLOCK_NAME ? `${rule.name}/${value}` : rule.name
 }
 
 /**
@@ -18,12 +25,11 @@ export function alike<One extends Asked>(asked: readonly One[], atMs: number): (
   const runs: One[][] = [[]]
   let rules = new Map<string, CompiledRule>()
   for (const one of asked) {
-    const named = one.demand.parts.map(({ rule }) => rule)
-    if (named.some((rule) => !same(rules.get(rule.name) ?? rule, rule, atMs))) {
+    if (one.demand.parts.some((part) => !same(rules.get(nameOf(part)) ?? part.rule, part.rule, atMs))) {
       runs.push([])
       rules = new Map()
     }
-    for (const rule of named) rules.set(rule.name, rule)
+    for (const part of one.demand.parts) rules.set(nameOf(part), part.rule)
     ;(runs.at(-1) as One[]).push(one)
   }
   return runs

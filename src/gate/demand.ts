@@ -1,8 +1,11 @@
 import type { Call } from '../call.js'
+import { DEFAULTS } from '../config/defaults.js'
+import type { Upstream } from '../config/upstream-options.js'
 import { COST_UNITS, type Costs, type CostUnit } from '../cost/units.js'
 import type { Keys } from '../redis/keys.js'
-import { ALLOWANCE, type CompiledRule, type RuleSet, scopeValueOf } from '../rules/compile.js'
-import { type CompiledLimit, encodeRule, limitId } from '../rules/compile-limit.js'
+import { ALLOWANCE, type CompiledRule, type RuleSet } from '../rules/compile.js'
+import type { CompiledLimit } from '../rules/compile-limit.js'
+import { BLOCK_NAME, BlockRules, blockValue } from './block.js'
 
 /** One rule's meters as one call meets them. */
 export interface DemandPart {
@@ -20,41 +23,6 @@ export interface Demand {
   readonly costs: Costs
   /** The codes of the units that are counted, by these meters and others of their rules: what a ledger keeps. */
   readonly counted: readonly number[]
-}
-
-const BLOCK_LIMITS: readonly CompiledLimit[] = [
-  {
-    name: 'retry-after',
-    id: limitId('retry-after', 'block', null),
-    unit: 'none',
-    algorithm: 'block',
-    limit: 0,
-    windowMs: null,
-    capacity: 0,
-    a: 0,
-    b: 0,
-    slack: 0,
-  },
-]
-const BLOCK_PRIORITY = -2_000_000
-
-const blockValue = scopeValueOf(['agent', 'endpoint', 'model'])
-
-/**
- * The meter that every call passes besides those of rules: whether its agent asked to
- * be left alone. Per agent, endpoint and model, since one model's 429 says nothing
- * about another's.
- */
-export const BLOCK: CompiledRule = {
-  name: '~block',
-  priority: BLOCK_PRIORITY,
-  strategy: 'queue',
-  degraded: null,
-  limits: BLOCK_LIMITS,
-  keyed: [],
-  active: BLOCK_LIMITS.length,
-  encoded: encodeRule(BLOCK_PRIORITY, 'queue', BLOCK_LIMITS),
-  scopeValue: ({ agent, endpoint = '', model = '' }) => blockValue({ agent, endpoint, model }),
 }
 
 /** The meters of a rule for one scope value; their keys are built where they are needed. */
@@ -109,9 +77,14 @@ export class RuleMeters {
 
   /** @param call one that meets these meters: an override may be for it. All that meet them are overridden alike */
   part(value: string, call?: Call): DemandPart {
+    return this.partFor(value, () => (call && this.rule.variants?.of(call)) ?? this.rule)
+  }
+
+  /** @param ruleOf its rule, where they differ from value to value */
+  partFor(value: string, ruleOf: () => CompiledRule): DemandPart {
     const known = this.recent.get(value)
     if (known !== undefined) return known
-    const part = this.older.get(value) ?? new Part(this.ruleFor(call), value, this.names)
+    const part = this.older.get(value) ?? new Part(ruleOf(), value, this.names)
     if (this.recent.size >= REMEMBERED) {
       this.older = this.recent
       this.recent = new Map()
@@ -119,27 +92,25 @@ export class RuleMeters {
     this.recent.set(value, part)
     return part
   }
-
-  private ruleFor(call: Call | undefined): CompiledRule {
-    return (call && this.rule.variants?.of(call)) ?? this.rule
-  }
 }
 
 /** Resolves calls to demands under one version of the rules. */
 export class DemandResolver {
   readonly ruleSet: RuleSet
   private readonly meters: readonly RuleOfCalls[]
-  private readonly block: RuleMeters
+  private readonly blockRules: BlockRules
+  private readonly blocks: RuleMeters
 
-  constructor(ruleSet: RuleSet, keys: Keys) {
+  constructor(ruleSet: RuleSet, keys: Keys, upstream: Upstream = DEFAULTS.upstream) {
     this.ruleSet = ruleSet
+    this.blockRules = new BlockRules(upstream)
     this.meters = ruleSet.rules.map((rule) => ({
       rule,
       meters: new RuleMeters(rule, keys),
       degraded: rule.degraded === null ? null : new RuleMeters(rule.degraded, keys),
       units: costUnits(rule),
     }))
-    this.block = new RuleMeters(BLOCK, keys)
+    this.blocks = new RuleMeters(this.blockRules.of([]), keys)
   }
 
   /** The units of cost that any rule which covers the call counts, so that they must be known. */
@@ -158,8 +129,21 @@ export class DemandResolver {
       // What runs in degraded mode is charged to the allowances of graceful rules instead.
       if (value !== null) parts.push((call.degraded === true && degraded !== null && degrades(rule, call) ? degraded : meters).part(value, call))
     }
-    parts.push(this.block.part(BLOCK.scopeValue(call) ?? ''))
+    parts.push(this.blockPart(call))
     return { parts, costs, counted: this.ruleSet.counted }
+  }
+
+  /**
+   * The meter that every call passes besides those of rules: what its agent has said. Per
+   * agent, endpoint and model; it stands last.
+   */
+  blockPart(call: Call): DemandPart {
+    return this.blocks.partFor(blockValue(call), () => this.blockRules.of(this.guardsOf(call)))
+  }
+
+  /** The rules that guard the agent, endpoint and model of a call, whoever makes it. */
+  guardsOf({ agent, endpoint, model }: Call): CompiledRule[] {
+    return this.ruleSet.rules.filter((rule) => rule.guards && rule.scopeValue({ agent, endpoint, model }) !== null)
   }
 }
 
@@ -190,4 +174,9 @@ function costUnits({ limits, degraded, variants }: CompiledRule): CostUnit[] {
 /** What a call asks of a limit in its unit. */
 export function costIn(costs: Costs, unit: CompiledLimit['unit']): number {
   return unit === 'concurrency' ? 1 : unit === 'none' ? 0 : costs[unit]
+}
+
+/** The place of the block's meter in a demand, from 1; 0 = it has none. */
+export function blockPlace({ parts }: Demand): number {
+  return parts.findLastIndex(({ rule }) => rule.name === BLOCK_NAME) + 1
 }

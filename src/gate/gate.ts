@@ -12,9 +12,10 @@ import { alike } from './alike.js'
 import type { Asked, AskedCall, Settlement } from './asked.js'
 import { limitOf, meterOf } from './audited.js'
 import { BatchEncoder } from './batch.js'
-import { BLOCK, type Demand } from './demand.js'
+import { blockPlace, type Demand } from './demand.js'
 import type { Demands } from './demands.js'
 import { type AgainDecision, DecisionReply } from './reply.js'
+import { type Announced, type Announcement, type Known, ratesOf, readKnown, upstreamKey } from './upstream.js'
 
 /** How admit treats a call: see `lua/admit.lua`. */
 export type AdmitMode = 'direct' | 'record' | 'front' | 'start'
@@ -181,13 +182,35 @@ export class Gate {
     return held as 'W' | 'P' | 'S' | 'R' | '-'
   }
 
-  /** The call's agent asked to be left alone: gives back its charge, blocks the agent's meter, puts the call at the head of its line. */
-  async announce(asked: AskedCall, retryAfterMs: number): Promise<{ blockedMs: number }> {
-    const encoder = this.encode([asked], true)
-    const place = asked.demand.parts.findIndex(({ rule }) => rule === BLOCK) + 1
-    const args = [this.now(), encoder.batch(), place, retryAfterMs, DEFAULTS.lookaheadMs, storedCall(asked)]
-    const [, blockedMs] = await scripts.announce.run(this.redis, encoder.keys, args)
-    return { blockedMs: Number(blockedMs) }
+  /** An agent said something about its limits; a call that stands open is given back. */
+  announce(asked: Asked, announcement: Announcement): Promise<Announced> {
+    return this.tell(asked, announcement, '', false)
+  }
+
+  /** The call's agent asked to be left alone: as above, and puts the call at the head of its line. */
+  giveBack(asked: AskedCall, announcement: Announcement): Promise<Announced> {
+    return this.tell(asked, announcement, storedCall(asked), true)
+  }
+
+  private async tell(asked: Asked, { kind, retryAfterMs, reduceFactor, observed, name }: Announcement, stored: string, onItsWay: boolean): Promise<Announced> {
+    const encoder = this.encode([asked], onItsWay)
+    const observation =
+      observed === null && kind !== 'refused' ? '' : JSON.stringify({ name, limits: observed ?? {}, atMs: Math.round(approximateMs(this.clock)) })
+    const said = [kind, reduceFactor, JSON.stringify(ratesOf(observed)), observation, upstreamKey(name), observed === null ? 0 : 1]
+    const args = [this.now(), encoder.batch(), blockPlace(asked.demand), retryAfterMs, DEFAULTS.lookaheadMs, stored, ...said]
+    const [cut, ...known] = await scripts.announce.run(this.redis, [...encoder.keys, this.keys.upstream], args)
+    return { cut: cut === '1', ...readKnown(known) }
+  }
+
+  /** What is known of the agents of these calls. */
+  async known(asked: readonly Asked[]): Promise<Known[]> {
+    const told = await scripts.upstream.run(this.redis, ...this.asking(asked))
+    return told.map(readKnown)
+  }
+
+  private asking(asked: readonly Asked[]): [keys: readonly string[], args: string[]] {
+    const encoder = this.encode(asked, false)
+    return [encoder.keys, [this.now(), encoder.batch()]]
   }
 
   /** Wakes who can be woken at the front of the given lines. */

@@ -27,6 +27,7 @@ const SLOWED = 8
 const LATE = 9
 const EXPIRED = 10
 const FULL = 11
+const WATCHED = 12
 const REASONS: Readonly<Record<number, RejectDecision['reason']>> = {
   [REJECT]: 'limited',
   [REFUSED]: 'limited',
@@ -39,7 +40,7 @@ const LINES_NEEDED = 2
 
 /** @param resetMs as the script told it; else worked out */
 function usageOf(part: DemandPart, limit: CompiledLimit, used: number, claimed: number, resetMs: number | undefined, atMs: number): Usage | null {
-  if (limit.unit === 'none') return null
+  if (limit.unit === 'none' || limit.algorithm === 'learned') return null
   const algorithm = ALGORITHMS[limit.algorithm]
   const state = { ...emptyState(), used: Math.min(used, limit.capacity), debt: Math.max(0, used - limit.capacity) }
   return {
@@ -63,6 +64,8 @@ interface Met {
 
 /** How many doubles of a reply tell of a limit. */
 function doublesOf({ algorithm }: CompiledLimit): number {
+  // Limits mirrored beside a block are its own business.
+  if (algorithm === 'learned') return 0
   return ALGORITHMS[algorithm].tellsReset ? 3 : 2
 }
 
@@ -90,7 +93,7 @@ export class DecisionReply {
     for (let call = 0; call < calls; call++) {
       this.heads.push(offset)
       const outcome = bytes.readDoubleLE(offset)
-      offset += (outcome === RUN || outcome === AGAIN ? 1 : 1 + DETAILS) * DOUBLE
+      offset += (outcome === RUN || outcome === WATCHED || outcome === AGAIN ? 1 : 1 + DETAILS) * DOUBLE
     }
     for (const part of meters) {
       this.meters.set(part.keys[0] as string, { part, offset })
@@ -103,6 +106,7 @@ export class DecisionReply {
     const head = this.heads[index] as number
     const outcome = this.bytes.readDoubleLE(head)
     if (outcome === RUN) return new Decided('run', this, demand)
+    if (outcome === WATCHED) return Object.assign(new Decided('run' as const, this, demand), { watched: true as const })
     if (outcome === AGAIN) return { outcome: 'again' }
     const waitMs = this.bytes.readDoubleLE(head + DOUBLE)
     if (outcome === HOLD) return Object.assign(new Decided('hold' as const, this, demand), { waitMs })
@@ -138,6 +142,7 @@ export class DecisionReply {
       for (let n = 0; n < active; n++) {
         const limit = limits[n] as CompiledLimit
         const size = doublesOf(limit)
+        if (size === 0) continue
         const resetMs = size > 2 ? this.bytes.readDoubleLE(offset + 2 * DOUBLE) : undefined
         const one = usageOf(part, limit, this.bytes.readDoubleLE(offset), this.bytes.readDoubleLE(offset + DOUBLE), resetMs, this.atMs)
         if (one !== null) usage.push(one)

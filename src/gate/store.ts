@@ -1,6 +1,7 @@
 import type { ActualCosts } from '../cost/units.js'
 import type { RejectDecision, RunDecision } from '../decision.js'
 import type { Asked } from './asked.js'
+import type { Announced, Announcement, Known, Observation } from './upstream.js'
 
 export type MaybePromise<T> = T | Promise<T>
 
@@ -63,6 +64,15 @@ export interface Store {
   settle(asked: Asked, actual: ActualCosts, how: 'end' | 'part'): MaybePromise<boolean>
   /** Gives everything back, as if the call had never been asked for. @returns whether there was an open entry */
   release(asked: Asked): MaybePromise<boolean>
+  /**
+   * An agent said something about its limits: see `lua/announce.lua`. The block's meter is the
+   * last of those that the call names. Where the call has an open entry it is given back.
+   */
+  announce(asked: Asked, announcement: Announcement): MaybePromise<Announced>
+  /** What is known of the agents of these calls, by the block's meter, the last that each names. */
+  known(asked: readonly Asked[]): MaybePromise<readonly Known[]>
+  /** What agents were seen to allow, of up to a thousand agents, endpoints and models. */
+  observed(): MaybePromise<readonly Observation[]>
   /** Forgets what the meters that the call names have counted. */
   reset(asked: Asked): MaybePromise<void>
   /**

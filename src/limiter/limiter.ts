@@ -135,6 +135,7 @@ export class DirectLimiter extends Asking<string> implements Metered {
       strategy: 'hard',
       degraded: null,
       ...compileLimits(name, specs, 0, 'hard'),
+      guards: false,
       scopeValue: () => null,
     }
     super(store, countedUnits(rule.limits))

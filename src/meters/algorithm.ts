@@ -75,6 +75,8 @@ export interface MeterLimit extends MeterNumbers {
   readonly slack: number
   /** Fixed windows of a calendar: the borders around a time. */
   readonly borders?: ((atMs: number) => readonly number[]) | undefined
+  /** Learned limits: the numbers of the block that they stand beside. */
+  readonly recovery?: MeterNumbers | undefined
 }
 
 const MOST_SLACK = 0.001

@@ -3,12 +3,13 @@ import { block } from './block.js'
 import { concurrency } from './concurrency.js'
 import { fixedWindow } from './fixed-window.js'
 import { leakyBucket } from './leaky-bucket.js'
+import { learned } from './learned.js'
 import { pause } from './pause.js'
 import { slidingLog } from './sliding-log.js'
 import { slidingWindow } from './sliding-window.js'
 import { tokenBucket } from './token-bucket.js'
 
-/** The algorithms by the names that rules use; `concurrency`, `block` and `pause` are not for rules to name. */
+/** The algorithms by the names that rules use; `concurrency`, `block`, `learned` and `pause` are not for rules to name. */
 export const ALGORITHMS = {
   token_bucket: tokenBucket,
   leaky_bucket: leakyBucket,
@@ -18,6 +19,7 @@ export const ALGORITHMS = {
   concurrency,
   block,
   pause,
+  learned,
 } as const satisfies Record<string, Algorithm>
 
 export type AlgorithmName = keyof typeof ALGORITHMS

@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import type { Call } from '../call.js'
+import type { Upstreams } from '../capacity/upstreams.js'
 import type { Clock } from '../clock.js'
 import { DEFAULTS } from '../config/defaults.js'
 import { TollgateError } from '../errors.js'
@@ -29,6 +30,7 @@ export interface FleetParts {
   readonly queue: string
   readonly attempts: number | undefined
   readonly strategies: Readonly<Record<string, CustomStrategy>> | undefined
+  readonly upstreams: Upstreams
   /** Another process changed the rules, or may have. */
   readonly rulesChanged: () => void
 }
@@ -66,11 +68,11 @@ export class Fleet {
   }
 
   worker(handler: Handler, options: WorkerOptions): Worker {
-    const { keys, queue, log } = this.parts
+    const { keys, queue, log, upstreams } = this.parts
     this.working ??= this.startWorking()
     const { gate, client } = this.working
     const strategist = new Strategist(gate, this.parts.strategies ?? {}, log)
-    const worker = new Worker({ gate, redis: client, queue, prefix: keys.prefix, log, strategist }, handler, options)
+    const worker = new Worker({ gate, redis: client, queue, prefix: keys.prefix, log, strategist, upstreams }, handler, options)
     this.workers.add(worker)
     return worker
   }
@@ -141,6 +143,7 @@ export class Fleet {
       this.working?.drainer.wake()
       return
     }
+    if (channel !== this.parts.keys.notices) return
     const notice = JSON.parse(message) as { rules?: string; cancel?: { queue: string; id: string } }
     if (notice.rules !== undefined) this.parts.rulesChanged()
     if (notice.cancel?.queue === this.parts.queue) for (const worker of this.workers) worker.abort(notice.cancel.id)

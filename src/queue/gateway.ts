@@ -3,6 +3,7 @@ import { DEFAULTS } from '../config/defaults.js'
 import type { ActualCosts } from '../cost/units.js'
 import type { Decision } from '../decision.js'
 import { type AskedCall, type Settlement, weightOf } from '../gate/asked.js'
+import { BLOCK_NAME } from '../gate/block.js'
 import { costIn, type DemandPart } from '../gate/demand.js'
 import type { Gate } from '../gate/gate.js'
 import { LedgerNames } from '../gate/ledger-names.js'
@@ -55,9 +56,10 @@ export class Gateway {
   /**
    * Settles a call that has ended; resolves nothing, fails nothing: see above.
    * @param asEstimated whether it is still charged what it was estimated at: nothing was said while it ran
+   * @param watched whether its end matters to the block of its agent
    */
-  settle(asked: AskedCall, actual: ActualCosts, asEstimated = true): void {
-    const end = asEstimated ? trimmed({ asked, actual }) : { asked, actual }
+  settle(asked: AskedCall, actual: ActualCosts, { asEstimated = true, watched = false } = {}): void {
+    const end = trimmed({ asked, actual }, asEstimated, watched)
     const settled: Promise<unknown> = this.turn.ask({ end }).then(
       () => this.open.delete(settled),
       (error: unknown) => {
@@ -114,12 +116,15 @@ export class Gateway {
   }
 }
 
-/** Leaves out the meters that a settlement cannot change: where the cost is as estimated and no slot is held. */
-function trimmed(settlement: Settlement): Settlement {
+/** Leaves out the meters that a settlement cannot change: where the cost is as estimated and no slot is held; the block where nothing was said. */
+function trimmed(settlement: Settlement, asEstimated: boolean, watched: boolean): Settlement {
   const { asked, actual } = settlement
   const { demand } = asked
   const matters = ({ rule }: DemandPart) =>
-    rule.limits.some(({ unit }) => unit === 'concurrency' || (unit !== 'none' && (actual[unit] ?? demand.costs[unit]) !== costIn(demand.costs, unit)))
+    rule.name === BLOCK_NAME
+      ? watched
+      : !asEstimated ||
+        rule.limits.some(({ unit }) => unit === 'concurrency' || (unit !== 'none' && (actual[unit] ?? demand.costs[unit]) !== costIn(demand.costs, unit)))
   const parts = demand.parts.filter(matters)
   return { actual, asked: { ...asked, demand: { ...demand, parts } } }
 }

@@ -1,6 +1,7 @@
 import type { CallUsage } from '../cost/usage.js'
 import type { DegradeDecision, RunDecision } from '../decision.js'
 import type { TollgateError } from '../errors.js'
+import type { HeadersLike } from '../headers-like.js'
 
 /** What a handler gets besides the call. */
 export interface CallContext {
@@ -21,6 +22,14 @@ export interface CallContext {
    * the estimate is charged at once; if the call breaks off without saying more, that is its cost.
    */
   settlePart(usage: CallUsage): Promise<void>
+  /** Says what an answer's headers tell of the agent's limits (OpenAI's and Anthropic's are known). `httpAgent` does so by itself. */
+  observe(headers: HeadersLike): void
+}
+
+/** What a context passes on. */
+interface Said {
+  settle(usage: CallUsage): Promise<void>
+  observe(headers: HeadersLike): void
 }
 
 /** One call in a worker, from its job to its end; it can be ended from outside. */
@@ -65,21 +74,25 @@ export class Context implements CallContext {
   /** What was said last. */
   usage: CallUsage | undefined
   readonly #run: Run
-  readonly #settle: (usage: CallUsage) => Promise<void>
+  readonly #said: Said
 
-  constructor(parts: ContextParts, run: Run, settle: (usage: CallUsage) => Promise<void>) {
+  constructor(parts: ContextParts, run: Run, said: Said) {
     this.id = parts.id
     this.attempt = parts.attempt
     this.decision = parts.decision
     this.degraded = parts.degraded
     this.degradeTo = parts.degradeTo
     this.#run = run
-    this.#settle = settle
+    this.#said = said
   }
 
   async settlePart(usage: CallUsage): Promise<void> {
     this.usage = usage
-    await this.#settle(usage)
+    await this.#said.settle(usage)
+  }
+
+  observe(headers: HeadersLike): void {
+    this.#said.observe(headers)
   }
 
   get signal(): AbortSignal {

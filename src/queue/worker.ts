@@ -3,12 +3,13 @@ import { Worker as BullWorker, DelayedError, type Job } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { type Call, validateCall } from '../call.js'
+import type { Upstreams } from '../capacity/upstreams.js'
 import { DEFAULTS } from '../config/defaults.js'
 import { actualCosts } from '../cost/costs.js'
 import { type ActualCosts, COST_UNITS, NOTHING } from '../cost/units.js'
 import { type CallUsage, usageOf } from '../cost/usage.js'
 import type { DegradeDecision, RunDecision } from '../decision.js'
-import { TollgateError, UpstreamLimited } from '../errors.js'
+import { TollgateError, type UpstreamLimited } from '../errors.js'
 import type { AskedCall } from '../gate/asked.js'
 import { isAllowance } from '../gate/demand.js'
 import type { Gate } from '../gate/gate.js'
@@ -22,6 +23,7 @@ import type { Ended, WorkerObserver } from './observer.js'
 import { type CallContext, Context, Run } from './run.js'
 import { askFor, gateId } from './stored.js'
 import type { Strategist } from './strategist.js'
+import { upstreamLimited } from './upstream-limited.js'
 
 /** Makes the call. What it returns is the call's result; a `usage` in it settles the estimate. */
 export type Handler = (call: Call, context: CallContext) => Promise<unknown>
@@ -51,6 +53,8 @@ export interface WorkerParts {
   readonly prefix: string
   readonly log: Logger
   readonly strategist: Strategist
+  /** What agents say about their limits. */
+  readonly upstreams: Upstreams
 }
 
 /**
@@ -154,7 +158,7 @@ export class Worker {
   private async run(job: Job, token: string, asked: AskedCall, decision: RunDecision | DegradeDecision, run: Run): Promise<unknown> {
     if (run.aborted !== undefined) {
       // Cancelled while its start was on its way: it never reaches the agent.
-      this.gateway.settle(asked, NOTHING)
+      this.gateway.settle(asked, NOTHING, { watched: decision.watched === true })
       throw failureOf(run.aborted)
     }
     const timeoutMs = this.options.timeoutMs ?? DEFAULTS.timeoutMs
@@ -165,7 +169,10 @@ export class Worker {
     const degraded = asked.call.degraded === true
     const degradeTo = this.parts.gate.degradeTo(asked.call.agent)
     const parts = { id: job.id as string, attempt: job.attemptsMade + 1, decision, degraded, degradeTo }
-    const context = new Context(parts, run, (usage) => this.settlePart(asked, usage))
+    const context = new Context(parts, run, {
+      settle: (usage) => this.settlePart(asked, usage),
+      observe: (headers) => this.parts.upstreams.observe(asked.call, headers),
+    })
     this.heartbeat.add(asked)
     this.options.observer?.started?.(asked.call, Date.now() - job.timestamp)
     try {
@@ -175,12 +182,12 @@ export class Worker {
         return instead
       }
       const result = await run.until(this.handler(asked.call, context))
-      this.settle(asked, 'done', usageOf(result), context.usage)
+      this.settle(asked, 'done', usageOf(result), context)
       return result
     } catch (error) {
       const limited = run.aborted === undefined ? upstreamLimited(error) : undefined
       if (limited !== undefined) return await this.giveBack(job, token, asked, limited)
-      this.settle(asked, 'failed', usageOf(error), context.usage)
+      this.settle(asked, 'failed', usageOf(error), context)
       throw error instanceof TollgateError ? failureOf(error) : error
     } finally {
       clearTimeout(timer)
@@ -192,10 +199,10 @@ export class Worker {
     return actualCosts(usage, call, this.parts.gate.rules.prices)
   }
 
-  /** @param soFar what was said while it ran: what it cost where nothing is said at its end */
-  private settle(asked: AskedCall, how: Ended, usage: CallUsage | undefined, soFar: CallUsage | undefined): void {
+  /** What was said while it ran is what it cost where nothing is said at its end. */
+  private settle(asked: AskedCall, how: Ended, usage: CallUsage | undefined, { usage: soFar, decision }: Context): void {
     const actual = this.actual(asked, usage ?? soFar)
-    this.gateway.settle(asked, actual, soFar === undefined)
+    this.gateway.settle(asked, actual, { asEstimated: soFar === undefined, watched: decision.watched === true })
     this.ended(asked, how, actual.tokens)
   }
 
@@ -219,23 +226,14 @@ export class Worker {
 
   /** The agent said "not now": the call goes back to the head of its line, for which no attempt is counted. */
   private async giveBack(job: Job, token: string, asked: AskedCall, limited: UpstreamLimited): Promise<never> {
-    const retryAfterMs = Math.min(DEFAULTS.longestRetryAfterMs, Math.max(1, limited.retryAfterMs ?? DEFAULTS.retryAfterMs))
-    const { blockedMs } = await this.parts.gate.announce(asked, retryAfterMs)
+    const { gate, upstreams } = this.parts
+    const { blockedMs, factor, cut } = await upstreams.refused(asked, asked.call, limited, (call, said) => gate.giveBack(call, said))
     this.ended(asked, 'returned', undefined)
     this.parts.log.warn(
-      { call: job.id, agent: asked.call.agent, blockedMs: Math.ceil(blockedMs) },
+      { call: job.id, agent: asked.call.agent, blockedMs: Math.ceil(blockedMs), factor, cut },
       'the agent asked to be left alone; the call waits at the head of its line',
     )
     await job.moveToDelayed(Date.now() + delayMs(blockedMs), token)
     throw new DelayedError()
   }
-}
-
-/** An error that says the agent had no room: ours, or any with the status 429 or 503. */
-function upstreamLimited(error: unknown): UpstreamLimited | undefined {
-  if (error instanceof UpstreamLimited) return error
-  if (error === null || typeof error !== 'object' || !('status' in error) || (error.status !== 429 && error.status !== 503)) return undefined
-  if (error instanceof TollgateError) return undefined
-  const retryAfterMs = 'retryAfterMs' in error && typeof error.retryAfterMs === 'number' ? error.retryAfterMs : undefined
-  return new UpstreamLimited({ retryAfterMs, cause: error })
 }

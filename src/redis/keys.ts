@@ -19,9 +19,12 @@ export class Keys {
   readonly figures: string
   /** Calls in a line that wait no longer than until a time, by that time. */
   readonly deadlines: string
+  /** What agents were seen to allow. */
+  readonly upstream: string
   /** Channels. */
   readonly wake: string
   readonly notices: string
+  readonly news: string
   /** Who drains. */
   readonly drainer: string
   /** The namespace's policy and its version. */
@@ -42,8 +45,10 @@ export class Keys {
     this.queued = `${this.prefix}/queued`
     this.figures = `${this.prefix}/figures`
     this.deadlines = `${this.prefix}/deadlines`
+    this.upstream = `${this.prefix}/upstream`
     this.wake = `${this.prefix}/wake`
     this.notices = `${this.prefix}/notices`
+    this.news = `${this.prefix}/news`
     this.drainer = `${this.prefix}/drainer`
     this.rules = `${this.prefix}/rules`
     this.audit = `${this.prefix}/audit`

@@ -1,6 +1,6 @@
 import { Library, Script } from './script.js'
 
-const NAMES = ['admit', 'peek', 'settle', 'release', 'drain', 'expire', 'tend', 'announce', 'declare', 'reset', 'swap', 'renew', 'elect'] as const
+const NAMES = ['admit', 'peek', 'settle', 'release', 'drain', 'expire', 'tend', 'announce', 'upstream', 'declare', 'reset', 'swap', 'renew', 'elect'] as const
 const library = new Library(NAMES)
 
 function script<Reply>(name: (typeof NAMES)[number], options: { binary?: boolean } = {}): Script<Reply> {
@@ -21,8 +21,10 @@ export const scripts = {
   /** Ids taken out of their lines. */
   expire: script<string[]>('expire'),
   tend: script<('kept' | 'unclaimed' | 'dropped' | 'gone')[]>('tend'),
-  /** Redis' time, ms until the block ends. */
-  announce: script<[nowMs: string, blockedMs: string]>('announce'),
+  /** 1 if it was cut, then what is known. */
+  announce: script<string[]>('announce'),
+  /** Per call what is known. */
+  upstream: script<string[][]>('upstream'),
   /** 1 if the policy was written. */
   declare: script<number>('declare'),
   /** How many meters were reset. */

@@ -91,7 +91,16 @@ function optionsOf({ strategy, maxWaitMs = 0, maxWaiting = 0, holdMs, maxDelayMs
 function compileDegraded({ name, degraded }: RuleSpec, priority: number, scopeValue: CompiledRule['scopeValue']): CompiledRule | null {
   if (degraded === undefined) return null
   const own = `${name}${ALLOWANCE}`
-  return { name: own, priority, strategy: 'retry_after', degraded: null, ...compileLimits(own, degraded, priority, 'retry_after'), scopeValue }
+  return { name: own, priority, strategy: 'retry_after', guards: false, degraded: null, ...compileLimits(own, degraded, priority, 'retry_after'), scopeValue }
+}
+
+const UPSTREAM_SCOPES: readonly string[] = ['agent', 'endpoint', 'model']
+const UPSTREAM_MATCHES: readonly string[] = ['agents', 'endpoints', 'models']
+
+/** A rule that depends on who calls says nothing about what the agent allows. */
+function guardsUpstream({ scope, match = {} }: RuleSpec): boolean {
+  const matched = Object.entries(match).filter(([, list]) => list !== undefined)
+  return [scope].flat().every((one) => UPSTREAM_SCOPES.includes(one)) && matched.every(([field]) => UPSTREAM_MATCHES.includes(field))
 }
 
 function compileRule(spec: RuleSpec, overriding: Overriding): CompiledRule {
@@ -105,6 +114,7 @@ function compileRule(spec: RuleSpec, overriding: Overriding): CompiledRule {
     name: spec.name,
     priority,
     strategy,
+    guards: guardsUpstream(spec),
     ...compileLimits(spec.name, limitsOf(strategy, spec.limits), priority, strategy, optionsOf(spec)),
     degraded: compileDegraded(spec, priority, scopeValue),
     scopeValue,

@@ -23,6 +23,8 @@ export interface CompiledRule {
   readonly variants?: Variants | undefined
   /** The rule as the scripts read it at a time, see `lua/lib/demand.lua`. */
   encoded(atMs: number): string
+  /** Whether it guards an agent: it counts by agent, endpoint and model, and looks at nothing else. */
+  readonly guards: boolean
   /** What the rule counts this call by, or null if it does not cover the call. */
   scopeValue(call: Call): string | null
 }

@@ -75,6 +75,7 @@ export function pauseRules(pauses: readonly Pause[], rules: readonly CompiledRul
         limits: LIMITS,
         keyed: [],
         degraded: null,
+        guards: false,
         active: LIMITS.length,
         encoded,
         scopeValue: scopeOf(kind, values, rules),

@@ -3,6 +3,7 @@ import type { RejectDecision, RunDecision, Usage } from '../decision.js'
 import { TollgateError } from '../errors.js'
 import type { Asked } from '../gate/asked.js'
 import type { Admission, LedgerFigures, MaybePromise, Store, Swapped } from '../gate/store.js'
+import type { Announced, Announcement, Known, Observation } from '../gate/upstream.js'
 
 /** Is told what was reset, and what had been used. */
 export type NoteReset = (asked: Asked, usage: readonly Usage[]) => void
@@ -41,6 +42,18 @@ export class ClosableStore implements Store {
 
   release(asked: Asked): MaybePromise<boolean> {
     return this.open().release(asked)
+  }
+
+  announce(asked: Asked, announcement: Announcement): MaybePromise<Announced> {
+    return this.open().announce(asked, announcement)
+  }
+
+  known(asked: readonly Asked[]): MaybePromise<readonly Known[]> {
+    return this.open().known(asked)
+  }
+
+  observed(): MaybePromise<readonly Observation[]> {
+    return this.open().observed()
   }
 
   /** What if the process dies between the reset and its note: then its audit is gone, too. */

@@ -43,6 +43,8 @@ export class MemoryMeter {
     for (let n = 0; n < limits.length; n++) {
       const limit = limits[n] as CompiledLimit
       const state = this.looked[n] as MeterState
+      // What an agent has said stands first; the limits mirrored beside it go by that.
+      if (limit.algorithm === 'learned') state.history = this.looked[0]?.history ?? null
       // Histories move along with a clock that was set back.
       if (limit.unit === 'concurrency' || fromMs < nowMs || (setBack && state.history !== null)) ALGORITHMS[limit.algorithm].roll(state, limit, fromMs, nowMs)
     }

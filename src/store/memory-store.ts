@@ -2,14 +2,18 @@ import { DEFAULTS } from '../config/defaults.js'
 import { type ActualCosts, type Costs, type CostUnit, NOTHING } from '../cost/units.js'
 import type { Binding, RejectDecision, RunDecision, Usage } from '../decision.js'
 import type { Asked } from '../gate/asked.js'
+import { BLOCK_NAME } from '../gate/block.js'
 import { costIn, type DemandPart } from '../gate/demand.js'
 import type { Admission, LedgerFigures, Store, Swapped } from '../gate/store.js'
+import type { Announced, Announcement, Known, Observation } from '../gate/upstream.js'
 import type { MeterState } from '../meters/algorithm.js'
 import { ALGORITHMS } from '../meters/index.js'
 import { type CompiledLimit, UNIT_CODES } from '../rules/compile-limit.js'
 import { isPause } from '../rules/pause.js'
 import { overEstimatedPercent } from './figures.js'
+import { limitsMet, MemoryBlocks } from './memory-blocks.js'
 import { CLOCK_STEP_MS, MemoryMeter, usageOf } from './memory-meter.js'
+import { MemoryStates } from './memory-states.js'
 
 interface Entry {
   readonly atMs: number
@@ -34,15 +38,15 @@ const SWEEP_FROM = 1000
  */
 export class MemoryStore implements Store {
   private readonly now: () => number
+  private readonly blocks = new MemoryBlocks((part, nowMs) => this.meter(part, nowMs))
   private readonly meters = new Map<string, Map<string, MemoryMeter>>()
   private readonly entries = new Map<string, Entry>()
-  private readonly states = new Map<string, { state: string; untilMs: number }>()
+  private readonly states = new MemoryStates()
   private readonly counts = { settled: 0, released: 0, expired: 0, estimated: 0, actual: 0 }
   private latestMs = 0
   private names = 0
   private kept = 0
   private sweepAt = SWEEP_FROM
-  private sweepStatesAt = SWEEP_FROM
 
   /** @param now the clock, in ms since the epoch */
   constructor(now: () => number = Date.now) {
@@ -82,6 +86,7 @@ export class MemoryStore implements Store {
       entry.charged = { ...entry.charged, ...Object.fromEntries([...raised].map((unit) => [unit, actual[unit]])) }
       return true
     }
+    this.blocks.end(asked, entry.atMs, nowMs, true)
     this.entries.delete(asked.id)
     this.counts.settled++
     // Where nobody said how many tokens it were, the estimate was neither right nor wrong.
@@ -97,9 +102,26 @@ export class MemoryStore implements Store {
     const entry = this.entryOf(asked, nowMs)
     if (entry === undefined) return false
     this.chargeActual(asked, entry, NOTHING, 'end', nowMs)
+    this.blocks.end(asked, entry.atMs, nowMs, false)
     this.entries.delete(asked.id)
     this.counts.released++
     return true
+  }
+
+  announce(asked: Asked, announcement: Announcement): Announced {
+    const nowMs = this.timeOf(asked)
+    const startedMs = this.entryOf(asked, nowMs)?.atMs ?? nowMs
+    this.release(asked)
+    return this.blocks.announce(asked, announcement, startedMs, nowMs)
+  }
+
+  known(asked: readonly Asked[]): readonly Known[] {
+    const nowMs = this.now()
+    return asked.map((one) => this.blocks.known(one, nowMs))
+  }
+
+  observed(): readonly Observation[] {
+    return this.blocks.observed()
   }
 
   reset(asked: Asked): void {
@@ -107,14 +129,7 @@ export class MemoryStore implements Store {
   }
 
   swap(name: string, key: string, was: string, becomes: string, keepMs: number): Swapped {
-    const nowMs = this.now()
-    const id = `${name}/${key}`
-    const found = this.states.get(id)
-    const state = found === undefined || found.untilMs <= nowMs ? '' : found.state
-    if (becomes === '' || state !== was) return { nowMs, written: false, state }
-    if (!this.states.has(id) && this.states.size >= this.sweepStatesAt) this.sweepStates(nowMs)
-    this.states.set(id, { state: becomes, untilMs: nowMs + keepMs })
-    return { nowMs, written: true, state: becomes }
+    return this.states.swap(`${name}/${key}`, was, becomes, keepMs, this.now())
   }
 
   figures(): LedgerFigures {
@@ -172,7 +187,7 @@ export class MemoryStore implements Store {
       const states = meter.look(part.rule, nowMs)
       const { presentMs } = meter
       let changed = false
-      for (const [n, limit] of part.rule.limits.entries()) {
+      for (const [n, limit] of part.rule.limits.slice(0, limitsMet(part, states)).entries()) {
         const algorithm = ALGORITHMS[limit.algorithm]
         const state = states[n] as MeterState
         if (limit.unit === 'concurrency') {
@@ -198,11 +213,13 @@ export class MemoryStore implements Store {
     for (const part of asked.demand.parts) {
       const { limits, active } = part.rule
       const states = this.meter(part, nowMs).look(part.rule, nowMs)
-      for (let n = 0; n < active; n++) {
+      const met = Math.min(active, limitsMet(part, states))
+      for (let n = 0; n < met; n++) {
         const limit = limits[n] as CompiledLimit
         const state = states[n] as MeterState
         const cost = costIn(asked.demand.costs, limit.unit)
-        if (limit.unit !== 'none' && cost > limit.capacity + limit.slack) return { binding: bindingOf(part, limit), waitMs: -1, limit }
+        if (limit.unit !== 'none' && limit.algorithm !== 'learned' && cost > limit.capacity + limit.slack)
+          return { binding: bindingOf(part, limit), waitMs: -1, limit }
         const waitMs = cost > 0 || limit.unit === 'none' ? ALGORITHMS[limit.algorithm].waitMs(state, limit, nowMs, cost, 0) : 0
         if (waitMs <= 0) continue
         const leased = limit.unit === 'concurrency'
@@ -225,7 +242,8 @@ export class MemoryStore implements Store {
       const meter = this.meter(part, nowMs)
       const states = meter.look(part.rule, nowMs)
       let changed = false
-      for (let n = 0; n < active; n++) {
+      const met = part.rule.name === BLOCK_NAME && !past ? 0 : Math.min(active, limitsMet(part, states))
+      for (let n = 0; n < met; n++) {
         const limit = limits[n] as CompiledLimit
         const cost = costIn(costs, limit.unit)
         if (cost === 0) continue
@@ -235,6 +253,7 @@ export class MemoryStore implements Store {
       }
       if (changed) meter.keep()
     }
+    if (!past) this.blocks.start(asked, nowMs)
     if (asked.forGood !== true) this.entries.set(asked.id, { atMs: nowMs, counted: asked.demand.counted, charged: costs })
   }
 
@@ -245,7 +264,7 @@ export class MemoryStore implements Store {
       const states = this.meter({ rule, value }, nowMs).look(rule, nowMs)
       for (let n = 0; n < active; n++) {
         const limit = limits[n] as CompiledLimit
-        if (limit.unit !== 'none') usage.push(usageOf(rule, limit, value, states[n] as MeterState, nowMs))
+        if (limit.unit !== 'none' && limit.algorithm !== 'learned') usage.push(usageOf(rule, limit, value, states[n] as MeterState, nowMs))
       }
     }
     return usage
@@ -278,12 +297,6 @@ export class MemoryStore implements Store {
       this.kept += meters.size
     }
     this.sweepAt = Math.max(SWEEP_FROM, 2 * this.kept)
-  }
-
-  /** The same for the states of algorithms of a user's own, which have no meters. */
-  private sweepStates(nowMs: number): void {
-    for (const [id, { untilMs }] of this.states) if (untilMs <= nowMs) this.states.delete(id)
-    this.sweepStatesAt = Math.max(SWEEP_FROM, 2 * this.states.size)
   }
 }
 

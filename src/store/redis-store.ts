@@ -9,6 +9,7 @@ import type { Gate } from '../gate/gate.js'
 import { LedgerNames } from '../gate/ledger-names.js'
 import type { Admission, LedgerFigures, Store, Swapped } from '../gate/store.js'
 import { Turn } from '../gate/turn.js'
+import type { Announced, Announcement, Known, Observation } from '../gate/upstream.js'
 import { readFigures } from './figures.js'
 
 /** Meters in Redis, for every process that shares it. What is asked in one turn of the event loop travels together. */
@@ -52,6 +53,19 @@ export class RedisStore implements Store {
 
   async release(asked: Asked): Promise<boolean> {
     return (await this.gate.release(asked)) === 'S'
+  }
+
+  announce(asked: Asked, announcement: Announcement): Promise<Announced> {
+    return this.gate.announce(asked, announcement)
+  }
+
+  known(asked: readonly Asked[]): Promise<readonly Known[]> {
+    return this.gate.known(asked)
+  }
+
+  async observed(): Promise<readonly Observation[]> {
+    const told = await this.redis.hgetall(this.gate.keys.upstream)
+    return Object.values(told).map((one) => JSON.parse(one) as Observation)
   }
 
   reset(asked: Asked): Promise<void> {

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import { type ActualCosts, AS_ESTIMATED, COST_UNITS, type Costs, type CostUnit, NOTHING } from '../../src/cost/units.js'
 import type { Asked } from '../../src/gate/asked.js'
 import type { Demands } from '../../src/gate/demands.js'
+import type { Announcement, Known } from '../../src/gate/upstream.js'
 import type { Call, GivenClock, RuleSpec, Store } from '../../src/index.js'
 import type { MemoryStore } from '../../src/store/memory-store.js'
 import { demandsOf } from '../support/gate.js'
@@ -107,6 +108,7 @@ type Step =
   | { do: 'pass'; ms: number }
   | { do: 'ask'; how: 'admit' | 'peek' | 'record'; org: string; user: string; costs: Costs; forGood: boolean }
   | { do: 'close'; how: 'end' | 'part' | 'release'; which: number; share: number; estimated: CostUnit | null }
+  | { do: 'announce'; kind: Announcement['kind']; ms: number; which: number | null; limit: number }
   | { do: 'reset'; org: string; user: string }
   | { do: 'rules'; which: number }
 
@@ -117,6 +119,7 @@ function one<Kind extends Step['do']>(kind: Kind): fc.Arbitrary<Kind> {
 const forwards = fc.oneof(fc.integer({ min: 0, max: 400 }), fc.double({ min: 0, max: 3000, noNaN: true }), fc.integer({ min: 0, max: 80_000 }))
 const backwards = fc.oneof(fc.double({ min: -59_000, max: -0.001, noNaN: true }), fc.integer({ min: -400_000, max: -60_001 }), fc.constant(-3_600_000))
 const how = fc.constantFrom('admit' as const, 'admit' as const, 'admit' as const, 'peek' as const, 'record' as const)
+const kind = fc.constantFrom('refused' as const, 'refused' as const, 'refused' as const, 'paused' as const, 'observed' as const)
 const end = fc.constantFrom('end' as const, 'part' as const, 'release' as const)
 
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -124,6 +127,16 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: one('pass'), ms: backwards }) },
   { weight: 8, arbitrary: fc.record({ do: one('ask'), how, ...who, costs, forGood: fc.constantFrom(false, false, true) }) },
   { weight: 3, arbitrary: fc.record({ do: one('close'), how: end, which: fc.nat(), share, estimated: fc.constantFrom(...COST_UNITS, null) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: one('announce'),
+      kind,
+      ms: fc.integer({ min: 1, max: 60_000 }),
+      which: fc.option(fc.nat()),
+      limit: fc.integer({ min: 1, max: 200 }),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ do: one('reset'), ...who }) },
   { weight: 1, arbitrary: fc.record({ do: one('rules'), which: fc.constantFrom(0, 1, 2) }) },
 )
@@ -131,6 +144,11 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 function actualOf({ demand }: Asked, times: number, estimated: CostUnit | null): ActualCosts {
   const actual = Object.fromEntries(COST_UNITS.map((unit) => [unit, unit === estimated ? undefined : demand.costs[unit] * times]))
   return { ...AS_ESTIMATED, ...actual }
+}
+
+function expectSameKnown(one: Known, other: Known): void {
+  expect(other.canary).toBe(one.canary)
+  for (const field of ['atMs', 'blockedUntilMs', 'factor', 'sinceMs', 'cutAtMs', 'overMs'] as const) expect(other[field], field).toBeCloseTo(one[field], 3)
 }
 
 /** Both stores, of which everything is asked alike. */
@@ -159,7 +177,8 @@ class Pair {
       const asked = this.named('~/reset', { agent: 'llm', org: step.org, user: step.user }, NOTHING)
       this.memory.reset(asked)
       await this.redis.reset(asked)
-    } else if (step.do === 'ask') await this.ask(step)
+    } else if (step.do === 'announce') await this.announce(step)
+    else if (step.do === 'ask') await this.ask(step)
     else await this.close(step)
   }
 
@@ -171,6 +190,14 @@ class Pair {
         expectSame(this.memory.peek(asked), await this.redis.peek(asked))
       }
     }
+  }
+
+  /** What is known of the agent. */
+  async known(): Promise<void> {
+    const asked = [this.demands.blockOf({ agent: 'llm' })]
+    const [memory] = this.memory.known(asked)
+    const [redis] = await this.redis.known(asked)
+    expectSameKnown(memory as Known, redis as Known)
   }
 
   async figures(): Promise<void> {
@@ -193,6 +220,19 @@ class Pair {
     const redis = await this.redis[how](asked)
     expectSame(memory.decision, redis.decision)
     if (memory.decision.outcome === 'run' && !forGood) this.admitted.push({ call, memory: memory.asked, redis: redis.asked })
+  }
+
+  /** By name, or about a call that was admitted, which is given back. */
+  private async announce({ kind, ms, which, limit }: Step & { do: 'announce' }): Promise<void> {
+    const observed = { requests: { limit, remaining: null, resetMs: null, windowMs: 60_000 } }
+    const announcement: Announcement = { kind, retryAfterMs: kind === 'observed' ? 0 : ms, reduceFactor: 0.5, name: { agent: 'llm' }, observed }
+    const picked = which === null ? undefined : this.admitted[which % Math.max(1, this.admitted.length)]
+    const asked = this.demands.blockOf({ agent: 'llm' })
+    const demand = picked === undefined ? asked.demand : this.demands.demand(picked.call, picked.memory.demand.costs)
+    const memory = this.memory.announce({ ...(picked?.memory ?? asked), demand }, announcement)
+    const redis = await this.redis.announce({ ...(picked?.redis ?? asked), demand }, announcement)
+    expect(redis.cut).toBe(memory.cut)
+    expectSameKnown(memory, redis)
   }
 
   /** The rules of now say which meters are changed. */
@@ -219,6 +259,7 @@ test('the store in memory and the one in Redis decide alike, to the last figure,
       for (const one of steps) {
         await pair.do(one)
         await pair.look()
+        await pair.known()
       }
       await pair.figures()
     }),

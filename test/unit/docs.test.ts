@@ -130,6 +130,8 @@ test('every option is in the README with its default, and no other', () => {
     actor: '`unknown`',
     longestOverrideMs: '604800000',
     auditRetentionMs: '',
+    upstream: '',
+    bus: '`redis`',
     logger: '',
     clock: '',
   } satisfies Record<keyof Required<TollgateOptions>, string>

@@ -2,7 +2,8 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Call } from '../../src/call.js'
 import { NOTHING } from '../../src/cost/units.js'
-import { BLOCK, DemandResolver } from '../../src/gate/demand.js'
+import { blockValue } from '../../src/gate/block.js'
+import { DemandResolver } from '../../src/gate/demand.js'
 import { Keys } from '../../src/redis/keys.js'
 import { compileRules, scopeValueOf } from '../../src/rules/compile.js'
 
@@ -89,7 +90,7 @@ test('spellings of one address are counted as one, different addresses apart', (
 })
 
 test('the block of an agent is its own per agent, endpoint and model, and none is not mistaken for another', () => {
-  const value = (call: Call) => BLOCK.scopeValue(call)
+  const value = (call: Call) => blockValue(call)
   const values = [
     { agent: 'a' },
     { agent: 'a', endpoint: 'm' },

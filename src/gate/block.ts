@@ -1,0 +1,81 @@
+import type { Call } from '../call.js'
+import { HOUR } from '../config/units.js'
+import type { Upstream } from '../config/upstream-options.js'
+import { ALGORITHMS } from '../meters/index.js'
+import type { CompiledRule } from '../rules/compile.js'
+import { scopeValueOf } from '../rules/compile.js'
+import { type CompiledLimit, encodeRule, limitId, UNIT_CODES } from '../rules/compile-limit.js'
+
+/** The rule of blocks: no rule of a user's can have its name. */
+export const BLOCK_NAME = '~block'
+const BLOCK_PRIORITY = -2_000_000
+/** Longer windows are budgets rather than rates. */
+const LONGEST_MIRRORED_MS = HOUR
+
+const countedBy = scopeValueOf(['agent', 'endpoint', 'model'])
+
+/** What a block counts by: agent, endpoint and model, since one model's 429 says nothing about another's. */
+export function blockValue({ agent, endpoint = '', model = '' }: Call): string {
+  return countedBy({ agent, endpoint, model }) ?? ''
+}
+
+function blockLimit({ canary, canaryLeaseMs, recoverEveryMs, recoverFactor }: Upstream): CompiledLimit {
+  const id = limitId('upstream', 'block', null)
+  const numbers = { capacity: canary ? canaryLeaseMs : 0, a: recoverEveryMs, b: recoverFactor }
+  return { name: 'retry-after', id, unit: 'none', algorithm: 'block', limit: 0, windowMs: null, ...numbers, slack: 0 }
+}
+
+/** What a limit of a rule becomes beside the block; null where its unit or window is nothing that a refusal says anything about. */
+function mirrored(rule: string, limit: CompiledLimit, recovery: CompiledLimit): CompiledLimit | null {
+  const { unit, windowMs } = limit
+  if (unit === 'none' || unit === 'concurrency' || windowMs === null || windowMs > LONGEST_MIRRORED_MS || limit.limit === 0) return null
+  const name = `${rule}/${limit.name}`
+  // A leaky bucket lets nothing through at once.
+  const capacity = limit.algorithm === 'leaky_bucket' ? 0 : limit.capacity
+  const numbers = { capacity, a: limit.limit / windowMs, b: UNIT_CODES[unit] }
+  return {
+    name,
+    id: limitId(name, 'learned', windowMs),
+    unit,
+    algorithm: 'learned',
+    limit: limit.limit,
+    windowMs,
+    ...numbers,
+    slack: ALGORITHMS.learned.slack(numbers),
+    recovery,
+  }
+}
+
+/** Makes the rules of blocks: the same one for all that are guarded by the same rules. */
+export class BlockRules {
+  private readonly block: CompiledLimit
+  private readonly made = new Map<string, CompiledRule>()
+
+  constructor(upstream: Upstream) {
+    this.block = blockLimit(upstream)
+  }
+
+  /** The block of what these rules guard: those that cover a call, count by agent, endpoint or model alone, and ask for nothing else. */
+  of(guards: readonly CompiledRule[]): CompiledRule {
+    const key = guards.map(({ name }) => name).join(' ')
+    let rule = this.made.get(key)
+    if (rule === undefined) {
+      const more = guards.flatMap(({ name, limits }) => limits.flatMap((limit) => mirrored(name, limit, this.block) ?? []))
+      const limits = [this.block, ...more]
+      rule = {
+        name: BLOCK_NAME,
+        priority: BLOCK_PRIORITY,
+        strategy: 'queue',
+        guards: false,
+        limits,
+        keyed: [],
+        active: limits.length,
+        degraded: null,
+        encoded: encodeRule(BLOCK_PRIORITY, 'queue', limits),
+        scopeValue: blockValue,
+      }
+      this.made.set(key, rule)
+    }
+    return rule
+  }
+}

@@ -1,0 +1,58 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+/** A real NATS of a test's own, that can be away at first, killed and brought back. */
+export interface NatsServer {
+  readonly url: string
+  start(): Promise<void>
+  kill(): Promise<void>
+}
+
+// It may stand where only root looks, as on Debian.
+const PATH = `${process.env['PATH']}:/usr/local/sbin:/usr/sbin:/sbin`
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+function answers(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1')
+    const end = (good: boolean) => {
+      socket.destroy()
+      resolve(good)
+    }
+    socket.on('data', () => end(true))
+    socket.on('error', () => end(false))
+  })
+}
+
+export async function newNats(): Promise<NatsServer> {
+  const port = await freePort()
+  let child: ChildProcess | undefined
+  return {
+    url: `nats://127.0.0.1:${port}`,
+    start: async () => {
+      const started = spawn('nats-server', ['-a', '127.0.0.1', '-p', String(port)], { stdio: 'ignore', env: { ...process.env, PATH } })
+      child = started
+      started.on('error', () => {})
+      while (!(await answers(port))) {
+        if (started.exitCode !== null || started.pid === undefined) throw new Error('nats-server did not start: apt-get install nats-server')
+        await sleep(20)
+      }
+    },
+    kill: async () => {
+      if (child === undefined) return
+      child.kill('SIGKILL')
+      if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
+      child = undefined
+    },
+  }
+}
