@@ -58,7 +58,8 @@ export interface HoldDecision extends Decided {
 /** May not start. */
 export interface RejectDecision extends Decided {
   readonly outcome: 'reject'
-  readonly reason: 'limited' | 'too_big' | 'closed'
+  /** 'unavailable': nobody knows whether it has room, as Redis is away. */
+  readonly reason: 'limited' | 'too_big' | 'closed' | 'unavailable'
   /** Ms until the same call would pass; null where it never can, or nobody can know. */
   readonly retryAfterMs: number | null
   readonly binding: Binding

@@ -8,13 +8,24 @@ export type { Price, PriceTable } from './cost/prices.js'
 export type { ActualCosts, Costs, CostUnit } from './cost/units.js'
 export { type CallUsage, readUsage } from './cost/usage.js'
 export type { Binding, Decision, RejectDecision, RunDecision, Usage, WaitDecision } from './decision.js'
-export { CallInvalid, ConfigInvalid, ERRORS, type ErrorCode, RateLimitExceeded, RulesInvalid, TollgateError, UpstreamLimited } from './errors.js'
+export {
+  CallInvalid,
+  ConfigInvalid,
+  ERRORS,
+  type ErrorCode,
+  RateLimitExceeded,
+  RulesInvalid,
+  StoreUnavailable,
+  TollgateError,
+  UpstreamLimited,
+} from './errors.js'
 export type { Answer } from './gate/answer.js'
 export type { Checks } from './gate/checks.js'
 export type { Grant } from './gate/grant.js'
 export type { Admission, LedgerFigures, Store, Swapped } from './gate/store.js'
 export type { CustomAlgorithm, CustomSpec } from './limiter/custom.js'
 export type { Limiter } from './limiter/limiter.js'
+export type { OutageFigures } from './outage/figures.js'
 export type { Explanation } from './queue/explain.js'
 export type { Ended, WorkerObserver } from './queue/observer.js'
 export type { CallContext } from './queue/run.js'
@@ -22,6 +33,6 @@ export type { Ticket } from './queue/ticket.js'
 export type { Handler, Worker, WorkerOptions } from './queue/worker.js'
 export type { LimitSpec, Unit } from './rules/limit.js'
 export { parseRules, type RulesFile, readRules } from './rules/read.js'
-export type { AgentSpec, MatchSpec, RuleSpec } from './rules/rule.js'
+export type { AgentSpec, MatchSpec, OnStoreError, RuleSpec } from './rules/rule.js'
 export { MemoryStore } from './store/memory-store.js'
 export { type Capacities, type Rules, type Stats, Tollgate } from './tollgate.js'

@@ -8,6 +8,8 @@ import { ConfigInvalid } from './errors.js'
 import { Demands } from './gate/demands.js'
 import { Gate } from './gate/gate.js'
 import type { Store } from './gate/store.js'
+import { GuardedStore } from './outage/guarded-store.js'
+import { Outage } from './outage/outage.js'
 import { Fleet } from './queue/fleet.js'
 import { connect, waitUntilReady } from './redis/connection.js'
 import { Keys } from './redis/keys.js'
@@ -26,6 +28,8 @@ export interface TollgateParts {
   readonly demands: Demands
   readonly rules: RuleStore
   readonly log: Logger
+  /** How it goes on while Redis is away; undefined where there is none. */
+  readonly outage: Outage | undefined
   /** Makes what joins this process to others; undefined where there is no Redis. */
   readonly join: ((rulesChanged: () => void) => Fleet) | undefined
   /** Connections that end with this Tollgate. */
@@ -58,7 +62,7 @@ async function openAlone(options: Options, keys: Keys, log: Logger, declared: De
   const store: Store = options.store ?? new MemoryStore(() => approximateMs(clock))
   const rules = new MemoryRules()
   const demands = new Demands(await rulesInForce(rules, declared), keys, options.estimate)
-  return { namespace: { prefix: keys.prefix, queue: options.queue }, store, demands, rules, log, join: undefined, owned: [] }
+  return { namespace: { prefix: keys.prefix, queue: options.queue }, store, outage: undefined, demands, rules, log, join: undefined, owned: [] }
 }
 
 async function openShared(options: Options, keys: Keys, log: Logger, declared: Declared | undefined): Promise<TollgateParts> {
@@ -66,6 +70,7 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
   logConnection(client, log, 'connection to Redis')
   const subscriber: Redis = client.duplicate()
   logConnection(subscriber, log, 'subscription to Redis')
+  let outage: Outage | undefined
   try {
     await waitUntilReady(client, options.connectTimeoutMs)
     await waitUntilReady(subscriber, options.connectTimeoutMs)
@@ -73,18 +78,35 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
     const clock = options.clock ?? redisClock
     const demands = new Demands(await rulesInForce(rules, declared), keys, options.estimate)
     const gate = new Gate(client, demands, clock)
+    const { onStoreError, storeTimeoutMs, maxUnchecked } = options
+    outage = new Outage({ client, keys, clock, log, onStoreError, timeoutMs: storeTimeoutMs, maxUnchecked })
+    await outage.join()
     await subscriber.subscribe(keys.notices, keys.wake)
     return {
       namespace: { prefix: keys.prefix, queue: options.queue },
-      store: new RedisStore(gate, client, clock),
+      store: new GuardedStore((around) => new RedisStore(gate, client, clock, around), outage),
+      outage,
       demands,
       rules,
       log,
       join: (rulesChanged) =>
-        new Fleet({ client, subscriber, keys, clock, log, gate, demands, queue: options.queue, attempts: options.attempts, rulesChanged }),
+        new Fleet({
+          client,
+          subscriber,
+          keys,
+          clock,
+          log,
+          gate,
+          demands,
+          queue: options.queue,
+          attempts: options.attempts,
+          timeoutMs: options.enqueueTimeoutMs,
+          rulesChanged,
+        }),
       owned: owned ? [client] : [],
     }
   } catch (error) {
+    await outage?.close()
     subscriber.disconnect()
     if (owned) client.disconnect()
     throw error

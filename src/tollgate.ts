@@ -9,6 +9,7 @@ import { CustomLimiter, type CustomSpec } from './limiter/custom.js'
 import { CombinedLimiter, DirectLimiter, type Limiter, type Metered } from './limiter/limiter.js'
 import { limitOfEnvironment, limitsOf } from './limiter/spec.js'
 import { openParts, type TollgateParts } from './open.js'
+import { NO_OUTAGE, type OutageFigures } from './outage/figures.js'
 import type { Explanation } from './queue/explain.js'
 import type { Fleet } from './queue/fleet.js'
 import type { Ticket } from './queue/ticket.js'
@@ -31,6 +32,8 @@ export interface Rules {
 export interface Stats {
   /** What became of everything that was charged. */
   ledger(): Promise<LedgerFigures>
+  /** How this process stands to its Redis, and what it did while that was away. */
+  outage(): OutageFigures
 }
 
 /** Resources whose capacity is set at run time. */
@@ -67,7 +70,7 @@ export class Tollgate {
     this.store = new ClosableStore(parts.store)
     this.gate = new Checks(parts.demands, this.store)
     this.rules = { list: () => parts.demands.rules.specs, apply: (rules, prices) => this.applyRules(rules, prices) }
-    this.stats = { ledger: async () => this.store.figures() }
+    this.stats = { ledger: async () => this.store.figures(), outage: () => parts.outage?.figures() ?? NO_OUTAGE }
     this.capacity = { get: (resource) => readCapacity(resource, parts.demands, this.store) }
     this.fleet = parts.join?.(() => this.readRules())
   }
@@ -147,6 +150,7 @@ export class Tollgate {
     await this.fleet?.close()
     if (!gone) await this.reading
     this.store.close()
+    await this.parts.outage?.close()
     for (const client of this.parts.owned) client.disconnect()
   }
 

@@ -7,7 +7,7 @@ import type { Estimate } from '../cost/estimate.js'
 import type { PriceTable } from '../cost/prices.js'
 import { ConfigInvalid } from '../errors.js'
 import type { Store } from '../gate/store.js'
-import type { RuleSpec } from '../rules/rule.js'
+import { ON_STORE_ERROR, type OnStoreError, type RuleSpec } from '../rules/rule.js'
 import { DEFAULTS } from './defaults.js'
 
 /** What `Tollgate.open` takes; all of it is optional. */
@@ -30,6 +30,14 @@ export interface TollgateOptions {
   attempts?: number | undefined
   /** How long Redis may take to answer at the start; default 10 s. */
   connectTimeoutMs?: number | undefined
+  /** What is answered to calls while Redis is away: refused, metered in this process, or let in; a rule may say otherwise. Default 'closed'. */
+  onStoreError?: OnStoreError | undefined
+  /** How long Redis may take for one command of the gate before it counts as away; default 1 s. */
+  storeTimeoutMs?: number | undefined
+  /** Calls let in unchecked while Redis is away, at most per minute in this process; default 1000. */
+  maxUnchecked?: number | undefined
+  /** How long Redis may take to take in, explain or cancel a call; default 5 s. */
+  enqueueTimeoutMs?: number | undefined
   logger?: Logger | undefined
   /** For tests and simulations. */
   clock?: Clock | undefined
@@ -47,6 +55,10 @@ const schema = z.strictObject({
   estimate: z.custom<Estimate>((value) => typeof value === 'function', 'must be a function').optional(),
   attempts: z.number().int().min(1).max(1000).optional(),
   connectTimeoutMs: z.number().int().min(1).max(3_600_000).default(10_000),
+  onStoreError: z.enum(ON_STORE_ERROR).default('closed'),
+  storeTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.storeTimeoutMs),
+  maxUnchecked: z.number().int().min(0).max(1e9).default(DEFAULTS.maxUnchecked),
+  enqueueTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.enqueueTimeoutMs),
   logger: z.custom<Logger>((value) => value !== null && typeof value === 'object', 'must be a pino logger').optional(),
   clock: z.custom<Clock>((value) => value !== null && typeof value === 'object', 'must be a clock').optional(),
 })

@@ -116,7 +116,7 @@ export class Checks {
     const grant = await this.charge(asked)
     const { decision } = grant
     if (decision.outcome === 'run') return { entered: grant }
-    if (decision.reason !== 'limited') throw rejection(decision)
+    if (decision.reason !== 'limited' && decision.reason !== 'unavailable') throw rejection(decision)
     const { rule, scopeValue } = decision.binding
     return { waitMs: decision.retryAfterMs ?? DEFAULTS.slotRecheckMs, line: `${rule}/${scopeValue}` }
   }

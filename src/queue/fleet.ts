@@ -11,6 +11,7 @@ import { logConnection } from '../telemetry/connection-log.js'
 import { Drainer } from './drainer.js'
 import { Enqueuer } from './enqueuer.js'
 import { type Explanation, explain } from './explain.js'
+import { Patience, unanswered } from './patience.js'
 import { Queues } from './queues.js'
 import { Results } from './results.js'
 import { askAgain, gateId, readRecord } from './stored.js'
@@ -27,6 +28,8 @@ export interface FleetParts {
   readonly demands: Demands
   readonly queue: string
   readonly attempts: number | undefined
+  /** How long Redis may take to take in, explain or cancel a call. */
+  readonly timeoutMs: number
   /** Another process changed the rules, or may have. */
   readonly rulesChanged: () => void
 }
@@ -47,7 +50,7 @@ export class Fleet {
     this.queues = new Queues(parts.client, parts.keys)
     const queue = this.queues.get(parts.queue)
     this.results = new Results(queue, parts.client)
-    this.enqueuer = new Enqueuer({ gate: parts.gate, queue, results: this.results, attempts: parts.attempts })
+    this.enqueuer = new Enqueuer({ gate: parts.gate, redis: parts.client, queue, results: this.results, attempts: parts.attempts, timeoutMs: parts.timeoutMs })
     parts.subscriber.on('message', (channel: string, message: string) => this.hear(channel, message))
     parts.subscriber.on('ready', parts.rulesChanged)
     this.refresh = setInterval(parts.rulesChanged, DEFAULTS.rulesRefreshMs)
@@ -71,10 +74,22 @@ export class Fleet {
   }
 
   explain(id: string): Promise<Explanation> {
-    return explain({ gate: this.parts.gate, redis: this.parts.client, queues: this.queues, queue: this.parts.queue }, id)
+    const { gate, client, queue, timeoutMs } = this.parts
+    return new Patience(client, timeoutMs).answer(
+      () => explain({ gate, redis: client, queues: this.queues, queue }, id),
+      (why) => unanswered('an explanation', why),
+    )
   }
 
-  async cancel(id: string): Promise<boolean> {
+  cancel(id: string): Promise<boolean> {
+    const { client, timeoutMs } = this.parts
+    return new Patience(client, timeoutMs).answer(
+      () => this.takeBack(id),
+      (why) => unanswered('the cancellation', why),
+    )
+  }
+
+  private async takeBack(id: string): Promise<boolean> {
     const { gate, client, keys, queue } = this.parts
     const key = gateId(queue, id)
     const record = await client.get(keys.call(key))

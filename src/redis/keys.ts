@@ -24,6 +24,8 @@ export class Keys {
   readonly drainer: string
   /** The namespace's rules and their version. */
   readonly rules: string
+  /** The processes that have the namespace open. */
+  readonly members: string
   /** What every script over meters gets first. */
   readonly fixed: readonly string[]
 
@@ -41,6 +43,7 @@ export class Keys {
     this.notices = `${this.prefix}/notices`
     this.drainer = `${this.prefix}/drainer`
     this.rules = `${this.prefix}/rules`
+    this.members = `${this.prefix}/members`
     this.fixed = [this.lines, this.passes, this.sequence, this.queued, this.wake, this.figures]
   }
 
@@ -67,6 +70,10 @@ export class Keys {
   /** The record of a call on its way. */
   call(id: string): string {
     return `${this.prefix}/c/${id}`
+  }
+  /** The mark that something a process used in an outage was taken in. */
+  absorbed(name: string): string {
+    return `${this.prefix}/o/${name}`
   }
   /** Rule and scope value of a line's key, or null if it is not one. */
   parseLine(key: string): { rule: string; value: string } | null {

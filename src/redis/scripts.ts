@@ -1,6 +1,6 @@
 import { Library, Script } from './script.js'
 
-const NAMES = ['admit', 'peek', 'settle', 'release', 'drain', 'tend', 'announce', 'declare', 'reset', 'swap', 'renew', 'elect'] as const
+const NAMES = ['admit', 'peek', 'settle', 'release', 'drain', 'tend', 'announce', 'declare', 'reset', 'swap', 'renew', 'elect', 'join', 'absorb'] as const
 const library = new Library(NAMES)
 
 function script<Reply>(name: (typeof NAMES)[number], options: { binary?: boolean } = {}): Script<Reply> {
@@ -31,4 +31,8 @@ export const scripts = {
   renew: script<number>('renew'),
   /** 1 if the lease is theirs. */
   elect: script<number>('elect'),
+  /** Redis' time, the members by name. */
+  join: script<[nowMs: string, ...members: string[]]>('join'),
+  /** 1, or 0 if it was done before. */
+  absorb: script<number>('absorb'),
 } as const

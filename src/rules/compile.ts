@@ -7,7 +7,7 @@ import { ALGORITHMS } from '../meters/index.js'
 import { type CompiledLimit, compileLimit, countedUnits, encodeRule } from './compile-limit.js'
 import type { LimitSpec } from './limit.js'
 import { compileMatch } from './match.js'
-import type { RuleSpec } from './rule.js'
+import type { OnStoreError, RuleSpec } from './rule.js'
 
 /** A rule ready to be applied: pure functions and constants. */
 export interface CompiledRule {
@@ -17,6 +17,8 @@ export interface CompiledRule {
   readonly limits: readonly CompiledLimit[]
   /** Limits that have a key of their own: leases of a concurrency, sliding logs. */
   readonly keyed: readonly CompiledLimit[]
+  /** What is answered while Redis is away; undefined: what the process was told. */
+  readonly onStoreError?: OnStoreError | undefined
   /** The rule as the scripts read it at a time, see `lua/lib/demand.lua`. */
   encoded(atMs: number): string
   /** What the rule counts this call by, or null if it does not cover the call. */
@@ -102,6 +104,7 @@ function compileRule(spec: RuleSpec): CompiledRule {
     priority,
     strategy,
     ...compileLimits(spec.name, spec.limits, priority, strategy),
+    onStoreError: spec.onStoreError,
     scopeValue: (call) => (matches(call) ? countedBy(call) : null),
   }
 }
