@@ -137,7 +137,8 @@ export class Fleet {
 
   private startWorking(): { client: Redis; gate: Gate; queues: Queues; drainer: Drainer } {
     const { keys, demands, log, clock } = this.parts
-    const client = this.parts.client.duplicate()
+    // Not lazily: BullMQ gives up on a connection for good whose first attempt, made by itself, fails.
+    const client = this.parts.client.duplicate({ lazyConnect: false })
     logConnection(client, log, "workers' connection to Redis")
     const gate = new Gate(client, demands, clock)
     const queues = new Queues(client, keys)

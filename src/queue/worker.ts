@@ -74,6 +74,7 @@ export class Worker {
       lockDuration: options.leaseMs ?? DEFAULTS.leaseMs,
       stalledInterval: options.leaseMs ?? DEFAULTS.leaseMs,
       maxStalledCount: DEFAULTS.lostAtMost,
+      runRetryDelay: DEFAULTS.longestStoreRetryMs,
       removeOnComplete: { age: DEFAULTS.keepResultsMs / 1000 },
       removeOnFail: { age: DEFAULTS.keepFailuresMs / 1000 },
     })
