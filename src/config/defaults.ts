@@ -69,6 +69,8 @@ export const DEFAULTS = Object.freeze({
   probeMs: 50,
   /** … and each time later, up to this. */
   longestProbeMs: 1 * SECOND,
+  /** How often a process that is back looks whether the others are. */
+  regroupMs: 50,
   /** How often a process says that it is there. */
   beatMs: 1 * SECOND,
   /** How long a process is counted that says nothing any more. */

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { approximateMs, type Clock } from '../clock.js'
@@ -37,6 +38,10 @@ export class Outage {
   private readonly ready = () => this.breaker.tryNow()
   private beating = false
   private outages = 0
+  /** Who was there when the outage began. */
+  private others: readonly string[] = []
+  /** When Redis answered first, by its own clock. */
+  private backMs = 0
   private sinceMs = 0
   /** Set by whoever guards a store. */
   private payer: Pick<Payer, 'settle' | 'release'> | undefined
@@ -50,7 +55,9 @@ export class Outage {
     this.breaker = new Breaker({
       timeoutMs: parts.timeoutMs,
       connected: () => client.status === 'ready',
-      probe: () => this.members.beat(),
+      probe: async () => {
+        this.backMs = await this.members.beat(this.letsIn)
+      },
       catchUp: () => this.catchUp(),
       opened: (cause) => this.begin(cause),
       closed: () => this.end(),
@@ -63,7 +70,7 @@ export class Outage {
 
   /** Says that this process is there, before it asks for anything. */
   async join(): Promise<void> {
-    await this.members.beat()
+    await this.members.beat(false)
   }
 
   pays(payer: Pick<Payer, 'settle' | 'release'>): void {
@@ -121,7 +128,7 @@ export class Outage {
     if (this.beating || this.breaker.away || this.parts.client.status !== 'ready') return
     this.beating = true
     this.breaker
-      .watch(() => this.members.beat())
+      .watch(() => this.members.beat(false))
       .catch(() => {})
       .finally(() => {
         this.beating = false
@@ -131,7 +138,10 @@ export class Outage {
   private begin(cause: Error): void {
     this.outages++
     this.sinceMs = performance.now()
-    const { share } = this.members
+    const { share, others } = this.members
+    this.others = others
+    // What was let in between the last look and the end of an outage before this one.
+    if (!this.fallback.books.empty) this.arrears.absorb(this.fallback.turn())
     this.fallback.begin(share)
     this.parts.log.warn({ cause: cause.message, onStoreError: this.parts.onStoreError, processes: share.of }, 'Redis is away; checks are answered without it')
   }
@@ -141,6 +151,12 @@ export class Outage {
       { awayMs: Math.round(performance.now() - this.sinceMs), ...this.fallback.counts, unchecked: this.fallback.unchecked.total },
       'Redis is back',
     )
+    if (!this.fallback.books.empty) this.takeIn().catch((error: unknown) => this.breaker.trip(error as Error))
+  }
+
+  /** Whether anybody was let in, or may have been by the others of the fleet. */
+  private get letsIn(): boolean {
+    return this.parts.onStoreError !== 'closed' || !this.fallback.books.empty
   }
 
   /** What Redis charged after all for a call that was answered here. */
@@ -154,15 +170,28 @@ export class Outage {
   }
 
   /**
-   * Redis answers again. First what was sent and not answered is known, then what was used and
-   * ended meanwhile is taken in; calls that come while this goes on are still answered here. The
-   * last look and the end of the outage are one step: nothing comes between.
+   * Redis answers again. What was used meanwhile is taken in; calls that come while this goes on are
+   * still answered here. Then the others are waited for, as long as they may take to find out: in
+   * Redis there is room for what they have used and not said yet, and who is first would take it.
    */
   private async catchUp(): Promise<void> {
+    const { breaker, members, others, letsIn, backMs } = this
+    await this.takeIn()
+    const untilMs = performance.now() + DEFAULTS.memberMs
+    while (letsIn && others.length > 0) {
+      await breaker.within(members.beat(false))
+      await this.takeIn()
+      if (members.areBack(others, backMs) || performance.now() > untilMs) break
+      await sleep(DEFAULTS.regroupMs, undefined, { ref: false })
+    }
+    await this.takeIn()
+  }
+
+  /** What was sent and not answered is known first, then what was used and ended is told. */
+  private async takeIn(): Promise<void> {
     const { client, keys, clock } = this.parts
-    const { payer } = this
+    const { payer, breaker } = this
     if (payer === undefined) return
-    const { breaker } = this
     const pays: Payer = {
       settle: (asked, actual, how) => breaker.within(payer.settle(asked, actual, how)),
       release: (asked) => breaker.within(payer.release(asked)),

@@ -31,7 +31,7 @@ export const scripts = {
   renew: script<number>('renew'),
   /** 1 if the lease is theirs. */
   elect: script<number>('elect'),
-  /** Redis' time, the members by name. */
+  /** Redis' time, then per member its name and when it is left out. */
   join: script<[nowMs: string, ...members: string[]]>('join'),
   /** 1, or 0 if it was done before. */
   absorb: script<number>('absorb'),
