@@ -120,6 +120,10 @@ test('every option is in the README with its default, and no other', () => {
     estimate: '',
     attempts: '1',
     connectTimeoutMs: '10000',
+    onStoreError: '`closed`',
+    storeTimeoutMs: String(DEFAULTS.storeTimeoutMs),
+    maxUnchecked: String(DEFAULTS.maxUnchecked),
+    enqueueTimeoutMs: String(DEFAULTS.enqueueTimeoutMs),
     logger: '',
     clock: '',
   } satisfies Record<keyof Required<TollgateOptions>, string>
