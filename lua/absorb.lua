@@ -52,7 +52,13 @@ local function go_on(call, runs)
         charge(meter, n, limit, cost, now, charged_as(call, limit))
       end
     elseif cost > 0 then
-      overrun(meter, n, limit, cost, now, now, charged_as(call, limit))
+      -- What has room is charged as at a start: a sliding log gives back what it finds under its name.
+      local room = limit[LIMIT_CAPACITY] - meter.kept[meter.rule.offset + n] - meter.debt[n]
+      if cost <= room then
+        charge(meter, n, limit, cost, now, charged_as(call, limit))
+      else
+        overrun(meter, n, limit, cost, now, now, charged_as(call, limit))
+      end
     end
   end)
   open_entry(batch, call, now)

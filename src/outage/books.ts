@@ -68,7 +68,9 @@ export class Books {
 
   /** It was let in. @param runs whether it goes on, and holds slots */
   charge(asked: Asked, runs = true): void {
-    this.used.record(this.shared(asked))
+    const shared = this.shared(asked)
+    // What has room is charged under its name, by which a sliding log finds it when it goes back.
+    if (this.used.admit(shared).decision.outcome === 'reject') this.used.record(shared)
     this.note(asked, (limit) => costIn(asked.demand.costs, limit))
     if (asked.forGood !== true) this.open.set(asked.id, { asked, runs })
   }
@@ -102,7 +104,7 @@ export class Books {
       const states = meter.look(part.rule, nowMs)
       for (const [n, limit] of part.rule.limits.entries()) {
         if (limit.unit !== 'concurrency' && limit.unit !== 'none')
-          ALGORITHMS[limit.algorithm].refund(states[n] as MeterState, limit, costIn(asked.demand.costs, limit.unit), atMs, meter.presentMs, '')
+          ALGORITHMS[limit.algorithm].refund(states[n] as MeterState, limit, costIn(asked.demand.costs, limit.unit), atMs, meter.presentMs, asked.id)
       }
       meter.keep()
     }

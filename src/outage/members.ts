@@ -11,7 +11,7 @@ const REMEMBERED = Math.ceil(DEFAULTS.memberMs / DEFAULTS.beatMs)
 /** Half of this is how far the time of Redis may be taken wrongly. */
 const CLOSE_MS = 20
 
-interface Member {
+export interface Member {
   readonly id: string
   /** Whether it has yet to say what it used in an outage. */
   readonly owes: boolean
@@ -70,13 +70,20 @@ export class Members {
   }
 
   /** The others, as last heard. */
-  get others(): readonly string[] {
-    return this.members.map(({ id }) => id).filter((id) => id !== this.id)
+  get others(): readonly Member[] {
+    return this.members.filter(({ id }) => id !== this.id)
   }
 
-  /** Whether these have all been heard since a time, and have said what they used. */
-  areBack(ids: readonly string[], sinceMs: number): boolean {
-    return ids.every((id) => this.members.some((one) => one.id === id && !one.owes && one.heardMs >= sinceMs))
+  /**
+   * Who of these is still to be waited for: was not heard since a time, or has yet to say what it
+   * used. One that is gone before its time has left by itself, and owed nothing.
+   */
+  missing(before: readonly Member[], sinceMs: number): readonly Member[] {
+    return before.filter((known) => {
+      const found = this.members.find(({ id }) => id === known.id)
+      if (found === undefined) return known.heardMs + DEFAULTS.memberMs <= this.nowMs()
+      return found.owes || found.heardMs < sinceMs
+    })
   }
 
   /** About Redis' time, also while it is away: whatever this machine's clock says. */

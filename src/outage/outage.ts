@@ -13,7 +13,7 @@ import { Arrears, type Payer } from './arrears.js'
 import { Breaker } from './breaker.js'
 import { Fallback } from './fallback.js'
 import type { OutageFigures } from './figures.js'
-import { Members } from './members.js'
+import { type Member, Members } from './members.js'
 
 export interface OutageParts {
   readonly client: Redis
@@ -39,7 +39,7 @@ export class Outage {
   private beating = false
   private outages = 0
   /** Who was there when the outage began. */
-  private others: readonly string[] = []
+  private others: readonly Member[] = []
   /** When Redis answered first, by its own clock. */
   private backMs = 0
   private sinceMs = 0
@@ -175,14 +175,14 @@ export class Outage {
    * Redis there is room for what they have used and not said yet, and who is first would take it.
    */
   private async catchUp(): Promise<void> {
-    const { breaker, members, others, letsIn, backMs } = this
+    const { breaker, members, letsIn, backMs } = this
     await this.takeIn()
     const untilMs = performance.now() + DEFAULTS.memberMs
-    while (letsIn && others.length > 0) {
+    while (letsIn && this.others.length > 0 && performance.now() < untilMs) {
       await breaker.within(members.beat(false))
       await this.takeIn()
-      if (members.areBack(others, backMs) || performance.now() > untilMs) break
-      await sleep(DEFAULTS.regroupMs, undefined, { ref: false })
+      this.others = members.missing(this.others, backMs)
+      if (this.others.length > 0) await sleep(DEFAULTS.regroupMs, undefined, { ref: false })
     }
     await this.takeIn()
   }

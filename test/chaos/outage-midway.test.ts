@@ -121,6 +121,39 @@ test('connections that break again and again under load lose no call and count n
   await tollgate.close()
 })
 
+test.each(['fixed_window', 'sliding_window', 'sliding_log', 'token_bucket'] as const)(
+  'what was let in and given back, and what was settled, comes out the same by %s',
+  async (algorithm) => {
+    const { server, namespace } = await ownRedis()
+    const rules: RuleSpec[] = [{ name: 'r', scope: 'agent', limits: [{ tokens: 1e6, per: '366d', algorithm }] }]
+    const tollgate = await namespace.open({ ...QUICK, rules })
+    server.pause()
+    const take = async () => {
+      const grant = await tollgate.gate.admit({ agent: 'llm', cost: { tokens: 100 } })
+      expect(grant.allowed).toBe(true)
+      return grant
+    }
+    const sent = await Promise.all([take(), take(), take()])
+    await untilAway(tollgate)
+    const given = [...sent, await take(), await take(), await take()]
+    await given[0]?.release()
+    await given[3]?.release()
+    await given[1]?.settle({ tokens: 30 })
+    await given[4]?.settle({ tokens: 250 })
+    await given[4]?.settle({ tokens: 9999 })
+    expect(await given[5]?.settlePart({ tokens: 120 })).toBe(true)
+    server.resume()
+    await untilBack(tollgate)
+    const near = async (tokens: number) => expect((await used(tollgate))[0]).toBeCloseTo(tokens, 0)
+    await near(30 + 100 + 250 + 120)
+    await given[2]?.release()
+    await near(30 + 250 + 120)
+    await given[5]?.settle({ tokens: 110 })
+    await near(30 + 250 + 110)
+    expect(await tollgate.stats.ledger()).toMatchObject({ open: 0 })
+  },
+)
+
 test('who waits in acquire waits on while Redis is away, and is let in when it is back', async () => {
   const { server, namespace } = await ownRedis()
   const tollgate = await namespace.open({ ...QUICK, onStoreError: 'closed' })
