@@ -8,7 +8,7 @@ const CHECKS = 1000
 const WHAT = `write commands that Redis ran for ${CHECKS.toLocaleString('en')} refused checks`
 const BAR = 0
 /** What each process writes every second to say that it is there; these limits write none of them. */
-const BEAT: ReadonlySet<string> = new Set(['zremrangebyscore', 'zadd', 'pexpire'])
+const BEAT: ReadonlySet<string> = new Set(['zremrangebyscore', 'zrem', 'zadd', 'pexpire'])
 /** Eight that have room, and one that is used up by one check. */
 const LIMITS = [
   ...['second', 'minute', 'hour', 'day'].flatMap((per) => [
