@@ -61,6 +61,20 @@ test('a call that is let in here, and in Redis too late, is charged once and set
   expect(await tollgate.stats.ledger()).toMatchObject({ open: 0 })
 })
 
+test('a process that is busy itself does not take Redis for slow', async () => {
+  const { namespace } = await ownRedis()
+  const tollgate = await namespace.open(QUICK)
+  for (let n = 0; n < 5; n++) {
+    const asked = tollgate.gate.admit(CALL)
+    // The check is sent in the next turn, and its answer waits to be read.
+    await new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
+    const untilMs = performance.now() + 2 * QUICK.storeTimeoutMs
+    while (performance.now() < untilMs);
+    await (await asked).settle()
+  }
+  expect(tollgate.stats.outage()).toMatchObject({ outages: 0, away: false })
+})
+
 test('a Redis that is slow counts as away until it answers in time', async () => {
   const { server, namespace } = await ownRedis()
   const proxy = await SlowProxy.start(server.url)
