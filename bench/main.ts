@@ -12,6 +12,7 @@ import { leaveAll } from './lib/namespace.js'
 import { HEAD, row, table } from './lib/table.js'
 import { memory } from './memory.js'
 import { neighbour } from './neighbour.js'
+import { outage } from './outage.js'
 import { overhead } from './overhead.js'
 import { overload } from './overload.js'
 import { override } from './override.js'
@@ -38,6 +39,7 @@ const BENCHES = {
   upstream,
   override,
   learned,
+  outage,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES
 const NAMES = Object.keys(BENCHES) as Name[]

@@ -74,8 +74,9 @@ export interface RejectDecision extends Decided {
   /**
    * limited: no room. too_big: it never fits. closed: the limit is 0. paused: such calls are paused.
    * late: it would start after its deadline. line_full: as many wait as the rule allows.
+   * unavailable: nobody knows whether it has room, as Redis is away.
    */
-  readonly reason: 'limited' | 'too_big' | 'closed' | 'paused' | 'late' | 'line_full'
+  readonly reason: 'limited' | 'too_big' | 'closed' | 'paused' | 'late' | 'line_full' | 'unavailable'
   /** Ms until the same call would pass; null where it never can, nobody can know, or a `hard` rule refused. */
   readonly retryAfterMs: number | null
   readonly binding: Binding

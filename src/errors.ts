@@ -86,6 +86,12 @@ export const ERRORS = {
     todo: 'Set REDIS_URL, or the option `redis`.',
   },
   REDIS_UNAVAILABLE: { status: 503, retryable: true, what: 'Redis could not be reached.', todo: 'Check the address and that the server runs.' },
+  STORE_UNAVAILABLE: {
+    status: 503,
+    retryable: true,
+    what: 'Redis is away, and the call may not go on without it.',
+    todo: 'Try again after `retryAfterMs`; where the error says that it may have been enqueued, under the same `id`.',
+  },
   CLOSED: { status: 503, retryable: false, what: 'This Tollgate was closed.', todo: 'Open a new one.' },
 } as const satisfies Record<string, { status: number; retryable: boolean; what: string; todo: string }>
 
@@ -163,6 +169,23 @@ export class RateLimitExceeded extends TollgateError {
     this.retryAfterMs = why.retryAfterMs ?? null
     this.etaMs = why.etaMs ?? null
     this.waiting = why.waiting ?? null
+  }
+}
+
+/** Redis is away: the call was refused, or nobody knows what became of it. */
+export class StoreUnavailable extends TollgateError {
+  /** When it is worth asking again, in ms. */
+  readonly retryAfterMs: number
+  /** Of an enqueue: the id of the call, under which it may be tried again without being enqueued twice. */
+  readonly id: string | undefined
+  /** Of an enqueue: whether the call may have been enqueued after all; else it was not. */
+  readonly maybeEnqueued: boolean
+
+  constructor(message: string, options: { retryAfterMs: number; id?: string | undefined; maybeEnqueued?: boolean; cause?: unknown }) {
+    super('STORE_UNAVAILABLE', message, { cause: options.cause })
+    this.retryAfterMs = options.retryAfterMs
+    this.id = options.id
+    this.maybeEnqueued = options.maybeEnqueued ?? false
   }
 }
 

@@ -21,6 +21,7 @@ export {
   RateLimitExceeded,
   RequestInvalid,
   RulesInvalid,
+  StoreUnavailable,
   TollgateError,
   UpstreamLimited,
 } from './errors.js'
@@ -32,6 +33,7 @@ export type { Announced, Announcement, Known, Observation, ObservedLimit, Observ
 export type { HeadersLike } from './headers-like.js'
 export type { CustomAlgorithm, CustomSpec } from './limiter/custom.js'
 export type { Limiter } from './limiter/limiter.js'
+export type { OutageFigures } from './outage/figures.js'
 export type { GrantSpec } from './overrides/grant.js'
 export type { Rules } from './overrides/live-rules.js'
 export type { Applied, Overrides } from './overrides/overrides.js'
@@ -45,6 +47,6 @@ export type { LimitSpec, Unit } from './rules/limit.js'
 export type { Allowance, Exempt, Override, Reason } from './rules/override.js'
 export type { Pause } from './rules/pause.js'
 export { parseRules, type RulesFile, readRules } from './rules/read.js'
-export type { AgentSpec, MatchSpec, RuleSpec } from './rules/rule.js'
+export type { AgentSpec, MatchSpec, OnStoreError, RuleSpec } from './rules/rule.js'
 export { MemoryStore } from './store/memory-store.js'
 export { type Stats, Tollgate } from './tollgate.js'

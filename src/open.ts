@@ -14,6 +14,8 @@ import { limitOf, meterOf } from './gate/audited.js'
 import { Demands } from './gate/demands.js'
 import { Gate } from './gate/gate.js'
 import type { Store } from './gate/store.js'
+import { GuardedStore } from './outage/guarded-store.js'
+import { Outage } from './outage/outage.js'
 import { Fleet } from './queue/fleet.js'
 import { connect, waitUntilReady } from './redis/connection.js'
 import { Keys } from './redis/keys.js'
@@ -43,6 +45,8 @@ export interface TollgateParts {
   readonly log: Logger
   /** How news of agents gets around. */
   readonly bus: Bus
+  /** How it goes on while Redis is away; undefined where there is none. */
+  readonly outage: Outage | undefined
   /** Makes what joins this process to others; undefined where there is no Redis. */
   readonly join: ((rulesChanged: () => void, upstreams: Upstreams) => Fleet) | undefined
   /** Connections that end with this Tollgate. */
@@ -90,7 +94,20 @@ async function openAlone(options: Options, keys: Keys, log: Logger, declared: De
     rules.note({ by: options.actor, what: 'limiter.reset', subject: asked.demand.parts.map(meterOf).join(', '), before, after: null })
   }
   const bus = busOf(options, keys, log, undefined)
-  return { namespace: { prefix: keys.prefix, queue: options.queue }, store, noteReset, demands, rules, clock, options, log, bus, join: undefined, owned: [] }
+  return {
+    namespace: { prefix: keys.prefix, queue: options.queue },
+    store,
+    outage: undefined,
+    noteReset,
+    demands,
+    rules,
+    clock,
+    options,
+    log,
+    bus,
+    join: undefined,
+    owned: [],
+  }
 }
 
 async function openShared(options: Options, keys: Keys, log: Logger, declared: Declaration | undefined): Promise<TollgateParts> {
@@ -98,6 +115,7 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
   logConnection(client, log, 'connection to Redis')
   const subscriber: Redis = client.duplicate()
   logConnection(subscriber, log, 'subscription to Redis')
+  let outage: Outage | undefined
   try {
     await waitUntilReady(client, options.connectTimeoutMs)
     await waitUntilReady(subscriber, options.connectTimeoutMs)
@@ -105,10 +123,14 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
     const rules = new RedisRules(client, keys, clock)
     const demands = new Demands(await rulesInForce(rules, declared, options), keys, options.estimate, options.upstream)
     const gate = new Gate(client, demands, clock)
+    const { onStoreError, storeTimeoutMs, maxUnchecked } = options
+    outage = new Outage({ client, keys, clock, log, onStoreError, timeoutMs: storeTimeoutMs, maxUnchecked })
+    await outage.join()
     await subscriber.subscribe(keys.notices, keys.wake, keys.news)
     return {
       namespace: { prefix: keys.prefix, queue: options.queue },
-      store: new RedisStore(gate, client, clock, options.actor),
+      store: new GuardedStore((around) => new RedisStore(gate, client, clock, { around, actor: options.actor }), outage),
+      outage,
       noteReset: undefined,
       demands,
       rules,
@@ -129,11 +151,13 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
           attempts: options.attempts,
           strategies: options.strategies,
           upstreams,
+          timeoutMs: options.enqueueTimeoutMs,
           rulesChanged,
         }),
       owned: owned ? [client] : [],
     }
   } catch (error) {
+    await outage?.close()
     subscriber.disconnect()
     if (owned) client.disconnect()
     throw error

@@ -11,6 +11,7 @@ import { CustomLimiter, type CustomSpec } from './limiter/custom.js'
 import { CombinedLimiter, DirectLimiter, type Limiter, type Metered } from './limiter/limiter.js'
 import { limitOfEnvironment, limitsOf } from './limiter/spec.js'
 import { openParts, type TollgateParts } from './open.js'
+import { NO_OUTAGE, type OutageFigures } from './outage/figures.js'
 import { Administration } from './overrides/administration.js'
 import { Rules } from './overrides/live-rules.js'
 import { Overrides } from './overrides/overrides.js'
@@ -32,6 +33,8 @@ export interface Stats {
   ledger(): Promise<LedgerFigures>
   /** What agents said of their limits, beside what the rules allow. */
   upstream(): Promise<readonly UpstreamStats[]>
+  /** How this process stands to its Redis, and what it did while that was away. */
+  outage(): OutageFigures
 }
 
 /** One namespace as one process sees it: its front door, its workers, its gate. */
@@ -71,7 +74,11 @@ export class Tollgate {
     this.pauses = new Pauses(this.administration)
     this.upstreams = new Upstreams({ ...parts, store: this.store })
     this.capacity = new Capacities(parts.demands, this.store, this.upstreams)
-    this.stats = { ledger: async () => this.store.figures(), upstream: () => this.capacity.stats() }
+    this.stats = {
+      ledger: async () => this.store.figures(),
+      upstream: () => this.capacity.stats(),
+      outage: () => parts.outage?.figures() ?? NO_OUTAGE,
+    }
     this.fleet = parts.join?.(() => this.administration.refresh(), this.upstreams)
   }
 
@@ -172,6 +179,7 @@ export class Tollgate {
     if (!gone) await reading
     await this.upstreams.close(gone)
     this.store.close()
+    await this.parts.outage?.close()
     for (const client of this.parts.owned) client.disconnect()
   }
 

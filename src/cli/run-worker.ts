@@ -43,6 +43,7 @@ export async function runWorker(config: WorkerConfig): Promise<void> {
     logger: log,
   })
   const metrics = new Metrics()
+  metrics.watchOutages(() => tollgate.stats.outage())
   const metricsServer = config.metricsPort === undefined ? undefined : await serveMetrics(metrics, config.metricsPort)
   const stopped = stopSignal(log)
   tollgate.worker(handler, { concurrency: config.concurrency, timeoutMs: config.timeoutMs, leaseMs: config.leaseMs, observer: metrics })

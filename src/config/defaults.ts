@@ -73,6 +73,33 @@ export const DEFAULTS = Object.freeze({
   /** The longest window of a limit. */
   longestWindowMs: 366 * DAY,
   shortestWindowMs: 1,
+  /** How long Redis may take for one command of the gate before it counts as away. */
+  storeTimeoutMs: 1 * SECOND,
+  /** Calls that are let in unchecked while Redis is away, at most per minute and process. */
+  maxUnchecked: 1000,
+  /** How long Redis may take to take in a call. */
+  enqueueTimeoutMs: 5 * SECOND,
+  /** A Redis that is away is tried again after this time, … */
+  probeMs: 50,
+  /** … and each time later, up to this. */
+  longestProbeMs: 1 * SECOND,
+  /** How often a process that is back looks whether the others are. */
+  regroupMs: 50,
+  /** How often a process says that it is there. */
+  beatMs: 1 * SECOND,
+  /** How long a process is counted that says nothing any more. */
+  memberMs: 10 * SECOND,
+  /** The part of a window that may pass in an outage before all of what was used before it has left the window. */
+  outageShare: 0.1,
+  /** Meters that a process counts itself in an outage, at most. */
+  outageMeters: 100_000,
+  /** Settlements that wait for a Redis that is away, at most. */
+  outageSettlements: 100_000,
+  /** How long it is known that something was taken in after an outage; longer than a command can be under way. */
+  absorbedMs: 1 * HOUR,
+  /** When a call of a worker is asked for again that a Redis refused, at first and at the latest. */
+  storeRetryMs: 100,
+  longestStoreRetryMs: 2 * SECOND,
   /** How long a result is waited for before it is looked up, should its event have been lost. */
   resultRecheckMs: MINUTE / 12,
 })

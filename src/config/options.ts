@@ -10,7 +10,7 @@ import { ConfigInvalid } from '../errors.js'
 import type { Store } from '../gate/store.js'
 import type { CustomStrategy } from '../queue/strategist.js'
 import type { Exempt } from '../rules/override.js'
-import type { RuleSpec } from '../rules/rule.js'
+import { ON_STORE_ERROR, type OnStoreError, type RuleSpec } from '../rules/rule.js'
 import { DEFAULTS } from './defaults.js'
 import { who } from './requests.js'
 import { DAY } from './units.js'
@@ -52,6 +52,14 @@ export interface TollgateOptions {
   upstream?: UpstreamOptions | undefined
   /** How news of that gets around: 'redis', 'memory' (this process alone) or the URL of a NATS, nats://… Default redis, without one memory. */
   bus?: string | undefined
+  /** What is answered to calls while Redis is away: refused, metered in this process, or let in; a rule may say otherwise. Default 'closed'. */
+  onStoreError?: OnStoreError | undefined
+  /** How long Redis may take for one command of the gate before it counts as away; default 1 s. */
+  storeTimeoutMs?: number | undefined
+  /** Calls let in unchecked while Redis is away, at most per minute in this process; default 1000. */
+  maxUnchecked?: number | undefined
+  /** How long Redis may take to take in, explain or cancel a call; default 5 s. */
+  enqueueTimeoutMs?: number | undefined
   logger?: Logger | undefined
   /** For tests and simulations. */
   clock?: Clock | undefined
@@ -89,6 +97,10 @@ const schema = z.strictObject({
     .string()
     .regex(/^(redis|memory|(nats|tls):\/\/\S+)$/, 'must be redis, memory or a nats:// or tls:// URL')
     .optional(),
+  onStoreError: z.enum(ON_STORE_ERROR).default('closed'),
+  storeTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.storeTimeoutMs),
+  maxUnchecked: z.number().int().min(0).max(1e9).default(DEFAULTS.maxUnchecked),
+  enqueueTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.enqueueTimeoutMs),
   logger: z.custom<Logger>((value) => value !== null && typeof value === 'object', 'must be a pino logger').optional(),
   clock: z.custom<Clock>((value) => value !== null && typeof value === 'object', 'must be a clock').optional(),
 })

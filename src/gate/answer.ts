@@ -3,7 +3,7 @@ import type { RejectDecision, RunDecision, Usage } from '../decision.js'
 /** What the gate says to a check, in the field's usual words. */
 export interface Answer {
   readonly allowed: boolean
-  /** The limit that refused, as "rule/limit" (of a limiter: its name); null where nothing did. */
+  /** The limit that refused, as "rule/limit" (of a limiter: its name); null where nothing did, or Redis is away. */
   readonly limitExceeded: string | null
   /** What is left at the tightest limit, in its unit; null where no limit covers the call. */
   readonly remaining: number | null
@@ -36,7 +36,7 @@ export class Answered implements Answer {
   }
 
   get limitExceeded(): string | null {
-    if (this.decision.outcome !== 'reject') return null
+    if (this.decision.outcome !== 'reject' || this.decision.reason === 'unavailable') return null
     const { rule, limit } = this.decision.binding
     return rule.startsWith('~~') ? limit : `${rule}/${limit}`
   }

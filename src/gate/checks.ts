@@ -4,6 +4,7 @@ import { DEFAULTS } from '../config/defaults.js'
 import { actualCosts } from '../cost/costs.js'
 import { NOTHING } from '../cost/units.js'
 import type { CallUsage } from '../cost/usage.js'
+import type { RejectDecision } from '../decision.js'
 import { CallInvalid, TollgateError } from '../errors.js'
 import { Answered } from './answer.js'
 import type { AskedCall } from './asked.js'
@@ -12,6 +13,9 @@ import { Grant, type Granter } from './grant.js'
 import { rejection } from './rejection.js'
 import type { Store } from './store.js'
 import { linesOf, type Try, WaitingRoom } from './waiting-room.js'
+
+/** Why a call is refused that may pass later: who waits in `acquire` goes on waiting. */
+const WAITED_FOR: readonly RejectDecision['reason'][] = ['limited', 'paused', 'unavailable']
 
 /** The gate without the queue: ask, ask and charge, wait until there is room. */
 export class Checks {
@@ -117,7 +121,7 @@ export class Checks {
     const { decision } = grant
     if (decision.outcome === 'run') return { entered: grant }
     // Who is paused goes on when the rules change again.
-    if (decision.reason !== 'limited' && decision.reason !== 'paused') throw rejection(decision)
+    if (!WAITED_FOR.includes(decision.reason)) throw rejection(decision)
     const { rule, scopeValue } = decision.binding
     const unknownMs = decision.reason === 'paused' ? DEFAULTS.rulesRefreshMs : DEFAULTS.slotRecheckMs
     return { waitMs: decision.retryAfterMs ?? unknownMs, line: `${rule}/${scopeValue}` }

@@ -1,5 +1,5 @@
 import type { ExpiredDecision, RejectDecision } from '../decision.js'
-import { RateLimitExceeded, TollgateError } from '../errors.js'
+import { RateLimitExceeded, StoreUnavailable, TollgateError } from '../errors.js'
 
 /** The error of a call that may not start. */
 export function rejection(decision: RejectDecision | ExpiredDecision): TollgateError {
@@ -7,7 +7,7 @@ export function rejection(decision: RejectDecision | ExpiredDecision): TollgateE
 }
 
 /** The error of a refused call. */
-export function refusal({ reason, strategy, binding, etaMs = 0, waiting = 0, ...decision }: RejectDecision): RateLimitExceeded {
+function refusal({ reason, strategy, binding, etaMs = 0, waiting = 0, ...decision }: RejectDecision): RateLimitExceeded | StoreUnavailable {
   const { rule, limit, scopeValue } = binding
   const where = `rule ${rule}, limit ${limit}, ${scopeValue}`
   const retryAfterMs = decision.retryAfterMs === null ? null : Math.ceil(decision.retryAfterMs)
@@ -18,6 +18,8 @@ export function refusal({ reason, strategy, binding, etaMs = 0, waiting = 0, ...
       return new RateLimitExceeded('LIMIT_CLOSED', `this limit is 0, which means closed (${where})`, { rule, limit })
     case 'paused':
       return new RateLimitExceeded('PAUSED', `such calls are paused until they are resumed (${where})`, { rule, limit })
+    case 'unavailable':
+      return new StoreUnavailable(`Redis is away, and nobody knows whether there is room (${where})`, { retryAfterMs: retryAfterMs ?? 0 })
     case 'late':
       return new RateLimitExceeded('DEADLINE_MISSED', `the call would start in ${Math.ceil(etaMs)} ms, after its deadline (${where})`, {
         rule,

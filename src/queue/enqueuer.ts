@@ -1,16 +1,18 @@
 import { randomUUID } from 'node:crypto'
 import type { JobsOptions, Queue } from 'bullmq'
+import type { Redis } from 'ioredis'
 import { type Call, jsonOf, validateCall } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
 import { SECOND } from '../config/units.js'
 import { COST_UNITS } from '../cost/units.js'
 import type { Decision } from '../decision.js'
-import { TollgateError } from '../errors.js'
+import { StoreUnavailable, TollgateError } from '../errors.js'
 import { type AskedCall, weightOf } from '../gate/asked.js'
 import type { Gate } from '../gate/gate.js'
 import { rejection } from '../gate/rejection.js'
 import { Turn } from '../gate/turn.js'
 import { delayMs } from './delay.js'
+import { type Impatience, Patience } from './patience.js'
 import type { Results } from './results.js'
 import { askFor, gateId, readRecord } from './stored.js'
 import type { Strategist } from './strategist.js'
@@ -37,14 +39,27 @@ interface Entrant {
 /** The front door: validates, estimates, asks the gate, and adds the job as the gate says. */
 export class Enqueuer {
   private readonly gate: Gate
+  private readonly redis: Redis
+  private readonly timeoutMs: number
   private readonly queue: Queue
   private readonly results: Results
   private readonly strategist: Strategist
   private readonly jobOptions: JobsOptions
   private readonly turn: Turn<AskedCall, Decision>
 
-  constructor(parts: { gate: Gate; queue: Queue; results: Results; strategist: Strategist; attempts: number | undefined }) {
+  /** @param parts.timeoutMs how long Redis may take for calls that travel together */
+  constructor(parts: {
+    gate: Gate
+    redis: Redis
+    queue: Queue
+    results: Results
+    strategist: Strategist
+    attempts: number | undefined
+    timeoutMs: number
+  }) {
     this.gate = parts.gate
+    this.redis = parts.redis
+    this.timeoutMs = parts.timeoutMs
     this.queue = parts.queue
     this.results = parts.results
     this.strategist = parts.strategist
@@ -52,7 +67,7 @@ export class Enqueuer {
     this.turn = new Turn<AskedCall, Decision>(DEFAULTS.batchKeys, weightOf, (asked) => this.gate.front(asked))
   }
 
-  /** @throws CallInvalid, RateLimitExceeded; nothing is charged or enqueued then */
+  /** @throws CallInvalid, RateLimitExceeded, StoreUnavailable; nothing is charged or enqueued then, but where the last says so */
   async enqueue(input: Call): Promise<Ticket> {
     const [ticket] = await this.enqueueMany([input])
     if (ticket?.error !== undefined) throw ticket.error
@@ -62,15 +77,33 @@ export class Enqueuer {
   /** One ticket each, in order; a refused one carries its `error`. */
   async enqueueMany(inputs: readonly Call[]): Promise<Ticket[]> {
     const parts: Promise<Entrant[]>[] = []
+    let adding: Promise<unknown> = Promise.resolve()
+    let away: Impatience | undefined
     // A part at a time, one being decided while the one before is added: the first calls
     // start while the last are still on their way in.
     for (let from = 0; from < inputs.length; from += ADDED_AT_ONCE) {
-      const prepared = await Promise.all(inputs.slice(from, from + ADDED_AT_ONCE).map((input) => this.prepare(input)))
-      const decided = await Promise.all(prepared.map((one) => this.decide(one)))
-      await parts.at(-1)
-      const adding = this.add(decided)
-      adding.catch(() => {})
-      parts.push(adding)
+      const some = inputs.slice(from, from + ADDED_AT_ONCE)
+      const patience = new Patience(this.redis, this.timeoutMs)
+      const failed = (why: Impatience) => {
+        away = why
+        return new Unanswered(why)
+      }
+      try {
+        // Once Redis was away the rest is not tried: each part would wait as long.
+        if (away !== undefined) throw new Unanswered({ ...(away as Impatience), sent: false })
+        const prepared = await patience.answer(() => Promise.all(some.map((input) => this.prepare(input))), failed)
+        const decided = await patience.answer(() => Promise.all(prepared.map((one) => this.decide(one))), failed)
+        await adding
+        const added = patience
+          .answer(() => this.add(decided), failed)
+          .catch((error: unknown) => decided.map((entrant) => (entrant.error === undefined ? unanswered(entrant.id, error, true) : entrant)))
+        adding = added.catch(() => {})
+        parts.push(added)
+      } catch (error) {
+        // Nothing is added any more, whatever the gate says later: what it promised goes back by itself.
+        if (!(error instanceof Unanswered)) throw error
+        parts.push(Promise.resolve(some.map((input) => unanswered(typeof input?.id === 'string' ? input.id : '', error, false))))
+      }
     }
     const entered = (await Promise.all(parts)).flat()
     return entered.map(({ id, decision, error }) => new Ticket(id, decision as Ticket['decision'], error, this.results))
@@ -139,4 +172,23 @@ export class Enqueuer {
     await this.gate.release(asked, readRecord(record)?.line ?? '')
     return { id: jobId }
   }
+}
+
+/** Redis did not answer in time. */
+class Unanswered extends Error {
+  readonly why: Impatience
+  constructor(why: Impatience) {
+    super(why.message, { cause: why.cause })
+    this.why = why
+  }
+}
+
+/** A call of which nothing was heard. @throws any other error */
+function unanswered(id: string, error: unknown, adding: boolean): Entrant {
+  if (!(error instanceof Unanswered)) throw error
+  const { message, cause, sent } = error.why
+  const maybeEnqueued = adding && sent
+  const what = maybeEnqueued ? 'the call may have been enqueued after all: try again under the same id' : 'the call was not enqueued'
+  const known = id === '' ? undefined : id
+  return { id, error: new StoreUnavailable(`${message}; ${what}`, { retryAfterMs: DEFAULTS.longestProbeMs, id: known, maybeEnqueued, cause }) }
 }

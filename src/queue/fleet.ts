@@ -12,6 +12,7 @@ import { logConnection } from '../telemetry/connection-log.js'
 import { Drainer, type FirstLines } from './drainer.js'
 import { Enqueuer } from './enqueuer.js'
 import { type Explanation, explain } from './explain.js'
+import { Patience, unanswered } from './patience.js'
 import { Queues } from './queues.js'
 import { Results } from './results.js'
 import { askAgain, gateId, readRecord } from './stored.js'
@@ -31,6 +32,8 @@ export interface FleetParts {
   readonly attempts: number | undefined
   readonly strategies: Readonly<Record<string, CustomStrategy>> | undefined
   readonly upstreams: Upstreams
+  /** How long Redis may take to take in, explain or cancel a call. */
+  readonly timeoutMs: number
   /** Another process changed the rules, or may have. */
   readonly rulesChanged: () => void
 }
@@ -52,7 +55,8 @@ export class Fleet {
     const queue = this.queues.get(parts.queue)
     this.results = new Results(queue, parts.client)
     const strategist = new Strategist(parts.gate, parts.strategies ?? {}, parts.log)
-    this.enqueuer = new Enqueuer({ gate: parts.gate, queue, results: this.results, strategist, attempts: parts.attempts })
+    const { gate, client: redis, attempts, timeoutMs } = parts
+    this.enqueuer = new Enqueuer({ gate, redis, queue, results: this.results, strategist, attempts, timeoutMs })
     parts.subscriber.on('message', (channel: string, message: string) => this.hear(channel, message))
     parts.subscriber.on('ready', parts.rulesChanged)
     this.refresh = setInterval(parts.rulesChanged, DEFAULTS.rulesRefreshMs)
@@ -78,10 +82,22 @@ export class Fleet {
   }
 
   explain(id: string): Promise<Explanation> {
-    return explain({ gate: this.parts.gate, redis: this.parts.client, queues: this.queues, queue: this.parts.queue }, id)
+    const { gate, client, queue, timeoutMs } = this.parts
+    return new Patience(client, timeoutMs).answer(
+      () => explain({ gate, redis: client, queues: this.queues, queue }, id),
+      (why) => unanswered('an explanation', why),
+    )
   }
 
-  async cancel(id: string): Promise<boolean> {
+  cancel(id: string): Promise<boolean> {
+    const { client, timeoutMs } = this.parts
+    return new Patience(client, timeoutMs).answer(
+      () => this.takeBack(id),
+      (why) => unanswered('the cancellation', why),
+    )
+  }
+
+  private async takeBack(id: string): Promise<boolean> {
     const { gate, client, keys, queue } = this.parts
     const key = gateId(queue, id)
     const record = await client.get(keys.call(key))
@@ -129,7 +145,8 @@ export class Fleet {
 
   private startWorking(): { client: Redis; gate: Gate; queues: Queues; drainer: Drainer } {
     const { keys, demands, log, clock } = this.parts
-    const client = this.parts.client.duplicate()
+    // Not lazily: BullMQ gives up on a connection for good whose first attempt, made by itself, fails.
+    const client = this.parts.client.duplicate({ lazyConnect: false })
     logConnection(client, log, "workers' connection to Redis")
     const gate = new Gate(client, demands, clock)
     const queues = new Queues(client, keys)

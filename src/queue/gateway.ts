@@ -8,6 +8,8 @@ import { costIn, type DemandPart } from '../gate/demand.js'
 import type { Gate } from '../gate/gate.js'
 import { LedgerNames } from '../gate/ledger-names.js'
 import { Turn } from '../gate/turn.js'
+import { isStoreError } from '../redis/store-error.js'
+import { persist } from './persist.js'
 
 /** A decision about a start, and the call as it stands in the ledger if it starts. */
 export interface Started {
@@ -35,6 +37,7 @@ export class Gateway {
   private readonly log: Logger
   private readonly ledgers = new LedgerNames()
   private readonly open = new Set<Promise<unknown>>()
+  private closing = false
   private readonly turn: Turn<Request, Started | Failed | undefined>
 
   constructor(gate: Gate, log: Logger) {
@@ -60,7 +63,13 @@ export class Gateway {
    */
   settle(asked: AskedCall, actual: ActualCosts, { asEstimated = true, watched = false } = {}): void {
     const end = trimmed({ asked, actual }, asEstimated, watched)
-    const settled: Promise<unknown> = this.turn.ask({ end }).then(
+    // A Redis that refuses is asked again, also while the worker closes, but then once more only.
+    const settled: Promise<unknown> = persist(
+      () => this.turn.ask({ end }),
+      (error) => {
+        if (this.closing) throw new Error('the worker was closed while Redis refused', { cause: error })
+      },
+    ).then(
       () => this.open.delete(settled),
       (error: unknown) => {
         this.open.delete(settled)
@@ -72,6 +81,7 @@ export class Gateway {
 
   /** Resolves when everything said so far is settled. */
   async close(): Promise<void> {
+    this.closing = true
     while (this.open.size > 0) await Promise.all(this.open)
   }
 
@@ -82,7 +92,12 @@ export class Gateway {
       await this.gate.settle(ended)
       return requests.map(() => undefined)
     }
-    const decided = await this.decide(starts, ended)
+    const decided = await this.decide(starts, ended).catch(async (error: unknown) => {
+      if (!isStoreError(error) || ended.length === 0) throw error
+      // A Redis that is out of memory takes ends, but not together with starts.
+      await this.gate.settle(ended)
+      return starts.map(() => ({ failure: error }))
+    })
     let next = 0
     return requests.map((request) => ('start' in request ? decided[next++] : undefined))
   }

@@ -71,7 +71,11 @@ export class Results {
   }
 
   private async listen(): Promise<void> {
-    this.ready ??= this.startListening()
+    this.ready ??= this.startListening().catch((error: unknown) => {
+      // The next one to wait tries again.
+      this.ready = undefined
+      throw error
+    })
     await this.ready
   }
 
@@ -79,7 +83,7 @@ export class Results {
     // Read on from the event that is the last one now: what finishes before the first
     // read goes out is not missed.
     const [last] = await this.redis.xrevrange(this.queue.toKey('events'), '+', '-', 'COUNT', 1)
-    this.blocking = this.redis.duplicate()
+    this.blocking = this.redis.duplicate({ lazyConnect: false })
     this.blocking.on('error', () => {})
     const events = new QueueEvents(this.queue.name, { connection: this.blocking, prefix: this.queue.opts.prefix as string, lastEventId: last?.[0] ?? '0-0' })
     events.on('error', () => {})

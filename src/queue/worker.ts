@@ -20,6 +20,7 @@ import { Gateway } from './gateway.js'
 import { Heartbeat } from './heartbeat.js'
 import { callOfJob } from './job-call.js'
 import type { Ended, WorkerObserver } from './observer.js'
+import { persist } from './persist.js'
 import { type CallContext, Context, Run } from './run.js'
 import { askFor, gateId } from './stored.js'
 import type { Strategist } from './strategist.js'
@@ -70,6 +71,7 @@ export class Worker {
   private readonly heartbeat: Heartbeat
   /** The calls whose handlers run here, by their job's id. */
   private readonly runs = new Map<string, Run>()
+  private closing = false
 
   constructor(parts: WorkerParts, handler: Handler, options: WorkerOptions) {
     this.parts = parts
@@ -84,6 +86,7 @@ export class Worker {
       lockDuration: options.leaseMs ?? DEFAULTS.leaseMs,
       stalledInterval: options.leaseMs ?? DEFAULTS.leaseMs,
       maxStalledCount: DEFAULTS.lostAtMost,
+      runRetryDelay: DEFAULTS.longestStoreRetryMs,
       removeOnComplete: { age: DEFAULTS.keepResultsMs / 1000 },
       removeOnFail: { age: DEFAULTS.keepFailuresMs / 1000 },
     })
@@ -96,6 +99,7 @@ export class Worker {
    * @param force does not wait: another worker runs them again. For when Redis is gone
    */
   async close(force = false): Promise<void> {
+    this.closing = true
     await this.bull.close(force)
     if (!force) await this.gateway.close()
     await this.heartbeat.close(force)
@@ -123,7 +127,7 @@ export class Worker {
   private async pass(job: Job, token: string, call: AskedCall, run: Run): Promise<unknown> {
     for (;;) {
       if (run.aborted !== undefined) throw failureOf(run.aborted)
-      const { asked, decision } = await this.parts.strategist.decide(call, (one) => this.gateway.start(one))
+      const { asked, decision } = await this.parts.strategist.decide(call, (one) => this.persist(run, () => this.gateway.start(one)))
       switch (decision.outcome) {
         case 'run':
         case 'degrade':
@@ -132,7 +136,7 @@ export class Worker {
           await sleep(decision.waitMs)
           break
         case 'wait':
-          await job.moveToDelayed(Date.now() + delayMs(decision.etaMs), token)
+          await this.persist(run, () => job.moveToDelayed(Date.now() + delayMs(decision.etaMs), token))
           throw new DelayedError()
         case 'expired':
           this.ended(asked, 'expired', undefined)
@@ -142,6 +146,18 @@ export class Worker {
           throw finalFailure(rejection(decision))
       }
     }
+  }
+
+  /**
+   * Asks until Redis takes it, while the call is held: a Redis that refuses is no fault of the
+   * call, and no attempt. One that is being closed lets go of it; another worker runs it then.
+   */
+  private persist<T>(run: Run, work: () => Promise<T>): Promise<T> {
+    return persist(work, (error) => {
+      if (run.aborted !== undefined) throw failureOf(run.aborted)
+      if (this.closing) throw new DelayedError()
+      this.parts.log.warn({ err: error }, 'Redis refuses; the call is held and asked for again')
+    })
   }
 
   private async ask(job: Job): Promise<AskedCall> {
@@ -186,7 +202,7 @@ export class Worker {
       return result
     } catch (error) {
       const limited = run.aborted === undefined ? upstreamLimited(error) : undefined
-      if (limited !== undefined) return await this.giveBack(job, token, asked, limited)
+      if (limited !== undefined) return await this.giveBack(job, token, asked, limited, run)
       this.settle(asked, 'failed', usageOf(error), context)
       throw error instanceof TollgateError ? failureOf(error) : error
     } finally {
@@ -225,15 +241,15 @@ export class Worker {
   }
 
   /** The agent said "not now": the call goes back to the head of its line, for which no attempt is counted. */
-  private async giveBack(job: Job, token: string, asked: AskedCall, limited: UpstreamLimited): Promise<never> {
+  private async giveBack(job: Job, token: string, asked: AskedCall, limited: UpstreamLimited, run: Run): Promise<never> {
     const { gate, upstreams } = this.parts
-    const { blockedMs, factor, cut } = await upstreams.refused(asked, asked.call, limited, (call, said) => gate.giveBack(call, said))
+    const { blockedMs, factor, cut } = await this.persist(run, () => upstreams.refused(asked, asked.call, limited, (call, said) => gate.giveBack(call, said)))
     this.ended(asked, 'returned', undefined)
     this.parts.log.warn(
       { call: job.id, agent: asked.call.agent, blockedMs: Math.ceil(blockedMs), factor, cut },
       'the agent asked to be left alone; the call waits at the head of its line',
     )
-    await job.moveToDelayed(Date.now() + delayMs(blockedMs), token)
+    await this.persist(run, () => job.moveToDelayed(Date.now() + delayMs(blockedMs), token))
     throw new DelayedError()
   }
 }

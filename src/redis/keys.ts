@@ -31,6 +31,8 @@ export class Keys {
   readonly rules: string
   /** What was changed, by whom. */
   readonly audit: string
+  /** The processes that have the namespace open. */
+  readonly members: string
   /** What every script over meters gets first. */
   readonly fixed: readonly string[]
 
@@ -52,6 +54,7 @@ export class Keys {
     this.drainer = `${this.prefix}/drainer`
     this.rules = `${this.prefix}/rules`
     this.audit = `${this.prefix}/audit`
+    this.members = `${this.prefix}/members`
     this.fixed = [this.lines, this.passes, this.sequence, this.queued, this.wake, this.figures, this.deadlines]
   }
 
@@ -78,6 +81,10 @@ export class Keys {
   /** The record of a call on its way. */
   call(id: string): string {
     return `${this.prefix}/c/${id}`
+  }
+  /** The mark that something a process used in an outage was taken in. */
+  absorbed(name: string): string {
+    return `${this.prefix}/o/${name}`
   }
   /** Rule and scope value of a line's key, or null if it is not one. */
   parseLine(key: string): { rule: string; value: string } | null {

@@ -5,6 +5,12 @@ import { splitLua } from './lua.js'
 type Argument = string | number
 
 /**
+ * What gives room back, or keeps what is held: a Redis that is out of memory takes these still,
+ * or it would stay full. It refuses all else as a whole, before anything is written.
+ */
+const GIVE_BACK: ReadonlySet<string> = new Set(['settle', 'release', 'reset', 'renew'])
+
+/**
  * All scripts as one library of Redis Functions: what they share is set up once, when it is
  * loaded, and not for every call (a third of the cost of a single check). Its name is that
  * of its content, so two versions of Tollgate do not meet in it.
@@ -24,10 +30,11 @@ export class Library {
       .digest('hex')
     this.name = `tollgate_${hash.slice(0, 16)}`
     const bodies = parts.map(({ script, body }) => `verbs.${script} = function()\n${body}\nend\n`).join('')
-    const functions = parts.map(
-      ({ script }) =>
-        `redis.register_function('${this.functionName(script)}', function(keys, args)\nKEYS, ARGV = keys, args\nset_up()\nreturn verbs.${script}()\nend)\n`,
-    )
+    const functions = parts.map(({ script }) => {
+      const callback = `function(keys, args)\nKEYS, ARGV = keys, args\nset_up()\nreturn verbs.${script}()\nend`
+      const flags = GIVE_BACK.has(script) ? "'allow-oom'" : ''
+      return `redis.register_function{ function_name = '${this.functionName(script)}', callback = ${callback}, flags = { ${flags} } }\n`
+    })
     // While a library is loaded it sees nothing of Lua's own; so it is set up by the first call.
     this.source = `#!lua name=${this.name}
 local KEYS, ARGV, verbs

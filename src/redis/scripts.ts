@@ -1,6 +1,23 @@
 import { Library, Script } from './script.js'
 
-const NAMES = ['admit', 'peek', 'settle', 'release', 'drain', 'expire', 'tend', 'announce', 'upstream', 'declare', 'reset', 'swap', 'renew', 'elect'] as const
+const NAMES = [
+  'admit',
+  'peek',
+  'settle',
+  'release',
+  'drain',
+  'expire',
+  'tend',
+  'announce',
+  'upstream',
+  'declare',
+  'reset',
+  'swap',
+  'renew',
+  'elect',
+  'join',
+  'absorb',
+] as const
 const library = new Library(NAMES)
 
 function script<Reply>(name: (typeof NAMES)[number], options: { binary?: boolean } = {}): Script<Reply> {
@@ -35,4 +52,8 @@ export const scripts = {
   renew: script<number>('renew'),
   /** 1 if the lease is theirs. */
   elect: script<number>('elect'),
+  /** Redis' time, then per member its name and when it is left out. */
+  join: script<[nowMs: string, ...members: string[]]>('join'),
+  /** 1, or 0 if it was done before. */
+  absorb: script<number>('absorb'),
 } as const

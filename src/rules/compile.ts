@@ -88,10 +88,19 @@ function optionsOf({ strategy, maxWaitMs = 0, maxWaiting = 0, holdMs, maxDelayMs
   return [maxWaitMs, maxWaiting, hold, strategy === 'throttle' ? maxDelayMs : 0, degraded === undefined ? 0 : 1]
 }
 
-function compileDegraded({ name, degraded }: RuleSpec, priority: number, scopeValue: CompiledRule['scopeValue']): CompiledRule | null {
+function compileDegraded({ name, degraded, onStoreError }: RuleSpec, priority: number, scopeValue: CompiledRule['scopeValue']): CompiledRule | null {
   if (degraded === undefined) return null
   const own = `${name}${ALLOWANCE}`
-  return { name: own, priority, strategy: 'retry_after', guards: false, degraded: null, ...compileLimits(own, degraded, priority, 'retry_after'), scopeValue }
+  return {
+    name: own,
+    priority,
+    strategy: 'retry_after',
+    guards: false,
+    degraded: null,
+    onStoreError,
+    ...compileLimits(own, degraded, priority, 'retry_after'),
+    scopeValue,
+  }
 }
 
 const UPSTREAM_SCOPES: readonly string[] = ['agent', 'endpoint', 'model']
@@ -117,6 +126,7 @@ function compileRule(spec: RuleSpec, overriding: Overriding): CompiledRule {
     guards: guardsUpstream(spec),
     ...compileLimits(spec.name, limitsOf(strategy, spec.limits), priority, strategy, optionsOf(spec)),
     degraded: compileDegraded(spec, priority, scopeValue),
+    onStoreError: spec.onStoreError,
     scopeValue,
   }
   const concerning = overriding.concerning(spec.name, scopes)

@@ -1,5 +1,6 @@
 import type { Call, Strategy } from '../call.js'
 import type { CompiledLimit } from './compile-limit.js'
+import type { OnStoreError } from './rule.js'
 
 /** How the name of a rule that counts what runs in degraded mode ends; none of a user's ends so. */
 export const ALLOWANCE = '~degraded'
@@ -23,6 +24,8 @@ export interface CompiledRule {
   readonly variants?: Variants | undefined
   /** The rule as the scripts read it at a time, see `lua/lib/demand.lua`. */
   encoded(atMs: number): string
+  /** What is answered while Redis is away; undefined: what the process was told. */
+  readonly onStoreError?: OnStoreError | undefined
   /** Whether it guards an agent: it counts by agent, endpoint and model, and looks at nothing else. */
   readonly guards: boolean
   /** What the rule counts this call by, or null if it does not cover the call. */

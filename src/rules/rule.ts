@@ -9,6 +9,10 @@ import { type LimitSpec, limitName, limitSchema, MOST_LIMITS, ruleName } from '.
 export const SCOPES = ['global', 'agent', 'endpoint', 'model', 'user', 'team', 'org', 'ip'] as const
 const CUSTOM_SCOPE = /^keys\.(?!__proto__$)[A-Za-z0-9_-]{1,64}$/
 
+/** What is answered to a call while Redis is away, from the strictest: refused, metered in each process's memory, let in. */
+export const ON_STORE_ERROR = ['closed', 'local', 'open'] as const
+export type OnStoreError = (typeof ON_STORE_ERROR)[number]
+
 /** A named policy, as written in a rules file. */
 export interface RuleSpec {
   name: string
@@ -30,6 +34,8 @@ export interface RuleSpec {
   maxDelayMs?: number | undefined
   /** Of graceful: how many calls may run in degraded mode. Required there. */
   degraded?: LimitSpec[] | undefined
+  /** What is answered to the calls it covers while Redis is away; default: the option of that name. */
+  onStoreError?: OnStoreError | undefined
   limits: LimitSpec[]
 }
 
@@ -87,6 +93,7 @@ const ruleSchema = z
     degraded: z.array(limitSchema).min(1).max(MOST_LIMITS).optional(),
     priority: z.number('must be a whole number from -1000000 to 1000000').int().min(-1e6).max(1e6).optional(),
     enabled: z.boolean().optional(),
+    onStoreError: z.enum(ON_STORE_ERROR).optional(),
     limits: z.array(limitSchema).min(1).max(MOST_LIMITS),
   })
   .superRefine((rule, context) => {

@@ -162,7 +162,8 @@ export class MemoryStore implements Store {
     return asked.call.id !== undefined || asked.forGood === true ? asked : { ...asked, id: `~${++this.names}` }
   }
 
-  private meter({ rule, value }: Pick<DemandPart, 'rule' | 'value'>, nowMs: number): MemoryMeter {
+  /** The meter of a rule for a scope value; made where there is none yet. */
+  meter({ rule, value }: Pick<DemandPart, 'rule' | 'value'>, nowMs: number): MemoryMeter {
     let meters = this.meters.get(rule.name)
     if (meters === undefined) {
       meters = new Map()

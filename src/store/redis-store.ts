@@ -12,6 +12,14 @@ import { Turn } from '../gate/turn.js'
 import type { Announced, Announcement, Known, Observation } from '../gate/upstream.js'
 import { readFigures } from './figures.js'
 
+/** What is done around each script call: see `src/outage/guarded-store.ts`. */
+export interface Around {
+  admits(asked: readonly Asked[], send: () => Promise<Admission[]>): Promise<Admission[]>
+  peeks(asked: readonly Asked[], send: () => Promise<(RunDecision | RejectDecision)[]>): Promise<(RunDecision | RejectDecision)[]>
+}
+
+const NOTHING_AROUND: Around = { admits: (_, send) => send(), peeks: (_, send) => send() }
+
 /** Meters in Redis, for every process that shares it. What is asked in one turn of the event loop travels together. */
 export class RedisStore implements Store {
   private readonly gate: Gate
@@ -22,14 +30,14 @@ export class RedisStore implements Store {
   private readonly admits: Turn<Asked, Admission>
   private readonly peeks: Turn<Asked, RunDecision | RejectDecision>
 
-  /** @param actor who resets meters, as the audit says */
-  constructor(gate: Gate, redis: Redis, clock: Clock, actor: string = UNKNOWN_ACTOR) {
+  /** @param options.actor who resets meters, as the audit says; options.around what guards each script call */
+  constructor(gate: Gate, redis: Redis, clock: Clock, { actor = UNKNOWN_ACTOR, around = NOTHING_AROUND }: { actor?: string; around?: Around } = {}) {
     this.actor = actor
     this.gate = gate
     this.redis = redis
     this.clock = clock
-    this.admits = new Turn(DEFAULTS.batchKeys, weightOf, (asked) => this.send(asked))
-    this.peeks = new Turn(DEFAULTS.batchKeys, weightOf, (asked) => gate.peek(asked) as Promise<(RunDecision | RejectDecision)[]>)
+    this.admits = new Turn(DEFAULTS.batchKeys, weightOf, (asked) => around.admits(asked, () => this.send(asked)))
+    this.peeks = new Turn(DEFAULTS.batchKeys, weightOf, (asked) => around.peeks(asked, () => gate.peek(asked) as Promise<(RunDecision | RejectDecision)[]>))
   }
 
   admit(asked: Asked): Promise<Admission> {

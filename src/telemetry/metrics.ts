@@ -1,6 +1,7 @@
 import { createServer, type Server } from 'node:http'
-import { Counter, Histogram, Registry } from 'prom-client'
+import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Call } from '../call.js'
+import { NO_OUTAGE, type OutageFigures } from '../outage/figures.js'
 import type { Ended, WorkerObserver } from '../queue/observer.js'
 
 /** Upper bounds of the wait's buckets, in seconds. */
@@ -34,6 +35,34 @@ export class Metrics implements WorkerObserver {
     labelNames: ['agent', 'kind'],
     registers: [this.registry],
   })
+
+  private outage: () => Pick<OutageFigures, 'away' | 'unchecked'> = () => NO_OUTAGE
+
+  constructor() {
+    const figures = () => this.outage()
+    new Gauge({
+      name: 'tollgate_store_away',
+      help: 'While Redis is taken to be away 1, else 0.',
+      registers: [this.registry],
+      collect() {
+        this.set(figures().away ? 1 : 0)
+      },
+    })
+    new Counter({
+      name: 'tollgate_unchecked_total',
+      help: 'Calls let in unchecked while Redis was away.',
+      registers: [this.registry],
+      collect() {
+        this.reset()
+        this.inc(figures().unchecked)
+      },
+    })
+  }
+
+  /** Where the figures of outages come from: `tollgate.stats.outage`. */
+  watchOutages(figures: () => Pick<OutageFigures, 'away' | 'unchecked'>): void {
+    this.outage = figures
+  }
 
   started({ agent }: Call, waitedMs: number): void {
     this.starts.inc({ agent })

@@ -25,8 +25,12 @@ export class Namespace {
     return tollgate
   }
 
-  /** Every key of the namespace. */
+  /** Every key of the namespace, but the one that processes write to by themselves every second: their sign of life. */
   async allKeys(): Promise<string[]> {
+    return (await this.keysWithMembers()).filter((key) => key !== this.keys.members)
+  }
+
+  private async keysWithMembers(): Promise<string[]> {
     const pattern = `${this.keys.prefix.replace(/[{}]/g, '\\$&')}*`
     const found: string[] = []
     for await (const batch of this.redis.scanStream({ match: pattern, count: 1000 })) found.push(...(batch as string[]))
@@ -37,12 +41,12 @@ export class Namespace {
   async end(): Promise<string[]> {
     await Promise.all(this.opened.map((tollgate) => tollgate.close()))
     const left: string[] = []
-    for (const key of await this.allKeys()) {
+    for (const key of await this.keysWithMembers()) {
       const ours = key.startsWith(`${this.keys.prefix}/`)
       if (ours && key !== this.keys.rules && (await this.redis.pttl(key)) === -1) left.push(`key without an end: ${key}`)
       if (!ours && /:(wait|active|delayed|prioritized)$/.test(key)) left.push(`job left in ${key}`)
     }
-    const all = await this.allKeys()
+    const all = await this.keysWithMembers()
     if (all.length > 0) await this.redis.del(...all)
     this.redis.disconnect()
     return left

@@ -13,6 +13,13 @@ export interface RedisServer {
   readonly url: string
   /** Kills it without a chance to say goodbye, and starts it again on the same data. */
   restart(): Promise<void>
+  /** Kills it without a chance to say goodbye. */
+  kill(): Promise<void>
+  /** Starts it again on the same data. */
+  start(): Promise<void>
+  /** Stops it in its tracks: connections stay, nothing is answered. */
+  pause(): void
+  resume(): void
   stop(): Promise<void>
 }
 
@@ -48,6 +55,7 @@ async function startProcess(program: string): Promise<RedisServer> {
     await untilReady(url)
   }
   const kill = async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return
     child.kill('SIGKILL')
     await once(child, 'exit')
   }
@@ -59,6 +67,10 @@ async function startProcess(program: string): Promise<RedisServer> {
       await sleep(100)
       await start()
     },
+    kill,
+    start,
+    pause: () => void child.kill('SIGSTOP'),
+    resume: () => void child.kill('SIGCONT'),
     stop: async () => {
       await kill()
       await rm(folder, { recursive: true, force: true })
@@ -72,8 +84,19 @@ async function startContainer(): Promise<RedisServer> {
     .withExposedPorts({ container: 6379, host: port })
     .withCommand(['redis-server', ...FLAGS.map((flag) => (flag === '' ? '""' : flag))])
     .start()
+  const url = `redis://127.0.0.1:${port}`
+  const docker = (verb: string) => {
+    spawnSync('docker', [verb, container.getId()])
+  }
   return {
-    url: `redis://127.0.0.1:${port}`,
+    url,
+    kill: async () => docker('kill'),
+    start: async () => {
+      docker('start')
+      await untilReady(url)
+    },
+    pause: () => docker('pause'),
+    resume: () => docker('unpause'),
     restart: () => container.restart({ timeout: 0 }),
     stop: async () => {
       await container.stop()

@@ -132,6 +132,10 @@ test('every option is in the README with its default, and no other', () => {
     auditRetentionMs: '',
     upstream: '',
     bus: '`redis`',
+    onStoreError: '`closed`',
+    storeTimeoutMs: String(DEFAULTS.storeTimeoutMs),
+    maxUnchecked: String(DEFAULTS.maxUnchecked),
+    enqueueTimeoutMs: String(DEFAULTS.enqueueTimeoutMs),
     logger: '',
     clock: '',
   } satisfies Record<keyof Required<TollgateOptions>, string>

@@ -11,6 +11,8 @@ test('all keys of a namespace carry its hash tag', () => {
     ...keys.fixed,
     keys.drainer,
     keys.rules,
+    keys.members,
+    keys.absorbed('n'),
     keys.notices,
     keys.meter('r', 'v'),
     keys.line('r', 'v'),

@@ -1,0 +1,180 @@
+import { DEFAULTS } from '../config/defaults.js'
+import type { Binding, RejectDecision, RunDecision, Usage } from '../decision.js'
+import type { Asked } from '../gate/asked.js'
+import { BLOCK_NAME } from '../gate/block.js'
+import type { DemandPart } from '../gate/demand.js'
+import { LedgerNames } from '../gate/ledger-names.js'
+import type { Admission } from '../gate/store.js'
+import { isPause } from '../rules/pause.js'
+import { ON_STORE_ERROR, type OnStoreError } from '../rules/rule.js'
+import { Books } from './books.js'
+import { LocalMeters } from './local-meters.js'
+import type { Share } from './share.js'
+import { Unchecked } from './unchecked.js'
+
+/** The rules that cover a call, by what they say to an outage. */
+interface Sorted {
+  readonly parts: readonly DemandPart[]
+  readonly mode: OnStoreError
+  /** The strictest of them. */
+  readonly binding: Binding
+  readonly local: readonly DemandPart[]
+  /** Whether a rule, or for want of rules the option, lets it in unchecked. */
+  readonly unchecked: boolean
+}
+
+/** What became of calls that were asked about while Redis was away. */
+export interface FallbackCounts {
+  /** Let in by this process's share of the limits. */
+  metered: number
+  refused: number
+}
+
+/**
+ * What the gate says while Redis is away. Each rule that covers a call is asked what it says to
+ * that: one that is closed refuses, one that is local has to have room in this process's share,
+ * one that is open is left out. Where no rule covers the call the option decides.
+ */
+export class Fallback {
+  readonly counts: FallbackCounts = { metered: 0, refused: 0 }
+  readonly unchecked: Unchecked
+  books: Books
+  private readonly otherwise: OnStoreError
+  private readonly now: () => number
+  private readonly meters: LocalMeters
+  private readonly names = new LedgerNames()
+  private share: Share = { of: 1, rank: 0 }
+
+  /** @param now Redis' time, as far as it is known */
+  constructor(otherwise: OnStoreError, maxUnchecked: number, now: () => number) {
+    this.otherwise = otherwise
+    this.now = now
+    this.unchecked = new Unchecked(maxUnchecked)
+    this.meters = new LocalMeters(now)
+    this.books = new Books(now, this.share)
+  }
+
+  begin(share: Share): void {
+    this.share = share
+    this.meters.begin(share)
+    this.books = new Books(this.now, share)
+  }
+
+  /** What was used so far is taken to Redis; what is used from now on stands in books of its own. */
+  turn(): Books {
+    const { books } = this
+    this.books = new Books(this.now, this.share)
+    return books
+  }
+
+  admit(asked: Asked): Admission {
+    // Asked twice under an id of its own it is charged once.
+    const known = asked.call.id === undefined ? undefined : this.books.find(asked.id)
+    if (known !== undefined) return { asked: known, decision: this.run([]) }
+    const sorted = this.sort(asked)
+    const refusal = this.refusal(sorted)
+    if (refusal !== undefined) return { asked, decision: this.refused(refusal) }
+    const named = this.name(asked)
+    const decision = sorted.local.length > 0 ? this.meters.admit(named, sorted.local) : this.run([])
+    if (decision.outcome === 'reject') return { asked, decision: this.refused(decision) }
+    if (sorted.unchecked) this.unchecked.count()
+    else this.counts.metered++
+    this.books.charge(named)
+    return { asked: named, decision }
+  }
+
+  peek(asked: Asked): RunDecision | RejectDecision {
+    const sorted = this.sort(asked)
+    return this.refusal(sorted) ?? (sorted.local.length > 0 ? this.meters.peek(asked, sorted.local) : this.run([]))
+  }
+
+  /** It has happened: it is charged when Redis is back, and counts here until then. */
+  record(asked: Asked): Admission {
+    const known = this.books.find(asked.id)
+    if (known !== undefined) return { asked: known, decision: this.run([]) }
+    const { local } = this.sort(asked)
+    if (local.length > 0) this.meters.record(asked, local)
+    this.books.charge(asked, false)
+    return { asked, decision: this.run([]) }
+  }
+
+  /** @returns whether it was let in during this outage, and goes on */
+  settle(asked: Asked, actual: Parameters<Books['settle']>[1], how: 'end' | 'part'): boolean {
+    const known = this.books.find(asked.id)
+    if (known === undefined) return false
+    const { local } = this.sort(known)
+    if (local.length > 0) this.meters.settle(known, local, actual, how)
+    this.books.settle(known, actual, how)
+    return true
+  }
+
+  release(asked: Asked): boolean {
+    const known = this.books.find(asked.id)
+    if (known === undefined) return false
+    const { local } = this.sort(known)
+    if (local.length > 0) this.meters.release(known, local)
+    this.books.release(known)
+    return true
+  }
+
+  /** A call that Redis had let in has ended. */
+  endedElsewhere(asked: Asked): void {
+    for (const part of this.sort(asked).local) this.meters.freeSlot(part)
+  }
+
+  /** Whether what no rule covers may be let in unchecked now. */
+  get lets(): boolean {
+    return this.otherwise === 'open' && this.unchecked.room
+  }
+
+  /** For what cannot be answered without Redis, and is not a call: whether it is let in unchecked. */
+  letIn(): boolean {
+    if (!this.lets) return false
+    this.unchecked.count()
+    return true
+  }
+
+  private sort({ demand }: Asked): Sorted {
+    const parts = demand.parts.filter(({ rule }) => rule.name !== BLOCK_NAME)
+    let strictest: DemandPart | undefined
+    let mode: OnStoreError = parts.length === 0 ? this.otherwise : 'open'
+    for (const part of parts) {
+      const own = this.modeOf(part)
+      if (strictest !== undefined && ON_STORE_ERROR.indexOf(own) >= ON_STORE_ERROR.indexOf(mode)) continue
+      mode = own
+      strictest = part
+    }
+    const binding: Binding = { rule: strictest?.rule.name ?? '', limit: '', scopeValue: strictest?.value ?? '', unit: 'none' }
+    const local = mode === 'closed' ? [] : parts.filter((part) => this.modeOf(part) === 'local')
+    return { parts, mode, binding, local, unchecked: mode === 'open' || local.length < parts.length }
+  }
+
+  private modeOf({ rule }: DemandPart): OnStoreError {
+    // What is paused is known without Redis: nothing is let past it.
+    if (isPause(rule.name) && this.otherwise === 'open') return 'local'
+    return rule.onStoreError ?? this.otherwise
+  }
+
+  /** What refuses a call whatever its limits have. */
+  private refusal({ mode, binding, unchecked }: Sorted): RejectDecision | undefined {
+    const full = this.books.size + this.meters.size >= 2 * DEFAULTS.outageMeters
+    if (mode !== 'closed' && !full && !(unchecked && !this.unchecked.room)) return undefined
+    return { outcome: 'reject', reason: 'unavailable', retryAfterMs: DEFAULTS.longestProbeMs, binding, atMs: this.now(), usage: [] }
+  }
+
+  private refused(decision: RejectDecision): RejectDecision {
+    this.counts.refused++
+    return decision
+  }
+
+  private run(usage: readonly Usage[]): RunDecision {
+    return { outcome: 'run', atMs: this.now(), usage }
+  }
+
+  /** By its name it is known here, and in Redis when it is back. */
+  private name(asked: Asked): Asked {
+    if (asked.call.id !== undefined || asked.forGood === true) return asked
+    const id = this.names.next()
+    return { ...asked, id, token: '', ledger: undefined, call: { ...asked.call, id } }
+  }
+}

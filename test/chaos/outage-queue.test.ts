@@ -1,0 +1,137 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Queue } from 'bullmq'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { type RuleSpec, StoreUnavailable, Tollgate } from '../../src/index.js'
+import { ownRedis, untilAway, untilBack, WAYS } from '../support/outage.js'
+import { SlowProxy } from '../support/slow-proxy.js'
+import { until } from '../support/until.js'
+
+const RULES: RuleSpec[] = [
+  {
+    name: 'r',
+    scope: 'agent',
+    limits: [
+      { requests: 400, per: 'second', burst: 40 },
+      { concurrency: 30, lease: '5s' },
+    ],
+  },
+]
+const CALL = { agent: 'llm', id: 'mine' }
+const QUICK = { storeTimeoutMs: 200, enqueueTimeoutMs: 400 }
+
+/** What was thrown; fails where nothing was. */
+async function thrown(work: Promise<unknown>): Promise<StoreUnavailable> {
+  const error: unknown = await work.then(
+    () => undefined,
+    (caught: unknown) => caught,
+  )
+  expect(error).toBeInstanceOf(StoreUnavailable)
+  return error as StoreUnavailable
+}
+
+describe.each(WAYS)('while Redis is $how', ({ begin, end }) => {
+  test('enqueue, explain and cancel end with a clear error, and the call can be tried again under its id', async () => {
+    const { server, namespace } = await ownRedis()
+    const tollgate = await namespace.open({ ...QUICK, rules: RULES })
+    const done: unknown[] = []
+    tollgate.worker(async (call) => void done.push(call.payload))
+    await begin(server, namespace)
+    const error = await thrown(tollgate.enqueue({ ...CALL, payload: 1 }))
+    expect(error).toMatchObject({ code: 'STORE_UNAVAILABLE', retryable: true, maybeEnqueued: false, id: 'mine' })
+    expect(error.message).toMatch(/not enqueued$/)
+    const tickets = await tollgate.enqueueMany(Array.from({ length: 120 }, () => ({ agent: 'llm' })))
+    expect(tickets).toHaveLength(120)
+    expect(tickets.every((ticket) => ticket.error?.code === 'STORE_UNAVAILABLE')).toBe(true)
+    await end(server, namespace)
+    await untilBack(tollgate)
+    const ticket = await tollgate.enqueue({ ...CALL, payload: 2 })
+    expect(ticket.id).toBe('mine')
+    await ticket.result()
+    expect(done).toEqual([2])
+    await until('what was promised to the others went back', async () => (await namespace.redis.exists(namespace.keys.passes)) === 0)
+  })
+
+  test('workers hold their calls and go on by themselves: none fails, none uses an attempt', { timeout: 90_000 }, async () => {
+    const { server, namespace } = await ownRedis()
+    const tollgate = await namespace.open({ ...QUICK, rules: RULES })
+    const done = new Map<number, number>()
+    tollgate.worker(
+      async (call, { attempt }) => {
+        expect(attempt).toBe(1)
+        const { index } = call.payload as { index: number }
+        done.set(index, (done.get(index) ?? 0) + 1)
+        await sleep(5)
+      },
+      { leaseMs: 2000 },
+    )
+    const CALLS = 800
+    const queue = new Queue('calls', { connection: namespace.redis, prefix: tollgate.prefix })
+    onTestFinished(() => queue.close())
+    await tollgate.enqueueMany(Array.from({ length: CALLS }, (_, index) => ({ agent: 'llm', payload: { index } })))
+    await until('some are done', () => done.size >= 200)
+    await begin(server, namespace)
+    await sleep(1200)
+    await end(server, namespace)
+    await until('every call is done', async () => (await queue.getCompletedCount()) === CALLS, 60_000)
+    expect(await queue.getFailedCount()).toBe(0)
+    expect(done.size).toBe(CALLS)
+    await until('every slot is back', async () => (await namespace.redis.zcount(namespace.keys.leases('r', 'llm'), Date.now(), '+inf')) === 0)
+    await untilBack(tollgate)
+  })
+})
+
+test('an enqueue that was sent and not answered says that it may have happened, and is not done twice', async () => {
+  const { server, namespace } = await ownRedis()
+  const proxy = await SlowProxy.start(server.url)
+  onTestFinished(() => proxy.stop())
+  const tollgate = await namespace.open({ ...QUICK, redis: proxy.url, rules: RULES })
+  // Long enough that the gate answers in time, and the queue does not.
+  proxy.delayMs = 250
+  const error = await thrown(tollgate.enqueue({ agent: 'llm' }))
+  expect(error.maybeEnqueued).toBe(true)
+  expect(error.message).toMatch(/may have been enqueued after all: try again under the same id$/)
+  expect(error.id).toBeDefined()
+  proxy.delayMs = 0
+  await untilBack(tollgate)
+  let done = 0
+  const again = await tollgate.enqueue({ agent: 'llm', id: error.id })
+  tollgate.worker(async () => void done++)
+  await again.result()
+  expect(done).toBe(1)
+  await tollgate.close()
+})
+
+test('explain and cancel end with a clear error while Redis stands still', async () => {
+  const { server, namespace } = await ownRedis()
+  const tollgate = await namespace.open({ ...QUICK, rules: RULES })
+  const { id } = await tollgate.enqueue({ agent: 'llm' })
+  server.pause()
+  expect((await thrown(tollgate.explain(id))).message).toMatch(/did not answer within 400 ms/)
+  expect((await thrown(tollgate.cancel(id))).message).toMatch(/cancellation may have happened after all/)
+  await untilAway(tollgate)
+  server.resume()
+  await untilBack(tollgate)
+  await until('it is gone', async () => (await thrown(tollgate.explain(id)).catch(() => undefined)) === undefined)
+})
+
+test('a Redis that is away at the start is said within the time for it, whatever an outage means', async () => {
+  const { server, namespace } = await ownRedis()
+  await server.kill()
+  for (const onStoreError of ['closed', 'local', 'open'] as const) {
+    const opening = Tollgate.open({ redis: server.url, namespace: namespace.name, connectTimeoutMs: 300, onStoreError, rules: RULES })
+    await expect(opening).rejects.toMatchObject({ code: 'REDIS_UNAVAILABLE' })
+  }
+  await server.start()
+})
+
+test('closing while Redis is away ends at once, and leaves nothing open', async () => {
+  const { server, namespace } = await ownRedis()
+  const tollgate = await namespace.open({ ...QUICK, rules: RULES, onStoreError: 'open' })
+  tollgate.worker(async () => {})
+  await server.kill()
+  await untilAway(tollgate)
+  await tollgate.gate.admit({ agent: 'llm' })
+  await tollgate.close()
+  await expect(tollgate.gate.admit({ agent: 'llm' })).rejects.toMatchObject({ code: 'CLOSED' })
+  await server.start()
+})
