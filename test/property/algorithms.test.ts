@@ -150,6 +150,9 @@ test.each(KINDS.map((kind) => [named(kind), kind] as const))(
   },
 )
 
+/** Keys end by Redis' clock as it was when a script began, at whole ms: a busy machine is some of them off. */
+const NOISE_MS = 10
+
 /** All keys that are not a line's: when they end, by kind. */
 async function lifetimes(namespace: Namespace, kind: 'm' | 'h' | 's'): Promise<Map<string, number>> {
   const keys = (await namespace.allKeys()).filter((key) => key.startsWith(`${namespace.keys.prefix}/${kind}/`))
@@ -171,8 +174,8 @@ test('every key has an end, and a meter goes no later than its state is empty (i
           const { usage } = await store.peek(ask(0))
           const resets = new Map(usage.map(({ limit, resetMs }) => [limit, resetMs]))
           const lastMs = Math.max(...[...resets].filter(([limit]) => limit !== 'concurrency').map(([, resetMs]) => resetMs))
-          for (const [key, ms] of await lifetimes(namespace, 'm')) expect(ms, key).toBeLessThanOrEqual(Math.ceil(lastMs) + 2)
-          for (const [key, ms] of await lifetimes(namespace, 'h')) expect(ms, key).toBeLessThanOrEqual(Math.ceil(resets.get('log') ?? 0) + 2)
+          for (const [key, ms] of await lifetimes(namespace, 'm')) expect(ms, key).toBeLessThanOrEqual(Math.ceil(lastMs) + NOISE_MS)
+          for (const [key, ms] of await lifetimes(namespace, 'h')) expect(ms, key).toBeLessThanOrEqual(Math.ceil(resets.get('log') ?? 0) + NOISE_MS)
           for (const [key, ms] of await lifetimes(namespace, 's')) expect(ms, key).toBeLessThanOrEqual(30_000)
         }
         for (const key of await namespace.allKeys()) expect(await namespace.redis.pttl(key), key).not.toBe(-1)
