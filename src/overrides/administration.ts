@@ -37,6 +37,8 @@ export class Administration {
   private readonly parts: AdministrationParts
   private reading: Promise<void> = Promise.resolve()
   private timer: NodeJS.Timeout | undefined
+  /** Changes that were made here. */
+  private changes = 0
   private closed = false
 
   constructor(parts: AdministrationParts) {
@@ -53,7 +55,9 @@ export class Administration {
   /** Changes the policy everywhere; here at once. @throws CLOSED, and what the change throws; nothing is changed then */
   async change(change: Change): Promise<void> {
     if (this.closed) throw new TollgateError('CLOSED', 'this Tollgate was closed')
-    this.use(await this.parts.rules.change(change))
+    const ruleSet = await this.parts.rules.change(change)
+    this.changes++
+    this.use(ruleSet)
   }
 
   /** What was changed. Overrides that have ended are noted by then. */
@@ -79,7 +83,13 @@ export class Administration {
   private read(complaint: string, how: () => Promise<RuleSet>): void {
     this.reading = this.reading
       .then(async () => {
-        if (!this.closed) this.use(await how())
+        for (;;) {
+          if (this.closed) return
+          const { changes } = this
+          const ruleSet = await how()
+          // What was read may be from before a change of this process: then that must not be undone here.
+          if (changes === this.changes) return this.use(ruleSet)
+        }
       })
       .catch((error: unknown) => this.parts.log.error({ err: error }, complaint))
   }
