@@ -66,3 +66,17 @@ test('rules that are added are known in every process, survive all of them, and 
   const later = await namespace.open({ rules: [] })
   expect(later.rules.list()).toEqual([ADDED])
 })
+
+test('a process goes by its own changes at once, whatever it is still reading of those before', async () => {
+  const tollgate = await newNamespace().open({ rules: DECLARED })
+  const seen: boolean[] = []
+  for (let i = 0; i < 150; i++) {
+    await tollgate.rules.add(ADDED)
+    seen.push(tollgate.rules.get('added') !== null)
+    await tollgate.rules.remove('added')
+    seen.push(tollgate.rules.get('added') === null)
+    // A moment in which what was heard is being read.
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  expect(seen.filter((one) => !one)).toEqual([])
+})

@@ -1,6 +1,11 @@
-import { expect, test } from 'vitest'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Queue } from 'bullmq'
+import { expect, onTestFinished, test } from 'vitest'
+import { DEFAULTS } from '../../src/config/defaults.js'
 import { GivenClock, type RuleSpec, type Tollgate } from '../../src/index.js'
-import { T0 } from '../support/gate.js'
+import { Enqueuer } from '../../src/queue/enqueuer.js'
+import { Results } from '../../src/queue/results.js'
+import { realGate, T0 } from '../support/gate.js'
 import { type Namespace, newNamespace } from '../support/namespace.js'
 import { codeOf } from '../support/place.js'
 import { Script } from '../support/script.js'
@@ -51,6 +56,37 @@ test('many lines: an override wakes its calls wherever their line stands', async
   }
   expect(started).toHaveLength(83)
   await Promise.all(tickets.map(({ id }) => codeOf(tollgate.cancel(id))))
+})
+
+test('a call that a process put in line which had not heard of an override is woken all the same', async () => {
+  const namespace = newNamespace()
+  const tollgate = await namespace.open({ rules: RULES })
+  const started: string[] = []
+  tollgate.worker(async (_call, { id }) => void started.push(id))
+  await tollgate.enqueue({ agent: 'llm', user: 'alice' })
+  await until('the first has started', () => started.length === 1)
+  // As such a process has it: the rules as they were.
+  const queue = new Queue('calls', { connection: namespace.redis, prefix: tollgate.prefix })
+  const results = new Results(queue, namespace.redis)
+  onTestFinished(async () => {
+    await results.close()
+    await queue.close()
+  })
+  const late = new Enqueuer({ gate: realGate(namespace, RULES), queue, results, attempts: undefined })
+  // After the drainer has looked for the first time, and before it does again; a slow machine tries again.
+  for (;;) {
+    const id = await tollgate.overrides.grant({ for: { user: 'alice' }, ...UNLIMITED })
+    const grantedAt = performance.now()
+    await sleep(DEFAULTS.lookAgainMs / 4)
+    const ticket = await late.enqueue({ agent: 'llm', user: 'alice' })
+    expect(ticket.decision).toMatchObject({ outcome: 'wait', binding: { rule: 'per-user' } })
+    if (performance.now() - grantedAt < (DEFAULTS.lookAgainMs * 3) / 4) {
+      await until('it has started', () => started.includes(ticket.id))
+      return
+    }
+    await tollgate.overrides.revoke(id)
+    await codeOf(tollgate.cancel(ticket.id))
+  }
 })
 
 test('calls that were promised room before an override leave nothing claimed when it ends', async () => {
