@@ -68,7 +68,7 @@ upstream.note_observed(block, cjson.decode(ARGV[9]))
 if ARGV[6] ~= '' then
   call[CALL_JSON] = ARGV[6]
   local history = block.histories[1]
-  join_line(call, block, next_place(call[CALL_PRIORITY], true), 0, max(0, history[SAID.UNTIL] - now), now, tonumber(ARGV[5]))
+  join_line(call, block, next_place(call[CALL_PRIORITY], true), 0, max(0, history[upstream.UNTIL] - now), now, tonumber(ARGV[5]))
 end
 
 save_changed(batch, now)

@@ -102,13 +102,13 @@ end
 local NO_HISTORIES = {}
 
 -- Whether an agent has said something that is not over: nearly never.
-local function matters(meter)
+function upstream.matters(meter)
   local rule = meter.rule
   return rule.blocks and meter.kept[rule.offset + 1] ~= 0
 end
 
 -- How many of a meter's limits there is anything to ask of.
-local function limits_met(meter)
+function upstream.limits_met(meter)
   local rule = meter.rule
   return rule.blocks and meter.kept[rule.offset + 1] == 0 and 0 or rule.count
 end
@@ -120,7 +120,7 @@ end
 
 -- A canary that was woken and has not started claims its place, for a while.
 function upstream.see_awaited(meter, now)
-  local awaited = matters(meter) and meter.histories[1][SAID.AWAITED] > now and 1 or 0
+  local awaited = upstream.matters(meter) and meter.histories[1][upstream.AWAITED] > now and 1 or 0
   if meter.claimed[1] ~= awaited then
     meter.claimed = { unpack(meter.claimed) }
     meter.claimed[1] = awaited

@@ -5,7 +5,7 @@
 --   per meter of the batch: for each limit what is used (debt included) and claimed, as
 --     the batch left it; where these do not tell it also ms until nothing is used
 -- WATCHED: it runs, and its agent has said something: the block of it has to hear of its end.
-local WATCHED = 20
+upstream.WATCHED = 20
 local RUN, WAIT, REJECT, TOO_BIG, CLOSED, HOLD, REFUSED, AGAIN = 0, 1, 2, 3, 4, 5, 6, 7
 -- Few enough for the stack, and for one format to serve most replies.
 local PACKED_AT_ONCE = 128
@@ -17,7 +17,7 @@ end
 local function add_reply(reply, call, outcome, wait, binding, rank)
   local size = #reply
   reply[size + 1] = outcome
-  if outcome == RUN or outcome == WATCHED or outcome == AGAIN then
+  if outcome == RUN or outcome == upstream.WATCHED or outcome == AGAIN then
     return
   end
   reply[size + 2] = wait
@@ -55,4 +55,9 @@ local function pack_reply(reply, batch)
     parts[#parts + 1] = struct.pack(format, unpack(reply, from, to))
   end
   return table.concat(parts)
+end
+
+-- What a call that has started is answered.
+function upstream.running(batch, call)
+  return upstream.block_of(batch, call) and upstream.WATCHED or RUN
 end
