@@ -154,7 +154,7 @@ local function load_meter(rule, first, value, now)
     -- Written even if nothing else is: else who is refused would find it ahead of its time again.
     meter.changed = true
   end
-  if rule.blocks then
+  if rule.blocks and value then
     upstream.see_awaited(meter, now)
   end
   if rule.leased then
