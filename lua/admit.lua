@@ -41,11 +41,6 @@ local function queued_and_claimed(meter, n, limit)
   return meter.claimed[n] + queued_cost(meter, limit[LIMIT_UNIT]) * (meter.share_ahead or 1)
 end
 
--- What a call that has started is answered.
-local function running(call)
-  return upstream.block_of(batch, call) and WATCHED or RUN
-end
-
 -- A newcomer stands behind the first of its lines that is not empty.
 local function line_ahead(call)
   for position = CALL_METERS, #call do
@@ -180,7 +175,7 @@ local function decide_newcomer(call)
     else
       start(batch, call, now)
     end
-    return add_reply(reply, call, mode == 'front' and RUN or running(call), 0, nil)
+    return add_reply(reply, call, mode == 'front' and RUN or upstream.running(batch, call), 0, nil)
   end
   if mode == 'direct' then
     return add_reply(reply, call, REFUSED, wait, binding)
@@ -216,7 +211,7 @@ local function start_passed(call)
     end
     redis.call('ZREM', KEYS[2], call[CALL_ID])
     start(batch, call, now)
-    return add_reply(reply, call, running(call), 0, nil)
+    return add_reply(reply, call, upstream.running(batch, call), 0, nil)
   end
   if wait > 0 and wait <= hold_max then
     if not record.claims then
@@ -279,7 +274,7 @@ local function start_waiting(call)
     local wait, binding, deciding = weigh(batch, call, now)
     if wait == 0 then
       start(batch, call, now)
-      return add_reply(reply, call, running(call), 0, nil)
+      return add_reply(reply, call, upstream.running(batch, call), 0, nil)
     elseif wait == -1 or deciding.strictness == STRICTNESS_HARD then
       drop_record(batch, call)
       return refuse(call, wait, wait == -1 and binding or deciding)
@@ -299,7 +294,7 @@ local function start_waiting(call)
     leave_line(line_key_of(own), call)
     own.line_length = nil
     start(batch, call, now)
-    return add_reply(reply, call, running(call), 0, nil)
+    return add_reply(reply, call, upstream.running(batch, call), 0, nil)
   end
   redis.call('ZADD', KEYS[1], 'LT', text(now + wait), line_key_of(own))
   return add_reply(reply, call, WAIT, wait, binding, rank)
@@ -354,7 +349,7 @@ for i, call in ipairs(batch.calls) do
   call[CALL_JSON] = record and record.call or ARGV[6 + i] or ''
   if state == 'S' then
     -- Answered before, and the reply was lost: it is charged once.
-    add_reply(reply, call, running(call), 0, nil)
+    add_reply(reply, call, upstream.running(batch, call), 0, nil)
   elseif mode == 'record' then
     record_made(call)
   elseif mode == 'start' then

@@ -68,7 +68,7 @@ upstream.note_observed(block, cjson.decode(ARGV[9]))
 if ARGV[6] ~= '' then
   call[CALL_JSON] = ARGV[6]
   local history = block.histories[1]
-  local wait = max(0, history[SAID.UNTIL] - now)
+  local wait = max(0, history[upstream.UNTIL] - now)
   join_line(call, block, next_place(call[CALL_PRIORITY], true, now), 0, call.deadline or 0, wait, now, tonumber(ARGV[5]))
 end
 

@@ -62,7 +62,7 @@ local function waits(call, own)
   local here, there, elsewhere, full = 0, 0, nil, nil
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    for n = 1, limits_asked(meter) do
+    for n = 1, upstream.limits_asked(meter) do
       local limit = meter.rule[3][n]
       local cost = call[CALL_COST + limit[LIMIT_UNIT]]
       if cost > limit[LIMIT_CAPACITY] + limit.slack and not limit.takes_any then

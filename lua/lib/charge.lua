@@ -16,7 +16,7 @@ end
 
 -- A canary was woken, or (0) is not waited for any more.
 function upstream.await_canary(meter, till)
-  meter.histories[1][SAID.AWAITED] = till
+  meter.histories[1][upstream.AWAITED] = till
   set_claimed(meter, 1, till > 0 and 1 or 0)
 end
 

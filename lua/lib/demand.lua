@@ -205,7 +205,7 @@ local function weigh(batch, call, now, ahead)
     local rule, kept, debts, claims = meter.rule, meter.kept, meter.debt, meter.claimed
     local limits, offset = rule[3], rule.offset
     -- Every call passes a block, and most are open.
-    for n = 1, limits_asked(meter) do
+    for n = 1, rule.blocks and kept[offset + 1] == 0 and 0 or rule.active do
       local limit = limits[n]
       local cost = call[limit.cost_at]
       local before = ahead and ahead(meter, n, limit) or claims[n]
@@ -243,7 +243,7 @@ local function each_limit(batch, call, fn)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
     local limits = meter.rule[3]
-    for n = 1, limits_met(meter) do
+    for n = 1, upstream.limits_met(meter) do
       fn(meter, n, call[limits[n].cost_at], limits[n])
     end
   end
@@ -253,8 +253,8 @@ local function claim(batch, call)
   each_limit(batch, call, function(meter, n, cost, limit)
     if limit[LIMIT_ALGORITHM] ~= BLOCK then
       set_claimed(meter, n, meter.claimed[n] + cost)
-    elseif meter.histories[1][SAID.SINCE] == 0 then
-      upstream.await_canary(meter, max(batch.now, meter.histories[1][SAID.UNTIL]) + upstream.CANARY_AWAITED_MS)
+    elseif meter.histories[1][upstream.SINCE] == 0 then
+      upstream.await_canary(meter, max(batch.now, meter.histories[1][upstream.UNTIL]) + upstream.CANARY_AWAITED_MS)
     end
   end)
 end
@@ -263,7 +263,7 @@ local function unclaim(batch, call)
   each_limit(batch, call, function(meter, n, cost, limit)
     if limit[LIMIT_ALGORITHM] ~= BLOCK then
       set_claimed(meter, n, meter.claimed[n] - cost)
-    elseif meter.histories[1][SAID.AWAITED] > 0 then
+    elseif meter.histories[1][upstream.AWAITED] > 0 then
       upstream.await_canary(meter, 0)
     end
   end)

@@ -102,18 +102,18 @@ end
 local NO_HISTORIES = {}
 
 -- Whether an agent has said something that is not over: nearly never.
-local function matters(meter)
+function upstream.matters(meter)
   local rule = meter.rule
   return rule.blocks and meter.kept[rule.offset + 1] ~= 0
 end
 
 -- How many of a meter's limits a call meets, and how many of them it needs room in.
-local function limits_met(meter)
+function upstream.limits_met(meter)
   local rule = meter.rule
   return rule.blocks and meter.kept[rule.offset + 1] == 0 and 0 or rule.count
 end
 
-local function limits_asked(meter)
+function upstream.limits_asked(meter)
   local rule = meter.rule
   return rule.blocks and meter.kept[rule.offset + 1] == 0 and 0 or rule.active
 end
@@ -125,7 +125,7 @@ end
 
 -- A canary that was woken and has not started claims its place, for a while.
 function upstream.see_awaited(meter, now)
-  local awaited = matters(meter) and meter.histories[1][SAID.AWAITED] > now and 1 or 0
+  local awaited = upstream.matters(meter) and meter.histories[1][upstream.AWAITED] > now and 1 or 0
   if meter.claimed[1] ~= awaited then
     meter.claimed = { unpack(meter.claimed) }
     meter.claimed[1] = awaited
@@ -159,7 +159,7 @@ local function load_meter(rule, first, value, now)
     -- Written even if nothing else is: else who is refused would find it ahead of its time again.
     meter.changed = true
   end
-  if rule.blocks then
+  if rule.blocks and value then
     upstream.see_awaited(meter, now)
   end
   if rule.leased then

@@ -10,7 +10,7 @@
 --   per meter of the batch: for each limit what is used (debt included) and claimed, as
 --     the batch left it; where these do not tell it also ms until nothing is used
 local RUN, WAIT, REJECT, TOO_BIG, CLOSED, HOLD, REFUSED, AGAIN, SLOWED, LATE, EXPIRED, FULL = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
-local WATCHED = 12
+upstream.WATCHED = 12
 -- Few enough for the stack, and for one format to serve most replies.
 local PACKED_AT_ONCE = 128
 
@@ -21,7 +21,7 @@ end
 local function add_reply(reply, call, outcome, wait, binding, rank, strictness)
   local size = #reply
   reply[size + 1] = outcome
-  if outcome == RUN or outcome == WATCHED or outcome == AGAIN then
+  if outcome == RUN or outcome == upstream.WATCHED or outcome == AGAIN then
     return
   end
   reply[size + 2] = wait
@@ -60,4 +60,9 @@ local function pack_reply(reply, batch)
     parts[#parts + 1] = struct.pack(format, unpack(reply, from, to))
   end
   return table.concat(parts)
+end
+
+-- What a call that has started is answered.
+function upstream.running(batch, call)
+  return upstream.block_of(batch, call) and upstream.WATCHED or RUN
 end

@@ -24,7 +24,7 @@ local function charge_actual(batch, call, charged, now)
     local meter = batch.meters[call[position]]
     local rule, kept, debts = meter.rule, meter.kept, meter.debt
     local limits, offset, freed = rule[3], rule.offset, false
-    for n = 1, limits_met(meter) do
+    for n = 1, upstream.limits_met(meter) do
       local limit = limits[n]
       local place, cost = offsets[limit[LIMIT_UNIT]], call[limit.cost_at]
       local was = place and list[base + place]

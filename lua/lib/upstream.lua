@@ -13,7 +13,7 @@ function upstream.block_history(meter)
   if meter.histories[1] == nil then
     meter.histories = open_histories(meter, nil, meter.first)
   end
-  if not matters(meter) then
+  if not upstream.matters(meter) then
     local fresh = algorithms[BLOCK].open(meter.rule[3][1], nil)
     for place = 1, #fresh do
       meter.histories[1][place] = fresh[place]
@@ -28,14 +28,14 @@ function upstream.cut_level(history, started, reduce)
   local steps = upstream.steps_until(history, started)
   if steps >= 1 then
     -- The level before its step has held: back to it, and a longer time until the next try.
-    history[SAID.LEVEL] = upstream.level_after(history, steps - 1)
-    history[SAID.PROVEN] = history[SAID.LEVEL]
-    history[SAID.PATIENCE] = min(upstream.MOST_PATIENCE, history[SAID.PATIENCE] * 2)
-  elseif history[SAID.PROVEN] > 0 and history[SAID.LEVEL] <= history[SAID.PROVEN] then
+    history[upstream.LEVEL] = upstream.level_after(history, steps - 1)
+    history[upstream.PROVEN] = history[upstream.LEVEL]
+    history[upstream.PATIENCE] = min(upstream.MOST_PATIENCE, history[upstream.PATIENCE] * 2)
+  elseif history[upstream.PROVEN] > 0 and history[upstream.LEVEL] <= history[upstream.PROVEN] then
     -- It held before: what the try has left behind at the agent is no reason to halve it. Once.
-    history[SAID.PROVEN] = 0
+    history[upstream.PROVEN] = 0
   else
-    history[SAID.LEVEL], history[SAID.PROVEN] = max(upstream.LEAST_LEVEL, history[SAID.LEVEL] * reduce), 0
+    history[upstream.LEVEL], history[upstream.PROVEN] = max(upstream.LEAST_LEVEL, history[upstream.LEVEL] * reduce), 0
   end
 end
 
@@ -44,27 +44,27 @@ end
 -- early says nothing about the rate. Returns whether it was cut.
 function upstream.refused(meter, now, till, started, reduce)
   local history = upstream.block_history(meter)
-  local recovering = history[SAID.SINCE] > 0
-  local cut = history[SAID.LEVEL] >= 1 or (recovering and started >= history[SAID.SINCE])
-  if history[SAID.LEVEL] >= 1 then
-    history[SAID.LEVEL], history[SAID.PROVEN], history[SAID.PATIENCE] = max(upstream.LEAST_LEVEL, reduce), 0, 1
+  local recovering = history[upstream.SINCE] > 0
+  local cut = history[upstream.LEVEL] >= 1 or (recovering and started >= history[upstream.SINCE])
+  if history[upstream.LEVEL] >= 1 then
+    history[upstream.LEVEL], history[upstream.PROVEN], history[upstream.PATIENCE] = max(upstream.LEAST_LEVEL, reduce), 0, 1
   elseif cut then
     upstream.cut_level(history, started, reduce)
   elseif recovering then
-    history[SAID.LEVEL] = upstream.factor_at(history, now)
+    history[upstream.LEVEL] = upstream.factor_at(history, now)
   end
   if cut then
-    history[SAID.CUT_AT] = now
+    history[upstream.CUT_AT] = now
   end
-  history[SAID.UNTIL] = max(history[SAID.UNTIL], till)
+  history[upstream.UNTIL] = max(history[upstream.UNTIL], till)
   if recovering then
-    history[SAID.CANARY_END] = 0
+    history[upstream.CANARY_END] = 0
   end
-  history[SAID.SINCE] = meter.rule[3][1][LIMIT_CAPACITY] > 0 and 0 or history[SAID.UNTIL]
-  history[SAID.AWAITED] = 0
+  history[upstream.SINCE] = meter.rule[3][1][LIMIT_CAPACITY] > 0 and 0 or history[upstream.UNTIL]
+  history[upstream.AWAITED] = 0
   meter.claimed = meter.rule.zeros
-  upstream.empty_learned(meter, history[SAID.UNTIL])
-  meter.kept[meter.rule.offset + 1] = history[SAID.UNTIL] + upstream.time_to_recover(history)
+  upstream.empty_learned(meter, history[upstream.UNTIL])
+  meter.kept[meter.rule.offset + 1] = history[upstream.UNTIL] + upstream.time_to_recover(history)
   meter.changed = true
   return cut
 end
@@ -72,22 +72,22 @@ end
 -- The agent has nothing left before a time: nothing is cut, nobody goes ahead.
 function upstream.pause(meter, now, till)
   local history, place = upstream.block_history(meter), meter.rule.offset + 1
-  history[SAID.UNTIL] = max(history[SAID.UNTIL], till)
-  if history[SAID.LEVEL] >= 1 then
-    history[SAID.SINCE] = history[SAID.UNTIL]
+  history[upstream.UNTIL] = max(history[upstream.UNTIL], till)
+  if history[upstream.LEVEL] >= 1 then
+    history[upstream.SINCE] = history[upstream.UNTIL]
   end
-  meter.kept[place] = max(meter.kept[place], history[SAID.UNTIL])
+  meter.kept[place] = max(meter.kept[place], history[upstream.UNTIL])
   meter.changed = true
 end
 
 -- @param rates units per ms that the agent was seen to allow, by unit; 0 = it did not say
 function upstream.note_observed(meter, rates)
-  if not matters(meter) then
+  if not upstream.matters(meter) then
     return
   end
   for unit, rate in ipairs(rates) do
     if rate > 0 then
-      meter.histories[1][SAID.OBSERVED + unit] = rate
+      meter.histories[1][upstream.OBSERVED + unit] = rate
       meter.changed = true
     end
   end
@@ -96,15 +96,15 @@ end
 -- The block among the meters of a call, which is the last, if anything was said.
 function upstream.block_of(batch, call)
   local meter = batch.meters[call[#call]]
-  return meter and meter.rule.blocks and matters(meter) and meter or nil
+  return meter and meter.rule.blocks and upstream.matters(meter) and meter or nil
 end
 
 -- A call starts while what was said matters: as the canary, or at the cost of the mirrored limits.
 function upstream.start_learning(meter, call, now)
   local rule, history = meter.rule, meter.histories[1]
   meter.changed = true
-  if history[SAID.SINCE] == 0 then
-    history[SAID.CANARY_END], history[SAID.CANARY_AT] = now + rule[3][1][LIMIT_CAPACITY], now
+  if history[upstream.SINCE] == 0 then
+    history[upstream.CANARY_END], history[upstream.CANARY_AT] = now + rule[3][1][LIMIT_CAPACITY], now
     upstream.await_canary(meter, 0)
   elseif upstream.is_cut(history, now) then
     for n = 2, rule.count do

@@ -173,8 +173,9 @@ export class Worker {
 
   private async run(job: Job, token: string, asked: AskedCall, decision: RunDecision | DegradeDecision, run: Run): Promise<unknown> {
     if (run.aborted !== undefined) {
-      // Cancelled while its start was on its way: it never reaches the agent.
-      this.gateway.settle(asked, NOTHING, { watched: decision.watched === true })
+      // Cancelled while its start was on its way: it never reaches the agent, so it was no canary.
+      if (decision.watched === true) await this.parts.gate.release(asked)
+      else this.gateway.settle(asked, NOTHING)
       throw failureOf(run.aborted)
     }
     const timeoutMs = this.options.timeoutMs ?? DEFAULTS.timeoutMs

@@ -4,6 +4,7 @@ import type { Case } from './contract/account.js'
 import { ledgerCases } from './contract/ledger-cases.js'
 import { limitCases } from './contract/limit-cases.js'
 import { slotCases } from './contract/slot-cases.js'
+import { upstreamCases } from './contract/upstream-cases.js'
 
 export { GivenClock } from '../clock.js'
 export { type Asking, askOf } from './ask.js'
@@ -19,7 +20,7 @@ export interface OpenStore {
 /** A Thursday, at a border of every window that the cases use. */
 const START_MS = 1_800_000_000_000
 
-const CASES: readonly Case[] = [...limitCases, ...slotCases, ...ledgerCases]
+const CASES: readonly Case[] = [...limitCases, ...slotCases, ...ledgerCases, ...upstreamCases]
 
 /**
  * What every store must do, for any test runner:

@@ -1,5 +1,4 @@
-import { DEFAULTS } from '../config/defaults.js'
-import { type ActualCosts, type Costs, type CostUnit, NOTHING } from '../cost/units.js'
+import { type ActualCosts, type CostUnit, NOTHING } from '../cost/units.js'
 import type { Binding, RejectDecision, RunDecision, Usage } from '../decision.js'
 import type { Asked } from '../gate/asked.js'
 import { BLOCK_NAME } from '../gate/block.js'
@@ -12,15 +11,9 @@ import { type CompiledLimit, UNIT_CODES } from '../rules/compile-limit.js'
 import { isPause } from '../rules/pause.js'
 import { overEstimatedPercent } from './figures.js'
 import { limitsMet, MemoryBlocks } from './memory-blocks.js'
+import { hasExpired, type MemoryEntry } from './memory-entry.js'
 import { CLOCK_STEP_MS, MemoryMeter, usageOf } from './memory-meter.js'
 import { MemoryStates } from './memory-states.js'
-
-interface Entry {
-  readonly atMs: number
-  /** The codes of the units that the rules counted when it was charged. */
-  readonly counted: readonly number[]
-  charged: Costs
-}
 
 interface Refusal {
   readonly binding: Binding
@@ -40,7 +33,7 @@ export class MemoryStore implements Store {
   private readonly now: () => number
   private readonly blocks = new MemoryBlocks((part, nowMs) => this.meter(part, nowMs))
   private readonly meters = new Map<string, Map<string, MemoryMeter>>()
-  private readonly entries = new Map<string, Entry>()
+  private readonly entries = new Map<string, MemoryEntry>()
   private readonly states = new MemoryStates()
   private readonly counts = { settled: 0, released: 0, expired: 0, estimated: 0, actual: 0 }
   private latestMs = 0
@@ -152,7 +145,7 @@ export class MemoryStore implements Store {
   }
 
   /** The open entry of a call. Those of more than a day ago are not open any more. */
-  private entryOf({ id, forGood }: Asked, nowMs: number): Entry | undefined {
+  private entryOf({ id, forGood }: Asked, nowMs: number): MemoryEntry | undefined {
     this.expire(nowMs)
     const entry = forGood === true ? undefined : this.entries.get(id)
     return entry === undefined || hasExpired(entry, nowMs) ? undefined : entry
@@ -180,7 +173,7 @@ export class MemoryStore implements Store {
   }
 
   /** Changes what every meter was charged to what the call has cost; returns the units in which it was charged more. See `charge_actual` in `lua/lib/settlement.lua`. */
-  private chargeActual(asked: Asked, entry: Entry, actual: ActualCosts, how: 'end' | 'part', nowMs: number): ReadonlySet<CostUnit> {
+  private chargeActual(asked: Asked, entry: MemoryEntry, actual: ActualCosts, how: 'end' | 'part', nowMs: number): ReadonlySet<CostUnit> {
     const { atMs, charged, counted } = entry
     const raised = new Set<CostUnit>()
     for (const part of asked.demand.parts) {
@@ -299,10 +292,6 @@ export class MemoryStore implements Store {
     }
     this.sweepAt = Math.max(SWEEP_FROM, 2 * this.kept)
   }
-}
-
-function hasExpired({ atMs }: Entry, nowMs: number): boolean {
-  return atMs + DEFAULTS.ledgerMs <= nowMs
 }
 
 function bindingOf({ rule, value }: DemandPart, limit: CompiledLimit): Binding {

@@ -1,10 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Queue } from 'bullmq'
+import { pino } from 'pino'
 import { expect, onTestFinished, test } from 'vitest'
 import { DEFAULTS } from '../../src/config/defaults.js'
 import { GivenClock, type RuleSpec, type Tollgate } from '../../src/index.js'
 import { Enqueuer } from '../../src/queue/enqueuer.js'
 import { Results } from '../../src/queue/results.js'
+import { Strategist } from '../../src/queue/strategist.js'
 import { realGate, T0 } from '../support/gate.js'
 import { type Namespace, newNamespace } from '../support/namespace.js'
 import { codeOf } from '../support/place.js'
@@ -72,7 +74,16 @@ test('a call that a process put in line which had not heard of an override is wo
     await results.close()
     await queue.close()
   })
-  const late = new Enqueuer({ gate: realGate(namespace, RULES), queue, results, attempts: undefined })
+  const gate = realGate(namespace, RULES)
+  const late = new Enqueuer({
+    gate,
+    redis: namespace.redis,
+    queue,
+    results,
+    strategist: new Strategist(gate, {}, pino({ level: 'silent' })),
+    attempts: undefined,
+    timeoutMs: DEFAULTS.enqueueTimeoutMs,
+  })
   // After the drainer has looked for the first time, and before it does again; a slow machine tries again.
   for (;;) {
     const id = await tollgate.overrides.grant({ for: { user: 'alice' }, ...UNLIMITED })

@@ -94,6 +94,18 @@ test.each([0, 1])('any number of calls in flight that are refused are one event,
   expect((await admit()).decision).toMatchObject({ outcome: 'reject', binding: { rule: '~block', limit: 'retry-after' } })
 })
 
+test.each([0, 1])('a call from before a cut that is refused once recovery has begun prolongs the block, and cuts nothing (store %i)', async (which) => {
+  const { clock, admit, refuse, end } = bothGates()[which] as ReturnType<typeof bothGates>[number]
+  const [first, slow] = [await admit(), await admit()]
+  await refuse(first.asked, 1000)
+  clock.advance(1001)
+  await end((await admit()).asked)
+  clock.advance(40_000)
+  const announced = await refuse(slow.asked, 3000)
+  expect(announced).toMatchObject({ cut: false, canary: true, blockedUntilMs: clock.nowMs + 3000 })
+  expect(announced.factor, 'it goes on where it was').toBeCloseTo(0.55, 9)
+})
+
 test.each([0, 1])('when a block ends one canary goes, then the others at half the rate, which grows (store %i)', async (which) => {
   const { clock, admit, refuse, end, known } = bothGates()[which] as ReturnType<typeof bothGates>[number]
   const first = await admit()

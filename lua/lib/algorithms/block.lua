@@ -9,23 +9,24 @@
 -- The level is the factor at `since`; since = 0 while a canary is due or under way. The first
 -- step takes `patience` times as long: whoever tried again and again in vain tries less often.
 -- Factors are multiplied step by step, not by a power: so the twin comes to the same bits.
--- Kept in tables, as what works on it is: Lua bears 200 local names, and these are rarely asked for.
-local SAID = { UNTIL = 1, LEVEL = 2, SINCE = 3, PROVEN = 4, PATIENCE = 5, CANARY_END = 6, CANARY_AT = 7, AWAITED = 8, OBSERVED = 8, CUT_AT = 15 }
-local upstream = { MOST_PATIENCE = 10, LEAST_LEVEL = 0.01 }
+-- All of it is kept in one table: Lua bears 200 local names, and these are rarely asked for.
+local upstream = {
+  UNTIL = 1, LEVEL = 2, SINCE = 3, PROVEN = 4, PATIENCE = 5, CANARY_END = 6, CANARY_AT = 7, AWAITED = 8, OBSERVED = 8, CUT_AT = 15,
+  MOST_PATIENCE = 10, LEAST_LEVEL = 0.01, TIMES = { 1, 3, 6, 7, 8, 15 },
+}
 -- When a canary comes back nobody knows. Longer than a worker holds a call: it waits in line.
 upstream.CANARY_LOOK_MS = 2500
 -- How long a woken canary is waited for before another one is woken.
 upstream.CANARY_AWAITED_MS = 5000
-upstream.TIMES = { SAID.UNTIL, SAID.SINCE, SAID.CANARY_END, SAID.CANARY_AT, SAID.AWAITED, SAID.CUT_AT }
 
 -- How often the factor has grown by a time.
 function upstream.steps_until(history, at)
-  local past = at - history[SAID.SINCE] - history.every * history[SAID.PATIENCE]
+  local past = at - history[upstream.SINCE] - history.every * history[upstream.PATIENCE]
   return past < 0 and 0 or 1 + floor(past / history.every)
 end
 
 function upstream.level_after(history, steps)
-  local factor = history[SAID.LEVEL]
+  local factor = history[upstream.LEVEL]
   for _ = 1, steps do
     if factor >= 1 then
       return 1
@@ -36,22 +37,22 @@ function upstream.level_after(history, steps)
 end
 
 function upstream.factor_at(history, at)
-  return history[SAID.SINCE] == 0 and history[SAID.LEVEL] or upstream.level_after(history, upstream.steps_until(history, at))
+  return history[upstream.SINCE] == 0 and history[upstream.LEVEL] or upstream.level_after(history, upstream.steps_until(history, at))
 end
 
 -- How long it takes until nothing is cut any more.
 function upstream.time_to_recover(history)
-  local steps, factor = 0, history[SAID.LEVEL]
+  local steps, factor = 0, history[upstream.LEVEL]
   while factor < 1 do
     steps, factor = steps + 1, factor * history.grows
   end
-  return steps == 0 and 0 or history.every * (history[SAID.PATIENCE] + steps - 1)
+  return steps == 0 and 0 or history.every * (history[upstream.PATIENCE] + steps - 1)
 end
 
 -- Calls fn(length in ms, factor) for each step of recovery from a time on, until it returns something.
 function upstream.each_step(history, from, fn)
-  local factor, ends = history[SAID.LEVEL], history[SAID.SINCE] + history.every * history[SAID.PATIENCE]
-  from = max(from, history[SAID.SINCE])
+  local factor, ends = history[upstream.LEVEL], history[upstream.SINCE] + history.every * history[upstream.PATIENCE]
+  from = max(from, history[upstream.SINCE])
   while true do
     if factor >= 1 then
       return fn(math.huge, 1)
@@ -88,17 +89,17 @@ algorithms[4] = {
     if used <= now then
       return 0
     end
-    local canary = history[SAID.SINCE] == 0
-    if history[SAID.UNTIL] > now then
+    local canary = history[upstream.SINCE] == 0
+    if history[upstream.UNTIL] > now then
       -- Its canary is woken a little ahead: the others are not.
-      local behind = canary and ahead > 0 and history[SAID.AWAITED] > now
-      return wait_up(history[SAID.UNTIL] - now + (behind and upstream.CANARY_LOOK_MS or 0))
+      local behind = canary and ahead > 0 and history[upstream.AWAITED] > now
+      return wait_up(history[upstream.UNTIL] - now + (behind and upstream.CANARY_LOOK_MS or 0))
     end
     if not canary then
       return 0
     end
-    if history[SAID.CANARY_END] > now then
-      return wait_up(min(upstream.CANARY_LOOK_MS, history[SAID.CANARY_END] - now))
+    if history[upstream.CANARY_END] > now then
+      return wait_up(min(upstream.CANARY_LOOK_MS, history[upstream.CANARY_END] - now))
     end
     return ahead > 0 and wait_up(upstream.CANARY_LOOK_MS) or 0
   end,

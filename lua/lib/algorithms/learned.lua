@@ -8,12 +8,12 @@
 
 -- The factor that the observed rate of a unit comes to.
 function upstream.most_of(limit, history)
-  local observed = history[SAID.OBSERVED + limit[LIMIT_UNIT]] or 0
+  local observed = history[upstream.OBSERVED + limit[LIMIT_UNIT]] or 0
   return observed > 0 and observed / limit[LIMIT_A] or math.huge
 end
 
 function upstream.is_cut(history, now)
-  return history[SAID.SINCE] > 0 and upstream.factor_at(history, now) < 1
+  return history[upstream.SINCE] > 0 and upstream.factor_at(history, now) < 1
 end
 
 function upstream.learned_capacity(limit, history, now)
@@ -28,10 +28,10 @@ algorithms[9] = {
     if history.over then
       return 0, 0
     end
-    if history[SAID.SINCE] == 0 or from >= now or now <= history[SAID.SINCE] then
+    if history[upstream.SINCE] == 0 or from >= now or now <= history[upstream.SINCE] then
       return used, 0
     end
-    local most, left, back = upstream.most_of(limit, history), now - max(from, history[SAID.SINCE]), 0
+    local most, left, back = upstream.most_of(limit, history), now - max(from, history[upstream.SINCE]), 0
     upstream.each_step(history, from, function(length, factor)
       local part = min(length, left)
       back, left = back + part * min(factor, most) * limit[LIMIT_A], left - part
@@ -48,7 +48,7 @@ algorithms[9] = {
     if over <= limit.slack then
       return 0
     end
-    local waited = max(0, history[SAID.SINCE] - now)
+    local waited = max(0, history[upstream.SINCE] - now)
     return upstream.each_step(history, now, function(length, factor)
       local rate = limit[LIMIT_A] * min(factor, most)
       if over <= length * rate then
@@ -58,11 +58,11 @@ algorithms[9] = {
     end)
   end,
   overrun = function(_, history, used, amount, at, now)
-    return upstream.is_cut(history, now) and at >= history[SAID.SINCE] and used + amount or used
+    return upstream.is_cut(history, now) and at >= history[upstream.SINCE] and used + amount or used
   end,
   -- What was charged before the cut was not charged here.
   refund = function(_, history, used, amount, at, now)
-    if not upstream.is_cut(history, now) or at < history[SAID.SINCE] then
+    if not upstream.is_cut(history, now) or at < history[upstream.SINCE] then
       return used, false
     end
     return max(0, used - amount), true

@@ -8,7 +8,8 @@
 -- is the sum of what is in the set, which loses nothing that was not taken off it.
 -- Its memory grows with the calls of a window, about 100 bytes each: for limits of some
 -- thousands. Overrun beyond the capacity is dated ahead: see sliding-window.lua.
-do -- Lua bears 200 local names.
+-- In a block of its own: Lua bears 200 local names at once.
+do
 local READ_AT_ONCE = 64
 
 local function bound(at)

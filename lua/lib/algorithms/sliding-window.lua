@@ -6,7 +6,8 @@
 --   history  { cell, amount, cell, amount, … }, ascending; used is their sum
 -- Overrun beyond the capacity goes into cells to come, each when room for it comes free:
 -- it keeps that much from whoever comes then, and nothing else waits for it.
-do -- Lua bears 200 local names.
+-- In a block of its own: Lua bears 200 local names at once.
+do
 local CELLS = 32
 
 local function cell_of(limit, at)
