@@ -150,7 +150,12 @@ export class GuardedStore implements Store, Around {
    */
   private async ended(asked: Asked, here: () => boolean, send: () => Promise<boolean>, defer: () => void, ends: boolean): Promise<boolean> {
     if (here()) return true
-    const { breaker, fallback, takesReleases } = this.outage
+    const { arrears, breaker, fallback, takesReleases } = this.outage
+    // Its charge may be among what is still being told: it must not end before.
+    if (!breaker.away && arrears.size > 0) {
+      defer()
+      return true
+    }
     if (takesReleases) {
       try {
         const open = await breaker.within(send())

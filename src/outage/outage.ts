@@ -151,7 +151,7 @@ export class Outage {
       { awayMs: Math.round(performance.now() - this.sinceMs), ...this.fallback.counts, unchecked: this.fallback.unchecked.total },
       'Redis is back',
     )
-    if (!this.fallback.books.empty) this.takeIn().catch((error: unknown) => this.breaker.trip(error as Error))
+    if (this.arrears.size > 0 || !this.fallback.books.empty) this.takeIn().catch((error: unknown) => this.breaker.trip(error as Error))
   }
 
   /** Whether anybody was let in, or may have been by the others of the fleet. */
@@ -187,7 +187,11 @@ export class Outage {
     await this.takeIn()
   }
 
-  /** What was sent and not answered is known first, then what was used and ended is told. */
+  /**
+   * What was sent and not answered is known first, then what was used and ended is told. Once: who is
+   * busy uses more meanwhile, and would never be done. What was used in the last round trip is told
+   * when the outage has ended, see `end`.
+   */
   private async takeIn(): Promise<void> {
     const { client, keys, clock } = this.parts
     const { payer, breaker } = this
@@ -197,10 +201,8 @@ export class Outage {
       release: (asked) => breaker.within(payer.release(asked)),
       absorb: (name, takings) => breaker.within(absorb(client, keys, clock, name, takings)),
     }
-    while (this.unresolved.size > 0 || this.arrears.size > 0 || !this.fallback.books.empty) {
-      await breaker.within(Promise.all(this.unresolved))
-      if (!this.fallback.books.empty) this.arrears.absorb(this.fallback.turn())
-      await this.arrears.pay(pays)
-    }
+    await breaker.within(Promise.all(this.unresolved))
+    if (!this.fallback.books.empty) this.arrears.absorb(this.fallback.turn())
+    await this.arrears.pay(pays)
   }
 }
