@@ -3,7 +3,9 @@ import { expect, test } from 'vitest'
 import { GivenClock } from '../../src/clock.js'
 import { Gate } from '../../src/gate/gate.js'
 import type { Call, LimitSpec, RuleSpec } from '../../src/index.js'
-import { compileRules } from '../../src/rules/compile.js'
+import { compilePolicy } from '../../src/rules/compile.js'
+import type { Allowance, Override } from '../../src/rules/override.js'
+import { EMPTY_POLICY, type Policy } from '../../src/rules/policy.js'
 import { Fleet } from '../support/fleet.js'
 import { demandsOf, T0 } from '../support/gate.js'
 import { forget } from '../support/keys.js'
@@ -20,6 +22,16 @@ const step = fc.record({
     { weight: 2, arbitrary: fc.record({ kind: fc.constant('cancel' as const), which: fc.nat() }) },
     { weight: 2, arbitrary: fc.record({ kind: fc.constant('capacity' as const), perSecond: fc.constantFrom(0.5, 2, 10, 40), slots: fc.constantFrom(1, 3) }) },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant('rule' as const), on: fc.boolean() }) },
+    {
+      weight: 2,
+      arbitrary: fc.record({
+        kind: fc.constant('override' as const),
+        org: fc.constantFrom(...ORGS),
+        allow: fc.constantFrom<Allowance>('unlimited', { times: 3 }, { times: 0.5 }, { limits: [{ requests: 2, per: 'second' }] }),
+        forMs: fc.constantFrom(0, 200, 3000),
+      }),
+    },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant('pause' as const), org: fc.constantFrom(...ORGS, null) }) },
   ),
   passMs: fc.constantFrom(0, 20, 100, 400, 1500),
 })
@@ -44,6 +56,20 @@ function rulesWith(perSecond: number, slots: number, org: boolean): RuleSpec[] {
   ]
 }
 
+interface Settings {
+  readonly perSecond: number
+  readonly slots: number
+  readonly org: boolean
+  readonly overrides: readonly Override[]
+  /** The org whose calls are paused. */
+  readonly paused: string | null
+}
+
+function policyOf({ perSecond, slots, org, overrides, paused }: Settings): Policy {
+  const pauses = paused === null ? [] : [{ for: { org: paused }, by: 'test', since: new Date(T0).toISOString() }]
+  return { ...EMPTY_POLICY, declared: rulesWith(perSecond, slots, org), overrides, pauses }
+}
+
 test('whatever comes, is cancelled, runs out of time or changes: each accepted call ends once, none too late, and nothing is left of it (invariants 4, 9)', async () => {
   const namespace = newNamespace()
   await fc.assert(
@@ -55,11 +81,12 @@ test('whatever comes, is cancelled, runs out of time or changes: each accepted c
       const fleet = new Fleet({ namespace, gate, clock, runMs: 30 })
       const accepted = new Map<string, { untilMs: number; call: Call }>()
       const cancelled = new Set<string>()
-      let settings = { perSecond: 10, slots: 3, org: true }
+      let settings: Settings = { perSecond: 10, slots: 3, org: true, overrides: [], paused: null }
       let count = 0
-      const change = (to: Partial<typeof settings>) => {
+      let overrides = 0
+      const change = (to: Partial<Settings>) => {
         settings = { ...settings, ...to }
-        demands.rules = compileRules(rulesWith(settings.perSecond, settings.slots, settings.org))
+        demands.rules = compilePolicy(policyOf(settings), clock.nowMs)
         fleet.wakeAll()
       }
       for (const { what, passMs } of steps) {
@@ -75,10 +102,26 @@ test('whatever comes, is cancelled, runs out of time or changes: each accepted c
           const id = [...accepted.keys()][what.which % Math.max(1, accepted.size)]
           if (id !== undefined && (await fleet.cancel(id))) cancelled.add(id)
         } else if (what.kind === 'capacity') change({ perSecond: what.perSecond, slots: what.slots })
-        else change({ org: what.on })
+        else if (what.kind === 'rule') change({ org: what.on })
+        else if (what.kind === 'pause') change({ paused: what.org })
+        else {
+          const at = (ms: number) => new Date(ms).toISOString()
+          const override: Override = {
+            id: `o${overrides++}`,
+            for: { org: what.org },
+            allow: what.allow,
+            reason: 'testing',
+            by: 'test',
+            grantedAt: at(clock.nowMs),
+            until: at(clock.nowMs + what.forMs),
+          }
+          change({ overrides: [...settings.overrides, override] })
+        }
         await fleet.pass(passMs, 10)
+        // Overrides end by themselves.
+        change({})
       }
-      change({ perSecond: 40, slots: 3, org: false })
+      change({ perSecond: 40, slots: 3, org: false, overrides: [], paused: null })
       await fleet.pass(8000, 10)
 
       const started = fleet.starts.map(({ id }) => id)
