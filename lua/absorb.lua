@@ -5,7 +5,7 @@
   KEYS        as in admit.lua; the last one is a mark that it was done, so that it is done once
               however often it is sent
   ARGV[1]     now in ms, '' for Redis' clock
-  ARGV[2]     the batch as JSON (see lib/demand.lua): each meter as a call of nobody that costs
+  ARGV[2]     the batch as JSON (see lib/batch.lua): each meter as a call of nobody that costs
               nothing, each call that goes on as itself
   ARGV[3]     how long the mark stays, in ms
   ARGV[4]     as JSON, per call of the batch: of a call that goes on 0, of one that has only been

@@ -7,7 +7,7 @@
   KEYS[8…]    per meter: state, line, and one for each limit that has a key of its own (the
               leases of a concurrency, a sliding log); per call: its record; per batch its ledger
   ARGV[1]     now in ms, '' for Redis' clock (given in tests and simulations only)
-  ARGV[2]     the batch as JSON (see lib/demand.lua)
+  ARGV[2]     the batch as JSON (see lib/batch.lua)
   ARGV[3]     mode: 'direct'  charge now or refuse, never stand in line
                     'record'  charge what has happened already, room or not
                     'front'   promise room (a pass) or stand in line: before the job is added

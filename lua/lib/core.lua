@@ -18,6 +18,7 @@
 --- @include "lib/record.lua"
 --- @include "lib/ledger.lua"
 --- @include "lib/figures.lua"
+--- @include "lib/batch.lua"
 --- @include "lib/demand.lua"
 --- @include "lib/line.lua"
 --- @include "lib/canary.lua"

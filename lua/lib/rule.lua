@@ -11,7 +11,7 @@ local BLOCK = 4
 --   zeros   debt and claims of a meter that has none; never written to
 --   blocks  a block, of which a call takes nothing, and the limits mirrored beside it
 --   told    how many limits a reply tells of: those that are mirrored are not among them
---   max_wait, max_waiting, hold, max_delay   see rule options in lib/demand.lua; 0 = without bound
+--   max_wait, max_waiting, hold, max_delay   see rule options in lib/batch.lua; 0 = without bound
 --   degrades  whether calls that it refuses may run in degraded mode
 --   active  how many of its limits hold, the first ones. An override lifts the others: a call needs no
 --           room there and is not charged. But their usage is kept, and given back are the claims of

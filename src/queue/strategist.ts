@@ -1,20 +1,11 @@
 import type { Logger } from 'pino'
 import { type Call, type Strategy, show } from '../call.js'
+import type { CustomStrategy, Verdict } from '../custom-strategy.js'
 import type { Binding, Decision, DegradeDecision, RejectDecision, RunDecision } from '../decision.js'
 import { ConfigInvalid } from '../errors.js'
 import type { AskedCall } from '../gate/asked.js'
 import { isAllowance } from '../gate/demand.js'
 import type { Gate } from '../gate/gate.js'
-
-/** What becomes of a call that has no room, as your own code says. */
-export interface Verdict {
-  readonly outcome: 'wait' | 'degrade' | 'reject'
-  /** Of `reject`: what the app is told instead of the time from which the call would pass. */
-  readonly retryAfterMs?: number | null | undefined
-}
-
-/** Your own strategy: from what the gate would answer, to what becomes of the call. It may answer the decision it was given. */
-export type CustomStrategy = (decision: RejectDecision, call: Call) => Verdict | Promise<Verdict>
 
 /** A decision, and the call as it was asked for in the end. */
 export interface Decided {

@@ -34,7 +34,7 @@ export function strategyOf(strictness: number): Strategy | undefined {
   return name === '' || name === 'custom' ? undefined : (name as Strategy | undefined)
 }
 
-/** What a rule bounds besides its limits, as scripts read it: see `lua/lib/demand.lua`; 0 = without bound, but for the hold. */
+/** What a rule bounds besides its limits, as scripts read it: see `lua/lib/batch.lua`; 0 = without bound, but for the hold. */
 export type RuleOptions = readonly [maxWaitMs: number, maxWaiting: number, holdMs: number, maxDelayMs: number, degrades: 0 | 1]
 
 /** Those of a rule that says nothing, which are not sent along; as in `lua/lib/rule.lua`. */
@@ -110,7 +110,7 @@ export function compileLimit(spec: LimitSpec): CompiledLimit {
 }
 
 /**
- * A rule as the scripts read it (see `lua/lib/demand.lua`), at a time: encoded once, but for the borders of a calendar.
+ * A rule as the scripts read it (see `lua/lib/batch.lua`), at a time: encoded once, but for the borders of a calendar.
  * @param active how many of the limits hold, the first ones
  */
 export function encodeRule(

@@ -22,7 +22,7 @@ export interface CompiledRule {
   readonly degraded: CompiledRule | null
   /** What overrides make of it; undefined where none can concern it. */
   readonly variants?: Variants | undefined
-  /** The rule as the scripts read it at a time, see `lua/lib/demand.lua`. */
+  /** The rule as the scripts read it at a time, see `lua/lib/batch.lua`. */
   encoded(atMs: number): string
   /** What is answered while Redis is away; undefined: what the process was told. */
   readonly onStoreError?: OnStoreError | undefined
