@@ -22,6 +22,7 @@ import { Keys } from './redis/keys.js'
 import { type Declaration, declare, set } from './rules/change.js'
 import type { RuleSet } from './rules/compile.js'
 import type { Exempt } from './rules/override.js'
+import { PatientRules } from './rules/patient-rules.js'
 import { checkRules, readRules } from './rules/read.js'
 import type { RuleSpec } from './rules/rule.js'
 import { MemoryRules, RedisRules, type RuleStore } from './rules/rule-store.js'
@@ -120,7 +121,7 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
     await waitUntilReady(client, options.connectTimeoutMs)
     await waitUntilReady(subscriber, options.connectTimeoutMs)
     const clock = options.clock ?? redisClock
-    const rules = new RedisRules(client, keys, clock)
+    const rules = new PatientRules(new RedisRules(client, keys, clock), client, options.enqueueTimeoutMs)
     const demands = new Demands(await rulesInForce(rules, declared, options), keys, options.estimate, options.upstream)
     const gate = new Gate(client, demands, clock)
     const { onStoreError, storeTimeoutMs, maxUnchecked } = options

@@ -58,7 +58,7 @@ export interface TollgateOptions {
   storeTimeoutMs?: number | undefined
   /** Calls let in unchecked while Redis is away, at most per minute in this process; default 1000. */
   maxUnchecked?: number | undefined
-  /** How long Redis may take to take in, explain or cancel a call; default 5 s. */
+  /** How long Redis may take to take in, explain or cancel a call, or to change the rules; default 5 s. */
   enqueueTimeoutMs?: number | undefined
   logger?: Logger | undefined
   /** For tests and simulations. */

@@ -3,7 +3,7 @@ import type { AuditEntry } from '../audit/entry.js'
 import type { CheckedQuery } from '../audit/query.js'
 import type { Clock } from '../clock.js'
 import { DEFAULTS } from '../config/defaults.js'
-import { TollgateError } from '../errors.js'
+import { StoreUnavailable, TollgateError } from '../errors.js'
 import type { Demands } from '../gate/demands.js'
 import type { Change } from '../rules/change.js'
 import type { RuleSet } from '../rules/compile.js'
@@ -84,7 +84,10 @@ export class Administration {
       .then(async () => {
         if (!this.closed) this.use(await how())
       })
-      .catch((error: unknown) => this.parts.log.error({ err: error }, complaint))
+      .catch((error: unknown) => {
+        // That Redis is away is said by who watches it, once.
+        if (!(error instanceof StoreUnavailable)) this.parts.log.error({ err: error }, complaint)
+      })
   }
 
   private use(ruleSet: RuleSet): void {

@@ -3,6 +3,7 @@ import { Queue } from 'bullmq'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { type RuleSpec, StoreUnavailable, Tollgate } from '../../src/index.js'
 import { ownRedis, untilAway, untilBack, WAYS } from '../support/outage.js'
+import { codeOf } from '../support/place.js'
 import { SlowProxy } from '../support/slow-proxy.js'
 import { until } from '../support/until.js'
 
@@ -49,6 +50,30 @@ describe.each(WAYS)('while Redis is $how', ({ begin, end }) => {
     await ticket.result()
     expect(done).toEqual([2])
     await until('what was promised to the others went back', async () => (await namespace.redis.exists(namespace.keys.passes)) === 0)
+  })
+
+  test('changes to rules, overrides and pauses end in time, what is paused stays so, and they work again when it is back', async () => {
+    const { server, namespace } = await ownRedis()
+    const tollgate = await namespace.open({ ...QUICK, rules: RULES, onStoreError: 'open' })
+    await tollgate.pause({ agent: 'llm' })
+    await begin(server, namespace)
+    const grant = { for: { agent: 'llm' }, allow: 'unlimited', reason: 'incident', forMs: 60_000 } as const
+    const changes = () => [
+      tollgate.overrides.grant({ ...grant, by: 'ops' }),
+      tollgate.resume({ agent: 'llm' }),
+      tollgate.setCapacity('llm', 10),
+      tollgate.rules.apply([]),
+    ]
+    for (const error of await Promise.all(changes().map(thrown))) expect(error.code).toBe('STORE_UNAVAILABLE')
+    // One that only refuses to write may answer.
+    expect(await codeOf(tollgate.overrides.audit())).toMatch(/STORE_UNAVAILABLE|no error/)
+    await untilAway(tollgate)
+    expect((await tollgate.gate.admit({ agent: 'llm' })).decision).toMatchObject({ outcome: 'reject', reason: 'paused' })
+    expect((await tollgate.gate.admit({ agent: 'other' })).allowed).toBe(true)
+    await end(server, namespace)
+    await untilBack(tollgate)
+    await tollgate.resume({ agent: 'llm' })
+    expect((await tollgate.gate.admit({ agent: 'llm' })).allowed).toBe(true)
   })
 
   test('workers hold their calls and go on by themselves: none fails, none uses an attempt', { timeout: 90_000 }, async () => {

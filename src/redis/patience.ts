@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis'
 import { DEFAULTS } from '../config/defaults.js'
 import { StoreUnavailable } from '../errors.js'
-import { isStoreError } from '../redis/store-error.js'
+import { isStoreError } from './store-error.js'
 
 /** What is said where Redis did not answer. */
 export interface Impatience {
