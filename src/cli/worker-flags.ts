@@ -12,5 +12,6 @@ export function workerFlags(command: Command): Command {
     .option('--timeout-ms <ms>', 'how long a call may take, 0 = as long as it likes (TOLLGATE_TIMEOUT_MS)')
     .option('--lease-ms <ms>', 'silence after which its calls are given to another worker (TOLLGATE_LEASE_MS)')
     .option('--metrics-port <port>', 'serve /metrics to Prometheus there (TOLLGATE_METRICS_PORT)')
+    .option('--bus <url>', 'how news of agents gets around: redis, memory or nats://… (TOLLGATE_BUS)')
     .option('--log-level <level>', 'fatal to trace, or silent (TOLLGATE_LOG_LEVEL)')
 }

@@ -14,7 +14,7 @@ import { ON_STORE_ERROR, type OnStoreError, type RuleSpec } from '../rules/rule.
 import { DEFAULTS } from './defaults.js'
 import { who } from './requests.js'
 import { DAY } from './units.js'
-import { type UpstreamOptions, upstreamSchema } from './upstream-options.js'
+import { busSchema, type UpstreamOptions, upstreamSchema } from './upstream-options.js'
 
 /** What `Tollgate.open` takes; all of it is optional. */
 export interface TollgateOptions {
@@ -93,10 +93,7 @@ const schema = z.strictObject({
   longestOverrideMs: z.number().int().min(1000).max(LONGEST_MS).default(DEFAULTS.longestOverrideMs),
   auditRetentionMs: z.number().int().min(1000).max(LONGEST_MS).optional(),
   upstream: upstreamSchema,
-  bus: z
-    .string()
-    .regex(/^(redis|memory|(nats|tls):\/\/\S+)$/, 'must be redis, memory or a nats:// or tls:// URL')
-    .optional(),
+  bus: busSchema.optional(),
   onStoreError: z.enum(ON_STORE_ERROR).default('closed'),
   storeTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.storeTimeoutMs),
   maxUnchecked: z.number().int().min(0).max(1e9).default(DEFAULTS.maxUnchecked),

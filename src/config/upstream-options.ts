@@ -26,3 +26,6 @@ export const upstreamSchema = z
     canaryLeaseMs: z.number().int().min(1000).max(3_600_000).default(DEFAULTS.upstream.canaryLeaseMs),
   })
   .optional()
+
+/** What carries news: Redis, this process' memory, or a NATS. */
+export const busSchema = z.string().regex(/^(redis|memory|(nats|tls):\/\/\S+)$/, 'must be redis, memory or a nats:// or tls:// URL')

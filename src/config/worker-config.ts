@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { show, valueAt } from '../call.js'
 import { ConfigInvalid } from '../errors.js'
 import { DEFAULTS } from './defaults.js'
+import { busSchema } from './upstream-options.js'
 
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
 
@@ -22,6 +23,8 @@ const schema = z.strictObject({
   logLevel: z.enum(LOG_LEVELS).default('info'),
   /** Where Prometheus finds this process; none by default. */
   metricsPort: whole(1, 65_535).optional(),
+  /** How news of what agents say gets around. */
+  bus: busSchema.optional(),
 })
 
 /** What a worker process is told. */
@@ -38,6 +41,7 @@ export const WORKER_ENVIRONMENT = {
   leaseMs: 'TOLLGATE_LEASE_MS',
   logLevel: 'TOLLGATE_LOG_LEVEL',
   metricsPort: 'TOLLGATE_METRICS_PORT',
+  bus: 'TOLLGATE_BUS',
 } as const satisfies Record<keyof WorkerConfig, string>
 
 type Source = Readonly<Record<string, unknown>>
