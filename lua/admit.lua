@@ -64,17 +64,6 @@ local function expire(call)
   add_reply(reply, call, EXPIRED, 0, nil)
 end
 
--- When a newcomer gives up, 0 = never.
-local function deadline_of(call, longest)
-  local own = call.max_wait or 0
-  longest = own > 0 and own or longest
-  local given = call.deadline or 0
-  if longest <= 0 then
-    return given
-  end
-  return given > 0 and min(given, now + longest) or now + longest
-end
-
 -- The shorter of two waits, of which 0 is the longest.
 local function shorter(one, other)
   return one > 0 and other > 0 and min(one, other) or max(one, other)
@@ -120,7 +109,7 @@ local function stand_new(call, binding, deciding)
     return add_reply(reply, call, FULL, 0, binding, length)
   end
   local wait, latest = weigh_in_line(call, binding.meter, place_now(call[CALL_PRIORITY], now))
-  local deadline = deadline_of(call, shorter(rule.max_wait, deciding.meter.rule.max_wait))
+  local deadline = deadline_of(call, now, shorter(rule.max_wait, deciding.meter.rule.max_wait))
   if starts_late(wait, latest or binding, deadline) then
     return add_reply(reply, call, LATE, wait, latest or binding)
   end
@@ -148,7 +137,7 @@ local function slow(call, wait, binding, deciding, before)
   if call[CALL_JSON] == '' then
     return add_reply(reply, call, AGAIN, 0, nil)
   end
-  local deadline = deadline_of(call, rule.max_wait)
+  local deadline = deadline_of(call, now, rule.max_wait)
   if starts_late(wait, binding, deadline) then
     return add_reply(reply, call, LATE, wait, binding)
   end
@@ -171,7 +160,7 @@ local function decide_newcomer(call)
   end
   if not binding then
     if mode == 'front' then
-      promise(call, now, deadline_of(call, 0))
+      promise(call, now, deadline_of(call, now, 0))
     else
       start(batch, call, now)
     end

@@ -69,7 +69,7 @@ if ARGV[6] ~= '' then
   call[CALL_JSON] = ARGV[6]
   local history = block.histories[1]
   local wait = max(0, history[upstream.UNTIL] - now)
-  join_line(call, block, next_place(call[CALL_PRIORITY], true, now), 0, call.deadline or 0, wait, now, tonumber(ARGV[5]))
+  join_line(call, block, next_place(call[CALL_PRIORITY], true, now), 0, deadline_of(call, now, 0), wait, now, tonumber(ARGV[5]))
 end
 
 save_changed(batch, now)

@@ -32,7 +32,7 @@ export interface Call {
   strategy?: Strategy | undefined
   /** When it is too late to start it: a Date, or ISO 8601 with its offset. By Redis' clock. */
   deadline?: string | Date | undefined
-  /** How long it may wait to start, in ms from its enqueueing; goes before that of the rules. Default: for as long as it takes. */
+  /** How long it may wait to start, in ms, anew where its agent sends it back; goes before that of the rules. Default: for as long as it takes. */
   maxWaitMs?: number | undefined
   /** While a call with this key is on its way, enqueueing another one answers with the ticket of the first. */
   deduplicationKey?: string | undefined

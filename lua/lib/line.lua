@@ -70,6 +70,18 @@ local function add_queued(line_key, call, sign)
   redis.call('PEXPIRE', KEYS[4], QUEUED_TTL)
 end
 
+-- When a call that begins to wait gives up, 0 = never.
+-- @param longest how long it may wait by its rules, 0 = as long as it takes
+local function deadline_of(call, now, longest)
+  local own = call.max_wait or 0
+  longest = own > 0 and own or longest
+  local given = call.deadline or 0
+  if longest <= 0 then
+    return given
+  end
+  return given > 0 and min(given, now + longest) or now + longest
+end
+
 -- Puts the call into the line of a meter; the first of a line sets when to look at it.
 -- @param deadline when it gives up, 0 = never
 local function join_line(call, meter, place, moves, deadline, wait, now, lookahead)

@@ -1,6 +1,6 @@
 import { Queue } from 'bullmq'
 import { expect, onTestFinished, test } from 'vitest'
-import { type Call, type CallContext, httpAgent, type RuleSpec, type Tollgate, type TollgateOptions } from '../../src/index.js'
+import { type Call, type CallContext, httpAgent, type RuleSpec, type Tollgate, type TollgateOptions, UpstreamLimited } from '../../src/index.js'
 import { startAgent } from '../support/http-agent.js'
 import { newNamespace } from '../support/namespace.js'
 import { codeOf, usedBy } from '../support/place.js'
@@ -42,6 +42,18 @@ test('a call whose deadline passes in line leaves it, costs nothing, and is reco
   await behind.result()
   expect(ran.map(({ context }) => context.id)).toEqual(['behind'])
   expect(await usedBy(tollgate, CALL, 'requests/hour')).toBeCloseTo(2, 1)
+})
+
+test('a call that its agent sends back waits no longer than it may', async () => {
+  const namespace = newNamespace()
+  const tollgate = await namespace.open({ rules: [] })
+  tollgate.worker(async () => {
+    throw new UpstreamLimited({ retryAfterMs: 600_000 })
+  })
+  const ticket = await tollgate.enqueue({ ...CALL, maxWaitMs: 300 })
+  expect(ticket.decision?.outcome).toBe('run')
+  expect(await codeOf(ticket.result())).toBe('CALL_EXPIRED')
+  await until('nothing is held', async () => (await namespace.allKeys()).every((key) => !/\/(c|l|s|passes|lines|deadlines)(\/|$)/.test(key)))
 })
 
 test('a deadline that its estimated time misses is refused at enqueue, with that time', async () => {
