@@ -69,9 +69,13 @@ local function shorter(one, other)
   return one > 0 and other > 0 and min(one, other) or max(one, other)
 end
 
+local function is_unknown(binding)
+  return upstream.is_unknown(binding.meter, binding.limit)
+end
+
 -- Whether it is known already that a call would start after its deadline.
 local function starts_late(wait, binding, deadline)
-  return deadline > 0 and now + wait > deadline and not binding.limit.unknown
+  return deadline > 0 and now + wait > deadline and not is_unknown(binding)
 end
 
 -- How long a call will wait at a place in the line of a meter.
@@ -100,7 +104,8 @@ local function stand_again(call, binding)
 end
 
 -- A newcomer gets a place, but where the line is full, or where it would start too late.
-local function stand_new(call, binding, deciding)
+-- @param behind how long those before it wait, where it has room itself
+local function stand_new(call, binding, deciding, behind)
   if call[CALL_JSON] == '' then
     return add_reply(reply, call, AGAIN, 0, nil)
   end
@@ -109,6 +114,9 @@ local function stand_new(call, binding, deciding)
     return add_reply(reply, call, FULL, 0, binding, length)
   end
   local wait, latest = weigh_in_line(call, binding.meter, place_now(call[CALL_PRIORITY], now))
+  if not latest and behind then
+    wait = max(wait, behind)
+  end
   local deadline = deadline_of(call, now, shorter(rule.max_wait, deciding.meter.rule.max_wait))
   if starts_late(wait, latest or binding, deadline) then
     return add_reply(reply, call, LATE, wait, latest or binding)
@@ -127,12 +135,18 @@ end
 
 -- Slowed: for a short while in its worker, for longer in line, and not for too long.
 local function slow(call, wait, binding, deciding, before)
-  local rule, known = deciding.meter.rule, not binding.limit.unknown
+  local rule, known = deciding.meter.rule, not is_unknown(binding)
+  if known and rule.max_delay > 0 and wait > rule.max_delay and batch.any_line and call[CALL_PRIORITY] ~= 0 then
+    -- Not all who wait go before it.
+    local latest
+    wait, latest = weigh_in_line(call, binding.meter, place_now(call[CALL_PRIORITY], now))
+    binding = latest or binding
+  end
   if known and rule.max_delay > 0 and wait > rule.max_delay then
     return refuse(call, wait, deciding)
   end
   if not known or before or wait > rule.hold then
-    return stand_new(call, binding, deciding)
+    return stand_new(call, binding, deciding, before and wait)
   end
   if call[CALL_JSON] == '' then
     return add_reply(reply, call, AGAIN, 0, nil)
@@ -157,6 +171,8 @@ local function decide_newcomer(call)
   local before = batch.any_line and line_ahead(call)
   if before and not binding then
     binding, deciding = before, before
+    -- It has room, but not before those who wait for something else of that rule.
+    wait = max(1, (tonumber(redis.call('ZSCORE', KEYS[1], line_key_of(before.meter)) or now) or now) + lookahead - now)
   end
   if not binding then
     if mode == 'front' then
@@ -174,7 +190,7 @@ local function decide_newcomer(call)
   elseif deciding.strictness == STRICTNESS_THROTTLE then
     return slow(call, wait, binding, deciding, before)
   end
-  return stand_new(call, binding, deciding)
+  return stand_new(call, binding, deciding, before and wait)
 end
 
 -- A woken call starts on its own claim, in the order of the slots that were promised.

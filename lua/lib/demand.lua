@@ -129,6 +129,11 @@ local function weigh(batch, call, now, ahead)
   return wait, binding, deciding
 end
 
+-- Whether nobody can know when there is room: for a slot, a pause, or the end of a canary.
+function upstream.is_unknown(meter, limit)
+  return limit.unknown or limit[LIMIT_ALGORITHM] == BLOCK and meter.histories[1] ~= nil and meter.histories[1][upstream.UNTIL] <= meter.kept[2]
+end
+
 -- Calls fn(meter, n, cost, limit) for each limit the call meets.
 local function each_limit(batch, call, fn)
   for position = CALL_METERS, #call do

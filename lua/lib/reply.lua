@@ -1,6 +1,6 @@
 -- The reply of a decision, packed as doubles (src/gate/reply.ts reads it):
 --   now, 1 if there are lines (0: none, 2: there are, and the batch came without: nothing was done)
---   per call: outcome; unless it is RUN, WATCHED or AGAIN also wait in ms, binding meter and limit
+--   per call: outcome; unless it is RUN, WATCHED or AGAIN also wait in ms (-1 = nobody knows, or never), binding meter and limit
 --     (places in the demand from 1, 0 = none), how many stand before it (-1 = not in line; of a
 --     full line how many stand in it), how strict the rule is that decided (0 = none did)
 --   outcomes: RUN; WATCHED: the same, and the block of its agent, which has said something, has to
@@ -24,7 +24,7 @@ local function add_reply(reply, call, outcome, wait, binding, rank, strictness)
   if outcome == RUN or outcome == upstream.WATCHED or outcome == AGAIN then
     return
   end
-  reply[size + 2] = wait
+  reply[size + 2] = outcome ~= HOLD and outcome ~= SLOWED and binding and upstream.is_unknown(binding.meter, binding.limit) and -1 or wait
   reply[size + 3] = binding and binding.at or 0
   reply[size + 4] = binding and binding.n or 0
   reply[size + 5] = rank or -1

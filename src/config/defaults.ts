@@ -39,6 +39,8 @@ export const DEFAULTS = Object.freeze({
   returnMarginMs: 5 * SECOND,
   /** … or this part of its wait, whichever is longer. */
   returnMarginShare: 0.25,
+  /** When the job of a call comes back by itself whose wait nobody can know: for a slot, or to be resumed. */
+  unknownWaitMs: 10 * MINUTE,
   /** The longest that a job is delayed in one go. */
   longestDelayMs: 1 * DAY,
   /** How long an agent is left alone that said 429 or 503 without saying for how long. */

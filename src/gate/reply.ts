@@ -114,14 +114,15 @@ export class DecisionReply {
     if (outcome === SLOWED) return Object.assign(new Decided('run' as const, this, demand), { delayMs: waitMs })
     const binding = this.bindingOf(demand, this.bytes.readDoubleLE(head + 2 * DOUBLE), this.bytes.readDoubleLE(head + 3 * DOUBLE))
     const paused = binding !== null && isPause(binding.rule)
-    const knownMs = paused || binding?.unit === 'concurrency' ? null : waitMs
+    const knownMs = waitMs < 0 ? null : waitMs
     if (outcome === WAIT) {
       return Object.assign(new Decided('wait' as const, this, demand), { etaMs: knownMs, position: this.bytes.readDoubleLE(head + 4 * DOUBLE), binding })
     }
     const reason = paused && REASONS[outcome] === 'limited' ? 'paused' : REASONS[outcome]
     if (reason === undefined || binding === null) throw new Error(`the reply of a script makes no sense: outcome ${outcome}`)
     const strictness = this.bytes.readDoubleLE(head + 5 * DOUBLE)
-    const strategy = strictness === 0 ? undefined : (strategyOf(strictness) ?? own ?? this.ruleOf(demand, head)?.strategy)
+    const custom = own?.startsWith('custom:') === true ? own : this.ruleOf(demand, head)?.strategy
+    const strategy = strictness === 0 ? undefined : (strategyOf(strictness) ?? custom)
     return Object.assign(new Decided('reject' as const, this, demand), {
       reason,
       retryAfterMs: reason === 'limited' && strategy !== 'hard' ? knownMs : null,

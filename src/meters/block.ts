@@ -139,6 +139,11 @@ export function noteObserved({ used, history }: MeterState, rates: readonly numb
   for (const [index, rate] of rates.entries()) if (rate > 0) history[SAID.observed + index + 1] = rate
 }
 
+/** Whether its time is over, and only a canary is waited for: when that is back nobody knows. */
+export function awaitsCanary({ history }: MeterState, nowMs: number): boolean {
+  return history !== null && (history[SAID.until] as number) <= nowMs
+}
+
 /** Starts as the canary if one is due. Returns whether it was. */
 export function startedCanary({ history }: MeterState, { capacity }: MeterNumbers, nowMs: number): boolean {
   if (history === null || history[SAID.since] !== 0) return false

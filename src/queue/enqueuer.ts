@@ -15,7 +15,7 @@ import { type Impatience, Patience } from '../redis/patience.js'
 import { delayMs } from './delay.js'
 import type { Results } from './results.js'
 import { askFor, gateId, readRecord } from './stored.js'
-import type { Strategist } from './strategist.js'
+import type { Decided, Strategist } from './strategist.js'
 import { Ticket } from './ticket.js'
 
 /** How many jobs are added to BullMQ in one round trip. */
@@ -92,15 +92,15 @@ export class Enqueuer {
         // Once Redis was away the rest is not tried: each part would wait as long.
         if (away !== undefined) throw new Unanswered({ ...(away as Impatience), sent: false })
         const prepared = await patience.answer(() => Promise.all(some.map((input) => this.prepare(input))), failed)
-        const decided = await patience.answer(() => Promise.all(prepared.map((one) => this.decide(one))), failed)
+        const decided = await Promise.all(prepared.map((one) => this.decide(one, patience, failed)))
         await adding
         const added = patience
           .answer(() => this.add(decided), failed)
-          .catch((error: unknown) => decided.map((entrant) => (entrant.error === undefined ? unanswered(entrant.id, error, true) : entrant)))
+          .catch((error: unknown) => Promise.all(decided.map((entrant) => this.notAdded(entrant, error))))
         adding = added.catch(() => {})
         parts.push(added)
       } catch (error) {
-        // Nothing is added any more, whatever the gate says later: what it promised goes back by itself.
+        // Nothing is added any more, whatever the gate says later: what it promised goes back.
         if (!(error instanceof Unanswered)) throw error
         parts.push(Promise.resolve(some.map((input) => unanswered(typeof input?.id === 'string' ? input.id : '', error, false))))
       }
@@ -111,11 +111,12 @@ export class Enqueuer {
 
   private async prepare(input: Call): Promise<Entrant> {
     try {
-      const call = validateCall(input)
+      const given = validateCall(input)
       // BullMQ would find out when the gate has given room already.
-      jsonOf(call.payload)
-      const there = await this.enqueuedBefore(call)
+      jsonOf(given.payload)
+      const there = await this.enqueuedBefore(given)
       if (there !== undefined) return { id: there }
+      const call = await this.asItStands(given)
       const costs = await this.gate.costs(call)
       // Estimated once: the worker finds it in the job.
       const known = COST_UNITS.filter((unit) => costs[unit] > 0 && call.cost?.[unit] !== costs[unit]).map((unit) => [unit, costs[unit]])
@@ -128,6 +129,13 @@ export class Enqueuer {
     }
   }
 
+  /** One that is tried again under its id may hold room already, and in degraded mode. */
+  private async asItStands(call: Call): Promise<Call> {
+    if (call.id === undefined || call.degraded === true) return call
+    const stored = readRecord(await this.gate.recordOf(gateId(this.queue.name, call.id)))?.call
+    return stored?.degraded === true ? { ...call, degraded: true, model: stored.model } : call
+  }
+
   /** The id of the call that was enqueued under this one's id, or is on its way under its key. */
   private async enqueuedBefore({ id, deduplicationKey }: Call): Promise<string | undefined> {
     if (id !== undefined && (await this.queue.getJob(id)) !== undefined) return id
@@ -137,11 +145,54 @@ export class Enqueuer {
 
   // What if the process dies between the gate's answer and the job: whoever drains finds a
   // woken call without a job and gives its room back; the app never had an answer.
-  private async decide(entrant: Entrant): Promise<Entrant> {
+  private async decide(entrant: Entrant, patience: Patience, failed: (why: Impatience) => Error): Promise<Entrant> {
     if (entrant.asked === undefined) return entrant
-    const { asked, decision } = await this.strategist.decide(entrant.asked, async (one) => ({ asked: one, decision: await this.turn.ask(one) }))
-    const refused = decision.outcome === 'reject' || decision.outcome === 'expired'
-    return { id: entrant.id, asked, decision, ...(refused ? { error: rejection(decision) } : {}) }
+    let answeredMs: number | undefined
+    try {
+      const { asked, decision } = await this.strategist.decide(entrant.asked, async (one) => {
+        // In between a strategy of the user's own may have taken its time.
+        if (answeredMs !== undefined) patience.excuse(performance.now() - answeredMs)
+        const answer = await this.askFront(one, patience, failed)
+        answeredMs = performance.now()
+        return answer
+      })
+      const refused = decision.outcome === 'reject' || decision.outcome === 'expired'
+      return { id: entrant.id, asked, decision, ...(refused ? { error: rejection(decision) } : {}) }
+    } catch (error) {
+      // A strategy of the user's own failed: for this call alone.
+      if (error instanceof TollgateError) return { id: entrant.id, error }
+      throw error
+    }
+  }
+
+  private async askFront(asked: AskedCall, patience: Patience, failed: (why: Impatience) => Error): Promise<Decided> {
+    let sent: Promise<Decision> | undefined
+    const send = () => {
+      sent = this.turn.ask(asked)
+      return sent
+    }
+    try {
+      return { asked, decision: await patience.answer(send, failed) }
+    } catch (error) {
+      // Decided after it was given up: a place without a job would keep others waiting.
+      void sent?.then(() => this.takeBack(asked)).catch(() => {})
+      throw error
+    }
+  }
+
+  private async takeBack(asked: AskedCall): Promise<void> {
+    // Under an id of its own it may have been enqueued meanwhile.
+    if (asked.call.id !== undefined && (await this.queue.getJob(asked.call.id)) !== undefined) return
+    await this.gate.release(asked, readRecord(await this.gate.recordOf(asked.id))?.line ?? '')
+  }
+
+  /** A call whose job was not added, or of which nobody knows whether it was. */
+  private notAdded(entrant: Entrant, error: unknown): Entrant {
+    if (entrant.error !== undefined || entrant.decision === undefined) return entrant
+    const failed = unanswered(entrant.id, error, true)
+    if (!(failed.error instanceof StoreUnavailable && failed.error.maybeEnqueued) && entrant.asked !== undefined)
+      void this.takeBack(entrant.asked).catch(() => {})
+    return failed
   }
 
   private async add(entrants: readonly Entrant[]): Promise<Entrant[]> {
@@ -168,8 +219,7 @@ export class Enqueuer {
   private async entered(entrant: Entrant, jobId: string): Promise<Entrant> {
     if (jobId === entrant.id || entrant.asked === undefined) return entrant
     const { asked } = entrant
-    const record = await this.gate.recordOf(asked.id)
-    await this.gate.release(asked, readRecord(record)?.line ?? '')
+    await this.gate.release(asked, readRecord(await this.gate.recordOf(asked.id))?.line ?? '')
     return { id: jobId }
   }
 }

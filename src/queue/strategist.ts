@@ -66,12 +66,23 @@ export class Strategist {
       this.unknown.add(name)
       return ask({ ...asked, strategy: 'queue' })
     }
-    const verdict = await own(decision, asked.call)
+    const verdict = await this.ask(name, own, decision, asked.call)
     if (verdict === null || typeof verdict !== 'object' || !OUTCOMES.includes(verdict.outcome))
       throw new ConfigInvalid(`strategies.${name}: must answer { outcome } with one of ${OUTCOMES.join(', ')} (got ${show(verdict?.outcome ?? verdict)})`)
     if (verdict.outcome === 'wait') return ask({ ...asked, strategy: 'queue' })
     if (verdict.outcome === 'degrade') return this.degrade(asked, decision, ask)
-    return { asked, decision: { ...decision, retryAfterMs: verdict.retryAfterMs ?? null, usage: decision.usage } }
+    const { retryAfterMs = null } = verdict
+    if (retryAfterMs !== null && !(Number.isFinite(retryAfterMs) && retryAfterMs >= 0))
+      throw new ConfigInvalid(`strategies.${name}: must answer a retryAfterMs that is a number from 0 or null (got ${show(retryAfterMs)})`)
+    return { asked, decision: { ...decision, retryAfterMs, usage: decision.usage } }
+  }
+
+  private async ask(name: string, own: CustomStrategy, decision: RejectDecision, call: Call): Promise<Verdict> {
+    try {
+      return await own(decision, call)
+    } catch (cause) {
+      throw Object.assign(new ConfigInvalid(`strategies.${name}: failed (${cause instanceof Error ? cause.message : show(cause)})`), { cause })
+    }
   }
 
   /** Runs at once in degraded mode; where a rule that is not graceful has no room for that either, as that rule says. */

@@ -22,7 +22,7 @@ import { callOfJob } from './job-call.js'
 import type { Ended, WorkerObserver } from './observer.js'
 import { persist } from './persist.js'
 import { type CallContext, Context, Run } from './run.js'
-import { askFor, gateId } from './stored.js'
+import { askFor, gateId, readRecord } from './stored.js'
 import type { Strategist } from './strategist.js'
 import { upstreamLimited } from './upstream-limited.js'
 
@@ -136,8 +136,7 @@ export class Worker {
           await sleep(decision.waitMs)
           break
         case 'wait':
-          await this.persist(run, () => job.moveToDelayed(Date.now() + delayMs(decision.etaMs), token))
-          throw new DelayedError()
+          return this.putBack(job, token, asked, decision.etaMs, run)
         case 'expired':
           this.ended(asked, 'expired', undefined)
           throw finalFailure(rejection(decision))
@@ -191,18 +190,21 @@ export class Worker {
       observe: (headers) => this.parts.upstreams.observe(asked.call, headers),
     })
     this.heartbeat.add(asked)
-    this.options.observer?.started?.(asked.call, Date.now() - job.timestamp)
+    let made = false
     try {
+      this.options.observer?.started?.(asked.call, Date.now() - job.timestamp)
       const instead = degraded ? await run.until(this.options.fallback?.(asked.call, context)) : undefined
       if (instead !== undefined) {
-        this.settleUnmade(asked)
+        await this.settleUnmade(asked, decision, run)
         return instead
       }
+      made = true
       const result = await run.until(this.handler(asked.call, context))
       this.settle(asked, 'done', usageOf(result), context)
       return result
     } catch (error) {
-      const limited = run.aborted === undefined ? upstreamLimited(error) : undefined
+      // A fallback that is out of reach says nothing about the agent.
+      const limited = made && run.aborted === undefined ? upstreamLimited(error) : undefined
       if (limited !== undefined) return await this.giveBack(job, token, asked, limited, run)
       this.settle(asked, 'failed', usageOf(error), context)
       throw error instanceof TollgateError ? failureOf(error) : error
@@ -224,9 +226,12 @@ export class Worker {
   }
 
   /** The agent was not asked: only the allowance of the degraded mode stays charged. */
-  private settleUnmade(asked: AskedCall): void {
+  private async settleUnmade(asked: AskedCall, decision: RunDecision | DegradeDecision, run: Run): Promise<void> {
     const { demand } = asked
-    this.gateway.settle({ ...asked, demand: { ...demand, parts: demand.parts.filter(({ rule }) => !isAllowance(rule.name)) } }, NOTHING)
+    const others = { ...asked, demand: { ...demand, parts: demand.parts.filter(({ rule }) => !isAllowance(rule.name)) } }
+    // It was no canary: another call goes.
+    if (decision.watched === true) await this.persist(run, () => this.parts.gate.release(others))
+    else this.gateway.settle(others, NOTHING)
     this.ended(asked, 'done', undefined)
   }
 
@@ -244,13 +249,38 @@ export class Worker {
   /** The agent said "not now": the call goes back to the head of its line, for which no attempt is counted. */
   private async giveBack(job: Job, token: string, asked: AskedCall, limited: UpstreamLimited, run: Run): Promise<never> {
     const { gate, upstreams } = this.parts
-    const { blockedMs, factor, cut } = await this.persist(run, () => upstreams.refused(asked, asked.call, limited, (call, said) => gate.giveBack(call, said)))
+    const keeps = await this.keepsMode(job, asked, run)
+    const { blockedMs, factor, cut } = await this.persist(run, () =>
+      upstreams.refused(asked, asked.call, limited, (call, said) => (keeps ? gate.giveBack(call, said) : gate.announce(call, said))),
+    )
     this.ended(asked, 'returned', undefined)
     this.parts.log.warn(
       { call: job.id, agent: asked.call.agent, blockedMs: Math.ceil(blockedMs), factor, cut },
       'the agent asked to be left alone; the call waits at the head of its line',
     )
-    await this.persist(run, () => job.moveToDelayed(Date.now() + delayMs(blockedMs), token))
+    return this.putBack(job, token, asked, blockedMs, run)
+  }
+
+  /**
+   * Whether the job of a call is that of the call as it ran: one that was degraded here is made so.
+   * A job that is read in the user's own way is left as it is: it comes back as one that is new.
+   */
+  private async keepsMode(job: Job, { call }: AskedCall, run: Run): Promise<boolean> {
+    if (call.degraded !== true || (job.data as Partial<Call> | null)?.degraded === true) return true
+    if (this.options.callOf !== undefined) return false
+    await this.persist(run, () => job.updateData(call))
+    return true
+  }
+
+  /** The call waits: its job is delayed. Was it cancelled while it was put in line, it leaves that. */
+  private async putBack(job: Job, token: string, asked: AskedCall, etaMs: number | null, run: Run): Promise<never> {
+    const { gate } = this.parts
+    if (run.aborted !== undefined) {
+      const stored = readRecord(await gate.recordOf(asked.id))
+      if (stored !== null && stored.state !== 'started') await gate.release({ ...asked, token: '', ledger: undefined }, stored.line)
+      throw failureOf(run.aborted)
+    }
+    await this.persist(run, () => job.moveToDelayed(Date.now() + delayMs(etaMs), token))
     throw new DelayedError()
   }
 }

@@ -3,6 +3,23 @@ import { DEFAULTS } from '../config/defaults.js'
 import { StoreUnavailable } from '../errors.js'
 import { isStoreError } from './store-error.js'
 
+/** Who waits for a connection, once for all who do. */
+const connecting = new WeakMap<Redis, Promise<void>>()
+
+function connected(redis: Redis): Promise<void> {
+  let ready = connecting.get(redis)
+  if (ready === undefined) {
+    ready = new Promise((resolve) => {
+      redis.once('ready', () => {
+        connecting.delete(redis)
+        resolve()
+      })
+    })
+    connecting.set(redis, ready)
+  }
+  return ready
+}
+
 /** What is said where Redis did not answer. */
 export interface Impatience {
   /** What was to be done, as the object of a sentence: "the call was not enqueued". */
@@ -16,7 +33,7 @@ export interface Impatience {
 export class Patience {
   private readonly redis: Redis
   private readonly timeoutMs: number
-  private readonly untilMs: number
+  private untilMs: number
 
   constructor(redis: Redis, timeoutMs: number) {
     this.redis = redis
@@ -24,30 +41,22 @@ export class Patience {
     this.untilMs = performance.now() + timeoutMs
   }
 
+  /** So long it was not Redis that was waited for. */
+  excuse(ms: number): void {
+    this.untilMs += ms
+  }
+
   /** What it comes to. @throws what `failed` makes of it where Redis does not answer in time, or refuses; any other error as it is */
   async answer<T>(send: () => Promise<T>, failed: (why: Impatience) => Error): Promise<T> {
     let sent = false
     try {
-      if (this.redis.status !== 'ready') await this.connected()
+      if (this.redis.status !== 'ready') await this.inTime(connected(this.redis))
       sent = true
       return await this.inTime(send())
     } catch (error) {
       if (error instanceof StoreUnavailable) throw failed({ message: error.message, cause: error.cause, sent })
       if (!isStoreError(error)) throw error
       throw failed({ message: `Redis is away or refuses (${error.message})`, cause: error, sent })
-    }
-  }
-
-  private async connected(): Promise<void> {
-    let done = () => {}
-    const ready = new Promise<void>((resolve) => {
-      this.redis.once('ready', resolve)
-      done = () => this.redis.off('ready', resolve)
-    })
-    try {
-      await this.inTime(ready)
-    } finally {
-      done()
     }
   }
 

@@ -6,6 +6,7 @@ import { costIn, type DemandPart } from '../gate/demand.js'
 import type { Admission, LedgerFigures, Store, Swapped } from '../gate/store.js'
 import type { Announced, Announcement, Known, Observation } from '../gate/upstream.js'
 import type { MeterState } from '../meters/algorithm.js'
+import { awaitsCanary } from '../meters/block.js'
 import { ALGORITHMS } from '../meters/index.js'
 import { type CompiledLimit, UNIT_CODES } from '../rules/compile-limit.js'
 import { isPause } from '../rules/pause.js'
@@ -19,6 +20,8 @@ interface Refusal {
   readonly binding: Binding
   readonly waitMs: number
   readonly limit: CompiledLimit
+  /** Whether anybody can know when there is room. */
+  readonly known: boolean
 }
 
 /** Meters are swept when there are so many of them, and again when twice as many are left. */
@@ -213,15 +216,15 @@ export class MemoryStore implements Store {
         const state = states[n] as MeterState
         const cost = costIn(asked.demand.costs, limit.unit)
         if (limit.unit !== 'none' && limit.algorithm !== 'learned' && cost > limit.capacity + limit.slack)
-          return { binding: bindingOf(part, limit), waitMs: -1, limit }
+          return { binding: bindingOf(part, limit), waitMs: -1, limit, known: false }
         const waitMs = cost > 0 || limit.unit === 'none' ? ALGORITHMS[limit.algorithm].waitMs(state, limit, nowMs, cost, 0) : 0
         if (waitMs <= 0) continue
         const leased = limit.unit === 'concurrency'
         // Nothing ends a pause but whoever resumes it.
-        if (isPause(part.rule.name)) return { binding: bindingOf(part, limit), waitMs, limit }
+        if (isPause(part.rule.name)) return { binding: bindingOf(part, limit), waitMs, limit, known: false }
         // When a slot comes free nobody knows: any time that is known says more.
         if (latest === null || (latest.limit.unit === 'concurrency' && !leased) || (waitMs > latest.waitMs && !leased)) {
-          latest = { binding: bindingOf(part, limit), waitMs, limit }
+          latest = { binding: bindingOf(part, limit), waitMs, limit, known: !leased && !(limit.algorithm === 'block' && awaitsCanary(state, nowMs)) }
         }
       }
     }
@@ -268,9 +271,9 @@ export class MemoryStore implements Store {
     return { outcome: 'run', atMs: nowMs, usage: this.usage(asked, nowMs) }
   }
 
-  private reject(asked: Asked, { binding, waitMs, limit }: Refusal, nowMs: number): RejectDecision {
+  private reject(asked: Asked, { binding, waitMs, limit, known }: Refusal, nowMs: number): RejectDecision {
     const reason = isPause(binding.rule) ? 'paused' : waitMs >= 0 ? 'limited' : limit.capacity === 0 ? 'closed' : 'too_big'
-    const retryAfterMs = reason === 'limited' && limit.unit !== 'concurrency' ? waitMs : null
+    const retryAfterMs = reason === 'limited' && known ? waitMs : null
     return { outcome: 'reject', reason, retryAfterMs, binding, atMs: nowMs, usage: this.usage(asked, nowMs) }
   }
 
