@@ -117,7 +117,14 @@ local function stand_new(call, binding, deciding, behind)
   if not latest and behind then
     wait = max(wait, behind)
   end
-  local deadline = deadline_of(call, now, shorter(rule.max_wait, deciding.meter.rule.max_wait))
+  local longest = shorter(rule.max_wait, deciding.meter.rule.max_wait)
+  if rule.pauses or rule.blocks then
+    -- They have no bound of their own.
+    for position = CALL_METERS, #call do
+      longest = shorter(longest, batch.meters[call[position]].rule.max_wait)
+    end
+  end
+  local deadline = deadline_of(call, now, longest)
   if starts_late(wait, latest or binding, deadline) then
     return add_reply(reply, call, LATE, wait, latest or binding)
   end
@@ -235,6 +242,9 @@ local function start_passed(call)
     unclaim(batch, call)
   end
   redis.call('ZREM', KEYS[2], call[CALL_ID])
+  if batch.any_line then
+    stir_all(batch, call, now)
+  end
   if wait == -1 or deciding and deciding.strictness == STRICTNESS_HARD then
     drop_record(batch, call)
     return refuse(call, wait, wait == -1 and binding or deciding)

@@ -9,7 +9,7 @@ import { approximateMs, type Clock, redisClock } from './clock.js'
 import { DEFAULTS } from './config/defaults.js'
 import { checkOptions, type TollgateOptions } from './config/options.js'
 import type { PriceTable } from './cost/prices.js'
-import { ConfigInvalid } from './errors.js'
+import { ConfigInvalid, TollgateError } from './errors.js'
 import { limitOf, meterOf } from './gate/audited.js'
 import { Demands } from './gate/demands.js'
 import { Gate } from './gate/gate.js'
@@ -19,6 +19,7 @@ import { Outage } from './outage/outage.js'
 import { Fleet } from './queue/fleet.js'
 import { connect, waitUntilReady } from './redis/connection.js'
 import { Keys } from './redis/keys.js'
+import { isStoreError } from './redis/store-error.js'
 import { type Declaration, declare, set } from './rules/change.js'
 import type { RuleSet } from './rules/compile.js'
 import type { Exempt } from './rules/override.js'
@@ -153,6 +154,7 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
           strategies: options.strategies,
           upstreams,
           timeoutMs: options.enqueueTimeoutMs,
+          away: () => outage?.breaker.away === true,
           rulesChanged,
         }),
       owned: owned ? [client] : [],
@@ -161,7 +163,7 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
     await outage?.close()
     subscriber.disconnect()
     if (owned) client.disconnect()
-    throw error
+    throw isStoreError(error) ? new TollgateError('REDIS_UNAVAILABLE', `Redis refuses (${(error as Error).message})`, { cause: error }) : error
   }
 }
 

@@ -73,6 +73,7 @@ export class Tollgate {
     this.overrides = new Overrides(this.administration, parts.options.longestOverrideMs)
     this.pauses = new Pauses(this.administration)
     this.upstreams = new Upstreams({ ...parts, store: this.store })
+    parts.outage?.heeds((value) => this.upstreams.blockedMs(value))
     this.capacity = new Capacities(parts.demands, this.store, this.upstreams)
     this.stats = {
       ledger: async () => this.store.figures(),
@@ -174,13 +175,16 @@ export class Tollgate {
     const waiting = this.gate.close()
     const reading = this.administration.close()
     const gone = this.fleet?.gone === true
-    if (!gone) await waiting
-    await this.fleet?.close()
-    if (!gone) await reading
-    await this.upstreams.close(gone)
-    this.store.close()
-    await this.parts.outage?.close()
-    for (const client of this.parts.owned) client.disconnect()
+    try {
+      if (!gone) await waiting
+      await this.fleet?.close()
+      if (!gone) await reading
+      await this.upstreams.close(gone)
+    } finally {
+      this.store.close()
+      await this.parts.outage?.close()
+      for (const client of this.parts.owned) client.disconnect()
+    }
   }
 
   private mustBeOpen(): void {

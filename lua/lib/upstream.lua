@@ -105,6 +105,8 @@ function upstream.start_learning(meter, call, now)
   meter.changed = true
   if history[upstream.SINCE] == 0 then
     history[upstream.CANARY_END], history[upstream.CANARY_AT] = now + rule[3][1][LIMIT_CAPACITY], now
+    -- Nothing of it is over before its canary is back.
+    meter.kept[rule.offset + 1] = max(meter.kept[rule.offset + 1], history[upstream.CANARY_END])
     upstream.await_canary(meter, 0)
   elseif upstream.is_cut(history, now) then
     for n = 2, rule.count do

@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import { DEFAULTS } from '../config/defaults.js'
 import type { UpstreamLimited } from '../errors.js'
 import type { Asked } from '../gate/asked.js'
+import { blockValue } from '../gate/block.js'
 import type { Demands } from '../gate/demands.js'
 import type { Store } from '../gate/store.js'
 import { type Announced, type Announcement, type Known, type ObservedLimits, type UpstreamName, upstreamKey } from '../gate/upstream.js'
@@ -64,7 +65,9 @@ export class Upstreams {
   private readonly log: Logger
   private readonly listeners = new Set<(change: UpstreamChange) => void>()
   /** What was observed last here, so that the same is not said for every answer. */
-  private readonly seen = new Map<string, string>()
+  private readonly seen = new Map<string, { told: string; atMs: number }>()
+  /** Until when agents are blocked, as far as this process has heard, by its monotonic clock: for when the store is away. */
+  private readonly blocked = new Map<string, number>()
   private readonly saying = new Set<Promise<unknown>>()
 
   constructor(parts: { demands: Demands; store: Store; bus: Bus; log: Logger }) {
@@ -85,6 +88,8 @@ export class Upstreams {
     const name = { agent, endpoint, model }
     const only = limits !== undefined && retryAfterMs === undefined
     const announcement = only ? this.observation(name, limits) : this.refusal(name, retryAfterMs, limits ?? null)
+    // What the store does not take holds here all the same.
+    this.block(name, announcement.retryAfterMs)
     return this.say(announcement, await this.store.announce(this.demands.blockOf(name), announcement))
   }
 
@@ -112,9 +117,24 @@ export class Upstreams {
     if (announcement.kind === 'observed' && !this.isNews(name, limits)) return
     const said = Promise.resolve(this.store.announce(this.demands.blockOf(name), announcement))
       .then((announced) => this.say(announcement, announced))
-      .catch((error: unknown) => this.log.warn({ err: error, agent }, 'what an agent told of its limits could not be noted'))
+      .catch((error: unknown) => {
+        this.seen.delete(upstreamKey(name))
+        this.log.warn({ err: error, agent }, 'what an agent told of its limits could not be noted')
+      })
       .finally(() => this.saying.delete(said))
     this.saying.add(said)
+  }
+
+  /** For how long calls of this agent, endpoint and model are blocked, as far as this process has heard; see `blockValue`. */
+  blockedMs(value: string): number {
+    return Math.max(0, (this.blocked.get(value) ?? 0) - performance.now())
+  }
+
+  private block(name: UpstreamName, forMs: number): void {
+    const value = blockValue(name)
+    const untilMs = Math.max(this.blocked.get(value) ?? 0, performance.now() + forMs)
+    if (this.blocked.size >= FORGET_AFTER) this.blocked.clear()
+    if (forMs > 0) this.blocked.set(value, untilMs)
   }
 
   /** Resolves when everything observed so far is said. @param force does not wait for that: its Redis is gone */
@@ -137,15 +157,21 @@ export class Upstreams {
   private isNews(name: UpstreamName, limits: ObservedLimits): boolean {
     const key = upstreamKey(name)
     const told = JSON.stringify(Object.entries(limits).map(([unit, { limit, windowMs }]) => [unit, limit, windowMs]))
-    if (this.seen.get(key) === told) return false
+    const seen = this.seen.get(key)
+    const atMs = performance.now()
+    // The same is told now and then: what is not is forgotten after a day.
+    if (seen?.told === told && atMs - seen.atMs < DEFAULTS.observedAgainMs) return false
     if (this.seen.size >= FORGET_AFTER) this.seen.clear()
-    this.seen.set(key, told)
+    this.seen.set(key, { told, atMs })
     return true
   }
 
   private say({ kind, name }: Announcement, announced: Announced): UpstreamState & { readonly cut: boolean } {
     const state = stateOf(name, announced)
     const change: UpstreamChange = { ...state, kind }
+    // Told while it was blocked or cut: the next answer may tell what the cut has to know.
+    if (kind === 'refused') this.seen.delete(upstreamKey(name))
+    this.block(name, announced.blockedUntilMs - announced.atMs)
     this.emit(change)
     this.bus.publish(JSON.stringify({ from: this.id, change }))
     return { ...state, cut: announced.cut }
@@ -154,7 +180,10 @@ export class Upstreams {
   private hear(news: string): void {
     try {
       const { from, change } = JSON.parse(news) as { from: string; change: UpstreamChange }
-      if (from !== this.id) this.emit({ ...change, cutAt: change.cutAt === null ? null : new Date(change.cutAt) })
+      if (from === this.id) return
+      if (change.kind === 'refused') this.seen.delete(upstreamKey(change))
+      this.block(change, change.blockedMs)
+      this.emit({ ...change, cutAt: change.cutAt === null ? null : new Date(change.cutAt) })
     } catch (error) {
       this.log.warn({ err: error }, 'news of an agent could not be read')
     }

@@ -49,6 +49,8 @@ export const DEFAULTS = Object.freeze({
   longestRetryAfterMs: 1 * HOUR,
   /** How what an agent allows is learned from its refusals: see `UpstreamOptions`. */
   upstream: Object.freeze({ reduceFactor: 0.5, recoverFactor: 1.1, recoverEveryMs: 30 * SECOND, canary: true, canaryLeaseMs: 60 * SECOND }),
+  /** How often what an agent tells of its limits is noted again though it is the same. */
+  observedAgainMs: 1 * HOUR,
   /** How long results and failures stay readable. */
   keepResultsMs: 1 * HOUR,
   keepFailuresMs: 7 * DAY,

@@ -145,11 +145,14 @@ export function awaitsCanary({ history }: MeterState, nowMs: number): boolean {
 }
 
 /** Starts as the canary if one is due. Returns whether it was. */
-export function startedCanary({ history }: MeterState, { capacity }: MeterNumbers, nowMs: number): boolean {
+export function startedCanary(state: MeterState, { capacity }: MeterNumbers, nowMs: number): boolean {
+  const { history } = state
   if (history === null || history[SAID.since] !== 0) return false
   history[SAID.canaryEnd] = nowMs + capacity
   history[SAID.canaryAt] = nowMs
   history[SAID.awaited] = 0
+  // Nothing of it is over before its canary is back.
+  state.used = Math.max(state.used, nowMs + capacity)
   return true
 }
 

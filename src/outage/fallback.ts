@@ -39,6 +39,8 @@ export class Fallback {
   readonly counts: FallbackCounts = { metered: 0, refused: 0 }
   readonly unchecked: Unchecked
   books: Books
+  /** For how long an agent, endpoint and model are blocked. */
+  blockedMs: (value: string) => number = () => 0
   private readonly otherwise: OnStoreError
   private readonly now: () => number
   private readonly meters: LocalMeters
@@ -72,7 +74,7 @@ export class Fallback {
     const known = asked.call.id === undefined ? undefined : this.books.find(asked.id)
     if (known !== undefined) return { asked: known, decision: this.run([]) }
     const sorted = this.sort(asked)
-    const refusal = this.refusal(sorted)
+    const refusal = this.refusal(sorted) ?? this.blockade(asked)
     if (refusal !== undefined) return { asked, decision: this.refused(refusal) }
     const named = this.name(asked)
     const decision = sorted.local.length > 0 ? this.meters.admit(named, sorted.local) : this.run([])
@@ -85,7 +87,7 @@ export class Fallback {
 
   peek(asked: Asked): RunDecision | RejectDecision {
     const sorted = this.sort(asked)
-    return this.refusal(sorted) ?? (sorted.local.length > 0 ? this.meters.peek(asked, sorted.local) : this.run([]))
+    return this.refusal(sorted) ?? this.blockade(asked) ?? (sorted.local.length > 0 ? this.meters.peek(asked, sorted.local) : this.run([]))
   }
 
   /** It has happened: it is charged when Redis is back, and counts here until then. */
@@ -160,6 +162,15 @@ export class Fallback {
     const full = this.books.size + this.meters.size >= 2 * DEFAULTS.outageMeters
     if (mode !== 'closed' && !full && !(unchecked && !this.unchecked.room)) return undefined
     return { outcome: 'reject', reason: 'unavailable', retryAfterMs: DEFAULTS.longestProbeMs, binding, atMs: this.now(), usage: [] }
+  }
+
+  /** What an agent asked for is kept to, as far as this process has heard. */
+  private blockade({ demand }: Asked): RejectDecision | undefined {
+    const value = demand.parts.find(({ rule }) => rule.name === BLOCK_NAME)?.value
+    const retryAfterMs = value === undefined ? 0 : this.blockedMs(value)
+    if (value === undefined || retryAfterMs <= 0) return undefined
+    const binding: Binding = { rule: BLOCK_NAME, limit: 'retry-after', scopeValue: value, unit: 'none' }
+    return { outcome: 'reject', reason: 'limited', retryAfterMs, binding, atMs: this.now(), usage: [] }
   }
 
   private refused(decision: RejectDecision): RejectDecision {

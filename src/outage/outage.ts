@@ -77,6 +77,11 @@ export class Outage {
     this.payer = payer
   }
 
+  /** @param blockedMs for how long an agent, endpoint and model are blocked, as far as this process has heard */
+  heeds(blockedMs: (value: string) => number): void {
+    this.fallback.blockedMs = blockedMs
+  }
+
   /** Redis takes what gives room back, though nothing else: it has no memory left. */
   get takesReleases(): boolean {
     return isOutOfMemory(this.breaker.cause)

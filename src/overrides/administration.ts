@@ -6,7 +6,7 @@ import { DEFAULTS } from '../config/defaults.js'
 import { StoreUnavailable, TollgateError } from '../errors.js'
 import type { Demands } from '../gate/demands.js'
 import type { Change } from '../rules/change.js'
-import type { RuleSet } from '../rules/compile.js'
+import { compilePolicy, type RuleSet } from '../rules/compile.js'
 import { retentionOf } from '../rules/policy.js'
 import type { RuleStore } from '../rules/rule-store.js'
 
@@ -69,7 +69,12 @@ export class Administration {
 
   /** Another process changed it, or may have. */
   refresh(): void {
-    this.read('the rules could not be read; those known stay in force', () => this.parts.rules.read(this.ruleSet))
+    const { rules } = this.parts
+    this.read('the rules could not be read; those known stay in force', async () => {
+      const read = await rules.read(this.ruleSet)
+      // An override that has ended is noted by whoever sees it first.
+      return read.overrides.length < read.policy.overrides.length ? rules.change(NOTHING_NEW) : read
+    })
   }
 
   /** Stops; resolves when nothing is being read any more. */
@@ -93,6 +98,8 @@ export class Administration {
   private use(ruleSet: RuleSet): void {
     const { demands, changed } = this.parts
     const before = demands.rules
+    // The timer of what is known runs on: it was set when that was worked out.
+    if (ruleSet === before) return
     this.waitForEnd(ruleSet)
     if (ruleSet.version === before.version && ruleSet.nextEndMs === before.nextEndMs) return
     demands.rules = ruleSet
@@ -110,8 +117,11 @@ export class Administration {
     const given = () => clock.forScripts()
     const waitMs = given() === '' ? Math.min(LONGEST_TIMER_MS, Math.max(1, nextEndMs - asOfMs)) : DEFAULTS.givenClockCheckMs
     this.timer = setTimeout(() => {
-      if (given() !== '' && Number(given()) < nextEndMs) this.waitForEnd({ nextEndMs, asOfMs })
-      else this.read('the end of an override could not be noted; it is when the rules are read again', () => rules.change(NOTHING_NEW))
+      if (given() !== '' && Number(given()) < nextEndMs) return this.waitForEnd({ nextEndMs, asOfMs })
+      // Here at once, whether the store is there or not.
+      const { version, policy } = this.ruleSet
+      this.use({ ...compilePolicy(policy, nextEndMs), version })
+      this.read('the end of an override could not be noted; it is when the rules are read again', () => rules.change(NOTHING_NEW))
     }, waitMs)
     this.timer.unref()
   }

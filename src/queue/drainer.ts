@@ -99,7 +99,8 @@ export class Drainer {
   async close(): Promise<void> {
     this.stop()
     await this.running
-    if (this.leaseUntilMs > 0) await scripts.elect.run(this.redis, [this.gate.keys.drainer], [this.id, 0])
+    // One that Redis does not take ends by itself.
+    if (this.leaseUntilMs > 0) await scripts.elect.run(this.redis, [this.gate.keys.drainer], [this.id, 0]).catch(() => {})
   }
 
   private wakeEveryLine(): void {

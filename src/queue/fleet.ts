@@ -35,6 +35,8 @@ export interface FleetParts {
   readonly upstreams: Upstreams
   /** How long Redis may take to take in, explain or cancel a call. */
   readonly timeoutMs: number
+  /** Whether the gate goes on without Redis, which may be connected and stand still. */
+  readonly away: () => boolean
   /** Another process changed the rules, or may have. */
   readonly rulesChanged: () => void
 }
@@ -77,7 +79,7 @@ export class Fleet {
     this.working ??= this.startWorking()
     const { gate, client } = this.working
     const strategist = new Strategist(gate, this.parts.strategies ?? {}, log)
-    const worker = new Worker({ gate, redis: client, queue, prefix: keys.prefix, log, strategist, upstreams }, handler, options)
+    const worker = new Worker({ gate, redis: client, queue, prefix: keys.prefix, log, strategist, upstreams, away: this.parts.away }, handler, options)
     this.workers.add(worker)
     return worker
   }
@@ -117,7 +119,7 @@ export class Fleet {
 
   /** Whether Redis is out of reach now. */
   get gone(): boolean {
-    return this.parts.client.status !== 'ready'
+    return this.parts.client.status !== 'ready' || this.parts.away()
   }
 
   /** The rules changed: every line may move, these first. */
@@ -130,18 +132,21 @@ export class Fleet {
     clearInterval(this.refresh)
     const { subscriber } = this.parts
     const { gone } = this
-    await Promise.all([...this.workers].map((worker) => worker.close(gone)))
-    if (!gone) {
-      await this.working?.drainer.close()
-      await this.results.close()
-      await this.queues.close()
-      await this.working?.queues.close()
-    } else {
-      this.working?.drainer.stop()
-      this.results.stop()
+    try {
+      await Promise.all([...this.workers].map((worker) => worker.close(gone)))
+      if (!gone) {
+        await this.working?.drainer.close()
+        await this.results.close()
+        await this.queues.close()
+        await this.working?.queues.close()
+      } else {
+        this.working?.drainer.stop()
+        this.results.stop()
+      }
+    } finally {
+      subscriber.disconnect()
+      this.working?.client.disconnect()
     }
-    subscriber.disconnect()
-    this.working?.client.disconnect()
   }
 
   private startWorking(): { client: Redis; gate: Gate; queues: Queues; drainer: Drainer } {

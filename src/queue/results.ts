@@ -28,8 +28,7 @@ export class Results {
 
   async wait(jobId: string, signal?: AbortSignal): Promise<unknown> {
     signal?.throwIfAborted()
-    await this.listen()
-    signal?.throwIfAborted()
+    await unlessAborted(this.listen(), signal)
     const result = new Promise<unknown>((resolve, reject) => {
       const waiter: Waiter = { resolve, reject, sinceMs: Date.now() }
       const of = this.waiters.get(jobId) ?? new Set()
@@ -126,4 +125,14 @@ export class Results {
     this.waiters.delete(id)
     for (const waiter of of ?? []) end(waiter)
   }
+}
+
+/** Waits no longer than its signal lets it; what is waited for goes on. */
+function unlessAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  if (signal === undefined) return work
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason)
+    signal.addEventListener('abort', abort, { once: true })
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
+  })
 }

@@ -18,11 +18,12 @@ type Ask = (asked: AskedCall) => Promise<Decided>
 const OUTCOMES: readonly string[] = ['wait', 'degrade', 'reject'] satisfies Verdict['outcome'][]
 
 function degradation(decision: RunDecision, binding: Binding): DegradeDecision {
-  const { atMs } = decision
+  const { atMs, watched } = decision
   return {
     outcome: 'degrade',
     atMs,
     binding,
+    ...(watched === undefined ? {} : { watched }),
     get usage() {
       return decision.usage
     },
@@ -48,17 +49,21 @@ export class Strategist {
     this.log = log
   }
 
-  /** Asks the gate, at whichever of its doors `ask` stands. @throws ConfigInvalid where your own code answers what it cannot */
-  async decide(asked: AskedCall, ask: Ask): Promise<Decided> {
+  /**
+   * Asks the gate, at whichever of its doors `ask` stands.
+   * @param keepsMode whether one that is degraded can wait as such: its job can say so
+   * @throws ConfigInvalid where your own code fails, or answers what it cannot
+   */
+  async decide(asked: AskedCall, ask: Ask, keepsMode = true): Promise<Decided> {
     const first = await ask(asked)
     const { decision } = first
     if (decision.outcome !== 'reject' || decision.reason !== 'limited' || decision.strategy === undefined) return first
-    if (decision.strategy === 'graceful') return this.degrade(asked, decision, ask)
-    if (decision.strategy.startsWith('custom:')) return this.askOwn(asked, decision, ask)
+    if (decision.strategy === 'graceful') return this.degrade(asked, decision, ask, keepsMode)
+    if (decision.strategy.startsWith('custom:')) return this.askOwn(asked, decision, ask, keepsMode)
     return first
   }
 
-  private async askOwn(asked: AskedCall, decision: RejectDecision, ask: Ask): Promise<Decided> {
+  private async askOwn(asked: AskedCall, decision: RejectDecision, ask: Ask, keepsMode: boolean): Promise<Decided> {
     const name = (decision.strategy ?? '').slice('custom:'.length)
     const own = Object.hasOwn(this.own, name) ? this.own[name] : undefined
     if (own === undefined) {
@@ -70,7 +75,7 @@ export class Strategist {
     if (verdict === null || typeof verdict !== 'object' || !OUTCOMES.includes(verdict.outcome))
       throw new ConfigInvalid(`strategies.${name}: must answer { outcome } with one of ${OUTCOMES.join(', ')} (got ${show(verdict?.outcome ?? verdict)})`)
     if (verdict.outcome === 'wait') return ask({ ...asked, strategy: 'queue' })
-    if (verdict.outcome === 'degrade') return this.degrade(asked, decision, ask)
+    if (verdict.outcome === 'degrade') return this.degrade(asked, decision, ask, keepsMode)
     const { retryAfterMs = null } = verdict
     if (retryAfterMs !== null && !(Number.isFinite(retryAfterMs) && retryAfterMs >= 0))
       throw new ConfigInvalid(`strategies.${name}: must answer a retryAfterMs that is a number from 0 or null (got ${show(retryAfterMs)})`)
@@ -85,17 +90,18 @@ export class Strategist {
     }
   }
 
-  /** Runs at once in degraded mode; where a rule that is not graceful has no room for that either, as that rule says. */
-  private async degrade(asked: AskedCall, refused: RejectDecision, ask: Ask): Promise<Decided> {
+  /** Runs at once in degraded mode; where a rule that is not graceful has no room for that either, as that rule says, and degraded then. */
+  private async degrade(asked: AskedCall, refused: RejectDecision, ask: Ask, keepsMode: boolean): Promise<Decided> {
     const model = this.gate.degradeTo(asked.call.agent)
     const call: Call = { ...asked.call, degraded: true, ...(model === undefined ? {} : { model }) }
     const demand = this.gate.demand(call, await this.gate.costs(call))
-    // It does not wait: in line nobody would know that it was to run at once.
-    const second = await ask({ ...asked, call, demand, strategy: 'retry_after' })
+    const degraded = { ...asked, call, demand }
+    // At once, or not at all: its allowance is not waited for.
+    const second = await ask({ ...degraded, strategy: 'retry_after' })
     const { decision } = second
     if (decision.outcome === 'run') return { asked: { ...second.asked, strategy: undefined }, decision: degradation(decision, refused.binding) }
     if (decision.outcome !== 'reject' || isAllowance(decision.binding.rule)) return second
-    return ask({ ...asked, strategy: this.strategyOf(decision.binding.rule) })
+    return ask({ ...(keepsMode ? degraded : asked), strategy: this.strategyOf(decision.binding.rule) })
   }
 
   /** What a rule says that refuses what runs in degraded mode; those that would degrade it have no allowance for it. */

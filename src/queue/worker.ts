@@ -14,6 +14,7 @@ import type { AskedCall } from '../gate/asked.js'
 import { isAllowance } from '../gate/demand.js'
 import type { Gate } from '../gate/gate.js'
 import { rejection } from '../gate/rejection.js'
+import { isStoreError } from '../redis/store-error.js'
 import { delayMs } from './delay.js'
 import { failureOf, finalFailure } from './failure.js'
 import { Gateway } from './gateway.js'
@@ -54,6 +55,8 @@ export interface WorkerParts {
   readonly prefix: string
   readonly log: Logger
   readonly strategist: Strategist
+  /** Whether Redis stands still or refuses. */
+  readonly away: () => boolean
   /** What agents say about their limits. */
   readonly upstreams: Upstreams
 }
@@ -98,7 +101,7 @@ export class Worker {
    * Stops taking calls and waits for those that run.
    * @param force does not wait: another worker runs them again. For when Redis is gone
    */
-  async close(force = false): Promise<void> {
+  async close(force = this.parts.away() || this.parts.redis.status !== 'ready'): Promise<void> {
     this.closing = true
     await this.bull.close(force)
     if (!force) await this.gateway.close()
@@ -127,7 +130,11 @@ export class Worker {
   private async pass(job: Job, token: string, call: AskedCall, run: Run): Promise<unknown> {
     for (;;) {
       if (run.aborted !== undefined) throw failureOf(run.aborted)
-      const { asked, decision } = await this.parts.strategist.decide(call, (one) => this.persist(run, () => this.gateway.start(one)))
+      const { asked, decision } = await this.parts.strategist.decide(
+        call,
+        (one) => this.persist(run, () => this.gateway.start(one)),
+        this.options.callOf === undefined,
+      )
       switch (decision.outcome) {
         case 'run':
         case 'degrade':
@@ -239,7 +246,13 @@ export class Worker {
   private async settlePart(asked: AskedCall, usage: CallUsage): Promise<void> {
     const actual = this.actual(asked, usage)
     const { costs } = asked.demand
-    if (COST_UNITS.some((unit) => (actual[unit] ?? 0) > costs[unit])) await this.parts.gate.settle([{ asked, actual }], 'part')
+    if (!COST_UNITS.some((unit) => (actual[unit] ?? 0) > costs[unit])) return
+    const told = this.parts.gate.settle([{ asked, actual }], 'part').catch((error: unknown) => {
+      // Its end settles it anyway: a stream is not broken off, nor kept waiting, for a Redis that is away.
+      if (!isStoreError(error)) throw error
+    })
+    if (this.parts.redis.status === 'ready') await Promise.race([told, sleep(DEFAULTS.storeTimeoutMs, undefined, { ref: false })])
+    else told.catch(() => {})
   }
 
   private ended({ call, demand }: AskedCall, how: Ended, actual: number | undefined): void {
@@ -280,6 +293,7 @@ export class Worker {
       if (stored !== null && stored.state !== 'started') await gate.release({ ...asked, token: '', ledger: undefined }, stored.line)
       throw failureOf(run.aborted)
     }
+    await this.keepsMode(job, asked, run)
     await this.persist(run, () => job.moveToDelayed(Date.now() + delayMs(etaMs), token))
     throw new DelayedError()
   }

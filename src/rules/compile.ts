@@ -106,10 +106,10 @@ function compileDegraded({ name, degraded, onStoreError }: RuleSpec, priority: n
 const UPSTREAM_SCOPES: readonly string[] = ['agent', 'endpoint', 'model']
 const UPSTREAM_MATCHES: readonly string[] = ['agents', 'endpoints', 'models']
 
-/** A rule that depends on who calls says nothing about what the agent allows. */
-function guardsUpstream({ scope, match = {} }: RuleSpec): boolean {
+/** A rule that depends on who calls, or lets more through in degraded mode, says nothing about what the agent allows. */
+function guardsUpstream({ scope, match = {}, degraded }: RuleSpec): boolean {
   const matched = Object.entries(match).filter(([, list]) => list !== undefined)
-  return [scope].flat().every((one) => UPSTREAM_SCOPES.includes(one)) && matched.every(([field]) => UPSTREAM_MATCHES.includes(field))
+  return degraded === undefined && [scope].flat().every((one) => UPSTREAM_SCOPES.includes(one)) && matched.every(([field]) => UPSTREAM_MATCHES.includes(field))
 }
 
 function compileRule(spec: RuleSpec, overriding: Overriding): CompiledRule {

@@ -126,6 +126,36 @@ test('an enqueue that was sent and not answered says that it may have happened, 
   await tollgate.close()
 })
 
+test('calls that were given up while Redis stood still keep nobody waiting when it goes on', async () => {
+  const { server, namespace } = await ownRedis()
+  const tollgate = await namespace.open({ ...QUICK, rules: [{ name: 'r', scope: 'agent', limits: [{ requests: 20, per: 'second', burst: 1 }] }] })
+  let done = 0
+  tollgate.worker(async () => void done++)
+  server.pause()
+  await untilAway(tollgate)
+  const given = await Promise.allSettled(Array.from({ length: 40 }, () => tollgate.enqueue({ agent: 'llm' })))
+  expect(given.every(({ status }) => status === 'rejected')).toBe(true)
+  server.resume()
+  await untilBack(tollgate)
+  const tickets = await Promise.all(Array.from({ length: 20 }, () => tollgate.enqueue({ agent: 'llm' })))
+  // What the 40 were promised goes back at once: far less than the five seconds that each would be waited for.
+  await Promise.all(tickets.map((ticket) => ticket.result({ signal: AbortSignal.timeout(15_000) })))
+  expect(done).toBe(20)
+})
+
+test.each(WAYS)('closing with a worker ends, and leaves nothing open, while Redis is $how', async ({ begin, end }) => {
+  const { server, namespace } = await ownRedis()
+  const tollgate = await namespace.open({ ...QUICK, rules: RULES })
+  const worker = tollgate.worker(async () => null)
+  await (await tollgate.enqueue({ agent: 'llm' })).result()
+  await begin(server, namespace)
+  await codeOf(tollgate.gate.admit({ agent: 'llm' }))
+  await untilAway(tollgate)
+  await worker.close()
+  await tollgate.close()
+  await end(server, namespace)
+})
+
 test('explain and cancel end with a clear error while Redis stands still', async () => {
   const { server, namespace } = await ownRedis()
   const tollgate = await namespace.open({ ...QUICK, rules: RULES })

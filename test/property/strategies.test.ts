@@ -253,3 +253,41 @@ test.each(DOORS)('at the %s door: whoever was refused with a time, and comes bac
   }
   expect(refused).toBeGreaterThan(100)
 })
+
+test.each(DOORS)('at the %s door: who has room, but stands behind others of its rule, is told how long they wait', async (door) => {
+  const limits = [
+    { requests: 100, per: 'minute' },
+    { tokens: 100, per: 'minute' },
+  ]
+  const { gate, decide } = scene(door, [ruleWith('queue', { limits })])
+  await decide({ cost: { tokens: 100 } })
+  expect((await decide({ cost: { tokens: 50 } })).decision).toMatchObject({ outcome: 'wait', etaMs: near(30_000) })
+  const [direct] = await gate.direct([{ ...ask(gate, 'd', { agent: 'llm', cost: { tokens: 0 } }), forGood: true, ledger: undefined }])
+  expect(direct).toMatchObject({ outcome: 'reject' })
+  expect((direct as { retryAfterMs: number }).retryAfterMs).toBeGreaterThan(29_000)
+  expect((await decide({ cost: { tokens: 0 }, maxWaitMs: 1000 })).decision).toMatchObject({ outcome: 'reject', reason: 'late' })
+  expect((await decide({ cost: { tokens: 0 }, strategy: 'retry_after' })).decision).toMatchObject({ ...LIMITED, retryAfterMs: expect.closeTo(30_000, -2) })
+})
+
+test.each(DOORS)('at the %s door: throttle does not refuse a call for the wait of those that it goes before', async (door) => {
+  const { decide } = scene(door, [ruleWith('throttle', { holdMs: 0, maxDelayMs: 550 })])
+  for (let i = 0; i < 6; i++) await decide()
+  expect((await decide()).decision).toMatchObject({ ...LIMITED, strategy: 'throttle' })
+  expect((await decide({ priority: 9 })).decision).toMatchObject({ outcome: 'wait', position: 0, etaMs: near(SPACING_MS) })
+})
+
+test("a call's own graceful at a rule without an allowance leaves the rule's own strategy in force", async () => {
+  const { decide } = scene('front', [ruleWith('custom:mine', { degraded: undefined })])
+  await decide()
+  expect((await decide({ strategy: 'graceful' })).decision).toMatchObject({ ...LIMITED, retryAfterMs: 7 })
+})
+
+test('the bound of a rule holds while its calls wait for a pause', async () => {
+  const namespace = newNamespace()
+  const tollgate = await namespace.open({ rules: [ruleWith('queue', { maxWaitMs: 300 })] })
+  await tollgate.pause({ agent: 'llm' })
+  tollgate.worker(async () => null)
+  const ticket = await tollgate.enqueue({ agent: 'llm' })
+  expect(ticket.decision).toMatchObject({ outcome: 'wait', etaMs: null })
+  await expect(ticket.result()).rejects.toMatchObject({ code: 'CALL_EXPIRED' })
+})
