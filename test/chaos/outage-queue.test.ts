@@ -126,6 +126,29 @@ test('an enqueue that was sent and not answered says that it may have happened, 
   await tollgate.close()
 })
 
+test('while Redis is gone an override ends all the same, and an agent that asked to be left alone is', async () => {
+  const { server, namespace } = await ownRedis()
+  const tollgate = await namespace.open({
+    ...QUICK,
+    rules: [{ name: 'u', scope: 'user', limits: [{ requests: 1, per: 'day', algorithm: 'fixed_window' }] }],
+    onStoreError: 'local',
+  })
+  await tollgate.overrides.grant({ for: { user: 'u' }, allow: 'unlimited', reason: 'incident', by: 'ops', forMs: 1500 })
+  await tollgate.capacity.announce({ agent: 'blocked', retryAfterMs: 600_000 })
+  await server.kill()
+  await untilAway(tollgate)
+  const allowed = async (agent: string) => (await tollgate.gate.admit({ agent, user: 'u' })).allowed
+  await until('the override has ended here', async () => tollgate.overrides.list().length === 0)
+  expect([await allowed('llm'), await allowed('llm')]).toContain(false)
+  expect((await tollgate.gate.admit({ agent: 'blocked' })).decision).toMatchObject({ outcome: 'reject', binding: { rule: '~block' } })
+  // Heard while it is gone: kept to here.
+  expect((await tollgate.gate.admit({ agent: 'other' })).allowed).toBe(true)
+  expect(await codeOf(tollgate.capacity.announce({ agent: 'other', retryAfterMs: 600_000 }))).toBe('STORE_UNAVAILABLE')
+  expect((await tollgate.gate.admit({ agent: 'other' })).allowed).toBe(false)
+  await server.restart()
+  await untilBack(tollgate)
+})
+
 test('calls that were given up while Redis stood still keep nobody waiting when it goes on', async () => {
   const { server, namespace } = await ownRedis()
   const tollgate = await namespace.open({ ...QUICK, rules: [{ name: 'r', scope: 'agent', limits: [{ requests: 20, per: 'second', burst: 1 }] }] })

@@ -191,3 +191,15 @@ test('overrides that are granted and revoked at the same time by several process
   expect([count('override.granted'), count('override.revoked'), count('calls.paused'), count('rules.declared')]).toEqual([12, 6, 3, 2])
   expect(audit.map(({ id }) => id)).toEqual([...new Set(audit.map(({ id }) => id))])
 })
+
+test('the end of an override is noted by whoever sees it, also after the rules were read again', async () => {
+  const namespace = newNamespace()
+  const tollgate = await namespace.open({ rules: RULES })
+  await namespace.open()
+  await tollgate.overrides.grant({ for: { user: 'alice' }, ...UNLIMITED, forMs: DEFAULTS.rulesRefreshMs + 500 })
+  const kept = async () => JSON.parse((await namespace.redis.hget(namespace.keys.rules, 'overrides')) ?? '[]') as unknown[]
+  expect(await kept()).toHaveLength(1)
+  await until('it is gone from what is kept', async () => (await kept()).length === 0)
+  const noted = await namespace.redis.xrange(namespace.keys.audit, '-', '+')
+  expect(noted.filter(([, fields]) => fields.includes('override.ended'))).toHaveLength(1)
+})
