@@ -3,12 +3,13 @@ import { expect, test } from 'vitest'
 import { AS_ESTIMATED, NOTHING } from '../../src/cost/units.js'
 import { Demands } from '../../src/gate/demands.js'
 import type { Announced, Announcement } from '../../src/gate/upstream.js'
-import type { RuleSpec } from '../../src/index.js'
+import { GivenClock, type RuleSpec } from '../../src/index.js'
 import { Keys } from '../../src/redis/keys.js'
 import { compileRules } from '../../src/rules/compile.js'
 import { checkRules } from '../../src/rules/read.js'
 import { demandsOf, T0 } from '../support/gate.js'
 import { newNamespace } from '../support/namespace.js'
+import { newPlace } from '../support/place.js'
 import { runs } from '../support/runs.js'
 import { bothStores } from '../support/stores.js'
 import { guard, LimitedAgent, UpstreamFleet } from '../support/upstream.js'
@@ -170,4 +171,22 @@ test.each([0, 1])('a level that held is come back to, a new one that fails is ha
   expect(await round(), 'what the try left behind halves nothing').toBe(0.5)
   clock.advance(5000)
   expect(await round()).toBe(0.25)
+})
+
+test.each(['memory', 'Redis'] as const)('nothing is over before the canary is back, however short recovery is (%s)', async (place) => {
+  const clock = new GivenClock(T0)
+  const tollgate = await newPlace(place, clock).open({
+    rules: [{ name: 'r', scope: 'agent', limits: [{ requests: 100, per: 'second' }] }],
+    upstream: { recoverEveryMs: 100, recoverFactor: 2 },
+  })
+  const call = { agent: 'llm' }
+  await tollgate.capacity.announce({ ...call, retryAfterMs: 50 })
+  clock.advance(80)
+  const canary = await tollgate.gate.admit(call)
+  expect([canary.allowed, (await tollgate.gate.admit(call)).allowed]).toEqual([true, false])
+  clock.advance(500)
+  expect((await tollgate.gate.admit(call)).allowed).toBe(false)
+  await canary.settle()
+  clock.advance(200)
+  expect((await tollgate.gate.admit(call)).allowed).toBe(true)
 })
