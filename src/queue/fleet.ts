@@ -167,7 +167,14 @@ export class Fleet {
       return
     }
     if (channel !== this.parts.keys.notices) return
-    const notice = JSON.parse(message) as { rules?: string; cancel?: { queue: string; id: string } }
+    let notice: { rules?: string; cancel?: { queue: string; id: string } }
+    try {
+      notice = JSON.parse(message)
+    } catch (error) {
+      // Anybody can publish.
+      this.parts.log.warn({ err: error }, 'a notice could not be read')
+      return
+    }
     if (notice.rules !== undefined) this.parts.rulesChanged()
     if (notice.cancel?.queue === this.parts.queue) for (const worker of this.workers) worker.abort(notice.cancel.id)
   }
