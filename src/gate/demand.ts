@@ -2,6 +2,7 @@ import type { Call } from '../call.js'
 import { DEFAULTS } from '../config/defaults.js'
 import type { Upstream } from '../config/upstream-options.js'
 import { COST_UNITS, type Costs, type CostUnit } from '../cost/units.js'
+import type { Binding } from '../decision.js'
 import type { Keys } from '../redis/keys.js'
 import { ALLOWANCE, type CompiledRule, type RuleSet } from '../rules/compile.js'
 import type { CompiledLimit } from '../rules/compile-limit.js'
@@ -15,6 +16,11 @@ export interface DemandPart {
   readonly keys: readonly string[]
   /** Its line. */
   readonly line: string
+}
+
+/** A limit at its meter, as what a call waits for or was refused by. */
+export function bindingOf({ rule, value }: Pick<DemandPart, 'rule' | 'value'>, limit: CompiledLimit): Binding {
+  return { rule: rule.name, limit: limit.name, scopeValue: value, unit: limit.unit }
 }
 
 /** What one call asks of all its meters at once. */

@@ -5,7 +5,7 @@ import { ALGORITHMS } from '../meters/index.js'
 import type { CompiledRule } from '../rules/compile.js'
 import { type CompiledLimit, strategyOf } from '../rules/compile-limit.js'
 import { isPause } from '../rules/pause.js'
-import type { Demand, DemandPart } from './demand.js'
+import { bindingOf, type Demand, type DemandPart } from './demand.js'
 
 /** A start that has to stand in line, but came without the call to keep beside its place: it is asked again with it. */
 export interface AgainDecision {
@@ -161,8 +161,7 @@ export class DecisionReply {
     const asked = demand.parts[meter - 1]
     const part = asked && this.meters.get(asked.keys[0] as string)?.part
     const bound = part?.rule.limits[limit - 1]
-    if (part === undefined || bound === undefined) return null
-    return { rule: part.rule.name, limit: bound.name, scopeValue: part.value, unit: bound.unit }
+    return part === undefined || bound === undefined ? null : bindingOf(part, bound)
   }
 }
 

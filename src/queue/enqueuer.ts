@@ -14,7 +14,7 @@ import { Turn } from '../gate/turn.js'
 import { type Impatience, Patience } from '../redis/patience.js'
 import { delayMs } from './delay.js'
 import type { Results } from './results.js'
-import { askFor, gateId, readRecord } from './stored.js'
+import { askFor, gateId, leave, readRecord } from './stored.js'
 import type { Decided, Strategist } from './strategist.js'
 import { Ticket } from './ticket.js'
 
@@ -183,7 +183,7 @@ export class Enqueuer {
   private async takeBack(asked: AskedCall): Promise<void> {
     // Under an id of its own it may have been enqueued meanwhile.
     if (asked.call.id !== undefined && (await this.queue.getJob(asked.call.id)) !== undefined) return
-    await this.gate.release(asked, readRecord(await this.gate.recordOf(asked.id))?.line ?? '')
+    await leave(this.gate, asked)
   }
 
   /** A call whose job was not added, or of which nobody knows whether it was. */
@@ -218,8 +218,7 @@ export class Enqueuer {
   /** Where another call with its key was faster, that one's is the ticket; what this one was promised goes back. */
   private async entered(entrant: Entrant, jobId: string): Promise<Entrant> {
     if (jobId === entrant.id || entrant.asked === undefined) return entrant
-    const { asked } = entrant
-    await this.gate.release(asked, readRecord(await this.gate.recordOf(asked.id))?.line ?? '')
+    await leave(this.gate, entrant.asked)
     return { id: jobId }
   }
 }

@@ -39,6 +39,12 @@ export function readRecord(record: string | null): StoredCall | null {
   return { state: 'waiting', line: record.slice(0, end).split(' ').slice(4).join(' '), call }
 }
 
+/** Gives back what a call holds that has not started: its place in line, or its pass. */
+export async function leave(gate: Gate, asked: AskedCall): Promise<void> {
+  const stored = readRecord(await gate.recordOf(asked.id))
+  if (stored !== null && stored.state !== 'started') await gate.release({ ...asked, token: '', ledger: undefined }, stored.line)
+}
+
 /** Asks again for a call that is on its way, under the rules in force now. */
 export function askAgain(gate: Gate, id: string, record: string | null): AskedCall {
   const stored = readRecord(record)

@@ -23,7 +23,7 @@ import { callOfJob } from './job-call.js'
 import type { Ended, WorkerObserver } from './observer.js'
 import { persist } from './persist.js'
 import { type CallContext, Context, Run } from './run.js'
-import { askFor, gateId, readRecord } from './stored.js'
+import { askFor, gateId, leave } from './stored.js'
 import type { Strategist } from './strategist.js'
 import { upstreamLimited } from './upstream-limited.js'
 
@@ -143,6 +143,7 @@ export class Worker {
           await sleep(decision.waitMs)
           break
         case 'wait':
+          await this.keepsMode(job, asked, run)
           return this.putBack(job, token, asked, decision.etaMs, run)
         case 'expired':
           this.ended(asked, 'expired', undefined)
@@ -179,9 +180,8 @@ export class Worker {
 
   private async run(job: Job, token: string, asked: AskedCall, decision: RunDecision | DegradeDecision, run: Run): Promise<unknown> {
     if (run.aborted !== undefined) {
-      // Cancelled while its start was on its way: it never reaches the agent, so it was no canary.
-      if (decision.watched === true) await this.parts.gate.release(asked)
-      else this.gateway.settle(asked, NOTHING)
+      // Cancelled while its start was on its way: it never reaches the agent.
+      await this.unmade(asked, decision, run)
       throw failureOf(run.aborted)
     }
     const timeoutMs = this.options.timeoutMs ?? DEFAULTS.timeoutMs
@@ -235,11 +235,14 @@ export class Worker {
   /** The agent was not asked: only the allowance of the degraded mode stays charged. */
   private async settleUnmade(asked: AskedCall, decision: RunDecision | DegradeDecision, run: Run): Promise<void> {
     const { demand } = asked
-    const others = { ...asked, demand: { ...demand, parts: demand.parts.filter(({ rule }) => !isAllowance(rule.name)) } }
-    // It was no canary: another call goes.
-    if (decision.watched === true) await this.persist(run, () => this.parts.gate.release(others))
-    else this.gateway.settle(others, NOTHING)
+    await this.unmade({ ...asked, demand: { ...demand, parts: demand.parts.filter(({ rule }) => !isAllowance(rule.name)) } }, decision, run)
     this.ended(asked, 'done', undefined)
+  }
+
+  /** Gives back what a call was charged that its agent has not seen: so it was no canary either, and another call goes. */
+  private async unmade(asked: AskedCall, { watched }: RunDecision | DegradeDecision, run: Run): Promise<void> {
+    if (watched === true) await this.persist(run, () => this.parts.gate.release(asked))
+    else this.gateway.settle(asked, NOTHING)
   }
 
   /** What a call has used that goes on: sent only where it is more than was charged. */
@@ -287,13 +290,10 @@ export class Worker {
 
   /** The call waits: its job is delayed. Was it cancelled while it was put in line, it leaves that. */
   private async putBack(job: Job, token: string, asked: AskedCall, etaMs: number | null, run: Run): Promise<never> {
-    const { gate } = this.parts
     if (run.aborted !== undefined) {
-      const stored = readRecord(await gate.recordOf(asked.id))
-      if (stored !== null && stored.state !== 'started') await gate.release({ ...asked, token: '', ledger: undefined }, stored.line)
+      await leave(this.parts.gate, asked)
       throw failureOf(run.aborted)
     }
-    await this.keepsMode(job, asked, run)
     await this.persist(run, () => job.moveToDelayed(Date.now() + delayMs(etaMs), token))
     throw new DelayedError()
   }

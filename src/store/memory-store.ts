@@ -2,7 +2,7 @@ import { type ActualCosts, type CostUnit, NOTHING } from '../cost/units.js'
 import type { Binding, RejectDecision, RunDecision, Usage } from '../decision.js'
 import type { Asked } from '../gate/asked.js'
 import { BLOCK_NAME } from '../gate/block.js'
-import { costIn, type DemandPart } from '../gate/demand.js'
+import { bindingOf, costIn, type DemandPart } from '../gate/demand.js'
 import type { Admission, LedgerFigures, Store, Swapped } from '../gate/store.js'
 import type { Announced, Announcement, Known, Observation } from '../gate/upstream.js'
 import type { MeterState } from '../meters/algorithm.js'
@@ -295,8 +295,4 @@ export class MemoryStore implements Store {
     }
     this.sweepAt = Math.max(SWEEP_FROM, 2 * this.kept)
   }
-}
-
-function bindingOf({ rule, value }: DemandPart, limit: CompiledLimit): Binding {
-  return { rule: rule.name, limit: limit.name, scopeValue: value, unit: limit.unit }
 }

@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { type AddressInfo, connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { freePort } from './free-port.js'
 
 /** A real NATS of a test's own, that can be away at first, killed and brought back. */
 export interface NatsServer {
@@ -12,15 +13,6 @@ export interface NatsServer {
 
 // It may stand where only root looks, as on Debian.
 const PATH = `${process.env['PATH']}:/usr/local/sbin:/usr/sbin:/sbin`
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
 
 function answers(port: number): Promise<boolean> {
   return new Promise((resolve) => {
