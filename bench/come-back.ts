@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { RateLimitExceeded, type RuleSpec, type Tollgate } from '../src/index.js'
-import { NAMED_ALGORITHMS } from '../src/meters/index.js'
+import { NAMED_ALGORITHMS } from '../src/limits/algorithms.js'
 import { atLeast, type Figure } from './lib/measure.js'
 import { inNamespaces, openHere } from './lib/namespace.js'
 

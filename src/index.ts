@@ -1,19 +1,29 @@
+export type { AuditEntry, AuditQuery, Change } from './administration/audit.js'
+export type { Capacity } from './administration/capacity.js'
+export type { GrantSpec } from './administration/grant.js'
+export type { Applied, Overrides } from './administration/overrides.js'
+export type { Rules } from './administration/rules.js'
+export type { Answer } from './admission/answer.js'
 export { type AgentAnswer, httpAgent } from './agents/http-agent.js'
-export type { AuditEntry, Change } from './audit/entry.js'
-export type { AuditQuery } from './audit/query.js'
-export type { Call, Cost, Strategy } from './call.js'
-export type { Capacities, ConfiguredLimit, UpstreamStats } from './capacity/capacities.js'
-export type { Capacity } from './capacity/capacity.js'
-export type { AnnounceInput, UpstreamChange, UpstreamState } from './capacity/upstreams.js'
-export { type Clock, GivenClock } from './clock.js'
-export type { TollgateOptions } from './config/options.js'
-export type { UpstreamOptions } from './config/upstream-options.js'
-export type { Estimate } from './cost/estimate.js'
-export type { Price, PriceTable } from './cost/prices.js'
-export type { ActualCosts, Costs, CostUnit } from './cost/units.js'
-export { type CallUsage, readUsage } from './cost/usage.js'
-export type { CustomStrategy, Verdict } from './custom-strategy.js'
-export type { Binding, Decision, DegradeDecision, ExpiredDecision, RejectDecision, RunDecision, Usage, WaitDecision } from './decision.js'
+export type { Checks } from './gate/gate.js'
+export type { Grant } from './gate/grant.js'
+export type { CustomAlgorithm, CustomSpec } from './limiter/custom.js'
+export type { Limiter } from './limiter/limiter.js'
+export type { LimitSpec } from './limits/limit.js'
+export type { Call, Strategy } from './model/call.js'
+export type { ActualCosts, Cost, Costs, CostUnit, Unit } from './model/cost.js'
+export type {
+  Binding,
+  CustomStrategy,
+  Decision,
+  DegradeDecision,
+  ExpiredDecision,
+  RejectDecision,
+  RunDecision,
+  Usage,
+  Verdict,
+  WaitDecision,
+} from './model/decision.js'
 export {
   CallInvalid,
   ConfigInvalid,
@@ -25,28 +35,26 @@ export {
   StoreUnavailable,
   TollgateError,
   UpstreamLimited,
-} from './errors.js'
-export type { Answer } from './gate/answer.js'
-export type { Checks } from './gate/checks.js'
-export type { Grant } from './gate/grant.js'
-export type { Admission, LedgerFigures, Store, Swapped } from './gate/store.js'
-export type { Announced, Announcement, Known, Observation, ObservedLimit, ObservedLimits, UpstreamName } from './gate/upstream.js'
-export type { HeadersLike } from './headers-like.js'
-export type { CustomAlgorithm, CustomSpec } from './limiter/custom.js'
-export type { Limiter } from './limiter/limiter.js'
+} from './model/errors.js'
+export { type Clock, GivenClock } from './model/time.js'
+export type { Announced, Announcement, HeadersLike, Known, Observation, ObservedLimit, ObservedLimits, UpstreamName } from './model/upstream.js'
+export type { TollgateOptions } from './options.js'
 export type { OutageFigures } from './outage/figures.js'
-export type { GrantSpec } from './overrides/grant.js'
-export type { Rules } from './overrides/live-rules.js'
-export type { Applied, Overrides } from './overrides/overrides.js'
+export type { Allowance, Exempt, Override, Reason } from './policy/override.js'
+export type { Pause } from './policy/pause.js'
+export type { AgentSpec, MatchSpec, OnStoreError, RuleSpec } from './policy/rule.js'
+export { parseRules, type RulesFile, readRules } from './policy/rules-file.js'
+export type { UpstreamOptions } from './policy/upstream-block.js'
+export type { Estimate } from './pricing/estimate.js'
+export type { Price, PriceTable } from './pricing/prices.js'
+export { type CallUsage, readUsage } from './pricing/usage.js'
+export type { CallContext } from './queue/attempt.js'
 export type { Explanation } from './queue/explain.js'
-export type { Ended, WorkerObserver } from './queue/observer.js'
-export type { CallContext } from './queue/run.js'
-export type { Ticket } from './queue/ticket.js'
+export type { Ticket } from './queue/results.js'
 export type { Handler, Worker, WorkerOptions } from './queue/worker.js'
-export type { LimitSpec, Unit } from './rules/limit.js'
-export type { Allowance, Exempt, Override, Reason } from './rules/override.js'
-export type { Pause } from './rules/pause.js'
-export { parseRules, type RulesFile, readRules } from './rules/read.js'
-export type { AgentSpec, MatchSpec, OnStoreError, RuleSpec } from './rules/rule.js'
-export { MemoryStore } from './store/memory-store.js'
+export { MemoryStore } from './store/memory/memory-store.js'
+export type { Admission, LedgerFigures, Store, Swapped } from './store/store.js'
+export type { Ended, WorkerObserver } from './telemetry/observer.js'
 export { type Stats, Tollgate } from './tollgate.js'
+export type { Capacities, ConfiguredLimit, UpstreamStats } from './upstream/capacities.js'
+export type { AnnounceInput, UpstreamChange, UpstreamState } from './upstream/tracker.js'

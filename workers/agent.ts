@@ -1,8 +1,7 @@
 import { Command } from 'commander'
 import { fail } from '../src/cli/exit-codes.js'
 import { runWorker } from '../src/cli/run-worker.js'
-import { workerFlags } from '../src/cli/worker-flags.js'
-import { workerConfig } from '../src/config/worker-config.js'
+import { workerConfig, workerFlags } from '../src/cli/worker-config.js'
 
 // A worker process of its own: settings, signals, start, drain, exit.
 const command = workerFlags(new Command('agent').description('a worker process that calls its agents over HTTP')).parse()

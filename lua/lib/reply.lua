@@ -1,4 +1,4 @@
--- The reply of a decision, packed as doubles (src/gate/reply.ts reads it):
+-- The reply of a decision, packed as doubles (src/store/redis/decoder.ts reads it):
 --   now, 1 if there are lines (0: none, 2: there are, and the batch came without: nothing was done)
 --   per call: outcome; unless it is RUN, WATCHED or AGAIN also wait in ms (-1 = nobody knows, or never), binding meter and limit
 --     (places in the demand from 1, 0 = none), how many stand before it (-1 = not in line; of a

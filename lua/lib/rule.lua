@@ -19,7 +19,7 @@ local BLOCK = 4
 -- And of each limit: counts, where its room is nothing but a number; gives_back, where that
 -- is so whenever it was charged; plain, below which there is room without asking its algorithm; and
 -- where the key of its own stands behind those of the meter.
--- As in src/rules/compile-limit.ts.
+-- As in src/limits/compiled-limit.ts.
 local NO_OPTIONS = { 0, 0, 250, 0, 0 }
 
 local function prepare_rule(encoded)

@@ -1,4 +1,4 @@
--- What limits count, by the codes that src/rules/compile.ts gives them. The first six are
+-- What limits count, by the codes that src/policy/compile.ts gives them. The first six are
 -- costs: a call says how much it costs in each. A concurrency takes one slot, a block nothing.
 local UNIT_TOKENS, UNIT_CONCURRENCY, UNIT_NONE = 2, 7, 8
 local COST_UNITS = 6

@@ -1,10 +1,9 @@
-import type { Call } from '../call.js'
-import type { CallUsage } from '../cost/usage.js'
-import { readUsage } from '../cost/usage.js'
-import { ConfigInvalid, TollgateError, UpstreamLimited } from '../errors.js'
-import type { CallContext } from '../queue/run.js'
+import type { Call } from '../model/call.js'
+import { ConfigInvalid, TollgateError, UpstreamLimited } from '../model/errors.js'
+import type { AgentSpec } from '../policy/rule.js'
+import { type CallUsage, readUsage } from '../pricing/usage.js'
+import type { CallContext } from '../queue/attempt.js'
 import type { Handler } from '../queue/worker.js'
-import type { AgentSpec } from '../rules/rule.js'
 
 /** What a call to an agent over HTTP comes back with. */
 export interface AgentAnswer {

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { TollgateError } from '../errors.js'
+import { TollgateError } from '../model/errors.js'
 import { DEFAULT_URL } from '../redis/connection.js'
 import { Tollgate } from '../tollgate.js'
 

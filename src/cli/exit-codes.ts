@@ -1,4 +1,4 @@
-import { type ErrorCode, TollgateError } from '../errors.js'
+import { type ErrorCode, TollgateError } from '../model/errors.js'
 
 /** Done; refused or failed; the input was not valid; Redis did not answer. */
 export const EXIT = { ok: 0, failed: 1, invalid: 2, unavailable: 3 } as const

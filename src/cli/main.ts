@@ -1,14 +1,14 @@
 #!/usr/bin/env node
 import { createRequire } from 'node:module'
 import { Command } from 'commander'
-import { type Call, validateCall } from '../call.js'
-import { workerConfig } from '../config/worker-config.js'
+import type { Call } from '../model/call.js'
+import { validateCall } from '../validation/call.js'
 import { type Common, common, parseJson, print, withTollgate } from './common.js'
 import { EXIT, fail } from './exit-codes.js'
 import { administrationCommands } from './overrides.js'
 import { rulesCommands } from './rules.js'
 import { runWorker } from './run-worker.js'
-import { workerFlags } from './worker-flags.js'
+import { workerConfig, workerFlags } from './worker-config.js'
 
 const { version, description } = createRequire(import.meta.url)('tollgate/package.json') as { version: string; description: string }
 

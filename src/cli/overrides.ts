@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
-import type { Change } from '../audit/entry.js'
-import type { GrantSpec } from '../overrides/grant.js'
-import type { Pause } from '../rules/pause.js'
+import type { Change } from '../administration/audit.js'
+import type { GrantSpec } from '../administration/grant.js'
+import type { Pause } from '../policy/pause.js'
 import { type By, type Common, changing, common, parseJson, print, withTollgate } from './common.js'
 import { EXIT } from './exit-codes.js'
 

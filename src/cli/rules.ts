@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
-import { readRules } from '../rules/read.js'
-import type { RuleSpec } from '../rules/rule.js'
+import type { RuleSpec } from '../policy/rule.js'
+import { readRules } from '../policy/rules-file.js'
 import { type By, type Common, changing, common, parseJson, print, withTollgate } from './common.js'
 import { EXIT } from './exit-codes.js'
 

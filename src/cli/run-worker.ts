@@ -1,11 +1,11 @@
 import { type Logger, pino } from 'pino'
 import { httpAgent } from '../agents/http-agent.js'
-import { DEFAULTS } from '../config/defaults.js'
-import type { WorkerConfig } from '../config/worker-config.js'
+import { DEFAULTS } from '../model/defaults.js'
+import { readRules } from '../policy/rules-file.js'
 import { DEFAULT_URL } from '../redis/connection.js'
-import { readRules } from '../rules/read.js'
 import { Metrics, serveMetrics } from '../telemetry/metrics.js'
 import { Tollgate } from '../tollgate.js'
+import type { WorkerConfig } from './worker-config.js'
 
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const
 

@@ -1,279 +1,149 @@
-import type { Redis } from 'ioredis'
-import type { Call } from '../call.js'
-import { approximateMs, type Clock } from '../clock.js'
-import { DEFAULTS } from '../config/defaults.js'
-import { COST_UNITS, type Costs } from '../cost/units.js'
-import type { Decision } from '../decision.js'
-import type { Keys } from '../redis/keys.js'
-import { scripts } from '../redis/scripts.js'
-import type { RuleSet } from '../rules/compile.js'
-import { retentionOf } from '../rules/policy.js'
-import { alike } from './alike.js'
-import type { Asked, AskedCall, Settlement } from './asked.js'
-import { limitOf, meterOf } from './audited.js'
-import { BatchEncoder } from './batch.js'
-import { blockPlace, type Demand } from './demand.js'
-import type { Demands } from './demands.js'
-import { type AgainDecision, DecisionReply } from './reply.js'
-import { type Announced, type Announcement, type Known, ratesOf, readKnown, upstreamKey } from './upstream.js'
+import { randomUUID } from 'node:crypto'
+import { Answered } from '../admission/answer.js'
+import { rejection } from '../admission/rejection.js'
+import type { AskedCall } from '../admission/request.js'
+import type { Demands } from '../admission/resolver.js'
+import type { Call } from '../model/call.js'
+import { NOTHING } from '../model/cost.js'
+import type { RejectDecision } from '../model/decision.js'
+import { DEFAULTS } from '../model/defaults.js'
+import { CallInvalid, TollgateError } from '../model/errors.js'
+import { actualCosts } from '../pricing/costs.js'
+import type { CallUsage } from '../pricing/usage.js'
+import type { Store } from '../store/store.js'
+import { validateCall } from '../validation/call.js'
+import { linesOf, type Try, WaitingRoom } from './acquire-line.js'
+import { Grant, type Granter } from './grant.js'
 
-/** How admit treats a call: see `lua/admit.lua`. */
-export type AdmitMode = 'direct' | 'record' | 'front' | 'start'
+/** Why a call is refused that may pass later: who waits in `acquire` goes on waiting. */
+const WAITED_FOR: readonly RejectDecision['reason'][] = ['limited', 'paused', 'unavailable']
 
-/** The front of one line, as a drain is asked to look at it. */
-export interface DrainedLine {
-  readonly key: string
-  /** In the order they stand. */
-  readonly calls: readonly AskedCall[]
-}
-
-/** The scripts over meters, lines and ledger, as functions: one call, one round trip, no state of its own. */
-export class Gate {
-  readonly keys: Keys
-  private readonly redis: Redis
-  private readonly clock: Clock
+/** The gate without the queue: ask, ask and charge, wait until there is room. */
+export class Checks {
   private readonly demands: Demands
-  /** Whether there were lines when last heard. */
-  private lines = true
+  private readonly store: Store
+  private readonly waiting = new WaitingRoom<Grant>()
 
-  constructor(redis: Redis, demands: Demands, clock: Clock) {
-    this.redis = redis
-    this.keys = demands.keys
-    this.clock = clock
+  constructor(demands: Demands, store: Store) {
     this.demands = demands
+    this.store = store
   }
 
-  get rules(): RuleSet {
-    return this.demands.rules
+  /** What the gate would say; charges nothing. @throws CallInvalid */
+  async peek(call: Call): Promise<Answered> {
+    const asked = this.ask(call)
+    return new Answered(await this.store.peek(asked instanceof Promise ? await asked : asked))
   }
 
-  /** What a call is expected to cost; a promise only where that has to be worked out. @throws CallInvalid */
-  costs(call: Call): Costs | Promise<Costs> {
-    return this.demands.costs(call)
+  /** Charges the call if all its limits have room, and no one of them if not. @throws CallInvalid */
+  async admit(call: Call): Promise<Grant> {
+    const asked = this.ask(call)
+    return this.charge(asked instanceof Promise ? await asked : asked)
   }
 
-  /** The meters a call meets under the rules in force. */
-  demand(call: Call, costs: Costs): Demand {
-    return this.demands.demand(call, costs)
-  }
-
-  /** The model that calls of this agent run with in degraded mode; undefined where it says none. */
-  degradeTo(agent: string): string | undefined {
-    const { degradeTo } = this.rules.policy
-    return Object.hasOwn(degradeTo, agent) ? degradeTo[agent] : undefined
-  }
-
-  /** Asks and charges at once, or refuses. */
-  async direct(asked: readonly Asked[]): Promise<Decision[]> {
-    return (await this.admit('direct', asked, [], [])) as Decision[]
-  }
-
-  /** Charges what has happened already, whether there is room or not. */
-  async record(asked: readonly Asked[]): Promise<Decision[]> {
-    return (await this.admit('record', asked, [], [])) as Decision[]
-  }
-
-  /** The front door: promises room or finds a place in line. */
-  async front(asked: readonly AskedCall[]): Promise<Decision[]> {
-    return (await this.admit('front', asked, [], asked.map(storedCall))) as Decision[]
+  /** Charges the call and answers its grant; null where it has no room now. Never waits. @throws CallInvalid */
+  async tryAcquire(call: Call): Promise<Grant | null> {
+    const grant = await this.admit(call)
+    return grant.allowed ? grant : null
   }
 
   /**
-   * Settles calls that have ended, then starts others, in one script call.
-   * @param kept whether the calls are sent along, to be kept beside their place in line;
-   *   without them a newcomer that has to stand in line is answered 'again'
+   * Waits in this process until the call is let in. Those who wait for the same limit are let
+   * in in the order in which they came. A strategy is not asked: who calls this wants to wait.
+   * @throws CallInvalid; RateLimitExceeded where it can never pass; the signal's reason where it aborts
    */
-  start(asked: readonly AskedCall[], ended: readonly Settlement[], kept: boolean): Promise<(Decision | AgainDecision)[]> {
-    return this.admit('start', asked, ended, kept ? asked.map(storedCall) : [])
+  async acquire(call: Call, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Grant> {
+    let rules = this.demands.rules
+    let asked = await this.ask(call)
+    return this.waiting.enter(
+      linesOf(asked),
+      async () => {
+        // Rules that change while it waits count at once.
+        if (this.demands.rules !== rules) {
+          rules = this.demands.rules
+          asked = await this.ask(call)
+        }
+        return this.attempt(asked)
+      },
+      (grant) => grant.release().catch(() => false),
+      signal,
+    )
   }
 
-  private async admit(
-    mode: AdmitMode,
-    asked: readonly Asked[],
-    ended: readonly Settlement[],
-    stored: readonly string[],
-  ): Promise<(Decision | AgainDecision)[]> {
-    const [first = [], ...others] = alike(asked, approximateMs(this.clock))
-    const decisions = await this.admitAlike(mode, first, ended, stored.slice(0, first.length))
-    let from = first.length
-    for (const run of others) {
-      decisions.push(...(await this.admitAlike(mode, run, [], stored.slice(from, from + run.length))))
-      from += run.length
+  /**
+   * Charges what has happened already, whether there is room or not; what is above a limit is
+   * debt, paid back before the next call starts. Under an `id` it is charged once. It is not
+   * settled again, but where it has an `id`. @throws CallInvalid
+   */
+  async record(call: Call): Promise<Answered> {
+    const asked = await this.ask(call)
+    const { decision } = await this.store.record(call.id === undefined ? { ...asked, id: `~/${randomUUID()}`, forGood: true } : asked)
+    return new Answered(decision)
+  }
+
+  /**
+   * Says what a call has really used that was admitted under its `id`, by whatever process.
+   * Returns whether it was open. @throws CallInvalid where it has no id
+   */
+  settle(call: Call, usage?: CallUsage): Promise<boolean> {
+    return this.end(call, (asked, granter) => this.store.settle(asked, granter.actual(usage), 'end'))
+  }
+
+  /** Gives back everything that a call was charged which was admitted under its `id`: it was not made. @throws CallInvalid where it has no id */
+  release(call: Call): Promise<boolean> {
+    return this.end(call, (asked) => this.store.release(asked))
+  }
+
+  /** The rules changed: whoever waits may have room. */
+  rulesChanged(): void {
+    this.waiting.stirAll()
+  }
+
+  /** Who waits is told that nobody is let in any more. Resolves when nothing is on its way to be let in. */
+  close(): Promise<void> {
+    return this.waiting.close(new TollgateError('CLOSED', 'this Tollgate was closed, and lets nobody in any more'))
+  }
+
+  private async end(input: Call, how: (asked: AskedCall, granter: Granter) => boolean | Promise<boolean>): Promise<boolean> {
+    const call = validateCall(input)
+    if (call.id === undefined) throw new CallInvalid('id: is needed to know which call ended (got undefined)')
+    const asked: AskedCall = { id: `~/${call.id}`, token: '', call, demand: this.demands.demand(call, NOTHING) }
+    const ended = await how(asked, this.granter(call))
+    if (ended) this.waiting.stir(linesOf(asked))
+    return ended
+  }
+
+  private async charge(asked: AskedCall): Promise<Grant> {
+    return new Grant(this.granter(asked.call), await this.store.admit(asked))
+  }
+
+  private async attempt(asked: AskedCall): Promise<Try<Grant>> {
+    const grant = await this.charge(asked)
+    const { decision } = grant
+    if (decision.outcome === 'run') return { entered: grant }
+    // Who is paused goes on when the rules change again.
+    if (!WAITED_FOR.includes(decision.reason)) throw rejection(decision)
+    const { rule, scopeValue } = decision.binding
+    const unknownMs = decision.reason === 'paused' ? DEFAULTS.rulesRefreshMs : DEFAULTS.slotRecheckMs
+    return { waitMs: decision.retryAfterMs ?? unknownMs, line: `${rule}/${scopeValue}` }
+  }
+
+  private granter(call: Call): Granter {
+    return {
+      store: this.store,
+      actual: (usage) => actualCosts(usage, call, this.demands.rules.prices),
+      freed: (asked) => this.waiting.stir(linesOf(asked)),
     }
-    return decisions
   }
 
-  /** One script call, for calls in which no rule stands in two versions. */
-  private async admitAlike(
-    mode: AdmitMode,
-    asked: readonly Asked[],
-    ended: readonly Settlement[],
-    stored: readonly string[],
-  ): Promise<(Decision | AgainDecision)[]> {
-    // A newcomer that may stand in line brings itself along to be kept there.
-    const stands = stored.length > 0
-    const reply = await this.decide(stands, asked.length, (lines) => {
-      const encoder = this.encode(asked, mode === 'front' || mode === 'start', lines)
-      for (const settlement of ended) encoder.settle(settlement, true)
-      const args = [this.now(), encoder.batch(), mode, DEFAULTS.lookaheadMs, DEFAULTS.holdMaxMs, DEFAULTS.passCheckMs, ...stored]
-      return { encoder, bytes: scripts.admit.run(this.redis, encoder.keys, args) }
-    })
-    return asked.map(({ demand, strategy, call }, index) => reply.decision(index, demand, strategy ?? call.strategy))
+  private ask(input: Call): AskedCall | Promise<AskedCall> {
+    const call = validateCall(input)
+    const costs = this.demands.costs(call)
+    if (costs instanceof Promise) return costs.then((known) => this.asked(call, known))
+    return this.asked(call, costs)
   }
 
-  /** Sends a batch: without the keys of lines where there were none when last heard, and again with them if there are. */
-  private async decide(stands: boolean, calls: number, send: (lines: boolean) => { encoder: BatchEncoder; bytes: Promise<Buffer> }): Promise<DecisionReply> {
-    const lines = stands || this.lines
-    const { encoder, bytes } = send(lines)
-    const reply = new DecisionReply(await bytes, calls, encoder.parts)
-    this.lines = reply.lines
-    return reply.done ? reply : this.decide(true, calls, send)
+  private asked(call: Call, costs: AskedCall['demand']['costs']): AskedCall {
+    return { id: call.id === undefined ? '' : `~/${call.id}`, token: '', call, demand: this.demands.demand(call, costs) }
   }
-
-  /** What admit would answer a newcomer; changes nothing. */
-  async peek(asked: readonly Asked[]): Promise<Decision[]> {
-    const runs = alike(asked, approximateMs(this.clock))
-    return (await Promise.all(runs.map((run) => this.peekAlike(run)))).flat()
-  }
-
-  private async peekAlike(asked: readonly Asked[]): Promise<Decision[]> {
-    const reply = await this.decide(false, asked.length, (lines) => {
-      const encoder = this.encode(asked, false, lines)
-      return { encoder, bytes: scripts.peek.run(this.redis, encoder.keys, [this.now(), encoder.batch()]) }
-    })
-    return asked.map(({ demand }, index) => reply.decision(index, demand) as Decision)
-  }
-
-  /**
-   * Says what started calls have cost; per call whether there was an entry open under its token.
-   * @param how 'end' closes the entries; 'part': the calls go on, what they have cost so far is charged
-   */
-  async settle(settlements: readonly Settlement[], how: 'end' | 'part' = 'end'): Promise<boolean[]> {
-    const encoder = this.encode([], false)
-    for (const settlement of settlements) encoder.settle(settlement, false)
-    const settled = await scripts.settle.run(this.redis, encoder.keys, [this.now(), encoder.batch(), how])
-    return settled.map((one) => one === 1)
-  }
-
-  /** Forgets what these meters have counted, and notes it in the audit. */
-  async reset(asked: Asked, by: string): Promise<void> {
-    const encoder = this.encode([{ ...asked, forGood: true }], false)
-    const { parts } = asked.demand
-    const limits = parts.flatMap(({ rule }) => rule.limits.map(({ name }) => limitOf(rule.name, name)))
-    const args = [this.now(), encoder.batch(), retentionOf(this.rules.policy), by, parts.map(meterOf).join(', '), ...limits]
-    await scripts.reset.run(this.redis, [...encoder.keys, this.keys.audit], args)
-  }
-
-  /** Writes the state of a user's own algorithm if the one it was worked out from still stands; `becomes` '' only reads. */
-  async swap(key: string, was: string, becomes: string, keepMs: number): Promise<{ nowMs: number; written: boolean; state: string }> {
-    const [nowMs, written, state] = await scripts.swap.run(this.redis, [key], [this.now(), was, becomes, keepMs])
-    return { nowMs: Number(nowMs), written: written === 1, state }
-  }
-
-  /**
-   * Gives back all a call holds: W its place in line, P its pass, S its charge; '-' it
-   * held nothing, R it runs under another token.
-   * @param lineKey the line the call stands in, where it is known to stand in one
-   */
-  async release(asked: Asked, lineKey = ''): Promise<'W' | 'P' | 'S' | 'R' | '-'> {
-    const encoder = this.encode([asked], true)
-    if (lineKey !== '' && !encoder.keys.includes(lineKey)) encoder.keys.push(lineKey)
-    const [held = '-'] = await scripts.release.run(this.redis, encoder.keys, [this.now(), encoder.batch(), lineKey])
-    return held as 'W' | 'P' | 'S' | 'R' | '-'
-  }
-
-  /** An agent said something about its limits; a call that stands open is given back. */
-  announce(asked: Asked, announcement: Announcement): Promise<Announced> {
-    return this.tell(asked, announcement, '', false)
-  }
-
-  /** The call's agent asked to be left alone: as above, and puts the call at the head of its line. */
-  giveBack(asked: AskedCall, announcement: Announcement): Promise<Announced> {
-    return this.tell(asked, announcement, storedCall(asked), true)
-  }
-
-  private async tell(asked: Asked, { kind, retryAfterMs, reduceFactor, observed, name }: Announcement, stored: string, onItsWay: boolean): Promise<Announced> {
-    const encoder = this.encode([asked], onItsWay)
-    const observation =
-      observed === null && kind !== 'refused' ? '' : JSON.stringify({ name, limits: observed ?? {}, atMs: Math.round(approximateMs(this.clock)) })
-    const said = [kind, reduceFactor, JSON.stringify(ratesOf(observed)), observation, upstreamKey(name), observed === null ? 0 : 1]
-    const args = [this.now(), encoder.batch(), blockPlace(asked.demand), retryAfterMs, DEFAULTS.lookaheadMs, stored, ...said]
-    const [cut, ...known] = await scripts.announce.run(this.redis, [...encoder.keys, this.keys.upstream], args)
-    return { cut: cut === '1', ...readKnown(known) }
-  }
-
-  /** What is known of the agents of these calls. */
-  async known(asked: readonly Asked[]): Promise<Known[]> {
-    const told = await scripts.upstream.run(this.redis, ...this.asking(asked))
-    return told.map(readKnown)
-  }
-
-  private asking(asked: readonly Asked[]): [keys: readonly string[], args: string[]] {
-    const encoder = this.encode(asked, false)
-    return [encoder.keys, [this.now(), encoder.batch()]]
-  }
-
-  /** Wakes who can be woken at the front of the given lines. */
-  async drain(lines: readonly DrainedLine[]): Promise<{ nowMs: number; woken: string[]; nextMs: number | null }> {
-    const asked = lines.flatMap((line) => line.calls)
-    const encoder = this.encode(asked, true)
-    const shapes = lines.map(({ key, calls }) => {
-      // A line whose rule is gone has no meter in the batch; its key is declared here.
-      let index = encoder.keys.indexOf(key)
-      if (index < 0) index = encoder.keys.push(key) - 1
-      return [index + 1, encoder.meterOfLine(key), calls.length]
-    })
-    const args = [this.now(), encoder.batch(), DEFAULTS.lookaheadMs, DEFAULTS.passCheckMs, JSON.stringify(shapes), ...asked.map(storedCall)]
-    const [nowMs, woken, nextMs] = await scripts.drain.run(this.redis, encoder.keys, args)
-    return { nowMs: Number(nowMs), woken, nextMs: Number(nextMs) < 0 ? null : Number(nextMs) }
-  }
-
-  /** Looks after passes that have not started; says what became of each. */
-  tend(passes: readonly { asked: Asked; seen: 'queued' | 'held' | 'missing' }[]): Promise<('kept' | 'unclaimed' | 'dropped' | 'gone')[]> {
-    const encoder = this.encode(
-      passes.map(({ asked }) => asked),
-      true,
-    )
-    const args = [this.now(), encoder.batch(), DEFAULTS.passCheckMs, DEFAULTS.passGraceMs, ...passes.map(({ seen }) => seen)]
-    return scripts.tend.run(this.redis, encoder.keys, args)
-  }
-
-  /** Takes calls out of their lines whose deadlines have passed; returns the ids of those that were in one. */
-  expire(waiting: readonly { asked: Asked; line: string }[]): Promise<string[]> {
-    const encoder = this.encode(
-      waiting.map(({ asked }) => asked),
-      true,
-    )
-    for (const { line } of waiting) if (line !== '' && !encoder.keys.includes(line)) encoder.keys.push(line)
-    return scripts.expire.run(this.redis, encoder.keys, [this.now(), encoder.batch(), DEFAULTS.passCheckMs, ...waiting.map(({ line }) => line)])
-  }
-
-  /** The record of a call on its way, null where there is none. */
-  recordOf(id: string): Promise<string | null> {
-    return this.redis.get(this.keys.call(id))
-  }
-
-  /** Extends leases, by their key. */
-  renew(leases: ReadonlyMap<string, { leaseMs: number; ids: readonly string[] }>): Promise<number> {
-    const args: (string | number)[] = [this.now()]
-    for (const { leaseMs, ids } of leases.values()) args.push(leaseMs, JSON.stringify(ids))
-    return scripts.renew.run(this.redis, [...leases.keys()], args)
-  }
-
-  private encode(asked: readonly Asked[], onTheirWay: boolean, lines = true): BatchEncoder {
-    const encoder = new BatchEncoder(this.keys, approximateMs(this.clock), lines)
-    for (const one of asked) encoder.ask(one, onTheirWay)
-    return encoder
-  }
-
-  private now(): string {
-    return this.clock.forScripts()
-  }
-}
-
-/** The call as it is kept beside its place in line: what decides about it, with its cost known, and no payload. */
-function storedCall({ call, demand }: AskedCall): string {
-  const { payload: _payload, id: _id, ...rest } = call
-  const known = COST_UNITS.filter((unit) => demand.costs[unit] > 0).map((unit) => [unit, demand.costs[unit]])
-  return JSON.stringify({ ...rest, cost: { ...call.cost, ...Object.fromEntries(known) } })
 }

@@ -1,8 +1,8 @@
-import type { ActualCosts } from '../cost/units.js'
-import type { CallUsage } from '../cost/usage.js'
-import { Answered } from './answer.js'
-import type { Asked } from './asked.js'
-import type { Admission, Store } from './store.js'
+import { Answered } from '../admission/answer.js'
+import type { Asked } from '../admission/request.js'
+import type { ActualCosts } from '../model/cost.js'
+import type { CallUsage } from '../pricing/usage.js'
+import type { Admission, Store } from '../store/store.js'
 
 /** What a grant needs of whoever gave it. */
 export interface Granter {

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { show } from '../call.js'
-import { DEFAULTS } from '../config/defaults.js'
-import type { RejectDecision, RunDecision, Usage } from '../decision.js'
-import { ConfigInvalid, TollgateError } from '../errors.js'
-import { type Answer, Answered } from '../gate/answer.js'
-import type { Store, Swapped } from '../gate/store.js'
+import { type Answer, Answered } from '../admission/answer.js'
+import type { RejectDecision, RunDecision, Usage } from '../model/decision.js'
+import { DEFAULTS } from '../model/defaults.js'
+import { ConfigInvalid, TollgateError } from '../model/errors.js'
+import type { Store, Swapped } from '../store/store.js'
+import { show } from '../validation/faults.js'
 import { checkCost, checkKey, type Limiter, orThrow } from './limiter.js'
 
 /** An algorithm of a user's own. */

@@ -1,6 +1,6 @@
-import { show, valueAt } from '../call.js'
-import { ConfigInvalid } from '../errors.js'
-import { type LimitSpec, limitName, limitSchema, MOST_LIMITS } from '../rules/limit.js'
+import { type LimitSpec, limitName, limitSchema, MOST_LIMITS } from '../limits/limit.js'
+import { ConfigInvalid } from '../model/errors.js'
+import { show, valueAt } from '../validation/faults.js'
 
 /** One limit, checked. @throws ConfigInvalid naming field, value and bound */
 function checkLimit(spec: unknown, where: string): LimitSpec {

@@ -1,10 +1,10 @@
 import type { Redis } from 'ioredis'
-import { approximateMs, type Clock } from '../clock.js'
-import { DEFAULTS } from '../config/defaults.js'
-import { NOTHING } from '../cost/units.js'
-import { BatchEncoder } from '../gate/batch.js'
+import { NOTHING } from '../model/cost.js'
+import { DEFAULTS } from '../model/defaults.js'
+import { approximateMs, type Clock } from '../model/time.js'
 import type { Keys } from '../redis/keys.js'
-import { scripts } from '../redis/scripts.js'
+import { BatchEncoder } from '../store/redis/encoder.js'
+import { scripts } from '../store/redis/scripts.js'
 import type { Takings } from './books.js'
 
 /** Charges in Redis what was used while it was away; once under one name. */

@@ -1,10 +1,10 @@
 import type { Logger } from 'pino'
-import { DEFAULTS } from '../config/defaults.js'
-import type { ActualCosts } from '../cost/units.js'
-import { StoreUnavailable } from '../errors.js'
-import type { Asked } from '../gate/asked.js'
-import { LedgerNames } from '../gate/ledger-names.js'
+import type { Asked } from '../admission/request.js'
+import type { ActualCosts } from '../model/cost.js'
+import { DEFAULTS } from '../model/defaults.js'
+import { StoreUnavailable } from '../model/errors.js'
 import { isStoreError } from '../redis/store-error.js'
+import { LedgerNames } from '../store/ledger-names.js'
 import type { Books, Takings } from './books.js'
 
 /** What is done in Redis when it is back. Each may be sent any number of times, and counts once. */

@@ -1,10 +1,9 @@
-import { type ActualCosts, COST_UNITS, type CostUnit } from '../cost/units.js'
-import type { Asked } from '../gate/asked.js'
-import { costIn, type DemandPart } from '../gate/demand.js'
-import type { MeterState } from '../meters/algorithm.js'
-import { ALGORITHMS } from '../meters/index.js'
-import type { CompiledRule } from '../rules/compile.js'
-import { MemoryStore } from '../store/memory-store.js'
+import { type Asked, costIn, type DemandPart } from '../admission/request.js'
+import type { MeterState } from '../limits/algorithm.js'
+import { ALGORITHMS } from '../limits/algorithms.js'
+import { type ActualCosts, COST_UNITS, type CostUnit } from '../model/cost.js'
+import type { CompiledRule } from '../policy/compiled-rule.js'
+import { MemoryStore } from '../store/memory/memory-store.js'
 import { type Share, shareOfRule } from './share.js'
 
 /** What a meter is to be charged: two amounts for each of its limits, see `lua/absorb.lua`. */

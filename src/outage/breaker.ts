@@ -1,5 +1,5 @@
 import { type CircuitBreakerPolicy, ConsecutiveBreaker, circuitBreaker, handleWhen } from 'cockatiel'
-import { DEFAULTS } from '../config/defaults.js'
+import { DEFAULTS } from '../model/defaults.js'
 import { isStoreError, StoreSilent } from '../redis/store-error.js'
 
 export interface BreakerParts {

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import type { Redis } from 'ioredis'
-import { DEFAULTS } from '../config/defaults.js'
+import { DEFAULTS } from '../model/defaults.js'
 import type { Keys } from '../redis/keys.js'
-import { scripts } from '../redis/scripts.js'
+import { scripts } from '../store/redis/scripts.js'
 import type { Share } from './share.js'
 
 /** Heard one after the other: a number that fell is believed when it was heard for as long as a silent member is counted. */

@@ -1,6 +1,6 @@
-import { ALGORITHMS } from '../meters/index.js'
-import type { CompiledRule } from '../rules/compile.js'
-import type { CompiledLimit } from '../rules/compile-limit.js'
+import { ALGORITHMS } from '../limits/algorithms.js'
+import type { CompiledLimit } from '../limits/compiled-limit.js'
+import type { CompiledRule } from '../policy/compiled-rule.js'
 
 /** One process's part of what a fleet may do. */
 export interface Share {

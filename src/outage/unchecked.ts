@@ -1,4 +1,4 @@
-import { MINUTE } from '../config/units.js'
+import { MINUTE } from '../model/time.js'
 
 /** A minute is cut into so many cells; what was let in counts until all of its cell is a minute ago. */
 const CELLS = 60

@@ -1,10 +1,11 @@
 import type { Redis } from 'ioredis'
-import type { Binding, Usage } from '../decision.js'
-import { TollgateError } from '../errors.js'
-import type { Gate } from '../gate/gate.js'
-import { callFailure } from './failure.js'
+import type { Binding, Usage } from '../model/decision.js'
+import { TollgateError } from '../model/errors.js'
+import { readRecord } from '../store/redis/record.js'
+import type { Gate } from '../store/redis/script-client.js'
+import { callFailure } from './job.js'
 import type { Queues } from './queues.js'
-import { askAgain, gateId, readRecord } from './stored.js'
+import { askAgain, gateId } from './stored-call.js'
 
 /** Where a call stands, and why. */
 export interface Explanation {

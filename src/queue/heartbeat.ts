@@ -1,6 +1,6 @@
 import type { Logger } from 'pino'
-import type { Asked } from '../gate/asked.js'
-import type { Gate } from '../gate/gate.js'
+import type { Asked } from '../admission/request.js'
+import type { Gate } from '../store/redis/script-client.js'
 
 /** Signs of life per lease: one may be lost, and one more. */
 const BEATS_PER_LEASE = 3

@@ -1,7 +1,7 @@
 import { Job, Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Keys } from '../redis/keys.js'
-import { parseGateId } from './stored.js'
+import { parseGateId } from './stored-call.js'
 
 /** What BullMQ shows of the job of a woken call. */
 export type Seen = 'delayed' | 'queued' | 'held' | 'missing'

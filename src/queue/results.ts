@@ -1,8 +1,9 @@
 import { type Queue, QueueEvents } from 'bullmq'
 import type { Redis } from 'ioredis'
-import { DEFAULTS } from '../config/defaults.js'
-import { TollgateError } from '../errors.js'
-import { callFailure } from './failure.js'
+import type { DegradeDecision, ExpiredDecision, RejectDecision, RunDecision, WaitDecision } from '../model/decision.js'
+import { DEFAULTS } from '../model/defaults.js'
+import { TollgateError } from '../model/errors.js'
+import { callFailure } from './job.js'
 
 interface Waiter {
   resolve(value: unknown): void
@@ -135,4 +136,31 @@ function unlessAborted(work: Promise<void>, signal: AbortSignal | undefined): Pr
     signal.addEventListener('abort', abort, { once: true })
     work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
   })
+}
+
+/** What an app holds of an enqueued call. */
+export class Ticket {
+  /** The id of the call and of its BullMQ job; '' where the call was not valid. */
+  readonly id: string
+  /** What the gate said at the front door; undefined where the call was not valid, or a call of its id was there already. */
+  readonly decision: RunDecision | DegradeDecision | WaitDecision | RejectDecision | ExpiredDecision | undefined
+  /** Why the call was refused; undefined where it was accepted. */
+  readonly error: TollgateError | undefined
+  private readonly results: Results
+
+  constructor(id: string, decision: Ticket['decision'], error: TollgateError | undefined, results: Results) {
+    this.id = id
+    this.decision = decision
+    this.error = error
+    this.results = results
+  }
+
+  /**
+   * What the handler returned. @throws TollgateError with the reason where the call failed,
+   * was refused or cancelled; whatever the signal gives where it is aborted (the call goes on)
+   */
+  async result(options: { signal?: AbortSignal } = {}): Promise<unknown> {
+    if (this.error !== undefined) throw this.error
+    return this.results.wait(this.id, options.signal)
+  }
 }

@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis'
-import { show } from '../call.js'
-import { ConfigInvalid, TollgateError } from '../errors.js'
+import { ConfigInvalid, TollgateError } from '../model/errors.js'
+import { show } from '../validation/faults.js'
 
 /** What the command line and worker processes take where nobody says which. */
 export const DEFAULT_URL = 'redis://localhost:6379'

@@ -1,5 +1,5 @@
-import { show } from '../call.js'
-import { ConfigInvalid } from '../errors.js'
+import { ConfigInvalid } from '../model/errors.js'
+import { show } from '../validation/faults.js'
 
 /**
  * Names of keys, built here and nowhere else. All of a namespace carry one hash tag, its

@@ -1,9 +1,9 @@
-import type { ActualCosts } from '../cost/units.js'
-import type { RejectDecision, RunDecision, Usage } from '../decision.js'
-import { TollgateError } from '../errors.js'
-import type { Asked } from '../gate/asked.js'
-import type { Admission, LedgerFigures, MaybePromise, Store, Swapped } from '../gate/store.js'
-import type { Announced, Announcement, Known, Observation } from '../gate/upstream.js'
+import type { Asked } from '../admission/request.js'
+import type { ActualCosts } from '../model/cost.js'
+import type { RejectDecision, RunDecision, Usage } from '../model/decision.js'
+import { TollgateError } from '../model/errors.js'
+import type { Announced, Announcement, Known, Observation } from '../model/upstream.js'
+import type { Admission, LedgerFigures, MaybePromise, Store, Swapped } from './store.js'
 
 /** Is told what was reset, and what had been used. */
 export type NoteReset = (asked: Asked, usage: readonly Usage[]) => void

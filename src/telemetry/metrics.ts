@@ -1,8 +1,8 @@
 import { createServer, type Server } from 'node:http'
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
-import type { Call } from '../call.js'
+import type { Call } from '../model/call.js'
 import { NO_OUTAGE, type OutageFigures } from '../outage/figures.js'
-import type { Ended, WorkerObserver } from '../queue/observer.js'
+import type { Ended, WorkerObserver } from './observer.js'
 
 /** Upper bounds of the wait's buckets, in seconds. */
 const WAIT_BUCKETS = [0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600]

@@ -1,6 +1,6 @@
 import { describe, test } from 'vitest'
-import { storeContract } from '../../src/store/contract.js'
-import { MemoryStore } from '../../src/store/memory-store.js'
+import { MemoryStore } from '../../src/store/memory/memory-store.js'
+import { storeContract } from '../../testing/contract.js'
 import { newNamespace } from '../support/namespace.js'
 import { redisStore } from '../support/stores.js'
 

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { plainlyValid, validateCall } from '../../src/call.js'
-import { COST_UNITS } from '../../src/cost/units.js'
 import { TollgateError, UpstreamLimited } from '../../src/index.js'
+import { COST_UNITS } from '../../src/model/cost.js'
+import { plainlyValid, validateCall } from '../../src/validation/call.js'
 import { newNamespace } from '../support/namespace.js'
 import { until } from '../support/until.js'
 

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
-import { GivenClock, redisClock } from '../../src/clock.js'
-import { AS_ESTIMATED } from '../../src/cost/units.js'
-import { Gate } from '../../src/gate/gate.js'
 import type { RuleSpec } from '../../src/index.js'
+import { AS_ESTIMATED } from '../../src/model/cost.js'
+import { GivenClock, redisClock } from '../../src/model/time.js'
+import { Gate } from '../../src/store/redis/script-client.js'
 import { ask, demandsOf, givenGate } from '../support/gate.js'
 import { newNamespace } from '../support/namespace.js'
 

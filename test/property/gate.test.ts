@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { AS_ESTIMATED } from '../../src/cost/units.js'
 import type { Call, RuleSpec } from '../../src/index.js'
+import { AS_ESTIMATED } from '../../src/model/cost.js'
 import { ask, decideAt, givenGate, realGate } from '../support/gate.js'
 import { everything, forget } from '../support/keys.js'
 import { Model } from '../support/model.js'

@@ -1,9 +1,8 @@
 import { expect, test } from 'vitest'
-import type { GivenClock } from '../../src/clock.js'
-import { DAY } from '../../src/config/units.js'
 import type { Costs, LimitSpec, Store } from '../../src/index.js'
-import type { NamedAlgorithm } from '../../src/meters/index.js'
-import { askOf } from '../../src/store/ask.js'
+import type { NamedAlgorithm } from '../../src/limits/algorithms.js'
+import { DAY, type GivenClock } from '../../src/model/time.js'
+import { askOf } from '../../testing/request.js'
 import { newNamespace } from '../support/namespace.js'
 import { bothStores } from '../support/stores.js'
 

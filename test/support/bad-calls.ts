@@ -1,4 +1,4 @@
-import { COST_UNITS } from '../../src/cost/units.js'
+import { COST_UNITS } from '../../src/model/cost.js'
 
 /** Calls of one fault each, and what must be said of them. */
 export interface BadCall {

@@ -1,9 +1,9 @@
-import { COST_UNITS } from '../../src/cost/units.js'
 import type { Call } from '../../src/index.js'
-import { emptyState, type MeterState } from '../../src/meters/algorithm.js'
-import { ALGORITHMS } from '../../src/meters/index.js'
-import type { RuleSet } from '../../src/rules/compile.js'
-import type { CompiledLimit } from '../../src/rules/compile-limit.js'
+import { emptyState, type MeterState } from '../../src/limits/algorithm.js'
+import { ALGORITHMS } from '../../src/limits/algorithms.js'
+import type { CompiledLimit } from '../../src/limits/compiled-limit.js'
+import { COST_UNITS } from '../../src/model/cost.js'
+import type { RuleSet } from '../../src/policy/compile.js'
 import { saidCosts } from './gate.js'
 
 interface Meter {

@@ -1,6 +1,6 @@
-import type { GivenClock } from '../../src/clock.js'
-import type { Asked } from '../../src/gate/asked.js'
+import type { Asked } from '../../src/admission/request.js'
 import type { Store } from '../../src/index.js'
+import type { GivenClock } from '../../src/model/time.js'
 
 /** Calls as they come: who is refused waits as long as it was told and asks again, after those that were there before. */
 export interface Offered {

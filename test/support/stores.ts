@@ -1,9 +1,9 @@
 import { expect } from 'vitest'
-import { GivenClock } from '../../src/clock.js'
-import { Gate } from '../../src/gate/gate.js'
 import type { RejectDecision, RuleSpec, RunDecision, Store } from '../../src/index.js'
-import { MemoryStore } from '../../src/store/memory-store.js'
-import { RedisStore } from '../../src/store/redis-store.js'
+import { GivenClock } from '../../src/model/time.js'
+import { MemoryStore } from '../../src/store/memory/memory-store.js'
+import { RedisStore } from '../../src/store/redis/redis-store.js'
+import { Gate } from '../../src/store/redis/script-client.js'
 import { demandsOf, T0 } from './gate.js'
 import type { Namespace } from './namespace.js'
 

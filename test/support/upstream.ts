@@ -1,7 +1,7 @@
-import { AS_ESTIMATED, NOTHING } from '../../src/cost/units.js'
-import type { Demands } from '../../src/gate/demands.js'
-import type { Announcement } from '../../src/gate/upstream.js'
+import type { Demands } from '../../src/admission/resolver.js'
 import { GivenClock, MemoryStore, type RuleSpec } from '../../src/index.js'
+import { AS_ESTIMATED, NOTHING } from '../../src/model/cost.js'
+import type { Announcement } from '../../src/model/upstream.js'
 import { T0 } from './gate.js'
 
 /** An agent with a limit of its own, as a token bucket that says 429 with Retry-After. */

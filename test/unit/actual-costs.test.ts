@@ -1,10 +1,10 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import type { Call, Cost } from '../../src/call.js'
-import { actualCosts, estimateCosts } from '../../src/cost/costs.js'
-import { compilePrices } from '../../src/cost/prices.js'
-import { COST_UNITS } from '../../src/cost/units.js'
-import type { CallUsage } from '../../src/cost/usage.js'
+import type { Call } from '../../src/model/call.js'
+import { COST_UNITS, type Cost } from '../../src/model/cost.js'
+import { actualCosts, estimateCosts } from '../../src/pricing/costs.js'
+import { compilePrices } from '../../src/pricing/prices.js'
+import type { CallUsage } from '../../src/pricing/usage.js'
 
 const PRICES = compilePrices({ cached: { input: 8, cachedInput: 1, cacheWrite: 10, output: 40 } })
 const callOf = (model: string | undefined): Call => ({ agent: 'a', model })

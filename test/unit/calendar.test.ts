@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { bordersAround, type CalendarPeriod, isTimeZone } from '../../src/meters/calendar.js'
+import { bordersAround, type CalendarPeriod, isTimeZone } from '../../src/limits/calendar.js'
 
 const MINUTE = 60_000
 const HOUR = 60 * MINUTE

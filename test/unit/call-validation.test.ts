@@ -1,9 +1,11 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { MAX_AMOUNT, show, validateCall } from '../../src/call.js'
-import { COST_UNITS } from '../../src/cost/units.js'
-import { CallInvalid } from '../../src/errors.js'
-import { callOfJob } from '../../src/queue/job-call.js'
+import { MAX_AMOUNT } from '../../src/model/call.js'
+import { COST_UNITS } from '../../src/model/cost.js'
+import { CallInvalid } from '../../src/model/errors.js'
+import { callOfJob } from '../../src/queue/job.js'
+import { validateCall } from '../../src/validation/call.js'
+import { show } from '../../src/validation/faults.js'
 import { BAD_CALLS, MEGABYTE } from '../support/bad-calls.js'
 
 test.each(BAD_CALLS)('a call with $what is refused, naming field, value and bound', ({ call, message }) => {

@@ -1,12 +1,12 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { type Call, type Cost, MAX_AMOUNT } from '../../src/call.js'
-import { DEFAULTS } from '../../src/config/defaults.js'
-import { actualCosts, estimateCosts } from '../../src/cost/costs.js'
-import type { Estimate } from '../../src/cost/estimate.js'
-import { compilePrices } from '../../src/cost/prices.js'
-import { COST_UNITS, type Costs, type CostUnit } from '../../src/cost/units.js'
-import { CallInvalid } from '../../src/errors.js'
+import { type Call, MAX_AMOUNT } from '../../src/model/call.js'
+import { COST_UNITS, type Cost, type Costs, type CostUnit } from '../../src/model/cost.js'
+import { DEFAULTS } from '../../src/model/defaults.js'
+import { CallInvalid } from '../../src/model/errors.js'
+import { actualCosts, estimateCosts } from '../../src/pricing/costs.js'
+import type { Estimate } from '../../src/pricing/estimate.js'
+import { compilePrices } from '../../src/pricing/prices.js'
 
 const PRICES = compilePrices({ small: { input: 1, output: 4 } })
 const ALL = new Set(COST_UNITS)

@@ -4,14 +4,13 @@ import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
 import { expect, test } from 'vitest'
 import { parse } from 'yaml'
-import { workerFlags } from '../../src/cli/worker-flags.js'
-import { DEFAULTS } from '../../src/config/defaults.js'
-import { WORKER_ENVIRONMENT } from '../../src/config/worker-config.js'
-import { MAX_PRICE, type Price } from '../../src/cost/prices.js'
-import { COST_UNITS } from '../../src/cost/units.js'
+import { WORKER_ENVIRONMENT, workerFlags } from '../../src/cli/worker-config.js'
 import { ERRORS, parseRules, readRules, type TollgateOptions, type WorkerOptions } from '../../src/index.js'
-import { NAMED_ALGORITHMS } from '../../src/meters/index.js'
-import { type LimitSpec, UNITS } from '../../src/rules/limit.js'
+import { NAMED_ALGORITHMS } from '../../src/limits/algorithms.js'
+import type { LimitSpec } from '../../src/limits/limit.js'
+import { COST_UNITS, UNITS } from '../../src/model/cost.js'
+import { DEFAULTS } from '../../src/model/defaults.js'
+import { MAX_PRICE, type Price } from '../../src/pricing/prices.js'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
@@ -95,7 +94,7 @@ test("the worker's flags, environment and settings are in the README as they are
 })
 
 test('no flag and no environment variable is in the README that the program does not know', () => {
-  const sources = [...CLI, 'src/cli/worker-flags.ts', 'examples/demo/arguments.ts', 'bench/lib/arguments.ts'].map(read).join('\n')
+  const sources = [...CLI, 'src/cli/worker-config.ts', 'examples/demo/arguments.ts', 'bench/lib/arguments.ts'].map(read).join('\n')
   const known = all(sources, /(--[a-z][a-z-]*)/g)
   for (const flag of all(README, /(?<![\w-])(--[a-z][a-z-]*)/g)) expect(known).toContain(flag)
   const variables = new Set<string>([...Object.values(WORKER_ENVIRONMENT), 'TOLLGATE_CONFIG'])

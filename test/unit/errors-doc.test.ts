@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { ERRORS, type ErrorCode, TollgateError } from '../../src/errors.js'
+import { ERRORS, type ErrorCode, TollgateError } from '../../src/model/errors.js'
 
 /** The rows of the table as [code, status, retryable, what, what to do]. */
 function tableOf(text: string): string[][] {

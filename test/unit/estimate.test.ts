@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
-import { DEFAULTS } from '../../src/config/defaults.js'
-import { askEstimate, type Estimate, estimateChat, estimateTokens } from '../../src/cost/estimate.js'
-import { CallInvalid } from '../../src/errors.js'
+import { DEFAULTS } from '../../src/model/defaults.js'
+import { CallInvalid } from '../../src/model/errors.js'
+import { askEstimate, type Estimate, estimateChat, estimateTokens } from '../../src/pricing/estimate.js'
 
 async function chat(payload: unknown): Promise<number> {
   const { inputTokens, outputTokens } = await estimateChat({ agent: 'openai', payload })

@@ -1,9 +1,10 @@
 import { readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import type { Call } from '../../src/call.js'
-import { type CompiledRule, compileRules } from '../../src/rules/compile.js'
-import { type RulesFile, readRules } from '../../src/rules/read.js'
+import type { Call } from '../../src/model/call.js'
+import { compileRules } from '../../src/policy/compile.js'
+import type { CompiledRule } from '../../src/policy/compiled-rule.js'
+import { type RulesFile, readRules } from '../../src/policy/rules-file.js'
 
 const FOLDER = fileURLToPath(new URL('../fixtures/rules/good/', import.meta.url))
 const SECOND = 1000

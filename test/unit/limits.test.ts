@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { compileRules } from '../../src/rules/compile.js'
-import { type LimitSpec, limitName, periodMs } from '../../src/rules/limit.js'
+import { type LimitSpec, limitName, periodMs } from '../../src/limits/limit.js'
+import { compileRules } from '../../src/policy/compile.js'
 
 test.each([
   ['second', 1000],

@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import type { Call } from '../../src/call.js'
-import { compileMatch } from '../../src/rules/match.js'
-import { parseRange } from '../../src/rules/rule.js'
+import type { Call } from '../../src/model/call.js'
+import { compileMatch } from '../../src/policy/match.js'
+import { parseRange } from '../../src/validation/patterns.js'
 
 const matchesUser = (glob: string, user: string) => compileMatch({ users: [glob] })({ agent: 'a', user })
 

@@ -1,10 +1,10 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { LimitSpec } from '../../src/index.js'
+import { compileLimit } from '../../src/limits/compiled-limit.js'
 import { shareOfLimit } from '../../src/outage/share.js'
 import { Unchecked } from '../../src/outage/unchecked.js'
 import { isOutOfMemory, isStoreError, StoreSilent } from '../../src/redis/store-error.js'
-import { compileLimit } from '../../src/rules/compile-limit.js'
 
 const shares = (spec: LimitSpec, of: number) => Array.from({ length: of }, (_, rank) => shareOfLimit(compileLimit(spec), { of, rank }))
 const sum = (values: readonly number[]) => values.reduce((all, one) => all + one, 0)

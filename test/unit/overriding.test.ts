@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import type { Allowance, LimitSpec, Override } from '../../src/index.js'
-import { compileRules } from '../../src/rules/compile.js'
-import { Overriding } from '../../src/rules/overriding.js'
-import { scaleLimit } from '../../src/rules/scaled-limit.js'
+import { scaleLimit } from '../../src/limits/limit.js'
+import { compileRules } from '../../src/policy/compile.js'
+import { Overriding } from '../../src/policy/overriding.js'
 
 function override(id: string, subject: Override['for'], allow: Allowance, more: Partial<Override> = {}): Override {
   return { id, for: subject, allow, reason: 'other', by: 'x', grantedAt: '2030-01-01T00:00:00.000Z', until: '2030-01-02T00:00:00.000Z', ...more }

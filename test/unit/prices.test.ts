@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { compilePrices, MAX_PRICE, type Price, type PricedTokens, priceTableSchema, usdOf } from '../../src/cost/prices.js'
-import { parseRules } from '../../src/rules/read.js'
+import { parseRules } from '../../src/policy/rules-file.js'
+import { compilePrices, MAX_PRICE, type Price, type PricedTokens, priceTableSchema, usdOf } from '../../src/pricing/prices.js'
 
 const flat = (usd: number): Price => ({ input: usd, output: usd })
 const tokens = (given: Partial<PricedTokens>): PricedTokens => ({ inputTokens: 0, cachedInputTokens: 0, cacheWriteTokens: 0, outputTokens: 0, ...given })

@@ -1,8 +1,7 @@
 import { expect, test } from 'vitest'
-import { durationMs, pauseMs, readLimits } from '../../src/capacity/headers.js'
-import { readRetryAfter } from '../../src/capacity/retry-after.js'
 import { UpstreamLimited } from '../../src/index.js'
-import { upstreamLimited } from '../../src/queue/upstream-limited.js'
+import { durationMs, pauseMs, readLimits, readRetryAfter } from '../../src/upstream/headers.js'
+import { upstreamLimited } from '../../src/upstream/refusal.js'
 
 const NOW = Date.UTC(2026, 0, 1, 12, 0, 0)
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { readRetryAfter } from '../../src/capacity/retry-after.js'
+import { readRetryAfter } from '../../src/upstream/headers.js'
 
 const NOW = Date.UTC(2026, 0, 1, 12, 0, 0)
 const read = (headers: Record<string, string>) => readRetryAfter(new Headers(headers), NOW)

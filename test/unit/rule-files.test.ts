@@ -1,9 +1,9 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import { RulesInvalid } from '../../src/errors.js'
-import { checkRules, parseRules, readRules } from '../../src/rules/read.js'
-import type { RuleSpec } from '../../src/rules/rule.js'
+import { RulesInvalid } from '../../src/model/errors.js'
+import type { RuleSpec } from '../../src/policy/rule.js'
+import { checkRules, parseRules, readRules } from '../../src/policy/rules-file.js'
 
 const FOLDER = fileURLToPath(new URL('../fixtures/rules/', import.meta.url))
 const files = readdirSync(FOLDER).filter((name) => name.endsWith('.yaml'))

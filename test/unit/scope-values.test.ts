@@ -1,11 +1,12 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import type { Call } from '../../src/call.js'
-import { NOTHING } from '../../src/cost/units.js'
-import { blockValue } from '../../src/gate/block.js'
-import { DemandResolver } from '../../src/gate/demand.js'
+import { DemandResolver } from '../../src/admission/resolver.js'
+import type { Call } from '../../src/model/call.js'
+import { NOTHING } from '../../src/model/cost.js'
+import { compileRules } from '../../src/policy/compile.js'
+import { scopeValueOf } from '../../src/policy/match.js'
+import { blockValue } from '../../src/policy/upstream-block.js'
 import { Keys } from '../../src/redis/keys.js'
-import { compileRules, scopeValueOf } from '../../src/rules/compile.js'
 
 const nasty = fc
   .array(fc.constantFrom('a', 'b', '/', '|', ':', '{', '}', '%', '*', ' ', '+', '.', '-', '~', '%7C', '%2F', 'é', 'e\u0301', '😀', '\u202e', "'"), {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { type CallUsage, readUsage, totalTokens, usageOf } from '../../src/cost/usage.js'
+import { type CallUsage, readUsage, totalTokens, usageOf } from '../../src/pricing/usage.js'
 
 test("the usage of OpenAI's chat answers is read, cached tokens being part of the prompt's", () => {
   const answer = {

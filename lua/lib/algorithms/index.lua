@@ -1,4 +1,4 @@
--- The algorithms, by the code that src/meters/algorithm.ts gives them. One small piece
+-- The algorithms, by the code that src/limits/algorithm.ts gives them. One small piece
 -- each: a table of functions over numbers, so that nothing is made to be thrown away.
 --   limit    { id, algorithm, unit, capacity, a, b, borders? }, a and b as the piece says
 --   used     what is counted

@@ -1,0 +1,61 @@
+import type { Demands } from '../admission/resolver.js'
+import { isPeriod } from '../limits/limit.js'
+import { MAX_AMOUNT } from '../model/call.js'
+import { NOTHING } from '../model/cost.js'
+import { CallInvalid } from '../model/errors.js'
+import type { RuleSpec } from '../policy/rule.js'
+import type { Store } from '../store/store.js'
+import { isAmount } from '../validation/call.js'
+import { show } from '../validation/faults.js'
+
+/** What a resource allows, and what is left of it. */
+export interface Capacity {
+  /** Requests per window, as it was set. */
+  readonly limit: number
+  readonly per: string
+  /** Requests that could start now. */
+  readonly available: number
+  /** Calls that have started and not ended; one whose process died counts for five minutes more. */
+  readonly inFlight: number
+}
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,54}$/
+const LEASE = '5m'
+
+/** The name of a resource's rule. @throws CallInvalid */
+export function capacityRuleName(name: string): string {
+  if (typeof name !== 'string' || !NAME.test(name))
+    throw new CallInvalid(`resource: must be 1 to 55 letters, digits, . _ or -, and begin with a letter or digit (got ${show(name)})`)
+  return `resource.${name}`
+}
+
+/** A resource is an agent whose capacity is set at run time: a rule over its calls, kept beside those that are declared. */
+export function capacityRule(name: string, limit: number, per: string): RuleSpec {
+  if (!isAmount(limit)) throw new CallInvalid(`limit: must be a number from 0 to ${MAX_AMOUNT}, or null for none (got ${show(limit)})`)
+  if (typeof per !== 'string' || !isPeriod(per))
+    throw new CallInvalid(`per: must be second, minute, hour, day, week, month or a duration such as 10s, 15m, of at most 366d (got ${show(per)})`)
+  return {
+    name: capacityRuleName(name),
+    scope: 'agent',
+    match: { agents: [name] },
+    limits: [
+      { name: 'capacity', requests: limit, per },
+      // Never reached: it only counts.
+      { name: 'in-flight', concurrency: MAX_AMOUNT, lease: LEASE },
+    ],
+  }
+}
+
+/** Null where no capacity was set for the resource. */
+export async function readCapacity(name: string, demands: Demands, store: Store): Promise<Capacity | null> {
+  const rule = capacityRuleName(name)
+  const spec = demands.rules.policy.added.find((one) => one.name === rule)
+  const per = spec?.limits[0]?.per
+  const limit = spec?.limits[0]?.requests
+  if (per === undefined || limit === undefined) return null
+  const demand = demands.demand({ agent: name }, NOTHING)
+  const parts = demand.parts.filter((part) => part.rule.name === rule)
+  const { usage } = await store.peek({ id: '', token: '', forGood: true, call: {}, demand: { ...demand, parts } })
+  const of = (name: string) => usage.find((one) => one.limit === name)
+  return { limit, per, available: Math.floor(of('capacity')?.remaining ?? 0), inFlight: of('in-flight')?.used ?? 0 }
+}

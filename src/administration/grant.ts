@@ -1,0 +1,117 @@
+import { isIP } from 'node:net'
+import { z } from 'zod'
+import type { LimitSpec } from '../limits/limit.js'
+import { MAX_NAME_LENGTH } from '../model/call.js'
+import { RequestInvalid, RulesInvalid } from '../model/errors.js'
+import { compileLimits } from '../policy/compile.js'
+import { type Allowance, OVERRIDABLE, type Overridable, REASONS, type Reason } from '../policy/override.js'
+import { checkRules } from '../policy/rules-file.js'
+import { show } from '../validation/faults.js'
+import { parseRange, plainAddress } from '../validation/patterns.js'
+import { checkRequest, moment, who, words } from '../validation/requests.js'
+
+/** An override that is asked for. */
+export interface GrantSpec {
+  /**
+   * Exactly one of them. A user, team, org, ip (an address or a CIDR range) or agent: the
+   * meters of rules that count by it. A rule: all its meters.
+   */
+  for: { [Kind in Overridable]?: string | undefined }
+  /** The rules that it is for, by name or glob; default all that count by whom it is for. */
+  rules?: string[] | undefined
+  /** No limit at all; limits and bursts times a number, below 1 for less; or other limits in place of the rule's. */
+  allow: Allowance
+  reason: Reason
+  /** Why, in words. */
+  text?: string | undefined
+  /** Who grants it; required where `Tollgate.open` was not given an `actor`. */
+  by?: string | undefined
+  /** For how long, in ms; this or `until`. */
+  forMs?: number | undefined
+  /** Until when by Redis' clock: ISO 8601 or a date. */
+  until?: string | Date | undefined
+}
+
+/** A grant that was checked, but for its end. */
+export interface CheckedGrant {
+  readonly for: { readonly [Kind in Overridable]?: string }
+  readonly rules?: readonly string[] | undefined
+  readonly allow: Allowance
+  readonly reason: Reason
+  readonly text?: string | undefined
+  readonly by: string
+  readonly forMs: number | undefined
+  readonly untilMs: number | undefined
+}
+
+/** The largest factor of an override. */
+const MOST_TIMES = 1e6
+
+const glob = z.string().min(1).max(MAX_NAME_LENGTH)
+const range = z
+  .string()
+  .refine((value) => parseRange(value) !== null, 'must be an IP address or a CIDR range such as 10.0.0.0/8')
+  .transform((value) => (isIP(value) === 0 ? value : plainAddress(value)))
+
+const grantSchema = z
+  .strictObject({
+    for: z
+      .strictObject({ user: who.optional(), team: who.optional(), org: who.optional(), ip: range.optional(), agent: who.optional(), rule: who.optional() })
+      .refine((subject) => kindsOf(subject).length === 1, `must name exactly one of ${OVERRIDABLE.join(', ')}`),
+    rules: z.array(glob).min(1).max(1000).optional(),
+    allow: z.union(
+      [
+        z.literal('unlimited'),
+        z.strictObject({ times: z.number().positive().max(MOST_TIMES) }),
+        z.strictObject({ limits: z.array(z.unknown()).min(1) }).transform(({ limits }) => ({ limits: limits as LimitSpec[] })),
+      ],
+      `must be "unlimited", { times: a number above 0, at most ${MOST_TIMES} }, or { limits: a list of limits }`,
+    ),
+    reason: z.enum(REASONS),
+    text: words.optional(),
+    by: who,
+    forMs: z.number('must be a number of milliseconds').positive().optional(),
+    until: moment.optional(),
+  })
+  .refine(({ forMs, until }) => (forMs === undefined) !== (until === undefined), {
+    path: ['forMs'],
+    message: 'or until is required, and one of them only: every override has an end',
+  })
+
+function kindsOf(subject: { readonly [Kind in Overridable]?: string | undefined }): Overridable[] {
+  return OVERRIDABLE.filter((kind) => subject[kind] !== undefined)
+}
+
+/** Limits of an override are checked as those of a rule. */
+function checkLimits(limits: readonly LimitSpec[]): LimitSpec[] {
+  try {
+    const [rule] = checkRules([{ name: 'override', scope: 'global', limits: [...limits] }]).rules
+    compileLimits('override', rule?.limits ?? [], 0, 'queue')
+    return rule?.limits ?? []
+  } catch (error) {
+    if (!(error instanceof RulesInvalid)) throw error
+    throw new RequestInvalid(error.faults.map((fault) => fault.replace(/^rules\.0\.limits/, 'allow.limits')).join('\n'))
+  }
+}
+
+/** @throws RequestInvalid naming field, value and bound */
+export function checkGrant(spec: GrantSpec, actor: string | undefined): CheckedGrant {
+  const given: unknown = spec !== null && typeof spec === 'object' && spec.by === undefined && actor !== undefined ? { ...spec, by: actor } : spec
+  const { until, forMs, allow, for: subject, ...rest } = checkRequest(grantSchema, given, 'override')
+  return {
+    for: Object.fromEntries(kindsOf(subject).map((kind) => [kind, subject[kind] as string])),
+    ...rest,
+    allow: typeof allow === 'object' && 'limits' in allow ? { limits: checkLimits(allow.limits) } : allow,
+    forMs,
+    untilMs: until,
+  }
+}
+
+/** When an override ends, in ms. @throws RequestInvalid where that has passed, or is further ahead than overrides may hold */
+export function endOfGrant({ forMs, untilMs }: CheckedGrant, nowMs: number, longestMs: number): number {
+  const lastsMs = untilMs === undefined ? (forMs ?? 0) : untilMs - nowMs
+  if (lastsMs <= longestMs && lastsMs > 0) return Math.ceil(nowMs + lastsMs)
+  const bound = `must be at most ${longestMs} ms ahead, the longest that an override may hold here (longestOverrideMs)`
+  if (untilMs === undefined) throw new RequestInvalid(`forMs: ${bound} (got ${show(forMs)})`)
+  throw new RequestInvalid(`until: ${lastsMs <= 0 ? 'must be ahead' : bound} (got ${new Date(untilMs).toISOString()}, now ${new Date(nowMs).toISOString()})`)
+}

@@ -1,0 +1,71 @@
+import { z } from 'zod'
+import { TollgateError } from '../model/errors.js'
+import { PAUSABLE, type Pause, pausedBy } from '../policy/pause.js'
+import { actorOf, checkRequest, who, words } from '../validation/requests.js'
+import type { Administration } from './policy-client.js'
+
+const subjectSchema = z
+  .strictObject({ agent: who.optional(), user: who.optional(), team: who.optional(), org: who.optional(), rule: who.optional() })
+  .refine((subject) => PAUSABLE.filter((kind) => subject[kind] !== undefined).length === 1, `must name exactly one of ${PAUSABLE.join(', ')}`)
+
+/** Whom a pause is for. @throws RequestInvalid */
+function checkSubject(subject: Pause['for']): Pause['for'] {
+  const [kind, value] = pausedBy({ for: checkRequest(subjectSchema, subject, 'for') })
+  return { [kind]: value }
+}
+
+function isFor(subject: Pause['for'], pause: Pause): boolean {
+  return pausedBy(pause).join() === pausedBy({ for: subject }).join()
+}
+
+function nameOf(subject: Pause['for']): string {
+  return pausedBy({ for: subject }).join(' ')
+}
+
+/** Keeps calls where they are until they are resumed. */
+export class Pauses {
+  private readonly administration: Administration
+
+  constructor(administration: Administration) {
+    this.administration = administration
+  }
+
+  /** Calls that it covers wait from now on; those that run go on. Returns false where they were paused already. @throws RequestInvalid, RULE_UNKNOWN */
+  async pause(input: Pause['for'], options: { by?: string | undefined; reason?: string | undefined } = {}): Promise<boolean> {
+    const subject = checkSubject(input)
+    const by = actorOf(options.by, this.administration.actor)
+    const { reason } = checkRequest(z.object({ reason: words.optional() }), options, 'pause')
+    let paused = false
+    await this.administration.change((policy, nowMs) => {
+      if (policy.pauses.some((one) => isFor(subject, one))) return { policy, noted: [] }
+      if (subject.rule !== undefined && ![...policy.declared, ...policy.added].some(({ name }) => name === subject.rule))
+        throw new TollgateError('RULE_UNKNOWN', `no rule is called ${JSON.stringify(subject.rule)}`)
+      paused = true
+      const pause: Pause = { for: subject, by, ...(reason === undefined ? {} : { reason }), since: new Date(nowMs).toISOString() }
+      return {
+        policy: { ...policy, pauses: [...policy.pauses, pause] },
+        noted: [{ by, what: 'calls.paused', subject: nameOf(subject), before: null, after: pause }],
+      }
+    })
+    return paused
+  }
+
+  /** Calls that only this pause held go on at once. Returns whether they were paused. @throws RequestInvalid */
+  async resume(input: Pause['for'], options: { by?: string | undefined } = {}): Promise<boolean> {
+    const subject = checkSubject(input)
+    const by = actorOf(options.by, this.administration.actor)
+    let resumed = false
+    await this.administration.change((policy) => {
+      const before = policy.pauses.find((one) => isFor(subject, one))
+      resumed ||= before !== undefined
+      const pauses = policy.pauses.filter((one) => !isFor(subject, one))
+      return { policy: { ...policy, pauses }, noted: [{ by, what: 'calls.resumed', subject: nameOf(subject), before: before ?? null, after: null }] }
+    })
+    return resumed
+  }
+
+  /** What is paused now. */
+  list(): readonly Pause[] {
+    return this.administration.ruleSet.policy.pauses
+  }
+}

@@ -1,0 +1,134 @@
+import type { Call } from '../model/call.js'
+import { COST_UNITS, type Costs, type CostUnit, NOTHING } from '../model/cost.js'
+import { DEFAULTS } from '../model/defaults.js'
+import type { UpstreamName } from '../model/upstream.js'
+import type { RuleSet } from '../policy/compile.js'
+import { ALLOWANCE, type CompiledRule } from '../policy/compiled-rule.js'
+import { BlockRules, blockValue, type Upstream } from '../policy/upstream-block.js'
+import { estimateCosts } from '../pricing/costs.js'
+import type { Estimate } from '../pricing/estimate.js'
+import type { Keys } from '../redis/keys.js'
+import { RuleMeters } from './meter-ref.js'
+import type { Asked, Demand, DemandPart } from './request.js'
+
+/** Resolves calls to demands under one version of the rules. */
+export class DemandResolver {
+  readonly ruleSet: RuleSet
+  private readonly meters: readonly RuleOfCalls[]
+  private readonly blockRules: BlockRules
+  private readonly blocks: RuleMeters
+
+  constructor(ruleSet: RuleSet, keys: Keys, upstream: Upstream = DEFAULTS.upstream) {
+    this.ruleSet = ruleSet
+    this.blockRules = new BlockRules(upstream)
+    this.meters = ruleSet.rules.map((rule) => ({
+      rule,
+      meters: new RuleMeters(rule, keys),
+      degraded: rule.degraded === null ? null : new RuleMeters(rule.degraded, keys),
+      units: costUnits(rule),
+    }))
+    this.blocks = new RuleMeters(this.blockRules.of([]), keys)
+  }
+
+  /** The units of cost that any rule which covers the call counts, so that they must be known. */
+  needed(call: Call): ReadonlySet<CostUnit> {
+    const needed = new Set<CostUnit>()
+    for (const { rule, units } of this.meters) {
+      if (units.some((unit) => !needed.has(unit)) && rule.scopeValue(call) !== null) for (const unit of units) needed.add(unit)
+    }
+    return needed
+  }
+
+  resolve(call: Call, costs: Costs): Demand {
+    const parts: DemandPart[] = []
+    for (const { rule, meters, degraded } of this.meters) {
+      const value = rule.scopeValue(call)
+      // What runs in degraded mode is charged to the allowances of graceful rules instead.
+      if (value !== null) parts.push((call.degraded === true && degraded !== null && degrades(rule, call) ? degraded : meters).part(value, call))
+    }
+    parts.push(this.blockPart(call))
+    return { parts, costs, counted: this.ruleSet.counted }
+  }
+
+  /**
+   * The meter that every call passes besides those of rules: what its agent has said. Per
+   * agent, endpoint and model; it stands last.
+   */
+  blockPart(call: Call): DemandPart {
+    return this.blocks.partFor(blockValue(call), () => this.blockRules.of(this.guardsOf(call)))
+  }
+
+  /** The rules that guard the agent, endpoint and model of a call, whoever makes it. */
+  guardsOf({ agent, endpoint, model }: Call): CompiledRule[] {
+    return this.ruleSet.rules.filter((rule) => rule.guards && rule.scopeValue({ agent, endpoint, model }) !== null)
+  }
+}
+
+/** A rule, its meters, those of its degraded mode, and the units of cost that either counts. */
+interface RuleOfCalls {
+  readonly rule: CompiledRule
+  readonly meters: RuleMeters
+  readonly degraded: RuleMeters | null
+  readonly units: readonly CostUnit[]
+}
+
+/** Whether a rule of this name is an allowance of a degraded mode. */
+export function isAllowance(rule: string): boolean {
+  return rule.endsWith(ALLOWANCE)
+}
+
+/** Whether it may be that this rule let the call run in degraded mode. */
+function degrades(rule: CompiledRule, call: Call): boolean {
+  const strategy = call.strategy ?? rule.strategy
+  return strategy === 'graceful' || strategy.startsWith('custom:')
+}
+
+function costUnits({ limits, degraded, variants }: CompiledRule): CostUnit[] {
+  const all = [...limits, ...(degraded?.limits ?? []), ...(variants?.limits ?? [])]
+  return COST_UNITS.filter((unit) => all.some((limit) => limit.unit === unit))
+}
+
+/** What calls ask under the rules in force, which change at run time. */
+export class Demands {
+  readonly keys: Keys
+  readonly upstream: Upstream
+  private readonly estimate: Estimate | undefined
+  private resolver: DemandResolver
+
+  constructor(ruleSet: RuleSet, keys: Keys, estimate?: Estimate, upstream: Upstream = DEFAULTS.upstream) {
+    this.keys = keys
+    this.upstream = upstream
+    this.estimate = estimate
+    this.resolver = new DemandResolver(ruleSet, keys, upstream)
+  }
+
+  get rules(): RuleSet {
+    return this.resolver.ruleSet
+  }
+  set rules(ruleSet: RuleSet) {
+    const { version, nextEndMs } = this.resolver.ruleSet
+    // The same policy at another time: an override has ended.
+    if (ruleSet.version !== version || ruleSet.nextEndMs !== nextEndMs) this.resolver = new DemandResolver(ruleSet, this.keys, this.upstream)
+  }
+
+  /** What a call is expected to cost; a promise only where that has to be worked out. @throws CallInvalid */
+  costs(call: Call): Costs | Promise<Costs> {
+    return estimateCosts(call, this.resolver.needed(call), this.rules.prices, this.estimate)
+  }
+
+  /** The meters a call meets. */
+  demand(call: Call, costs: Costs): Demand {
+    return this.resolver.resolve(call, costs)
+  }
+
+  /** What asks of nothing but the block of an agent, endpoint and model. */
+  blockOf(name: UpstreamName): Asked {
+    const demand: Demand = { parts: [this.resolver.blockPart(name)], costs: NOTHING, counted: this.rules.counted }
+    return { id: '', token: '', forGood: true, call: {}, demand }
+  }
+
+  /** The rules that guard an agent, endpoint and model, whoever calls it. */
+  guardsOf(name: UpstreamName): readonly CompiledRule[] {
+    return this.resolver.guardsOf(name)
+  }
+}

@@ -1,0 +1,111 @@
+import { readFile } from 'node:fs/promises'
+import type { Command } from 'commander'
+import { parse } from 'yaml'
+import { z } from 'zod'
+import { DEFAULTS } from '../model/defaults.js'
+import { ConfigInvalid } from '../model/errors.js'
+import { busSchema } from '../upstream/bus.js'
+import { show, valueAt } from '../validation/faults.js'
+
+/** The flags of a worker process; each has its environment variable and its name in the config file. */
+export function workerFlags(command: Command): Command {
+  return command
+    .option('--config <file>', 'settings by name, as YAML (TOLLGATE_CONFIG)')
+    .option('--rules <file>', 'the rules file, with its agents (TOLLGATE_RULES)')
+    .option('--redis <url>', 'redis:// or rediss:// URL (REDIS_URL)')
+    .option('--namespace <name>', 'the gate (TOLLGATE_NAMESPACE)')
+    .option('--queue <name>', 'the BullMQ queue (TOLLGATE_QUEUE)')
+    .option('--concurrency <calls>', 'calls that run at once (TOLLGATE_CONCURRENCY)')
+    .option('--timeout-ms <ms>', 'how long a call may take, 0 = as long as it likes (TOLLGATE_TIMEOUT_MS)')
+    .option('--lease-ms <ms>', 'silence after which its calls are given to another worker (TOLLGATE_LEASE_MS)')
+    .option('--metrics-port <port>', 'serve /metrics to Prometheus there (TOLLGATE_METRICS_PORT)')
+    .option('--bus <url>', 'how news of agents gets around: redis, memory or nats://… (TOLLGATE_BUS)')
+    .option('--log-level <level>', 'fatal to trace, or silent (TOLLGATE_LOG_LEVEL)')
+}
+
+const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
+
+const whole = (least: number, most: number) => z.coerce.number().int().min(least).max(most)
+
+const workerConfigSchema = z.strictObject({
+  /** redis:// or rediss:// URL. */
+  redis: z.string().min(1).optional(),
+  namespace: z.string().min(1).default(DEFAULTS.namespace),
+  queue: z.string().min(1).default(DEFAULTS.queue),
+  /** The rules file; its `agents` say how to reach whom. */
+  rules: z.string().min(1),
+  concurrency: whole(1, 100_000).default(DEFAULTS.concurrency),
+  timeoutMs: whole(0, 86_400_000).default(DEFAULTS.timeoutMs),
+  leaseMs: whole(1000, 3_600_000).default(DEFAULTS.leaseMs),
+  logLevel: z.enum(LOG_LEVELS).default('info'),
+  /** Where Prometheus finds this process; none by default. */
+  metricsPort: whole(1, 65_535).optional(),
+  /** How news of what agents say gets around. */
+  bus: busSchema.optional(),
+})
+
+/** What a worker process is told. */
+export type WorkerConfig = Readonly<z.infer<typeof workerConfigSchema>>
+
+/** The environment variables that stand for each setting. */
+export const WORKER_ENVIRONMENT = {
+  redis: 'REDIS_URL',
+  namespace: 'TOLLGATE_NAMESPACE',
+  queue: 'TOLLGATE_QUEUE',
+  rules: 'TOLLGATE_RULES',
+  concurrency: 'TOLLGATE_CONCURRENCY',
+  timeoutMs: 'TOLLGATE_TIMEOUT_MS',
+  leaseMs: 'TOLLGATE_LEASE_MS',
+  logLevel: 'TOLLGATE_LOG_LEVEL',
+  metricsPort: 'TOLLGATE_METRICS_PORT',
+  bus: 'TOLLGATE_BUS',
+} as const satisfies Record<keyof WorkerConfig, string>
+
+type Source = Readonly<Record<string, unknown>>
+
+async function readConfigFile(file: string): Promise<Source> {
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (cause) {
+    throw new ConfigInvalid(`config file ${file} cannot be read (${(cause as NodeJS.ErrnoException).code ?? String(cause)})`)
+  }
+  let content: unknown
+  try {
+    content = parse(text)
+  } catch (cause) {
+    throw new ConfigInvalid(`config file ${file}: ${cause instanceof Error ? cause.message.split('\n')[0] : String(cause)}`)
+  }
+  if (content === null || typeof content !== 'object' || Array.isArray(content))
+    throw new ConfigInvalid(`config file ${file} must hold settings by name (got ${show(content)})`)
+  return content as Source
+}
+
+/**
+ * What a worker process is told: flags before environment before file before defaults.
+ * @throws ConfigInvalid naming the setting, where it came from, its value and bound
+ */
+export async function workerConfig(flags: Source, environment: NodeJS.ProcessEnv): Promise<WorkerConfig> {
+  const { config, ...given } = flags
+  const file = config ?? environment['TOLLGATE_CONFIG']
+  const fromFile = typeof file === 'string' ? await readConfigFile(file) : {}
+  const fromEnvironment = Object.fromEntries(
+    Object.entries(WORKER_ENVIRONMENT).flatMap(([name, variable]) => (environment[variable] === undefined ? [] : [[name, environment[variable]]])),
+  )
+  const fromFlags = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+  const merged: Record<string, unknown> = { ...fromFile, ...fromEnvironment, ...fromFlags }
+  const parsed = workerConfigSchema.safeParse(merged)
+  if (parsed.success) return Object.freeze(parsed.data)
+  const issue = parsed.error.issues[0]
+  const name = String(issue?.code === 'unrecognized_keys' ? issue.keys[0] : issue?.path[0])
+  const source =
+    name in fromFlags
+      ? 'flag'
+      : name in fromEnvironment
+        ? `environment variable ${WORKER_ENVIRONMENT[name as keyof WorkerConfig]}`
+        : name in fromFile
+          ? `config file ${String(file)}`
+          : 'not given'
+  const message = issue?.code === 'unrecognized_keys' ? `is not a setting (known: ${Object.keys(WORKER_ENVIRONMENT).join(', ')})` : issue?.message
+  throw new ConfigInvalid(`${name} (${source}): ${message} (got ${show(valueAt(merged, [name]))})`)
+}

@@ -1,0 +1,38 @@
+import { type Algorithm, counted, waitUp } from '../algorithm.js'
+
+/**
+ * Concurrency: at most so many calls at once. Slots are leases; when one comes free
+ * before its lease ends nobody can know, so the wait is the longest it can take.
+ */
+export const concurrency: Algorithm = {
+  code: 3,
+  keyed: true,
+  tellsReset: false,
+  slack: () => 0,
+  roll(state, _limit, _fromMs, nowMs) {
+    state.used = 0
+    for (const endMs of state.slots?.values() ?? []) if (endMs > nowMs) state.used++
+  },
+  waitMs(state, limit, nowMs, cost, ahead) {
+    if (state.used + cost + ahead <= limit.capacity) return 0
+    let firstEndMs = Number.POSITIVE_INFINITY
+    for (const endMs of state.slots?.values() ?? []) if (endMs > nowMs) firstEndMs = Math.min(firstEndMs, endMs)
+    return waitUp(Math.max(1, Number.isFinite(firstEndMs) ? firstEndMs - nowMs : limit.a))
+  },
+  charge(state, limit, _amount, nowMs, holder) {
+    state.slots ??= new Map()
+    for (const [other, endMs] of state.slots) if (endMs <= nowMs) state.slots.delete(other)
+    state.slots.set(holder, nowMs + limit.a)
+    state.used = state.slots.size
+  },
+  overrun() {},
+  refund(state, _limit, _amount, _atMs, nowMs, holder) {
+    const endMs = state.slots?.get(holder)
+    if (endMs === undefined) return false
+    state.slots?.delete(holder)
+    if (endMs > nowMs) state.used--
+    return true
+  },
+  resetMs: (state, limit) => (state.used === 0 ? 0 : limit.a),
+  remaining: counted.remaining,
+}

@@ -1,0 +1,132 @@
+import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfSum, waitUp } from '../algorithm.js'
+import { beyondCapacity, isEmpty, roomBeside, roundsAhead } from './sliding.js'
+
+/** A log that is changed: as pairs `time, amount`, ascending, with their holders. Nothing in it has run out. */
+interface Log {
+  readonly pairs: number[]
+  readonly holders: string[]
+}
+
+function current(state: MeterState): Log {
+  state.history ??= []
+  state.holders ??= []
+  if (state.gone > 0) {
+    state.history.splice(0, state.gone)
+    state.holders.splice(0, state.gone / 2)
+    state.gone = 0
+  }
+  return { pairs: state.history, holders: state.holders }
+}
+
+function add({ pairs, holders }: Log, atMs: number, amount: number, holder: string): void {
+  let place = pairs.length - 2
+  while (place >= 0 && (pairs[place] as number) > atMs) place -= 2
+  if (place === pairs.length - 2) {
+    pairs.push(atMs, amount)
+    holders.push(holder)
+  } else {
+    pairs.splice(place + 2, 0, atMs, amount)
+    holders.splice(place / 2 + 1, 0, holder)
+  }
+}
+
+/** Takes up to an amount from the entry at a place; returns what it took. */
+function take({ pairs, holders }: Log, place: number, amount: number): number {
+  const there = pairs[place + 1] as number
+  const taken = Math.min(amount, there)
+  pairs[place + 1] = there - taken
+  if (there - taken <= 0) {
+    pairs.splice(place, 2)
+    holders.splice(place / 2, 1)
+  }
+  return taken
+}
+
+/** Debt is dated a window after the present, each window's capacity after the one before. */
+function dateDebt(limit: MeterLimit, log: Log, debt: number, nowMs: number): void {
+  const { pairs } = log
+  let amount = debt
+  let atMs = nowMs
+  const last = pairs.length - 2
+  if (last >= 0 && (pairs[last] as number) > nowMs) {
+    atMs = pairs[last] as number
+    const fill = Math.min(amount, roomBeside(limit, pairs, atMs - limit.a))
+    ;(pairs[last + 1] as number) += fill
+    amount -= fill
+  }
+  const whole = Math.floor(amount / limit.capacity)
+  if (whole > 0) {
+    atMs += whole * limit.a
+    add(log, atMs, whole * limit.capacity, '')
+  }
+  if (amount > whole * limit.capacity) add(log, atMs + limit.a, amount - whole * limit.capacity, '')
+}
+
+/** Histories that moved with a clock that was set back are further off than this; the last bits of a double are not. */
+const SAME_TIME_MS = 1
+
+/** Where a holder's charge of a time stands, -1 where it does not. */
+function chargeOf({ pairs, holders }: Log, from: number, atMs: number, holder: string): number {
+  for (let place = pairs.length - 2; place >= from && (pairs[place] as number) >= atMs - SAME_TIME_MS; place -= 2) {
+    if (holders[place / 2] === holder && (pairs[place] as number) <= atMs + SAME_TIME_MS) return place
+  }
+  return -1
+}
+
+/**
+ * Sliding log: exactly what was charged in the last window, each charge by itself. Its
+ * memory grows with the calls of a window. Overrun beyond the limit is dated ahead.
+ */
+export const slidingLog: Algorithm = {
+  code: 7,
+  keyed: true,
+  tellsReset: true,
+  slack: slackOfSum,
+  roll(state, limit, fromMs, nowMs) {
+    if (state.history === null) return
+    if (fromMs > nowMs) state.history = state.history.map((value, place) => (place % 2 === 0 ? value - (fromMs - nowMs) : value))
+    const { history } = state
+    const endedMs = nowMs - limit.a
+    while (state.gone < history.length && (history[state.gone] as number) <= endedMs) {
+      state.used -= history[state.gone + 1] as number
+      state.gone += 2
+    }
+    state.used = isEmpty(state) ? 0 : Math.max(0, state.used)
+  },
+  waitMs({ used, history, gone }, limit, nowMs, cost, ahead) {
+    const wanted = used + cost + ahead - limit.capacity
+    if (wanted <= limit.slack) return 0
+    let { over, rounds } = roundsAhead(limit, used, wanted)
+    for (let place = gone; history !== null && place < history.length; place += 2) {
+      over -= history[place + 1] as number
+      if (over <= limit.slack) return waitUp((history[place] as number) + (rounds + 1) * limit.a - nowMs)
+    }
+    return waitUp(limit.a * (rounds + 1))
+  },
+  charge(state, _limit, amount, nowMs, holder) {
+    add(current(state), nowMs, amount, holder)
+    state.used += amount
+  },
+  overrun(state, limit, amount, atMs, nowMs, holder) {
+    const log = current(state)
+    const beyond = beyondCapacity(limit, state.used, amount)
+    if (amount > beyond) {
+      const own = holder !== '' && atMs > nowMs - limit.a ? chargeOf(log, state.gone, Math.min(atMs, nowMs), holder) : -1
+      if (own >= 0) (log.pairs[own + 1] as number) += amount - beyond
+      else add(log, nowMs, amount - beyond, '')
+    }
+    if (beyond > 0) dateDebt(limit, log, beyond, nowMs)
+    state.used += amount
+  },
+  refund(state, limit, amount, atMs, nowMs, holder) {
+    const log: Log = { pairs: state.history ?? [], holders: state.holders ?? [] }
+    let left = amount
+    while (left > 0 && log.pairs.length > state.gone && (log.pairs.at(-2) as number) > nowMs) left -= take(log, log.pairs.length - 2, left)
+    const place = left > 0 && atMs > nowMs - limit.a ? chargeOf(log, state.gone, atMs, holder) : -1
+    if (place >= 0) left -= take(log, place, left)
+    state.used = isEmpty(state) ? 0 : Math.max(0, state.used - (amount - left))
+    return left < amount
+  },
+  resetMs: (state, limit, nowMs) => (isEmpty(state) ? 0 : Math.max(0, (state.history?.at(-2) as number) + limit.a - nowMs)),
+  remaining: counted.remaining,
+}

@@ -1,0 +1,132 @@
+import { Redis } from 'ioredis'
+import type { Logger } from 'pino'
+import { z } from 'zod'
+import { MAX_NAME_LENGTH } from './model/call.js'
+import type { CustomStrategy } from './model/decision.js'
+import { DEFAULTS, UNKNOWN_ACTOR } from './model/defaults.js'
+import { ConfigInvalid } from './model/errors.js'
+import { type Clock, DAY } from './model/time.js'
+import type { Exempt } from './policy/override.js'
+import { ON_STORE_ERROR, type OnStoreError, type RuleSpec } from './policy/rule.js'
+import { type UpstreamOptions, upstreamSchema } from './policy/upstream-block.js'
+import type { Estimate } from './pricing/estimate.js'
+import type { PriceTable } from './pricing/prices.js'
+import type { Store } from './store/store.js'
+import { busSchema } from './upstream/bus.js'
+import { show, valueAt } from './validation/faults.js'
+import { who } from './validation/requests.js'
+
+/** What `Tollgate.open` takes; all of it is optional. */
+export interface TollgateOptions {
+  /** redis:// or rediss:// URL, or an ioredis client with maxRetriesPerRequest: null. Default REDIS_URL, else none: limits are kept in memory. */
+  redis?: string | Redis | undefined
+  /** One gate: its queues share rules, meters and lines. Default 'default'. */
+  namespace?: string | undefined
+  /** The BullMQ queue. Default 'calls'. */
+  queue?: string | undefined
+  /** Where meters are kept instead: one of your own. */
+  store?: Store | undefined
+  /** A rules file, or rules; they become the namespace's, everywhere. Default: those it has. */
+  rules?: string | readonly RuleSpec[] | undefined
+  /** What models cost, beside rules that are given as objects; a rules file has its own. */
+  prices?: PriceTable | undefined
+  /** The model that calls of an agent run with in degraded mode, by agent, beside rules that are given as objects; in a rules file its agents say it. */
+  degradeTo?: Readonly<Record<string, string>> | undefined
+  /** Strategies of your own, by name: a rule or call asks for one as `custom:<name>`. */
+  strategies?: Readonly<Record<string, CustomStrategy>> | undefined
+  /** Who is unlimited for good, beside rules that are given as objects; a rules file has its own. */
+  exempt?: Exempt | undefined
+  /** What a call costs that does not say; default: a tokenizer over its messages, and its max_tokens. */
+  estimate?: Estimate | undefined
+  /** How often a call is tried whose handler fails; default 1. Waiting is no attempt. */
+  attempts?: number | undefined
+  /** How long Redis may take to answer at the start; default 10 s. */
+  connectTimeoutMs?: number | undefined
+  /** Who changes things with this Tollgate, as the audit says where a change does not; default 'unknown'. */
+  actor?: string | undefined
+  /** The longest that an override granted here may hold, in ms; default 7 days. */
+  longestOverrideMs?: number | undefined
+  /** How long the namespace's audit is kept, in ms; default what was set before, else 90 days. */
+  auditRetentionMs?: number | undefined
+  /** How what agents allow is learned from their refusals. */
+  upstream?: UpstreamOptions | undefined
+  /** How news of that gets around: 'redis', 'memory' (this process alone) or the URL of a NATS, nats://… Default redis, without one memory. */
+  bus?: string | undefined
+  /** What is answered to calls while Redis is away: refused, metered in this process, or let in; a rule may say otherwise. Default 'closed'. */
+  onStoreError?: OnStoreError | undefined
+  /** How long Redis may take for one command of the gate before it counts as away; default 1 s. */
+  storeTimeoutMs?: number | undefined
+  /** Calls let in unchecked while Redis is away, at most per minute in this process; default 1000. */
+  maxUnchecked?: number | undefined
+  /** How long Redis may take to take in, explain or cancel a call, or to change the rules; default 5 s. */
+  enqueueTimeoutMs?: number | undefined
+  logger?: Logger | undefined
+  /** For tests and simulations. */
+  clock?: Clock | undefined
+}
+
+/** Ten years, in ms. */
+const LONGEST_MS = 3650 * DAY
+
+const QUEUE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/
+
+function isFunction(value: unknown): boolean {
+  return typeof value === 'function'
+}
+
+const schema = z.strictObject({
+  redis: z.union([z.string(), z.instanceof(Redis)], 'must be a redis:// or rediss:// URL or an ioredis client').optional(),
+  namespace: z.string().optional(),
+  queue: z.string().regex(QUEUE_NAME, 'must be 1 to 128 letters, digits, . _ or -').default(DEFAULTS.queue),
+  store: z.custom<Store>((value) => value !== null && typeof value === 'object', 'must be a store').optional(),
+  rules: z.union([z.string().min(1), z.array(z.unknown())]).optional(),
+  prices: z.record(z.string(), z.unknown()).optional(),
+  exempt: z.record(z.string(), z.unknown()).optional(),
+  degradeTo: z.record(z.string(), z.string().min(1).max(MAX_NAME_LENGTH)).optional(),
+  strategies: z
+    .record(z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 letters, digits, _ or -'), z.custom<CustomStrategy>(isFunction, 'must be a function'))
+    .optional(),
+  estimate: z.custom<Estimate>(isFunction, 'must be a function').optional(),
+  attempts: z.number().int().min(1).max(1000).optional(),
+  connectTimeoutMs: z.number().int().min(1).max(3_600_000).default(10_000),
+  actor: who.default(UNKNOWN_ACTOR),
+  longestOverrideMs: z.number().int().min(1000).max(LONGEST_MS).default(DEFAULTS.longestOverrideMs),
+  auditRetentionMs: z.number().int().min(1000).max(LONGEST_MS).optional(),
+  upstream: upstreamSchema,
+  bus: busSchema.optional(),
+  onStoreError: z.enum(ON_STORE_ERROR).default('closed'),
+  storeTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.storeTimeoutMs),
+  maxUnchecked: z.number().int().min(0).max(1e9).default(DEFAULTS.maxUnchecked),
+  enqueueTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.enqueueTimeoutMs),
+  logger: z.custom<Logger>((value) => value !== null && typeof value === 'object', 'must be a pino logger').optional(),
+  clock: z.custom<Clock>((value) => value !== null && typeof value === 'object', 'must be a clock').optional(),
+})
+
+const workerSchema = z.strictObject({
+  concurrency: z.number().int().min(1).max(100_000).optional(),
+  timeoutMs: z.number().int().min(0).max(86_400_000).optional(),
+  leaseMs: z.number().int().min(1000).max(3_600_000).optional(),
+  observer: z.custom((value) => value !== null && typeof value === 'object', 'must be an object').optional(),
+  fallback: z.custom(isFunction, 'must be a function').optional(),
+  callOf: z.custom(isFunction, 'must be a function').optional(),
+})
+
+function check<T>(parsed: z.ZodSafeParseResult<T>, input: unknown): T {
+  if (parsed.success) return Object.freeze(parsed.data) as T
+  const issue = parsed.error.issues[0]
+  const unknown = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined
+  const path = unknown === undefined ? (issue?.path ?? []) : [...(issue?.path ?? []), unknown]
+  // What was meant to reach Redis may hold a password.
+  const got = path[0] === 'redis' || path[0] === 'bus' ? typeof valueAt(input, path) : show(valueAt(input, path))
+  throw new ConfigInvalid(`${path.map(String).join('.') || 'options'}: ${unknown === undefined ? issue?.message : 'is not a known option'} (got ${got})`)
+}
+
+/** Options with their defaults, checked and frozen. @throws ConfigInvalid naming option, value and bound */
+export function checkOptions(options: TollgateOptions) {
+  return check(schema.safeParse(options), options)
+}
+
+/** @throws ConfigInvalid naming option, value and bound */
+export function checkWorkerOptions(options: unknown): void {
+  check(workerSchema.safeParse(options), options)
+}

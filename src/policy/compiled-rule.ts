@@ -1,0 +1,41 @@
+import type { CompiledLimit } from '../limits/compiled-limit.js'
+import type { Call, Strategy } from '../model/call.js'
+import type { OnStoreError } from './rule.js'
+
+/** How the name of a rule that counts what runs in degraded mode ends; none of a user's ends so. */
+export const ALLOWANCE = '~degraded'
+
+/** A rule ready to be applied: pure functions and constants. */
+export interface CompiledRule {
+  readonly name: string
+  readonly priority: number
+  readonly strategy: Strategy
+  readonly limits: readonly CompiledLimit[]
+  /** Limits that have a key of their own: leases of a concurrency, sliding logs. */
+  readonly keyed: readonly CompiledLimit[]
+  /**
+   * How many of the limits hold, the first ones; all but for overrides. A call needs no room in
+   * the others and is not charged there, but what is used there, and claimed, is kept.
+   */
+  readonly active: number
+  /** What calls that it refuses may use in degraded mode instead; null where they may not. */
+  readonly degraded: CompiledRule | null
+  /** What overrides make of it; undefined where none can concern it. */
+  readonly variants?: Variants | undefined
+  /** The rule as the scripts read it at a time, see `lua/lib/batch.lua`. */
+  encoded(atMs: number): string
+  /** What is answered while Redis is away; undefined: what the process was told. */
+  readonly onStoreError?: OnStoreError | undefined
+  /** Whether it guards an agent: it counts by agent, endpoint and model, and looks at nothing else. */
+  readonly guards: boolean
+  /** What the rule counts this call by, or null if it does not cover the call. */
+  scopeValue(call: Call): string | null
+}
+
+/** A rule under overrides: the same name and meters, other limits. */
+export interface Variants {
+  /** The rule as it is for a call that it covers; the same for all calls that meet the same meter. */
+  of(call: Call): CompiledRule | undefined
+  /** Limits that any of them brings. */
+  readonly limits: readonly CompiledLimit[]
+}

@@ -1,0 +1,66 @@
+import type { Call } from '../model/call.js'
+import { compileGlob, parseRange, plainAddress } from '../validation/patterns.js'
+import type { MatchSpec } from './rule.js'
+
+type Predicate = (value: string) => boolean
+
+function anyOf(predicates: readonly Predicate[]): Predicate {
+  return (value) => predicates.some((predicate) => predicate(value))
+}
+
+const FIELDS = [
+  ['agents', 'agent'],
+  ['endpoints', 'endpoint'],
+  ['models', 'model'],
+  ['users', 'user'],
+  ['teams', 'team'],
+  ['orgs', 'org'],
+] as const
+
+/** Whether a rule's `match` covers a call. A call that lacks a matched field is not covered. */
+export function compileMatch(match: MatchSpec | undefined): (call: Call) => boolean {
+  const checks: ((call: Call) => boolean)[] = []
+  for (const [list, field] of FIELDS) {
+    const globs = match?.[list]
+    if (globs === undefined) continue
+    const matches = anyOf(globs.map(compileGlob))
+    checks.push((call) => {
+      const value = call[field]
+      return value !== undefined && matches(value)
+    })
+  }
+  if (match?.ips !== undefined) {
+    const inRange = anyOf(match.ips.map((range) => parseRange(range) ?? (() => false)))
+    checks.push((call) => call.ip !== undefined && inRange(call.ip))
+  }
+  return (call) => checks.every((check) => check(call))
+}
+
+/** One part of a scope value in a key: unambiguous whatever it holds. */
+export function escapePart(value: string): string {
+  return /^[A-Za-z0-9._@/-]*$/.test(value) ? value : encodeURIComponent(value)
+}
+
+function scopePart(scope: string): (call: Call) => string | undefined {
+  if (scope === 'global') return () => '*'
+  if (scope.startsWith('keys.')) {
+    const key = scope.slice('keys.'.length)
+    return (call) => (call.keys !== undefined && Object.hasOwn(call.keys, key) ? call.keys[key] : undefined)
+  }
+  const field = scope as 'agent' | 'endpoint' | 'model' | 'user' | 'team' | 'org' | 'ip'
+  return field === 'ip' ? (call) => (call.ip === undefined ? undefined : plainAddress(call.ip)) : (call) => call[field]
+}
+
+/** A function from a call to what the scopes count it by; null where the call lacks one of them. */
+export function scopeValueOf(scopes: readonly string[]): (call: Call) => string | null {
+  const parts = scopes.map(scopePart)
+  return (call) => {
+    let value = ''
+    for (let i = 0; i < parts.length; i++) {
+      const part = parts[i]?.(call)
+      if (part === undefined) return null
+      value = i === 0 ? escapePart(part) : `${value}|${escapePart(part)}`
+    }
+    return value
+  }
+}

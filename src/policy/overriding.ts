@@ -1,0 +1,116 @@
+import type { Call } from '../model/call.js'
+import { compileGlob, isGlob, parseRange, plainAddress } from '../validation/patterns.js'
+import { type Allowance, type Exempt, OVERRIDABLE, type Overridable, type Override, subjectOf } from './override.js'
+
+/** The override that decides about a meter; null where one of the permanent lists does. */
+export interface Deciding {
+  readonly allow: Allowance
+  readonly override: Override | null
+}
+
+type Check = (value: string) => boolean
+type Field = Exclude<Overridable, 'rule'>
+
+const EXEMPT_LISTS = { user: 'users', team: 'teams', org: 'orgs', agent: 'agents', ip: 'ips' } as const satisfies Record<Field, keyof Exempt>
+const FIELDS = OVERRIDABLE.filter((kind) => kind !== 'rule')
+
+/** The value that a call is overridden by. An address is taken in its plain form, as its meters are named. */
+function overriddenBy(call: Call, field: Field): string | undefined {
+  const value = call[field]
+  return field === 'ip' && value !== undefined ? plainAddress(value) : value
+}
+
+function compileExempt(field: Field, list: readonly string[]): Check {
+  if (field === 'ip') {
+    const ranges = list.map((range) => parseRange(range) ?? (() => false))
+    return (ip) => ranges.some((inRange) => inRange(ip))
+  }
+  const names = new Set(list.filter((one) => !isGlob(one)))
+  const globs = list.filter(isGlob).map(compileGlob)
+  return (value) => names.has(value) || globs.some((matches) => matches(value))
+}
+
+/** The overrides for one kind of value. */
+class OfKind {
+  private readonly byValue = new Map<string, Override[]>()
+  private readonly byRange: (readonly [Check, Override])[] = []
+  readonly all: readonly Override[]
+
+  constructor(kind: Overridable, overrides: readonly Override[]) {
+    this.all = overrides
+    for (const override of overrides) {
+      const [, value] = subjectOf(override)
+      const inRange = kind === 'ip' ? parseRange(value) : null
+      if (inRange !== null) this.byRange.push([inRange, override])
+      else this.byValue.set(value, [...(this.byValue.get(value) ?? []), override])
+    }
+  }
+
+  find(value: string): readonly Override[] {
+    const ranges = this.byRange.filter(([inRange]) => inRange(value)).map(([, override]) => override)
+    return [...(this.byValue.get(value) ?? []), ...ranges]
+  }
+}
+
+function isFor(rule: string, { rules }: Override): boolean {
+  return rules === undefined || rules.some((glob) => compileGlob(glob)(rule))
+}
+
+/** Of several: unlimited; else the latest of those with limits of their own; else the largest of the factors. */
+function strongest(overrides: readonly Override[]): Override | undefined {
+  const unlimited = overrides.find(({ allow }) => allow === 'unlimited')
+  if (unlimited !== undefined) return unlimited
+  const own = overrides.filter(({ allow }) => typeof allow === 'object' && 'limits' in allow)
+  if (own.length > 0) return own.reduce((latest, one) => (one.grantedAt >= latest.grantedAt ? one : latest))
+  return overrides.reduce<Override | undefined>((most, one) => (most === undefined || timesOf(one) > timesOf(most) ? one : most), undefined)
+}
+
+function timesOf({ allow }: Override): number {
+  return typeof allow === 'object' && 'times' in allow ? allow.times : 1
+}
+
+/** Overrides and permanent lists, ready to be asked which of them decides about a meter. */
+export class Overriding {
+  private readonly kinds: ReadonlyMap<Overridable, OfKind>
+  private readonly exempt: ReadonlyMap<Field, Check>
+
+  constructor(overrides: readonly Override[], exempt: Exempt) {
+    const kinds = new Map<Overridable, OfKind>()
+    for (const kind of OVERRIDABLE) {
+      const of = overrides.filter((override) => subjectOf(override)[0] === kind)
+      if (of.length > 0) kinds.set(kind, new OfKind(kind, of))
+    }
+    this.kinds = kinds
+    this.exempt = new Map(
+      FIELDS.flatMap((field) => {
+        const list = exempt[EXEMPT_LISTS[field]] ?? []
+        return list.length === 0 ? [] : [[field, compileExempt(field, list)] as const]
+      }),
+    )
+  }
+
+  /** Those that may concern a rule; null where neither they nor a permanent list can. */
+  concerning(rule: string, scopes: readonly string[]): readonly Override[] | null {
+    const found: Override[] = [...(this.kinds.get('rule')?.find(rule) ?? [])]
+    let lists = false
+    for (const field of FIELDS) {
+      if (!scopes.includes(field)) continue
+      lists ||= this.exempt.has(field)
+      for (const override of this.kinds.get(field)?.all ?? []) if (isFor(rule, override)) found.push(override)
+    }
+    return found.length > 0 || lists ? found : null
+  }
+
+  /** What decides about the meter that a call meets at a rule. The same for every call that meets that meter. */
+  deciding(rule: string, scopes: readonly string[], call: Call): Deciding | null {
+    const found: Override[] = [...(this.kinds.get('rule')?.find(rule) ?? [])]
+    for (const field of FIELDS) {
+      const value = scopes.includes(field) ? overriddenBy(call, field) : undefined
+      if (value === undefined) continue
+      if (this.exempt.get(field)?.(value) === true) return { allow: 'unlimited', override: null }
+      found.push(...(this.kinds.get(field)?.find(value) ?? []))
+    }
+    const override = strongest(found.filter((one) => isFor(rule, one)))
+    return override === undefined ? null : { allow: override.allow, override }
+  }
+}

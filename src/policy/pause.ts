@@ -1,0 +1,85 @@
+import { type CompiledLimit, encodeRule, limitId } from '../limits/compiled-limit.js'
+import type { Call } from '../model/call.js'
+import type { CompiledRule } from './compiled-rule.js'
+import { escapePart } from './match.js'
+
+/** Whose calls can be paused. */
+export const PAUSABLE = ['agent', 'user', 'team', 'org', 'rule'] as const
+export type Pausable = (typeof PAUSABLE)[number]
+
+/** Calls that start nowhere until they are resumed. */
+export interface Pause {
+  /** Exactly one of them: the calls to an agent, of a user, team or org, or those that a rule covers. */
+  readonly for: { readonly [Kind in Pausable]?: string | undefined }
+  readonly by: string
+  readonly reason?: string | undefined
+  /** Since when, by Redis' clock: ISO 8601. */
+  readonly since: string
+}
+
+/** Whom a pause is for, as kind and value. */
+export function pausedBy({ for: subject }: Pick<Pause, 'for'>): readonly [Pausable, string] {
+  const kind = PAUSABLE.find((one) => subject[one] !== undefined) ?? 'agent'
+  return [kind, subject[kind] ?? '']
+}
+
+/** Above those that a rule can have: where calls are paused nothing else decides. */
+const PRIORITY = 2_000_000
+const NAME = '~pause.'
+
+/** Whether what binds a call is a pause. */
+export function isPause(rule: string): boolean {
+  return rule.startsWith(NAME)
+}
+
+const LIMITS: readonly CompiledLimit[] = [
+  {
+    name: 'paused',
+    id: limitId('paused', 'pause', null),
+    unit: 'none',
+    algorithm: 'pause',
+    limit: 0,
+    windowMs: null,
+    capacity: 0,
+    a: 0,
+    b: 0,
+    slack: 0,
+  },
+]
+const encoded = encodeRule(PRIORITY, 'queue', LIMITS)
+
+function scopeOf(kind: Pausable, values: ReadonlySet<string>, rules: readonly CompiledRule[]): (call: Call) => string | null {
+  if (kind === 'rule') {
+    const paused = rules.filter(({ name }) => values.has(name))
+    return (call) => paused.find((rule) => rule.scopeValue(call) !== null)?.name ?? null
+  }
+  return (call) => {
+    const value = call[kind]
+    return value !== undefined && values.has(value) ? escapePart(value) : null
+  }
+}
+
+/**
+ * Pauses as rules: one for each kind, by whose values its meters and lines are. So calls that
+ * are paused stand in a line of their own, and go on like those of any rule that is gone.
+ */
+export function pauseRules(pauses: readonly Pause[], rules: readonly CompiledRule[]): CompiledRule[] {
+  return PAUSABLE.flatMap((kind) => {
+    const values = new Set(pauses.map(pausedBy).flatMap(([one, value]) => (one === kind ? [value] : [])))
+    if (values.size === 0) return []
+    return [
+      {
+        name: `${NAME}${kind}`,
+        priority: PRIORITY,
+        strategy: 'queue' as const,
+        limits: LIMITS,
+        keyed: [],
+        degraded: null,
+        guards: false,
+        active: LIMITS.length,
+        encoded,
+        scopeValue: scopeOf(kind, values, rules),
+      },
+    ]
+  })
+}

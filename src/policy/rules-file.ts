@@ -1,0 +1,121 @@
+import { readFile } from 'node:fs/promises'
+import { type Document, isNode, LineCounter, parseDocument, visit } from 'yaml'
+import { RulesInvalid } from '../model/errors.js'
+import type { PriceTable } from '../pricing/prices.js'
+import { show, valueAt } from '../validation/faults.js'
+import type { Exempt } from './override.js'
+import { type AgentSpec, type RuleSpec, ruleSetSchema } from './rule.js'
+
+/** What a rules file holds. */
+export interface RulesFile {
+  rules: RuleSpec[]
+  /** How to reach the agents that calls name. */
+  agents: Record<string, AgentSpec>
+  /** What models cost, by name or glob; empty where the file gives none. */
+  prices: PriceTable
+  /** Who is unlimited for good; empty where the file names nobody. */
+  exempt: Exempt
+  /** By agent, the model that its calls run with in degraded mode. */
+  degradeTo: Record<string, string>
+}
+
+/** Where a fault stands: "tollgate.yaml:7" or "" for rules given as objects. */
+type Locate = (path: readonly PropertyKey[]) => string
+
+/** A key that stands in the file, or a password in a URL, must not go on into logs. */
+function shown(value: unknown, path: readonly PropertyKey[]): string {
+  return path[0] === 'agents' && path.length > 2 && typeof value === 'string' && (/key|token|secret|auth/i.test(path.slice(2).join('.')) || value.includes('@'))
+    ? `${value.length} characters, not shown`
+    : show(value)
+}
+
+function check(input: unknown, locate: Locate): RulesFile {
+  // Records leave this name out without a word.
+  for (const [section, thing] of [
+    ['agents', 'an agent'],
+    ['prices', 'a model'],
+  ] as const) {
+    const hidden = valueAt(input, [section, '__proto__'])
+    if (hidden !== undefined)
+      throw new RulesInvalid([`${locate([section, '__proto__'])}${section}.__proto__ is not a name that ${thing} can have (got ${show(hidden)})`])
+  }
+  const parsed = ruleSetSchema.safeParse(input)
+  if (parsed.success) {
+    const { rules, agents = {}, prices = {}, exempt = {} } = parsed.data
+    return { rules, agents, prices, exempt, degradeTo: degradeToOf(agents) }
+  }
+  const faults = parsed.error.issues.flatMap((issue) => {
+    const keys = issue.code === 'unrecognized_keys' ? issue.keys : [undefined]
+    return keys.map((key) => {
+      const path = key === undefined ? issue.path : [...issue.path, key]
+      const message = key === undefined ? issue.message : 'is not a known field'
+      const field = path.length > 0 ? path.map(String).join('.') : 'rules'
+      return `${locate(path)}${field} ${message} (got ${shown(valueAt(input, path), path)})`
+    })
+  })
+  throw new RulesInvalid(faults)
+}
+
+function degradeToOf(agents: Readonly<Record<string, AgentSpec>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(agents).flatMap(([agent, { degradeTo }]) => (degradeTo === undefined ? [] : [[agent, degradeTo]])))
+}
+
+/** Checks rules, and what is declared with them, given as objects. @throws RulesInvalid naming field, value and bound. */
+export function checkRules(
+  rules: readonly RuleSpec[],
+  prices: Readonly<PriceTable> = {},
+  exempt: Exempt = {},
+  degradeTo: Readonly<Record<string, string>> = {},
+): Omit<RulesFile, 'agents'> {
+  return { ...check({ rules, prices, exempt }, () => ''), degradeTo: { ...degradeTo } }
+}
+
+/** The line of the first alias without an anchor; of the first alias where all have one, but are too many. */
+function aliasLine(document: Document, lines: LineCounter): number {
+  const offsets: number[] = []
+  let dangling: number | undefined
+  visit(document, {
+    Alias: (_, alias) => {
+      const offset = alias.range?.[0] ?? 0
+      offsets.push(offset)
+      if (alias.resolve(document) === undefined) dangling ??= offset
+    },
+  })
+  return lines.linePos(dangling ?? offsets[0] ?? 0).line
+}
+
+/** Checks the text of a rules file. @throws RulesInvalid naming file, line, field, value and bound. */
+export function parseRules(text: string, file: string): RulesFile {
+  const lines = new LineCounter()
+  const document = parseDocument(text, { lineCounter: lines })
+  const fault = document.errors[0]
+  if (fault !== undefined) {
+    throw new RulesInvalid([`${file}:${lines.linePos(fault.pos[0]).line}: ${fault.message.split(/ at line \d+, column \d+:|\n/)[0]}`])
+  }
+  const locate: Locate = (path) => {
+    for (let depth = path.length; depth >= 0; depth--) {
+      const node = document.getIn(path.slice(0, depth), true)
+      if (isNode(node) && node.range) return `${file}:${lines.linePos(node.range[0]).line}: `
+    }
+    return `${file}:1: `
+  }
+  let input: unknown
+  try {
+    input = document.toJS({ maxAliasCount: 100 })
+  } catch (error) {
+    if (!(error instanceof ReferenceError)) throw error
+    throw new RulesInvalid([`${file}:${aliasLine(document, lines)}: ${error.message}`])
+  }
+  return check(input, locate)
+}
+
+/** Reads and checks a rules file. */
+export async function readRules(file: string): Promise<RulesFile> {
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (cause) {
+    throw new RulesInvalid([`${file}: cannot be read (${(cause as NodeJS.ErrnoException).code ?? String(cause)})`])
+  }
+  return parseRules(text, file)
+}

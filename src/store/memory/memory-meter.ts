@@ -1,0 +1,142 @@
+import { copyState, emptyState, type MeterState } from '../../limits/algorithm.js'
+import { ALGORITHMS } from '../../limits/algorithms.js'
+import type { CompiledLimit } from '../../limits/compiled-limit.js'
+import type { Costs } from '../../model/cost.js'
+import type { Usage } from '../../model/decision.js'
+import { DEFAULTS } from '../../model/defaults.js'
+import type { CompiledRule } from '../../policy/compiled-rule.js'
+
+/** A ledger entry in memory. */
+export interface MemoryEntry {
+  readonly atMs: number
+  /** The codes of the units that the rules counted when it was charged. */
+  readonly counted: readonly number[]
+  charged: Costs
+}
+
+/** After a day nobody is asked any more what a call has cost. */
+export function hasExpired({ atMs }: MemoryEntry, nowMs: number): boolean {
+  return atMs + DEFAULTS.ledgerMs <= nowMs
+}
+
+/** A clock set back by less than this opens no window twice; see `lua/lib/meter.lua`. */
+export const CLOCK_STEP_MS = 60_000
+
+/** Before anything was counted. */
+const NEVER = Number.NaN
+
+/**
+ * The states of a rule's limits for one scope value. As in Redis, who only looks changes
+ * nothing, not even the time that the states were brought to: a clock that is set back
+ * later finds them as they were when something was last counted.
+ */
+export class MemoryMeter {
+  private rule: CompiledRule
+  private states: MeterState[]
+  private atMs = NEVER
+  /** Slots are kept beside the states: they end by the clock as it is, whatever is counted. */
+  private readonly slots = new Map<string, number>()
+  private lookedRule: CompiledRule | null = null
+  private spare: MeterState[] = []
+  /** What was looked at last: the spare states, or once these are kept the states themselves. */
+  private looked: MeterState[] = []
+  private lookedNowMs = NEVER
+  private lookedAtMs = NEVER
+
+  constructor(rule: CompiledRule) {
+    this.rule = rule
+    this.states = this.empty(rule)
+  }
+
+  /** The states in the order of the rule's limits, brought to now; what is done to them counts once it is kept. */
+  look(rule: CompiledRule, nowMs: number): readonly MeterState[] {
+    if (rule === this.lookedRule && nowMs === this.lookedNowMs) return this.looked
+    this.copy(rule)
+    const fromMs = Number.isNaN(this.atMs) ? nowMs : this.atMs
+    const setBack = fromMs > nowMs + CLOCK_STEP_MS
+    const { limits } = rule
+    for (let n = 0; n < limits.length; n++) {
+      const limit = limits[n] as CompiledLimit
+      const state = this.looked[n] as MeterState
+      // What an agent has said stands first; the limits mirrored beside it go by that.
+      if (limit.algorithm === 'learned') state.history = this.looked[0]?.history ?? null
+      // Histories move along with a clock that was set back.
+      if (limit.unit === 'concurrency' || fromMs < nowMs || (setBack && state.history !== null)) ALGORITHMS[limit.algorithm].roll(state, limit, fromMs, nowMs)
+    }
+    this.lookedRule = rule
+    this.lookedNowMs = nowMs
+    this.lookedAtMs = fromMs < nowMs || setBack ? nowMs : fromMs
+    return this.looked
+  }
+
+  /** The time of the states as they were last looked at: that of a clock set back by less than a step stands still. */
+  get presentMs(): number {
+    return this.lookedAtMs
+  }
+
+  /** Takes a clock that was set back by more than a step as it is, whatever is counted. */
+  follow(rule: CompiledRule, nowMs: number): void {
+    if (this.atMs <= nowMs + CLOCK_STEP_MS || Number.isNaN(this.atMs)) return
+    this.look(rule, nowMs)
+    this.keep()
+  }
+
+  /** What was done to the states as they were last looked at counts from now on. */
+  keep(): void {
+    if (this.lookedRule === null) return
+    if (this.looked !== this.states) {
+      this.spare = this.states
+      this.states = this.looked
+      this.rule = this.lookedRule
+    }
+    this.atMs = this.holds() ? this.lookedAtMs : NEVER
+    // Who looks at the same time finds the same, but the time of what holds nothing.
+    if (Number.isNaN(this.atMs)) this.lookedRule = null
+  }
+
+  /** Whether nothing is used any more. */
+  idle(nowMs: number): boolean {
+    const states = this.look(this.rule, nowMs)
+    return this.rule.limits.every((limit, n) => ALGORITHMS[limit.algorithm].resetMs(states[n] as MeterState, limit, nowMs) <= 0)
+  }
+
+  /** A limit that was changed keeps its usage, found by its id. */
+  private copy(rule: CompiledRule): void {
+    if (rule !== this.rule || this.spare.length !== rule.limits.length) this.spare = this.empty(rule)
+    this.looked = this.spare
+    for (let n = 0; n < rule.limits.length; n++) {
+      const place = rule === this.rule ? n : this.rule.limits.findIndex(({ id }) => id === rule.limits[n]?.id)
+      const known = this.states[place]
+      if (known !== undefined) copyState(this.looked[n] as MeterState, known)
+    }
+  }
+
+  private holds(): boolean {
+    const { limits } = this.rule
+    for (let n = 0; n < limits.length; n++) {
+      const { used, debt } = this.states[n] as MeterState
+      if ((used > 0 || debt > 0) && limits[n]?.unit !== 'concurrency') return true
+    }
+    return false
+  }
+
+  private empty({ limits }: CompiledRule): MeterState[] {
+    return limits.map(({ unit }) => (unit === 'concurrency' ? { ...emptyState(), slots: this.slots } : emptyState()))
+  }
+}
+
+export function usageOf(rule: CompiledRule, limit: CompiledLimit, scopeValue: string, state: MeterState, nowMs: number): Usage {
+  const algorithm = ALGORITHMS[limit.algorithm]
+  const used = state.used + state.debt
+  return {
+    rule: rule.name,
+    limit: limit.name,
+    scopeValue,
+    unit: limit.unit as Usage['unit'],
+    capacity: limit.capacity,
+    used,
+    claimed: 0,
+    remaining: algorithm.remaining(used, limit),
+    resetMs: algorithm.resetMs(state, limit, nowMs),
+  }
+}

@@ -1,0 +1,296 @@
+import { type Asked, bindingOf, costIn, type DemandPart } from '../../admission/request.js'
+import type { MeterState } from '../../limits/algorithm.js'
+import { awaitsCanary } from '../../limits/algorithms/block.js'
+import { ALGORITHMS } from '../../limits/algorithms.js'
+import { type CompiledLimit, UNIT_CODES } from '../../limits/compiled-limit.js'
+import { type ActualCosts, type CostUnit, NOTHING } from '../../model/cost.js'
+import type { Binding, RejectDecision, RunDecision, Usage } from '../../model/decision.js'
+import type { Announced, Announcement, Known, Observation } from '../../model/upstream.js'
+import { isPause } from '../../policy/pause.js'
+import { BLOCK_NAME } from '../../policy/upstream-block.js'
+import { overEstimatedPercent } from '../ledger-figures.js'
+import type { Admission, LedgerFigures, Store, Swapped } from '../store.js'
+import { limitsMet, MemoryBlocks } from './memory-blocks.js'
+import { CLOCK_STEP_MS, hasExpired, type MemoryEntry, MemoryMeter, usageOf } from './memory-meter.js'
+import { MemoryStates } from './memory-states.js'
+
+interface Refusal {
+  readonly binding: Binding
+  readonly waitMs: number
+  readonly limit: CompiledLimit
+  /** Whether anybody can know when there is room. */
+  readonly known: boolean
+}
+
+/** Meters are swept when there are so many of them, and again when twice as many are left. */
+const SWEEP_FROM = 1000
+
+/**
+ * Meters in this process's memory, with the decisions of the one in Redis: the same
+ * algorithms, the same order, the same answers. There are no lines here: who has no room
+ * is refused.
+ */
+export class MemoryStore implements Store {
+  private readonly now: () => number
+  private readonly blocks = new MemoryBlocks((part, nowMs) => this.meter(part, nowMs))
+  private readonly meters = new Map<string, Map<string, MemoryMeter>>()
+  private readonly entries = new Map<string, MemoryEntry>()
+  private readonly states = new MemoryStates()
+  private readonly counts = { settled: 0, released: 0, expired: 0, estimated: 0, actual: 0 }
+  private latestMs = 0
+  private names = 0
+  private kept = 0
+  private sweepAt = SWEEP_FROM
+
+  /** @param now the clock, in ms since the epoch */
+  constructor(now: () => number = Date.now) {
+    this.now = now
+  }
+
+  admit(asked: Asked): Admission {
+    const nowMs = this.timeOf(asked)
+    const named = this.name(asked)
+    if (this.entryOf(named, nowMs) !== undefined) return { asked: named, decision: this.run(named, nowMs) }
+    const refusal = this.weigh(named, nowMs)
+    if (refusal !== null) return { asked: named, decision: this.reject(named, refusal, nowMs) }
+    this.charge(named, nowMs, false)
+    return { asked: named, decision: this.run(named, nowMs) }
+  }
+
+  peek(asked: Asked): RunDecision | RejectDecision {
+    const nowMs = this.now()
+    const refusal = this.weigh(asked, nowMs)
+    return refusal === null ? this.run(asked, nowMs) : this.reject(asked, refusal, nowMs)
+  }
+
+  record(asked: Asked): Admission {
+    const nowMs = this.timeOf(asked)
+    const named = this.name(asked)
+    if (this.entryOf(named, nowMs) === undefined) this.charge(named, nowMs, true)
+    return { asked: named, decision: this.run(named, nowMs) }
+  }
+
+  settle(asked: Asked, actual: ActualCosts, how: 'end' | 'part'): boolean {
+    const nowMs = this.timeOf(asked)
+    const entry = this.entryOf(asked, nowMs)
+    if (entry === undefined) return false
+    const raised = this.chargeActual(asked, entry, actual, how, nowMs)
+    if (how === 'part') {
+      // What no limit of today counts was not charged, and is not given back later.
+      entry.charged = { ...entry.charged, ...Object.fromEntries([...raised].map((unit) => [unit, actual[unit]])) }
+      return true
+    }
+    this.blocks.end(asked, entry.atMs, nowMs, true)
+    this.entries.delete(asked.id)
+    this.counts.settled++
+    // Where nobody said how many tokens it were, the estimate was neither right nor wrong.
+    if (entry.counted.includes(UNIT_CODES.tokens) && actual.tokens !== undefined) {
+      this.counts.estimated += entry.charged.tokens
+      this.counts.actual += actual.tokens
+    }
+    return true
+  }
+
+  release(asked: Asked): boolean {
+    const nowMs = this.timeOf(asked)
+    const entry = this.entryOf(asked, nowMs)
+    if (entry === undefined) return false
+    this.chargeActual(asked, entry, NOTHING, 'end', nowMs)
+    this.blocks.end(asked, entry.atMs, nowMs, false)
+    this.entries.delete(asked.id)
+    this.counts.released++
+    return true
+  }
+
+  announce(asked: Asked, announcement: Announcement): Announced {
+    const nowMs = this.timeOf(asked)
+    const startedMs = this.entryOf(asked, nowMs)?.atMs ?? nowMs
+    this.release(asked)
+    return this.blocks.announce(asked, announcement, startedMs, nowMs)
+  }
+
+  known(asked: readonly Asked[]): readonly Known[] {
+    const nowMs = this.now()
+    return asked.map((one) => this.blocks.known(one, nowMs))
+  }
+
+  observed(): readonly Observation[] {
+    return this.blocks.observed()
+  }
+
+  reset(asked: Asked): void {
+    for (const { rule, value } of asked.demand.parts) if (this.meters.get(rule.name)?.delete(value) === true) this.kept--
+  }
+
+  swap(name: string, key: string, was: string, becomes: string, keepMs: number): Swapped {
+    return this.states.swap(`${name}/${key}`, was, becomes, keepMs, this.now())
+  }
+
+  figures(): LedgerFigures {
+    this.expire(this.now())
+    const { settled, released, expired, estimated, actual } = this.counts
+    return { open: this.entries.size, settled, released, expired, overEstimatedPercent: overEstimatedPercent(estimated, actual) }
+  }
+
+  /** How many meters and states are held now; those that count nothing any more go as others come. */
+  get size(): number {
+    return this.kept + this.states.size
+  }
+
+  /** Now; the meters that are asked for follow a clock that was set back. */
+  private timeOf({ demand }: Asked): number {
+    const nowMs = this.now()
+    if (nowMs >= this.latestMs) this.latestMs = nowMs
+    else if (nowMs + CLOCK_STEP_MS < this.latestMs) for (const part of demand.parts) this.meter(part, nowMs).follow(part.rule, nowMs)
+    return nowMs
+  }
+
+  /** The open entry of a call. Those of more than a day ago are not open any more. */
+  private entryOf({ id, forGood }: Asked, nowMs: number): MemoryEntry | undefined {
+    this.expire(nowMs)
+    const entry = forGood === true ? undefined : this.entries.get(id)
+    return entry === undefined || hasExpired(entry, nowMs) ? undefined : entry
+  }
+
+  private name(asked: Asked): Asked {
+    return asked.call.id !== undefined || asked.forGood === true ? asked : { ...asked, id: `~${++this.names}` }
+  }
+
+  /** The meter of a rule for a scope value; made where there is none yet. */
+  meter({ rule, value }: Pick<DemandPart, 'rule' | 'value'>, nowMs: number): MemoryMeter {
+    let meters = this.meters.get(rule.name)
+    if (meters === undefined) {
+      meters = new Map()
+      this.meters.set(rule.name, meters)
+    }
+    let meter = meters.get(value)
+    if (meter === undefined) {
+      if (this.kept >= this.sweepAt) this.sweep(nowMs)
+      meter = new MemoryMeter(rule)
+      meters.set(value, meter)
+      this.kept++
+    }
+    return meter
+  }
+
+  /** Changes what every meter was charged to what the call has cost; returns the units in which it was charged more. See `charge_actual` in `lua/lib/settlement.lua`. */
+  private chargeActual(asked: Asked, entry: MemoryEntry, actual: ActualCosts, how: 'end' | 'part', nowMs: number): ReadonlySet<CostUnit> {
+    const { atMs, charged, counted } = entry
+    const raised = new Set<CostUnit>()
+    for (const part of asked.demand.parts) {
+      const meter = this.meter(part, nowMs)
+      const states = meter.look(part.rule, nowMs)
+      const { presentMs } = meter
+      let changed = false
+      for (const [n, limit] of part.rule.limits.slice(0, limitsMet(part, states)).entries()) {
+        const algorithm = ALGORITHMS[limit.algorithm]
+        const state = states[n] as MeterState
+        if (limit.unit === 'concurrency') {
+          if (how === 'end') algorithm.refund(state, limit, 1, atMs, nowMs, asked.id)
+        } else if (limit.unit !== 'none' && n < part.rule.active && counted.includes(UNIT_CODES[limit.unit])) {
+          const more = (actual[limit.unit] ?? charged[limit.unit]) - charged[limit.unit]
+          if (more > 0) {
+            algorithm.overrun(state, limit, more, atMs, presentMs, asked.id)
+            raised.add(limit.unit)
+          }
+          changed ||= more > 0
+          if (more < 0 && how === 'end') changed = algorithm.refund(state, limit, -more, atMs, presentMs, asked.id) || changed
+        }
+      }
+      if (changed) meter.keep()
+    }
+    return raised
+  }
+
+  /** What refuses the call, as the scripts weigh it: see `weigh` in `lua/lib/demand.lua`. */
+  private weigh(asked: Asked, nowMs: number): Refusal | null {
+    let latest: Refusal | null = null
+    for (const part of asked.demand.parts) {
+      const { limits, active } = part.rule
+      const states = this.meter(part, nowMs).look(part.rule, nowMs)
+      const met = Math.min(active, limitsMet(part, states))
+      for (let n = 0; n < met; n++) {
+        const limit = limits[n] as CompiledLimit
+        const state = states[n] as MeterState
+        const cost = costIn(asked.demand.costs, limit.unit)
+        if (limit.unit !== 'none' && limit.algorithm !== 'learned' && cost > limit.capacity + limit.slack)
+          return { binding: bindingOf(part, limit), waitMs: -1, limit, known: false }
+        const waitMs = cost > 0 || limit.unit === 'none' ? ALGORITHMS[limit.algorithm].waitMs(state, limit, nowMs, cost, 0) : 0
+        if (waitMs <= 0) continue
+        const leased = limit.unit === 'concurrency'
+        // Nothing ends a pause but whoever resumes it.
+        if (isPause(part.rule.name)) return { binding: bindingOf(part, limit), waitMs, limit, known: false }
+        // When a slot comes free nobody knows: any time that is known says more.
+        if (latest === null || (latest.limit.unit === 'concurrency' && !leased) || (waitMs > latest.waitMs && !leased)) {
+          latest = { binding: bindingOf(part, limit), waitMs, limit, known: !leased && !(limit.algorithm === 'block' && awaitsCanary(state, nowMs)) }
+        }
+      }
+    }
+    return latest
+  }
+
+  /** @param past whether it has happened already: then room is not asked for, and no slot is held */
+  private charge(asked: Asked, nowMs: number, past: boolean): void {
+    const { costs, parts } = asked.demand
+    for (const part of parts) {
+      const { limits, active } = part.rule
+      const meter = this.meter(part, nowMs)
+      const states = meter.look(part.rule, nowMs)
+      let changed = false
+      const met = part.rule.name === BLOCK_NAME && !past ? 0 : Math.min(active, limitsMet(part, states))
+      for (let n = 0; n < met; n++) {
+        const limit = limits[n] as CompiledLimit
+        const cost = costIn(costs, limit.unit)
+        if (cost === 0) continue
+        changed ||= limit.unit !== 'concurrency'
+        if (past) ALGORITHMS[limit.algorithm].overrun(states[n] as MeterState, limit, cost, nowMs, meter.presentMs, '')
+        else ALGORITHMS[limit.algorithm].charge(states[n] as MeterState, limit, cost, nowMs, asked.id)
+      }
+      if (changed) meter.keep()
+    }
+    if (!past) this.blocks.start(asked, nowMs)
+    if (asked.forGood !== true) this.entries.set(asked.id, { atMs: nowMs, counted: asked.demand.counted, charged: costs })
+  }
+
+  private usage(asked: Asked, nowMs: number): Usage[] {
+    const usage: Usage[] = []
+    for (const { rule, value } of asked.demand.parts) {
+      const { limits, active } = rule
+      const states = this.meter({ rule, value }, nowMs).look(rule, nowMs)
+      for (let n = 0; n < active; n++) {
+        const limit = limits[n] as CompiledLimit
+        if (limit.unit !== 'none' && limit.algorithm !== 'learned') usage.push(usageOf(rule, limit, value, states[n] as MeterState, nowMs))
+      }
+    }
+    return usage
+  }
+
+  private run(asked: Asked, nowMs: number): RunDecision {
+    return { outcome: 'run', atMs: nowMs, usage: this.usage(asked, nowMs) }
+  }
+
+  private reject(asked: Asked, { binding, waitMs, limit, known }: Refusal, nowMs: number): RejectDecision {
+    const reason = isPause(binding.rule) ? 'paused' : waitMs >= 0 ? 'limited' : limit.capacity === 0 ? 'closed' : 'too_big'
+    const retryAfterMs = reason === 'limited' && known ? waitMs : null
+    return { outcome: 'reject', reason, retryAfterMs, binding, atMs: nowMs, usage: this.usage(asked, nowMs) }
+  }
+
+  /** Entries are in the order they were opened: those of a day ago come first. */
+  private expire(nowMs: number): void {
+    for (const [id, entry] of this.entries) {
+      if (!hasExpired(entry, nowMs)) return
+      this.entries.delete(id)
+      this.counts.expired++
+    }
+  }
+
+  /** Forgets the meters that count nothing any more. Each was paid for when it came: this takes constant time a meter. */
+  private sweep(nowMs: number): void {
+    this.kept = 0
+    for (const meters of this.meters.values()) {
+      for (const [value, meter] of meters) if (meter.idle(nowMs)) meters.delete(value)
+      this.kept += meters.size
+    }
+    this.sweepAt = Math.max(SWEEP_FROM, 2 * this.kept)
+  }
+}

@@ -1,0 +1,84 @@
+import type { Asked } from '../admission/request.js'
+import type { ActualCosts } from '../model/cost.js'
+import type { RejectDecision, RunDecision } from '../model/decision.js'
+import type { Announced, Announcement, Known, Observation } from '../model/upstream.js'
+
+export type MaybePromise<T> = T | Promise<T>
+
+/** A decision, and the call as it stands in the ledger if it was charged. */
+export interface Admission {
+  readonly decision: RunDecision | RejectDecision
+  /** What `settle` and `release` take: the store may have given it a place in a ledger. */
+  readonly asked: Asked
+}
+
+/** The state of a user's own algorithm, as a compare-and-set found it. */
+export interface Swapped {
+  /** The store's clock, in ms since the epoch. */
+  readonly nowMs: number
+  /** Whether the new state was written. */
+  readonly written: boolean
+  /** The state as it is now; '' where there is none. */
+  readonly state: string
+}
+
+/** What became of everything that was charged and not for good. */
+export interface LedgerFigures {
+  /** Charged, and not yet said what they cost. */
+  readonly open: number
+  readonly settled: number
+  /** Given back: they were not made. */
+  readonly released: number
+  /** Nobody said what they cost within a day; their estimates stay charged. */
+  readonly expired: number
+  /** Of the tokens that settled calls were estimated at, how many per cent they did not use; below 0 where they used more. Null before any. */
+  readonly overEstimatedPercent: number | null
+}
+
+/**
+ * Where meters and the ledger are kept: in Redis, for a fleet, or in memory, for one
+ * process. `storeContract` of `tollgate/store-contract` is what any store must pass.
+ *
+ * A call names its meters in `asked.demand.parts`: each is a rule's limits for one scope
+ * value. The store keeps the usage of each limit under rule name, limit name and scope
+ * value, by the store's own clock, and by the algorithms in `ALGORITHMS`. Each method is
+ * atomic: two calls at once come out as if one had come after the other.
+ */
+export interface Store {
+  /**
+   * Charges every meter if all have room, and none if not. Refused because it can never fit:
+   * reason 'too_big', or 'closed' where the limit is 0. An id (`asked.id`) with an open entry
+   * is answered again and charged once. Leaves an open entry, but where `asked.forGood`.
+   */
+  admit(asked: Asked): MaybePromise<Admission>
+  /** What `admit` would decide; changes nothing. */
+  peek(asked: Asked): MaybePromise<RunDecision | RejectDecision>
+  /** Charges whether there is room or not; what is above a limit is debt. */
+  record(asked: Asked): MaybePromise<Admission>
+  /**
+   * Replaces what was charged by what the call has cost: what is less goes back, to the window
+   * that was charged only; what is more is charged in full. Closes the entry; a second time
+   * changes nothing. With 'part' the entry stays open, and nothing goes back.
+   * @returns whether there was an open entry
+   */
+  settle(asked: Asked, actual: ActualCosts, how: 'end' | 'part'): MaybePromise<boolean>
+  /** Gives everything back, as if the call had never been asked for. @returns whether there was an open entry */
+  release(asked: Asked): MaybePromise<boolean>
+  /**
+   * An agent said something about its limits: see `lua/announce.lua`. The block's meter is the
+   * last of those that the call names. Where the call has an open entry it is given back.
+   */
+  announce(asked: Asked, announcement: Announcement): MaybePromise<Announced>
+  /** What is known of the agents of these calls, by the block's meter, the last that each names. */
+  known(asked: readonly Asked[]): MaybePromise<readonly Known[]>
+  /** What agents were seen to allow, of up to a thousand agents, endpoints and models. */
+  observed(): MaybePromise<readonly Observation[]>
+  /** Forgets what the meters that the call names have counted. */
+  reset(asked: Asked): MaybePromise<void>
+  /**
+   * Compare and set: writes `becomes` under a name and key if the state is still `was` ('' = none),
+   * to be kept for so long after that; `becomes` '' only reads.
+   */
+  swap(name: string, key: string, was: string, becomes: string, keepMs: number): MaybePromise<Swapped>
+  figures(): MaybePromise<LedgerFigures>
+}

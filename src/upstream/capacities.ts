@@ -1,0 +1,121 @@
+import { type Capacity, readCapacity } from '../administration/capacity.js'
+import type { Demands } from '../admission/resolver.js'
+import { MAX_AMOUNT } from '../model/call.js'
+import { COST_UNITS, type CostUnit } from '../model/cost.js'
+import { CallInvalid } from '../model/errors.js'
+import type { Known, ObservedLimits, UpstreamName } from '../model/upstream.js'
+import type { Store } from '../store/store.js'
+import { isAmount, validateCall } from '../validation/call.js'
+import { show } from '../validation/faults.js'
+import { type AnnounceInput, stateOf, type UpstreamChange, type UpstreamState, type Upstreams } from './tracker.js'
+
+/** A limit of a rule that guards an agent. */
+export interface ConfiguredLimit {
+  readonly rule: string
+  readonly limit: string
+  readonly unit: CostUnit
+  /** How much per window. */
+  readonly amount: number
+  readonly windowMs: number
+}
+
+/** What the rules allow an agent, endpoint and model, beside what it said itself. */
+export interface UpstreamStats extends UpstreamState {
+  readonly configured: readonly ConfiguredLimit[]
+  /** By unit; empty where it told none. */
+  readonly observed: ObservedLimits
+  readonly observedAt: Date
+}
+
+/** What agents allow: set at run time, and learned from what they say. */
+export class Capacities {
+  private readonly demands: Demands
+  private readonly store: Store
+  private readonly upstreams: Upstreams
+
+  constructor(demands: Demands, store: Store, upstreams: Upstreams) {
+    this.demands = demands
+    this.store = store
+    this.upstreams = upstreams
+  }
+
+  /** What a resource allows and what is left of it; null where no capacity was set. @throws CallInvalid */
+  get(resource: string): Promise<Capacity | null>
+  /** What an agent, endpoint and model is known to allow now. @throws CallInvalid */
+  get(upstream: UpstreamName): Promise<UpstreamState>
+  async get(of: string | UpstreamName): Promise<Capacity | null | UpstreamState> {
+    return typeof of === 'object' && of !== null ? this.upstreams.get(checkName(of)) : readCapacity(of, this.demands, this.store)
+  }
+
+  /**
+   * Says what an agent said. With `retryAfterMs`, or neither that nor `limits`, that it refused
+   * a call: nothing goes to that agent, endpoint and model for so long, anywhere, and its
+   * capacity is cut. `limits` alone only say what it allows. @throws CallInvalid, and nothing changes
+   */
+  async announce(input: AnnounceInput): Promise<UpstreamState> {
+    return this.upstreams.announce(checkAnnounce(input))
+  }
+
+  /**
+   * Calls a function when any process says what an agent said. Recovery goes by the clock and
+   * is not told. Returns a function that ends it.
+   */
+  on(event: 'change', listener: (change: UpstreamChange) => void): () => void {
+    if (event !== 'change') throw new CallInvalid(`event: must be change (got ${show(event)})`)
+    if (typeof listener !== 'function') throw new CallInvalid(`listener: must be a function (got ${show(listener)})`)
+    return this.upstreams.on(listener)
+  }
+
+  /** Every agent, endpoint and model that said anything within a day, up to a thousand. */
+  async stats(): Promise<UpstreamStats[]> {
+    const observations = await this.store.observed()
+    const known = await this.store.known(observations.map(({ name }) => this.demands.blockOf(name)))
+    return observations.map(({ name, limits, atMs }, index) => ({
+      ...stateOf(name, known[index] as Known),
+      configured: this.configured(name),
+      observed: limits,
+      observedAt: new Date(Math.floor(atMs)),
+    }))
+  }
+
+  private configured(name: UpstreamName): ConfiguredLimit[] {
+    return this.demands
+      .guardsOf(name)
+      .flatMap((rule) =>
+        rule.limits.flatMap(({ name: limit, unit, limit: amount, windowMs }) =>
+          unit === 'none' || unit === 'concurrency' || windowMs === null ? [] : [{ rule: rule.name, limit, unit, amount, windowMs }],
+        ),
+      )
+  }
+}
+
+function checkName(input: UpstreamName): UpstreamName {
+  const { agent, endpoint, model, ...more } = input
+  const [unknown] = Object.keys(more)
+  if (unknown !== undefined) throw new CallInvalid(`${unknown}: is not a known field (got ${show((more as Record<string, unknown>)[unknown])})`)
+  const call = validateCall({ agent, ...(endpoint === undefined ? {} : { endpoint }), ...(model === undefined ? {} : { model }) })
+  return { agent: call.agent, endpoint: call.endpoint, model: call.model }
+}
+
+function checkAnnounce(input: AnnounceInput): AnnounceInput {
+  if (input === null || typeof input !== 'object') throw new CallInvalid(`announcement: must be an object (got ${show(input)})`)
+  const { retryAfterMs, limits, ...name } = input
+  if (retryAfterMs !== undefined && !isAmount(retryAfterMs))
+    throw new CallInvalid(`retryAfterMs: must be a number from 0 to ${MAX_AMOUNT} (got ${show(retryAfterMs)})`)
+  return { ...checkName(name), retryAfterMs, limits: limits === undefined ? undefined : checkLimits(limits) }
+}
+
+function checkLimits(limits: ObservedLimits): ObservedLimits {
+  if (limits === null || typeof limits !== 'object') throw new CallInvalid(`limits: must be an object (got ${show(limits)})`)
+  const entries = Object.entries(limits).map(([unit, given]) => {
+    if (!(COST_UNITS as readonly string[]).includes(unit)) throw new CallInvalid(`limits.${unit}: is not one of ${COST_UNITS.join(', ')}`)
+    if (given === null || typeof given !== 'object') throw new CallInvalid(`limits.${unit}: must be an object (got ${show(given)})`)
+    const { limit, remaining = null, resetMs = null, windowMs = null } = given
+    for (const [field, value] of Object.entries({ limit, remaining, resetMs, windowMs })) {
+      const fits = value === null ? field !== 'limit' : isAmount(value) && (value > 0 || (field !== 'limit' && field !== 'windowMs'))
+      if (!fits) throw new CallInvalid(`limits.${unit}.${field}: must be a number up to ${MAX_AMOUNT}, above 0 for limit and windowMs (got ${show(value)})`)
+    }
+    return [unit, { limit, remaining, resetMs, windowMs }]
+  })
+  return Object.fromEntries(entries) as ObservedLimits
+}

@@ -1,0 +1,121 @@
+import assert from 'node:assert/strict'
+import type { Asked } from '../src/admission/request.js'
+import type { LimitSpec } from '../src/limits/limit.js'
+import { AS_ESTIMATED, type Costs } from '../src/model/cost.js'
+import type { RejectDecision, Usage } from '../src/model/decision.js'
+import type { GivenClock } from '../src/model/time.js'
+import type { RuleSpec } from '../src/policy/rule.js'
+import type { Admission, Store } from '../src/store/store.js'
+import { askOf } from './request.js'
+
+/** A store that is held to the contract, with the clock it goes by. */
+export interface Subject {
+  readonly store: Store
+  readonly clock: GivenClock
+  readonly namespace?: string | undefined
+}
+
+/** One thing that holds of every store. */
+export interface Case {
+  readonly name: string
+  check(subject: Subject): Promise<void>
+}
+
+/** Times are told in whole microseconds, rounded up, and one more. */
+const ROUNDING_MS = 0.0021
+/** A wait that is cut by so much is too short. */
+const HAIR_MS = 0.01
+
+export function assertClose(actual: number | null | undefined, expected: number, what: string, within = 1e-6): void {
+  assert.ok(typeof actual === 'number' && (actual === expected || Math.abs(actual - expected) <= within), `${what}: ${actual}, not ${expected}`)
+}
+
+/** One organisation under one rule, and what a store says to its calls. */
+export class Account {
+  private readonly subject: Subject
+  private readonly org: string
+  private rules: readonly RuleSpec[]
+
+  constructor(subject: Subject, limits: RuleSpec['limits'], org = 'o') {
+    this.subject = subject
+    this.org = org
+    this.rules = [{ name: 'rule', scope: 'org', limits }]
+  }
+
+  /** Other limits for the same organisation, from now on. */
+  limit(...limits: LimitSpec[]): void {
+    this.rules = [{ name: 'rule', scope: 'org', limits }]
+  }
+
+  ask(costs: Partial<Costs>, id?: string, forGood = false): Asked {
+    const call = { agent: 'agent', org: this.org, ...(id === undefined ? {} : { id }) }
+    return askOf(this.rules, call, costs, { namespace: this.subject.namespace ?? 'contract', forGood })
+  }
+
+  async admit(costs: Partial<Costs>, id?: string): Promise<Admission> {
+    return this.subject.store.admit(this.ask(costs, id))
+  }
+
+  /** Must be let in. @returns as what it is settled and released */
+  async passes(costs: Partial<Costs>, id?: string): Promise<Asked> {
+    const { asked, decision } = await this.admit(costs, id)
+    assert.equal(decision.outcome, 'run', `${JSON.stringify(costs)} passes: ${JSON.stringify(decision)}`)
+    assert.equal(decision.atMs, this.subject.clock.nowMs)
+    return asked
+  }
+
+  async refused(costs: Partial<Costs>): Promise<RejectDecision> {
+    const { decision } = await this.admit(costs)
+    if (decision.outcome !== 'reject') assert.fail(`${JSON.stringify(costs)} is refused: ${JSON.stringify(decision)}`)
+    return decision
+  }
+
+  /** Is refused, passes after just the time it was told, and not a hair earlier. */
+  async passesAfter(costs: Partial<Costs>, expectedMs?: number): Promise<Asked> {
+    const { clock } = this.subject
+    const { reason, retryAfterMs } = await this.refused(costs)
+    assert.equal(reason, 'limited')
+    assert.ok(retryAfterMs !== null && retryAfterMs > HAIR_MS, `a time to wait: ${retryAfterMs}`)
+    if (expectedMs !== undefined) assertClose(retryAfterMs, expectedMs, 'retryAfterMs', ROUNDING_MS)
+    const fromMs = clock.nowMs
+    clock.nowMs = fromMs + retryAfterMs - HAIR_MS
+    assert.equal((await this.refused(costs)).reason, 'limited', 'a hair too early')
+    clock.nowMs = fromMs + retryAfterMs
+    return this.passes(costs)
+  }
+
+  /** How the limits stand, of which nothing is asked. */
+  async usage(): Promise<readonly Usage[]> {
+    return (await this.subject.store.peek(this.ask({}))).usage
+  }
+
+  async used(n = 0): Promise<number> {
+    return (await this.usage())[n]?.used ?? Number.NaN
+  }
+
+  /** @param tokens undefined: as estimated */
+  async settles(asked: Asked, tokens: number | undefined, how: 'end' | 'part' = 'end'): Promise<boolean> {
+    return this.subject.store.settle(asked, { ...AS_ESTIMATED, tokens }, how)
+  }
+
+  async releases(asked: Asked): Promise<boolean> {
+    return this.subject.store.release(asked)
+  }
+
+  async records(costs: Partial<Costs>, id?: string): Promise<Asked> {
+    const { asked, decision } = await this.subject.store.record(this.ask(costs, id, id === undefined))
+    assert.equal(decision.outcome, 'run')
+    return asked
+  }
+}
+
+/** Of the same limits, both must stand alike. */
+export async function assertAlike(one: Account, other: Account, what: string): Promise<void> {
+  const [mine, others] = [await one.usage(), await other.usage()]
+  assert.equal(mine.length, others.length)
+  for (const [n, { used, remaining, resetMs, limit }] of mine.entries()) {
+    assertClose(used, others[n]?.used ?? Number.NaN, `${what}: used of ${limit}`)
+    assertClose(remaining, others[n]?.remaining ?? Number.NaN, `${what}: remaining of ${limit}`)
+    assertClose(resetMs, others[n]?.resetMs ?? Number.NaN, `${what}: resetMs of ${limit}`, ROUNDING_MS)
+  }
+}

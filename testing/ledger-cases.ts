@@ -1,0 +1,122 @@
+import assert from 'node:assert/strict'
+import type { LimitSpec } from '../src/limits/limit.js'
+import { DAY, HOUR } from '../src/model/time.js'
+import { Account, assertAlike, assertClose, type Case } from './account.js'
+
+const ROOMY: LimitSpec[] = [{ tokens: 1e6, per: 'minute', algorithm: 'fixed_window' }]
+
+const TIERS: LimitSpec[] = [
+  { name: 'bucket', tokens: 100, per: '10s' },
+  { name: 'window', tokens: 150, per: 'minute', algorithm: 'sliding_window' },
+  { name: 'log', usd: 0.3, per: 'minute', algorithm: 'sliding_log' },
+  { name: 'fixed', requests: 3, per: 'minute', algorithm: 'fixed_window' },
+  { concurrency: 3 },
+]
+
+/** Several limits at once, and what the ledger comes to. */
+export const ledgerCases: readonly Case[] = [
+  {
+    name: 'a call that one of several limits refuses is charged by none',
+    async check(subject) {
+      const [account, control] = [new Account(subject, TIERS), new Account(subject, TIERS, 'control')]
+      for (const each of [account, control]) for (const tokens of [40, 40]) await each.passes({ tokens, usd: 0.1, requests: 1 })
+      for (const [costs, limit] of [
+        [{ tokens: 30, requests: 1 }, 'bucket'],
+        [{ tokens: 1, usd: 0.2, requests: 1 }, 'log'],
+        [{ tokens: 1, requests: 2 }, 'fixed'],
+      ] as const) {
+        const { reason, binding } = await account.refused(costs)
+        assert.deepEqual([reason, binding.limit], ['limited', limit])
+      }
+      assert.equal((await account.refused({ tokens: 1, usd: 0.31 })).reason, 'too_big')
+      await assertAlike(account, control, 'after refusals')
+      await account.passes({ tokens: 1, usd: 0.1, requests: 1 })
+    },
+  },
+  {
+    name: 'the limit with the longest wait binds, and the call passes after that wait',
+    async check(subject) {
+      const account = new Account(subject, TIERS)
+      await account.passes({ tokens: 100, usd: 0.2, requests: 1 })
+      assert.equal((await account.refused({ tokens: 60, requests: 1 })).binding.limit, 'window')
+      const asked = await account.passesAfter({ tokens: 60, requests: 1 })
+      assert.equal(await account.releases(asked), true)
+    },
+  },
+  {
+    name: 'a call is answered again under its id, and charged once; once settled it is a new one',
+    async check(subject) {
+      const account = new Account(subject, TIERS)
+      const asked = await account.passes({ tokens: 50, requests: 1 }, 'job')
+      await account.passes({ tokens: 50, requests: 1 }, 'job')
+      assert.equal(await account.used(), 50)
+      assert.equal((await subject.store.figures()).open, 1)
+      assert.equal(await account.settles(asked, 50), true)
+      await account.passes({ tokens: 50, requests: 1 }, 'job')
+      assert.equal(await account.used(), 100)
+    },
+  },
+  {
+    name: 'a call is settled by anybody who knows its id',
+    async check(subject) {
+      const account = new Account(subject, TIERS)
+      await account.passes({ tokens: 50, requests: 1 }, 'job')
+      assert.equal(await account.settles(account.ask({}, 'job'), 10), true)
+      assert.equal(await account.used(), 10)
+    },
+  },
+  {
+    name: 'a call that is charged for good leaves nothing open',
+    async check(subject) {
+      const account = new Account(subject, TIERS)
+      const asked = account.ask({ tokens: 10 }, 'job', true)
+      assert.equal((await subject.store.admit(asked)).decision.outcome, 'run')
+      assert.equal((await subject.store.figures()).open, 0)
+      assert.equal(await account.settles(asked, 1), false)
+      assert.equal(await account.used(), 10)
+    },
+  },
+  {
+    name: 'the figures say what became of everything that was charged',
+    async check(subject) {
+      const account = new Account(subject, ROOMY)
+      const { store, clock } = subject
+      assert.deepEqual(await store.figures(), { open: 0, settled: 0, released: 0, expired: 0, overEstimatedPercent: null })
+      const calls = []
+      for (let call = 0; call < 5; call++) calls.push(await account.passes({ tokens: 100 }))
+      const [first, second, third, fourth] = calls as [(typeof calls)[0], (typeof calls)[0], (typeof calls)[0], (typeof calls)[0]]
+      await account.settles(first, 75.5)
+      await account.settles(second, 50)
+      await account.settles(third, undefined)
+      await account.releases(fourth)
+      const { overEstimatedPercent, ...counts } = await store.figures()
+      assert.deepEqual(counts, { open: 1, settled: 3, released: 1, expired: 0 })
+      assertClose(overEstimatedPercent, 37.25, 'of those that said what they used')
+      clock.advance(DAY + 2 * HOUR)
+      assert.deepEqual({ ...(await store.figures()), overEstimatedPercent: null }, { open: 0, settled: 3, released: 1, expired: 1, overEstimatedPercent: null })
+      assert.equal(await account.settles(calls[4] as (typeof calls)[0], 1), false, 'after a day it is too late')
+    },
+  },
+  {
+    name: 'a state is swapped by who knows it as it is, read by anybody, and kept for as long as was said',
+    async check({ store, clock }) {
+      const read = () => store.swap('name', 'key', '', '', 0)
+      assert.deepEqual(await read(), { nowMs: clock.nowMs, written: false, state: '' })
+      assert.deepEqual(await store.swap('name', 'key', '', 'one', DAY), { nowMs: clock.nowMs, written: true, state: 'one' })
+      assert.equal((await store.swap('name', 'key', '', 'two', DAY)).written, false)
+      assert.equal((await store.swap('name', 'key', 'one', 'two', DAY)).written, true)
+      assert.equal((await read()).state, 'two')
+      assert.equal((await store.swap('name', 'other', '', '', 0)).state, '')
+      assert.equal((await store.swap('other', 'key', '', '', 0)).state, '')
+    },
+  },
+  {
+    name: 'who is counted apart has limits apart',
+    async check(subject) {
+      const [one, other] = [new Account(subject, TIERS, 'one'), new Account(subject, TIERS, 'other')]
+      await one.passes({ tokens: 100 })
+      await one.refused({ tokens: 100 })
+      await other.passes({ tokens: 100 })
+    },
+  },
+]

@@ -1,0 +1,205 @@
+import assert from 'node:assert/strict'
+import type { NamedAlgorithm } from '../src/limits/algorithms.js'
+import type { LimitSpec } from '../src/limits/limit.js'
+import { Account, assertAlike, assertClose, type Case } from './account.js'
+
+/** How an algorithm stands to 10 tokens per 10 s. */
+interface Kind {
+  readonly algorithm: NamedAlgorithm
+  /** How many calls of one token pass at once, and when the next does after them. */
+  readonly atOnce: number
+  readonly nextMs: number
+}
+
+const KINDS: readonly Kind[] = [
+  { algorithm: 'token_bucket', atOnce: 10, nextMs: 1000 },
+  { algorithm: 'leaky_bucket', atOnce: 1, nextMs: 1000 },
+  { algorithm: 'fixed_window', atOnce: 10, nextMs: 10_000 },
+  // A thirty-second of the window more: until its whole cell is out of the window.
+  { algorithm: 'sliding_window', atOnce: 10, nextMs: 10_312.5 },
+  { algorithm: 'sliding_log', atOnce: 10, nextMs: 10_000 },
+]
+
+function casesOf({ algorithm, atOnce, nextMs }: Kind): Case[] {
+  const of = (tokens: number): LimitSpec => ({ name: 'limit', tokens, per: '10s', algorithm })
+  const limit = of(10)
+  const one = { tokens: 1 }
+  const named = (name: string, check: Case['check']): Case => ({ name: `${algorithm}: ${name}`, check })
+  const full = async (account: Account) => {
+    for (let call = 0; call < atOnce; call++) await account.passes(one)
+  }
+  return [
+    named('admits up to the limit, and says exactly when the next passes', async (subject) => {
+      const account = new Account(subject, [limit])
+      await full(account)
+      assertClose(await account.used(), atOnce, 'used')
+      const refusal = await account.refused(one)
+      assert.deepEqual(refusal.binding, { rule: 'rule', limit: 'limit', scopeValue: 'o', unit: 'tokens' })
+      await account.passesAfter(one, nextMs)
+    }),
+    named('says exactly when a call passes that costs several, after charges at several times', async (subject) => {
+      const account = new Account(subject, [limit])
+      for (const tokens of [2.5, 4, 3]) {
+        await account.passes({ tokens })
+        subject.clock.advance(algorithm === 'leaky_bucket' ? 4000 : 700)
+      }
+      if (algorithm === 'leaky_bucket') await account.passes({ tokens: 7 })
+      await account.passesAfter({ tokens: 7 })
+      await account.passesAfter({ tokens: 9.5 })
+    }),
+    named('a refusal and a look change nothing', async (subject) => {
+      const [account, control] = [new Account(subject, [limit]), new Account(subject, [limit], 'control')]
+      for (const each of [account, control]) await full(each)
+      for (const ms of [0, 300, 0.25]) {
+        subject.clock.advance(ms)
+        await account.refused({ tokens: 10 })
+        assert.equal((await subject.store.peek(account.ask({ tokens: 10 }))).outcome, 'reject')
+        await account.usage()
+      }
+      subject.clock.advance(-200)
+      await assertAlike(account, control, 'after a clock set back')
+      assert.equal((await subject.store.figures()).open, 2 * atOnce)
+    }),
+    named('a cost above what it can ever hold is too big, and a limit of 0 closed', async (subject) => {
+      const account = new Account(subject, [limit])
+      for (const [tokens, reason] of [
+        [10.01, 'too_big'],
+        [1e9, 'too_big'],
+      ] as const) {
+        const refusal = await account.refused({ tokens })
+        assert.equal(refusal.reason, reason)
+        assert.equal(refusal.retryAfterMs, null)
+      }
+      await account.passes({ tokens: 10 })
+      const closed = await new Account(subject, [of(0)], 'closed').refused(one)
+      assert.equal(closed.reason, 'closed')
+      assert.equal(closed.retryAfterMs, null)
+    }),
+    named('settling for less gives back what was too much', async (subject) => {
+      const [account, control] = [new Account(subject, [limit]), new Account(subject, [limit], 'control')]
+      const asked = await account.passes({ tokens: 8 })
+      await control.passes({ tokens: 3 })
+      subject.clock.advance(2000)
+      assert.equal(await account.settles(asked, 3), true)
+      await assertAlike(account, control, 'as if it had been charged so at first')
+    }),
+    named('settling for more records it in full, and what is above the limit is paid back before the next start', async (subject) => {
+      const account = new Account(subject, [limit])
+      const asked = await account.passes({ tokens: 6 })
+      assert.equal(await account.settles(asked, 35), true)
+      assertClose(await account.used(), 35, 'used')
+      await account.passesAfter({ tokens: 10 })
+    }),
+    named('settling a second time changes nothing', async (subject) => {
+      const account = new Account(subject, [limit])
+      const asked = await account.passes({ tokens: 6 })
+      assert.equal(await account.settles(asked, 2), true)
+      assert.equal(await account.settles(asked, 9), false)
+      assert.equal(await account.releases(asked), false)
+      assertClose(await account.used(), 2, 'used')
+    }),
+    named('a part settled charges more at once and gives nothing back; the end does', async (subject) => {
+      const account = new Account(subject, [limit])
+      const asked = await account.passes({ tokens: 4 })
+      assert.equal(await account.settles(asked, 2, 'part'), true)
+      assertClose(await account.used(), 4, 'used after less')
+      for (const tokens of [5, 6, 7, 7]) assert.equal(await account.settles(asked, tokens, 'part'), true)
+      assertClose(await account.used(), 7, 'used after more')
+      assert.equal(await account.settles(asked, 5), true)
+      assertClose(await account.used(), 5, 'used in the end')
+    }),
+    named('what its parts have charged goes back with a release, whenever they were said', async (subject) => {
+      const account = new Account(subject, [limit])
+      const asked = await account.passes({ tokens: 4 })
+      for (const tokens of [6, 7, 12]) {
+        subject.clock.advance(700)
+        assert.equal(await account.settles(asked, tokens, 'part'), true)
+      }
+      assert.equal(await account.releases(asked), true)
+      assertClose(await account.used(), 0, 'used after a release')
+    }),
+    named('a release leaves it as it was', async (subject) => {
+      const [account, control] = [new Account(subject, [limit]), new Account(subject, [limit], 'control')]
+      for (const each of [account, control]) await each.passes(one)
+      subject.clock.advance(1500)
+      const asked = await account.passes({ tokens: 5 })
+      subject.clock.advance(250)
+      assert.equal(await account.releases(asked), true)
+      assert.equal(await account.releases(asked), false)
+      await assertAlike(account, control, 'after a release')
+    }),
+    named('charges of the same amount at the same time are given back each for itself', async (subject) => {
+      const account = new Account(subject, [limit])
+      if (atOnce < 3) return
+      const [first, , third] = [await account.passes({ tokens: 3 }), await account.passes({ tokens: 3 }), await account.passes({ tokens: 4 })]
+      await account.settles(first, 2)
+      await account.releases(third)
+      assertClose(await account.used(), 5, 'used')
+    }),
+    named('an id that is used again is charged again, whatever it was charged before', async (subject) => {
+      const [account, control] = [new Account(subject, [limit]), new Account(subject, [limit], 'control')]
+      for (const [time, ms] of [3500, 250].entries()) {
+        assert.equal(await account.settles(await account.passes({ tokens: 3 }, 'job'), undefined), true)
+        await control.passes({ tokens: 3 }, `other ${time}`)
+        subject.clock.advance(ms)
+      }
+      for (const ms of [0, 6500, 1000, 1000]) {
+        subject.clock.advance(ms)
+        // What is counted is brought to now.
+        for (const each of [account, control]) await each.admit({ tokens: 1e-6 })
+        await assertAlike(account, control, 'as if they were two')
+      }
+    }),
+    named('a record is charged whether there is room or not', async (subject) => {
+      const account = new Account(subject, [limit])
+      await account.records({ tokens: 25 })
+      assertClose(await account.used(), 25, 'used')
+      await account.records({ tokens: 4 }, 'job')
+      await account.records({ tokens: 4 }, 'job')
+      assertClose(await account.used(), 29, 'charged once under an id')
+      await account.passesAfter(one)
+    }),
+    named('a reset forgets what was counted', async (subject) => {
+      const account = new Account(subject, [limit])
+      await account.records({ tokens: 25 })
+      await subject.store.reset(account.ask({}))
+      assertClose(await account.used(), 0, 'used')
+      await full(account)
+      await account.refused(one)
+    }),
+    named('a limit that is lowered or raised keeps its usage', async (subject) => {
+      const account = new Account(subject, [limit])
+      await account.passes({ tokens: 6 })
+      account.limit(of(20))
+      assertClose(await account.used(), 6, 'used of a raised limit')
+      account.limit(of(4))
+      assertClose(await account.used(), 6, 'used of a lowered limit')
+      await account.passesAfter({ tokens: 2 })
+    }),
+    named('nothing is used any more after resetMs', async (subject) => {
+      const account = new Account(subject, [limit])
+      await account.records({ tokens: 17 })
+      const [usage] = await account.usage()
+      subject.clock.advance((usage?.resetMs ?? 0) - 1)
+      assert.ok((await account.used()) > 0, 'a moment earlier')
+      subject.clock.advance(1.001)
+      assertClose(await account.used(), 0, 'used')
+    }),
+    ...(algorithm.endsWith('bucket') ? [] : [intoItsWindow(named, limit)]),
+  ]
+}
+
+/** Buckets have no window. */
+function intoItsWindow(named: (name: string, check: Case['check']) => Case, limit: LimitSpec): Case {
+  return named('a refund goes into the window that was charged, and into no other', async (subject) => {
+    const account = new Account(subject, [limit])
+    const [less, released] = [await account.passes({ tokens: 4 }), await account.passes({ tokens: 5 })]
+    subject.clock.advance(11_000)
+    await account.passes({ tokens: 8 })
+    assert.equal(await account.settles(less, 1), true)
+    assert.equal(await account.releases(released), true)
+    assertClose(await account.used(), 8, 'used')
+  })
+}
+
+export const limitCases: readonly Case[] = KINDS.flatMap(casesOf)
