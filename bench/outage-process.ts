@@ -9,13 +9,13 @@ const { everyMs, ...ofOpen } = options
 const tollgate = await Tollgate.open({ ...ofOpen, logger: pino({ level: 'silent' }) })
 
 /** One call: when it was asked and let in, by a clock that all processes share. */
-export interface Asked {
+export interface AdmissionRequest {
   readonly atMs: number
   readonly tookMs: number
   readonly allowed: boolean
 }
 
-const asked: Asked[] = []
+const requests: AdmissionRequest[] = []
 const open = new Set<Promise<void>>()
 let asking: Promise<void> | undefined
 let stop = false
@@ -23,7 +23,7 @@ let stop = false
 async function ask(): Promise<void> {
   const begin = performance.now()
   const grant = await tollgate.gate.admit({ agent: 'llm' })
-  asked.push({ atMs: performance.timeOrigin + begin, tookMs: performance.now() - begin, allowed: grant.allowed })
+  requests.push({ atMs: performance.timeOrigin + begin, tookMs: performance.now() - begin, allowed: grant.allowed })
   if (grant.allowed) await grant.settle()
 }
 
@@ -50,7 +50,7 @@ serve(
       stop = true
       await asking
       await Promise.all(open)
-      return asked
+      return requests
     },
   },
   () => tollgate.close(),

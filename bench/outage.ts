@@ -3,7 +3,7 @@ import type { OutageFigures, RuleSpec } from '../src/index.js'
 import { atMost, type Figure, mostInAny, notMeasured, percentile } from './lib/measure.js'
 import { OwnRedis } from './lib/own-redis.js'
 import { Helper } from './lib/processes.js'
-import type { Asked } from './outage-process.js'
+import type { AdmissionRequest } from './outage-process.js'
 
 const PROCESSES = 4
 const CALLS_PER_SECOND = 200
@@ -73,10 +73,10 @@ async function run(redis: OwnRedis, way: Way, algorithm: Algorithm): Promise<Run
   }
   const backMs = nowMs() - endedMs
   await sleep(AFTER_MS)
-  const asked = (await Promise.all(helpers.map((helper) => helper.ask<Asked[]>('end')))).flat()
+  const requests = (await Promise.all(helpers.map((helper) => helper.ask<AdmissionRequest[]>('end')))).flat()
   await Promise.all(helpers.map((helper) => helper.stop()))
-  const during = asked.filter(({ atMs }) => atMs >= beganMs && atMs < endedMs)
-  const starts = asked.filter(({ allowed }) => allowed).map(({ atMs, tookMs }) => atMs + tookMs)
+  const during = requests.filter(({ atMs }) => atMs >= beganMs && atMs < endedMs)
+  const starts = requests.filter(({ allowed }) => allowed).map(({ atMs, tookMs }) => atMs + tookMs)
   return {
     tookMs: during.map(({ tookMs }) => tookMs),
     overLimit: Math.max(...WINDOWS_MS.map((windowMs) => mostInAny(starts, windowMs) / allowedIn(windowMs, algorithm))),

@@ -5,7 +5,7 @@ export type { Applied, Overrides } from './administration/overrides.js'
 export type { Rules } from './administration/rules.js'
 export type { Answer } from './admission/answer.js'
 export { type AgentAnswer, httpAgent } from './agents/http-agent.js'
-export type { Checks } from './gate/gate.js'
+export type { Gate } from './gate/gate.js'
 export type { Grant } from './gate/grant.js'
 export type { CustomAlgorithm, CustomSpec } from './limiter/custom.js'
 export type { Limiter } from './limiter/limiter.js'
@@ -37,7 +37,16 @@ export {
   UpstreamLimited,
 } from './model/errors.js'
 export { type Clock, GivenClock } from './model/time.js'
-export type { Announced, Announcement, HeadersLike, Known, Observation, ObservedLimit, ObservedLimits, UpstreamName } from './model/upstream.js'
+export type {
+  HeadersLike,
+  Observation,
+  ObservedLimit,
+  ObservedLimits,
+  UpstreamName,
+  UpstreamOutcome,
+  UpstreamReport,
+  UpstreamStatus,
+} from './model/upstream.js'
 export type { TollgateOptions } from './options.js'
 export type { OutageFigures } from './outage/figures.js'
 export type { Allowance, Exempt, Override, Reason } from './policy/override.js'
@@ -53,7 +62,7 @@ export type { Explanation } from './queue/explain.js'
 export type { Ticket } from './queue/results.js'
 export type { Handler, Worker, WorkerOptions } from './queue/worker.js'
 export { MemoryStore } from './store/memory/memory-store.js'
-export type { Admission, LedgerFigures, Store, Swapped } from './store/store.js'
+export type { Admission, LedgerFigures, StateResult, Store } from './store/store.js'
 export type { Ended, WorkerObserver } from './telemetry/observer.js'
 export { type Stats, Tollgate } from './tollgate.js'
 export type { Capacities, ConfiguredLimit, UpstreamStats } from './upstream/capacities.js'

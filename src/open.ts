@@ -1,9 +1,9 @@
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
-import { type Declaration, declare, set } from './administration/change.js'
-import { MemoryRules, PatientRules, RedisRules, type RuleStore } from './administration/policy-store.js'
+import { type Declaration, declareRules, setSettings } from './administration/change.js'
+import { BoundedPolicyStore, MemoryPolicyStore, type PolicyStore, RedisPolicyStore } from './administration/policy-store.js'
 import { limitOf, meterOf } from './admission/rejection.js'
-import { Demands } from './admission/resolver.js'
+import { Resolver } from './admission/resolver.js'
 import { DEFAULTS } from './model/defaults.js'
 import { ConfigInvalid, TollgateError } from './model/errors.js'
 import { approximateMs, type Clock, redisClock } from './model/time.js'
@@ -15,28 +15,28 @@ import type { Exempt } from './policy/override.js'
 import type { RuleSpec } from './policy/rule.js'
 import { checkRules, readRules } from './policy/rules-file.js'
 import type { PriceTable } from './pricing/prices.js'
-import { Fleet } from './queue/runtime.js'
+import { QueueRuntime } from './queue/runtime.js'
 import { connect, waitUntilReady } from './redis/connection.js'
 import { Keys } from './redis/keys.js'
 import { isStoreError } from './redis/store-error.js'
 import type { NoteReset } from './store/closable-store.js'
 import { MemoryStore } from './store/memory/memory-store.js'
 import { RedisStore } from './store/redis/redis-store.js'
-import { Gate } from './store/redis/script-client.js'
+import { ScriptClient } from './store/redis/script-client.js'
 import type { Store } from './store/store.js'
 import { defaultLogger, logConnection } from './telemetry/log.js'
 import { MemoryBus } from './upstream/bus/memory-bus.js'
 import { NatsBus } from './upstream/bus/nats-bus.js'
 import { RedisBus } from './upstream/bus/redis-bus.js'
 import type { Bus } from './upstream/bus.js'
-import type { Upstreams } from './upstream/tracker.js'
+import type { UpstreamTracker } from './upstream/tracker.js'
 
 /** What a Tollgate is made of. */
 export interface TollgateParts {
   readonly namespace: { readonly prefix: string; readonly queue: string }
   readonly store: Store
-  readonly demands: Demands
-  readonly rules: RuleStore
+  readonly resolver: Resolver
+  readonly rules: PolicyStore
   readonly clock: Clock
   /** As given to `open`, with their defaults. */
   readonly options: Pick<ReturnType<typeof checkOptions>, 'actor' | 'longestOverrideMs'>
@@ -48,7 +48,7 @@ export interface TollgateParts {
   /** How it goes on while Redis is away; undefined where there is none. */
   readonly outage: Outage | undefined
   /** Makes what joins this process to others; undefined where there is no Redis. */
-  readonly join: ((rulesChanged: () => void, upstreams: Upstreams) => Fleet) | undefined
+  readonly openQueue: ((rulesChanged: () => void, tracker: UpstreamTracker) => QueueRuntime) | undefined
   /** Connections that end with this Tollgate. */
   readonly owned: readonly Redis[]
 }
@@ -67,9 +67,9 @@ async function declaredRules({ rules, prices, exempt, degradeTo }: Options): Pro
 }
 
 /** What the options say of the namespace is its policy from now on. */
-async function rulesInForce(store: RuleStore, declared: Declaration | undefined, { auditRetentionMs, actor }: Options): Promise<RuleSet> {
-  const declaring = declared === undefined ? undefined : await store.change(declare(declared, actor))
-  if (auditRetentionMs !== undefined) return store.change(set({ auditRetentionMs }, actor))
+async function rulesInForce(store: PolicyStore, declared: Declaration | undefined, { auditRetentionMs, actor }: Options): Promise<RuleSet> {
+  const declaring = declared === undefined ? undefined : await store.change(declareRules(declared, actor))
+  if (auditRetentionMs !== undefined) return store.change(setSettings({ auditRetentionMs }, actor))
   return declaring ?? store.read()
 }
 
@@ -87,11 +87,11 @@ async function openAlone(options: Options, keys: Keys, log: Logger, declared: De
   if (options.store === undefined)
     log.warn('no Redis is configured: limits are kept in the memory of this process alone, and there is no queue; set REDIS_URL to share them')
   const store: Store = options.store ?? new MemoryStore(() => approximateMs(clock))
-  const rules = new MemoryRules(clock)
-  const demands = new Demands(await rulesInForce(rules, declared, options), keys, options.estimate, options.upstream)
-  const noteReset: NoteReset = (asked, usage) => {
+  const rules = new MemoryPolicyStore(clock)
+  const resolver = new Resolver(await rulesInForce(rules, declared, options), keys, options.estimate, options.upstream)
+  const noteReset: NoteReset = (request, usage) => {
     const before = Object.fromEntries(usage.map(({ rule, limit, used }) => [limitOf(rule, limit), used]))
-    rules.note({ by: options.actor, what: 'limiter.reset', subject: asked.demand.parts.map(meterOf).join(', '), before, after: null })
+    rules.note({ by: options.actor, what: 'limiter.reset', subject: request.meters.map(meterOf).join(', '), before, after: null })
   }
   const bus = busOf(options, keys, log, undefined)
   return {
@@ -99,13 +99,13 @@ async function openAlone(options: Options, keys: Keys, log: Logger, declared: De
     store,
     outage: undefined,
     noteReset,
-    demands,
+    resolver,
     rules,
     clock,
     options,
     log,
     bus,
-    join: undefined,
+    openQueue: undefined,
     owned: [],
   }
 }
@@ -120,37 +120,37 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
     await waitUntilReady(client, options.connectTimeoutMs)
     await waitUntilReady(subscriber, options.connectTimeoutMs)
     const clock = options.clock ?? redisClock
-    const rules = new PatientRules(new RedisRules(client, keys, clock), client, options.enqueueTimeoutMs)
-    const demands = new Demands(await rulesInForce(rules, declared, options), keys, options.estimate, options.upstream)
-    const gate = new Gate(client, demands, clock)
+    const rules = new BoundedPolicyStore(new RedisPolicyStore(client, keys, clock), client, options.enqueueTimeoutMs)
+    const resolver = new Resolver(await rulesInForce(rules, declared, options), keys, options.estimate, options.upstream)
+    const scriptClient = new ScriptClient(client, resolver, clock)
     const { onStoreError, storeTimeoutMs, maxUnchecked } = options
     outage = new Outage({ client, keys, clock, log, onStoreError, timeoutMs: storeTimeoutMs, maxUnchecked })
     await outage.join()
     await subscriber.subscribe(keys.notices, keys.wake, keys.news)
     return {
       namespace: { prefix: keys.prefix, queue: options.queue },
-      store: new GuardedStore((around) => new RedisStore(gate, client, clock, { around, actor: options.actor }), outage),
+      store: new GuardedStore((around) => new RedisStore(scriptClient, client, clock, { around, actor: options.actor }), outage),
       outage,
       noteReset: undefined,
-      demands,
+      resolver,
       rules,
       clock,
       options,
       log,
       bus: busOf(options, keys, log, () => new RedisBus(client, subscriber, keys.news, log)),
-      join: (rulesChanged, upstreams) =>
-        new Fleet({
+      openQueue: (rulesChanged, tracker) =>
+        new QueueRuntime({
           client,
           subscriber,
           keys,
           clock,
           log,
-          gate,
-          demands,
+          scriptClient,
+          resolver,
           queue: options.queue,
           attempts: options.attempts,
           strategies: options.strategies,
-          upstreams,
+          tracker,
           timeoutMs: options.enqueueTimeoutMs,
           away: () => outage?.breaker.away === true,
           rulesChanged,

@@ -1,13 +1,13 @@
 import { capacityRule, capacityRuleName } from './administration/capacity.js'
-import { put } from './administration/change.js'
+import { putRule } from './administration/change.js'
 import { Overrides } from './administration/overrides.js'
 import { Pauses } from './administration/pauses.js'
-import { Administration } from './administration/policy-client.js'
+import { PolicyClient } from './administration/policy-client.js'
 import { Rules } from './administration/rules.js'
-import { Checks } from './gate/gate.js'
+import { Gate } from './gate/gate.js'
 import { CustomLimiter, type CustomSpec } from './limiter/custom.js'
 import { CombinedLimiter, DirectLimiter, type Limiter, type Metered } from './limiter/limiter.js'
-import { limitOfEnvironment, limitsOf } from './limiter/spec.js'
+import { checkLimiterLimits, limitOfEnvironment } from './limiter/spec.js'
 import type { LimitSpec } from './limits/limit.js'
 import type { Call } from './model/call.js'
 import { ConfigInvalid, TollgateError } from './model/errors.js'
@@ -19,12 +19,12 @@ import type { Pause } from './policy/pause.js'
 import { touchedLines } from './policy/touched-lines.js'
 import type { Explanation } from './queue/explain.js'
 import type { Ticket } from './queue/results.js'
-import type { Fleet } from './queue/runtime.js'
+import type { QueueRuntime } from './queue/runtime.js'
 import type { Handler, Worker, WorkerOptions } from './queue/worker.js'
 import { ClosableStore } from './store/closable-store.js'
 import type { LedgerFigures } from './store/store.js'
 import { Capacities, type UpstreamStats } from './upstream/capacities.js'
-import { Upstreams } from './upstream/tracker.js'
+import { UpstreamTracker } from './upstream/tracker.js'
 import { actorOf } from './validation/requests.js'
 
 /** What Tollgate knows about itself. */
@@ -40,7 +40,7 @@ export interface Stats {
 /** One namespace as one process sees it: its front door, its workers, its gate. */
 export class Tollgate {
   /** The gate without the queue. */
-  readonly gate: Checks
+  readonly gate: Gate
   readonly rules: Rules
   /** Exceptions from rules, for some time; and the audit of all that is changed. */
   readonly overrides: Overrides
@@ -51,9 +51,9 @@ export class Tollgate {
   readonly queue: string
   private readonly parts: TollgateParts
   private readonly store: ClosableStore
-  private readonly upstreams: Upstreams
-  private readonly fleet: Fleet | undefined
-  private readonly administration: Administration
+  private readonly tracker: UpstreamTracker
+  private readonly runtime: QueueRuntime | undefined
+  private readonly policyClient: PolicyClient
   private readonly pauses: Pauses
   private closing: Promise<void> | undefined
 
@@ -67,20 +67,20 @@ export class Tollgate {
     this.prefix = parts.namespace.prefix
     this.queue = parts.namespace.queue
     this.store = new ClosableStore(parts.store, parts.noteReset)
-    this.gate = new Checks(parts.demands, this.store)
-    this.administration = new Administration({ ...parts, actor: parts.options.actor, changed: (before) => this.wake(before) })
-    this.rules = new Rules(this.administration)
-    this.overrides = new Overrides(this.administration, parts.options.longestOverrideMs)
-    this.pauses = new Pauses(this.administration)
-    this.upstreams = new Upstreams({ ...parts, store: this.store })
-    parts.outage?.heeds((value) => this.upstreams.blockedMs(value))
-    this.capacity = new Capacities(parts.demands, this.store, this.upstreams)
+    this.gate = new Gate(parts.resolver, this.store)
+    this.policyClient = new PolicyClient({ ...parts, actor: parts.options.actor, changed: (before) => this.wake(before) })
+    this.rules = new Rules(this.policyClient)
+    this.overrides = new Overrides(this.policyClient, parts.options.longestOverrideMs)
+    this.pauses = new Pauses(this.policyClient)
+    this.tracker = new UpstreamTracker({ ...parts, store: this.store })
+    parts.outage?.heeds((value) => this.tracker.blockedMs(value))
+    this.capacity = new Capacities(parts.resolver, this.store, this.tracker)
     this.stats = {
       ledger: async () => this.store.figures(),
       upstream: () => this.capacity.stats(),
       outage: () => parts.outage?.figures() ?? NO_OUTAGE,
     }
-    this.fleet = parts.join?.(() => this.administration.refresh(), this.upstreams)
+    this.runtime = parts.openQueue?.(() => this.policyClient.refresh(), this.tracker)
   }
 
   /**
@@ -93,7 +93,7 @@ export class Tollgate {
   limiter<State>(algorithm: CustomSpec<State>): CustomLimiter<State>
   limiter<State>(spec: LimitSpec | readonly LimitSpec[] | CustomSpec<State> = limitOfEnvironment(process.env)): DirectLimiter | CustomLimiter<State> {
     if (spec !== null && typeof spec === 'object' && 'check' in spec) return new CustomLimiter(spec, this.store)
-    return new DirectLimiter(limitsOf(spec), this.store, this.parts.demands.keys)
+    return new DirectLimiter(checkLimiterLimits(spec), this.store, this.parts.resolver.keys)
   }
 
   /** Several limiters as one: each must have room for the call, or none is charged. @throws ConfigInvalid for an algorithm of your own */
@@ -112,7 +112,7 @@ export class Tollgate {
   async setCapacity(resource: string, limit: number | null, per = 'minute', { by }: { by?: string | undefined } = {}): Promise<void> {
     const name = capacityRuleName(resource)
     const rule = limit === null ? null : capacityRule(resource, limit, per)
-    await this.administration.change(put(name, rule, 'capacity.set', actorOf(by, this.administration.actor)))
+    await this.policyClient.change(putRule(name, rule, 'capacity.set', actorOf(by, this.policyClient.actor)))
   }
 
   /**
@@ -137,23 +137,23 @@ export class Tollgate {
 
   /** Asks the gate and adds the call's job. @throws CallInvalid, RateLimitExceeded; nothing is charged or enqueued then */
   async enqueue(call: Call): Promise<Ticket> {
-    return this.joined().enqueue(call)
+    return this.needsQueue().enqueue(call)
   }
 
   /** One ticket each, in order; never throws for one that is refused, whose ticket carries the `error`. */
   async enqueueMany(calls: readonly Call[]): Promise<Ticket[]> {
-    return this.joined().enqueueMany(calls)
+    return this.needsQueue().enqueueMany(calls)
   }
 
   /** Starts a worker in this process. @throws ConfigInvalid, REDIS_REQUIRED */
   worker(handler: Handler, options: WorkerOptions = {}): Worker {
     checkWorkerOptions(options)
-    return this.joined().worker(handler, options)
+    return this.needsQueue().worker(handler, options)
   }
 
   /** Where a call stands, what it waits for, and for how long. @throws CALL_UNKNOWN */
   async explain(id: string): Promise<Explanation> {
-    return this.joined().explain(id)
+    return this.needsQueue().explain(id)
   }
 
   /**
@@ -162,7 +162,7 @@ export class Tollgate {
    * @throws CALL_UNKNOWN
    */
   async cancel(id: string): Promise<boolean> {
-    return this.joined().cancel(id)
+    return this.needsQueue().cancel(id)
   }
 
   /** Closes workers (waiting for their calls) and connections. Where Redis is gone nothing is waited for that needs it. */
@@ -173,13 +173,13 @@ export class Tollgate {
 
   private async shut(): Promise<void> {
     const waiting = this.gate.close()
-    const reading = this.administration.close()
-    const gone = this.fleet?.gone === true
+    const reading = this.policyClient.close()
+    const gone = this.runtime?.gone === true
     try {
       if (!gone) await waiting
-      await this.fleet?.close()
+      await this.runtime?.close()
       if (!gone) await reading
-      await this.upstreams.close(gone)
+      await this.tracker.close(gone)
     } finally {
       this.store.close()
       await this.parts.outage?.close()
@@ -192,15 +192,15 @@ export class Tollgate {
   }
 
   /** @throws CLOSED, REDIS_REQUIRED */
-  private joined(): Fleet {
+  private needsQueue(): QueueRuntime {
     this.mustBeOpen()
-    if (this.fleet === undefined) throw new TollgateError('REDIS_REQUIRED', 'the queue needs a Redis: this Tollgate keeps its limits in memory')
-    return this.fleet
+    if (this.runtime === undefined) throw new TollgateError('REDIS_REQUIRED', 'the queue needs a Redis: this Tollgate keeps its limits in memory')
+    return this.runtime
   }
 
   /** What is in force is different now: whoever waits may have room. */
   private wake(before: RuleSet): void {
     this.gate.rulesChanged()
-    this.fleet?.wakeAll(touchedLines(before, this.parts.demands.rules))
+    this.runtime?.wakeAll(touchedLines(before, this.parts.resolver.rules))
   }
 }

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
-import type { Asked } from '../src/admission/request.js'
+import type { AdmissionRequest } from '../src/admission/request.js'
 import type { LimitSpec } from '../src/limits/limit.js'
 import { AS_ESTIMATED, type Costs } from '../src/model/cost.js'
 import type { RejectDecision, Usage } from '../src/model/decision.js'
 import type { GivenClock } from '../src/model/time.js'
 import type { RuleSpec } from '../src/policy/rule.js'
 import type { Admission, Store } from '../src/store/store.js'
-import { askOf } from './request.js'
+import { requestFor } from './request.js'
 
 /** A store that is held to the contract, with the clock it goes by. */
 export interface Subject {
@@ -47,9 +47,9 @@ export class Account {
     this.rules = [{ name: 'rule', scope: 'org', limits }]
   }
 
-  ask(costs: Partial<Costs>, id?: string, forGood = false): Asked {
+  ask(costs: Partial<Costs>, id?: string, forGood = false): AdmissionRequest {
     const call = { agent: 'agent', org: this.org, ...(id === undefined ? {} : { id }) }
-    return askOf(this.rules, call, costs, { namespace: this.subject.namespace ?? 'contract', forGood })
+    return requestFor(this.rules, call, costs, { namespace: this.subject.namespace ?? 'contract', forGood })
   }
 
   async admit(costs: Partial<Costs>, id?: string): Promise<Admission> {
@@ -57,11 +57,11 @@ export class Account {
   }
 
   /** Must be let in. @returns as what it is settled and released */
-  async passes(costs: Partial<Costs>, id?: string): Promise<Asked> {
-    const { asked, decision } = await this.admit(costs, id)
+  async passes(costs: Partial<Costs>, id?: string): Promise<AdmissionRequest> {
+    const { request, decision } = await this.admit(costs, id)
     assert.equal(decision.outcome, 'run', `${JSON.stringify(costs)} passes: ${JSON.stringify(decision)}`)
     assert.equal(decision.atMs, this.subject.clock.nowMs)
-    return asked
+    return request
   }
 
   async refused(costs: Partial<Costs>): Promise<RejectDecision> {
@@ -71,7 +71,7 @@ export class Account {
   }
 
   /** Is refused, passes after just the time it was told, and not a hair earlier. */
-  async passesAfter(costs: Partial<Costs>, expectedMs?: number): Promise<Asked> {
+  async passesAfter(costs: Partial<Costs>, expectedMs?: number): Promise<AdmissionRequest> {
     const { clock } = this.subject
     const { reason, retryAfterMs } = await this.refused(costs)
     assert.equal(reason, 'limited')
@@ -94,18 +94,18 @@ export class Account {
   }
 
   /** @param tokens undefined: as estimated */
-  async settles(asked: Asked, tokens: number | undefined, how: 'end' | 'part' = 'end'): Promise<boolean> {
-    return this.subject.store.settle(asked, { ...AS_ESTIMATED, tokens }, how)
+  async settles(request: AdmissionRequest, tokens: number | undefined, how: 'end' | 'part' = 'end'): Promise<boolean> {
+    return this.subject.store.settle(request, { ...AS_ESTIMATED, tokens }, how)
   }
 
-  async releases(asked: Asked): Promise<boolean> {
-    return this.subject.store.release(asked)
+  async releases(request: AdmissionRequest): Promise<boolean> {
+    return this.subject.store.release(request)
   }
 
-  async records(costs: Partial<Costs>, id?: string): Promise<Asked> {
-    const { asked, decision } = await this.subject.store.record(this.ask(costs, id, id === undefined))
+  async records(costs: Partial<Costs>, id?: string): Promise<AdmissionRequest> {
+    const { request, decision } = await this.subject.store.record(this.ask(costs, id, id === undefined))
     assert.equal(decision.outcome, 'run')
-    return asked
+    return request
   }
 }
 

@@ -39,19 +39,19 @@ export const ledgerCases: readonly Case[] = [
       const account = new Account(subject, TIERS)
       await account.passes({ tokens: 100, usd: 0.2, requests: 1 })
       assert.equal((await account.refused({ tokens: 60, requests: 1 })).binding.limit, 'window')
-      const asked = await account.passesAfter({ tokens: 60, requests: 1 })
-      assert.equal(await account.releases(asked), true)
+      const request = await account.passesAfter({ tokens: 60, requests: 1 })
+      assert.equal(await account.releases(request), true)
     },
   },
   {
     name: 'a call is answered again under its id, and charged once; once settled it is a new one',
     async check(subject) {
       const account = new Account(subject, TIERS)
-      const asked = await account.passes({ tokens: 50, requests: 1 }, 'job')
+      const request = await account.passes({ tokens: 50, requests: 1 }, 'job')
       await account.passes({ tokens: 50, requests: 1 }, 'job')
       assert.equal(await account.used(), 50)
       assert.equal((await subject.store.figures()).open, 1)
-      assert.equal(await account.settles(asked, 50), true)
+      assert.equal(await account.settles(request, 50), true)
       await account.passes({ tokens: 50, requests: 1 }, 'job')
       assert.equal(await account.used(), 100)
     },
@@ -69,10 +69,10 @@ export const ledgerCases: readonly Case[] = [
     name: 'a call that is charged for good leaves nothing open',
     async check(subject) {
       const account = new Account(subject, TIERS)
-      const asked = account.ask({ tokens: 10 }, 'job', true)
-      assert.equal((await subject.store.admit(asked)).decision.outcome, 'run')
+      const request = account.ask({ tokens: 10 }, 'job', true)
+      assert.equal((await subject.store.admit(request)).decision.outcome, 'run')
       assert.equal((await subject.store.figures()).open, 0)
-      assert.equal(await account.settles(asked, 1), false)
+      assert.equal(await account.settles(request, 1), false)
       assert.equal(await account.used(), 10)
     },
   },
@@ -100,14 +100,14 @@ export const ledgerCases: readonly Case[] = [
   {
     name: 'a state is swapped by who knows it as it is, read by anybody, and kept for as long as was said',
     async check({ store, clock }) {
-      const read = () => store.swap('name', 'key', '', '', 0)
+      const read = () => store.compareAndSet('name', 'key', '', '', 0)
       assert.deepEqual(await read(), { nowMs: clock.nowMs, written: false, state: '' })
-      assert.deepEqual(await store.swap('name', 'key', '', 'one', DAY), { nowMs: clock.nowMs, written: true, state: 'one' })
-      assert.equal((await store.swap('name', 'key', '', 'two', DAY)).written, false)
-      assert.equal((await store.swap('name', 'key', 'one', 'two', DAY)).written, true)
+      assert.deepEqual(await store.compareAndSet('name', 'key', '', 'one', DAY), { nowMs: clock.nowMs, written: true, state: 'one' })
+      assert.equal((await store.compareAndSet('name', 'key', '', 'two', DAY)).written, false)
+      assert.equal((await store.compareAndSet('name', 'key', 'one', 'two', DAY)).written, true)
       assert.equal((await read()).state, 'two')
-      assert.equal((await store.swap('name', 'other', '', '', 0)).state, '')
-      assert.equal((await store.swap('other', 'key', '', '', 0)).state, '')
+      assert.equal((await store.compareAndSet('name', 'other', '', '', 0)).state, '')
+      assert.equal((await store.compareAndSet('other', 'key', '', '', 0)).state, '')
     },
   },
   {

@@ -77,55 +77,55 @@ function casesOf({ algorithm, atOnce, nextMs }: Kind): Case[] {
     }),
     named('settling for less gives back what was too much', async (subject) => {
       const [account, control] = [new Account(subject, [limit]), new Account(subject, [limit], 'control')]
-      const asked = await account.passes({ tokens: 8 })
+      const request = await account.passes({ tokens: 8 })
       await control.passes({ tokens: 3 })
       subject.clock.advance(2000)
-      assert.equal(await account.settles(asked, 3), true)
+      assert.equal(await account.settles(request, 3), true)
       await assertAlike(account, control, 'as if it had been charged so at first')
     }),
     named('settling for more records it in full, and what is above the limit is paid back before the next start', async (subject) => {
       const account = new Account(subject, [limit])
-      const asked = await account.passes({ tokens: 6 })
-      assert.equal(await account.settles(asked, 35), true)
+      const request = await account.passes({ tokens: 6 })
+      assert.equal(await account.settles(request, 35), true)
       assertClose(await account.used(), 35, 'used')
       await account.passesAfter({ tokens: 10 })
     }),
     named('settling a second time changes nothing', async (subject) => {
       const account = new Account(subject, [limit])
-      const asked = await account.passes({ tokens: 6 })
-      assert.equal(await account.settles(asked, 2), true)
-      assert.equal(await account.settles(asked, 9), false)
-      assert.equal(await account.releases(asked), false)
+      const request = await account.passes({ tokens: 6 })
+      assert.equal(await account.settles(request, 2), true)
+      assert.equal(await account.settles(request, 9), false)
+      assert.equal(await account.releases(request), false)
       assertClose(await account.used(), 2, 'used')
     }),
     named('a part settled charges more at once and gives nothing back; the end does', async (subject) => {
       const account = new Account(subject, [limit])
-      const asked = await account.passes({ tokens: 4 })
-      assert.equal(await account.settles(asked, 2, 'part'), true)
+      const request = await account.passes({ tokens: 4 })
+      assert.equal(await account.settles(request, 2, 'part'), true)
       assertClose(await account.used(), 4, 'used after less')
-      for (const tokens of [5, 6, 7, 7]) assert.equal(await account.settles(asked, tokens, 'part'), true)
+      for (const tokens of [5, 6, 7, 7]) assert.equal(await account.settles(request, tokens, 'part'), true)
       assertClose(await account.used(), 7, 'used after more')
-      assert.equal(await account.settles(asked, 5), true)
+      assert.equal(await account.settles(request, 5), true)
       assertClose(await account.used(), 5, 'used in the end')
     }),
     named('what its parts have charged goes back with a release, whenever they were said', async (subject) => {
       const account = new Account(subject, [limit])
-      const asked = await account.passes({ tokens: 4 })
+      const request = await account.passes({ tokens: 4 })
       for (const tokens of [6, 7, 12]) {
         subject.clock.advance(700)
-        assert.equal(await account.settles(asked, tokens, 'part'), true)
+        assert.equal(await account.settles(request, tokens, 'part'), true)
       }
-      assert.equal(await account.releases(asked), true)
+      assert.equal(await account.releases(request), true)
       assertClose(await account.used(), 0, 'used after a release')
     }),
     named('a release leaves it as it was', async (subject) => {
       const [account, control] = [new Account(subject, [limit]), new Account(subject, [limit], 'control')]
       for (const each of [account, control]) await each.passes(one)
       subject.clock.advance(1500)
-      const asked = await account.passes({ tokens: 5 })
+      const request = await account.passes({ tokens: 5 })
       subject.clock.advance(250)
-      assert.equal(await account.releases(asked), true)
-      assert.equal(await account.releases(asked), false)
+      assert.equal(await account.releases(request), true)
+      assert.equal(await account.releases(request), false)
       await assertAlike(account, control, 'after a release')
     }),
     named('charges of the same amount at the same time are given back each for itself', async (subject) => {

@@ -1,22 +1,22 @@
 import assert from 'node:assert/strict'
-import type { Asked } from '../src/admission/request.js'
-import type { Announcement } from '../src/model/upstream.js'
+import type { AdmissionRequest } from '../src/admission/request.js'
+import type { UpstreamReport } from '../src/model/upstream.js'
 import { Account, type Case, type Subject } from './account.js'
 
 const LIMITS = [{ requests: 10, per: 'second' }]
 
-function refusal(retryAfterMs: number): Announcement {
+function refusal(retryAfterMs: number): UpstreamReport {
   return { kind: 'refused', retryAfterMs, reduceFactor: 0.5, name: { agent: 'agent' }, observed: null }
 }
 
 /** Who asks of nothing but the block of the account's agent. */
-function blockOf(account: Account): Asked {
-  const asked = account.ask({}, undefined, true)
-  return { ...asked, demand: { ...asked.demand, parts: asked.demand.parts.slice(-1) } }
+function blockOf(account: Account): AdmissionRequest {
+  const request = account.ask({}, undefined, true)
+  return { ...request, meters: request.meters.slice(-1) }
 }
 
-async function known({ store }: Subject, account: Account) {
-  const [one] = await store.known([blockOf(account)])
+async function upstreamStatus({ store }: Subject, account: Account) {
+  const [one] = await store.upstreamStatus([blockOf(account)])
   return one
 }
 
@@ -27,7 +27,7 @@ export const upstreamCases: readonly Case[] = [
     async check(subject) {
       const account = new Account(subject, LIMITS)
       const { nowMs } = subject.clock
-      assert.deepEqual(await known(subject, account), { atMs: nowMs, blockedUntilMs: 0, factor: 1, sinceMs: 0, cutAtMs: 0, overMs: 0, canary: false })
+      assert.deepEqual(await upstreamStatus(subject, account), { atMs: nowMs, blockedUntilMs: 0, factor: 1, sinceMs: 0, cutAtMs: 0, overMs: 0, canary: false })
       assert.deepEqual(await subject.store.observed(), [])
     },
   },
@@ -36,14 +36,14 @@ export const upstreamCases: readonly Case[] = [
     async check(subject) {
       const account = new Account(subject, LIMITS)
       const [first, second] = [await account.passes({ requests: 1 }), await account.passes({ requests: 1 })]
-      const announced = await subject.store.announce(first, refusal(2000))
-      assert.equal(announced.cut, true)
-      assert.equal(announced.factor, 0.5)
-      assert.equal(announced.blockedUntilMs, subject.clock.nowMs + 2000)
+      const outcome = await subject.store.reportUpstream(first, refusal(2000))
+      assert.equal(outcome.cut, true)
+      assert.equal(outcome.factor, 0.5)
+      assert.equal(outcome.blockedUntilMs, subject.clock.nowMs + 2000)
       assert.equal(await account.used(), 1)
-      const again = await subject.store.announce(second, refusal(500))
+      const again = await subject.store.reportUpstream(second, refusal(500))
       assert.equal(again.cut, false)
-      assert.equal(again.blockedUntilMs, announced.blockedUntilMs)
+      assert.equal(again.blockedUntilMs, outcome.blockedUntilMs)
       assert.equal(await account.used(), 0)
       assert.equal((await account.refused({ requests: 1 })).binding.rule, '~block')
     },
@@ -52,15 +52,15 @@ export const upstreamCases: readonly Case[] = [
     name: 'upstream: after a block one call goes, and when it has ended the others',
     async check(subject) {
       const account = new Account(subject, LIMITS)
-      await subject.store.announce(blockOf(account), refusal(1000))
+      await subject.store.reportUpstream(blockOf(account), refusal(1000))
       const canary = await account.passesAfter({ requests: 1 }, 1000)
       await account.refused({ requests: 1 })
-      assert.equal((await known(subject, account))?.canary, true)
+      assert.equal((await upstreamStatus(subject, account))?.canary, true)
       await account.settles(canary, undefined)
-      assert.equal((await known(subject, account))?.canary, false)
+      assert.equal((await upstreamStatus(subject, account))?.canary, false)
       await account.passes({ requests: 1 })
       subject.clock.advance(30_000)
-      assert.equal((await known(subject, account))?.factor, 0.55)
+      assert.equal((await upstreamStatus(subject, account))?.factor, 0.55)
     },
   },
   {
@@ -68,8 +68,8 @@ export const upstreamCases: readonly Case[] = [
     async check(subject) {
       const account = new Account(subject, LIMITS)
       const limits = { requests: { limit: 60, remaining: 5, resetMs: 1000, windowMs: 60_000 } }
-      await subject.store.announce(blockOf(account), { ...refusal(0), kind: 'observed', observed: limits })
-      await subject.store.announce(blockOf(account), refusal(100))
+      await subject.store.reportUpstream(blockOf(account), { ...refusal(0), kind: 'observed', observed: limits })
+      await subject.store.reportUpstream(blockOf(account), refusal(100))
       const [one, ...more] = await subject.store.observed()
       assert.deepEqual(one?.limits, limits)
       assert.deepEqual(one?.name, { agent: 'agent' })

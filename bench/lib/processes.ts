@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 
-interface Asked {
+interface AdmissionRequest {
   resolve(value: unknown): void
   reject(error: Error): void
 }
@@ -11,7 +11,7 @@ interface Asked {
 export class Helper {
   private static readonly running = new Set<Helper>()
   private readonly child: ChildProcess
-  private readonly answers = new Map<number, Asked>()
+  private readonly answers = new Map<number, AdmissionRequest>()
   private readonly exited: Promise<void>
   private count = 0
   private ended: Error | undefined
@@ -20,10 +20,10 @@ export class Helper {
     this.child = child
     Helper.running.add(this)
     child.on('message', (message: { id: number; value: unknown; error?: string }) => {
-      const asked = this.answers.get(message.id)
+      const request = this.answers.get(message.id)
       this.answers.delete(message.id)
-      if (message.error === undefined) asked?.resolve(message.value)
-      else asked?.reject(new Error(`${file}: ${message.error}`))
+      if (message.error === undefined) request?.resolve(message.value)
+      else request?.reject(new Error(`${file}: ${message.error}`))
     })
     this.exited = once(child, 'exit').then(([code, signal]) => {
       Helper.running.delete(this)

@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis'
-import type { AuditEntry, Change, CheckedQuery, Noted } from './audit.js'
+import type { AuditEntry, AuditNote, Change, CheckedQuery } from './audit.js'
 
 /** How many entries are looked through in one round trip. */
 const READ_AT_ONCE = 500
@@ -15,10 +15,10 @@ export class MemoryLog implements AuditLog {
   private entries: AuditEntry[] = []
   private count = 0
 
-  append(noted: readonly Noted[], nowMs: number, retentionMs: number): void {
+  append(noted: readonly AuditNote[], nowMs: number, retentionMs: number): void {
     const at = new Date(nowMs).toISOString()
     // As they would come back from Redis: whoever changes what was given changes no entry.
-    for (const one of noted) this.entries.push({ ...(structuredClone(one) as Noted), id: `${Math.floor(nowMs)}-${this.count++}`, at })
+    for (const one of noted) this.entries.push({ ...(structuredClone(one) as AuditNote), id: `${Math.floor(nowMs)}-${this.count++}`, at })
     this.entries = this.entries.filter((entry) => Date.parse(entry.at) >= nowMs - retentionMs)
   }
 

@@ -20,7 +20,7 @@ export const CHANGES = [
 export type Change = (typeof CHANGES)[number]
 
 /** One change, as it is noted: together with the change itself, or not at all. */
-export interface Noted {
+export interface AuditNote {
   /** Who changed it: as they said, else the Tollgate's `actor`, else "unknown"; "tollgate" where an override ended by itself. */
   readonly by: string
   readonly what: Change
@@ -33,7 +33,7 @@ export interface Noted {
 }
 
 /** One entry of the audit. */
-export interface AuditEntry extends Noted {
+export interface AuditEntry extends AuditNote {
   readonly id: string
   /** When, by Redis' clock: ISO 8601. */
   readonly at: string

@@ -1,4 +1,5 @@
-import type { Demands } from '../admission/resolver.js'
+import { meterRequest } from '../admission/request.js'
+import type { Resolver } from '../admission/resolver.js'
 import { isPeriod } from '../limits/limit.js'
 import { MAX_AMOUNT } from '../model/call.js'
 import { NOTHING } from '../model/cost.js'
@@ -47,15 +48,15 @@ export function capacityRule(name: string, limit: number, per: string): RuleSpec
 }
 
 /** Null where no capacity was set for the resource. */
-export async function readCapacity(name: string, demands: Demands, store: Store): Promise<Capacity | null> {
+export async function readCapacity(name: string, resolver: Resolver, store: Store): Promise<Capacity | null> {
   const rule = capacityRuleName(name)
-  const spec = demands.rules.policy.added.find((one) => one.name === rule)
+  const spec = resolver.rules.policy.added.find((one) => one.name === rule)
   const per = spec?.limits[0]?.per
   const limit = spec?.limits[0]?.requests
   if (per === undefined || limit === undefined) return null
-  const demand = demands.demand({ agent: name }, NOTHING)
-  const parts = demand.parts.filter((part) => part.rule.name === rule)
-  const { usage } = await store.peek({ id: '', token: '', forGood: true, call: {}, demand: { ...demand, parts } })
+  const resolved = resolver.resolve({ agent: name }, NOTHING)
+  const meters = resolved.meters.filter((meter) => meter.rule.name === rule)
+  const { usage } = await store.peek(meterRequest({ ...resolved, meters }))
   const of = (name: string) => usage.find((one) => one.limit === name)
   return { limit, per, available: Math.floor(of('capacity')?.remaining ?? 0), inFlight: of('in-flight')?.used ?? 0 }
 }

@@ -5,19 +5,19 @@ import type { Policy, Settings } from '../policy/policy.js'
 import type { RuleSpec } from '../policy/rule.js'
 import { checkRules } from '../policy/rules-file.js'
 import type { PriceTable } from '../pricing/prices.js'
-import type { Noted, Change as What } from './audit.js'
+import type { AuditNote, Change } from './audit.js'
 
 /** What becomes of a policy, and what the audit says of it. */
-export interface Changed {
+export interface ChangedPolicy {
   readonly policy: Policy
-  readonly noted: readonly Noted[]
+  readonly noted: readonly AuditNote[]
 }
 
 /**
  * A change, worked out from the policy that stands; again where another was faster. One that
  * changes nothing is not written. @param nowMs by Redis' clock
  */
-export type Change = (policy: Policy, nowMs: number) => Changed
+export type PolicyChange = (policy: Policy, nowMs: number) => ChangedPolicy
 
 /** What an application or a file declares. */
 export interface Declaration {
@@ -35,7 +35,7 @@ function apart(rules: readonly RuleSpec[], others: readonly RuleSpec[]): RuleSpe
 }
 
 /** Makes this the declared part: the latest wins, what was set at run time is kept. */
-export function declare({ rules, prices, exempt, degradeTo }: Declaration, by: string): Change {
+export function declareRules({ rules, prices, exempt, degradeTo }: Declaration, by: string): PolicyChange {
   return (policy) => {
     // Names must differ from those that were added at run time, too.
     checkRules([...rules, ...policy.added])
@@ -55,7 +55,7 @@ export function declare({ rules, prices, exempt, degradeTo }: Declaration, by: s
 }
 
 /** Adds a rule beside the declared ones, or replaces the added one of its name; null removes it. */
-export function put(name: string, spec: RuleSpec | null, what: What, by: string): Change {
+export function putRule(name: string, spec: RuleSpec | null, what: Change, by: string): PolicyChange {
   return (policy) => {
     const before = policy.added.find((one) => one.name === name) ?? null
     const others = policy.added.filter((one) => one.name !== name)
@@ -66,12 +66,12 @@ export function put(name: string, spec: RuleSpec | null, what: What, by: string)
 }
 
 /** Adds a rule beside the others. Adding what is there already, exactly so, changes nothing. @throws RulesInvalid where its name is taken */
-export function add(spec: RuleSpec, by: string): Change {
+export function addRule(spec: RuleSpec, by: string): PolicyChange {
   return (policy) => {
     const known = policy.added.find(({ name }) => name === spec.name)
     if (known !== undefined && !isDeepStrictEqual(known, spec))
       throw new RulesInvalid([`name is taken by another rule; names must differ (got ${JSON.stringify(spec.name)})`])
-    return put(spec.name, spec, 'rule.added', by)(policy, 0)
+    return putRule(spec.name, spec, 'rule.added', by)(policy, 0)
   }
 }
 
@@ -80,7 +80,7 @@ function unknownRule(name: string): TollgateError {
 }
 
 /** Changes a rule where it stands: a declared one until it is declared anew. @throws RULE_UNKNOWN, RulesInvalid */
-export function update(name: string, patch: Partial<RuleSpec>, by: string): Change {
+export function updateRule(name: string, patch: Partial<RuleSpec>, by: string): PolicyChange {
   return (policy) => {
     const before = [...policy.declared, ...policy.added].find((one) => one.name === name)
     if (before === undefined) throw unknownRule(name)
@@ -96,7 +96,7 @@ export function update(name: string, patch: Partial<RuleSpec>, by: string): Chan
 }
 
 /** Takes a rule away, a declared one until it is declared anew. */
-export function remove(name: string, by: string): Change {
+export function removeRule(name: string, by: string): PolicyChange {
   return (policy) => {
     const others = (rules: readonly RuleSpec[]) => rules.filter((one) => one.name !== name)
     const before = [...policy.declared, ...policy.added].find((one) => one.name === name) ?? null
@@ -108,7 +108,7 @@ export function remove(name: string, by: string): Change {
 }
 
 /** Sets what holds for the namespace besides. */
-export function set(settings: Settings, by: string): Change {
+export function setSettings(settings: Settings, by: string): PolicyChange {
   return (policy) => ({
     policy: { ...policy, settings: { ...policy.settings, ...settings } },
     noted: [{ by, what: 'settings.changed', subject: 'settings', before: policy.settings, after: { ...policy.settings, ...settings } }],

@@ -6,9 +6,9 @@ import type { Allowance, Override } from '../policy/override.js'
 import { validateCall } from '../validation/call.js'
 import { actorOf } from '../validation/requests.js'
 import { type AuditEntry, type AuditQuery, checkQuery } from './audit.js'
-import type { Change } from './change.js'
+import type { PolicyChange } from './change.js'
 import { type CheckedGrant, checkGrant, endOfGrant, type GrantSpec } from './grant.js'
-import type { Administration } from './policy-client.js'
+import type { PolicyClient } from './policy-client.js'
 
 /** An override that applies to a call. */
 export interface Applied {
@@ -19,7 +19,7 @@ export interface Applied {
   readonly override: Override | null
 }
 
-function granted(id: string, grant: CheckedGrant, longestMs: number): Change {
+function granted(id: string, grant: CheckedGrant, longestMs: number): PolicyChange {
   return (policy, nowMs) => {
     // Written before, and the reply was lost.
     if (policy.overrides.some((one) => one.id === id)) return { policy, noted: [] }
@@ -37,11 +37,11 @@ function granted(id: string, grant: CheckedGrant, longestMs: number): Change {
 
 /** Exceptions from rules, for some time: effective on every worker within a second. */
 export class Overrides {
-  private readonly administration: Administration
+  private readonly policyClient: PolicyClient
   private readonly longestMs: number
 
-  constructor(administration: Administration, longestMs: number = DEFAULTS.longestOverrideMs) {
-    this.administration = administration
+  constructor(policyClient: PolicyClient, longestMs: number = DEFAULTS.longestOverrideMs) {
+    this.policyClient = policyClient
     this.longestMs = longestMs
   }
 
@@ -50,19 +50,19 @@ export class Overrides {
    * @throws RequestInvalid naming field, value and bound; nothing changes then
    */
   async grant(spec: GrantSpec): Promise<string> {
-    const { actor } = this.administration
+    const { actor } = this.policyClient
     const grant = checkGrant(spec, actor === UNKNOWN_ACTOR ? undefined : actor)
     const id = randomUUID()
-    await this.administration.change(granted(id, grant, this.longestMs))
+    await this.policyClient.change(granted(id, grant, this.longestMs))
     return id
   }
 
   /** Ends an override now. Returns whether it still held. @throws RequestInvalid */
   async revoke(id: string, { by }: { by?: string | undefined } = {}): Promise<boolean> {
-    const who = actorOf(by, this.administration.actor)
+    const who = actorOf(by, this.policyClient.actor)
     // It may be written by a try whose reply was lost, and not be found by the next.
     let held = false
-    await this.administration.change((policy) => {
+    await this.policyClient.change((policy) => {
       const before = policy.overrides.find((one) => one.id === id)
       held ||= before !== undefined
       const overrides = policy.overrides.filter((one) => one.id !== id)
@@ -89,10 +89,10 @@ export class Overrides {
 
   /** What was changed, by whom and when, the newest first: not overrides only. @throws RequestInvalid naming field, value and bound */
   async audit(query: AuditQuery = {}): Promise<AuditEntry[]> {
-    return this.administration.audit(checkQuery(query))
+    return this.policyClient.audit(checkQuery(query))
   }
 
   private get ruleSet(): RuleSet {
-    return this.administration.ruleSet
+    return this.policyClient.ruleSet
   }
 }

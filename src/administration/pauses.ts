@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { TollgateError } from '../model/errors.js'
 import { PAUSABLE, type Pause, pausedBy } from '../policy/pause.js'
 import { actorOf, checkRequest, who, words } from '../validation/requests.js'
-import type { Administration } from './policy-client.js'
+import type { PolicyClient } from './policy-client.js'
 
 const subjectSchema = z
   .strictObject({ agent: who.optional(), user: who.optional(), team: who.optional(), org: who.optional(), rule: who.optional() })
@@ -24,19 +24,19 @@ function nameOf(subject: Pause['for']): string {
 
 /** Keeps calls where they are until they are resumed. */
 export class Pauses {
-  private readonly administration: Administration
+  private readonly policyClient: PolicyClient
 
-  constructor(administration: Administration) {
-    this.administration = administration
+  constructor(policyClient: PolicyClient) {
+    this.policyClient = policyClient
   }
 
   /** Calls that it covers wait from now on; those that run go on. Returns false where they were paused already. @throws RequestInvalid, RULE_UNKNOWN */
   async pause(input: Pause['for'], options: { by?: string | undefined; reason?: string | undefined } = {}): Promise<boolean> {
     const subject = checkSubject(input)
-    const by = actorOf(options.by, this.administration.actor)
+    const by = actorOf(options.by, this.policyClient.actor)
     const { reason } = checkRequest(z.object({ reason: words.optional() }), options, 'pause')
     let paused = false
-    await this.administration.change((policy, nowMs) => {
+    await this.policyClient.change((policy, nowMs) => {
       if (policy.pauses.some((one) => isFor(subject, one))) return { policy, noted: [] }
       if (subject.rule !== undefined && ![...policy.declared, ...policy.added].some(({ name }) => name === subject.rule))
         throw new TollgateError('RULE_UNKNOWN', `no rule is called ${JSON.stringify(subject.rule)}`)
@@ -53,9 +53,9 @@ export class Pauses {
   /** Calls that only this pause held go on at once. Returns whether they were paused. @throws RequestInvalid */
   async resume(input: Pause['for'], options: { by?: string | undefined } = {}): Promise<boolean> {
     const subject = checkSubject(input)
-    const by = actorOf(options.by, this.administration.actor)
+    const by = actorOf(options.by, this.policyClient.actor)
     let resumed = false
-    await this.administration.change((policy) => {
+    await this.policyClient.change((policy) => {
       const before = policy.pauses.find((one) => isFor(subject, one))
       resumed ||= before !== undefined
       const pauses = policy.pauses.filter((one) => !isFor(subject, one))
@@ -66,6 +66,6 @@ export class Pauses {
 
   /** What is paused now. */
   list(): readonly Pause[] {
-    return this.administration.ruleSet.policy.pauses
+    return this.policyClient.ruleSet.policy.pauses
   }
 }

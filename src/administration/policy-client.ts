@@ -1,23 +1,23 @@
 import type { Logger } from 'pino'
-import type { Demands } from '../admission/resolver.js'
+import type { Resolver } from '../admission/resolver.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { StoreUnavailable, TollgateError } from '../model/errors.js'
 import type { Clock } from '../model/time.js'
 import { compilePolicy, type RuleSet } from '../policy/compile.js'
 import { retentionOf } from '../policy/policy.js'
 import type { AuditEntry, CheckedQuery } from './audit.js'
-import type { Change } from './change.js'
-import type { RuleStore } from './policy-store.js'
+import type { PolicyChange } from './change.js'
+import type { PolicyStore } from './policy-store.js'
 
 /** Changes nothing but what time does: overrides that have ended go. */
-const NOTHING_NEW: Change = (policy) => ({ policy, noted: [] })
+const NOTHING_NEW: PolicyChange = (policy) => ({ policy, noted: [] })
 
 /** Timers cannot be set further ahead. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1
 
-export interface AdministrationParts {
-  readonly demands: Demands
-  readonly rules: RuleStore
+export interface PolicyClientParts {
+  readonly resolver: Resolver
+  readonly rules: PolicyStore
   readonly clock: Clock
   readonly log: Logger
   /** Who changes things where nobody else is named. */
@@ -31,14 +31,14 @@ export interface AdministrationParts {
  * worked out anew when an override ends. That is by the store's clock; this process only ever
  * waits for the time that is left, so its own clock may be an hour off.
  */
-export class Administration {
+export class PolicyClient {
   readonly actor: string
-  private readonly parts: AdministrationParts
+  private readonly parts: PolicyClientParts
   private reading: Promise<void> = Promise.resolve()
   private timer: NodeJS.Timeout | undefined
   private closed = false
 
-  constructor(parts: AdministrationParts) {
+  constructor(parts: PolicyClientParts) {
     this.parts = parts
     this.actor = parts.actor
     this.waitForEnd(this.ruleSet)
@@ -46,11 +46,11 @@ export class Administration {
 
   /** What is in force, as far as this process has heard. */
   get ruleSet(): RuleSet {
-    return this.parts.demands.rules
+    return this.parts.resolver.rules
   }
 
   /** Changes the policy everywhere; here at once. @throws CLOSED, and what the change throws; nothing is changed then */
-  async change(change: Change): Promise<void> {
+  async change(change: PolicyChange): Promise<void> {
     if (this.closed) throw new TollgateError('CLOSED', 'this Tollgate was closed')
     // One after the other: what was read before a change must not be taken for newer than it.
     const changing = this.reading.then(async () => this.use(await this.parts.rules.change(change)))
@@ -95,13 +95,13 @@ export class Administration {
   }
 
   private use(ruleSet: RuleSet): void {
-    const { demands, changed } = this.parts
-    const before = demands.rules
+    const { resolver, changed } = this.parts
+    const before = resolver.rules
     // The timer of what is known runs on: it was set when that was worked out.
     if (ruleSet === before) return
     this.waitForEnd(ruleSet)
     if (ruleSet.version === before.version && ruleSet.nextEndMs === before.nextEndMs) return
-    demands.rules = ruleSet
+    resolver.rules = ruleSet
     changed(before)
   }
 

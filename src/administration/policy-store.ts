@@ -8,19 +8,19 @@ import { checkRules } from '../policy/rules-file.js'
 import { Patience, unanswered } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
 import { scripts } from '../store/redis/scripts.js'
-import type { Noted } from './audit.js'
+import type { AuditNote } from './audit.js'
 import { type AuditLog, MemoryLog, RedisLog } from './audit-log.js'
-import type { Change, Changed } from './change.js'
+import type { ChangedPolicy, PolicyChange } from './change.js'
 
 /** The policy in a Redis that may be away: then whoever asks is told so in time, and nothing waits for it to come back. */
-export class PatientRules implements RuleStore {
+export class BoundedPolicyStore implements PolicyStore {
   readonly audit: AuditLog
-  private readonly rules: RuleStore
+  private readonly rules: PolicyStore
   private readonly redis: Redis
   private readonly timeoutMs: number
 
   /** @param timeoutMs how long Redis may take */
-  constructor(rules: RuleStore, redis: Redis, timeoutMs: number) {
+  constructor(rules: PolicyStore, redis: Redis, timeoutMs: number) {
     this.rules = rules
     this.redis = redis
     this.timeoutMs = timeoutMs
@@ -28,7 +28,7 @@ export class PatientRules implements RuleStore {
   }
 
   /** @throws StoreUnavailable that says whether it may have been changed after all, and what the change throws */
-  change(change: Change): Promise<RuleSet> {
+  change(change: PolicyChange): Promise<RuleSet> {
     return this.ask('the change', () => this.rules.change(change))
   }
 
@@ -48,11 +48,11 @@ export class PatientRules implements RuleStore {
 }
 
 /** Where the policy of a namespace is kept, and what was changed in it. */
-export interface RuleStore {
+export interface PolicyStore {
   /** What was changed, by whom and when. */
   readonly audit: AuditLog
   /** Changes the policy, and answers what is in force after it. @throws what the change throws; nothing is changed then */
-  change(change: Change): Promise<RuleSet>
+  change(change: PolicyChange): Promise<RuleSet>
   /** What is in force now; `known` itself where that is still the same. */
   read(known?: RuleSet): Promise<RuleSet>
   /** The clock by which overrides end, in ms since the epoch. */
@@ -60,17 +60,17 @@ export interface RuleStore {
 }
 
 /** Works out a change; overrides that have ended go along with it. Null where nothing changes. */
-function workOut(policy: Policy, change: Change, nowMs: number): Changed | null {
+function workOut(policy: Policy, change: PolicyChange, nowMs: number): ChangedPolicy | null {
   const ended = policy.overrides.filter((override) => endOf(override) <= nowMs)
   const base = ended.length === 0 ? policy : { ...policy, overrides: policy.overrides.filter((override) => !ended.includes(override)) }
   const changed = change(base, nowMs)
-  const noted: Noted[] = ended.map((override) => ({ by: TIME_ACTOR, what: 'override.ended', subject: override.id, before: override, after: null }))
+  const noted: AuditNote[] = ended.map((override) => ({ by: TIME_ACTOR, what: 'override.ended', subject: override.id, before: override, after: null }))
   if (versionOf(changed.policy) !== versionOf(base)) noted.push(...changed.noted)
   return noted.length === 0 ? null : { policy: changed.policy, noted }
 }
 
 /** The policy of a process that is alone. */
-export class MemoryRules implements RuleStore {
+export class MemoryPolicyStore implements PolicyStore {
   readonly audit = new MemoryLog()
   private readonly clock: Clock
   private policy = EMPTY_POLICY
@@ -79,7 +79,7 @@ export class MemoryRules implements RuleStore {
     this.clock = clock
   }
 
-  async change(change: Change): Promise<RuleSet> {
+  async change(change: PolicyChange): Promise<RuleSet> {
     const nowMs = approximateMs(this.clock)
     const changed = workOut(this.policy, change, nowMs)
     const ruleSet = compilePolicy(changed?.policy ?? this.policy, nowMs)
@@ -96,7 +96,7 @@ export class MemoryRules implements RuleStore {
   }
 
   /** Notes what was changed elsewhere in this process. */
-  note(noted: Noted): void {
+  note(noted: AuditNote): void {
     this.audit.append([noted], approximateMs(this.clock), retentionOf(this.policy))
   }
 
@@ -110,7 +110,7 @@ function hasEnded({ nextEndMs }: RuleSet, nowMs: number): boolean {
 }
 
 /** A policy as it stands in Redis. */
-interface Standing {
+interface StoredPolicy {
   /** '' where there is none. */
   readonly version: string
   /** As it was written: rules may be those of another version of Tollgate, which this one takes for wrong. */
@@ -119,7 +119,7 @@ interface Standing {
 }
 
 /** The policy of a namespace in Redis. */
-export class RedisRules implements RuleStore {
+export class RedisPolicyStore implements PolicyStore {
   readonly audit: RedisLog
   private readonly redis: Redis
   private readonly keys: Keys
@@ -133,19 +133,19 @@ export class RedisRules implements RuleStore {
   }
 
   /** What changes nothing is not written. Whoever finds that others were faster works on theirs. */
-  async change(change: Change): Promise<RuleSet> {
+  async change(change: PolicyChange): Promise<RuleSet> {
     for (;;) {
       const { version, policy, nowMs } = await this.standing()
       const changed = workOut(policy, change, nowMs)
       if (changed === null) return this.compiled({ version, policy, nowMs })
-      const next: Standing = { version: versionOf(changed.policy), policy: changed.policy, nowMs }
+      const next: StoredPolicy = { version: versionOf(changed.policy), policy: changed.policy, nowMs }
       if (next.version === version) return this.compiled(next)
       const ruleSet = this.compiled(next)
       const parts = POLICY_PARTS.flatMap((part) => [POLICY_FIELDS[part], JSON.stringify(next.policy[part])])
       const entries = changed.noted.flatMap(({ by, what, subject, before, after }) => [by, what, subject, JSON.stringify(before), JSON.stringify(after)])
       const args = [version, next.version, JSON.stringify({ rules: next.version }), retentionOf(next.policy), POLICY_PARTS.length, ...parts, ...entries]
       const keys = [this.keys.rules, this.keys.notices, this.keys.audit]
-      if ((await scripts.declare.run(this.redis, keys, [this.clock.forScripts(), ...args])) === 1) return ruleSet
+      if ((await scripts.writePolicy.run(this.redis, keys, [this.clock.forScripts(), ...args])) === 1) return ruleSet
     }
   }
 
@@ -157,7 +157,7 @@ export class RedisRules implements RuleStore {
     return this.compiled(await this.standing())
   }
 
-  private compiled({ version, policy, nowMs }: Standing): RuleSet {
+  private compiled({ version, policy, nowMs }: StoredPolicy): RuleSet {
     const { rules, prices, exempt } = checkRules(policy.declared, policy.prices, policy.exempt)
     const checked = { ...policy, declared: rules, prices, exempt, added: checkRules(policy.added).rules }
     const ruleSet = compilePolicy(checked, nowMs)
@@ -166,7 +166,7 @@ export class RedisRules implements RuleStore {
   }
 
   /** Asked for in one turn, and so answered in one round trip. */
-  private async standing(): Promise<Standing> {
+  private async standing(): Promise<StoredPolicy> {
     const [values, nowMs] = await Promise.all([this.redis.hmget(this.keys.rules, 'version', ...POLICY_PARTS.map((part) => POLICY_FIELDS[part])), this.nowMs()])
     const [version, ...parts] = values
     const part = <Part>(index: number, empty: Part): Part => (typeof parts[index] === 'string' ? (JSON.parse(parts[index]) as Part) : empty)

@@ -4,8 +4,8 @@ import type { RuleSpec } from '../policy/rule.js'
 import { checkRules, readRules } from '../policy/rules-file.js'
 import type { PriceTable } from '../pricing/prices.js'
 import { actorOf } from '../validation/requests.js'
-import { add, declare, remove, update } from './change.js'
-import type { Administration } from './policy-client.js'
+import { addRule, declareRules, removeRule, updateRule } from './change.js'
+import type { PolicyClient } from './policy-client.js'
 
 /** Who changes something; default the Tollgate's `actor`. */
 interface By {
@@ -20,15 +20,15 @@ interface Beside {
 
 /** The rules of a namespace. What changes them counts everywhere within a second, and is in the audit; usage is kept. */
 export class Rules {
-  private readonly administration: Administration
+  private readonly policyClient: PolicyClient
 
-  constructor(administration: Administration) {
-    this.administration = administration
+  constructor(policyClient: PolicyClient) {
+    this.policyClient = policyClient
   }
 
   /** Those of the namespace, as written: the declared ones, then those that were added. */
   list(): readonly RuleSpec[] {
-    return this.administration.ruleSet.specs
+    return this.policyClient.ruleSet.specs
   }
 
   /** A rule by its name; null where there is none. */
@@ -38,8 +38,8 @@ export class Rules {
 
   /** Adds a rule beside the declared ones, whoever declares them anew. @throws RulesInvalid, and nothing changes */
   async add(spec: RuleSpec, { by }: By = {}): Promise<void> {
-    const who = actorOf(by, this.administration.actor)
-    await this.administration.change(add(checkRule(spec), who))
+    const who = actorOf(by, this.policyClient.actor)
+    await this.policyClient.change(addRule(checkRule(spec), who))
   }
 
   /**
@@ -47,16 +47,16 @@ export class Rules {
    * stays changed until it is declared anew. @throws RULE_UNKNOWN, RulesInvalid, and nothing changes
    */
   async update(name: string, patch: Partial<RuleSpec>, { by }: By = {}): Promise<void> {
-    const who = actorOf(by, this.administration.actor)
-    await this.administration.change(update(name, patch, who))
+    const who = actorOf(by, this.policyClient.actor)
+    await this.policyClient.change(updateRule(name, patch, who))
   }
 
   /** Takes a rule away; a declared one comes back when it is declared anew. Returns whether it was there. */
   async remove(name: string, { by }: By = {}): Promise<boolean> {
-    const change = remove(name, actorOf(by, this.administration.actor))
+    const change = removeRule(name, actorOf(by, this.policyClient.actor))
     // A try whose reply was lost may have removed it.
     let was = false
-    await this.administration.change((policy, nowMs) => {
+    await this.policyClient.change((policy, nowMs) => {
       was ||= [...policy.declared, ...policy.added].some((rule) => rule.name === name)
       return change(policy, nowMs)
     })
@@ -68,9 +68,9 @@ export class Rules {
    * @throws RulesInvalid, and nothing changes
    */
   async apply(rules: string | readonly RuleSpec[], prices?: PriceTable, { by, exempt, degradeTo }: By & Beside = {}): Promise<void> {
-    const who = actorOf(by, this.administration.actor)
+    const who = actorOf(by, this.policyClient.actor)
     const checked = typeof rules === 'string' ? await readRules(rules) : checkRules(rules, prices, exempt, degradeTo)
-    await this.administration.change(declare(checked, who))
+    await this.policyClient.change(declareRules(checked, who))
   }
 }
 

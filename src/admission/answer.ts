@@ -25,7 +25,7 @@ function tightest(usage: readonly Usage[]): Usage | null {
 }
 
 /** A decision as an answer. What it tells besides `allowed` is worked out when it is asked for. */
-export class Answered implements Answer {
+export class DecisionAnswer implements Answer {
   readonly allowed: boolean
   readonly decision: RunDecision | RejectDecision
   #tightest: Usage | null | undefined

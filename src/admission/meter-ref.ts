@@ -1,10 +1,10 @@
 import type { Call } from '../model/call.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
 import type { Keys } from '../redis/keys.js'
-import type { DemandPart } from './request.js'
+import type { MeterRef } from './request.js'
 
 /** The meters of a rule for one scope value; their keys are built where they are needed. */
-class Part implements DemandPart {
+class Part implements MeterRef {
   readonly rule: CompiledRule
   readonly value: string
   readonly #names: Keys
@@ -44,9 +44,9 @@ const REMEMBERED = 10_000
 export class RuleMeters {
   private readonly rule: CompiledRule
   private readonly names: Keys
-  private recent = new Map<string, DemandPart>()
+  private recent = new Map<string, MeterRef>()
   /** Those before them: whoever is not met again goes. */
-  private older = new Map<string, DemandPart>()
+  private older = new Map<string, MeterRef>()
 
   constructor(rule: CompiledRule, names: Keys) {
     this.rule = rule
@@ -54,12 +54,12 @@ export class RuleMeters {
   }
 
   /** @param call one that meets these meters: an override may be for it. All that meet them are overridden alike */
-  part(value: string, call?: Call): DemandPart {
+  part(value: string, call?: Call): MeterRef {
     return this.partFor(value, () => (call && this.rule.variants?.of(call)) ?? this.rule)
   }
 
   /** @param ruleOf its rule, where they differ from value to value */
-  partFor(value: string, ruleOf: () => CompiledRule): DemandPart {
+  partFor(value: string, ruleOf: () => CompiledRule): MeterRef {
     const known = this.recent.get(value)
     if (known !== undefined) return known
     const part = this.older.get(value) ?? new Part(ruleOf(), value, this.names)

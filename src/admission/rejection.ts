@@ -1,6 +1,6 @@
 import type { ExpiredDecision, RejectDecision } from '../model/decision.js'
 import { RateLimitExceeded, StoreUnavailable, TollgateError } from '../model/errors.js'
-import type { DemandPart } from './request.js'
+import type { MeterRef } from './request.js'
 
 /** Without the mark of a limiter's name. */
 function plain(rule: string): string {
@@ -8,7 +8,7 @@ function plain(rule: string): string {
 }
 
 /** A meter as the audit names it. */
-export function meterOf({ rule, value }: DemandPart): string {
+export function meterOf({ rule, value }: MeterRef): string {
   return `${plain(rule.name)}/${value}`
 }
 

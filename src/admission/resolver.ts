@@ -9,12 +9,12 @@ import { estimateCosts } from '../pricing/costs.js'
 import type { Estimate } from '../pricing/estimate.js'
 import type { Keys } from '../redis/keys.js'
 import { RuleMeters } from './meter-ref.js'
-import type { Asked, Demand, DemandPart } from './request.js'
+import { type AdmissionRequest, type MeterRef, meterRequest, type ResolvedMeters } from './request.js'
 
 /** Resolves calls to demands under one version of the rules. */
-export class DemandResolver {
+export class RuleSetResolver {
   readonly ruleSet: RuleSet
-  private readonly meters: readonly RuleOfCalls[]
+  private readonly meters: readonly RuleEntry[]
   private readonly blockRules: BlockRules
   private readonly blocks: RuleMeters
 
@@ -39,22 +39,22 @@ export class DemandResolver {
     return needed
   }
 
-  resolve(call: Call, costs: Costs): Demand {
-    const parts: DemandPart[] = []
+  resolve(call: Call, costs: Costs): ResolvedMeters {
+    const parts: MeterRef[] = []
     for (const { rule, meters, degraded } of this.meters) {
       const value = rule.scopeValue(call)
       // What runs in degraded mode is charged to the allowances of graceful rules instead.
       if (value !== null) parts.push((call.degraded === true && degraded !== null && degrades(rule, call) ? degraded : meters).part(value, call))
     }
     parts.push(this.blockPart(call))
-    return { parts, costs, counted: this.ruleSet.counted }
+    return { meters: parts, costs, counted: this.ruleSet.counted }
   }
 
   /**
    * The meter that every call passes besides those of rules: what its agent has said. Per
    * agent, endpoint and model; it stands last.
    */
-  blockPart(call: Call): DemandPart {
+  blockPart(call: Call): MeterRef {
     return this.blocks.partFor(blockValue(call), () => this.blockRules.of(this.guardsOf(call)))
   }
 
@@ -65,7 +65,7 @@ export class DemandResolver {
 }
 
 /** A rule, its meters, those of its degraded mode, and the units of cost that either counts. */
-interface RuleOfCalls {
+interface RuleEntry {
   readonly rule: CompiledRule
   readonly meters: RuleMeters
   readonly degraded: RuleMeters | null
@@ -89,46 +89,45 @@ function costUnits({ limits, degraded, variants }: CompiledRule): CostUnit[] {
 }
 
 /** What calls ask under the rules in force, which change at run time. */
-export class Demands {
+export class Resolver {
   readonly keys: Keys
   readonly upstream: Upstream
   private readonly estimate: Estimate | undefined
-  private resolver: DemandResolver
+  private current: RuleSetResolver
 
   constructor(ruleSet: RuleSet, keys: Keys, estimate?: Estimate, upstream: Upstream = DEFAULTS.upstream) {
     this.keys = keys
     this.upstream = upstream
     this.estimate = estimate
-    this.resolver = new DemandResolver(ruleSet, keys, upstream)
+    this.current = new RuleSetResolver(ruleSet, keys, upstream)
   }
 
   get rules(): RuleSet {
-    return this.resolver.ruleSet
+    return this.current.ruleSet
   }
   set rules(ruleSet: RuleSet) {
-    const { version, nextEndMs } = this.resolver.ruleSet
+    const { version, nextEndMs } = this.current.ruleSet
     // The same policy at another time: an override has ended.
-    if (ruleSet.version !== version || ruleSet.nextEndMs !== nextEndMs) this.resolver = new DemandResolver(ruleSet, this.keys, this.upstream)
+    if (ruleSet.version !== version || ruleSet.nextEndMs !== nextEndMs) this.current = new RuleSetResolver(ruleSet, this.keys, this.upstream)
   }
 
   /** What a call is expected to cost; a promise only where that has to be worked out. @throws CallInvalid */
   costs(call: Call): Costs | Promise<Costs> {
-    return estimateCosts(call, this.resolver.needed(call), this.rules.prices, this.estimate)
+    return estimateCosts(call, this.current.needed(call), this.rules.prices, this.estimate)
   }
 
   /** The meters a call meets. */
-  demand(call: Call, costs: Costs): Demand {
-    return this.resolver.resolve(call, costs)
+  resolve(call: Call, costs: Costs): ResolvedMeters {
+    return this.current.resolve(call, costs)
   }
 
   /** What asks of nothing but the block of an agent, endpoint and model. */
-  blockOf(name: UpstreamName): Asked {
-    const demand: Demand = { parts: [this.resolver.blockPart(name)], costs: NOTHING, counted: this.rules.counted }
-    return { id: '', token: '', forGood: true, call: {}, demand }
+  blockOf(name: UpstreamName): AdmissionRequest {
+    return meterRequest({ meters: [this.current.blockPart(name)], costs: NOTHING, counted: this.rules.counted })
   }
 
   /** The rules that guard an agent, endpoint and model, whoever calls it. */
   guardsOf(name: UpstreamName): readonly CompiledRule[] {
-    return this.resolver.guardsOf(name)
+    return this.current.guardsOf(name)
   }
 }

@@ -30,7 +30,7 @@ export async function withTollgate(options: Common, use: (tollgate: Tollgate) =>
 }
 
 /** Who changes something: as said, else the user of the machine. */
-export interface By {
+export interface ByFlag {
   by?: string
 }
 

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import type { Change } from '../administration/audit.js'
 import type { GrantSpec } from '../administration/grant.js'
 import type { Pause } from '../policy/pause.js'
-import { type By, type Common, changing, common, parseJson, print, withTollgate } from './common.js'
+import { type ByFlag, type Common, changing, common, parseJson, print, withTollgate } from './common.js'
 import { EXIT } from './exit-codes.js'
 
 interface AuditFlags {
@@ -22,7 +22,7 @@ function done(value: object, was: boolean, json: boolean | undefined): number {
 /** `tollgate override …` */
 function overrideCommands(program: Command): void {
   const override = program.command('override').description('exceptions from rules, for some time')
-  changing(override.command('grant <override>').description('grant an override, given as JSON')).action((text: string, options: Common & By) => {
+  changing(override.command('grant <override>').description('grant an override, given as JSON')).action((text: string, options: Common & ByFlag) => {
     const given = parseJson(text, 'override', 'REQUEST_INVALID') as GrantSpec
     return withTollgate(options, async (tollgate) => {
       const id = await tollgate.overrides.grant(options.by === undefined ? given : { ...given, by: options.by })
@@ -30,7 +30,7 @@ function overrideCommands(program: Command): void {
       return EXIT.ok
     })
   })
-  changing(override.command('revoke <id>').description('end an override now')).action((id: string, options: Common & By) =>
+  changing(override.command('revoke <id>').description('end an override now')).action((id: string, options: Common & ByFlag) =>
     withTollgate(options, async (tollgate) => {
       const revoked = await tollgate.overrides.revoke(id, options)
       return done({ id, revoked }, revoked, options.json)
@@ -62,13 +62,13 @@ export function administrationCommands(program: Command): void {
     )
   changing(program.command('pause <kind> <value>').description('keep the calls of an agent, user, team, org or rule where they are'))
     .option('--reason <text>', 'why')
-    .action((kind: string, value: string, options: Common & By & { reason?: string }) =>
+    .action((kind: string, value: string, options: Common & ByFlag & { reason?: string }) =>
       withTollgate(options, async (tollgate) => {
         const paused = await tollgate.pause({ [kind]: value } as Pause['for'], { by: options.by, reason: options.reason })
         return done({ for: { [kind]: value }, paused }, paused, options.json)
       }),
     )
-  changing(program.command('resume <kind> <value>').description('let them go on')).action((kind: string, value: string, options: Common & By) =>
+  changing(program.command('resume <kind> <value>').description('let them go on')).action((kind: string, value: string, options: Common & ByFlag) =>
     withTollgate(options, async (tollgate) => {
       const resumed = await tollgate.resume({ [kind]: value } as Pause['for'], { by: options.by })
       return done({ for: { [kind]: value }, resumed }, resumed, options.json)

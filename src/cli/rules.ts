@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { RuleSpec } from '../policy/rule.js'
 import { readRules } from '../policy/rules-file.js'
-import { type By, type Common, changing, common, parseJson, print, withTollgate } from './common.js'
+import { type ByFlag, type Common, changing, common, parseJson, print, withTollgate } from './common.js'
 import { EXIT } from './exit-codes.js'
 
 /** `tollgate rules …` */
@@ -13,7 +13,7 @@ export function rulesCommands(program: Command): void {
       return EXIT.ok
     }),
   )
-  changing(rules.command('add <rule>').description('add a rule, given as JSON, beside the declared ones')).action((text: string, options: Common & By) => {
+  changing(rules.command('add <rule>').description('add a rule, given as JSON, beside the declared ones')).action((text: string, options: Common & ByFlag) => {
     const rule = parseJson(text, 'rule', 'RULES_INVALID') as RuleSpec
     return withTollgate(options, async (tollgate) => {
       await tollgate.rules.add(rule, options)
@@ -22,7 +22,7 @@ export function rulesCommands(program: Command): void {
     })
   })
   changing(rules.command('remove <name>').description('take a rule away; a declared one comes back when it is declared anew')).action(
-    (name: string, options: Common & By) =>
+    (name: string, options: Common & ByFlag) =>
       withTollgate(options, async (tollgate) => {
         const removed = await tollgate.rules.remove(name, options)
         print({ name, removed }, options.json)
@@ -30,7 +30,7 @@ export function rulesCommands(program: Command): void {
       }),
   )
   changing(rules.command('apply <file>').description('make a rules file the namespace’s, everywhere within a second; usage is kept')).action(
-    (file: string, options: Common & By) =>
+    (file: string, options: Common & ByFlag) =>
       withTollgate(options, async (tollgate) => {
         await tollgate.rules.apply(file, undefined, options.by === undefined ? {} : { by: options.by })
         print({ applied: tollgate.rules.list().length }, options.json)

@@ -12,14 +12,14 @@ const SIGNALS = ['SIGTERM', 'SIGINT'] as const
 /** Resolves at the first SIGTERM or SIGINT; a second one ends the process at once. */
 function stopSignal(log: Logger): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
-    let asked = false
+    let request = false
     for (const signal of SIGNALS) {
       process.on(signal, () => {
-        if (asked) {
+        if (request) {
           log.warn({ signal }, 'asked to stop a second time; ending at once, BullMQ gives the calls to another worker')
           process.exit(1)
         }
-        asked = true
+        request = true
         resolve(signal)
       })
     }
@@ -60,12 +60,12 @@ export async function runWorker(config: WorkerConfig): Promise<void> {
   const outcome = await Promise.race([
     tollgate.close(),
     new Promise((resolve) => {
-      timer = setTimeout(() => resolve(late), DEFAULTS.drainTimeoutMs)
+      timer = setTimeout(() => resolve(late), DEFAULTS.shutdownTimeoutMs)
     }),
   ])
   clearTimeout(timer)
   if (outcome === late) {
-    log.error({ waitedMs: DEFAULTS.drainTimeoutMs }, 'calls still run; ending without them, another worker runs them again')
+    log.error({ waitedMs: DEFAULTS.shutdownTimeoutMs }, 'calls still run; ending without them, another worker runs them again')
     // What still runs would keep the process, and its locks, alive.
     process.exit(1)
   }

@@ -1,17 +1,17 @@
-import type { Asked } from '../admission/request.js'
+import type { AdmissionRequest } from '../admission/request.js'
 
 /** What became of one try: let in, told to wait at a meter (for a time, if it is known), or refused for good. */
-export type Try<T> = { readonly entered: T } | { readonly waitMs: number; readonly line: string }
+export type AcquireAttempt<T> = { readonly entered: T } | { readonly waitMs: number; readonly line: string }
 
 /** Timers cannot be set further ahead. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1
 
-interface Waiter<T> {
+interface AcquireWaiter<T> {
   /** The order in which they came, whatever line they stand in. */
   readonly place: number
   /** Those it may have to stand in. */
   readonly lines: readonly string[]
-  readonly attempt: () => Promise<Try<T>>
+  readonly attempt: () => Promise<AcquireAttempt<T>>
   /** Gives back what an attempt got that came too late. */
   readonly undo: (entered: T) => Promise<unknown>
   readonly resolve: (entered: T) => void
@@ -21,8 +21,8 @@ interface Waiter<T> {
   stirred: boolean
 }
 
-interface Line<T> {
-  readonly waiters: Waiter<T>[]
+interface AcquireLine<T> {
+  readonly waiters: AcquireWaiter<T>[]
   timer: NodeJS.Timeout | undefined
   trying: boolean
   /** Room came back while the first was trying. */
@@ -30,8 +30,8 @@ interface Line<T> {
 }
 
 /** The lines that a call may stand in: one per rule and scope value. */
-export function linesOf(asked: Asked): string[] {
-  return asked.demand.parts.map(({ rule, value }) => `${rule.name}/${value}`)
+export function linesOf(request: AdmissionRequest): string[] {
+  return request.meters.map(({ rule, value }) => `${rule.name}/${value}`)
 }
 
 /**
@@ -39,14 +39,19 @@ export function linesOf(asked: Asked): string[] {
  * and scope value, in the order in which they came; only the first of a line asks, when there
  * is to be room, or room came back in this process. A newcomer does not overtake.
  */
-export class WaitingRoom<T> {
-  private readonly lines = new Map<string, Line<T>>()
+export class AcquireLines<T> {
+  private readonly lines = new Map<string, AcquireLine<T>>()
   /** Attempts under way: what they get is given back where nobody waits for it any more. */
-  private readonly trying = new Map<Waiter<T>, Promise<void>>()
+  private readonly trying = new Map<AcquireWaiter<T>, Promise<void>>()
   private places = 0
   private closed: Error | undefined
 
-  enter(lines: readonly string[], attempt: () => Promise<Try<T>>, undo: (entered: T) => Promise<unknown>, signal: AbortSignal | undefined): Promise<T> {
+  enter(
+    lines: readonly string[],
+    attempt: () => Promise<AcquireAttempt<T>>,
+    undo: (entered: T) => Promise<unknown>,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
     return new Promise((resolve, reject) => {
       if (this.closed !== undefined || signal?.aborted === true) {
         reject(this.closed ?? (signal?.reason as Error))
@@ -57,7 +62,7 @@ export class WaitingRoom<T> {
         waiter.reject(signal?.reason)
       }
       const done = () => signal?.removeEventListener('abort', abort)
-      const waiter: Waiter<T> = {
+      const waiter: AcquireWaiter<T> = {
         place: ++this.places,
         lines,
         attempt,
@@ -107,12 +112,12 @@ export class WaitingRoom<T> {
     await Promise.all(this.trying.values())
   }
 
-  private turnAway(waiter: Waiter<T>, error: Error): void {
+  private turnAway(waiter: AcquireWaiter<T>, error: Error): void {
     waiter.left = true
     waiter.reject(error)
   }
 
-  private join(name: string, waiter: Waiter<T>): Line<T> {
+  private join(name: string, waiter: AcquireWaiter<T>): AcquireLine<T> {
     let line = this.lines.get(name)
     if (line === undefined) {
       line = { waiters: [], timer: undefined, trying: false, again: false }
@@ -123,7 +128,7 @@ export class WaitingRoom<T> {
     return line
   }
 
-  private leave(waiter: Waiter<T>): void {
+  private leave(waiter: AcquireWaiter<T>): void {
     waiter.left = true
     for (const [name, line] of this.lines) {
       const index = line.waiters.indexOf(waiter)
@@ -134,13 +139,13 @@ export class WaitingRoom<T> {
     }
   }
 
-  private drop(name: string, line: Line<T>): void {
+  private drop(name: string, line: AcquireLine<T>): void {
     clearTimeout(line.timer)
     if (this.lines.get(name) === line) this.lines.delete(name)
   }
 
   /** The first of a line tries; the next does when it is gone. */
-  private look(name: string, line: Line<T>): void {
+  private look(name: string, line: AcquireLine<T>): void {
     if (line.trying) {
       line.again = true
       return
@@ -160,7 +165,7 @@ export class WaitingRoom<T> {
     })
   }
 
-  private try(waiter: Waiter<T>): Promise<void> {
+  private try(waiter: AcquireWaiter<T>): Promise<void> {
     waiter.stirred = false
     const tried: Promise<void> = this.attempt(waiter).finally(() => {
       if (this.trying.get(waiter) === tried) this.trying.delete(waiter)
@@ -170,7 +175,7 @@ export class WaitingRoom<T> {
   }
 
   /** Settles the waiter, or leaves it at the head of the line that it has to wait in. */
-  private async attempt(waiter: Waiter<T>): Promise<void> {
+  private async attempt(waiter: AcquireWaiter<T>): Promise<void> {
     try {
       const tried = await waiter.attempt()
       if ('entered' in tried) {
@@ -182,7 +187,7 @@ export class WaitingRoom<T> {
     }
   }
 
-  private finish(waiter: Waiter<T>, how: () => void): void {
+  private finish(waiter: AcquireWaiter<T>, how: () => void): void {
     for (const line of this.lines.values()) {
       const index = line.waiters.indexOf(waiter)
       if (index >= 0) line.waiters.splice(index, 1)
@@ -190,7 +195,7 @@ export class WaitingRoom<T> {
     how()
   }
 
-  private wait(waiter: Waiter<T>, name: string, waitMs: number): void {
+  private wait(waiter: AcquireWaiter<T>, name: string, waitMs: number): void {
     for (const [other, line] of this.lines) {
       const index = other === name ? -1 : line.waiters.indexOf(waiter)
       if (index >= 0) line.waiters.splice(index, 1)

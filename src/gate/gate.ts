@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import { Answered } from '../admission/answer.js'
+import { DecisionAnswer } from '../admission/answer.js'
 import { rejection } from '../admission/rejection.js'
-import type { AskedCall } from '../admission/request.js'
-import type { Demands } from '../admission/resolver.js'
+import type { CallRequest } from '../admission/request.js'
+import type { Resolver } from '../admission/resolver.js'
 import type { Call } from '../model/call.js'
 import { NOTHING } from '../model/cost.js'
 import type { RejectDecision } from '../model/decision.js'
@@ -12,33 +12,33 @@ import { actualCosts } from '../pricing/costs.js'
 import type { CallUsage } from '../pricing/usage.js'
 import type { Store } from '../store/store.js'
 import { validateCall } from '../validation/call.js'
-import { linesOf, type Try, WaitingRoom } from './acquire-line.js'
+import { type AcquireAttempt, AcquireLines, linesOf } from './acquire-line.js'
 import { Grant, type Granter } from './grant.js'
 
 /** Why a call is refused that may pass later: who waits in `acquire` goes on waiting. */
 const WAITED_FOR: readonly RejectDecision['reason'][] = ['limited', 'paused', 'unavailable']
 
 /** The gate without the queue: ask, ask and charge, wait until there is room. */
-export class Checks {
-  private readonly demands: Demands
+export class Gate {
+  private readonly resolver: Resolver
   private readonly store: Store
-  private readonly waiting = new WaitingRoom<Grant>()
+  private readonly waiting = new AcquireLines<Grant>()
 
-  constructor(demands: Demands, store: Store) {
-    this.demands = demands
+  constructor(resolver: Resolver, store: Store) {
+    this.resolver = resolver
     this.store = store
   }
 
   /** What the gate would say; charges nothing. @throws CallInvalid */
-  async peek(call: Call): Promise<Answered> {
-    const asked = this.ask(call)
-    return new Answered(await this.store.peek(asked instanceof Promise ? await asked : asked))
+  async peek(call: Call): Promise<DecisionAnswer> {
+    const request = this.ask(call)
+    return new DecisionAnswer(await this.store.peek(request instanceof Promise ? await request : request))
   }
 
   /** Charges the call if all its limits have room, and no one of them if not. @throws CallInvalid */
   async admit(call: Call): Promise<Grant> {
-    const asked = this.ask(call)
-    return this.charge(asked instanceof Promise ? await asked : asked)
+    const request = this.ask(call)
+    return this.charge(request instanceof Promise ? await request : request)
   }
 
   /** Charges the call and answers its grant; null where it has no room now. Never waits. @throws CallInvalid */
@@ -53,17 +53,17 @@ export class Checks {
    * @throws CallInvalid; RateLimitExceeded where it can never pass; the signal's reason where it aborts
    */
   async acquire(call: Call, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Grant> {
-    let rules = this.demands.rules
-    let asked = await this.ask(call)
+    let rules = this.resolver.rules
+    let request = await this.ask(call)
     return this.waiting.enter(
-      linesOf(asked),
+      linesOf(request),
       async () => {
         // Rules that change while it waits count at once.
-        if (this.demands.rules !== rules) {
-          rules = this.demands.rules
-          asked = await this.ask(call)
+        if (this.resolver.rules !== rules) {
+          rules = this.resolver.rules
+          request = await this.ask(call)
         }
-        return this.attempt(asked)
+        return this.attempt(request)
       },
       (grant) => grant.release().catch(() => false),
       signal,
@@ -75,10 +75,10 @@ export class Checks {
    * debt, paid back before the next call starts. Under an `id` it is charged once. It is not
    * settled again, but where it has an `id`. @throws CallInvalid
    */
-  async record(call: Call): Promise<Answered> {
-    const asked = await this.ask(call)
-    const { decision } = await this.store.record(call.id === undefined ? { ...asked, id: `~/${randomUUID()}`, forGood: true } : asked)
-    return new Answered(decision)
+  async record(call: Call): Promise<DecisionAnswer> {
+    const request = await this.ask(call)
+    const { decision } = await this.store.record(call.id === undefined ? { ...request, id: `~/${randomUUID()}`, forGood: true } : request)
+    return new DecisionAnswer(decision)
   }
 
   /**
@@ -86,12 +86,12 @@ export class Checks {
    * Returns whether it was open. @throws CallInvalid where it has no id
    */
   settle(call: Call, usage?: CallUsage): Promise<boolean> {
-    return this.end(call, (asked, granter) => this.store.settle(asked, granter.actual(usage), 'end'))
+    return this.end(call, (request, granter) => this.store.settle(request, granter.actual(usage), 'end'))
   }
 
   /** Gives back everything that a call was charged which was admitted under its `id`: it was not made. @throws CallInvalid where it has no id */
   release(call: Call): Promise<boolean> {
-    return this.end(call, (asked) => this.store.release(asked))
+    return this.end(call, (request) => this.store.release(request))
   }
 
   /** The rules changed: whoever waits may have room. */
@@ -104,21 +104,21 @@ export class Checks {
     return this.waiting.close(new TollgateError('CLOSED', 'this Tollgate was closed, and lets nobody in any more'))
   }
 
-  private async end(input: Call, how: (asked: AskedCall, granter: Granter) => boolean | Promise<boolean>): Promise<boolean> {
+  private async end(input: Call, how: (request: CallRequest, granter: Granter) => boolean | Promise<boolean>): Promise<boolean> {
     const call = validateCall(input)
     if (call.id === undefined) throw new CallInvalid('id: is needed to know which call ended (got undefined)')
-    const asked: AskedCall = { id: `~/${call.id}`, token: '', call, demand: this.demands.demand(call, NOTHING) }
-    const ended = await how(asked, this.granter(call))
-    if (ended) this.waiting.stir(linesOf(asked))
+    const request: CallRequest = { id: `~/${call.id}`, token: '', call, ...this.resolver.resolve(call, NOTHING) }
+    const ended = await how(request, this.granter(call))
+    if (ended) this.waiting.stir(linesOf(request))
     return ended
   }
 
-  private async charge(asked: AskedCall): Promise<Grant> {
-    return new Grant(this.granter(asked.call), await this.store.admit(asked))
+  private async charge(request: CallRequest): Promise<Grant> {
+    return new Grant(this.granter(request.call), await this.store.admit(request))
   }
 
-  private async attempt(asked: AskedCall): Promise<Try<Grant>> {
-    const grant = await this.charge(asked)
+  private async attempt(request: CallRequest): Promise<AcquireAttempt<Grant>> {
+    const grant = await this.charge(request)
     const { decision } = grant
     if (decision.outcome === 'run') return { entered: grant }
     // Who is paused goes on when the rules change again.
@@ -131,19 +131,19 @@ export class Checks {
   private granter(call: Call): Granter {
     return {
       store: this.store,
-      actual: (usage) => actualCosts(usage, call, this.demands.rules.prices),
-      freed: (asked) => this.waiting.stir(linesOf(asked)),
+      actual: (usage) => actualCosts(usage, call, this.resolver.rules.prices),
+      freed: (request) => this.waiting.stir(linesOf(request)),
     }
   }
 
-  private ask(input: Call): AskedCall | Promise<AskedCall> {
+  private ask(input: Call): CallRequest | Promise<CallRequest> {
     const call = validateCall(input)
-    const costs = this.demands.costs(call)
-    if (costs instanceof Promise) return costs.then((known) => this.asked(call, known))
-    return this.asked(call, costs)
+    const costs = this.resolver.costs(call)
+    if (costs instanceof Promise) return costs.then((known) => this.request(call, known))
+    return this.request(call, costs)
   }
 
-  private asked(call: Call, costs: AskedCall['demand']['costs']): AskedCall {
-    return { id: call.id === undefined ? '' : `~/${call.id}`, token: '', call, demand: this.demands.demand(call, costs) }
+  private request(call: Call, costs: CallRequest['costs']): CallRequest {
+    return { id: call.id === undefined ? '' : `~/${call.id}`, token: '', call, ...this.resolver.resolve(call, costs) }
   }
 }

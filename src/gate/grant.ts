@@ -1,5 +1,5 @@
-import { Answered } from '../admission/answer.js'
-import type { Asked } from '../admission/request.js'
+import { DecisionAnswer } from '../admission/answer.js'
+import type { AdmissionRequest } from '../admission/request.js'
 import type { ActualCosts } from '../model/cost.js'
 import type { CallUsage } from '../pricing/usage.js'
 import type { Admission, Store } from '../store/store.js'
@@ -10,23 +10,23 @@ export interface Granter {
   /** What a usage says that a call has cost. */
   actual(usage: CallUsage | undefined): ActualCosts
   /** Room came back at these meters: who waits for it in this process is looked at. */
-  freed(asked: Asked): void
+  freed(request: AdmissionRequest): void
 }
 
 /** A check that was charged, or refused and not charged. */
-export class Grant extends Answered {
+export class Grant extends DecisionAnswer {
   readonly #granter: Granter
-  readonly #asked: Asked
+  readonly #request: AdmissionRequest
 
-  constructor(granter: Granter, { asked, decision }: Admission) {
+  constructor(granter: Granter, { request, decision }: Admission) {
     super(decision)
     this.#granter = granter
-    this.#asked = asked
+    this.#request = request
   }
 
   /** Replaces the estimate by what the call really used; settling again changes nothing. Returns whether it was open. */
   settle(usage?: CallUsage): Promise<boolean> {
-    return this.end((store) => store.settle(this.#asked, this.#granter.actual(usage), 'end'))
+    return this.end((store) => store.settle(this.#request, this.#granter.actual(usage), 'end'))
   }
 
   /**
@@ -34,18 +34,18 @@ export class Grant extends Answered {
    * its charge is charged at once, nothing goes back. Returns whether it was open.
    */
   async settlePart(usage: CallUsage): Promise<boolean> {
-    return this.allowed && (await this.#granter.store.settle(this.#asked, this.#granter.actual(usage), 'part'))
+    return this.allowed && (await this.#granter.store.settle(this.#request, this.#granter.actual(usage), 'part'))
   }
 
   /** Gives back everything, as if the call had never been asked for: it was not made. */
   release(): Promise<boolean> {
-    return this.end((store) => store.release(this.#asked))
+    return this.end((store) => store.release(this.#request))
   }
 
   private async end(how: (store: Store) => boolean | Promise<boolean>): Promise<boolean> {
     if (!this.allowed) return false
     const ended = await how(this.#granter.store)
-    if (ended) this.#granter.freed(this.#asked)
+    if (ended) this.#granter.freed(this.#request)
     return ended
   }
 }

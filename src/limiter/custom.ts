@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Answer, Answered } from '../admission/answer.js'
+import { type Answer, DecisionAnswer } from '../admission/answer.js'
 import type { RejectDecision, RunDecision, Usage } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { ConfigInvalid, TollgateError } from '../model/errors.js'
-import type { Store, Swapped } from '../store/store.js'
+import type { StateResult, Store } from '../store/store.js'
 import { show } from '../validation/faults.js'
 import { checkCost, checkKey, type Limiter, orThrow } from './limiter.js'
 
@@ -17,10 +17,10 @@ export interface CustomAlgorithm<State> {
    * @returns whether the call passes, the state after it (anything JSON can hold), and when it
    *   would pass; a call that does not pass changes no state
    */
-  check(state: State | null, now: number, cost: number): Verdict<State>
+  check(state: State | null, now: number, cost: number): CustomVerdict<State>
 }
 
-interface Verdict<State> {
+interface CustomVerdict<State> {
   readonly allowed: boolean
   readonly state: State
   /** Null, or left out: nobody knows. */
@@ -62,7 +62,7 @@ export class CustomLimiter<State> implements Limiter {
     return this.consume(key, 1)
   }
 
-  async consume(key: string, cost = 1): Promise<Answered> {
+  async consume(key: string, cost = 1): Promise<DecisionAnswer> {
     checkKey(key)
     checkCost(cost)
     const before = this.turns.get(key)
@@ -93,17 +93,17 @@ export class CustomLimiter<State> implements Limiter {
       const { state } = await this.read(key)
       if (state === '') return
       // A state of null is what a key begins with.
-      if ((await this.store.swap(this.spec.name, key, state, 'null', 1)).written) return
+      if ((await this.store.compareAndSet(this.spec.name, key, state, 'null', 1)).written) return
     }
     throw this.contended(key)
   }
 
-  private async charge(key: string, cost: number): Promise<Answered> {
+  private async charge(key: string, cost: number): Promise<DecisionAnswer> {
     let found = await this.read(key)
     for (let tries = 1; tries <= DEFAULTS.customTries; tries++) {
       const decided = this.decide(found, cost)
       if (!decided.allowed) return this.answer(key, decided, found.nowMs)
-      const next = await this.store.swap(this.spec.name, key, found.state, stateText(decided.state), this.spec.keepMs ?? DEFAULTS.customStateMs)
+      const next = await this.store.compareAndSet(this.spec.name, key, found.state, stateText(decided.state), this.spec.keepMs ?? DEFAULTS.customStateMs)
       if (next.written) return this.answer(key, decided, next.nowMs)
       found = next
       await sleep(Math.random() * AGAIN_MS * Math.min(tries, 8))
@@ -111,25 +111,32 @@ export class CustomLimiter<State> implements Limiter {
     throw this.contended(key)
   }
 
-  private read(key: string): Promise<Swapped> {
-    return Promise.resolve(this.store.swap(this.spec.name, key, '', '', 1))
+  private read(key: string): Promise<StateResult> {
+    return Promise.resolve(this.store.compareAndSet(this.spec.name, key, '', '', 1))
   }
 
-  private decide(found: Swapped, cost: number): Verdict<State> {
+  private decide(found: StateResult, cost: number): CustomVerdict<State> {
     const state = found.state === '' ? null : (JSON.parse(found.state) as State | null)
     const decided: unknown = this.spec.check(state, found.nowMs, cost)
-    if (!isVerdict<State>(decided)) throw new ConfigInvalid(`limiter.check must answer { allowed, state, retryAfterMs } (got ${show(decided)})`)
+    if (!isCustomVerdict<State>(decided)) throw new ConfigInvalid(`limiter.check must answer { allowed, state, retryAfterMs } (got ${show(decided)})`)
     const { retryAfterMs = null } = decided
     if (!decided.allowed && retryAfterMs !== null && !(Number.isFinite(retryAfterMs) && retryAfterMs >= 0))
       throw new ConfigInvalid(`limiter.check must answer a retryAfterMs that is a number from 0 or null (got ${show(retryAfterMs)})`)
     return decided
   }
 
-  private answer(key: string, decided: Verdict<State>, atMs: number): Answered {
+  private answer(key: string, decided: CustomVerdict<State>, atMs: number): DecisionAnswer {
     const usage: Usage[] = []
-    if (decided.allowed) return new Answered({ outcome: 'run', atMs, usage } satisfies RunDecision)
+    if (decided.allowed) return new DecisionAnswer({ outcome: 'run', atMs, usage } satisfies RunDecision)
     const binding = { rule: `~~${this.spec.name}`, limit: this.spec.name, scopeValue: key, unit: 'none' as const }
-    return new Answered({ outcome: 'reject', reason: 'limited', retryAfterMs: decided.retryAfterMs ?? null, binding, atMs, usage } satisfies RejectDecision)
+    return new DecisionAnswer({
+      outcome: 'reject',
+      reason: 'limited',
+      retryAfterMs: decided.retryAfterMs ?? null,
+      binding,
+      atMs,
+      usage,
+    } satisfies RejectDecision)
   }
 
   private contended(key: string): TollgateError {
@@ -140,7 +147,7 @@ export class CustomLimiter<State> implements Limiter {
   }
 }
 
-function isVerdict<State>(decided: unknown): decided is Verdict<State> {
+function isCustomVerdict<State>(decided: unknown): decided is CustomVerdict<State> {
   return decided !== null && typeof decided === 'object' && 'allowed' in decided && typeof decided.allowed === 'boolean'
 }
 

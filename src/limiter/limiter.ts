@@ -1,7 +1,7 @@
-import { type Answer, Answered } from '../admission/answer.js'
+import { type Answer, DecisionAnswer } from '../admission/answer.js'
 import { RuleMeters } from '../admission/meter-ref.js'
 import { rejection } from '../admission/rejection.js'
-import type { Asked, DemandPart } from '../admission/request.js'
+import { type AdmissionRequest, type MeterRef, meterRequest } from '../admission/request.js'
 import { countedUnits } from '../limits/compiled-limit.js'
 import { type LimitSpec, limitName } from '../limits/limit.js'
 import { MAX_AMOUNT, MAX_NAME_LENGTH } from '../model/call.js'
@@ -34,13 +34,10 @@ export interface Limiter<Key = string> {
 export interface Metered {
   /** Under which its usage is kept. */
   readonly name: string
-  part(key: string): DemandPart
+  part(key: string): MeterRef
   readonly counted: readonly number[]
   readonly store: Store
 }
-
-/** Meters and strategies of limiters have none of a call's fields. */
-const NO_CALL = {}
 
 const costsOf = new Map<number, Costs>()
 
@@ -67,7 +64,7 @@ export function checkCost(cost: unknown): number {
 }
 
 /** The answer to a decision, or its error. */
-export function orThrow(answered: Answered): Answered {
+export function orThrow(answered: DecisionAnswer): DecisionAnswer {
   if (answered.decision.outcome === 'reject') throw rejection(answered.decision)
   return answered
 }
@@ -76,7 +73,7 @@ export function orThrow(answered: Answered): Answered {
 const names = new LedgerNames()
 
 /** What limiters ask of the store, whatever their keys look like. */
-abstract class Asking<Key> implements Limiter<Key> {
+abstract class BaseLimiter<Key> implements Limiter<Key> {
   readonly store: Store
   readonly counted: readonly number[]
 
@@ -89,11 +86,13 @@ abstract class Asking<Key> implements Limiter<Key> {
     return this.consume(key, 1)
   }
 
-  consume(key: Key, cost = 1): Promise<Answered> {
+  consume(key: Key, cost = 1): Promise<DecisionAnswer> {
     // Not an async function: a store in memory answers at once, and each promise costs as much as the check.
     try {
       const admission = this.store.admit(this.ask(key, cost))
-      return admission instanceof Promise ? admission.then(({ decision }) => new Answered(decision)) : Promise.resolve(new Answered(admission.decision))
+      return admission instanceof Promise
+        ? admission.then(({ decision }) => new DecisionAnswer(decision))
+        : Promise.resolve(new DecisionAnswer(admission.decision))
     } catch (error) {
       return Promise.reject(error as Error)
     }
@@ -105,7 +104,7 @@ abstract class Asking<Key> implements Limiter<Key> {
 
   async peek(key: Key, cost = 1): Promise<Answer> {
     const decided: MaybePromise<RunDecision | RejectDecision> = this.store.peek(this.ask(key, cost))
-    return new Answered(await decided)
+    return new DecisionAnswer(await decided)
   }
 
   async reset(key: Key): Promise<void> {
@@ -113,18 +112,18 @@ abstract class Asking<Key> implements Limiter<Key> {
   }
 
   /** The meters of a key. @throws CallInvalid */
-  protected abstract parts(key: Key): readonly DemandPart[]
+  protected abstract parts(key: Key): readonly MeterRef[]
 
-  private ask(key: Key, cost: number): Asked {
+  private ask(key: Key, cost: number): AdmissionRequest {
     const parts = this.parts(key)
     const costs = cost === 0 ? NOTHING : everywhere(checkCost(cost))
     const id = parts.some(({ rule }) => rule.keyed.length > 0) ? names.next() : ''
-    return { id, token: '', forGood: true, call: NO_CALL, demand: { parts, costs, counted: this.counted } }
+    return meterRequest({ meters: parts, costs, counted: this.counted }, id)
   }
 }
 
 /** A limiter of one or more limits. Its usage is kept under its name: limiters of the same name, in whatever process, share it. */
-export class DirectLimiter extends Asking<string> implements Metered {
+export class DirectLimiter extends BaseLimiter<string> implements Metered {
   readonly name: string
   private readonly meters: RuleMeters
 
@@ -146,17 +145,17 @@ export class DirectLimiter extends Asking<string> implements Metered {
     this.meters = new RuleMeters(rule, keys)
   }
 
-  part(key: string): DemandPart {
+  part(key: string): MeterRef {
     return this.meters.part(checkKey(key))
   }
 
-  protected parts(key: string): readonly DemandPart[] {
+  protected parts(key: string): readonly MeterRef[] {
     return [this.part(key)]
   }
 }
 
 /** Several limiters as one: each must have room, or none is charged. */
-export class CombinedLimiter extends Asking<string | readonly string[]> {
+export class CombinedLimiter extends BaseLimiter<string | readonly string[]> {
   private readonly limiters: readonly Metered[]
   /** Whether some share a name: then they must not be asked for the same key. */
   private readonly namesakes: boolean
@@ -167,7 +166,7 @@ export class CombinedLimiter extends Asking<string | readonly string[]> {
     this.namesakes = new Set(limiters.map(({ name }) => name)).size < limiters.length
   }
 
-  protected parts(key: string | readonly string[]): readonly DemandPart[] {
+  protected parts(key: string | readonly string[]): readonly MeterRef[] {
     const parts = this.partsOf(key)
     if (this.namesakes) {
       const seen = new Set<string>()
@@ -183,7 +182,7 @@ export class CombinedLimiter extends Asking<string | readonly string[]> {
   }
 
   /** One key for all of them, or one for each in their order. */
-  private partsOf(key: string | readonly string[]): readonly DemandPart[] {
+  private partsOf(key: string | readonly string[]): readonly MeterRef[] {
     if (typeof key === 'string') return this.limiters.map((limiter) => limiter.part(key))
     if (!Array.isArray(key) || key.length !== this.limiters.length)
       throw new CallInvalid(`key: must be a string, or ${this.limiters.length} strings, one for each limiter (got ${show(key)})`)

@@ -17,7 +17,7 @@ function checkLimit(spec: unknown, where: string): LimitSpec {
 }
 
 /** The limits of a limiter, one or a list, checked. @throws ConfigInvalid naming field, value and bound */
-export function limitsOf(spec: LimitSpec | readonly LimitSpec[]): LimitSpec[] {
+export function checkLimiterLimits(spec: LimitSpec | readonly LimitSpec[]): LimitSpec[] {
   if (!Array.isArray(spec)) return [checkLimit(spec, 'limiter')]
   if (spec.length < 1 || spec.length > MOST_LIMITS) throw new ConfigInvalid(`limiter must have 1 to ${MOST_LIMITS} limits (got ${spec.length})`)
   const limits = spec.map((one: unknown, index) => checkLimit(one, `limiter.${index}`))

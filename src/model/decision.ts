@@ -38,7 +38,7 @@ export interface Binding {
   readonly unit: Unit | 'none'
 }
 
-interface Decided {
+interface DecisionBase {
   /** Redis' clock at the decision, in ms since the epoch. */
   readonly atMs: number
   /** Every limit that covers the call. */
@@ -46,7 +46,7 @@ interface Decided {
 }
 
 /** May start: charged, or (at the front door) promised room. */
-export interface RunDecision extends Decided {
+export interface RunDecision extends DecisionBase {
   readonly outcome: 'run'
   /** By how many ms its start was put off by throttle: its worker holds it for so long. */
   readonly delayMs?: number
@@ -55,7 +55,7 @@ export interface RunDecision extends Decided {
 }
 
 /** May start at once in degraded mode: charged to the allowances of graceful rules. */
-export interface DegradeDecision extends Decided {
+export interface DegradeDecision extends DecisionBase {
   readonly outcome: 'degrade'
   /** What had no room for the call as it was. */
   readonly binding: Binding
@@ -63,7 +63,7 @@ export interface DegradeDecision extends Decided {
 }
 
 /** Stands in line. */
-export interface WaitDecision extends Decided {
+export interface WaitDecision extends DecisionBase {
   readonly outcome: 'wait'
   /** Estimated ms until it starts; null where nobody can know (it waits for calls that run, or until it is resumed). */
   readonly etaMs: number | null
@@ -73,13 +73,13 @@ export interface WaitDecision extends Decided {
 }
 
 /** Was woken a moment early: its worker keeps it for this long. */
-export interface HoldDecision extends Decided {
+export interface HoldDecision extends DecisionBase {
   readonly outcome: 'hold'
   readonly waitMs: number
 }
 
 /** May not start. */
-export interface RejectDecision extends Decided {
+export interface RejectDecision extends DecisionBase {
   readonly outcome: 'reject'
   /**
    * limited: no room. too_big: it never fits. closed: the limit is 0. paused: such calls are paused.
@@ -99,7 +99,7 @@ export interface RejectDecision extends Decided {
 }
 
 /** Its deadline passed before it started: it costs nothing. */
-export interface ExpiredDecision extends Decided {
+export interface ExpiredDecision extends DecisionBase {
   readonly outcome: 'expired'
 }
 

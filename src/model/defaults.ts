@@ -18,13 +18,13 @@ export const DEFAULTS = Object.freeze({
   /** How long throttle keeps a call in its worker; beyond it stands in line. */
   throttleHoldMs: 250,
   /** How long drains of the same lines are apart, at least; one drain wakes all there is room for. */
-  drainIntervalMs: 10,
+  dispatchIntervalMs: 10,
   /** When a woken call that has not started is looked after. */
   passCheckMs: 1 * SECOND,
   /** How long a woken call's job may be missing from BullMQ (its enqueuer is still adding it, or died). */
   passGraceMs: 5 * SECOND,
   /** How long whoever drains has the right to; another takes over after that. */
-  drainerLeaseMs: 600,
+  dispatcherLeaseMs: 600,
   /** How long a concurrency slot outlives the last sign of life of its worker. */
   slotLeaseMs: 30 * SECOND,
   shortestLeaseMs: 1 * SECOND,
@@ -74,7 +74,7 @@ export const DEFAULTS = Object.freeze({
   /** How long a handler may take; 0 = as long as it likes. */
   timeoutMs: 0,
   /** How long a worker that was asked to stop waits for its calls. */
-  drainTimeoutMs: 30 * SECOND,
+  shutdownTimeoutMs: 30 * SECOND,
   /** Output tokens that a call without max_tokens is expected to use. */
   outputTokens: 512,
   /** Meters and records that one script call touches, at most: keeps scripts short and Lua's stack safe. */

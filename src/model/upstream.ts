@@ -26,7 +26,7 @@ export interface UpstreamName {
 }
 
 /** What an agent said. Refused: a call was. Paused: nothing is left, nobody is to go for a while. Observed: only what its limits are. */
-export interface Announcement {
+export interface UpstreamReport {
   readonly kind: 'refused' | 'paused' | 'observed'
   /** For how long it asked to be left alone; 0 where it did not. */
   readonly retryAfterMs: number
@@ -37,7 +37,7 @@ export interface Announcement {
 }
 
 /** What is known of an agent, endpoint and model; times by the store's clock, in ms since the epoch, 0 = never. */
-export interface Known {
+export interface UpstreamStatus {
   readonly atMs: number
   /** Nothing starts before this. */
   readonly blockedUntilMs: number
@@ -52,7 +52,7 @@ export interface Known {
   readonly canary: boolean
 }
 
-export interface Announced extends Known {
+export interface UpstreamOutcome extends UpstreamStatus {
   /** Whether its capacity was cut; not so where others in flight were refused before. */
   readonly cut: boolean
 }
@@ -68,7 +68,7 @@ export interface Observation {
 export const OBSERVED_AT_MOST = 1000
 
 /** What nothing is known of. */
-export function nothingKnown(atMs: number): Known {
+export function openUpstream(atMs: number): UpstreamStatus {
   return { atMs, blockedUntilMs: 0, factor: 1, sinceMs: 0, cutAtMs: 0, overMs: 0, canary: false }
 }
 

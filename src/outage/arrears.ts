@@ -1,5 +1,5 @@
 import type { Logger } from 'pino'
-import type { Asked } from '../admission/request.js'
+import type { AdmissionRequest } from '../admission/request.js'
 import type { ActualCosts } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { StoreUnavailable } from '../model/errors.js'
@@ -9,15 +9,15 @@ import type { Books, Takings } from './books.js'
 
 /** What is done in Redis when it is back. Each may be sent any number of times, and counts once. */
 type Owed =
-  | { readonly kind: 'settle'; readonly asked: Asked; readonly actual: ActualCosts; readonly how: 'end' | 'part' }
-  | { readonly kind: 'release'; readonly asked: Asked }
+  | { readonly kind: 'settle'; readonly request: AdmissionRequest; readonly actual: ActualCosts; readonly how: 'end' | 'part' }
+  | { readonly kind: 'release'; readonly request: AdmissionRequest }
   | { readonly kind: 'absorb'; readonly name: string; readonly takings: Takings }
 
 /** How what is owed reaches Redis. */
 export interface Payer {
-  settle(asked: Asked, actual: ActualCosts, how: 'end' | 'part'): Promise<unknown>
-  release(asked: Asked): Promise<unknown>
-  absorb(name: string, takings: Takings): Promise<unknown>
+  settle(request: AdmissionRequest, actual: ActualCosts, how: 'end' | 'part'): Promise<unknown>
+  release(request: AdmissionRequest): Promise<unknown>
+  mergeUsage(name: string, takings: Takings): Promise<unknown>
 }
 
 /** Sent together. */
@@ -45,18 +45,18 @@ export class Arrears {
   }
 
   /** @throws StoreUnavailable where too much is owed already */
-  settle(asked: Asked, actual: ActualCosts, how: 'end' | 'part'): void {
+  settle(request: AdmissionRequest, actual: ActualCosts, how: 'end' | 'part'): void {
     this.bound()
-    this.owed.push({ kind: 'settle', asked, actual, how })
+    this.owed.push({ kind: 'settle', request, actual, how })
   }
 
   /** @throws StoreUnavailable where too much is owed already */
-  release(asked: Asked): void {
+  release(request: AdmissionRequest): void {
     this.bound()
-    this.owed.push({ kind: 'release', asked })
+    this.owed.push({ kind: 'release', request })
   }
 
-  absorb(books: Books): void {
+  mergeUsage(books: Books): void {
     const { meters, open } = books.close()
     for (let from = 0; from < Math.max(meters.length, open.length); from += AT_ONCE) {
       const takings = { meters: meters.slice(from, from + AT_ONCE), open: open.slice(from, from + AT_ONCE) }
@@ -77,9 +77,9 @@ export class Arrears {
 
   private async payOne(one: Owed, payer: Payer): Promise<void> {
     try {
-      if (one.kind === 'settle') await payer.settle(one.asked, one.actual, one.how)
-      else if (one.kind === 'release') await payer.release(one.asked)
-      else await payer.absorb(one.name, one.takings)
+      if (one.kind === 'settle') await payer.settle(one.request, one.actual, one.how)
+      else if (one.kind === 'release') await payer.release(one.request)
+      else await payer.mergeUsage(one.name, one.takings)
     } catch (error) {
       if (isStoreError(error)) throw error
       this.log.error({ err: error, kind: one.kind }, 'something that an outage has left could not be taken in; it is left out')

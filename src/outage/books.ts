@@ -1,4 +1,4 @@
-import { type Asked, costIn, type DemandPart } from '../admission/request.js'
+import { type AdmissionRequest, costIn, type MeterRef } from '../admission/request.js'
 import type { MeterState } from '../limits/algorithm.js'
 import { ALGORITHMS } from '../limits/algorithms.js'
 import { type ActualCosts, COST_UNITS, type CostUnit } from '../model/cost.js'
@@ -6,9 +6,9 @@ import type { CompiledRule } from '../policy/compiled-rule.js'
 import { MemoryStore } from '../store/memory/memory-store.js'
 import { type Share, shareOfRule } from './share.js'
 
-/** What a meter is to be charged: two amounts for each of its limits, see `lua/absorb.lua`. */
+/** What a meter is to be charged: two amounts for each of its limits, see `lua/merge-usage.lua`. */
 export interface MeterTaking {
-  readonly part: DemandPart
+  readonly part: MeterRef
   readonly amounts: readonly number[]
 }
 
@@ -20,14 +20,14 @@ export interface Takings {
 }
 
 export interface OpenCall {
-  readonly asked: Asked
+  readonly request: AdmissionRequest
   /** Whether it goes on, and holds slots; else it was only recorded. */
   readonly runs: boolean
 }
 
 interface Met {
-  readonly part: DemandPart
-  readonly shared: DemandPart
+  readonly part: MeterRef
+  readonly shared: MeterRef
   /** What was charged, by limit, less what went back; it does not fade. */
   readonly charged: number[]
 }
@@ -61,59 +61,59 @@ export class Books {
   }
 
   /** The call that is known by an id and goes on; undefined: none of this outage. */
-  find(id: string): Asked | undefined {
-    return this.open.get(id)?.asked
+  find(id: string): AdmissionRequest | undefined {
+    return this.open.get(id)?.request
   }
 
   /** It was let in. @param runs whether it goes on, and holds slots */
-  charge(asked: Asked, runs = true): void {
-    const shared = this.shared(asked)
+  charge(request: AdmissionRequest, runs = true): void {
+    const shared = this.shared(request)
     // What has room is charged under its name, by which a sliding log finds it when it goes back.
     if (this.used.admit(shared).decision.outcome === 'reject') this.used.record(shared)
-    this.note(asked, (limit) => costIn(asked.demand.costs, limit))
-    if (asked.forGood !== true) this.open.set(asked.id, { asked, runs })
+    this.note(request, (limit) => costIn(request.costs, limit))
+    if (request.forGood !== true) this.open.set(request.id, { request, runs })
   }
 
   /** It has ended, or has cost so much so far. */
-  settle(asked: Asked, actual: ActualCosts, how: 'end' | 'part'): void {
-    const { costs } = asked.demand
-    this.used.settle(this.shared(asked), actual, how)
+  settle(request: AdmissionRequest, actual: ActualCosts, how: 'end' | 'part'): void {
+    const { costs } = request
+    this.used.settle(this.shared(request), actual, how)
     const target = (unit: CostUnit) => (how === 'part' ? Math.max(costs[unit], actual[unit] ?? 0) : (actual[unit] ?? costs[unit]))
-    this.note(asked, (unit) => (unit === 'concurrency' || unit === 'none' ? 0 : target(unit) - costs[unit]))
-    const known = this.open.get(asked.id)
-    if (how === 'end') this.open.delete(asked.id)
+    this.note(request, (unit) => (unit === 'concurrency' || unit === 'none' ? 0 : target(unit) - costs[unit]))
+    const known = this.open.get(request.id)
+    if (how === 'end') this.open.delete(request.id)
     else if (known !== undefined) {
       const sum = Object.fromEntries(COST_UNITS.map((unit) => [unit, target(unit)])) as Record<CostUnit, number>
-      this.open.set(asked.id, { ...known, asked: { ...asked, demand: { ...asked.demand, costs: sum } } })
+      this.open.set(request.id, { ...known, request: { ...request, costs: sum } })
     }
   }
 
   /** It was not made. */
-  release(asked: Asked): void {
-    this.used.release(this.shared(asked))
-    this.note(asked, (unit) => -costIn(asked.demand.costs, unit))
-    this.open.delete(asked.id)
+  release(request: AdmissionRequest): void {
+    this.used.release(this.shared(request))
+    this.note(request, (unit) => -costIn(request.costs, unit))
+    this.open.delete(request.id)
   }
 
   /** Redis has charged it after all, for good: it does not count here. */
-  forget(asked: Asked, atMs: number): void {
+  forget(request: AdmissionRequest, atMs: number): void {
     const nowMs = this.now()
-    for (const part of this.shared(asked).demand.parts) {
+    for (const part of this.shared(request).meters) {
       const meter = this.used.meter(part, nowMs)
       const states = meter.look(part.rule, nowMs)
       for (const [n, limit] of part.rule.limits.entries()) {
         if (limit.unit !== 'concurrency' && limit.unit !== 'none')
-          ALGORITHMS[limit.algorithm].refund(states[n] as MeterState, limit, costIn(asked.demand.costs, limit.unit), atMs, meter.presentMs, asked.id)
+          ALGORITHMS[limit.algorithm].refund(states[n] as MeterState, limit, costIn(request.costs, limit.unit), atMs, meter.presentMs, request.id)
       }
       meter.keep()
     }
-    this.note(asked, (unit) => -costIn(asked.demand.costs, unit))
+    this.note(request, (unit) => -costIn(request.costs, unit))
   }
 
   /** Closes the books: what Redis is to take in. Calls that go on are charged there one by one, and not with their meters. */
   close(): Takings {
     const open = [...this.open.values()]
-    for (const { asked } of open) this.release(asked)
+    for (const { request } of open) this.release(request)
     const nowMs = this.now()
     const meters = [...this.met.values()].map(({ part, shared, charged }) => {
       const states = this.used.meter(shared, nowMs).look(shared.rule, nowMs)
@@ -133,8 +133,8 @@ export class Books {
     return [sure, bucket ? Math.max(0, Math.min(charged, capacity) - sure) : 0]
   }
 
-  private note(asked: Asked, amountIn: (unit: CompiledRule['limits'][number]['unit']) => number): void {
-    for (const part of asked.demand.parts) {
+  private note(request: AdmissionRequest, amountIn: (unit: CompiledRule['limits'][number]['unit']) => number): void {
+    for (const part of request.meters) {
       const key = `${part.rule.name}/${part.value}`
       let met = this.met.get(key)
       if (met === undefined) {
@@ -146,11 +146,11 @@ export class Books {
     }
   }
 
-  private shared(asked: Asked): Asked {
-    return { ...asked, demand: { ...asked.demand, parts: asked.demand.parts.map((part) => this.sharedPart(part)) } }
+  private shared(request: AdmissionRequest): AdmissionRequest {
+    return { ...request, meters: request.meters.map((part) => this.sharedPart(part)) }
   }
 
-  private sharedPart({ rule, value }: DemandPart): DemandPart {
+  private sharedPart({ rule, value }: MeterRef): MeterRef {
     let shared = this.shares.get(rule)
     if (shared === undefined) {
       shared = shareOfRule(rule, this.share)

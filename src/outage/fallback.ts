@@ -1,4 +1,4 @@
-import type { Asked, DemandPart } from '../admission/request.js'
+import type { AdmissionRequest, MeterRef } from '../admission/request.js'
 import type { Binding, RejectDecision, RunDecision, Usage } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { isPause } from '../policy/pause.js'
@@ -13,11 +13,11 @@ import { Unchecked } from './unchecked.js'
 
 /** The rules that cover a call, by what they say to an outage. */
 interface Sorted {
-  readonly parts: readonly DemandPart[]
+  readonly parts: readonly MeterRef[]
   readonly mode: OnStoreError
   /** The strictest of them. */
   readonly binding: Binding
-  readonly local: readonly DemandPart[]
+  readonly local: readonly MeterRef[]
   /** Whether a rule, or for want of rules the option, lets it in unchecked. */
   readonly unchecked: boolean
 }
@@ -68,40 +68,40 @@ export class Fallback {
     return books
   }
 
-  admit(asked: Asked): Admission {
+  admit(request: AdmissionRequest): Admission {
     // Asked twice under an id of its own it is charged once.
-    const known = asked.call.id === undefined ? undefined : this.books.find(asked.id)
-    if (known !== undefined) return { asked: known, decision: this.run([]) }
-    const sorted = this.sort(asked)
-    const refusal = this.refusal(sorted) ?? this.blockade(asked)
-    if (refusal !== undefined) return { asked, decision: this.refused(refusal) }
-    const named = this.name(asked)
+    const known = request.call.id === undefined ? undefined : this.books.find(request.id)
+    if (known !== undefined) return { request: known, decision: this.run([]) }
+    const sorted = this.sort(request)
+    const refusal = this.refusal(sorted) ?? this.blockade(request)
+    if (refusal !== undefined) return { request, decision: this.refused(refusal) }
+    const named = this.name(request)
     const decision = sorted.local.length > 0 ? this.meters.admit(named, sorted.local) : this.run([])
-    if (decision.outcome === 'reject') return { asked, decision: this.refused(decision) }
+    if (decision.outcome === 'reject') return { request, decision: this.refused(decision) }
     if (sorted.unchecked) this.unchecked.count()
     else this.counts.metered++
     this.books.charge(named)
-    return { asked: named, decision }
+    return { request: named, decision }
   }
 
-  peek(asked: Asked): RunDecision | RejectDecision {
-    const sorted = this.sort(asked)
-    return this.refusal(sorted) ?? this.blockade(asked) ?? (sorted.local.length > 0 ? this.meters.peek(asked, sorted.local) : this.run([]))
+  peek(request: AdmissionRequest): RunDecision | RejectDecision {
+    const sorted = this.sort(request)
+    return this.refusal(sorted) ?? this.blockade(request) ?? (sorted.local.length > 0 ? this.meters.peek(request, sorted.local) : this.run([]))
   }
 
   /** It has happened: it is charged when Redis is back, and counts here until then. */
-  record(asked: Asked): Admission {
-    const known = this.books.find(asked.id)
-    if (known !== undefined) return { asked: known, decision: this.run([]) }
-    const { local } = this.sort(asked)
-    if (local.length > 0) this.meters.record(asked, local)
-    this.books.charge(asked, false)
-    return { asked, decision: this.run([]) }
+  record(request: AdmissionRequest): Admission {
+    const known = this.books.find(request.id)
+    if (known !== undefined) return { request: known, decision: this.run([]) }
+    const { local } = this.sort(request)
+    if (local.length > 0) this.meters.record(request, local)
+    this.books.charge(request, false)
+    return { request, decision: this.run([]) }
   }
 
   /** @returns whether it was let in during this outage, and goes on */
-  settle(asked: Asked, actual: Parameters<Books['settle']>[1], how: 'end' | 'part'): boolean {
-    const known = this.books.find(asked.id)
+  settle(request: AdmissionRequest, actual: Parameters<Books['settle']>[1], how: 'end' | 'part'): boolean {
+    const known = this.books.find(request.id)
     if (known === undefined) return false
     const { local } = this.sort(known)
     if (local.length > 0) this.meters.settle(known, local, actual, how)
@@ -109,8 +109,8 @@ export class Fallback {
     return true
   }
 
-  release(asked: Asked): boolean {
-    const known = this.books.find(asked.id)
+  release(request: AdmissionRequest): boolean {
+    const known = this.books.find(request.id)
     if (known === undefined) return false
     const { local } = this.sort(known)
     if (local.length > 0) this.meters.release(known, local)
@@ -119,8 +119,8 @@ export class Fallback {
   }
 
   /** A call that Redis had let in has ended. */
-  endedElsewhere(asked: Asked): void {
-    for (const part of this.sort(asked).local) this.meters.freeSlot(part)
+  endedElsewhere(request: AdmissionRequest): void {
+    for (const part of this.sort(request).local) this.meters.freeSlot(part)
   }
 
   /** Whether what no rule covers may be let in unchecked now. */
@@ -135,9 +135,9 @@ export class Fallback {
     return true
   }
 
-  private sort({ demand }: Asked): Sorted {
-    const parts = demand.parts.filter(({ rule }) => rule.name !== BLOCK_NAME)
-    let strictest: DemandPart | undefined
+  private sort({ meters }: AdmissionRequest): Sorted {
+    const parts = meters.filter(({ rule }) => rule.name !== BLOCK_NAME)
+    let strictest: MeterRef | undefined
     let mode: OnStoreError = parts.length === 0 ? this.otherwise : 'open'
     for (const part of parts) {
       const own = this.modeOf(part)
@@ -150,7 +150,7 @@ export class Fallback {
     return { parts, mode, binding, local, unchecked: mode === 'open' || local.length < parts.length }
   }
 
-  private modeOf({ rule }: DemandPart): OnStoreError {
+  private modeOf({ rule }: MeterRef): OnStoreError {
     // What is paused is known without Redis: nothing is let past it.
     if (isPause(rule.name) && this.otherwise === 'open') return 'local'
     return rule.onStoreError ?? this.otherwise
@@ -164,8 +164,8 @@ export class Fallback {
   }
 
   /** What an agent asked for is kept to, as far as this process has heard. */
-  private blockade({ demand }: Asked): RejectDecision | undefined {
-    const value = demand.parts.find(({ rule }) => rule.name === BLOCK_NAME)?.value
+  private blockade({ meters }: AdmissionRequest): RejectDecision | undefined {
+    const value = meters.find(({ rule }) => rule.name === BLOCK_NAME)?.value
     const retryAfterMs = value === undefined ? 0 : this.blockedMs(value)
     if (value === undefined || retryAfterMs <= 0) return undefined
     const binding: Binding = { rule: BLOCK_NAME, limit: 'retry-after', scopeValue: value, unit: 'none' }
@@ -182,9 +182,9 @@ export class Fallback {
   }
 
   /** By its name it is known here, and in Redis when it is back. */
-  private name(asked: Asked): Asked {
-    if (asked.call.id !== undefined || asked.forGood === true) return asked
+  private name(request: AdmissionRequest): AdmissionRequest {
+    if (request.call.id !== undefined || request.forGood === true) return request
     const id = this.names.next()
-    return { ...asked, id, token: '', ledger: undefined, call: { ...asked.call, id } }
+    return { ...request, id, token: '', ledger: undefined, call: { ...request.call, id } }
   }
 }

@@ -1,60 +1,60 @@
-import type { Asked } from '../admission/request.js'
+import type { AdmissionRequest } from '../admission/request.js'
 import type { ActualCosts } from '../model/cost.js'
 import type { RejectDecision, RunDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { StoreUnavailable } from '../model/errors.js'
-import type { Announced, Announcement, Known, Observation } from '../model/upstream.js'
+import type { Observation, UpstreamOutcome, UpstreamReport, UpstreamStatus } from '../model/upstream.js'
 import { isStoreError } from '../redis/store-error.js'
-import type { Around } from '../store/redis/redis-store.js'
-import type { Admission, LedgerFigures, MaybePromise, Store, Swapped } from '../store/store.js'
+import type { SendGuard } from '../store/redis/redis-store.js'
+import type { Admission, LedgerFigures, MaybePromise, StateResult, Store } from '../store/store.js'
 import type { Outage } from './outage.js'
 
-type Verdict = RunDecision | RejectDecision
+type CheckDecision = RunDecision | RejectDecision
 
 /**
  * The store in Redis, as one process sees it that goes on while Redis is away. What is asked then
  * is answered at once, without it. What was on its way when it went is answered as if it had never
  * been sent, and reconciled when its own answer comes, see `Outage`.
  */
-export class GuardedStore implements Store, Around {
+export class GuardedStore implements Store, SendGuard {
   private readonly store: Store
   private readonly outage: Outage
 
   /** @param make the store in Redis, which hands what it sends to this one */
-  constructor(make: (around: Around) => Store, outage: Outage) {
+  constructor(make: (around: SendGuard) => Store, outage: Outage) {
     this.outage = outage
     this.store = make(this)
     outage.pays({
-      settle: async (asked, actual, how) => this.store.settle(asked, actual, how),
-      release: async (asked) => this.store.release(asked),
+      settle: async (request, actual, how) => this.store.settle(request, actual, how),
+      release: async (request) => this.store.release(request),
     })
   }
 
-  admit(asked: Asked): MaybePromise<Admission> {
-    return this.outage.breaker.away ? this.outage.fallback.admit(asked) : this.store.admit(asked)
+  admit(request: AdmissionRequest): MaybePromise<Admission> {
+    return this.outage.breaker.away ? this.outage.fallback.admit(request) : this.store.admit(request)
   }
 
-  peek(asked: Asked): MaybePromise<Verdict> {
-    return this.outage.breaker.away ? this.outage.fallback.peek(asked) : this.store.peek(asked)
+  peek(request: AdmissionRequest): MaybePromise<CheckDecision> {
+    return this.outage.breaker.away ? this.outage.fallback.peek(request) : this.store.peek(request)
   }
 
-  admits(asked: readonly Asked[], send: () => Promise<Admission[]>): Promise<Admission[]> {
+  admits(requests: readonly AdmissionRequest[], send: () => Promise<Admission[]>): Promise<Admission[]> {
     return this.sent(send, (sent) => {
-      const given = asked.map((one) => this.outage.fallback.admit(one))
+      const given = requests.map((one) => this.outage.fallback.admit(one))
       if (sent !== undefined) this.outage.late(given, sent)
       return given
     })
   }
 
-  peeks(asked: readonly Asked[], send: () => Promise<Verdict[]>): Promise<Verdict[]> {
-    return this.sent(send, () => asked.map((one) => this.outage.fallback.peek(one)))
+  peeks(requests: readonly AdmissionRequest[], send: () => Promise<CheckDecision[]>): Promise<CheckDecision[]> {
+    return this.sent(send, () => requests.map((one) => this.outage.fallback.peek(one)))
   }
 
-  record(asked: Asked): Promise<Admission> {
+  record(request: AdmissionRequest): Promise<Admission> {
     return this.sent(
-      async () => this.store.record(asked),
+      async () => this.store.record(request),
       (sent) => {
-        const given = this.outage.fallback.record(asked)
+        const given = this.outage.fallback.record(request)
         if (sent !== undefined)
           this.outage.late(
             [given],
@@ -65,35 +65,35 @@ export class GuardedStore implements Store, Around {
     )
   }
 
-  settle(asked: Asked, actual: ActualCosts, how: 'end' | 'part'): Promise<boolean> {
+  settle(request: AdmissionRequest, actual: ActualCosts, how: 'end' | 'part'): Promise<boolean> {
     return this.ended(
-      asked,
-      () => this.outage.fallback.settle(asked, actual, how),
-      async () => this.store.settle(asked, actual, how),
-      () => this.outage.arrears.settle(asked, actual, how),
+      request,
+      () => this.outage.fallback.settle(request, actual, how),
+      async () => this.store.settle(request, actual, how),
+      () => this.outage.arrears.settle(request, actual, how),
       how === 'end',
     )
   }
 
-  release(asked: Asked): Promise<boolean> {
+  release(request: AdmissionRequest): Promise<boolean> {
     return this.ended(
-      asked,
-      () => this.outage.fallback.release(asked),
-      async () => this.store.release(asked),
-      () => this.outage.arrears.release(asked),
+      request,
+      () => this.outage.fallback.release(request),
+      async () => this.store.release(request),
+      () => this.outage.arrears.release(request),
       true,
     )
   }
 
   /** @throws StoreUnavailable */
-  reset(asked: Asked): Promise<void> {
-    return this.sent(async () => this.store.reset(asked), this.unavailable)
+  reset(request: AdmissionRequest): Promise<void> {
+    return this.sent(async () => this.store.reset(request), this.unavailable)
   }
 
   /** An algorithm of a user's own has no shares: it is refused, or, where the option says so, asked as for a key that nobody has used. */
-  swap(name: string, key: string, was: string, becomes: string, keepMs: number): Promise<Swapped> {
+  compareAndSet(name: string, key: string, was: string, becomes: string, keepMs: number): Promise<StateResult> {
     return this.sent(
-      async () => this.store.swap(name, key, was, becomes, keepMs),
+      async () => this.store.compareAndSet(name, key, was, becomes, keepMs),
       () => {
         if (becomes !== '' && this.outage.fallback.letIn()) return { nowMs: Date.now(), written: true, state: becomes }
         if (becomes === '' && this.outage.fallback.lets) return { nowMs: Date.now(), written: false, state: '' }
@@ -103,13 +103,13 @@ export class GuardedStore implements Store, Around {
   }
 
   /** What an agent says is learned by the fleet or not at all. @throws StoreUnavailable */
-  announce(asked: Asked, announcement: Announcement): Promise<Announced> {
-    return this.sent(async () => this.store.announce(asked, announcement), this.unavailable)
+  reportUpstream(request: AdmissionRequest, report: UpstreamReport): Promise<UpstreamOutcome> {
+    return this.sent(async () => this.store.reportUpstream(request, report), this.unavailable)
   }
 
   /** @throws StoreUnavailable */
-  known(asked: readonly Asked[]): Promise<readonly Known[]> {
-    return this.sent(async () => this.store.known(asked), this.unavailable)
+  upstreamStatus(requests: readonly AdmissionRequest[]): Promise<readonly UpstreamStatus[]> {
+    return this.sent(async () => this.store.upstreamStatus(requests), this.unavailable)
   }
 
   /** @throws StoreUnavailable */
@@ -148,7 +148,7 @@ export class GuardedStore implements Store, Around {
    * @param defer has it ended when Redis is back
    * @param ends whether the call is over, and its slots are free
    */
-  private async ended(asked: Asked, here: () => boolean, send: () => Promise<boolean>, defer: () => void, ends: boolean): Promise<boolean> {
+  private async ended(request: AdmissionRequest, here: () => boolean, send: () => Promise<boolean>, defer: () => void, ends: boolean): Promise<boolean> {
     if (here()) return true
     const { arrears, breaker, fallback, takesReleases } = this.outage
     // Its charge may be among what is still being told: it must not end before.
@@ -159,7 +159,7 @@ export class GuardedStore implements Store, Around {
     if (takesReleases) {
       try {
         const open = await breaker.within(send())
-        if (open && ends) fallback.endedElsewhere(asked)
+        if (open && ends) fallback.endedElsewhere(request)
         return open
       } catch (error) {
         if (!isStoreError(error)) throw error
@@ -167,7 +167,7 @@ export class GuardedStore implements Store, Around {
     }
     return this.sent(send, () => {
       defer()
-      if (ends) fallback.endedElsewhere(asked)
+      if (ends) fallback.endedElsewhere(request)
       return true
     })
   }

@@ -1,4 +1,4 @@
-import type { Asked, DemandPart } from '../admission/request.js'
+import type { AdmissionRequest, MeterRef } from '../admission/request.js'
 import type { MeterState } from '../limits/algorithm.js'
 import { ALGORITHMS } from '../limits/algorithms.js'
 import type { CompiledLimit } from '../limits/compiled-limit.js'
@@ -48,32 +48,32 @@ export class LocalMeters {
   }
 
   /** Charges this process's share of these meters, or refuses. */
-  admit(asked: Asked, parts: readonly DemandPart[]): RunDecision | RejectDecision {
-    const local = this.shared(asked, parts)
-    return this.said(asked, parts, this.store.admit(local).decision)
+  admit(request: AdmissionRequest, parts: readonly MeterRef[]): RunDecision | RejectDecision {
+    const local = this.shared(request, parts)
+    return this.said(request, parts, this.store.admit(local).decision)
   }
 
-  peek(asked: Asked, parts: readonly DemandPart[]): RunDecision | RejectDecision {
-    return this.said(asked, parts, this.store.peek(this.shared(asked, parts)))
+  peek(request: AdmissionRequest, parts: readonly MeterRef[]): RunDecision | RejectDecision {
+    return this.said(request, parts, this.store.peek(this.shared(request, parts)))
   }
 
   /** Charges it, room or not. */
-  record(asked: Asked, parts: readonly DemandPart[]): void {
-    this.store.record(this.shared(asked, parts))
+  record(request: AdmissionRequest, parts: readonly MeterRef[]): void {
+    this.store.record(this.shared(request, parts))
   }
 
-  settle(asked: Asked, parts: readonly DemandPart[], actual: Parameters<MemoryStore['settle']>[1], how: 'end' | 'part'): void {
-    this.store.settle(this.shared(asked, parts), actual, how)
+  settle(request: AdmissionRequest, parts: readonly MeterRef[], actual: Parameters<MemoryStore['settle']>[1], how: 'end' | 'part'): void {
+    this.store.settle(this.shared(request, parts), actual, how)
   }
 
-  release(asked: Asked, parts: readonly DemandPart[]): void {
-    this.store.release(this.shared(asked, parts))
+  release(request: AdmissionRequest, parts: readonly MeterRef[]): void {
+    this.store.release(this.shared(request, parts))
   }
 
   /** A call that was let in before the outage has ended here: its slot may be used again. */
-  freeSlot(part: DemandPart): void {
+  freeSlot(part: MeterRef): void {
     if (!part.rule.keyed.some(({ unit }) => unit === 'concurrency')) return
-    const [shared] = this.shared({ ...NOBODY, demand: { ...NOBODY.demand, parts: [part] } }, [part]).demand.parts as [DemandPart]
+    const [shared] = this.shared({ ...NOBODY, meters: [part] }, [part]).meters as [MeterRef]
     const states = this.store.meter(shared, this.now()).look(shared.rule, this.now())
     for (const { slots } of states) {
       const free = [...(slots?.keys() ?? [])].find((holder) => holder.startsWith(SOMEBODY))
@@ -81,10 +81,10 @@ export class LocalMeters {
     }
   }
 
-  private shared(asked: Asked, parts: readonly DemandPart[]): Asked {
+  private shared(request: AdmissionRequest, parts: readonly MeterRef[]): AdmissionRequest {
     const shared = parts.map((part) => ({ rule: this.ruleOf(part.rule), value: part.value, keys: [], line: '' }))
     for (const part of shared) this.topUp(part)
-    return { ...asked, demand: { ...asked.demand, parts: shared } }
+    return { ...request, meters: shared }
   }
 
   private ruleOf(rule: CompiledRule): CompiledRule {
@@ -97,7 +97,7 @@ export class LocalMeters {
   }
 
   /** What may have been used when the outage began counts as used. Done again for a meter that was forgotten it comes to the same. */
-  private topUp(part: DemandPart): void {
+  private topUp(part: MeterRef): void {
     const key = `${part.rule.name}/${part.value}`
     if (this.topped.has(key)) return
     this.topped.add(key)
@@ -108,21 +108,23 @@ export class LocalMeters {
   }
 
   /** A share too small for a call says nothing about its limit. */
-  private said(asked: Asked, parts: readonly DemandPart[], decision: RunDecision | RejectDecision): RunDecision | RejectDecision {
+  private said(request: AdmissionRequest, parts: readonly MeterRef[], decision: RunDecision | RejectDecision): RunDecision | RejectDecision {
     if (decision.outcome === 'run' || decision.reason === 'limited' || decision.reason === 'paused') return decision
     const { binding } = decision
     const limit = parts.find(({ rule }) => rule.name === binding.rule)?.rule.limits.find(({ name }) => name === binding.limit)
-    const cost = limit === undefined || limit.unit === 'none' ? 0 : limit.unit === 'concurrency' ? 1 : asked.demand.costs[limit.unit]
+    const cost = limit === undefined || limit.unit === 'none' ? 0 : limit.unit === 'concurrency' ? 1 : request.costs[limit.unit]
     return limit !== undefined && cost <= limit.capacity ? { ...decision, reason: 'unavailable', retryAfterMs: DEFAULTS.longestProbeMs } : decision
   }
 }
 
-const NOBODY: Asked = {
+const NOBODY: AdmissionRequest = {
   id: '',
   token: '',
   forGood: true,
   call: {},
-  demand: { parts: [], costs: { requests: 0, tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0, points: 0 }, counted: [] },
+  meters: [],
+  costs: { requests: 0, tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0, points: 0 },
+  counted: [],
 }
 
 /** Counts as used what is not known to be free; what is counted already is part of it. */

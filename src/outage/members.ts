@@ -44,7 +44,7 @@ export class Members {
   /** Says that this process is there. @param owes whether it has yet to say what it used. @returns Redis' time */
   async beat(owes: boolean): Promise<number> {
     const sentMs = performance.now()
-    const [nowMs, ...found] = await scripts.join.run(this.redis, [this.keys.members], ['', this.id, DEFAULTS.memberMs, owes ? 1 : 0])
+    const [nowMs, ...found] = await scripts.heartbeat.run(this.redis, [this.keys.members], ['', this.id, DEFAULTS.memberMs, owes ? 1 : 0])
     const heardMs = performance.now()
     // An answer that was kept for long says little about the time: Redis may have given it at either end.
     if (this.heard.length === 0 || heardMs - sentMs < CLOSE_MS) this.offsetMs = Number(nowMs) - (sentMs + heardMs) / 2
@@ -61,7 +61,7 @@ export class Members {
 
   /** Says that this process goes. */
   async leave(): Promise<void> {
-    await scripts.join.run(this.redis, [this.keys.members], ['', this.id, 0, 0])
+    await scripts.heartbeat.run(this.redis, [this.keys.members], ['', this.id, 0, 0])
   }
 
   /** This process's part of every limit; all of it before it heard of others. */

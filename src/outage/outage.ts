@@ -1,14 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
-import type { Asked } from '../admission/request.js'
+import type { AdmissionRequest } from '../admission/request.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { approximateMs, type Clock } from '../model/time.js'
 import type { OnStoreError } from '../policy/rule.js'
 import type { Keys } from '../redis/keys.js'
 import { isOutOfMemory, StoreSilent } from '../redis/store-error.js'
 import type { Admission } from '../store/store.js'
-import { absorb } from './absorb.js'
+import { mergeUsage } from './absorb.js'
 import { Arrears, type Payer } from './arrears.js'
 import { Breaker } from './breaker.js'
 import { Fallback } from './fallback.js'
@@ -93,7 +93,7 @@ export class Outage {
     const resolved: Promise<void> = sent
       .then(
         (real) => {
-          for (const [n, one] of real.entries()) if (one.decision.outcome === 'run') this.undo(one.asked, given[n] as Admission, atMs)
+          for (const [n, one] of real.entries()) if (one.decision.outcome === 'run') this.undo(one.request, given[n] as Admission, atMs)
         },
         // It was refused as a whole, or never sent.
         () => {},
@@ -146,7 +146,7 @@ export class Outage {
     const { share, others } = this.members
     this.others = others
     // What was let in between the last look and the end of an outage before this one.
-    if (!this.fallback.books.empty) this.arrears.absorb(this.fallback.turn())
+    if (!this.fallback.books.empty) this.arrears.mergeUsage(this.fallback.turn())
     this.fallback.begin(share)
     this.parts.log.warn({ cause: cause.message, onStoreError: this.parts.onStoreError, processes: share.of }, 'Redis is away; checks are answered without it')
   }
@@ -165,11 +165,11 @@ export class Outage {
   }
 
   /** What Redis charged after all for a call that was answered here. */
-  private undo(real: Asked, given: Admission, atMs: number): void {
+  private undo(real: AdmissionRequest, given: Admission, atMs: number): void {
     const letIn = given.decision.outcome === 'run'
     if (real.forGood === true) {
       // For good means that it cannot be given back there: it is not counted here instead.
-      if (letIn) this.fallback.books.forget(given.asked, atMs)
+      if (letIn) this.fallback.books.forget(given.request, atMs)
     } else if (letIn || real.call.id === undefined) this.arrears.release(real)
     // Else it was refused under an id of its own: asked again it is found charged.
   }
@@ -202,12 +202,12 @@ export class Outage {
     const { payer, breaker } = this
     if (payer === undefined) return
     const pays: Payer = {
-      settle: (asked, actual, how) => breaker.within(payer.settle(asked, actual, how)),
-      release: (asked) => breaker.within(payer.release(asked)),
-      absorb: (name, takings) => breaker.within(absorb(client, keys, clock, name, takings)),
+      settle: (request, actual, how) => breaker.within(payer.settle(request, actual, how)),
+      release: (request) => breaker.within(payer.release(request)),
+      mergeUsage: (name, takings) => breaker.within(mergeUsage(client, keys, clock, name, takings)),
     }
     await breaker.within(Promise.all(this.unresolved))
-    if (!this.fallback.books.empty) this.arrears.absorb(this.fallback.turn())
+    if (!this.fallback.books.empty) this.arrears.mergeUsage(this.fallback.turn())
     await this.arrears.pay(pays)
   }
 }

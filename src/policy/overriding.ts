@@ -3,7 +3,7 @@ import { compileGlob, isGlob, parseRange, plainAddress } from '../validation/pat
 import { type Allowance, type Exempt, OVERRIDABLE, type Overridable, type Override, subjectOf } from './override.js'
 
 /** The override that decides about a meter; null where one of the permanent lists does. */
-export interface Deciding {
+export interface DecidingOverride {
   readonly allow: Allowance
   readonly override: Override | null
 }
@@ -31,7 +31,7 @@ function compileExempt(field: Field, list: readonly string[]): Check {
 }
 
 /** The overrides for one kind of value. */
-class OfKind {
+class OverridesOfKind {
   private readonly byValue = new Map<string, Override[]>()
   private readonly byRange: (readonly [Check, Override])[] = []
   readonly all: readonly Override[]
@@ -71,14 +71,14 @@ function timesOf({ allow }: Override): number {
 
 /** Overrides and permanent lists, ready to be asked which of them decides about a meter. */
 export class Overriding {
-  private readonly kinds: ReadonlyMap<Overridable, OfKind>
+  private readonly kinds: ReadonlyMap<Overridable, OverridesOfKind>
   private readonly exempt: ReadonlyMap<Field, Check>
 
   constructor(overrides: readonly Override[], exempt: Exempt) {
-    const kinds = new Map<Overridable, OfKind>()
+    const kinds = new Map<Overridable, OverridesOfKind>()
     for (const kind of OVERRIDABLE) {
       const of = overrides.filter((override) => subjectOf(override)[0] === kind)
-      if (of.length > 0) kinds.set(kind, new OfKind(kind, of))
+      if (of.length > 0) kinds.set(kind, new OverridesOfKind(kind, of))
     }
     this.kinds = kinds
     this.exempt = new Map(
@@ -102,7 +102,7 @@ export class Overriding {
   }
 
   /** What decides about the meter that a call meets at a rule. The same for every call that meets that meter. */
-  deciding(rule: string, scopes: readonly string[], call: Call): Deciding | null {
+  deciding(rule: string, scopes: readonly string[], call: Call): DecidingOverride | null {
     const found: Override[] = [...(this.kinds.get('rule')?.find(rule) ?? [])]
     for (const field of FIELDS) {
       const value = scopes.includes(field) ? overriddenBy(call, field) : undefined

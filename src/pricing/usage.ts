@@ -82,7 +82,7 @@ export function readUsage(answer: unknown): CallUsage | undefined {
  * The usage that a handler's result or error carries, if any: `{ usage: … }` in our form,
  * the agent's own, or both; of what both say ours counts.
  */
-export function usageOf(value: unknown): CallUsage | undefined {
+export function usageOfResult(value: unknown): CallUsage | undefined {
   const usage = field(value, 'usage')
   if (usage === null || typeof usage !== 'object') return undefined
   const found: CallUsage = { ...readUsage(value) }

@@ -27,7 +27,7 @@ export interface CallContext {
 }
 
 /** What a context passes on. */
-interface Said {
+interface AttemptReports {
   settle(usage: CallUsage): Promise<void>
   observe(headers: HeadersLike): void
 }
@@ -74,9 +74,9 @@ export class Context implements CallContext {
   /** What was said last. */
   usage: CallUsage | undefined
   readonly #run: Run
-  readonly #said: Said
+  readonly #said: AttemptReports
 
-  constructor(parts: ContextParts, run: Run, said: Said) {
+  constructor(parts: ContextParts, run: Run, said: AttemptReports) {
     this.id = parts.id
     this.attempt = parts.attempt
     this.decision = parts.decision

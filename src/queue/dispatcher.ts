@@ -4,10 +4,10 @@ import type { Logger } from 'pino'
 import { DEFAULTS } from '../model/defaults.js'
 import type { Clock } from '../model/time.js'
 import { readRecord } from '../store/redis/record.js'
-import type { DrainedLine, Gate } from '../store/redis/script-client.js'
+import type { LineFront, ScriptClient } from '../store/redis/script-client.js'
 import { scripts } from '../store/redis/scripts.js'
 import type { Queues } from './queues.js'
-import { askAgain } from './stored-call.js'
+import { restoredRequest } from './stored-call.js'
 
 /** How many lines, and calls of them, one drain looks at. */
 const LINES_AT_ONCE = 32
@@ -17,8 +17,8 @@ const PASSES_AT_ONCE = 100
 /** A woken call whose job was not yet there is tried again after these times; then with the other passes. */
 const PROMOTE_AGAIN_MS = [20, 50, 150, 500] as const
 /** Whoever does not drain asks this often whether it should. */
-const ELECTION_MS = DEFAULTS.drainerLeaseMs / 3
-const IDLE_MS = DEFAULTS.drainerLeaseMs / 3
+const ELECTION_MS = DEFAULTS.dispatcherLeaseMs / 3
+const IDLE_MS = DEFAULTS.dispatcherLeaseMs / 3
 
 /** Whether a line, by its rule and scope value, is one of those that have to wait least. */
 export type FirstLines = (rule: string, value: string) => boolean
@@ -32,10 +32,10 @@ export type FirstLines = (rule: string, value: string) => boolean
  * script and before the jobs are promoted, they are found among the passes a second
  * later; and were nobody left to look, BullMQ brings each back at its estimated time.
  */
-export class Drainer {
+export class Dispatcher {
   private readonly id = randomUUID()
   private readonly redis: Redis
-  private readonly gate: Gate
+  private readonly scriptClient: ScriptClient
   private readonly queues: Queues
   private readonly clock: Clock
   private readonly log: Logger
@@ -55,9 +55,9 @@ export class Drainer {
   private again = false
   private readonly retries = new Set<NodeJS.Timeout>()
 
-  constructor(parts: { redis: Redis; gate: Gate; queues: Queues; clock: Clock; log: Logger }) {
+  constructor(parts: { redis: Redis; scriptClient: ScriptClient; queues: Queues; clock: Clock; log: Logger }) {
     this.redis = parts.redis
-    this.gate = parts.gate
+    this.scriptClient = parts.scriptClient
     this.queues = parts.queues
     this.clock = parts.clock
     this.log = parts.log
@@ -100,7 +100,7 @@ export class Drainer {
     this.stop()
     await this.running
     // One that Redis does not take ends by itself.
-    if (this.leaseUntilMs > 0) await scripts.elect.run(this.redis, [this.gate.keys.drainer], [this.id, 0]).catch(() => {})
+    if (this.leaseUntilMs > 0) await scripts.lease.run(this.redis, [this.scriptClient.keys.dispatcher], [this.id, 0]).catch(() => {})
   }
 
   private wakeEveryLine(): void {
@@ -131,7 +131,7 @@ export class Drainer {
     this.running = undefined
     const soon = this.again
     this.again = false
-    this.schedule(soon ? DEFAULTS.drainIntervalMs : Math.max(DEFAULTS.drainIntervalMs, nextMs))
+    this.schedule(soon ? DEFAULTS.dispatchIntervalMs : Math.max(DEFAULTS.dispatchIntervalMs, nextMs))
   }
 
   /** One look at what is due. Returns in how many ms there is something to do again. */
@@ -140,10 +140,10 @@ export class Drainer {
     this.again = false
     const { lines, passes, late } = await this.due()
     if (late.length > 0) await this.expire(late)
-    if (passes.length > 0) await this.tend(passes)
+    if (passes.length > 0) await this.reconcilePasses(passes)
     if (lines.length === 0) return this.idleFor()
     const perLine = Math.max(FEWEST_PER_LINE, Math.floor(CALLS_AT_ONCE / lines.length))
-    const { nowMs, woken, nextMs } = await this.gate.drain(await readFronts(this.redis, this.gate, lines, perLine))
+    const { nowMs, woken, nextMs } = await this.scriptClient.dispatch(await readLineFronts(this.redis, this.scriptClient, lines, perLine))
     if (this.clock.forScripts() === '') this.offsetMs = nowMs - Date.now()
     await this.promote(woken, 0)
     return this.unseen.size > 0 ? 0 : Math.min(IDLE_MS, nextMs ?? IDLE_MS)
@@ -151,17 +151,17 @@ export class Drainer {
 
   private async mayDrain(): Promise<boolean> {
     const nowMs = performance.now()
-    if (this.leaseUntilMs - nowMs > (DEFAULTS.drainerLeaseMs * 2) / 3) return true
+    if (this.leaseUntilMs - nowMs > (DEFAULTS.dispatcherLeaseMs * 2) / 3) return true
     // Whoever was told no does not ask again at every wake.
     if (this.leaseUntilMs === 0 && nowMs < this.askAgainAtMs) return false
     this.askAgainAtMs = nowMs + ELECTION_MS
-    const won = await scripts.elect.run(this.redis, [this.gate.keys.drainer], [this.id, DEFAULTS.drainerLeaseMs])
+    const won = await scripts.lease.run(this.redis, [this.scriptClient.keys.dispatcher], [this.id, DEFAULTS.dispatcherLeaseMs])
     if (won === 1 && this.leaseUntilMs === 0) {
       const [seconds, micros] = await this.redis.time()
       this.offsetMs = Number(seconds) * 1000 + Number(micros) / 1000 - Date.now()
       this.lookAtAll = true
     }
-    this.leaseUntilMs = won === 1 ? nowMs + DEFAULTS.drainerLeaseMs : 0
+    this.leaseUntilMs = won === 1 ? nowMs + DEFAULTS.dispatcherLeaseMs : 0
     return won === 1
   }
 
@@ -175,10 +175,10 @@ export class Drainer {
     const all = this.lookAtAll
     this.lookAtAll = false
     const [due, passes, late, others] = await Promise.all([
-      this.redis.zrange(this.gate.keys.lines, '-inf', String(now + 1), 'BYSCORE', 'LIMIT', 0, LINES_AT_ONCE),
-      this.redis.zrange(this.gate.keys.passes, '-inf', String(now), 'BYSCORE', 'LIMIT', 0, PASSES_AT_ONCE),
-      this.redis.zrange(this.gate.keys.deadlines, '-inf', String(now), 'BYSCORE', 'LIMIT', 0, PASSES_AT_ONCE),
-      all ? this.redis.zrange(this.gate.keys.lines, '0', '-1') : [],
+      this.redis.zrange(this.scriptClient.keys.lines, '-inf', String(now + 1), 'BYSCORE', 'LIMIT', 0, LINES_AT_ONCE),
+      this.redis.zrange(this.scriptClient.keys.passes, '-inf', String(now), 'BYSCORE', 'LIMIT', 0, PASSES_AT_ONCE),
+      this.redis.zrange(this.scriptClient.keys.deadlines, '-inf', String(now), 'BYSCORE', 'LIMIT', 0, PASSES_AT_ONCE),
+      all ? this.redis.zrange(this.scriptClient.keys.lines, '0', '-1') : [],
     ])
     for (const line of others) this.unseen.add(line)
     for (const line of due) this.unseen.delete(line)
@@ -191,22 +191,22 @@ export class Drainer {
 
   /** Takes calls out of their lines whose deadlines have passed; their workers find that it is too late. */
   private async expire(ids: readonly string[]): Promise<void> {
-    const records = await this.redis.mget(ids.map((id) => this.gate.keys.call(id)))
+    const records = await this.redis.mget(ids.map((id) => this.scriptClient.keys.call(id)))
     const waiting = ids.map((id, index) => {
       const record = records[index] ?? null
-      return { asked: askAgain(this.gate, id, record), line: readRecord(record)?.line ?? '' }
+      return { request: restoredRequest(this.scriptClient, id, record), line: readRecord(record)?.line ?? '' }
     })
-    await this.promote(await this.gate.expire(waiting), 0)
+    await this.promote(await this.scriptClient.expire(waiting), 0)
   }
 
   private isFirst(line: string): boolean {
-    const at = this.gate.keys.parseLine(line)
+    const at = this.scriptClient.keys.parseLine(line)
     return at !== null && this.first(at.rule, at.value)
   }
 
   /** Ms until the first line is due, at most until the next look at the passes. */
   private async idleFor(): Promise<number> {
-    const [, score] = await this.redis.zrange(this.gate.keys.lines, '0', '0', 'WITHSCORES')
+    const [, score] = await this.redis.zrange(this.scriptClient.keys.lines, '0', '0', 'WITHSCORES')
     return score === undefined ? IDLE_MS : Math.min(IDLE_MS, Math.max(0, Number(score) - this.nowMs()))
   }
 
@@ -223,15 +223,15 @@ export class Drainer {
     this.retries.add(retry)
   }
 
-  private async tend(ids: readonly string[]): Promise<void> {
-    const records = await this.redis.mget(ids.map((id) => this.gate.keys.call(id)))
+  private async reconcilePasses(ids: readonly string[]): Promise<void> {
+    const records = await this.redis.mget(ids.map((id) => this.scriptClient.keys.call(id)))
     const seen = await this.queues.look(ids)
     const delayed = ids.filter((_, index) => seen[index] === 'delayed')
     if (delayed.length > 0) await this.promote(delayed, PROMOTE_AGAIN_MS.length)
-    const verdicts = await this.gate.tend(
+    const verdicts = await this.scriptClient.reconcilePasses(
       ids.map((id, index) => {
         const one = seen[index] ?? 'missing'
-        return { asked: askAgain(this.gate, id, records[index] ?? null), seen: one === 'delayed' ? 'queued' : one }
+        return { request: restoredRequest(this.scriptClient, id, records[index] ?? null), seen: one === 'delayed' ? 'queued' : one }
       }),
     )
     for (const [index, verdict] of verdicts.entries()) {
@@ -242,13 +242,13 @@ export class Drainer {
 }
 
 /** Who stands first in each of these lines, resolved under the rules in force now. */
-export async function readFronts(redis: Redis, gate: Gate, lines: readonly string[], perLine: number): Promise<DrainedLine[]> {
+export async function readLineFronts(redis: Redis, scriptClient: ScriptClient, lines: readonly string[], perLine: number): Promise<LineFront[]> {
   const fronts = await Promise.all(lines.map((line) => redis.zrange(line, '0', String(perLine - 1))))
   const ids = fronts.flat()
-  const records = ids.length === 0 ? [] : await redis.mget(ids.map((id) => gate.keys.call(id)))
+  const records = ids.length === 0 ? [] : await redis.mget(ids.map((id) => scriptClient.keys.call(id)))
   let at = 0
   return lines.map((key, index) => ({
     key,
-    calls: (fronts[index] ?? []).map((id) => askAgain(gate, id, records[at++] ?? null)),
+    calls: (fronts[index] ?? []).map((id) => restoredRequest(scriptClient, id, records[at++] ?? null)),
   }))
 }

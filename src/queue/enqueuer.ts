@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { JobsOptions, Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { rejection } from '../admission/rejection.js'
-import { type AskedCall, weightOf } from '../admission/request.js'
+import { type CallRequest, weightOf } from '../admission/request.js'
 import type { Call } from '../model/call.js'
 import { COST_UNITS } from '../model/cost.js'
 import type { Decision } from '../model/decision.js'
@@ -10,14 +10,14 @@ import { DEFAULTS } from '../model/defaults.js'
 import { StoreUnavailable, TollgateError } from '../model/errors.js'
 import { SECOND } from '../model/time.js'
 import { type Impatience, Patience } from '../redis/bounded-wait.js'
-import { Turn } from '../store/redis/batcher.js'
+import { Batcher } from '../store/redis/batcher.js'
 import { readRecord } from '../store/redis/record.js'
-import type { Gate } from '../store/redis/script-client.js'
+import type { ScriptClient } from '../store/redis/script-client.js'
 import { jsonOf, validateCall } from '../validation/call.js'
 import { delayMs } from './job.js'
 import { type Results, Ticket } from './results.js'
-import { askFor, gateId, leave } from './stored-call.js'
-import type { Decided, Strategist } from './strategy-resolver.js'
+import { callRequest, leave, recordId } from './stored-call.js'
+import type { ResolvedDecision, StrategyResolver } from './strategy-resolver.js'
 
 /** How many jobs are added to BullMQ in one round trip. */
 const ADDED_AT_ONCE = 50
@@ -28,44 +28,44 @@ const JOB_OPTIONS: JobsOptions = {
 }
 
 /** A call on its way in. */
-interface Entrant {
+interface EnqueueItem {
   /** That of its job; of the job that is there already; '' where the call is not valid. */
   readonly id: string
   /** Undefined where the gate need not be asked: it is not valid, or enqueued before. */
-  readonly asked?: AskedCall
+  readonly request?: CallRequest
   readonly decision?: Decision
   readonly error?: TollgateError
 }
 
 /** The front door: validates, estimates, asks the gate, and adds the job as the gate says. */
 export class Enqueuer {
-  private readonly gate: Gate
+  private readonly scriptClient: ScriptClient
   private readonly redis: Redis
   private readonly timeoutMs: number
   private readonly queue: Queue
   private readonly results: Results
-  private readonly strategist: Strategist
+  private readonly strategyResolver: StrategyResolver
   private readonly jobOptions: JobsOptions
-  private readonly turn: Turn<AskedCall, Decision>
+  private readonly turn: Batcher<CallRequest, Decision>
 
   /** @param parts.timeoutMs how long Redis may take for calls that travel together */
   constructor(parts: {
-    gate: Gate
+    scriptClient: ScriptClient
     redis: Redis
     queue: Queue
     results: Results
-    strategist: Strategist
+    strategyResolver: StrategyResolver
     attempts: number | undefined
     timeoutMs: number
   }) {
-    this.gate = parts.gate
+    this.scriptClient = parts.scriptClient
     this.redis = parts.redis
     this.timeoutMs = parts.timeoutMs
     this.queue = parts.queue
     this.results = parts.results
-    this.strategist = parts.strategist
+    this.strategyResolver = parts.strategyResolver
     this.jobOptions = parts.attempts === undefined ? JOB_OPTIONS : { ...JOB_OPTIONS, attempts: parts.attempts, backoff: { type: 'exponential', delay: SECOND } }
-    this.turn = new Turn<AskedCall, Decision>(DEFAULTS.batchKeys, weightOf, (asked) => this.gate.front(asked))
+    this.turn = new Batcher<CallRequest, Decision>(DEFAULTS.batchKeys, weightOf, (requests) => this.scriptClient.enqueue(requests))
   }
 
   /** @throws CallInvalid, RateLimitExceeded, StoreUnavailable; nothing is charged or enqueued then, but where the last says so */
@@ -77,7 +77,7 @@ export class Enqueuer {
 
   /** One ticket each, in order; a refused one carries its `error`. */
   async enqueueMany(inputs: readonly Call[]): Promise<Ticket[]> {
-    const parts: Promise<Entrant[]>[] = []
+    const parts: Promise<EnqueueItem[]>[] = []
     let adding: Promise<unknown> = Promise.resolve()
     let away: Impatience | undefined
     // A part at a time, one being decided while the one before is added: the first calls
@@ -103,14 +103,14 @@ export class Enqueuer {
       } catch (error) {
         // Nothing is added any more, whatever the gate says later: what it promised goes back.
         if (!(error instanceof Unanswered)) throw error
-        parts.push(Promise.resolve(some.map((input) => unanswered(typeof input?.id === 'string' ? input.id : '', error, false))))
+        parts.push(Promise.resolve(some.map((input) => unansweredItem(typeof input?.id === 'string' ? input.id : '', error, false))))
       }
     }
     const entered = (await Promise.all(parts)).flat()
     return entered.map(({ id, decision, error }) => new Ticket(id, decision as Ticket['decision'], error, this.results))
   }
 
-  private async prepare(input: Call): Promise<Entrant> {
+  private async prepare(input: Call): Promise<EnqueueItem> {
     try {
       const given = validateCall(input)
       // BullMQ would find out when the gate has given room already.
@@ -118,12 +118,12 @@ export class Enqueuer {
       const there = await this.enqueuedBefore(given)
       if (there !== undefined) return { id: there }
       const call = await this.asItStands(given)
-      const costs = await this.gate.costs(call)
+      const costs = await this.scriptClient.costs(call)
       // Estimated once: the worker finds it in the job.
       const known = COST_UNITS.filter((unit) => costs[unit] > 0 && call.cost?.[unit] !== costs[unit]).map((unit) => [unit, costs[unit]])
       const told: Call = { ...call, cost: { ...call.cost, ...Object.fromEntries(known) } }
       const id = call.id ?? randomUUID()
-      return { id, asked: askFor(this.gate, gateId(this.queue.name, id), '', told, costs) }
+      return { id, request: callRequest(this.scriptClient, recordId(this.queue.name, id), '', told, costs) }
     } catch (error) {
       if (error instanceof TollgateError) return { id: '', error }
       throw error
@@ -133,7 +133,7 @@ export class Enqueuer {
   /** One that is tried again under its id may hold room already, and in degraded mode. */
   private async asItStands(call: Call): Promise<Call> {
     if (call.id === undefined || call.degraded === true) return call
-    const stored = readRecord(await this.gate.recordOf(gateId(this.queue.name, call.id)))?.call
+    const stored = readRecord(await this.scriptClient.recordOf(recordId(this.queue.name, call.id)))?.call
     return stored?.degraded === true ? { ...call, degraded: true, model: stored.model } : call
   }
 
@@ -146,19 +146,19 @@ export class Enqueuer {
 
   // What if the process dies between the gate's answer and the job: whoever drains finds a
   // woken call without a job and gives its room back; the app never had an answer.
-  private async decide(entrant: Entrant, patience: Patience, failed: (why: Impatience) => Error): Promise<Entrant> {
-    if (entrant.asked === undefined) return entrant
+  private async decide(entrant: EnqueueItem, patience: Patience, failed: (why: Impatience) => Error): Promise<EnqueueItem> {
+    if (entrant.request === undefined) return entrant
     let answeredMs: number | undefined
     try {
-      const { asked, decision } = await this.strategist.decide(entrant.asked, async (one) => {
+      const { request, decision } = await this.strategyResolver.decide(entrant.request, async (one) => {
         // In between a strategy of the user's own may have taken its time.
         if (answeredMs !== undefined) patience.excuse(performance.now() - answeredMs)
-        const answer = await this.askFront(one, patience, failed)
+        const answer = await this.askEnqueue(one, patience, failed)
         answeredMs = performance.now()
         return answer
       })
       const refused = decision.outcome === 'reject' || decision.outcome === 'expired'
-      return { id: entrant.id, asked, decision, ...(refused ? { error: rejection(decision) } : {}) }
+      return { id: entrant.id, request, decision, ...(refused ? { error: rejection(decision) } : {}) }
     } catch (error) {
       // A strategy of the user's own failed: for this call alone.
       if (error instanceof TollgateError) return { id: entrant.id, error }
@@ -166,46 +166,46 @@ export class Enqueuer {
     }
   }
 
-  private async askFront(asked: AskedCall, patience: Patience, failed: (why: Impatience) => Error): Promise<Decided> {
+  private async askEnqueue(request: CallRequest, patience: Patience, failed: (why: Impatience) => Error): Promise<ResolvedDecision> {
     let sent: Promise<Decision> | undefined
     const send = () => {
-      sent = this.turn.ask(asked)
+      sent = this.turn.ask(request)
       return sent
     }
     try {
-      return { asked, decision: await patience.answer(send, failed) }
+      return { request, decision: await patience.answer(send, failed) }
     } catch (error) {
       // Decided after it was given up: a place without a job would keep others waiting.
-      void sent?.then(() => this.takeBack(asked)).catch(() => {})
+      void sent?.then(() => this.takeBack(request)).catch(() => {})
       throw error
     }
   }
 
-  private async takeBack(asked: AskedCall): Promise<void> {
+  private async takeBack(request: CallRequest): Promise<void> {
     // Under an id of its own it may have been enqueued meanwhile.
-    if (asked.call.id !== undefined && (await this.queue.getJob(asked.call.id)) !== undefined) return
-    await leave(this.gate, asked)
+    if (request.call.id !== undefined && (await this.queue.getJob(request.call.id)) !== undefined) return
+    await leave(this.scriptClient, request)
   }
 
   /** A call whose job was not added, or of which nobody knows whether it was. */
-  private notAdded(entrant: Entrant, error: unknown): Entrant {
+  private notAdded(entrant: EnqueueItem, error: unknown): EnqueueItem {
     if (entrant.error !== undefined || entrant.decision === undefined) return entrant
-    const failed = unanswered(entrant.id, error, true)
-    if (!(failed.error instanceof StoreUnavailable && failed.error.maybeEnqueued) && entrant.asked !== undefined)
-      void this.takeBack(entrant.asked).catch(() => {})
+    const failed = unansweredItem(entrant.id, error, true)
+    if (!(failed.error instanceof StoreUnavailable && failed.error.maybeEnqueued) && entrant.request !== undefined)
+      void this.takeBack(entrant.request).catch(() => {})
     return failed
   }
 
-  private async add(entrants: readonly Entrant[]): Promise<Entrant[]> {
-    const adding = entrants.filter(({ asked, error }) => asked !== undefined && error === undefined)
+  private async add(entrants: readonly EnqueueItem[]): Promise<EnqueueItem[]> {
+    const adding = entrants.filter(({ request, error }) => request !== undefined && error === undefined)
     if (adding.length === 0) return [...entrants]
     const jobs = await this.queue.addBulk(adding.map((entrant) => this.job(entrant)))
     const others = new Map(adding.map((entrant, index) => [entrant, jobs[index]?.id ?? entrant.id]))
     return Promise.all(entrants.map((entrant) => this.entered(entrant, others.get(entrant) ?? entrant.id)))
   }
 
-  private job({ id, asked, decision }: Entrant) {
-    const call = (asked as AskedCall).call
+  private job({ id, request, decision }: EnqueueItem) {
+    const call = (request as CallRequest).call
     const { deduplicationKey } = call
     const opts: JobsOptions = {
       ...this.jobOptions,
@@ -217,9 +217,9 @@ export class Enqueuer {
   }
 
   /** Where another call with its key was faster, that one's is the ticket; what this one was promised goes back. */
-  private async entered(entrant: Entrant, jobId: string): Promise<Entrant> {
-    if (jobId === entrant.id || entrant.asked === undefined) return entrant
-    await leave(this.gate, entrant.asked)
+  private async entered(entrant: EnqueueItem, jobId: string): Promise<EnqueueItem> {
+    if (jobId === entrant.id || entrant.request === undefined) return entrant
+    await leave(this.scriptClient, entrant.request)
     return { id: jobId }
   }
 }
@@ -234,7 +234,7 @@ class Unanswered extends Error {
 }
 
 /** A call of which nothing was heard. @throws any other error */
-function unanswered(id: string, error: unknown, adding: boolean): Entrant {
+function unansweredItem(id: string, error: unknown, adding: boolean): EnqueueItem {
   if (!(error instanceof Unanswered)) throw error
   const { message, cause, sent } = error.why
   const maybeEnqueued = adding && sent

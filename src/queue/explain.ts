@@ -2,10 +2,10 @@ import type { Redis } from 'ioredis'
 import type { Binding, Usage } from '../model/decision.js'
 import { TollgateError } from '../model/errors.js'
 import { readRecord } from '../store/redis/record.js'
-import type { Gate } from '../store/redis/script-client.js'
+import type { ScriptClient } from '../store/redis/script-client.js'
 import { callFailure } from './job.js'
 import type { Queues } from './queues.js'
-import { askAgain, gateId } from './stored-call.js'
+import { recordId, restoredRequest } from './stored-call.js'
 
 /** Where a call stands, and why. */
 export interface Explanation {
@@ -24,18 +24,18 @@ export interface Explanation {
   readonly usage: readonly Usage[]
 }
 
-function stateOf(failedReason: string | null): Explanation['state'] {
+function endedState(failedReason: string | null): Explanation['state'] {
   if (failedReason === null) return 'done'
   return callFailure(failedReason).code === 'CALL_EXPIRED' ? 'expired' : 'failed'
 }
 
 /** Says where a call stands. @throws CALL_UNKNOWN */
-export async function explain(parts: { gate: Gate; redis: Redis; queues: Queues; queue: string }, jobId: string): Promise<Explanation> {
-  const { gate, redis, queues } = parts
-  const id = gateId(parts.queue, jobId)
+export async function explain(parts: { scriptClient: ScriptClient; redis: Redis; queues: Queues; queue: string }, jobId: string): Promise<Explanation> {
+  const { scriptClient, redis, queues } = parts
+  const id = recordId(parts.queue, jobId)
   const key = queues.get(parts.queue).toKey(jobId)
   const [record, [finishedOn = null, failedReason = null, data = null], locked] = await Promise.all([
-    redis.get(gate.keys.call(id)),
+    redis.get(scriptClient.keys.call(id)),
     redis.hmget(key, 'finishedOn', 'failedReason', 'data'),
     redis.exists(`${key}:lock`),
   ])
@@ -44,17 +44,17 @@ export async function explain(parts: { gate: Gate; redis: Redis; queues: Queues;
     throw new TollgateError('CALL_UNKNOWN', `no call ${jobId} in queue ${parts.queue}: it never was, or it finished too long ago`)
   const nothing = { id: jobId, binding: null, position: null, etaMs: null, reason: null, usage: [] }
   if (stored === null || stored.state === 'started') {
-    if (finishedOn !== null) return { ...nothing, state: stateOf(failedReason), reason: failedReason }
+    if (finishedOn !== null) return { ...nothing, state: endedState(failedReason), reason: failedReason }
     return { ...nothing, state: locked === 1 ? 'running' : 'queued' }
   }
-  const asked = askAgain(gate, id, record)
-  const [decision] = await gate.peek([asked])
+  const request = restoredRequest(scriptClient, id, record)
+  const [decision] = await scriptClient.peek([request])
   const usage = decision?.usage ?? []
   if (stored.state === 'passed') return { ...nothing, state: 'woken', usage }
   const [rank, length] = await Promise.all([redis.zrank(stored.line, id), redis.zcard(stored.line)])
   const limited = decision?.outcome === 'reject' ? decision : null
-  const at = gate.keys.parseLine(stored.line)
-  const binding = limited?.binding ?? (at === null ? null : lineBinding(gate, at))
+  const at = scriptClient.keys.parseLine(stored.line)
+  const binding = limited?.binding ?? (at === null ? null : lineBinding(scriptClient, at))
   // The peek answers for one at the end of the line; this one has its share of that before it.
   const share = rank === null || length === 0 ? 1 : (rank + 1) / (length + 1)
   const etaMs = limited === null ? 0 : limited.retryAfterMs === null ? null : limited.retryAfterMs * share
@@ -62,7 +62,7 @@ export async function explain(parts: { gate: Gate; redis: Redis; queues: Queues;
 }
 
 /** The binding of a call that stands in a line while there is room: it is about to be woken. */
-function lineBinding(gate: Gate, { rule, value }: { rule: string; value: string }): Binding {
-  const limit = gate.rules.rules.find(({ name }) => name === rule)?.limits[0]
+function lineBinding(scriptClient: ScriptClient, { rule, value }: { rule: string; value: string }): Binding {
+  const limit = scriptClient.rules.rules.find(({ name }) => name === rule)?.limits[0]
   return { rule, limit: limit?.name ?? 'removed', scopeValue: value, unit: limit?.unit ?? 'none' }
 }

@@ -1,6 +1,6 @@
 import type { Logger } from 'pino'
-import type { Asked } from '../admission/request.js'
-import type { Gate } from '../store/redis/script-client.js'
+import type { AdmissionRequest } from '../admission/request.js'
+import type { ScriptClient } from '../store/redis/script-client.js'
 
 /** Signs of life per lease: one may be lost, and one more. */
 const BEATS_PER_LEASE = 3
@@ -11,8 +11,8 @@ interface Slot {
 }
 
 /** The concurrency slots that a call holds while it runs. */
-function slotsOf(asked: Asked): Slot[] {
-  return asked.demand.parts.flatMap(({ rule, keys }) => {
+function slotsOf(request: AdmissionRequest): Slot[] {
+  return request.meters.flatMap(({ rule, keys }) => {
     const index = rule.keyed.findIndex(({ unit }) => unit === 'concurrency')
     const limit = rule.keyed[index]
     return limit === undefined ? [] : [{ key: keys[1 + index] as string, leaseMs: limit.a }]
@@ -21,22 +21,22 @@ function slotsOf(asked: Asked): Slot[] {
 
 /** Keeps the concurrency slots of this process's running calls; they end by themselves when it dies. */
 export class Heartbeat {
-  private readonly gate: Gate
+  private readonly scriptClient: ScriptClient
   private readonly log: Logger
-  private readonly running = new Map<Asked, Slot[]>()
+  private readonly running = new Map<AdmissionRequest, Slot[]>()
   private timer: NodeJS.Timeout | undefined
   private everyMs = Number.POSITIVE_INFINITY
   private beating: Promise<unknown> = Promise.resolve()
 
-  constructor(gate: Gate, log: Logger) {
-    this.gate = gate
+  constructor(scriptClient: ScriptClient, log: Logger) {
+    this.scriptClient = scriptClient
     this.log = log
   }
 
-  add(asked: Asked): void {
-    const slots = slotsOf(asked)
+  add(request: AdmissionRequest): void {
+    const slots = slotsOf(request)
     if (slots.length === 0) return
-    this.running.set(asked, slots)
+    this.running.set(request, slots)
     const everyMs = Math.min(...slots.map(({ leaseMs }) => leaseMs)) / BEATS_PER_LEASE
     if (everyMs >= this.everyMs) return
     this.everyMs = everyMs
@@ -46,8 +46,8 @@ export class Heartbeat {
     }, everyMs)
   }
 
-  remove(asked: Asked): void {
-    this.running.delete(asked)
+  remove(request: AdmissionRequest): void {
+    this.running.delete(request)
   }
 
   /** @param force does not wait for a beat that is under way */
@@ -65,6 +65,6 @@ export class Heartbeat {
         leases.set(key, lease)
       }
     }
-    if (leases.size > 0) await this.gate.renew(leases)
+    if (leases.size > 0) await this.scriptClient.renew(leases)
   }
 }

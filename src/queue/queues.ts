@@ -1,7 +1,7 @@
 import { Job, Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Keys } from '../redis/keys.js'
-import { parseGateId } from './stored-call.js'
+import { parseRecordId } from './stored-call.js'
 
 /** What BullMQ shows of the job of a woken call. */
 export type Seen = 'delayed' | 'queued' | 'held' | 'missing'
@@ -30,7 +30,7 @@ export class Queues {
 
   /** Puts the delayed job of a woken call into the wait list. Returns false if it is not delayed (any more, or yet). */
   async promote(id: string): Promise<boolean> {
-    const { queue, jobId } = parseGateId(id)
+    const { queue, jobId } = parseRecordId(id)
     const job = new Job(this.get(queue), '', null, {}, jobId)
     try {
       await job.promote()
@@ -46,7 +46,7 @@ export class Queues {
   async look(ids: readonly string[]): Promise<Seen[]> {
     const pipeline = this.redis.pipeline()
     for (const id of ids) {
-      const { queue, jobId } = parseGateId(id)
+      const { queue, jobId } = parseRecordId(id)
       const toKey = (type: string) => this.get(queue).toKey(type)
       pipeline.zscore(toKey('delayed'), jobId)
       pipeline.exists(toKey(jobId))

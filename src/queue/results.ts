@@ -5,7 +5,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError } from '../model/errors.js'
 import { callFailure } from './job.js'
 
-interface Waiter {
+interface ResultWaiter {
   resolve(value: unknown): void
   reject(error: unknown): void
   sinceMs: number
@@ -15,7 +15,7 @@ interface Waiter {
 export class Results {
   private readonly queue: Queue
   private readonly redis: Redis
-  private readonly waiters = new Map<string, Set<Waiter>>()
+  private readonly waiters = new Map<string, Set<ResultWaiter>>()
   private events: QueueEvents | undefined
   /** BullMQ blocks on it: nothing else may use it. */
   private blocking: Redis | undefined
@@ -31,7 +31,7 @@ export class Results {
     signal?.throwIfAborted()
     await unlessAborted(this.listen(), signal)
     const result = new Promise<unknown>((resolve, reject) => {
-      const waiter: Waiter = { resolve, reject, sinceMs: Date.now() }
+      const waiter: ResultWaiter = { resolve, reject, sinceMs: Date.now() }
       const of = this.waiters.get(jobId) ?? new Set()
       this.waiters.set(jobId, of.add(waiter))
       signal?.addEventListener(
@@ -121,7 +121,7 @@ export class Results {
     }
   }
 
-  private finish(id: string, end: (waiter: Waiter) => void): void {
+  private finish(id: string, end: (waiter: ResultWaiter) => void): void {
     const of = this.waiters.get(id)
     this.waiters.delete(id)
     for (const waiter of of ?? []) end(waiter)

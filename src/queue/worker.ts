@@ -3,7 +3,7 @@ import { Worker as BullWorker, DelayedError, type Job } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { rejection } from '../admission/rejection.js'
-import type { AskedCall } from '../admission/request.js'
+import type { CallRequest } from '../admission/request.js'
 import { isAllowance } from '../admission/resolver.js'
 import type { Call } from '../model/call.js'
 import { type ActualCosts, COST_UNITS, NOTHING } from '../model/cost.js'
@@ -11,20 +11,20 @@ import type { DegradeDecision, RunDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError, type UpstreamLimited } from '../model/errors.js'
 import { actualCosts } from '../pricing/costs.js'
-import { type CallUsage, usageOf } from '../pricing/usage.js'
+import { type CallUsage, usageOfResult } from '../pricing/usage.js'
 import { persist } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
-import type { Gate } from '../store/redis/script-client.js'
+import type { ScriptClient } from '../store/redis/script-client.js'
 import type { Ended, WorkerObserver } from '../telemetry/observer.js'
 import { upstreamLimited } from '../upstream/refusal.js'
-import type { Upstreams } from '../upstream/tracker.js'
+import type { UpstreamTracker } from '../upstream/tracker.js'
 import { validateCall } from '../validation/call.js'
 import { type CallContext, Context, Run } from './attempt.js'
 import { Heartbeat } from './heartbeat.js'
 import { callOfJob, delayMs, failureOf, finalFailure } from './job.js'
-import { Gateway } from './start-batcher.js'
-import { askFor, gateId, leave } from './stored-call.js'
-import type { Strategist } from './strategy-resolver.js'
+import { StartBatcher } from './start-batcher.js'
+import { callRequest, leave, recordId } from './stored-call.js'
+import type { StrategyResolver } from './strategy-resolver.js'
 
 /** Makes the call. What it returns is the call's result; a `usage` in it settles the estimate. */
 export type Handler = (call: Call, context: CallContext) => Promise<unknown>
@@ -48,16 +48,16 @@ export interface WorkerOptions {
 }
 
 export interface WorkerParts {
-  readonly gate: Gate
+  readonly scriptClient: ScriptClient
   readonly redis: Redis
   readonly queue: string
   readonly prefix: string
   readonly log: Logger
-  readonly strategist: Strategist
+  readonly strategyResolver: StrategyResolver
   /** Whether Redis stands still or refuses. */
   readonly away: () => boolean
   /** What agents say about their limits. */
-  readonly upstreams: Upstreams
+  readonly tracker: UpstreamTracker
 }
 
 /**
@@ -69,7 +69,7 @@ export class Worker {
   private readonly parts: WorkerParts
   private readonly handler: Handler
   private readonly options: WorkerOptions
-  private readonly gateway: Gateway
+  private readonly gateway: StartBatcher
   private readonly heartbeat: Heartbeat
   /** The calls whose handlers run here, by their job's id. */
   private readonly runs = new Map<string, Run>()
@@ -79,8 +79,8 @@ export class Worker {
     this.parts = parts
     this.handler = handler
     this.options = options
-    this.gateway = new Gateway(parts.gate, parts.log)
-    this.heartbeat = new Heartbeat(parts.gate, parts.log)
+    this.gateway = new StartBatcher(parts.scriptClient, parts.log)
+    this.heartbeat = new Heartbeat(parts.scriptClient, parts.log)
     this.bull = new BullWorker(parts.queue, (job, token) => this.process(job, token ?? ''), {
       connection: parts.redis,
       prefix: parts.prefix,
@@ -126,10 +126,10 @@ export class Worker {
     }
   }
 
-  private async pass(job: Job, token: string, call: AskedCall, run: Run): Promise<unknown> {
+  private async pass(job: Job, token: string, call: CallRequest, run: Run): Promise<unknown> {
     for (;;) {
       if (run.aborted !== undefined) throw failureOf(run.aborted)
-      const { asked, decision } = await this.parts.strategist.decide(
+      const { request, decision } = await this.parts.strategyResolver.decide(
         call,
         (one) => this.persist(run, () => this.gateway.start(one)),
         this.options.callOf === undefined,
@@ -137,18 +137,18 @@ export class Worker {
       switch (decision.outcome) {
         case 'run':
         case 'degrade':
-          return this.run(job, token, asked, decision, run)
+          return this.run(job, token, request, decision, run)
         case 'hold':
           await sleep(decision.waitMs)
           break
         case 'wait':
-          await this.keepsMode(job, asked, run)
-          return this.putBack(job, token, asked, decision.etaMs, run)
+          await this.keepsMode(job, request, run)
+          return this.putBack(job, token, request, decision.etaMs, run)
         case 'expired':
-          this.ended(asked, 'expired', undefined)
+          this.ended(request, 'expired', undefined)
           throw finalFailure(rejection(decision))
         case 'reject':
-          this.ended(asked, 'rejected', undefined)
+          this.ended(request, 'rejected', undefined)
           throw finalFailure(rejection(decision))
       }
     }
@@ -166,21 +166,21 @@ export class Worker {
     })
   }
 
-  private async ask(job: Job): Promise<AskedCall> {
-    const { gate } = this.parts
+  private async ask(job: Job): Promise<CallRequest> {
+    const { scriptClient } = this.parts
     try {
       const call = this.options.callOf === undefined ? callOfJob(job.name, job.data) : validateCall(this.options.callOf(job))
-      const costs = gate.costs(call)
-      return askFor(gate, gateId(job.queueName, job.id as string), '', call, costs instanceof Promise ? await costs : costs)
+      const costs = scriptClient.costs(call)
+      return callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, costs instanceof Promise ? await costs : costs)
     } catch (error) {
       throw error instanceof TollgateError ? finalFailure(error) : error
     }
   }
 
-  private async run(job: Job, token: string, asked: AskedCall, decision: RunDecision | DegradeDecision, run: Run): Promise<unknown> {
+  private async run(job: Job, token: string, request: CallRequest, decision: RunDecision | DegradeDecision, run: Run): Promise<unknown> {
     if (run.aborted !== undefined) {
       // Cancelled while its start was on its way: it never reaches the agent.
-      await this.unmade(asked, decision, run)
+      await this.unmade(request, decision, run)
       throw failureOf(run.aborted)
     }
     const timeoutMs = this.options.timeoutMs ?? DEFAULTS.timeoutMs
@@ -188,68 +188,67 @@ export class Worker {
       timeoutMs > 0
         ? setTimeout(() => run.abort(new TollgateError('CALL_TIMED_OUT', `the handler did not finish within ${timeoutMs} ms`)), timeoutMs)
         : undefined
-    const degraded = asked.call.degraded === true
-    const degradeTo = this.parts.gate.degradeTo(asked.call.agent)
+    const degraded = request.call.degraded === true
+    const degradeTo = this.parts.scriptClient.degradeTo(request.call.agent)
     const parts = { id: job.id as string, attempt: job.attemptsMade + 1, decision, degraded, degradeTo }
     const context = new Context(parts, run, {
-      settle: (usage) => this.settlePart(asked, usage),
-      observe: (headers) => this.parts.upstreams.observe(asked.call, headers),
+      settle: (usage) => this.settlePart(request, usage),
+      observe: (headers) => this.parts.tracker.observe(request.call, headers),
     })
-    this.heartbeat.add(asked)
+    this.heartbeat.add(request)
     let made = false
     try {
-      this.options.observer?.started?.(asked.call, Date.now() - job.timestamp)
-      const instead = degraded ? await run.until(this.options.fallback?.(asked.call, context)) : undefined
+      this.options.observer?.started?.(request.call, Date.now() - job.timestamp)
+      const instead = degraded ? await run.until(this.options.fallback?.(request.call, context)) : undefined
       if (instead !== undefined) {
-        await this.settleUnmade(asked, decision, run)
+        await this.settleUnmade(request, decision, run)
         return instead
       }
       made = true
-      const result = await run.until(this.handler(asked.call, context))
-      this.settle(asked, 'done', usageOf(result), context)
+      const result = await run.until(this.handler(request.call, context))
+      this.settle(request, 'done', usageOfResult(result), context)
       return result
     } catch (error) {
       // A fallback that is out of reach says nothing about the agent.
       const limited = made && run.aborted === undefined ? upstreamLimited(error) : undefined
-      if (limited !== undefined) return await this.giveBack(job, token, asked, limited, run)
-      this.settle(asked, 'failed', usageOf(error), context)
+      if (limited !== undefined) return await this.giveBack(job, token, request, limited, run)
+      this.settle(request, 'failed', usageOfResult(error), context)
       throw error instanceof TollgateError ? failureOf(error) : error
     } finally {
       clearTimeout(timer)
-      this.heartbeat.remove(asked)
+      this.heartbeat.remove(request)
     }
   }
 
-  private actual({ call }: AskedCall, usage: CallUsage | undefined): ActualCosts {
-    return actualCosts(usage, call, this.parts.gate.rules.prices)
+  private actual({ call }: CallRequest, usage: CallUsage | undefined): ActualCosts {
+    return actualCosts(usage, call, this.parts.scriptClient.rules.prices)
   }
 
   /** What was said while it ran is what it cost where nothing is said at its end. */
-  private settle(asked: AskedCall, how: Ended, usage: CallUsage | undefined, { usage: soFar, decision }: Context): void {
-    const actual = this.actual(asked, usage ?? soFar)
-    this.gateway.settle(asked, actual, { asEstimated: soFar === undefined, watched: decision.watched === true })
-    this.ended(asked, how, actual.tokens)
+  private settle(request: CallRequest, how: Ended, usage: CallUsage | undefined, { usage: soFar, decision }: Context): void {
+    const actual = this.actual(request, usage ?? soFar)
+    this.gateway.settle(request, actual, { asEstimated: soFar === undefined, watched: decision.watched === true })
+    this.ended(request, how, actual.tokens)
   }
 
   /** The agent was not asked: only the allowance of the degraded mode stays charged. */
-  private async settleUnmade(asked: AskedCall, decision: RunDecision | DegradeDecision, run: Run): Promise<void> {
-    const { demand } = asked
-    await this.unmade({ ...asked, demand: { ...demand, parts: demand.parts.filter(({ rule }) => !isAllowance(rule.name)) } }, decision, run)
-    this.ended(asked, 'done', undefined)
+  private async settleUnmade(request: CallRequest, decision: RunDecision | DegradeDecision, run: Run): Promise<void> {
+    await this.unmade({ ...request, meters: request.meters.filter(({ rule }) => !isAllowance(rule.name)) }, decision, run)
+    this.ended(request, 'done', undefined)
   }
 
   /** Gives back what a call was charged that its agent has not seen: so it was no canary either, and another call goes. */
-  private async unmade(asked: AskedCall, { watched }: RunDecision | DegradeDecision, run: Run): Promise<void> {
-    if (watched === true) await this.persist(run, () => this.parts.gate.release(asked))
-    else this.gateway.settle(asked, NOTHING)
+  private async unmade(request: CallRequest, { watched }: RunDecision | DegradeDecision, run: Run): Promise<void> {
+    if (watched === true) await this.persist(run, () => this.parts.scriptClient.release(request))
+    else this.gateway.settle(request, NOTHING)
   }
 
   /** What a call has used that goes on: sent only where it is more than was charged. */
-  private async settlePart(asked: AskedCall, usage: CallUsage): Promise<void> {
-    const actual = this.actual(asked, usage)
-    const { costs } = asked.demand
+  private async settlePart(request: CallRequest, usage: CallUsage): Promise<void> {
+    const actual = this.actual(request, usage)
+    const { costs } = request
     if (!COST_UNITS.some((unit) => (actual[unit] ?? 0) > costs[unit])) return
-    const told = this.parts.gate.settle([{ asked, actual }], 'part').catch((error: unknown) => {
+    const told = this.parts.scriptClient.settle([{ request, actual }], 'part').catch((error: unknown) => {
       // Its end settles it anyway: a stream is not broken off, nor kept waiting, for a Redis that is away.
       if (!isStoreError(error)) throw error
     })
@@ -257,30 +256,30 @@ export class Worker {
     else told.catch(() => {})
   }
 
-  private ended({ call, demand }: AskedCall, how: Ended, actual: number | undefined): void {
-    this.options.observer?.ended?.(call, how, { estimated: demand.costs.tokens, actual })
+  private ended({ call, costs }: CallRequest, how: Ended, actual: number | undefined): void {
+    this.options.observer?.ended?.(call, how, { estimated: costs.tokens, actual })
   }
 
   /** The agent said "not now": the call goes back to the head of its line, for which no attempt is counted. */
-  private async giveBack(job: Job, token: string, asked: AskedCall, limited: UpstreamLimited, run: Run): Promise<never> {
-    const { gate, upstreams } = this.parts
-    const keeps = await this.keepsMode(job, asked, run)
+  private async giveBack(job: Job, token: string, request: CallRequest, limited: UpstreamLimited, run: Run): Promise<never> {
+    const { scriptClient, tracker } = this.parts
+    const keeps = await this.keepsMode(job, request, run)
     const { blockedMs, factor, cut } = await this.persist(run, () =>
-      upstreams.refused(asked, asked.call, limited, (call, said) => (keeps ? gate.giveBack(call, said) : gate.announce(call, said))),
+      tracker.refused(request, request.call, limited, (call, said) => (keeps ? scriptClient.giveBack(call, said) : scriptClient.reportUpstream(call, said))),
     )
-    this.ended(asked, 'returned', undefined)
+    this.ended(request, 'returned', undefined)
     this.parts.log.warn(
-      { call: job.id, agent: asked.call.agent, blockedMs: Math.ceil(blockedMs), factor, cut },
+      { call: job.id, agent: request.call.agent, blockedMs: Math.ceil(blockedMs), factor, cut },
       'the agent asked to be left alone; the call waits at the head of its line',
     )
-    return this.putBack(job, token, asked, blockedMs, run)
+    return this.putBack(job, token, request, blockedMs, run)
   }
 
   /**
    * Whether the job of a call is that of the call as it ran: one that was degraded here is made so.
    * A job that is read in the user's own way is left as it is: it comes back as one that is new.
    */
-  private async keepsMode(job: Job, { call }: AskedCall, run: Run): Promise<boolean> {
+  private async keepsMode(job: Job, { call }: CallRequest, run: Run): Promise<boolean> {
     if (call.degraded !== true || (job.data as Partial<Call> | null)?.degraded === true) return true
     if (this.options.callOf !== undefined) return false
     await this.persist(run, () => job.updateData(call))
@@ -288,9 +287,9 @@ export class Worker {
   }
 
   /** The call waits: its job is delayed. Was it cancelled while it was put in line, it leaves that. */
-  private async putBack(job: Job, token: string, asked: AskedCall, etaMs: number | null, run: Run): Promise<never> {
+  private async putBack(job: Job, token: string, request: CallRequest, etaMs: number | null, run: Run): Promise<never> {
     if (run.aborted !== undefined) {
-      await leave(this.parts.gate, asked)
+      await leave(this.parts.scriptClient, request)
       throw failureOf(run.aborted)
     }
     await this.persist(run, () => job.moveToDelayed(Date.now() + delayMs(etaMs), token))

@@ -26,7 +26,7 @@ export class Keys {
   readonly notices: string
   readonly news: string
   /** Who drains. */
-  readonly drainer: string
+  readonly dispatcher: string
   /** The namespace's policy and its version. */
   readonly rules: string
   /** What was changed, by whom. */
@@ -51,7 +51,7 @@ export class Keys {
     this.wake = `${this.prefix}/wake`
     this.notices = `${this.prefix}/notices`
     this.news = `${this.prefix}/news`
-    this.drainer = `${this.prefix}/drainer`
+    this.dispatcher = `${this.prefix}/drainer`
     this.rules = `${this.prefix}/rules`
     this.audit = `${this.prefix}/audit`
     this.members = `${this.prefix}/members`

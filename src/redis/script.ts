@@ -48,9 +48,9 @@ export class Library {
       .update(parts.map(({ body }) => body).join(''))
       .digest('hex')
     this.name = `tollgate_${hash.slice(0, 16)}`
-    const bodies = parts.map(({ script, body }) => `verbs.${script} = function()\n${body}\nend\n`).join('')
+    const bodies = parts.map(({ script, body }) => `verbs['${script}'] = function()\n${body}\nend\n`).join('')
     const functions = parts.map(({ script }) => {
-      const callback = `function(keys, args)\nKEYS, ARGV = keys, args\nset_up()\nreturn verbs.${script}()\nend`
+      const callback = `function(keys, args)\nKEYS, ARGV = keys, args\nset_up()\nreturn verbs['${script}']()\nend`
       const flags = GIVE_BACK.has(script) ? "'allow-oom'" : ''
       return `redis.register_function{ function_name = '${this.functionName(script)}', callback = ${callback}, flags = { ${flags} } }\n`
     })
@@ -66,7 +66,7 @@ ${functions.join('')}`
   }
 
   functionName(script: string): string {
-    return `${this.name}_${script}`
+    return `${this.name}_${script.replaceAll('-', '_')}`
   }
 
   /** Once for all who find it missing at the same time. */

@@ -1,12 +1,12 @@
-import type { Asked } from '../admission/request.js'
+import type { AdmissionRequest } from '../admission/request.js'
 import type { ActualCosts } from '../model/cost.js'
 import type { RejectDecision, RunDecision, Usage } from '../model/decision.js'
 import { TollgateError } from '../model/errors.js'
-import type { Announced, Announcement, Known, Observation } from '../model/upstream.js'
-import type { Admission, LedgerFigures, MaybePromise, Store, Swapped } from './store.js'
+import type { Observation, UpstreamOutcome, UpstreamReport, UpstreamStatus } from '../model/upstream.js'
+import type { Admission, LedgerFigures, MaybePromise, StateResult, Store } from './store.js'
 
 /** Is told what was reset, and what had been used. */
-export type NoteReset = (asked: Asked, usage: readonly Usage[]) => void
+export type NoteReset = (request: AdmissionRequest, usage: readonly Usage[]) => void
 
 /** A store until its Tollgate is closed: then whoever still asks is told so, whatever is behind it. */
 export class ClosableStore implements Store {
@@ -24,32 +24,32 @@ export class ClosableStore implements Store {
     this.closed = true
   }
 
-  admit(asked: Asked): MaybePromise<Admission> {
-    return this.open().admit(asked)
+  admit(request: AdmissionRequest): MaybePromise<Admission> {
+    return this.open().admit(request)
   }
 
-  peek(asked: Asked): MaybePromise<RunDecision | RejectDecision> {
-    return this.open().peek(asked)
+  peek(request: AdmissionRequest): MaybePromise<RunDecision | RejectDecision> {
+    return this.open().peek(request)
   }
 
-  record(asked: Asked): MaybePromise<Admission> {
-    return this.open().record(asked)
+  record(request: AdmissionRequest): MaybePromise<Admission> {
+    return this.open().record(request)
   }
 
-  settle(asked: Asked, actual: ActualCosts, how: 'end' | 'part'): MaybePromise<boolean> {
-    return this.open().settle(asked, actual, how)
+  settle(request: AdmissionRequest, actual: ActualCosts, how: 'end' | 'part'): MaybePromise<boolean> {
+    return this.open().settle(request, actual, how)
   }
 
-  release(asked: Asked): MaybePromise<boolean> {
-    return this.open().release(asked)
+  release(request: AdmissionRequest): MaybePromise<boolean> {
+    return this.open().release(request)
   }
 
-  announce(asked: Asked, announcement: Announcement): MaybePromise<Announced> {
-    return this.open().announce(asked, announcement)
+  reportUpstream(request: AdmissionRequest, report: UpstreamReport): MaybePromise<UpstreamOutcome> {
+    return this.open().reportUpstream(request, report)
   }
 
-  known(asked: readonly Asked[]): MaybePromise<readonly Known[]> {
-    return this.open().known(asked)
+  upstreamStatus(requests: readonly AdmissionRequest[]): MaybePromise<readonly UpstreamStatus[]> {
+    return this.open().upstreamStatus(requests)
   }
 
   observed(): MaybePromise<readonly Observation[]> {
@@ -57,16 +57,16 @@ export class ClosableStore implements Store {
   }
 
   /** What if the process dies between the reset and its note: then its audit is gone, too. */
-  async reset(asked: Asked): Promise<void> {
+  async reset(request: AdmissionRequest): Promise<void> {
     const store = this.open()
-    if (this.noteReset === undefined) return store.reset(asked)
-    const { usage } = await store.peek(asked)
-    await store.reset(asked)
-    this.noteReset(asked, usage)
+    if (this.noteReset === undefined) return store.reset(request)
+    const { usage } = await store.peek(request)
+    await store.reset(request)
+    this.noteReset(request, usage)
   }
 
-  swap(name: string, key: string, was: string, becomes: string, keepMs: number): MaybePromise<Swapped> {
-    return this.open().swap(name, key, was, becomes, keepMs)
+  compareAndSet(name: string, key: string, was: string, becomes: string, keepMs: number): MaybePromise<StateResult> {
+    return this.open().compareAndSet(name, key, was, becomes, keepMs)
   }
 
   figures(): MaybePromise<LedgerFigures> {

@@ -1,7 +1,7 @@
-import type { Asked } from '../admission/request.js'
+import type { AdmissionRequest } from '../admission/request.js'
 import type { ActualCosts } from '../model/cost.js'
 import type { RejectDecision, RunDecision } from '../model/decision.js'
-import type { Announced, Announcement, Known, Observation } from '../model/upstream.js'
+import type { Observation, UpstreamOutcome, UpstreamReport, UpstreamStatus } from '../model/upstream.js'
 
 export type MaybePromise<T> = T | Promise<T>
 
@@ -9,11 +9,11 @@ export type MaybePromise<T> = T | Promise<T>
 export interface Admission {
   readonly decision: RunDecision | RejectDecision
   /** What `settle` and `release` take: the store may have given it a place in a ledger. */
-  readonly asked: Asked
+  readonly request: AdmissionRequest
 }
 
 /** The state of a user's own algorithm, as a compare-and-set found it. */
-export interface Swapped {
+export interface StateResult {
   /** The store's clock, in ms since the epoch. */
   readonly nowMs: number
   /** Whether the new state was written. */
@@ -39,7 +39,7 @@ export interface LedgerFigures {
  * Where meters and the ledger are kept: in Redis, for a fleet, or in memory, for one
  * process. `storeContract` of `tollgate/store-contract` is what any store must pass.
  *
- * A call names its meters in `asked.demand.parts`: each is a rule's limits for one scope
+ * A call names its meters in `asked.meters`: each is a rule's limits for one scope
  * value. The store keeps the usage of each limit under rule name, limit name and scope
  * value, by the store's own clock, and by the algorithms in `ALGORITHMS`. Each method is
  * atomic: two calls at once come out as if one had come after the other.
@@ -50,35 +50,35 @@ export interface Store {
    * reason 'too_big', or 'closed' where the limit is 0. An id (`asked.id`) with an open entry
    * is answered again and charged once. Leaves an open entry, but where `asked.forGood`.
    */
-  admit(asked: Asked): MaybePromise<Admission>
+  admit(request: AdmissionRequest): MaybePromise<Admission>
   /** What `admit` would decide; changes nothing. */
-  peek(asked: Asked): MaybePromise<RunDecision | RejectDecision>
+  peek(request: AdmissionRequest): MaybePromise<RunDecision | RejectDecision>
   /** Charges whether there is room or not; what is above a limit is debt. */
-  record(asked: Asked): MaybePromise<Admission>
+  record(request: AdmissionRequest): MaybePromise<Admission>
   /**
    * Replaces what was charged by what the call has cost: what is less goes back, to the window
    * that was charged only; what is more is charged in full. Closes the entry; a second time
    * changes nothing. With 'part' the entry stays open, and nothing goes back.
    * @returns whether there was an open entry
    */
-  settle(asked: Asked, actual: ActualCosts, how: 'end' | 'part'): MaybePromise<boolean>
+  settle(request: AdmissionRequest, actual: ActualCosts, how: 'end' | 'part'): MaybePromise<boolean>
   /** Gives everything back, as if the call had never been asked for. @returns whether there was an open entry */
-  release(asked: Asked): MaybePromise<boolean>
+  release(request: AdmissionRequest): MaybePromise<boolean>
   /**
-   * An agent said something about its limits: see `lua/announce.lua`. The block's meter is the
+   * An agent said something about its limits: see `lua/report-upstream.lua`. The block's meter is the
    * last of those that the call names. Where the call has an open entry it is given back.
    */
-  announce(asked: Asked, announcement: Announcement): MaybePromise<Announced>
+  reportUpstream(request: AdmissionRequest, report: UpstreamReport): MaybePromise<UpstreamOutcome>
   /** What is known of the agents of these calls, by the block's meter, the last that each names. */
-  known(asked: readonly Asked[]): MaybePromise<readonly Known[]>
+  upstreamStatus(requests: readonly AdmissionRequest[]): MaybePromise<readonly UpstreamStatus[]>
   /** What agents were seen to allow, of up to a thousand agents, endpoints and models. */
   observed(): MaybePromise<readonly Observation[]>
   /** Forgets what the meters that the call names have counted. */
-  reset(asked: Asked): MaybePromise<void>
+  reset(request: AdmissionRequest): MaybePromise<void>
   /**
    * Compare and set: writes `becomes` under a name and key if the state is still `was` ('' = none),
    * to be kept for so long after that; `becomes` '' only reads.
    */
-  swap(name: string, key: string, was: string, becomes: string, keepMs: number): MaybePromise<Swapped>
+  compareAndSet(name: string, key: string, was: string, becomes: string, keepMs: number): MaybePromise<StateResult>
   figures(): MaybePromise<LedgerFigures>
 }

@@ -1,13 +1,13 @@
 import { type Capacity, readCapacity } from '../administration/capacity.js'
-import type { Demands } from '../admission/resolver.js'
+import type { Resolver } from '../admission/resolver.js'
 import { MAX_AMOUNT } from '../model/call.js'
 import { COST_UNITS, type CostUnit } from '../model/cost.js'
 import { CallInvalid } from '../model/errors.js'
-import type { Known, ObservedLimits, UpstreamName } from '../model/upstream.js'
+import type { ObservedLimits, UpstreamName, UpstreamStatus } from '../model/upstream.js'
 import type { Store } from '../store/store.js'
 import { isAmount, validateCall } from '../validation/call.js'
 import { show } from '../validation/faults.js'
-import { type AnnounceInput, stateOf, type UpstreamChange, type UpstreamState, type Upstreams } from './tracker.js'
+import { type AnnounceInput, type UpstreamChange, type UpstreamState, type UpstreamTracker, upstreamState } from './tracker.js'
 
 /** A limit of a rule that guards an agent. */
 export interface ConfiguredLimit {
@@ -29,14 +29,14 @@ export interface UpstreamStats extends UpstreamState {
 
 /** What agents allow: set at run time, and learned from what they say. */
 export class Capacities {
-  private readonly demands: Demands
+  private readonly resolver: Resolver
   private readonly store: Store
-  private readonly upstreams: Upstreams
+  private readonly tracker: UpstreamTracker
 
-  constructor(demands: Demands, store: Store, upstreams: Upstreams) {
-    this.demands = demands
+  constructor(resolver: Resolver, store: Store, tracker: UpstreamTracker) {
+    this.resolver = resolver
     this.store = store
-    this.upstreams = upstreams
+    this.tracker = tracker
   }
 
   /** What a resource allows and what is left of it; null where no capacity was set. @throws CallInvalid */
@@ -44,7 +44,7 @@ export class Capacities {
   /** What an agent, endpoint and model is known to allow now. @throws CallInvalid */
   get(upstream: UpstreamName): Promise<UpstreamState>
   async get(of: string | UpstreamName): Promise<Capacity | null | UpstreamState> {
-    return typeof of === 'object' && of !== null ? this.upstreams.get(checkName(of)) : readCapacity(of, this.demands, this.store)
+    return typeof of === 'object' && of !== null ? this.tracker.get(checkName(of)) : readCapacity(of, this.resolver, this.store)
   }
 
   /**
@@ -53,7 +53,7 @@ export class Capacities {
    * capacity is cut. `limits` alone only say what it allows. @throws CallInvalid, and nothing changes
    */
   async announce(input: AnnounceInput): Promise<UpstreamState> {
-    return this.upstreams.announce(checkAnnounce(input))
+    return this.tracker.announce(checkAnnounce(input))
   }
 
   /**
@@ -63,15 +63,15 @@ export class Capacities {
   on(event: 'change', listener: (change: UpstreamChange) => void): () => void {
     if (event !== 'change') throw new CallInvalid(`event: must be change (got ${show(event)})`)
     if (typeof listener !== 'function') throw new CallInvalid(`listener: must be a function (got ${show(listener)})`)
-    return this.upstreams.on(listener)
+    return this.tracker.on(listener)
   }
 
   /** Every agent, endpoint and model that said anything within a day, up to a thousand. */
   async stats(): Promise<UpstreamStats[]> {
     const observations = await this.store.observed()
-    const known = await this.store.known(observations.map(({ name }) => this.demands.blockOf(name)))
+    const known = await this.store.upstreamStatus(observations.map(({ name }) => this.resolver.blockOf(name)))
     return observations.map(({ name, limits, atMs }, index) => ({
-      ...stateOf(name, known[index] as Known),
+      ...upstreamState(name, known[index] as UpstreamStatus),
       configured: this.configured(name),
       observed: limits,
       observedAt: new Date(Math.floor(atMs)),
@@ -79,7 +79,7 @@ export class Capacities {
   }
 
   private configured(name: UpstreamName): ConfiguredLimit[] {
-    return this.demands
+    return this.resolver
       .guardsOf(name)
       .flatMap((rule) =>
         rule.limits.flatMap(({ name: limit, unit, limit: amount, windowMs }) =>

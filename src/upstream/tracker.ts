@@ -1,10 +1,18 @@
 import { randomUUID } from 'node:crypto'
 import type { Logger } from 'pino'
-import type { Asked } from '../admission/request.js'
-import type { Demands } from '../admission/resolver.js'
+import type { AdmissionRequest } from '../admission/request.js'
+import type { Resolver } from '../admission/resolver.js'
 import { DEFAULTS } from '../model/defaults.js'
 import type { UpstreamLimited } from '../model/errors.js'
-import { type Announced, type Announcement, type HeadersLike, type Known, type ObservedLimits, type UpstreamName, upstreamKey } from '../model/upstream.js'
+import {
+  type HeadersLike,
+  type ObservedLimits,
+  type UpstreamName,
+  type UpstreamOutcome,
+  type UpstreamReport,
+  type UpstreamStatus,
+  upstreamKey,
+} from '../model/upstream.js'
 import { blockValue } from '../policy/upstream-block.js'
 import type { Store } from '../store/store.js'
 import type { Bus } from './bus.js'
@@ -25,7 +33,7 @@ export interface UpstreamState extends UpstreamName {
 /** News of an agent. */
 export interface UpstreamChange extends UpstreamState {
   /** refused: a call was. paused: nothing is left for a moment. observed: its limits are other ones. */
-  readonly kind: Announcement['kind']
+  readonly kind: UpstreamReport['kind']
 }
 
 /** What `announce` takes. */
@@ -38,7 +46,7 @@ export interface AnnounceInput extends UpstreamName {
 
 const FORGET_AFTER = 1000
 
-export function stateOf(name: UpstreamName, known: Known): UpstreamState {
+export function upstreamState(name: UpstreamName, known: UpstreamStatus): UpstreamState {
   const { atMs, blockedUntilMs, factor, canary, cutAtMs, overMs } = known
   const blockedMs = Math.max(0, blockedUntilMs - atMs)
   const state = blockedMs > 0 ? 'blocked' : canary && overMs > atMs ? 'canary' : factor < 1 ? 'recovering' : 'open'
@@ -55,9 +63,9 @@ export function stateOf(name: UpstreamName, known: Known): UpstreamState {
 }
 
 /** What agents say about their limits: told to the store, which decides for the whole fleet, and to whoever listens. */
-export class Upstreams {
+export class UpstreamTracker {
   private readonly id = randomUUID()
-  private readonly demands: Demands
+  private readonly resolver: Resolver
   private readonly store: Store
   private readonly bus: Bus
   private readonly log: Logger
@@ -68,8 +76,8 @@ export class Upstreams {
   private readonly blocked = new Map<string, number>()
   private readonly saying = new Set<Promise<unknown>>()
 
-  constructor(parts: { demands: Demands; store: Store; bus: Bus; log: Logger }) {
-    this.demands = parts.demands
+  constructor(parts: { resolver: Resolver; store: Store; bus: Bus; log: Logger }) {
+    this.resolver = parts.resolver
     this.store = parts.store
     this.bus = parts.bus
     this.log = parts.log
@@ -85,25 +93,30 @@ export class Upstreams {
   async announce({ agent, endpoint, model, retryAfterMs, limits }: AnnounceInput): Promise<UpstreamState> {
     const name = { agent, endpoint, model }
     const only = limits !== undefined && retryAfterMs === undefined
-    const announcement = only ? this.observation(name, limits) : this.refusal(name, retryAfterMs, limits ?? null)
+    const report = only ? this.observation(name, limits) : this.refusal(name, retryAfterMs, limits ?? null)
     // What the store does not take holds here all the same.
-    this.block(name, announcement.retryAfterMs)
-    return this.say(announcement, await this.store.announce(this.demands.blockOf(name), announcement))
+    this.block(name, report.retryAfterMs)
+    return this.say(report, await this.store.reportUpstream(this.resolver.blockOf(name), report))
   }
 
   async get(name: UpstreamName): Promise<UpstreamState> {
-    const [known] = await this.store.known([this.demands.blockOf(name)])
-    return stateOf(name, known as Known)
+    const [known] = await this.store.upstreamStatus([this.resolver.blockOf(name)])
+    return upstreamState(name, known as UpstreamStatus)
   }
 
   /**
    * An agent refused a call.
    * @param tell what tells the store, and puts the call back where it has a line
    */
-  async refused<T extends Asked>(asked: T, name: UpstreamName, limited: UpstreamLimited, tell: (asked: T, announcement: Announcement) => Promise<Announced>) {
+  async refused<T extends AdmissionRequest>(
+    request: T,
+    name: UpstreamName,
+    limited: UpstreamLimited,
+    tell: (request: T, report: UpstreamReport) => Promise<UpstreamOutcome>,
+  ) {
     const { headers, retryAfterMs = headers === undefined ? undefined : readRetryAfter(headers) } = limited
-    const announcement = this.refusal(name, retryAfterMs, headers === undefined ? null : readLimits(headers))
-    return this.say(announcement, await tell(asked, announcement))
+    const report = this.refusal(name, retryAfterMs, headers === undefined ? null : readLimits(headers))
+    return this.say(report, await tell(request, report))
   }
 
   /** Reads an answer's headers. What they tell is said only where it is news, and behind whoever calls: an answer is not kept waiting. */
@@ -111,10 +124,10 @@ export class Upstreams {
     const limits = readLimits(headers)
     if (limits === null) return
     const name = { agent, endpoint, model }
-    const announcement = this.observation(name, limits)
-    if (announcement.kind === 'observed' && !this.isNews(name, limits)) return
-    const said = Promise.resolve(this.store.announce(this.demands.blockOf(name), announcement))
-      .then((announced) => this.say(announcement, announced))
+    const report = this.observation(name, limits)
+    if (report.kind === 'observed' && !this.isNews(name, limits)) return
+    const said = Promise.resolve(this.store.reportUpstream(this.resolver.blockOf(name), report))
+      .then((outcome) => this.say(report, outcome))
       .catch((error: unknown) => {
         this.seen.delete(upstreamKey(name))
         this.log.warn({ err: error, agent }, 'what an agent told of its limits could not be noted')
@@ -142,12 +155,12 @@ export class Upstreams {
     await this.bus.close()
   }
 
-  private refusal(name: UpstreamName, retryAfterMs: number | undefined, observed: ObservedLimits | null): Announcement {
+  private refusal(name: UpstreamName, retryAfterMs: number | undefined, observed: ObservedLimits | null): UpstreamReport {
     const waitMs = Math.min(DEFAULTS.longestRetryAfterMs, Math.max(1, retryAfterMs ?? DEFAULTS.retryAfterMs))
-    return { kind: 'refused', retryAfterMs: waitMs, reduceFactor: this.demands.upstream.reduceFactor, name, observed }
+    return { kind: 'refused', retryAfterMs: waitMs, reduceFactor: this.resolver.upstream.reduceFactor, name, observed }
   }
 
-  private observation(name: UpstreamName, observed: ObservedLimits): Announcement {
+  private observation(name: UpstreamName, observed: ObservedLimits): UpstreamReport {
     const waitMs = Math.min(DEFAULTS.longestRetryAfterMs, pauseMs(observed))
     return { kind: waitMs > 0 ? 'paused' : 'observed', retryAfterMs: waitMs, reduceFactor: 1, name, observed }
   }
@@ -164,15 +177,15 @@ export class Upstreams {
     return true
   }
 
-  private say({ kind, name }: Announcement, announced: Announced): UpstreamState & { readonly cut: boolean } {
-    const state = stateOf(name, announced)
+  private say({ kind, name }: UpstreamReport, outcome: UpstreamOutcome): UpstreamState & { readonly cut: boolean } {
+    const state = upstreamState(name, outcome)
     const change: UpstreamChange = { ...state, kind }
     // Told while it was blocked or cut: the next answer may tell what the cut has to know.
     if (kind === 'refused') this.seen.delete(upstreamKey(name))
-    this.block(name, announced.blockedUntilMs - announced.atMs)
+    this.block(name, outcome.blockedUntilMs - outcome.atMs)
     this.emit(change)
     this.bus.publish(JSON.stringify({ from: this.id, change }))
-    return { ...state, cut: announced.cut }
+    return { ...state, cut: outcome.cut }
   }
 
   private hear(news: string): void {

@@ -65,12 +65,12 @@ test('a process that is busy itself does not take Redis for slow', async () => {
   const { namespace } = await ownRedis()
   const tollgate = await namespace.open(QUICK)
   for (let n = 0; n < 5; n++) {
-    const asked = tollgate.gate.admit(CALL)
+    const request = tollgate.gate.admit(CALL)
     // The check is sent in the next turn, and its answer waits to be read.
     await new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
     const untilMs = performance.now() + 2 * QUICK.storeTimeoutMs
     while (performance.now() < untilMs);
-    await (await asked).settle()
+    await (await request).settle()
   }
   expect(tollgate.stats.outage()).toMatchObject({ outages: 0, away: false })
 })
@@ -82,10 +82,10 @@ test('a Redis that is slow counts as away until it answers in time', async () =>
   const tollgate = await namespace.open({ ...QUICK, redis: proxy.url })
   const limiter = tollgate.limiter({ requests: 1000, per: 'hour', algorithm: 'fixed_window' })
   proxy.delayMs = 600
-  let asked = 0
+  let request = 0
   let letIn = 0
   const ask = async () => {
-    asked++
+    request++
     if ((await limiter.check('k')).allowed) letIn++
   }
   await ask()
@@ -96,7 +96,7 @@ test('a Redis that is slow counts as away until it answers in time', async () =>
   proxy.delayMs = 0
   await untilBack(tollgate)
   await ask()
-  expect(asked).toBe(letIn)
+  expect(request).toBe(letIn)
   expect((await limiter.peek('k')).usage[0]?.used).toBe(letIn)
   await tollgate.close()
 })

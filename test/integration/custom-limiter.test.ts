@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { type CustomSpec, GivenClock, MemoryStore, type Swapped, Tollgate } from '../../src/index.js'
+import { type CustomSpec, GivenClock, MemoryStore, type StateResult, Tollgate } from '../../src/index.js'
 import { T0 } from '../support/gate.js'
 import { newNamespace } from '../support/namespace.js'
 import { codeOf, newPlace, PLACES } from '../support/place.js'
@@ -124,8 +124,8 @@ describe.each(PLACES)('in %s', (place) => {
         return { allowed: true, state: cost, retryAfterMs: null }
       },
     })
-    const asked = await Promise.allSettled([limiter.consume('k', 1), limiter.consume('k', 13), limiter.consume('k', 2)])
-    expect(asked.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled'])
+    const requests = await Promise.allSettled([limiter.consume('k', 1), limiter.consume('k', 13), limiter.consume('k', 2)])
+    expect(requests.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled'])
     await expect(limiter.consume('k', 13)).rejects.toThrow('not that number')
   })
 })
@@ -152,26 +152,26 @@ await tollgate.close()
 class BusyStore extends MemoryStore {
   private others = 0
 
-  override swap(name: string, key: string, was: string, becomes: string, keepMs: number): Swapped {
-    if (becomes !== '') super.swap(name, key, was, String(--this.others), 3_600_000)
-    return super.swap(name, key, was, becomes, keepMs)
+  override compareAndSet(name: string, key: string, was: string, becomes: string, keepMs: number): StateResult {
+    if (becomes !== '') super.compareAndSet(name, key, was, String(--this.others), 3_600_000)
+    return super.compareAndSet(name, key, was, becomes, keepMs)
   }
 }
 
 test('who finds the state changed by others each time gives up with LIMITER_CONTENDED, after so many tries', async () => {
   const tollgate = await Tollgate.open({ store: new BusyStore() })
-  let asked = 0
+  let request = 0
   const limiter = tollgate.limiter<number>({
     name: 'busy',
     check: (state) => {
-      asked++
+      request++
       return { allowed: true, state: Math.abs(state ?? 0), retryAfterMs: null }
     },
   })
   const error: unknown = await limiter.check('k').catch((thrown: unknown) => thrown)
   expect(error).toMatchObject({ code: 'LIMITER_CONTENDED', status: 503, retryable: true })
   expect((error as Error).message).toBe('the state of "k" in limiter busy was changed by others 50 times in a row')
-  expect(asked).toBe(50)
+  expect(request).toBe(50)
   expect(await codeOf(limiter.reset('k'))).toBe('LIMITER_CONTENDED')
   await tollgate.close()
 })
@@ -191,6 +191,6 @@ test.each<[string, Partial<CustomSpec<unknown>>, string]>([
 test('the store in memory forgets states that ran out, as others come', () => {
   let nowMs = 0
   const store = new MemoryStore(() => nowMs)
-  for (let key = 0; key < 10_000; key++, nowMs++) store.swap('mine', String(key), '', '1', 10)
+  for (let key = 0; key < 10_000; key++, nowMs++) store.compareAndSet('mine', String(key), '', '1', 10)
   expect(store.size).toBeLessThanOrEqual(1000)
 })

@@ -155,7 +155,7 @@ describe.each(PLACES)('in %s', (place) => {
     const limiter = tollgate.limiter({ requests: 1, per: 'minute' })
     const grant = await tollgate.gate.admit({ ...A, cost: { tokens: 1 } })
     await tollgate.close()
-    const asked = [
+    const requests = [
       tollgate.gate.peek(A),
       tollgate.gate.admit(A),
       tollgate.gate.tryAcquire(A),
@@ -167,6 +167,6 @@ describe.each(PLACES)('in %s', (place) => {
       tollgate.setCapacity('a', 1),
       tollgate.enqueue(A),
     ]
-    expect(await Promise.all(asked.map(codeOf))).toEqual(asked.map(() => 'CLOSED'))
+    expect(await Promise.all(requests.map(codeOf))).toEqual(requests.map(() => 'CLOSED'))
   })
 })

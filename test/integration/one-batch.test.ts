@@ -2,8 +2,8 @@ import { expect, test } from 'vitest'
 import type { RuleSpec } from '../../src/index.js'
 import { AS_ESTIMATED } from '../../src/model/cost.js'
 import { GivenClock, redisClock } from '../../src/model/time.js'
-import { Gate } from '../../src/store/redis/script-client.js'
-import { ask, demandsOf, givenGate } from '../support/gate.js'
+import { ScriptClient } from '../../src/store/redis/script-client.js'
+import { ask, givenGate, resolverOf } from '../support/gate.js'
 import { newNamespace } from '../support/namespace.js'
 
 const HOURLY: RuleSpec = { name: 'hourly', scope: 'agent', limits: [{ requests: 100, per: 'hour', algorithm: 'fixed_window' }] }
@@ -15,9 +15,9 @@ test('several newcomers of one batch without room are asked again, where their b
   ])
   const call = { agent: 'openai', user: 'ann' }
   // Charges both meters, and tells the gate that there are no lines.
-  await gate.direct([ask(gate, 'first', call)])
-  const asked = Array.from({ length: 6 }, (_, place) => ({ ...ask(gate, `c${place}`, call, 'shared'), token: String(place) }))
-  const decisions = await gate.start(asked, [], false)
+  await gate.check([ask(gate, 'first', call)])
+  const requests = Array.from({ length: 6 }, (_, place) => ({ ...ask(gate, `c${place}`, call, 'shared'), token: String(place) }))
+  const decisions = await gate.start(requests, [], false)
   expect(decisions.map(({ outcome }) => outcome)).toEqual(['run', 'run', 'again', 'again', 'again', 'again'])
 })
 
@@ -51,10 +51,10 @@ test('limiters of one name that are asked in one turn each tell what is left', a
 test('a clock set back by less than a step opens no window twice, on the clock that keys end by', async () => {
   const namespace = newNamespace()
   const rules: RuleSpec[] = [{ name: 'short', scope: 'agent', limits: [{ requests: 3, per: '2s', algorithm: 'fixed_window' }] }]
-  const gate = new Gate(namespace.redis, demandsOf(namespace, rules), redisClock)
+  const gate = new ScriptClient(namespace.redis, resolverOf(namespace, rules), redisClock)
   const nextMs = (Math.floor(Date.now() / 2000) + 2) * 2000
-  const ahead = new Gate(namespace.redis, demandsOf(namespace, rules), new GivenClock(nextMs + 500))
-  const charge = async (by: Gate, id: string) => (await by.direct([ask(by, id, { agent: 'openai' })]))[0]?.outcome
+  const ahead = new ScriptClient(namespace.redis, resolverOf(namespace, rules), new GivenClock(nextMs + 500))
+  const charge = async (by: ScriptClient, id: string) => (await by.check([ask(by, id, { agent: 'openai' })]))[0]?.outcome
   expect([await charge(ahead, 'a'), await charge(ahead, 'b'), await charge(gate, 'c')]).toEqual(['run', 'run', 'run'])
   await new Promise((resolve) => setTimeout(resolve, nextMs + 200 - Date.now()))
   expect(await charge(gate, 'd')).toBe('reject')
@@ -96,12 +96,12 @@ test('calls of one batch whose rules count other units are each settled at their
   const { gate } = givenGate(namespace, [{ name: 'tokens', scope: 'org', limits: [{ tokens: 1000, per: 'hour', algorithm: 'fixed_window' }] }])
   const other = givenGate(namespace, [{ name: 'requests', scope: 'org', limits: [{ requests: 1000, per: 'hour', algorithm: 'fixed_window' }] }]).gate
   const cost = { tokens: 100, requests: 3 }
-  const asked = [
+  const requests = [
     ask(gate, 'a', { agent: 'openai', org: 'acme', cost }, 'shared'),
     { ...ask(other, 'b', { agent: 'openai', org: 'acme', cost }, 'shared'), token: '1' },
   ]
-  await gate.direct(asked)
-  await gate.settle(asked.map((one) => ({ asked: one, actual: { ...AS_ESTIMATED, tokens: 40, requests: 2 } })))
-  const used = async (by: Gate) => (await by.peek([ask(by, 'look', { agent: 'openai', org: 'acme' })]))[0]?.usage[0]?.used
+  await gate.check(requests)
+  await gate.settle(requests.map((one) => ({ request: one, actual: { ...AS_ESTIMATED, tokens: 40, requests: 2 } })))
+  const used = async (by: ScriptClient) => (await by.peek([ask(by, 'look', { agent: 'openai', org: 'acme' })]))[0]?.usage[0]?.used
   expect([await used(gate), await used(other)]).toEqual([40, 2])
 })

@@ -6,7 +6,7 @@ import { GivenClock, type RuleSpec, type Tollgate } from '../../src/index.js'
 import { DEFAULTS } from '../../src/model/defaults.js'
 import { Enqueuer } from '../../src/queue/enqueuer.js'
 import { Results } from '../../src/queue/results.js'
-import { Strategist } from '../../src/queue/strategy-resolver.js'
+import { StrategyResolver } from '../../src/queue/strategy-resolver.js'
 import { realGate, T0 } from '../support/gate.js'
 import { type Namespace, newNamespace } from '../support/namespace.js'
 import { codeOf } from '../support/place.js'
@@ -76,11 +76,11 @@ test('a call that a process put in line which had not heard of an override is wo
   })
   const gate = realGate(namespace, RULES)
   const late = new Enqueuer({
-    gate,
+    scriptClient: gate,
     redis: namespace.redis,
     queue,
     results,
-    strategist: new Strategist(gate, {}, pino({ level: 'silent' })),
+    strategyResolver: new StrategyResolver(gate, {}, pino({ level: 'silent' })),
     attempts: undefined,
     timeoutMs: DEFAULTS.enqueueTimeoutMs,
   })

@@ -21,8 +21,8 @@ describe.each(PLACES)('in %s', (place) => {
     const tollgate = await newPlace(place).open({ rules: RULES, prices: PRICES })
     const unknown = { agent: 'a', model: 'small', cost: { tokens: 10 } }
     const message = 'cost.usd: no price for model "small"; add it under prices, give a price for "*", or say cost.usd'
-    for (const asked of [tollgate.gate.peek(unknown), tollgate.gate.admit(unknown), tollgate.gate.acquire(unknown), tollgate.gate.record(unknown)])
-      await expect(asked).rejects.toThrow(expect.objectContaining({ code: 'CALL_INVALID', message }))
+    for (const request of [tollgate.gate.peek(unknown), tollgate.gate.admit(unknown), tollgate.gate.acquire(unknown), tollgate.gate.record(unknown)])
+      await expect(request).rejects.toThrow(expect.objectContaining({ code: 'CALL_INVALID', message }))
     expect(await usedBy(tollgate, CALL)).toBe(0)
     expect((await tollgate.gate.admit({ ...unknown, cost: { usd: 0.5 } })).allowed).toBe(true)
     expect(await usedBy(tollgate, CALL)).toBe(0.5)

@@ -3,7 +3,7 @@ import type { LimitSpec, Store } from '../../src/index.js'
 import { NAMED_ALGORITHMS, type NamedAlgorithm } from '../../src/limits/algorithms.js'
 import { GivenClock, HOUR, MINUTE, SECOND } from '../../src/model/time.js'
 import { MemoryStore } from '../../src/store/memory/memory-store.js'
-import { askOf } from '../../testing/request.js'
+import { requestFor } from '../../testing/request.js'
 import { T0 } from '../support/gate.js'
 import { newNamespace } from '../support/namespace.js'
 import { evenly, inBursts, offer } from '../support/offered.js'
@@ -18,8 +18,8 @@ function allowedBy(algorithm: NamedAlgorithm, limit: number, windows: number): n
   return limit * windows + once
 }
 
-function asked(spec: LimitSpec, namespace = 'contract') {
-  return () => askOf([{ name: 'r', scope: 'agent', limits: [spec] }], { agent: 'a' }, { requests: 1 }, { namespace, forGood: true })
+function request(spec: LimitSpec, namespace = 'contract') {
+  return () => requestFor([{ name: 'r', scope: 'agent', limits: [spec] }], { agent: 'a' }, { requests: 1 }, { namespace, forGood: true })
 }
 
 const PERIODS = { second: SECOND, minute: MINUTE, hour: HOUR } as const
@@ -31,7 +31,7 @@ async function measure(
   windowMs: number,
   load: number,
   windows: number,
-  ask = asked(spec),
+  ask = request(spec),
 ) {
   const limit = spec.requests as number
   const calls = Math.round(limit * load * windows)
@@ -71,7 +71,7 @@ test.each(NAMED_ALGORITHMS)('%s lets in what it allows and never more (store in 
     [30, 'minute', 10],
   ] as const) {
     const spec = { requests, per, algorithm, name: `${per}-${requests}` }
-    await measure(redis, clock, spec, PERIODS[per], load, 8, asked(spec, namespace.name))
+    await measure(redis, clock, spec, PERIODS[per], load, 8, request(spec, namespace.name))
   }
 })
 
@@ -79,7 +79,7 @@ const TEN: LimitSpec = { name: 'ten', requests: 10, per: 'minute' }
 
 /** How many of a minute's limit pass at once. */
 async function atOnce(store: Store, spec: LimitSpec, namespace: string, most = 100): Promise<number> {
-  const ask = asked(spec, namespace)()
+  const ask = request(spec, namespace)()
   let passed = 0
   while (passed < most && (await store.admit(ask)).decision.outcome === 'run') passed++
   return passed

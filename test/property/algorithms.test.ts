@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import type { Asked } from '../../src/admission/request.js'
+import type { AdmissionRequest } from '../../src/admission/request.js'
 import type { LimitSpec, RuleSpec, Store } from '../../src/index.js'
 import { NAMED_ALGORITHMS } from '../../src/limits/algorithms.js'
 import { periodMs } from '../../src/limits/limit.js'
@@ -8,9 +8,9 @@ import { AS_ESTIMATED, NOTHING } from '../../src/model/cost.js'
 import { GivenClock, redisClock } from '../../src/model/time.js'
 import { MemoryStore } from '../../src/store/memory/memory-store.js'
 import { RedisStore } from '../../src/store/redis/redis-store.js'
-import { Gate } from '../../src/store/redis/script-client.js'
-import { askOf } from '../../testing/request.js'
-import { demandsOf, T0 } from '../support/gate.js'
+import { ScriptClient } from '../../src/store/redis/script-client.js'
+import { requestFor } from '../../testing/request.js'
+import { resolverOf, T0 } from '../support/gate.js'
 import { everything, forget } from '../support/keys.js'
 import { type Namespace, newNamespace } from '../support/namespace.js'
 import { runs } from '../support/runs.js'
@@ -29,9 +29,9 @@ function named(kind: LimitSpec): string {
 }
 
 /** Asks one limit, under a rule that is compiled once. */
-function asker(limits: RuleSpec['limits'], namespace = 'contract'): (tokens: number, forGood?: boolean) => Asked {
-  const { demand, ...asked } = askOf([{ name: 'r', scope: 'agent', limits }], { agent: 'a' }, {}, { namespace })
-  return (tokens, forGood = false) => ({ ...asked, forGood, demand: { ...demand, costs: { ...NOTHING, requests: 1, tokens, usd: tokens / 100, points: 1 } } })
+function asker(limits: RuleSpec['limits'], namespace = 'contract'): (tokens: number, forGood?: boolean) => AdmissionRequest {
+  const request = requestFor([{ name: 'r', scope: 'agent', limits }], { agent: 'a' }, {}, { namespace })
+  return (tokens, forGood = false) => ({ ...request, forGood, costs: { ...NOTHING, requests: 1, tokens, usd: tokens / 100, points: 1 } })
 }
 
 const amounts = fc.oneof(fc.integer({ min: 1, max: 40 }), fc.double({ min: 0.3, max: 40, noNaN: true }))
@@ -49,7 +49,7 @@ const asks = fc.array(
 async function starts(
   store: Store,
   clock: GivenClock,
-  ask: (tokens: number) => Asked,
+  ask: (tokens: number) => AdmissionRequest,
   most: number,
   windowMs: number,
   given: readonly { share: number; wait: number }[],
@@ -141,8 +141,8 @@ test.each(KINDS.map((kind) => [named(kind), kind] as const))(
           if (!phantom) continue
           const ghost = ghostly.admit(ask(20))
           clock.advance(index % 2 === 0 ? heldMs : 0)
-          expect(ghostly.release(ghost.asked)).toBe(ghost.decision.outcome === 'run')
-          expect(ghostly.release(ghost.asked), 'a second time').toBe(false)
+          expect(ghostly.release(ghost.request)).toBe(ghost.decision.outcome === 'run')
+          expect(ghostly.release(ghost.request), 'a second time').toBe(false)
         }
       }),
       { numRuns: runs(40) },
@@ -166,11 +166,12 @@ test('every key has an end, and a meter goes no later than its state is empty (i
       fc.array(fc.record({ tokens: fc.double({ min: 0.1, max: 70, noNaN: true }), over: fc.constantFrom(0, 1, 1, 4) }), { minLength: 2, maxLength: 12 }),
       async (calls) => {
         await forget(namespace)
-        const store = new RedisStore(new Gate(namespace.redis, demandsOf(namespace, []), redisClock), namespace.redis, redisClock)
+        const store = new RedisStore(new ScriptClient(namespace.redis, resolverOf(namespace, []), redisClock), namespace.redis, redisClock)
         const ask = asker(ALL, namespace.name)
         for (const { tokens, over } of calls) {
-          const { asked, decision } = await store.admit(ask(tokens))
-          if (decision.outcome === 'run' && over !== 1) await store.settle(asked, { ...AS_ESTIMATED, tokens: tokens * over, usd: (tokens * over) / 100 }, 'end')
+          const { request, decision } = await store.admit(ask(tokens))
+          if (decision.outcome === 'run' && over !== 1)
+            await store.settle(request, { ...AS_ESTIMATED, tokens: tokens * over, usd: (tokens * over) / 100 }, 'end')
           const { usage } = await store.peek(ask(0))
           const resets = new Map(usage.map(({ limit, resetMs }) => [limit, resetMs]))
           const lastMs = Math.max(...[...resets].filter(([limit]) => limit !== 'concurrency').map(([, resetMs]) => resetMs))
@@ -235,12 +236,12 @@ test.each(KINDS.map((kind) => [named(kind), kind] as const))(
         const clock = new GivenClock(T0)
         const store = new MemoryStore(() => clock.nowMs)
         const ask = asker([spec])
-        const running: { asked: Asked; estimate: number; actual: number; after: number }[] = []
+        const running: { request: AdmissionRequest; estimate: number; actual: number; after: number }[] = []
         let used = 0
         let told = 0
         for (const [index, { estimate, times, wait, later }] of given.entries()) {
           clock.advance(wait < 0 ? told : wait * windowMs)
-          const { asked, decision } = store.admit(ask(estimate))
+          const { request, decision } = store.admit(ask(estimate))
           told = decision.outcome === 'reject' ? (decision.retryAfterMs ?? 0) : 0
           if (decision.outcome === 'run') {
             used += estimate
@@ -248,7 +249,7 @@ test.each(KINDS.map((kind) => [named(kind), kind] as const))(
             const passed = (clock.nowMs - T0) / windowMs + (kind.timezone === undefined ? 0 : 1 / 24)
             const allowed = 100 * (Math.max(1, kind.burst ?? 1) + 1 + passed)
             expect(used, `call ${index}`).toBeLessThanOrEqual(allowed + 1e-3)
-            running.push({ asked, estimate, actual: estimate * times, after: index + later })
+            running.push({ request, estimate, actual: estimate * times, after: index + later })
           }
           for (const call of running.splice(0)) {
             if (call.after > index) {
@@ -256,7 +257,7 @@ test.each(KINDS.map((kind) => [named(kind), kind] as const))(
               continue
             }
             // After a day nobody is asked any more.
-            if (store.settle(call.asked, { ...AS_ESTIMATED, tokens: call.actual }, 'end')) used += call.actual - call.estimate
+            if (store.settle(call.request, { ...AS_ESTIMATED, tokens: call.actual }, 'end')) used += call.actual - call.estimate
           }
         }
       }),
@@ -273,12 +274,12 @@ test.each(['sliding_window', 'sliding_log'] as const)('%s: debt on debt counts w
     clock.nowMs = T0
     const first = await store.admit(ask(100))
     clock.nowMs = T0 + 5_000
-    await store.settle(first.asked, { ...AS_ESTIMATED, tokens: 110 }, 'end')
+    await store.settle(first.request, { ...AS_ESTIMATED, tokens: 110 }, 'end')
     // Its 10 of debt are dated a window after that; 90 fit beside them a moment before, and overrun.
     clock.nowMs = T0 + 34_500
     const second = await store.admit(ask(90))
     expect(second.decision.outcome).toBe('run')
-    await store.settle(second.asked, { ...AS_ESTIMATED, tokens: 180 }, 'end')
+    await store.settle(second.request, { ...AS_ESTIMATED, tokens: 180 }, 'end')
     // The debt of 90 does not count together with the 90 of that window.
     clock.nowMs = T0 + 73_000
     expect((await store.peek(ask(0))).usage[0]?.used).toBe(90)

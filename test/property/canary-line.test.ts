@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import type { AskedCall } from '../../src/admission/request.js'
-import type { Announcement } from '../../src/model/upstream.js'
-import type { Gate } from '../../src/store/redis/script-client.js'
+import type { CallRequest } from '../../src/admission/request.js'
+import type { UpstreamReport } from '../../src/model/upstream.js'
+import type { ScriptClient } from '../../src/store/redis/script-client.js'
 import { Fleet } from '../support/fleet.js'
 import { ask, givenGate } from '../support/gate.js'
 import { forget } from '../support/keys.js'
@@ -12,9 +12,9 @@ import { runs } from '../support/runs.js'
 const RULES = [{ name: 'account', scope: 'agent', limits: [{ requests: 100, per: 'second', burst: 10 }] }]
 const BLOCKED_MS = 2000
 
-async function refuse(gate: Gate, asked: AskedCall): Promise<void> {
-  const said: Announcement = { kind: 'refused', retryAfterMs: BLOCKED_MS, reduceFactor: 0.5, name: asked.call, observed: null }
-  await gate.announce(asked, said)
+async function refuse(gate: ScriptClient, request: CallRequest): Promise<void> {
+  const said: UpstreamReport = { kind: 'refused', retryAfterMs: BLOCKED_MS, reduceFactor: 0.5, name: request.call, observed: null }
+  await gate.reportUpstream(request, said)
 }
 
 test('of those in line at a block one goes when it ends, the others after it, none too many (invariants 1, 5, 6)', async () => {

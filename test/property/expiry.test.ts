@@ -1,16 +1,16 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { expect, onTestFinished, test } from 'vitest'
-import type { Asked } from '../../src/admission/request.js'
-import type { Demands } from '../../src/admission/resolver.js'
+import type { AdmissionRequest } from '../../src/admission/request.js'
+import type { Resolver } from '../../src/admission/resolver.js'
 import type { LimitSpec, RuleSpec } from '../../src/index.js'
 import { NAMED_ALGORITHMS } from '../../src/limits/algorithms.js'
 import { NOTHING } from '../../src/model/cost.js'
 import { GivenClock, redisClock } from '../../src/model/time.js'
 import { MemoryStore } from '../../src/store/memory/memory-store.js'
 import { RedisStore } from '../../src/store/redis/redis-store.js'
-import { Gate } from '../../src/store/redis/script-client.js'
-import { demandsOf, T0 } from '../support/gate.js'
+import { ScriptClient } from '../../src/store/redis/script-client.js'
+import { resolverOf, T0 } from '../support/gate.js'
 import { newNamespace } from '../support/namespace.js'
 import { startRedis } from '../support/redis-server.js'
 import { until } from '../support/until.js'
@@ -19,8 +19,8 @@ import { until } from '../support/until.js'
 const LIMITS: LimitSpec[] = NAMED_ALGORITHMS.map((algorithm) => ({ name: algorithm, requests: 5, per: 'second', algorithm }))
 const RULES: RuleSpec[] = [{ name: 'user', scope: 'user', limits: [...LIMITS, { concurrency: 3, lease: '1s' }] }]
 
-function ask(demands: Demands, user: number): Asked {
-  return { id: `~/${user}`, token: '', call: {}, demand: demands.demand({ agent: 'a', user: `u${user}` }, { ...NOTHING, requests: 1 }), forGood: true }
+function ask(resolver: Resolver, user: number): AdmissionRequest {
+  return { id: `~/${user}`, token: '', call: {}, ...resolver.resolve({ agent: 'a', user: `u${user}` }, { ...NOTHING, requests: 1 }), forGood: true }
 }
 
 /** What is in use once everything else was thrown away. */
@@ -32,7 +32,7 @@ function heapUsed(): number {
 
 test('a million users come and go in memory, and no more is kept than of those who were there last', () => {
   const namespace = newNamespace()
-  const demands = demandsOf(namespace, [
+  const resolver = resolverOf(namespace, [
     {
       name: 'user',
       scope: 'user',
@@ -50,7 +50,7 @@ test('a million users come and go in memory, and no more is kept than of those w
   for (let user = 0; user < 1_000_000; user++) {
     // 10,000 in a second: so many are in use at once, and a few that have just gone.
     clock.nowMs = T0 + user / 10
-    if (store.admit(ask(demands, user)).decision.outcome === 'run') admitted++
+    if (store.admit(ask(resolver, user)).decision.outcome === 'run') admitted++
     largest = Math.max(largest, store.size)
     if (user === 200_000) early = heapUsed()
   }
@@ -58,10 +58,10 @@ test('a million users come and go in memory, and no more is kept than of those w
   expect(largest).toBeLessThan(60_000)
   expect(heapUsed()).toBeLessThan(early + 30e6)
   clock.advance(10_000)
-  for (let user = 0; user < 60_000; user++) store.admit(ask(demands, user % 10))
+  for (let user = 0; user < 60_000; user++) store.admit(ask(resolver, user % 10))
   for (let user = 0; user < 60_000; user++) {
     clock.nowMs += 0.5
-    store.admit(ask(demands, user))
+    store.admit(ask(resolver, user))
   }
   expect(store.size, 'smaller again as others come').toBeLessThan(15_000)
 })
@@ -72,12 +72,12 @@ test('a hundred thousand users leave nothing in Redis once their windows are ove
   const namespace = newNamespace(server.url)
   // The expiry of keys is not to wait for the disk.
   await namespace.redis.config('SET', 'appendonly', 'no')
-  const demands = demandsOf(namespace, RULES)
-  const store = new RedisStore(new Gate(namespace.redis, demands, redisClock), namespace.redis, redisClock)
+  const resolver = resolverOf(namespace, RULES)
+  const store = new RedisStore(new ScriptClient(namespace.redis, resolver, redisClock), namespace.redis, redisClock)
   let largest = 0
   for (let user = 0; user < 100_000; ) {
     const some: Promise<unknown>[] = []
-    for (const last = user + 5000; user < last; user++) some.push(store.admit(ask(demands, user)))
+    for (const last = user + 5000; user < last; user++) some.push(store.admit(ask(resolver, user)))
     await Promise.all(some)
     largest = Math.max(largest, await namespace.redis.dbsize())
   }

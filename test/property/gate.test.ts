@@ -66,7 +66,7 @@ test('the gate decides as the reference model does, and a refusal changes nothin
         if (one.do === 'admit') {
           const call: Call = { agent: 'llm', org: one.org, user: one.user, cost: { tokens: one.tokens } }
           const before = await everything(namespace)
-          const [decision] = await gate.direct([ask(gate, id, call)])
+          const [decision] = await gate.check([ask(gate, id, call)])
           const expected = model.admit(id, call, clock.nowMs)
           expect(decision?.outcome === 'reject' ? decision.reason : decision?.outcome).toBe(expected.verdict)
           if (decision?.outcome === 'reject') {
@@ -79,7 +79,7 @@ test('the gate decides as the reference model does, and a refusal changes nothin
         const picked = one.do === 'settle' || one.do === 'release' ? admitted[one.which % Math.max(1, admitted.length)] : undefined
         if (picked !== undefined && one.do === 'settle') {
           const actual = { ...AS_ESTIMATED, tokens: Math.round((picked.call.cost?.tokens ?? 0) * one.share) }
-          const [settled] = await gate.settle([{ asked: ask(gate, picked.id, picked.call), actual }])
+          const [settled] = await gate.settle([{ request: ask(gate, picked.id, picked.call), actual }])
           expect(settled).toBe(model.settle(picked.id, actual, clock.nowMs))
         }
         if (picked !== undefined && one.do === 'release') {
@@ -144,11 +144,11 @@ test('a reservation that is given back in full leaves every meter as if it had n
       for (const [index, { ms, tokens, phantom, held }] of steps.entries()) {
         for (const { clock } of [one, other]) clock.advance(ms)
         const real = { ...call, cost: { tokens } }
-        await one.gate.direct([ask(one.gate, `r${index}`, real)])
-        await other.gate.direct([ask(other.gate, `r${index}`, real)])
+        await one.gate.check([ask(one.gate, `r${index}`, real)])
+        await other.gate.check([ask(other.gate, `r${index}`, real)])
         if (!phantom) continue
         const ghost = ask(one.gate, `g${index}`, { ...call, cost: { tokens: 100 } })
-        const [decision] = await one.gate.direct([ghost])
+        const [decision] = await one.gate.check([ghost])
         for (const { clock } of [one, other]) clock.advance(held)
         if (decision?.outcome === 'run') expect(await one.gate.release(ghost)).toBe('S')
         expect(await one.gate.release(ghost), 'a second time').toBe('-')
@@ -172,20 +172,20 @@ test('settling any number of times equals settling once, in one batch or in seve
       async (estimate, actual, batches) => {
         await forget(namespace)
         const { gate, clock } = givenGate(namespace, [{ name: 'r', scope: 'org', limits: [{ tokens: 1000, per: 'minute', burst: 1000 }] }])
-        const asked = ask(gate, 'c', { agent: 'llm', org: 'a', cost: { tokens: estimate } })
-        await gate.direct([asked])
+        const request = ask(gate, 'c', { agent: 'llm', org: 'a', cost: { tokens: estimate } })
+        await gate.check([request])
         const settled: boolean[] = []
         for (const size of batches)
-          settled.push(...(await gate.settle(Array.from({ length: size }, () => ({ asked, actual: { ...AS_ESTIMATED, tokens: actual } })))))
+          settled.push(...(await gate.settle(Array.from({ length: size }, () => ({ request, actual: { ...AS_ESTIMATED, tokens: actual } })))))
         expect(settled.filter(Boolean)).toHaveLength(1)
         const [look] = await gate.peek([ask(gate, 'look', { agent: 'llm', org: 'a', cost: { tokens: 0 } })])
         expect(look?.usage[0]?.used).toBeCloseTo(actual, 6)
         // Debt is paid back before the next call starts, to the millisecond.
         const debtMs = Math.max(0, (actual + 1 - 1000) / (1000 / 60_000))
         clock.advance(Math.floor(debtMs) - 1)
-        if (debtMs > 1) expect((await gate.direct([ask(gate, 'early', { agent: 'llm', org: 'a', cost: { tokens: 1 } })]))[0]?.outcome).toBe('reject')
+        if (debtMs > 1) expect((await gate.check([ask(gate, 'early', { agent: 'llm', org: 'a', cost: { tokens: 1 } })]))[0]?.outcome).toBe('reject')
         clock.advance(3)
-        expect((await gate.direct([ask(gate, 'late', { agent: 'llm', org: 'a', cost: { tokens: 1 } })]))[0]?.outcome).toBe('run')
+        expect((await gate.check([ask(gate, 'late', { agent: 'llm', org: 'a', cost: { tokens: 1 } })]))[0]?.outcome).toBe('run')
       },
     ),
     { numRuns: runs(30) },
@@ -195,8 +195,8 @@ test('settling any number of times equals settling once, in one batch or in seve
 test('a start whose reply was lost is answered again and charged once', async () => {
   const namespace = newNamespace()
   const { gate } = givenGate(namespace, [{ name: 'r', scope: 'org', limits: [{ requests: 10, per: 'hour' }, { concurrency: 1 }] }])
-  const asked = ask(gate, 'c', { agent: 'llm', org: 'a' }, 'first')
-  for (let i = 0; i < 3; i++) expect((await decideAt(gate, 'start', [asked]))[0]?.outcome).toBe('run')
+  const request = ask(gate, 'c', { agent: 'llm', org: 'a' }, 'first')
+  for (let i = 0; i < 3; i++) expect((await decideAt(gate, 'start', [request]))[0]?.outcome).toBe('run')
   const again = ask(gate, 'c', { agent: 'llm', org: 'a' }, 'second')
   const [decision] = await decideAt(gate, 'start', [again])
   // A new attempt after its worker died: it has its slot back and is charged anew, as the agent may have seen both.
@@ -210,11 +210,11 @@ test('a crashed call keeps its charge, and its slot comes back when the lease en
     { name: 'r', scope: 'org', limits: [{ requests: 10, per: 'hour', algorithm: 'fixed_window' }, { concurrency: 1 }] },
   ])
   const call: Call = { agent: 'llm', org: 'a' }
-  await gate.direct([ask(gate, 'dead', call)])
+  await gate.check([ask(gate, 'dead', call)])
   clock.advance(29_999)
-  expect((await gate.direct([ask(gate, 'b', call)]))[0]).toMatchObject({ outcome: 'reject', binding: { limit: 'concurrency' } })
+  expect((await gate.check([ask(gate, 'b', call)]))[0]).toMatchObject({ outcome: 'reject', binding: { limit: 'concurrency' } })
   clock.advance(2)
-  const [decision] = await gate.direct([ask(gate, 'c', call)])
+  const [decision] = await gate.check([ask(gate, 'c', call)])
   expect(decision?.outcome).toBe('run')
   expect(decision?.usage.map(({ used }) => used)).toEqual([2, 1])
 })
@@ -225,7 +225,7 @@ test('a cost above what a meter can ever hold is said at once and changes nothin
     fc.asyncProperty(
       fc.integer({ min: 1, max: 1000 }),
       fc.double({ min: 0.001, max: 1e9, noNaN: true }),
-      fc.constantFrom('direct' as const, 'front' as const, 'start' as const),
+      fc.constantFrom('check' as const, 'enqueue' as const, 'start' as const),
       async (limit, above, mode) => {
         await forget(namespace)
         const { gate } = givenGate(namespace, [
@@ -250,7 +250,7 @@ test('every key has an end, and a meter goes no later than its state is empty (i
       for (const [index, one] of steps.entries()) {
         if (one.do === 'admit') {
           const call: Call = { agent: 'llm', org: one.org, user: one.user, cost: { tokens: one.tokens } }
-          const [decision] = await decideAt(gate, index % 2 === 0 ? 'direct' : 'start', [ask(gate, `c${index}`, call)])
+          const [decision] = await decideAt(gate, index % 2 === 0 ? 'check' : 'start', [ask(gate, `c${index}`, call)])
           const resets = new Map<string, number>()
           for (const { rule, scopeValue, resetMs, unit } of decision?.usage ?? []) {
             if (unit !== 'concurrency')

@@ -1,13 +1,13 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { Demands } from '../../src/admission/resolver.js'
+import { Resolver } from '../../src/admission/resolver.js'
 import { GivenClock, type RuleSpec } from '../../src/index.js'
 import { AS_ESTIMATED, NOTHING } from '../../src/model/cost.js'
-import type { Announced, Announcement } from '../../src/model/upstream.js'
+import type { UpstreamOutcome, UpstreamReport } from '../../src/model/upstream.js'
 import { compileRules } from '../../src/policy/compile.js'
 import { checkRules } from '../../src/policy/rules-file.js'
 import { Keys } from '../../src/redis/keys.js'
-import { demandsOf, T0 } from '../support/gate.js'
+import { resolverOf, T0 } from '../support/gate.js'
 import { newNamespace } from '../support/namespace.js'
 import { newPlace } from '../support/place.js'
 import { runs } from '../support/runs.js'
@@ -16,8 +16,8 @@ import { guard, LimitedAgent, UpstreamFleet } from '../support/upstream.js'
 
 const FIVE_MINUTES = 300_000
 
-function demandsUnder(rules: readonly RuleSpec[]): Demands {
-  return new Demands(compileRules(checkRules(rules).rules), new Keys('learned'))
+function resolverUnder(rules: readonly RuleSpec[]): Resolver {
+  return new Resolver(compileRules(checkRules(rules).rules), new Keys('learned'))
 }
 
 test.each([
@@ -26,7 +26,7 @@ test.each([
   { perSecond: 100, burst: 10 },
 ])('20 workers learn that an agent allows half of $perSecond/s: hardly a 429 more, and it is used (five minutes)', ({ perSecond, burst }) => {
   const agent = new LimitedAgent(perSecond / 2, burst, T0)
-  const fleet = new UpstreamFleet(demandsUnder([guard(perSecond, burst)]), agent, () => 25)
+  const fleet = new UpstreamFleet(resolverUnder([guard(perSecond, burst)]), agent, () => 25)
   fleet.run(20, FIVE_MINUTES)
   expect(agent.refused).toBeGreaterThan(0)
   expect((agent.refused - 1) / fleet.starts.length).toBeLessThanOrEqual(0.02)
@@ -40,7 +40,7 @@ test('after a cut no window holds more than the factor leaves of the limit', () 
       // Refuses what comes in the first moment, and nothing after that: the factor alone holds the fleet back.
       const agent = new LimitedAgent(perSecond / 2, 1, T0)
       const fleet = new UpstreamFleet(
-        demandsUnder([guard(perSecond, burst)]),
+        resolverUnder([guard(perSecond, burst)]),
         { call: (nowMs) => (nowMs < T0 + 2000 ? agent.call(nowMs) : 0) },
         () => latencyMs,
       )
@@ -64,7 +64,7 @@ test('after a cut no window holds more than the factor leaves of the limit', () 
 const RULES = [guard(10, 10)]
 const NAME = { agent: 'llm' }
 
-function said(kind: Announcement['kind'], retryAfterMs: number): Announcement {
+function said(kind: UpstreamReport['kind'], retryAfterMs: number): UpstreamReport {
   return { kind, retryAfterMs, reduceFactor: 0.5, name: NAME, observed: null }
 }
 
@@ -72,15 +72,15 @@ function said(kind: Announcement['kind'], retryAfterMs: number): Announcement {
 function bothGates() {
   const namespace = newNamespace()
   const { clock, memory, redis } = bothStores(namespace)
-  const demands = demandsOf(namespace, RULES)
+  const resolver = resolverOf(namespace, RULES)
   return [memory, redis].map((store) => ({
     clock,
     store,
-    admit: async () => store.admit({ id: '', token: '', call: {}, demand: demands.demand(NAME, { ...NOTHING, requests: 1 }) }),
-    announce: async (announcement: Announcement) => store.announce(demands.blockOf(NAME), announcement),
-    known: async () => (await store.known([demands.blockOf(NAME)]))[0] as Announced,
-    refuse: async (asked: Awaited<ReturnType<typeof store.admit>>['asked'], ms: number) => store.announce(asked, said('refused', ms)),
-    end: async (asked: Awaited<ReturnType<typeof store.admit>>['asked']) => store.settle(asked, AS_ESTIMATED, 'end'),
+    admit: async () => store.admit({ id: '', token: '', call: {}, ...resolver.resolve(NAME, { ...NOTHING, requests: 1 }) }),
+    announce: async (report: UpstreamReport) => store.reportUpstream(resolver.blockOf(NAME), report),
+    known: async () => (await store.upstreamStatus([resolver.blockOf(NAME)]))[0] as UpstreamOutcome,
+    refuse: async (request: Awaited<ReturnType<typeof store.admit>>['request'], ms: number) => store.reportUpstream(request, said('refused', ms)),
+    end: async (request: Awaited<ReturnType<typeof store.admit>>['request']) => store.settle(request, AS_ESTIMATED, 'end'),
   }))
 }
 
@@ -88,35 +88,35 @@ test.each([0, 1])('any number of calls in flight that are refused are one event,
   const { clock, admit, refuse } = bothGates()[which] as ReturnType<typeof bothGates>[number]
   const inFlight = await Promise.all(Array.from({ length: 5 }, admit))
   clock.advance(50)
-  const announced = []
-  for (const [index, { asked }] of inFlight.entries()) announced.push(await refuse(asked, index === 2 ? 9000 : 1000))
-  expect(announced.map(({ cut }) => cut)).toEqual([true, false, false, false, false])
-  expect(announced.at(-1)).toMatchObject({ factor: 0.5, blockedUntilMs: clock.nowMs + 9000, canary: true })
+  const outcome = []
+  for (const [index, { request }] of inFlight.entries()) outcome.push(await refuse(request, index === 2 ? 9000 : 1000))
+  expect(outcome.map(({ cut }) => cut)).toEqual([true, false, false, false, false])
+  expect(outcome.at(-1)).toMatchObject({ factor: 0.5, blockedUntilMs: clock.nowMs + 9000, canary: true })
   expect((await admit()).decision).toMatchObject({ outcome: 'reject', binding: { rule: '~block', limit: 'retry-after' } })
 })
 
 test.each([0, 1])('a call from before a cut that is refused once recovery has begun prolongs the block, and cuts nothing (store %i)', async (which) => {
   const { clock, admit, refuse, end } = bothGates()[which] as ReturnType<typeof bothGates>[number]
   const [first, slow] = [await admit(), await admit()]
-  await refuse(first.asked, 1000)
+  await refuse(first.request, 1000)
   clock.advance(1001)
-  await end((await admit()).asked)
+  await end((await admit()).request)
   clock.advance(40_000)
-  const announced = await refuse(slow.asked, 3000)
-  expect(announced).toMatchObject({ cut: false, canary: true, blockedUntilMs: clock.nowMs + 3000 })
-  expect(announced.factor, 'it goes on where it was').toBeCloseTo(0.55, 9)
+  const outcome = await refuse(slow.request, 3000)
+  expect(outcome).toMatchObject({ cut: false, canary: true, blockedUntilMs: clock.nowMs + 3000 })
+  expect(outcome.factor, 'it goes on where it was').toBeCloseTo(0.55, 9)
 })
 
 test.each([0, 1])('when a block ends one canary goes, then the others at half the rate, which grows (store %i)', async (which) => {
   const { clock, admit, refuse, end, known } = bothGates()[which] as ReturnType<typeof bothGates>[number]
   const first = await admit()
-  await refuse(first.asked, 1000)
+  await refuse(first.request, 1000)
   clock.advance(1001)
   const canary = await admit()
   expect(canary.decision.outcome).toBe('run')
   expect((await admit()).decision.outcome, 'the others wait for it').toBe('reject')
   clock.advance(40)
-  expect(await end(canary.asked)).toBe(true)
+  expect(await end(canary.request)).toBe(true)
   const sinceMs = clock.nowMs
   expect(await known()).toMatchObject({ factor: 0.5, canary: false, sinceMs })
   const next = await admit()
@@ -137,17 +137,17 @@ test.each([0, 1])('when a block ends one canary goes, then the others at half th
 
 test.each([0, 1])('a canary that dies, is released or refused: another one goes (store %i)', async (which) => {
   const { clock, store, admit, refuse, known } = bothGates()[which] as ReturnType<typeof bothGates>[number]
-  await refuse((await admit()).asked, 1000)
+  await refuse((await admit()).request, 1000)
   clock.advance(1001)
   const released = await admit()
-  await store.release(released.asked)
+  await store.release(released.request)
   const dies = await admit()
   expect(dies.decision.outcome, 'after one that was released').toBe('run')
   expect((await admit()).decision.outcome).toBe('reject')
   clock.advance(60_001)
   const refused = await admit()
   expect(refused.decision.outcome, 'after the lease of one that died').toBe('run')
-  expect(await refuse(refused.asked, 2000), 'that it came too early is no second cut').toMatchObject({ cut: false, factor: 0.5 })
+  expect(await refuse(refused.request, 2000), 'that it came too early is no second cut').toMatchObject({ cut: false, factor: 0.5 })
   expect((await admit()).decision.outcome).toBe('reject')
   clock.advance(2001)
   expect((await admit()).decision.outcome).toBe('run')
@@ -157,10 +157,10 @@ test.each([0, 1])('a canary that dies, is released or refused: another one goes 
 test.each([0, 1])('a level that held is come back to, a new one that fails is halved (store %i)', async (which) => {
   const { clock, admit, refuse, end, known } = bothGates()[which] as ReturnType<typeof bothGates>[number]
   const round = async () => {
-    const { asked } = await admit()
-    await refuse(asked, 1000)
+    const { request } = await admit()
+    await refuse(request, 1000)
     clock.advance(1001)
-    await end((await admit()).asked)
+    await end((await admit()).request)
     return (await known()).factor
   }
   expect(await round()).toBe(0.5)

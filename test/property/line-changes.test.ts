@@ -5,9 +5,9 @@ import { GivenClock } from '../../src/model/time.js'
 import { compilePolicy } from '../../src/policy/compile.js'
 import type { Allowance, Override } from '../../src/policy/override.js'
 import { EMPTY_POLICY, type Policy } from '../../src/policy/policy.js'
-import { Gate } from '../../src/store/redis/script-client.js'
+import { ScriptClient } from '../../src/store/redis/script-client.js'
 import { Fleet } from '../support/fleet.js'
-import { demandsOf, T0 } from '../support/gate.js'
+import { resolverOf, T0 } from '../support/gate.js'
 import { forget } from '../support/keys.js'
 import { newNamespace } from '../support/namespace.js'
 import { runs } from '../support/runs.js'
@@ -76,8 +76,8 @@ test('whatever comes, is cancelled, runs out of time or changes: each accepted c
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 25 }), fc.infiniteStream(call), async (steps, calls) => {
       await forget(namespace)
       const clock = new GivenClock(T0)
-      const demands = demandsOf(namespace, rulesWith(10, 3, true))
-      const gate = new Gate(namespace.redis, demands, clock)
+      const resolver = resolverOf(namespace, rulesWith(10, 3, true))
+      const gate = new ScriptClient(namespace.redis, resolver, clock)
       const fleet = new Fleet({ namespace, gate, clock, runMs: 30 })
       const accepted = new Map<string, { untilMs: number; call: Call }>()
       const cancelled = new Set<string>()
@@ -86,7 +86,7 @@ test('whatever comes, is cancelled, runs out of time or changes: each accepted c
       let overrides = 0
       const change = (to: Partial<Settings>) => {
         settings = { ...settings, ...to }
-        demands.rules = compilePolicy(policyOf(settings), clock.nowMs)
+        resolver.rules = compilePolicy(policyOf(settings), clock.nowMs)
         fleet.wakeAll()
       }
       for (const { what, passMs } of steps) {

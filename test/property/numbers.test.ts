@@ -2,14 +2,14 @@ import { expect, test } from 'vitest'
 import type { Costs, LimitSpec, Store } from '../../src/index.js'
 import type { NamedAlgorithm } from '../../src/limits/algorithms.js'
 import { DAY, type GivenClock } from '../../src/model/time.js'
-import { askOf } from '../../testing/request.js'
+import { requestFor } from '../../testing/request.js'
 import { newNamespace } from '../support/namespace.js'
 import { bothStores } from '../support/stores.js'
 
 /** Those that let their whole limit through at once. */
 const BURSTING: readonly NamedAlgorithm[] = ['token_bucket', 'fixed_window', 'sliding_window', 'sliding_log']
 
-interface Asked {
+interface AdmissionRequest {
   readonly clock: GivenClock
   /** What a call is told that costs so much: 'run', why not, or how long it waits. */
   admit(costs: Partial<Costs>): Promise<string | number>
@@ -19,11 +19,11 @@ interface Asked {
 }
 
 /** Asks one limit of both stores. */
-async function onBoth(spec: LimitSpec, startMs: number, check: (of: Asked) => Promise<void>): Promise<void> {
+async function onBoth(spec: LimitSpec, startMs: number, check: (of: AdmissionRequest) => Promise<void>): Promise<void> {
   const namespace = newNamespace()
   const { memory, redis, clock } = bothStores(namespace)
   const ask = (costs: Partial<Costs>) =>
-    askOf([{ name: 'r', scope: 'agent', limits: [spec] }], { agent: 'a' }, costs, { namespace: namespace.name, forGood: true })
+    requestFor([{ name: 'r', scope: 'agent', limits: [spec] }], { agent: 'a' }, costs, { namespace: namespace.name, forGood: true })
   for (const store of [memory, redis] as Store[]) {
     clock.nowMs = startMs
     await check({

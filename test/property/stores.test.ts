@@ -1,12 +1,12 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import type { Asked } from '../../src/admission/request.js'
-import type { Demands } from '../../src/admission/resolver.js'
+import type { AdmissionRequest } from '../../src/admission/request.js'
+import type { Resolver } from '../../src/admission/resolver.js'
 import type { Call, GivenClock, RuleSpec, Store } from '../../src/index.js'
 import { type ActualCosts, AS_ESTIMATED, COST_UNITS, type Costs, type CostUnit, NOTHING } from '../../src/model/cost.js'
-import type { Announcement, Known } from '../../src/model/upstream.js'
+import type { UpstreamReport, UpstreamStatus } from '../../src/model/upstream.js'
 import type { MemoryStore } from '../../src/store/memory/memory-store.js'
-import { demandsOf } from '../support/gate.js'
+import { resolverOf } from '../support/gate.js'
 import { forget } from '../support/keys.js'
 import { type Namespace, newNamespace } from '../support/namespace.js'
 import { runs } from '../support/runs.js'
@@ -108,7 +108,7 @@ type Step =
   | { do: 'pass'; ms: number }
   | { do: 'ask'; how: 'admit' | 'peek' | 'record'; org: string; user: string; costs: Costs; forGood: boolean }
   | { do: 'close'; how: 'end' | 'part' | 'release'; which: number; share: number; estimated: CostUnit | null }
-  | { do: 'announce'; kind: Announcement['kind']; ms: number; which: number | null; limit: number }
+  | { do: 'announce'; kind: UpstreamReport['kind']; ms: number; which: number | null; limit: number }
   | { do: 'reset'; org: string; user: string }
   | { do: 'rules'; which: number }
 
@@ -141,12 +141,12 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: one('rules'), which: fc.constantFrom(0, 1, 2) }) },
 )
 
-function actualOf({ demand }: Asked, times: number, estimated: CostUnit | null): ActualCosts {
-  const actual = Object.fromEntries(COST_UNITS.map((unit) => [unit, unit === estimated ? undefined : demand.costs[unit] * times]))
+function actualOf({ costs }: AdmissionRequest, times: number, estimated: CostUnit | null): ActualCosts {
+  const actual = Object.fromEntries(COST_UNITS.map((unit) => [unit, unit === estimated ? undefined : costs[unit] * times]))
   return { ...AS_ESTIMATED, ...actual }
 }
 
-function expectSameKnown(one: Known, other: Known): void {
+function expectSameKnown(one: UpstreamStatus, other: UpstreamStatus): void {
   expect(other.canary).toBe(one.canary)
   for (const field of ['atMs', 'blockedUntilMs', 'factor', 'sinceMs', 'cutAtMs', 'overMs'] as const) expect(other[field], field).toBeCloseTo(one[field], 3)
 }
@@ -156,9 +156,9 @@ class Pair {
   private readonly clock: GivenClock
   private readonly memory: MemoryStore
   private readonly redis: Store
-  private readonly versions: readonly Demands[]
-  private demands: Demands
-  private readonly admitted: { call: Call; memory: Asked; redis: Asked }[] = []
+  private readonly versions: readonly Resolver[]
+  private resolver: Resolver
+  private readonly admitted: { call: Call; memory: AdmissionRequest; redis: AdmissionRequest }[] = []
   private asks = 0
 
   constructor(namespace: Namespace) {
@@ -166,17 +166,17 @@ class Pair {
     this.clock = clock
     this.memory = memory
     this.redis = redis
-    this.versions = RULES.map((rules) => demandsOf(namespace, rules))
-    this.demands = this.versions[0] as Demands
+    this.versions = RULES.map((rules) => resolverOf(namespace, rules))
+    this.resolver = this.versions[0] as Resolver
   }
 
   async do(step: Step): Promise<void> {
     if (step.do === 'pass') this.clock.advance(step.ms)
-    else if (step.do === 'rules') this.demands = this.versions[step.which] as Demands
+    else if (step.do === 'rules') this.resolver = this.versions[step.which] as Resolver
     else if (step.do === 'reset') {
-      const asked = this.named('~/reset', { agent: 'llm', org: step.org, user: step.user }, NOTHING)
-      this.memory.reset(asked)
-      await this.redis.reset(asked)
+      const request = this.named('~/reset', { agent: 'llm', org: step.org, user: step.user }, NOTHING)
+      this.memory.reset(request)
+      await this.redis.reset(request)
     } else if (step.do === 'announce') await this.announce(step)
     else if (step.do === 'ask') await this.ask(step)
     else await this.close(step)
@@ -186,18 +186,18 @@ class Pair {
   async look(): Promise<void> {
     for (const org of ['a', 'b']) {
       for (const user of ['x', 'y']) {
-        const asked = this.named('~/look', { agent: 'llm', org, user }, { ...NOTHING, requests: 1, tokens: 1, usd: 0.01, points: 1 })
-        expectSame(this.memory.peek(asked), await this.redis.peek(asked))
+        const request = this.named('~/look', { agent: 'llm', org, user }, { ...NOTHING, requests: 1, tokens: 1, usd: 0.01, points: 1 })
+        expectSame(this.memory.peek(request), await this.redis.peek(request))
       }
     }
   }
 
   /** What is known of the agent. */
   async known(): Promise<void> {
-    const asked = [this.demands.blockOf({ agent: 'llm' })]
-    const [memory] = this.memory.known(asked)
-    const [redis] = await this.redis.known(asked)
-    expectSameKnown(memory as Known, redis as Known)
+    const requests = [this.resolver.blockOf({ agent: 'llm' })]
+    const [memory] = this.memory.upstreamStatus(requests)
+    const [redis] = await this.redis.upstreamStatus(requests)
+    expectSameKnown(memory as UpstreamStatus, redis as UpstreamStatus)
   }
 
   async figures(): Promise<void> {
@@ -207,30 +207,30 @@ class Pair {
     expect(other.overEstimatedPercent ?? 0).toBeCloseTo(overEstimatedPercent ?? 0, 6)
   }
 
-  private named(id: string, call: Call, costs: Costs, forGood = false): Asked {
-    return { id, token: '', call: call.id === undefined ? {} : { id: call.id }, demand: this.demands.demand(call, costs), forGood }
+  private named(id: string, call: Call, costs: Costs, forGood = false): AdmissionRequest {
+    return { id, token: '', call: call.id === undefined ? {} : { id: call.id }, ...this.resolver.resolve(call, costs), forGood }
   }
 
   private async ask({ how, org, user, costs, forGood }: Step & { do: 'ask' }): Promise<void> {
     const number = this.asks++
     const call: Call = { agent: 'llm', org, user, ...(number % 3 === 0 ? { id: `c${number % 5}` } : {}) }
-    const asked = this.named(call.id === undefined ? (forGood ? `~/n${number}` : '') : `~/${call.id}`, call, costs, forGood)
-    if (how === 'peek') return expectSame(this.memory.peek(asked), await this.redis.peek(asked))
-    const memory = this.memory[how](asked)
-    const redis = await this.redis[how](asked)
+    const request = this.named(call.id === undefined ? (forGood ? `~/n${number}` : '') : `~/${call.id}`, call, costs, forGood)
+    if (how === 'peek') return expectSame(this.memory.peek(request), await this.redis.peek(request))
+    const memory = this.memory[how](request)
+    const redis = await this.redis[how](request)
     expectSame(memory.decision, redis.decision)
-    if (memory.decision.outcome === 'run' && !forGood) this.admitted.push({ call, memory: memory.asked, redis: redis.asked })
+    if (memory.decision.outcome === 'run' && !forGood) this.admitted.push({ call, memory: memory.request, redis: redis.request })
   }
 
   /** By name, or about a call that was admitted, which is given back. */
   private async announce({ kind, ms, which, limit }: Step & { do: 'announce' }): Promise<void> {
     const observed = { requests: { limit, remaining: null, resetMs: null, windowMs: 60_000 } }
-    const announcement: Announcement = { kind, retryAfterMs: kind === 'observed' ? 0 : ms, reduceFactor: 0.5, name: { agent: 'llm' }, observed }
+    const report: UpstreamReport = { kind, retryAfterMs: kind === 'observed' ? 0 : ms, reduceFactor: 0.5, name: { agent: 'llm' }, observed }
     const picked = which === null ? undefined : this.admitted[which % Math.max(1, this.admitted.length)]
-    const asked = this.demands.blockOf({ agent: 'llm' })
-    const demand = picked === undefined ? asked.demand : this.demands.demand(picked.call, picked.memory.demand.costs)
-    const memory = this.memory.announce({ ...(picked?.memory ?? asked), demand }, announcement)
-    const redis = await this.redis.announce({ ...(picked?.redis ?? asked), demand }, announcement)
+    const request = this.resolver.blockOf({ agent: 'llm' })
+    const { meters, costs, counted } = picked === undefined ? request : this.resolver.resolve(picked.call, picked.memory.costs)
+    const memory = this.memory.reportUpstream({ ...(picked?.memory ?? request), meters, costs, counted }, report)
+    const redis = await this.redis.reportUpstream({ ...(picked?.redis ?? request), meters, costs, counted }, report)
     expect(redis.cut).toBe(memory.cut)
     expectSameKnown(memory, redis)
   }
@@ -239,10 +239,10 @@ class Pair {
   private async close({ how, which, share, estimated }: Step & { do: 'close' }): Promise<void> {
     const picked = this.admitted[which % Math.max(1, this.admitted.length)]
     if (picked === undefined) return
-    const demand = this.demands.demand(picked.call, picked.memory.demand.costs)
+    const { meters, costs, counted } = this.resolver.resolve(picked.call, picked.memory.costs)
     const [memory, redis] = [
-      { ...picked.memory, demand },
-      { ...picked.redis, demand },
+      { ...picked.memory, meters, costs, counted },
+      { ...picked.redis, meters, costs, counted },
     ]
     const actual = actualOf(memory, share, estimated)
     if (how === 'release') expect(this.memory.release(memory)).toBe(await this.redis.release(redis))

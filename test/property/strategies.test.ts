@@ -2,13 +2,13 @@ import { pino } from 'pino'
 import { afterEach, expect, test } from 'vitest'
 import type { Call, CustomStrategy, Decision, RuleSpec, Strategy } from '../../src/index.js'
 import type { GivenClock } from '../../src/model/time.js'
-import { type Decided, Strategist } from '../../src/queue/strategy-resolver.js'
+import { type ResolvedDecision, StrategyResolver } from '../../src/queue/strategy-resolver.js'
 import { readRecord } from '../../src/store/redis/record.js'
-import type { Gate } from '../../src/store/redis/script-client.js'
+import type { ScriptClient } from '../../src/store/redis/script-client.js'
 import { ask, decideAt, givenGate } from '../support/gate.js'
 import { newNamespace } from '../support/namespace.js'
 
-const DOORS = ['front', 'start'] as const
+const DOORS = ['enqueue', 'start'] as const
 type Door = (typeof DOORS)[number]
 const STRATEGIES = ['queue', 'throttle', 'graceful', 'retry_after', 'hard', 'custom:mine'] as const
 
@@ -17,33 +17,33 @@ const RULE: RuleSpec = { name: 'r', scope: 'agent', limits: [{ requests: 10, per
 const SPACING_MS = 100
 
 interface Scene {
-  readonly gate: Gate
+  readonly gate: ScriptClient
   readonly clock: GivenClock
   /** Asks at the door, as the front door and the worker do; each call by an id of its own. */
-  decide(call?: Partial<Call>): Promise<Decided>
+  decide(call?: Partial<Call>): Promise<ResolvedDecision>
 }
 
 /** What was decided in a test: taken back at its end, since no worker will. */
-const made: { gate: Gate; decided: Decided }[] = []
+const made: { gate: ScriptClient; decided: ResolvedDecision }[] = []
 
 afterEach(async () => {
   for (const { gate, decided } of made.splice(0)) {
-    const line = readRecord(await gate.recordOf(decided.asked.id))?.line ?? ''
-    await gate.release(decided.asked, line)
+    const line = readRecord(await gate.recordOf(decided.request.id))?.line ?? ''
+    await gate.release(decided.request, line)
   }
 })
 
 function scene(door: Door, rules: readonly RuleSpec[], custom: CustomStrategy = () => ({ outcome: 'reject', retryAfterMs: 7 })): Scene {
   const namespace = newNamespace()
   const { gate, clock } = givenGate(namespace, rules)
-  const strategist = new Strategist(gate, { mine: custom }, pino({ level: 'silent' }))
+  const strategyResolver = new StrategyResolver(gate, { mine: custom }, pino({ level: 'silent' }))
   let calls = 0
   return {
     gate,
     clock,
     decide: async (call = {}) => {
-      const decided = await strategist.decide(ask(gate, `c${++calls}`, { agent: 'llm', ...call }), async (one) => ({
-        asked: one,
+      const decided = await strategyResolver.decide(ask(gate, `c${++calls}`, { agent: 'llm', ...call }), async (one) => ({
+        request: one,
         decision: (await decideAt(gate, door, [one]))[0] as Decision,
       }))
       made.push({ gate, decided })
@@ -65,7 +65,7 @@ const near = (ms: number) => expect.closeTo(ms, 0)
 /** With one call just started: the next has to wait for a tenth of a second. */
 const SOON: Readonly<Record<(typeof STRATEGIES)[number], (door: Door) => Expected>> = {
   queue: () => ({ outcome: 'wait', etaMs: near(SPACING_MS), position: 0 }),
-  throttle: (door) => (door === 'front' ? { outcome: 'run', delayMs: near(SPACING_MS) } : { outcome: 'hold', waitMs: near(SPACING_MS) }),
+  throttle: (door) => (door === 'enqueue' ? { outcome: 'run', delayMs: near(SPACING_MS) } : { outcome: 'hold', waitMs: near(SPACING_MS) }),
   graceful: () => ({ outcome: 'degrade', binding: expect.objectContaining({ rule: 'r' }) }),
   retry_after: () => ({ ...LIMITED, strategy: 'retry_after', retryAfterMs: near(SPACING_MS) }),
   hard: () => ({ ...LIMITED, strategy: 'hard', retryAfterMs: null }),
@@ -148,7 +148,7 @@ test.each(DOORS)('at the %s door: a full line is said with its length, and per s
 
 test.each(DOORS)('at the %s door: throttle spaces calls evenly, in line above its hold, and refuses above its delay', async (door) => {
   const { decide } = scene(door, [ruleWith('throttle', { maxDelayMs: 450 })])
-  const slowed = door === 'front' ? 'delayMs' : 'waitMs'
+  const slowed = door === 'enqueue' ? 'delayMs' : 'waitMs'
   await decide()
   const first = (await decide()).decision as unknown as Record<string, number>
   const second = (await decide()).decision as unknown as Record<string, number>
@@ -191,18 +191,18 @@ test.each([
   ['degrade', { outcome: 'degrade' }],
   ['reject', { ...LIMITED, retryAfterMs: null }],
 ] as const)('a strategy of your own may say %s', async (outcome, expected) => {
-  const asked: [number | null, Call][] = []
-  const { decide } = scene('front', [ruleWith('custom:mine')], async (decision, call) => {
-    asked.push([decision.retryAfterMs, call])
+  const requests: [number | null, Call][] = []
+  const { decide } = scene('enqueue', [ruleWith('custom:mine')], async (decision, call) => {
+    requests.push([decision.retryAfterMs, call])
     return { outcome }
   })
   await decide()
   expect((await decide({ user: 'u' })).decision).toMatchObject(expected)
-  expect(asked).toEqual([[near(SPACING_MS), expect.objectContaining({ user: 'u' })]])
+  expect(requests).toEqual([[near(SPACING_MS), expect.objectContaining({ user: 'u' })]])
 })
 
 test('a strategy of your own that answers nonsense is told so; one that is not known waits', async () => {
-  const { decide } = scene('front', [ruleWith('custom:mine')], (() => ({ outcome: 'run' })) as unknown as CustomStrategy)
+  const { decide } = scene('enqueue', [ruleWith('custom:mine')], (() => ({ outcome: 'run' })) as unknown as CustomStrategy)
   await decide()
   await expect(decide()).rejects.toMatchObject({ code: 'CONFIG_INVALID', message: expect.stringContaining('strategies.mine') })
   expect((await decide({ strategy: 'custom:none' })).decision).toMatchObject({ outcome: 'wait' })
@@ -237,9 +237,9 @@ test.each(DOORS)('at the %s door: whoever was refused with a time, and comes bac
   ] as const
   const { gate, clock, decide } = scene(door, [{ name: 'r', scope: 'agent', strategy: 'retry_after', limits: [...limits] }])
   const come = async (call: Partial<Call>) => {
-    const { asked, decision } = await decide(call)
+    const { request, decision } = await decide(call)
     // What the front door lets in starts: room that is promised for good would be somebody else's.
-    if (door === 'front' && decision.outcome === 'run') expect((await decideAt(gate, 'start', [asked]))[0]?.outcome).toBe('run')
+    if (door === 'enqueue' && decision.outcome === 'run') expect((await decideAt(gate, 'start', [request]))[0]?.outcome).toBe('run')
     return decision
   }
   let refused = 0
@@ -262,7 +262,7 @@ test.each(DOORS)('at the %s door: who has room, but stands behind others of its 
   const { gate, decide } = scene(door, [ruleWith('queue', { limits })])
   await decide({ cost: { tokens: 100 } })
   expect((await decide({ cost: { tokens: 50 } })).decision).toMatchObject({ outcome: 'wait', etaMs: near(30_000) })
-  const [direct] = await gate.direct([{ ...ask(gate, 'd', { agent: 'llm', cost: { tokens: 0 } }), forGood: true, ledger: undefined }])
+  const [direct] = await gate.check([{ ...ask(gate, 'd', { agent: 'llm', cost: { tokens: 0 } }), forGood: true, ledger: undefined }])
   expect(direct).toMatchObject({ outcome: 'reject' })
   expect((direct as { retryAfterMs: number }).retryAfterMs).toBeGreaterThan(29_000)
   expect((await decide({ cost: { tokens: 0 }, maxWaitMs: 1000 })).decision).toMatchObject({ outcome: 'reject', reason: 'late' })
@@ -277,7 +277,7 @@ test.each(DOORS)('at the %s door: throttle does not refuse a call for the wait o
 })
 
 test("a call's own graceful at a rule without an allowance leaves the rule's own strategy in force", async () => {
-  const { decide } = scene('front', [ruleWith('custom:mine', { degraded: undefined })])
+  const { decide } = scene('enqueue', [ruleWith('custom:mine', { degraded: undefined })])
   await decide()
   expect((await decide({ strategy: 'graceful' })).decision).toMatchObject({ ...LIMITED, retryAfterMs: 7 })
 })

@@ -1,4 +1,4 @@
-import type { Asked } from '../../src/admission/request.js'
+import type { AdmissionRequest } from '../../src/admission/request.js'
 import type { Store } from '../../src/index.js'
 import type { GivenClock } from '../../src/model/time.js'
 
@@ -21,9 +21,9 @@ export function inBursts(calls: number, bursts: number, untilMs: number): Offere
 }
 
 /** Offers them all, and says how many were let in before the end. */
-export async function offer(store: Store, clock: GivenClock, ask: () => Asked, { calls, arrival, untilMs }: Offered): Promise<number> {
+export async function offer(store: Store, clock: GivenClock, ask: () => AdmissionRequest, { calls, arrival, untilMs }: Offered): Promise<number> {
   const startMs = clock.nowMs
-  const asked = ask()
+  const request = ask()
   let come = 0
   let admitted = 0
   let againMs = 0
@@ -34,7 +34,7 @@ export async function offer(store: Store, clock: GivenClock, ask: () => Asked, {
     clock.nowMs = Math.max(clock.nowMs, startMs + nextMs)
     while (come < calls && arrival(come) <= nextMs) come++
     while (come > admitted && nextMs >= againMs) {
-      const answer = store.admit(asked)
+      const answer = store.admit(request)
       const { decision } = answer instanceof Promise ? await answer : answer
       if (decision.outcome === 'run') admitted++
       else againMs = clock.nowMs - startMs + (decision.retryAfterMs ?? Number.POSITIVE_INFINITY)

@@ -3,13 +3,13 @@ import type { RejectDecision, RuleSpec, RunDecision, Store } from '../../src/ind
 import { GivenClock } from '../../src/model/time.js'
 import { MemoryStore } from '../../src/store/memory/memory-store.js'
 import { RedisStore } from '../../src/store/redis/redis-store.js'
-import { Gate } from '../../src/store/redis/script-client.js'
-import { demandsOf, T0 } from './gate.js'
+import { ScriptClient } from '../../src/store/redis/script-client.js'
+import { resolverOf, T0 } from './gate.js'
 import type { Namespace } from './namespace.js'
 
 /** A store on real Redis, whose time is the clock's. */
 export function redisStore(namespace: Namespace, clock: GivenClock, rules: readonly RuleSpec[] = []): RedisStore {
-  return new RedisStore(new Gate(namespace.redis, demandsOf(namespace, rules), clock), namespace.redis, clock)
+  return new RedisStore(new ScriptClient(namespace.redis, resolverOf(namespace, rules), clock), namespace.redis, clock)
 }
 
 /** A store in memory and one on real Redis, on one clock that stands still until it is moved. */

@@ -1,7 +1,7 @@
-import type { Demands } from '../../src/admission/resolver.js'
+import type { Resolver } from '../../src/admission/resolver.js'
 import { GivenClock, MemoryStore, type RuleSpec } from '../../src/index.js'
 import { AS_ESTIMATED, NOTHING } from '../../src/model/cost.js'
-import type { Announcement } from '../../src/model/upstream.js'
+import type { UpstreamReport } from '../../src/model/upstream.js'
 import { T0 } from './gate.js'
 
 /** An agent with a limit of its own, as a token bucket that says 429 with Retry-After. */
@@ -54,7 +54,7 @@ export class UpstreamFleet {
   private wakeAtMs = Number.POSITIVE_INFINITY
 
   constructor(
-    readonly demands: Demands,
+    readonly resolver: Resolver,
     readonly agent: Pick<LimitedAgent, 'call'>,
     readonly latencyMs: () => number,
   ) {}
@@ -76,8 +76,8 @@ export class UpstreamFleet {
   }
 
   private next(): void {
-    const demand = this.demands.demand({ agent: 'llm' }, { ...NOTHING, requests: 1 })
-    const { decision, asked } = this.store.admit({ id: '', token: '', call: {}, demand })
+    const resolved = this.resolver.resolve({ agent: 'llm' }, { ...NOTHING, requests: 1 })
+    const { decision, request } = this.store.admit({ id: '', token: '', call: {}, ...resolved })
     if (decision.outcome === 'reject') {
       this.waiting.push(() => this.next())
       const wakeAtMs = this.clock.nowMs + (decision.retryAfterMs ?? 1)
@@ -95,9 +95,9 @@ export class UpstreamFleet {
       this.at(this.clock.nowMs + this.latencyMs(), () => {
         if (retryAfterMs > 0) {
           this.refusals.push(this.clock.nowMs)
-          const said: Announcement = { kind: 'refused', retryAfterMs, reduceFactor: 0.5, name: { agent: 'llm' }, observed: null }
-          this.store.announce(asked, said)
-        } else this.store.settle(asked, AS_ESTIMATED, 'end')
+          const said: UpstreamReport = { kind: 'refused', retryAfterMs, reduceFactor: 0.5, name: { agent: 'llm' }, observed: null }
+          this.store.reportUpstream(request, said)
+        } else this.store.settle(request, AS_ESTIMATED, 'end')
         this.wake()
         this.next()
       })

@@ -212,7 +212,7 @@ test.each<[Cost, number | Cost, Partial<Costs>]>([
 })
 
 test("the user's estimate is asked only where something is counted that the call leaves open, requests apart", () => {
-  const asked = (cost: Cost, ...needed: CostUnit[]) => {
+  const request = (cost: Cost, ...needed: CostUnit[]) => {
     let times = 0
     const costs = atOnce(callOf(cost), units(...needed), () => {
       times++
@@ -220,12 +220,12 @@ test("the user's estimate is asked only where something is counted that the call
     })
     return times === 1 ? costs.requests : times
   }
-  expect(asked({})).toBe(0)
-  expect(asked({}, 'requests')).toBe(0)
-  expect(asked({ tokens: 5 }, 'requests', 'tokens', 'inputTokens', 'outputTokens', 'usd')).toBe(0)
-  expect(asked({ points: 5 }, 'requests', 'points')).toBe(0)
-  expect(asked({ usd: 5 }, 'usd')).toBe(0)
-  for (const unit of ['tokens', 'inputTokens', 'outputTokens', 'usd', 'points'] as const) expect(asked({}, unit), unit).toBe(2)
+  expect(request({})).toBe(0)
+  expect(request({}, 'requests')).toBe(0)
+  expect(request({ tokens: 5 }, 'requests', 'tokens', 'inputTokens', 'outputTokens', 'usd')).toBe(0)
+  expect(request({ points: 5 }, 'requests', 'points')).toBe(0)
+  expect(request({ usd: 5 }, 'usd')).toBe(0)
+  for (const unit of ['tokens', 'inputTokens', 'outputTokens', 'usd', 'points'] as const) expect(request({}, unit), unit).toBe(2)
 })
 
 test("a user's estimate that answers later, fails or says no amount does so for the call", async () => {

@@ -9,7 +9,7 @@ test('all keys of a namespace carry its hash tag', () => {
   const all = [
     keys.prefix,
     ...keys.fixed,
-    keys.drainer,
+    keys.dispatcher,
     keys.rules,
     keys.members,
     keys.absorbed('n'),

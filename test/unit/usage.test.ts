@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { type CallUsage, readUsage, totalTokens, usageOf } from '../../src/pricing/usage.js'
+import { type CallUsage, readUsage, totalTokens, usageOfResult } from '../../src/pricing/usage.js'
 
 test("the usage of OpenAI's chat answers is read, cached tokens being part of the prompt's", () => {
   const answer = {
@@ -86,7 +86,7 @@ test.each([
   [{ usage: { prompt_tokens: { a: 1 } } }],
 ])('an answer that tells of no usage has none: %j', (answer) => {
   expect(readUsage(answer)).toBeUndefined()
-  expect(usageOf(answer)).toBeUndefined()
+  expect(usageOfResult(answer)).toBeUndefined()
 })
 
 test('one good count among bad ones is kept', () => {
@@ -94,10 +94,10 @@ test('one good count among bad ones is kept', () => {
 })
 
 test("a handler's result may carry its usage in our form or the agent's", () => {
-  expect(usageOf({ usage: { tokens: 5 } })).toEqual({ tokens: 5, inputTokens: undefined, outputTokens: undefined })
-  expect(usageOf({ usage: { inputTokens: 5, outputTokens: 0 } })).toEqual({ tokens: undefined, inputTokens: 5, outputTokens: 0 })
-  expect(usageOf({ usage: { prompt_tokens: 5, completion_tokens: 6 } })).toEqual({ inputTokens: 5, outputTokens: 6 })
-  expect(usageOf(Object.assign(new Error('broken off'), { usage: { outputTokens: 9 } }))).toEqual({
+  expect(usageOfResult({ usage: { tokens: 5 } })).toEqual({ tokens: 5, inputTokens: undefined, outputTokens: undefined })
+  expect(usageOfResult({ usage: { inputTokens: 5, outputTokens: 0 } })).toEqual({ tokens: undefined, inputTokens: 5, outputTokens: 0 })
+  expect(usageOfResult({ usage: { prompt_tokens: 5, completion_tokens: 6 } })).toEqual({ inputTokens: 5, outputTokens: 6 })
+  expect(usageOfResult(Object.assign(new Error('broken off'), { usage: { outputTokens: 9 } }))).toEqual({
     tokens: undefined,
     inputTokens: undefined,
     outputTokens: 9,
@@ -115,19 +115,19 @@ test.each<[CallUsage]>([
   [{ requests: 0 }],
   [{ requests: 3, tokens: 50, inputTokens: 40, cachedInputTokens: 30, cacheWriteTokens: 5, outputTokens: 10, usd: 0.01, points: 7 }],
 ])('a usage of ours may say any of its fields: %j', (usage) => {
-  expect(usageOf({ usage })).toEqual(usage)
-  expect(usageOf({ usage: { ...usage, other: 5, points: usage.points ?? null } })).toEqual(usage)
+  expect(usageOfResult({ usage })).toEqual(usage)
+  expect(usageOfResult({ usage: { ...usage, other: 5, points: usage.points ?? null } })).toEqual(usage)
 })
 
 test("what a handler says itself goes before the agent's form beside it", () => {
   const agents = { prompt_tokens: 100, completion_tokens: 20, prompt_tokens_details: { cached_tokens: 80 } }
-  expect(usageOf({ usage: { ...agents, usd: 0.25, inputTokens: 90 } })).toEqual({ inputTokens: 90, cachedInputTokens: 80, outputTokens: 20, usd: 0.25 })
+  expect(usageOfResult({ usage: { ...agents, usd: 0.25, inputTokens: 90 } })).toEqual({ inputTokens: 90, cachedInputTokens: 80, outputTokens: 20, usd: 0.25 })
 })
 
 test.each([-1, 1e13, Number.NaN, '5', null, {}])('an amount of %j is not believed in any field', (value) => {
   for (const name of ['tokens', 'inputTokens', 'outputTokens', 'cachedInputTokens', 'cacheWriteTokens', 'usd', 'points', 'requests']) {
-    expect(usageOf({ usage: { [name]: value } })).toBeUndefined()
-    expect(usageOf({ usage: { [name]: value, prompt_tokens: 3 } })).toEqual({ inputTokens: 3 })
+    expect(usageOfResult({ usage: { [name]: value } })).toBeUndefined()
+    expect(usageOfResult({ usage: { [name]: value, prompt_tokens: 3 } })).toEqual({ inputTokens: 3 })
   }
 })
 

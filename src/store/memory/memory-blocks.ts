@@ -1,9 +1,17 @@
-import { type Asked, costIn, type DemandPart } from '../../admission/request.js'
+import { type AdmissionRequest, costIn, type MeterRef } from '../../admission/request.js'
 import type { MeterState } from '../../limits/algorithm.js'
 import { endedCanary, factorAt, noteObserved, paused, refused, SAID, saidOf, startedCanary } from '../../limits/algorithms/block.js'
 import { chargeLearned, emptied } from '../../limits/algorithms/learned.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
-import { type Announced, type Announcement, type Known, nothingKnown, OBSERVED_AT_MOST, type Observation, upstreamKey } from '../../model/upstream.js'
+import {
+  OBSERVED_AT_MOST,
+  type Observation,
+  openUpstream,
+  type UpstreamOutcome,
+  type UpstreamReport,
+  type UpstreamStatus,
+  upstreamKey,
+} from '../../model/upstream.js'
 import { BLOCK_NAME } from '../../policy/upstream-block.js'
 import { ratesOf } from '../redis/encoder.js'
 import type { MemoryMeter } from './memory-meter.js'
@@ -19,17 +27,22 @@ interface Looked {
 
 /** What agents have said, in the memory of a process: the twin of `lua/lib/upstream.lua`. */
 export class MemoryBlocks {
-  private readonly meterOf: (part: DemandPart, nowMs: number) => MemoryMeter
+  private readonly meterOf: (part: MeterRef, nowMs: number) => MemoryMeter
   private readonly observations = new Map<string, Observation>()
 
-  constructor(meterOf: (part: DemandPart, nowMs: number) => MemoryMeter) {
+  constructor(meterOf: (part: MeterRef, nowMs: number) => MemoryMeter) {
     this.meterOf = meterOf
   }
 
   /** @param startedMs when the call started that was refused */
-  announce(asked: Asked, { kind, retryAfterMs, reduceFactor, observed, name }: Announcement, startedMs: number, nowMs: number): Announced {
-    const looked = this.look(asked, nowMs)
-    if (looked === null) return { ...nothingKnown(nowMs), cut: false }
+  reportUpstream(
+    request: AdmissionRequest,
+    { kind, retryAfterMs, reduceFactor, observed, name }: UpstreamReport,
+    startedMs: number,
+    nowMs: number,
+  ): UpstreamOutcome {
+    const looked = this.look(request, nowMs)
+    if (looked === null) return { ...openUpstream(nowMs), cut: false }
     if (observed !== null || kind === 'refused') this.observe({ name, limits: observed ?? {}, atMs: nowMs }, observed !== null)
     const { block, limit, meter } = looked
     let cut = false
@@ -39,13 +52,13 @@ export class MemoryBlocks {
     } else if (kind === 'paused') paused(block, nowMs + retryAfterMs)
     noteObserved(block, ratesOf(observed))
     meter.keep()
-    return { ...this.known(asked, nowMs), cut }
+    return { ...this.upstreamStatus(request, nowMs), cut }
   }
 
-  known(asked: Asked, nowMs: number): Known {
-    const looked = this.look(asked, nowMs)
+  upstreamStatus(request: AdmissionRequest, nowMs: number): UpstreamStatus {
+    const looked = this.look(request, nowMs)
     const history = looked?.block.history ?? null
-    if (looked === null || history === null || looked.block.used === 0) return nothingKnown(nowMs)
+    if (looked === null || history === null || looked.block.used === 0) return openUpstream(nowMs)
     const said = (place: number) => history[place] as number
     return {
       atMs: nowMs,
@@ -63,22 +76,22 @@ export class MemoryBlocks {
   }
 
   /** A call starts while what was said matters: as the canary, or at the cost of the mirrored limits. */
-  start(asked: Asked, nowMs: number): void {
-    const looked = this.said(asked, nowMs)
+  start(request: AdmissionRequest, nowMs: number): void {
+    const looked = this.said(request, nowMs)
     if (looked === null) return
     const { block, limit, limits, states, meter } = looked
     if (!startedCanary(block, limit, nowMs)) {
       for (let n = 1; n < limits.length; n++) {
         const one = limits[n] as CompiledLimit
-        chargeLearned(states[n] as MeterState, one, costIn(asked.demand.costs, one.unit), nowMs)
+        chargeLearned(states[n] as MeterState, one, costIn(request.costs, one.unit), nowMs)
       }
     }
     meter.keep()
   }
 
   /** @param passed false where the call was not made */
-  end(asked: Asked, startedMs: number, nowMs: number, passed: boolean): void {
-    const looked = this.said(asked, nowMs)
+  end(request: AdmissionRequest, startedMs: number, nowMs: number, passed: boolean): void {
+    const looked = this.said(request, nowMs)
     if (looked === null || !endedCanary(looked.block, looked.limit, startedMs, nowMs, passed)) return
     if (passed && looked.block.history?.[SAID.since] !== 0) this.empty(looked, nowMs)
     looked.meter.keep()
@@ -92,13 +105,13 @@ export class MemoryBlocks {
     }
   }
 
-  private said(asked: Asked, nowMs: number): Looked | null {
-    const looked = this.look(asked, nowMs)
+  private said(request: AdmissionRequest, nowMs: number): Looked | null {
+    const looked = this.look(request, nowMs)
     return looked === null || looked.block.used === 0 ? null : looked
   }
 
-  private look({ demand }: Asked, nowMs: number): Looked | null {
-    const part = demand.parts.at(-1)
+  private look({ meters }: AdmissionRequest, nowMs: number): Looked | null {
+    const part = meters.at(-1)
     if (part?.rule.name !== BLOCK_NAME) return null
     const meter = this.meterOf(part, nowMs)
     const states = meter.look(part.rule, nowMs)
@@ -114,6 +127,6 @@ export class MemoryBlocks {
 }
 
 /** How many of a meter's limits there is anything to ask of: none of a block whose agent has said nothing. */
-export function limitsMet({ rule }: DemandPart, states: readonly MeterState[]): number {
+export function limitsMet({ rule }: MeterRef, states: readonly MeterState[]): number {
   return rule.name === BLOCK_NAME && states[0]?.used === 0 ? 0 : rule.limits.length
 }

@@ -125,7 +125,7 @@ export class MemoryMeter {
   }
 }
 
-export function usageOf(rule: CompiledRule, limit: CompiledLimit, scopeValue: string, state: MeterState, nowMs: number): Usage {
+export function meterUsage(rule: CompiledRule, limit: CompiledLimit, scopeValue: string, state: MeterState, nowMs: number): Usage {
   const algorithm = ALGORITHMS[limit.algorithm]
   const used = state.used + state.debt
   return {

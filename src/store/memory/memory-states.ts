@@ -1,4 +1,4 @@
-import type { Swapped } from '../store.js'
+import type { StateResult } from '../store.js'
 
 /** States are swept when there are so many of them, and again when twice as many are left. */
 const SWEEP_FROM = 1000
@@ -13,7 +13,7 @@ export class MemoryStates {
   }
 
   /** Compare and set: see `Store`. */
-  swap(id: string, was: string, becomes: string, keepMs: number, nowMs: number): Swapped {
+  compareAndSet(id: string, was: string, becomes: string, keepMs: number, nowMs: number): StateResult {
     const found = this.states.get(id)
     const state = found === undefined || found.untilMs <= nowMs ? '' : found.state
     if (becomes === '' || state !== was) return { nowMs, written: false, state }

@@ -1,17 +1,17 @@
-import { type Asked, bindingOf, costIn, type DemandPart } from '../../admission/request.js'
+import { type AdmissionRequest, bindingOf, costIn, type MeterRef } from '../../admission/request.js'
 import type { MeterState } from '../../limits/algorithm.js'
 import { awaitsCanary } from '../../limits/algorithms/block.js'
 import { ALGORITHMS } from '../../limits/algorithms.js'
 import { type CompiledLimit, UNIT_CODES } from '../../limits/compiled-limit.js'
 import { type ActualCosts, type CostUnit, NOTHING } from '../../model/cost.js'
 import type { Binding, RejectDecision, RunDecision, Usage } from '../../model/decision.js'
-import type { Announced, Announcement, Known, Observation } from '../../model/upstream.js'
+import type { Observation, UpstreamOutcome, UpstreamReport, UpstreamStatus } from '../../model/upstream.js'
 import { isPause } from '../../policy/pause.js'
 import { BLOCK_NAME } from '../../policy/upstream-block.js'
 import { overEstimatedPercent } from '../ledger-figures.js'
-import type { Admission, LedgerFigures, Store, Swapped } from '../store.js'
+import type { Admission, LedgerFigures, StateResult, Store } from '../store.js'
 import { limitsMet, MemoryBlocks } from './memory-blocks.js'
-import { CLOCK_STEP_MS, hasExpired, type MemoryEntry, MemoryMeter, usageOf } from './memory-meter.js'
+import { CLOCK_STEP_MS, hasExpired, type MemoryEntry, MemoryMeter, meterUsage } from './memory-meter.js'
 import { MemoryStates } from './memory-states.js'
 
 interface Refusal {
@@ -19,7 +19,7 @@ interface Refusal {
   readonly waitMs: number
   readonly limit: CompiledLimit
   /** Whether anybody can know when there is room. */
-  readonly known: boolean
+  readonly upstreamStatus: boolean
 }
 
 /** Meters are swept when there are so many of them, and again when twice as many are left. */
@@ -47,41 +47,41 @@ export class MemoryStore implements Store {
     this.now = now
   }
 
-  admit(asked: Asked): Admission {
-    const nowMs = this.timeOf(asked)
-    const named = this.name(asked)
-    if (this.entryOf(named, nowMs) !== undefined) return { asked: named, decision: this.run(named, nowMs) }
+  admit(request: AdmissionRequest): Admission {
+    const nowMs = this.timeOf(request)
+    const named = this.name(request)
+    if (this.entryOf(named, nowMs) !== undefined) return { request: named, decision: this.run(named, nowMs) }
     const refusal = this.weigh(named, nowMs)
-    if (refusal !== null) return { asked: named, decision: this.reject(named, refusal, nowMs) }
+    if (refusal !== null) return { request: named, decision: this.reject(named, refusal, nowMs) }
     this.charge(named, nowMs, false)
-    return { asked: named, decision: this.run(named, nowMs) }
+    return { request: named, decision: this.run(named, nowMs) }
   }
 
-  peek(asked: Asked): RunDecision | RejectDecision {
+  peek(request: AdmissionRequest): RunDecision | RejectDecision {
     const nowMs = this.now()
-    const refusal = this.weigh(asked, nowMs)
-    return refusal === null ? this.run(asked, nowMs) : this.reject(asked, refusal, nowMs)
+    const refusal = this.weigh(request, nowMs)
+    return refusal === null ? this.run(request, nowMs) : this.reject(request, refusal, nowMs)
   }
 
-  record(asked: Asked): Admission {
-    const nowMs = this.timeOf(asked)
-    const named = this.name(asked)
+  record(request: AdmissionRequest): Admission {
+    const nowMs = this.timeOf(request)
+    const named = this.name(request)
     if (this.entryOf(named, nowMs) === undefined) this.charge(named, nowMs, true)
-    return { asked: named, decision: this.run(named, nowMs) }
+    return { request: named, decision: this.run(named, nowMs) }
   }
 
-  settle(asked: Asked, actual: ActualCosts, how: 'end' | 'part'): boolean {
-    const nowMs = this.timeOf(asked)
-    const entry = this.entryOf(asked, nowMs)
+  settle(request: AdmissionRequest, actual: ActualCosts, how: 'end' | 'part'): boolean {
+    const nowMs = this.timeOf(request)
+    const entry = this.entryOf(request, nowMs)
     if (entry === undefined) return false
-    const raised = this.chargeActual(asked, entry, actual, how, nowMs)
+    const raised = this.chargeActual(request, entry, actual, how, nowMs)
     if (how === 'part') {
       // What no limit of today counts was not charged, and is not given back later.
       entry.charged = { ...entry.charged, ...Object.fromEntries([...raised].map((unit) => [unit, actual[unit]])) }
       return true
     }
-    this.blocks.end(asked, entry.atMs, nowMs, true)
-    this.entries.delete(asked.id)
+    this.blocks.end(request, entry.atMs, nowMs, true)
+    this.entries.delete(request.id)
     this.counts.settled++
     // Where nobody said how many tokens it were, the estimate was neither right nor wrong.
     if (entry.counted.includes(UNIT_CODES.tokens) && actual.tokens !== undefined) {
@@ -91,39 +91,39 @@ export class MemoryStore implements Store {
     return true
   }
 
-  release(asked: Asked): boolean {
-    const nowMs = this.timeOf(asked)
-    const entry = this.entryOf(asked, nowMs)
+  release(request: AdmissionRequest): boolean {
+    const nowMs = this.timeOf(request)
+    const entry = this.entryOf(request, nowMs)
     if (entry === undefined) return false
-    this.chargeActual(asked, entry, NOTHING, 'end', nowMs)
-    this.blocks.end(asked, entry.atMs, nowMs, false)
-    this.entries.delete(asked.id)
+    this.chargeActual(request, entry, NOTHING, 'end', nowMs)
+    this.blocks.end(request, entry.atMs, nowMs, false)
+    this.entries.delete(request.id)
     this.counts.released++
     return true
   }
 
-  announce(asked: Asked, announcement: Announcement): Announced {
-    const nowMs = this.timeOf(asked)
-    const startedMs = this.entryOf(asked, nowMs)?.atMs ?? nowMs
-    this.release(asked)
-    return this.blocks.announce(asked, announcement, startedMs, nowMs)
+  reportUpstream(request: AdmissionRequest, report: UpstreamReport): UpstreamOutcome {
+    const nowMs = this.timeOf(request)
+    const startedMs = this.entryOf(request, nowMs)?.atMs ?? nowMs
+    this.release(request)
+    return this.blocks.reportUpstream(request, report, startedMs, nowMs)
   }
 
-  known(asked: readonly Asked[]): readonly Known[] {
+  upstreamStatus(requests: readonly AdmissionRequest[]): readonly UpstreamStatus[] {
     const nowMs = this.now()
-    return asked.map((one) => this.blocks.known(one, nowMs))
+    return requests.map((one) => this.blocks.upstreamStatus(one, nowMs))
   }
 
   observed(): readonly Observation[] {
     return this.blocks.observed()
   }
 
-  reset(asked: Asked): void {
-    for (const { rule, value } of asked.demand.parts) if (this.meters.get(rule.name)?.delete(value) === true) this.kept--
+  reset(request: AdmissionRequest): void {
+    for (const { rule, value } of request.meters) if (this.meters.get(rule.name)?.delete(value) === true) this.kept--
   }
 
-  swap(name: string, key: string, was: string, becomes: string, keepMs: number): Swapped {
-    return this.states.swap(`${name}/${key}`, was, becomes, keepMs, this.now())
+  compareAndSet(name: string, key: string, was: string, becomes: string, keepMs: number): StateResult {
+    return this.states.compareAndSet(`${name}/${key}`, was, becomes, keepMs, this.now())
   }
 
   figures(): LedgerFigures {
@@ -138,26 +138,26 @@ export class MemoryStore implements Store {
   }
 
   /** Now; the meters that are asked for follow a clock that was set back. */
-  private timeOf({ demand }: Asked): number {
+  private timeOf({ meters }: AdmissionRequest): number {
     const nowMs = this.now()
     if (nowMs >= this.latestMs) this.latestMs = nowMs
-    else if (nowMs + CLOCK_STEP_MS < this.latestMs) for (const part of demand.parts) this.meter(part, nowMs).follow(part.rule, nowMs)
+    else if (nowMs + CLOCK_STEP_MS < this.latestMs) for (const part of meters) this.meter(part, nowMs).follow(part.rule, nowMs)
     return nowMs
   }
 
   /** The open entry of a call. Those of more than a day ago are not open any more. */
-  private entryOf({ id, forGood }: Asked, nowMs: number): MemoryEntry | undefined {
+  private entryOf({ id, forGood }: AdmissionRequest, nowMs: number): MemoryEntry | undefined {
     this.expire(nowMs)
     const entry = forGood === true ? undefined : this.entries.get(id)
     return entry === undefined || hasExpired(entry, nowMs) ? undefined : entry
   }
 
-  private name(asked: Asked): Asked {
-    return asked.call.id !== undefined || asked.forGood === true ? asked : { ...asked, id: `~${++this.names}` }
+  private name(request: AdmissionRequest): AdmissionRequest {
+    return request.call.id !== undefined || request.forGood === true ? request : { ...request, id: `~${++this.names}` }
   }
 
   /** The meter of a rule for a scope value; made where there is none yet. */
-  meter({ rule, value }: Pick<DemandPart, 'rule' | 'value'>, nowMs: number): MemoryMeter {
+  meter({ rule, value }: Pick<MeterRef, 'rule' | 'value'>, nowMs: number): MemoryMeter {
     let meters = this.meters.get(rule.name)
     if (meters === undefined) {
       meters = new Map()
@@ -174,10 +174,10 @@ export class MemoryStore implements Store {
   }
 
   /** Changes what every meter was charged to what the call has cost; returns the units in which it was charged more. See `charge_actual` in `lua/lib/settlement.lua`. */
-  private chargeActual(asked: Asked, entry: MemoryEntry, actual: ActualCosts, how: 'end' | 'part', nowMs: number): ReadonlySet<CostUnit> {
+  private chargeActual(request: AdmissionRequest, entry: MemoryEntry, actual: ActualCosts, how: 'end' | 'part', nowMs: number): ReadonlySet<CostUnit> {
     const { atMs, charged, counted } = entry
     const raised = new Set<CostUnit>()
-    for (const part of asked.demand.parts) {
+    for (const part of request.meters) {
       const meter = this.meter(part, nowMs)
       const states = meter.look(part.rule, nowMs)
       const { presentMs } = meter
@@ -186,15 +186,15 @@ export class MemoryStore implements Store {
         const algorithm = ALGORITHMS[limit.algorithm]
         const state = states[n] as MeterState
         if (limit.unit === 'concurrency') {
-          if (how === 'end') algorithm.refund(state, limit, 1, atMs, nowMs, asked.id)
+          if (how === 'end') algorithm.refund(state, limit, 1, atMs, nowMs, request.id)
         } else if (limit.unit !== 'none' && n < part.rule.active && counted.includes(UNIT_CODES[limit.unit])) {
           const more = (actual[limit.unit] ?? charged[limit.unit]) - charged[limit.unit]
           if (more > 0) {
-            algorithm.overrun(state, limit, more, atMs, presentMs, asked.id)
+            algorithm.overrun(state, limit, more, atMs, presentMs, request.id)
             raised.add(limit.unit)
           }
           changed ||= more > 0
-          if (more < 0 && how === 'end') changed = algorithm.refund(state, limit, -more, atMs, presentMs, asked.id) || changed
+          if (more < 0 && how === 'end') changed = algorithm.refund(state, limit, -more, atMs, presentMs, request.id) || changed
         }
       }
       if (changed) meter.keep()
@@ -202,27 +202,27 @@ export class MemoryStore implements Store {
     return raised
   }
 
-  /** What refuses the call, as the scripts weigh it: see `weigh` in `lua/lib/demand.lua`. */
-  private weigh(asked: Asked, nowMs: number): Refusal | null {
+  /** What refuses the call, as the scripts weigh it: see `weigh` in `lua/lib/decide.lua`. */
+  private weigh(request: AdmissionRequest, nowMs: number): Refusal | null {
     let latest: Refusal | null = null
-    for (const part of asked.demand.parts) {
+    for (const part of request.meters) {
       const { limits, active } = part.rule
       const states = this.meter(part, nowMs).look(part.rule, nowMs)
       const met = Math.min(active, limitsMet(part, states))
       for (let n = 0; n < met; n++) {
         const limit = limits[n] as CompiledLimit
         const state = states[n] as MeterState
-        const cost = costIn(asked.demand.costs, limit.unit)
+        const cost = costIn(request.costs, limit.unit)
         if (limit.unit !== 'none' && limit.algorithm !== 'learned' && cost > limit.capacity + limit.slack)
-          return { binding: bindingOf(part, limit), waitMs: -1, limit, known: false }
+          return { binding: bindingOf(part, limit), waitMs: -1, limit, upstreamStatus: false }
         const waitMs = cost > 0 || limit.unit === 'none' ? ALGORITHMS[limit.algorithm].waitMs(state, limit, nowMs, cost, 0) : 0
         if (waitMs <= 0) continue
         const leased = limit.unit === 'concurrency'
         // Nothing ends a pause but whoever resumes it.
-        if (isPause(part.rule.name)) return { binding: bindingOf(part, limit), waitMs, limit, known: false }
+        if (isPause(part.rule.name)) return { binding: bindingOf(part, limit), waitMs, limit, upstreamStatus: false }
         // When a slot comes free nobody knows: any time that is known says more.
         if (latest === null || (latest.limit.unit === 'concurrency' && !leased) || (waitMs > latest.waitMs && !leased)) {
-          latest = { binding: bindingOf(part, limit), waitMs, limit, known: !leased && !(limit.algorithm === 'block' && awaitsCanary(state, nowMs)) }
+          latest = { binding: bindingOf(part, limit), waitMs, limit, upstreamStatus: !leased && !(limit.algorithm === 'block' && awaitsCanary(state, nowMs)) }
         }
       }
     }
@@ -230,9 +230,9 @@ export class MemoryStore implements Store {
   }
 
   /** @param past whether it has happened already: then room is not asked for, and no slot is held */
-  private charge(asked: Asked, nowMs: number, past: boolean): void {
-    const { costs, parts } = asked.demand
-    for (const part of parts) {
+  private charge(request: AdmissionRequest, nowMs: number, past: boolean): void {
+    const { costs, meters } = request
+    for (const part of meters) {
       const { limits, active } = part.rule
       const meter = this.meter(part, nowMs)
       const states = meter.look(part.rule, nowMs)
@@ -244,35 +244,35 @@ export class MemoryStore implements Store {
         if (cost === 0) continue
         changed ||= limit.unit !== 'concurrency'
         if (past) ALGORITHMS[limit.algorithm].overrun(states[n] as MeterState, limit, cost, nowMs, meter.presentMs, '')
-        else ALGORITHMS[limit.algorithm].charge(states[n] as MeterState, limit, cost, nowMs, asked.id)
+        else ALGORITHMS[limit.algorithm].charge(states[n] as MeterState, limit, cost, nowMs, request.id)
       }
       if (changed) meter.keep()
     }
-    if (!past) this.blocks.start(asked, nowMs)
-    if (asked.forGood !== true) this.entries.set(asked.id, { atMs: nowMs, counted: asked.demand.counted, charged: costs })
+    if (!past) this.blocks.start(request, nowMs)
+    if (request.forGood !== true) this.entries.set(request.id, { atMs: nowMs, counted: request.counted, charged: costs })
   }
 
-  private usage(asked: Asked, nowMs: number): Usage[] {
+  private usage(request: AdmissionRequest, nowMs: number): Usage[] {
     const usage: Usage[] = []
-    for (const { rule, value } of asked.demand.parts) {
+    for (const { rule, value } of request.meters) {
       const { limits, active } = rule
       const states = this.meter({ rule, value }, nowMs).look(rule, nowMs)
       for (let n = 0; n < active; n++) {
         const limit = limits[n] as CompiledLimit
-        if (limit.unit !== 'none' && limit.algorithm !== 'learned') usage.push(usageOf(rule, limit, value, states[n] as MeterState, nowMs))
+        if (limit.unit !== 'none' && limit.algorithm !== 'learned') usage.push(meterUsage(rule, limit, value, states[n] as MeterState, nowMs))
       }
     }
     return usage
   }
 
-  private run(asked: Asked, nowMs: number): RunDecision {
-    return { outcome: 'run', atMs: nowMs, usage: this.usage(asked, nowMs) }
+  private run(request: AdmissionRequest, nowMs: number): RunDecision {
+    return { outcome: 'run', atMs: nowMs, usage: this.usage(request, nowMs) }
   }
 
-  private reject(asked: Asked, { binding, waitMs, limit, known }: Refusal, nowMs: number): RejectDecision {
+  private reject(request: AdmissionRequest, { binding, waitMs, limit, upstreamStatus }: Refusal, nowMs: number): RejectDecision {
     const reason = isPause(binding.rule) ? 'paused' : waitMs >= 0 ? 'limited' : limit.capacity === 0 ? 'closed' : 'too_big'
-    const retryAfterMs = reason === 'limited' && known ? waitMs : null
-    return { outcome: 'reject', reason, retryAfterMs, binding, atMs: nowMs, usage: this.usage(asked, nowMs) }
+    const retryAfterMs = reason === 'limited' && upstreamStatus ? waitMs : null
+    return { outcome: 'reject', reason, retryAfterMs, binding, atMs: nowMs, usage: this.usage(request, nowMs) }
   }
 
   /** Entries are in the order they were opened: those of a day ago come first. */

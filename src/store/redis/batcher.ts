@@ -16,7 +16,7 @@ const UNDER_WAY = 2
  * to the one before. What is asked for meanwhile is collected for the next. All at once
  * would leave Redis idle while this process works, and this process while Redis does.
  */
-export class Turn<Request, Reply> {
+export class Batcher<Request, Reply> {
   private readonly send: (requests: readonly Request[]) => Promise<readonly Reply[]>
   private readonly most: number
   private readonly weightOf: (request: Request) => number

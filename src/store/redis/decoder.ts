@@ -1,10 +1,10 @@
-import { bindingOf, type Demand, type DemandPart } from '../../admission/request.js'
+import { bindingOf, type MeterRef, type ResolvedMeters } from '../../admission/request.js'
 import { emptyState } from '../../limits/algorithm.js'
 import { ALGORITHMS } from '../../limits/algorithms.js'
 import { type CompiledLimit, strategyOf } from '../../limits/compiled-limit.js'
 import type { Strategy } from '../../model/call.js'
 import type { Binding, Decision, RejectDecision, Usage } from '../../model/decision.js'
-import type { Known } from '../../model/upstream.js'
+import type { UpstreamStatus } from '../../model/upstream.js'
 import type { CompiledRule } from '../../policy/compiled-rule.js'
 import { isPause } from '../../policy/pause.js'
 
@@ -40,7 +40,7 @@ const REASONS: Readonly<Record<number, RejectDecision['reason']>> = {
 const LINES_NEEDED = 2
 
 /** @param resetMs as the script told it; else worked out */
-function usageOf(part: DemandPart, limit: CompiledLimit, used: number, claimed: number, resetMs: number | undefined, atMs: number): Usage | null {
+function decodedUsage(part: MeterRef, limit: CompiledLimit, used: number, claimed: number, resetMs: number | undefined, atMs: number): Usage | null {
   if (limit.unit === 'none' || limit.algorithm === 'learned') return null
   const algorithm = ALGORITHMS[limit.algorithm]
   const state = { ...emptyState(), used: Math.min(used, limit.capacity), debt: Math.max(0, used - limit.capacity) }
@@ -58,8 +58,8 @@ function usageOf(part: DemandPart, limit: CompiledLimit, used: number, claimed: 
 }
 
 /** A meter as the first call of the batch that meets it named it: another may have made its own part, or have resolved it under other rules. */
-interface Met {
-  readonly part: DemandPart
+interface NamedMeter {
+  readonly part: MeterRef
   readonly offset: number
 }
 
@@ -81,9 +81,9 @@ export class DecisionReply {
   /** Where each call begins. */
   private readonly heads: number[] = []
   /** The meters as the batch named them, by key, and where the usage of each begins. */
-  private readonly meters = new Map<string, Met>()
+  private readonly meters = new Map<string, NamedMeter>()
 
-  constructor(bytes: Buffer, calls: number, meters: readonly DemandPart[]) {
+  constructor(bytes: Buffer, calls: number, meters: readonly MeterRef[]) {
     this.bytes = bytes
     this.atMs = bytes.readDoubleLE(0)
     const lines = bytes.readDoubleLE(DOUBLE)
@@ -103,28 +103,28 @@ export class DecisionReply {
   }
 
   /** @param own the strategy that the call asked for itself */
-  decision(index: number, demand: Demand, own?: Strategy): Decision | AgainDecision {
+  decision(index: number, request: ResolvedMeters, own?: Strategy): Decision | AgainDecision {
     const head = this.heads[index] as number
     const outcome = this.bytes.readDoubleLE(head)
-    if (outcome === RUN) return new Decided('run', this, demand)
-    if (outcome === WATCHED) return Object.assign(new Decided('run' as const, this, demand), { watched: true as const })
+    if (outcome === RUN) return new ReadDecision('run', this, request)
+    if (outcome === WATCHED) return Object.assign(new ReadDecision('run' as const, this, request), { watched: true as const })
     if (outcome === AGAIN) return { outcome: 'again' }
     const waitMs = this.bytes.readDoubleLE(head + DOUBLE)
-    if (outcome === HOLD) return Object.assign(new Decided('hold' as const, this, demand), { waitMs })
-    if (outcome === EXPIRED) return new Decided('expired', this, demand)
-    if (outcome === SLOWED) return Object.assign(new Decided('run' as const, this, demand), { delayMs: waitMs })
-    const binding = this.bindingOf(demand, this.bytes.readDoubleLE(head + 2 * DOUBLE), this.bytes.readDoubleLE(head + 3 * DOUBLE))
+    if (outcome === HOLD) return Object.assign(new ReadDecision('hold' as const, this, request), { waitMs })
+    if (outcome === EXPIRED) return new ReadDecision('expired', this, request)
+    if (outcome === SLOWED) return Object.assign(new ReadDecision('run' as const, this, request), { delayMs: waitMs })
+    const binding = this.bindingOf(request, this.bytes.readDoubleLE(head + 2 * DOUBLE), this.bytes.readDoubleLE(head + 3 * DOUBLE))
     const paused = binding !== null && isPause(binding.rule)
     const knownMs = waitMs < 0 ? null : waitMs
     if (outcome === WAIT) {
-      return Object.assign(new Decided('wait' as const, this, demand), { etaMs: knownMs, position: this.bytes.readDoubleLE(head + 4 * DOUBLE), binding })
+      return Object.assign(new ReadDecision('wait' as const, this, request), { etaMs: knownMs, position: this.bytes.readDoubleLE(head + 4 * DOUBLE), binding })
     }
     const reason = paused && REASONS[outcome] === 'limited' ? 'paused' : REASONS[outcome]
     if (reason === undefined || binding === null) throw new Error(`the reply of a script makes no sense: outcome ${outcome}`)
     const strictness = this.bytes.readDoubleLE(head + 5 * DOUBLE)
-    const custom = own?.startsWith('custom:') === true ? own : this.ruleOf(demand, head)?.strategy
+    const custom = own?.startsWith('custom:') === true ? own : this.ruleOf(request, head)?.strategy
     const strategy = strictness === 0 ? undefined : (strategyOf(strictness) ?? custom)
-    return Object.assign(new Decided('reject' as const, this, demand), {
+    return Object.assign(new ReadDecision('reject' as const, this, request), {
       reason,
       retryAfterMs: reason === 'limited' && strategy !== 'hard' ? knownMs : null,
       binding,
@@ -134,19 +134,19 @@ export class DecisionReply {
     })
   }
 
-  usage(demand: Demand): Usage[] {
+  usage(request: ResolvedMeters): Usage[] {
     const usage: Usage[] = []
-    for (const asked of demand.parts) {
-      const met = this.meters.get(asked.keys[0] as string) as Met
-      const { part } = met
-      let { offset } = met
+    for (const meter of request.meters) {
+      const named = this.meters.get(meter.keys[0] as string) as NamedMeter
+      const { part } = named
+      let { offset } = named
       const { limits, active } = part.rule
       for (let n = 0; n < active; n++) {
         const limit = limits[n] as CompiledLimit
         const size = doublesOf(limit)
         if (size === 0) continue
         const resetMs = size > 2 ? this.bytes.readDoubleLE(offset + 2 * DOUBLE) : undefined
-        const one = usageOf(part, limit, this.bytes.readDoubleLE(offset), this.bytes.readDoubleLE(offset + DOUBLE), resetMs, this.atMs)
+        const one = decodedUsage(part, limit, this.bytes.readDoubleLE(offset), this.bytes.readDoubleLE(offset + DOUBLE), resetMs, this.atMs)
         if (one !== null) usage.push(one)
         offset += size * DOUBLE
       }
@@ -154,12 +154,12 @@ export class DecisionReply {
     return usage
   }
 
-  private ruleOf(demand: Demand, head: number): CompiledRule | undefined {
-    return demand.parts[this.bytes.readDoubleLE(head + 2 * DOUBLE) - 1]?.rule
+  private ruleOf(request: ResolvedMeters, head: number): CompiledRule | undefined {
+    return request.meters[this.bytes.readDoubleLE(head + 2 * DOUBLE) - 1]?.rule
   }
 
-  private bindingOf(demand: Demand, meter: number, limit: number): Binding | null {
-    const asked = demand.parts[meter - 1]
+  private bindingOf(request: ResolvedMeters, meter: number, limit: number): Binding | null {
+    const asked = request.meters[meter - 1]
     const part = asked && this.meters.get(asked.keys[0] as string)?.part
     const bound = part?.rule.limits[limit - 1]
     return part === undefined || bound === undefined ? null : bindingOf(part, bound)
@@ -167,22 +167,22 @@ export class DecisionReply {
 }
 
 /** What all decisions have in common; usage is worked out once, when it is asked for. */
-class Decided<Outcome extends Decision['outcome']> {
+class ReadDecision<Outcome extends Decision['outcome']> {
   readonly outcome: Outcome
   readonly atMs: number
   readonly #reply: DecisionReply
-  readonly #demand: Demand
+  readonly #request: ResolvedMeters
   #usage: readonly Usage[] | undefined
 
-  constructor(outcome: Outcome, reply: DecisionReply, demand: Demand) {
+  constructor(outcome: Outcome, reply: DecisionReply, request: ResolvedMeters) {
     this.outcome = outcome
     this.atMs = reply.atMs
     this.#reply = reply
-    this.#demand = demand
+    this.#request = request
   }
 
   get usage(): readonly Usage[] {
-    this.#usage ??= this.#reply.usage(this.#demand)
+    this.#usage ??= this.#reply.usage(this.#request)
     return this.#usage
   }
 
@@ -193,7 +193,7 @@ class Decided<Outcome extends Decision['outcome']> {
 }
 
 /** As `lua/lib/canary.lua` tells it. */
-export function readKnown(told: readonly string[]): Known {
+export function readUpstreamStatus(told: readonly string[]): UpstreamStatus {
   const [atMs = 0, blockedUntilMs = 0, factor = 1, sinceMs = 0, cutAtMs = 0, overMs = 0, canary = 0] = told.map(Number)
   return { atMs, blockedUntilMs, factor, sinceMs, cutAtMs, overMs, canary: canary === 1 }
 }

@@ -1,4 +1,4 @@
-import type { Asked, DemandPart, Settlement } from '../../admission/request.js'
+import type { AdmissionRequest, MeterRef, Settlement } from '../../admission/request.js'
 import { strictnessOf } from '../../limits/compiled-limit.js'
 import { type ActualCosts, COST_UNITS, type Costs, type CostUnit } from '../../model/cost.js'
 import type { ObservedLimits } from '../../model/upstream.js'
@@ -12,7 +12,7 @@ function same(one: CompiledRule, other: CompiledRule, atMs: number): boolean {
 }
 
 /** Blocks differ from agent to agent: each is a rule of its own. */
-function nameOf({ rule, value }: DemandPart): string {
+function nameOf({ rule, value }: MeterRef): string {
   return rule.name === BLOCK_NAME ? `${rule.name}/${value}` : rule.name
 }
 
@@ -21,18 +21,18 @@ function nameOf({ rule, value }: DemandPart): string {
  * two versions: a batch names each meter once, with the limits of one of them. Rules change at
  * run time, and limiters of one name may have different limits.
  */
-export function alike<One extends Asked>(asked: readonly One[], atMs: number): (readonly One[])[] {
+export function alike<One extends AdmissionRequest>(requests: readonly One[], atMs: number): (readonly One[])[] {
   // Calls that were resolved under the same rules share this list: nearly always all of them.
-  const counted = asked[0]?.demand.counted
-  if (asked.every((one) => one.demand.counted === counted)) return [asked]
+  const counted = requests[0]?.counted
+  if (requests.every((one) => one.counted === counted)) return [requests]
   const runs: One[][] = [[]]
   let rules = new Map<string, CompiledRule>()
-  for (const one of asked) {
-    if (one.demand.parts.some((part) => !same(rules.get(nameOf(part)) ?? part.rule, part.rule, atMs))) {
+  for (const one of requests) {
+    if (one.meters.some((part) => !same(rules.get(nameOf(part)) ?? part.rule, part.rule, atMs))) {
       runs.push([])
       rules = new Map()
     }
-    for (const part of one.demand.parts) rules.set(nameOf(part), part.rule)
+    for (const part of one.meters) rules.set(nameOf(part), part.rule)
     ;(runs.at(-1) as One[]).push(one)
   }
   return runs
@@ -40,7 +40,7 @@ export function alike<One extends Asked>(asked: readonly One[], atMs: number): (
 
 /** A call on its way into a batch: the places of its keys and meters, and what it costs. */
 interface Entered {
-  readonly asked: Asked
+  readonly request: AdmissionRequest
   readonly costs: ActualCosts
   readonly record: number
   readonly ledger: number
@@ -51,7 +51,7 @@ interface Entered {
 export class BatchEncoder {
   readonly keys: string[]
   /** The meters in the order they are numbered. */
-  readonly parts: DemandPart[] = []
+  readonly parts: MeterRef[] = []
   private readonly names: Keys
   private readonly nowMs: number
   private readonly lines: boolean
@@ -77,18 +77,18 @@ export class BatchEncoder {
     this.keys = [...names.fixed]
   }
 
-  /** A call that asks for its demand; `onItsWay` if it can be in line or woken, and so has a record of its own. */
-  ask(asked: Asked, onItsWay: boolean): void {
-    const count = this.calls.push(this.enter(asked, asked.demand.costs, onItsWay))
-    const { deadline, maxWaitMs } = asked.call
+  /** A call that asks for room at its meters; `onItsWay` if it can be in line or woken, and so has a record of its own. */
+  ask(request: AdmissionRequest, onItsWay: boolean): void {
+    const count = this.calls.push(this.enter(request, request.costs, onItsWay))
+    const { deadline, maxWaitMs } = request.call
     if (deadline === undefined && maxWaitMs === undefined) return
     const deadlineMs = deadline === undefined ? 0 : new Date(deadline).getTime()
     this.patience += `${this.patience === '' ? '' : ','}${count},${deadlineMs},${maxWaitMs ?? 0}`
   }
 
   /** A call that is settled, among those that ask (`ask`) or before them. */
-  settle({ asked, actual }: Settlement, before: boolean): void {
-    const entered = this.enter(asked, actual, false)
+  settle({ request, actual }: Settlement, before: boolean): void {
+    const entered = this.enter(request, actual, false)
     if (before) this.ended.push(entered)
     else this.calls.push(entered)
   }
@@ -108,19 +108,19 @@ export class BatchEncoder {
     return this.parts.findIndex((part) => part.line === line) + 1
   }
 
-  private enter(asked: Asked, costs: ActualCosts | Costs, onItsWay: boolean): Entered {
-    const { id, ledger, forGood, demand } = asked
+  private enter(request: AdmissionRequest, costs: ActualCosts | Costs, onItsWay: boolean): Entered {
+    const { id, ledger, forGood, meters, counted } = request
     let places = ''
-    for (const part of demand.parts) places += `,${this.meterIndex(part)}`
+    for (const part of meters) places += `,${this.meterIndex(part)}`
     const record = onItsWay || (ledger === undefined && forGood !== true) ? this.keys.push(this.names.call(id)) : 0
     // Nearly always all calls were resolved under the same rules.
-    if (this.counted !== demand.counted && demand.counted.some((unit) => !this.counted.includes(unit))) {
-      this.counted = this.counted.length === 0 ? demand.counted : [...new Set([...this.counted, ...demand.counted])]
+    if (this.counted !== counted && counted.some((unit) => !this.counted.includes(unit))) {
+      this.counted = this.counted.length === 0 ? counted : [...new Set([...this.counted, ...counted])]
     }
-    return { asked, costs, record, ledger: ledger === undefined ? 0 : this.ledgerIndex(ledger), places }
+    return { request, costs, record, ledger: ledger === undefined ? 0 : this.ledgerIndex(ledger), places }
   }
 
-  private meterIndex(part: DemandPart): number {
+  private meterIndex(part: MeterRef): number {
     const name = part.keys[0] as string
     let index = this.meters.get(name)
     if (index === undefined) {
@@ -153,30 +153,30 @@ export class BatchEncoder {
 function encode(calls: readonly Entered[], codes: readonly number[]): string {
   const units = codes.map((code) => COST_UNITS[code - 1] as CostUnit)
   let encoded = ''
-  for (const { asked, costs, places } of calls) {
+  for (const { request, costs, places } of calls) {
     let amounts = ''
     for (const unit of units) amounts += `,${costs[unit] ?? -1}`
-    encoded += `${encoded === '' ? '' : ','}${asked.demand.parts.length}${amounts}${places}`
+    encoded += `${encoded === '' ? '' : ','}${request.meters.length}${amounts}${places}`
   }
   return encoded
 }
 
 /** Who the calls are; nothing where none of them is anybody in particular, as those of a limiter. */
 function headsOf(calls: readonly Entered[]): string {
-  if (calls.every(({ asked, record, ledger }) => record === 0 && ledger === 0 && isNobody(asked))) return ''
+  if (calls.every(({ request, record, ledger }) => record === 0 && ledger === 0 && isNobody(request))) return ''
   return calls.map(headOf).join(',')
 }
 
-function isNobody({ id, token, call, strategy }: Asked): boolean {
+function isNobody({ id, token, call, strategy }: AdmissionRequest): boolean {
   return id === '' && token === '' && (call.priority ?? 0) === 0 && call.strategy === undefined && strategy === undefined
 }
 
-function headOf({ asked, record, ledger }: Entered): string {
-  const { id, token, call, demand } = asked
-  const strategy = asked.strategy ?? call.strategy
+function headOf({ request, record, ledger }: Entered): string {
+  const { id, token, call, meters } = request
+  const strategy = request.strategy ?? call.strategy
   // In a shared ledger the token is a place. Only lines, records and slots know a call by its id.
   const start = ledger > 0 ? token : JSON.stringify(token)
-  const name = record > 0 || ledger === 0 || demand.parts.some(({ rule }) => rule.keyed.length > 0) ? JSON.stringify(id) : '""'
+  const name = record > 0 || ledger === 0 || meters.some(({ rule }) => rule.keyed.length > 0) ? JSON.stringify(id) : '""'
   return `${record},${start},${call.priority ?? 0},${strategy === undefined ? 0 : strictnessOf(strategy)},${name},${ledger}`
 }
 

@@ -1,103 +1,110 @@
 import type { Redis } from 'ioredis'
-import { type Asked, weightOf } from '../../admission/request.js'
+import { type AdmissionRequest, weightOf } from '../../admission/request.js'
 import type { ActualCosts } from '../../model/cost.js'
 import type { RejectDecision, RunDecision } from '../../model/decision.js'
 import { DEFAULTS, UNKNOWN_ACTOR } from '../../model/defaults.js'
 import { approximateMs, type Clock } from '../../model/time.js'
-import type { Announced, Announcement, Known, Observation } from '../../model/upstream.js'
+import type { Observation, UpstreamOutcome, UpstreamReport, UpstreamStatus } from '../../model/upstream.js'
 import { readFigures } from '../ledger-figures.js'
 import { LedgerNames } from '../ledger-names.js'
-import type { Admission, LedgerFigures, Store, Swapped } from '../store.js'
-import { Turn } from './batcher.js'
-import type { Gate } from './script-client.js'
+import type { Admission, LedgerFigures, StateResult, Store } from '../store.js'
+import { Batcher } from './batcher.js'
+import type { ScriptClient } from './script-client.js'
 
 /** What is done around each script call: see `src/outage/guarded-store.ts`. */
-export interface Around {
-  admits(asked: readonly Asked[], send: () => Promise<Admission[]>): Promise<Admission[]>
-  peeks(asked: readonly Asked[], send: () => Promise<(RunDecision | RejectDecision)[]>): Promise<(RunDecision | RejectDecision)[]>
+export interface SendGuard {
+  admits(requests: readonly AdmissionRequest[], send: () => Promise<Admission[]>): Promise<Admission[]>
+  peeks(requests: readonly AdmissionRequest[], send: () => Promise<(RunDecision | RejectDecision)[]>): Promise<(RunDecision | RejectDecision)[]>
 }
 
-const NOTHING_AROUND: Around = { admits: (_, send) => send(), peeks: (_, send) => send() }
+const NOTHING_AROUND: SendGuard = { admits: (_, send) => send(), peeks: (_, send) => send() }
 
 /** Meters in Redis, for every process that shares it. What is asked in one turn of the event loop travels together. */
 export class RedisStore implements Store {
-  private readonly gate: Gate
+  private readonly scriptClient: ScriptClient
   private readonly redis: Redis
   private readonly clock: Clock
   private readonly actor: string
   private readonly ledgers = new LedgerNames()
-  private readonly admits: Turn<Asked, Admission>
-  private readonly peeks: Turn<Asked, RunDecision | RejectDecision>
+  private readonly admits: Batcher<AdmissionRequest, Admission>
+  private readonly peeks: Batcher<AdmissionRequest, RunDecision | RejectDecision>
 
   /** @param options.actor who resets meters, as the audit says; options.around what guards each script call */
-  constructor(gate: Gate, redis: Redis, clock: Clock, { actor = UNKNOWN_ACTOR, around = NOTHING_AROUND }: { actor?: string; around?: Around } = {}) {
+  constructor(
+    scriptClient: ScriptClient,
+    redis: Redis,
+    clock: Clock,
+    { actor = UNKNOWN_ACTOR, around = NOTHING_AROUND }: { actor?: string; around?: SendGuard } = {},
+  ) {
     this.actor = actor
-    this.gate = gate
+    this.scriptClient = scriptClient
     this.redis = redis
     this.clock = clock
-    this.admits = new Turn(DEFAULTS.batchKeys, weightOf, (asked) => around.admits(asked, () => this.send(asked)))
-    this.peeks = new Turn(DEFAULTS.batchKeys, weightOf, (asked) => around.peeks(asked, () => gate.peek(asked) as Promise<(RunDecision | RejectDecision)[]>))
+    this.admits = new Batcher(DEFAULTS.batchKeys, weightOf, (requests) => around.admits(requests, () => this.send(requests)))
+    this.peeks = new Batcher(DEFAULTS.batchKeys, weightOf, (requests) =>
+      around.peeks(requests, () => scriptClient.peek(requests) as Promise<(RunDecision | RejectDecision)[]>),
+    )
   }
 
-  admit(asked: Asked): Promise<Admission> {
-    return this.admits.ask(asked)
+  admit(request: AdmissionRequest): Promise<Admission> {
+    return this.admits.ask(request)
   }
 
-  peek(asked: Asked): Promise<RunDecision | RejectDecision> {
-    return this.peeks.ask(asked)
+  peek(request: AdmissionRequest): Promise<RunDecision | RejectDecision> {
+    return this.peeks.ask(request)
   }
 
-  async record(asked: Asked): Promise<Admission> {
-    const [entered] = this.enter([asked]) as [Asked]
-    const [decision] = await this.gate.record([entered])
-    return { asked: entered, decision: decision as RunDecision }
+  async record(request: AdmissionRequest): Promise<Admission> {
+    const [entered] = this.enter([request]) as [AdmissionRequest]
+    const [decision] = await this.scriptClient.record([entered])
+    return { request: entered, decision: decision as RunDecision }
   }
 
-  async settle(asked: Asked, actual: ActualCosts, how: 'end' | 'part'): Promise<boolean> {
-    const [settled] = await this.gate.settle([{ asked, actual }], how)
+  async settle(request: AdmissionRequest, actual: ActualCosts, how: 'end' | 'part'): Promise<boolean> {
+    const [settled] = await this.scriptClient.settle([{ request, actual }], how)
     return settled === true
   }
 
-  async release(asked: Asked): Promise<boolean> {
-    return (await this.gate.release(asked)) === 'S'
+  async release(request: AdmissionRequest): Promise<boolean> {
+    return (await this.scriptClient.release(request)) === 'S'
   }
 
-  announce(asked: Asked, announcement: Announcement): Promise<Announced> {
-    return this.gate.announce(asked, announcement)
+  reportUpstream(request: AdmissionRequest, report: UpstreamReport): Promise<UpstreamOutcome> {
+    return this.scriptClient.reportUpstream(request, report)
   }
 
-  known(asked: readonly Asked[]): Promise<readonly Known[]> {
-    return this.gate.known(asked)
+  upstreamStatus(requests: readonly AdmissionRequest[]): Promise<readonly UpstreamStatus[]> {
+    return this.scriptClient.upstreamStatus(requests)
   }
 
   async observed(): Promise<readonly Observation[]> {
-    const told = await this.redis.hgetall(this.gate.keys.upstream)
+    const told = await this.redis.hgetall(this.scriptClient.keys.upstream)
     return Object.values(told).map((one) => JSON.parse(one) as Observation)
   }
 
-  reset(asked: Asked): Promise<void> {
-    return this.gate.reset(asked, this.actor)
+  reset(request: AdmissionRequest): Promise<void> {
+    return this.scriptClient.reset(request, this.actor)
   }
 
-  swap(name: string, key: string, was: string, becomes: string, keepMs: number): Promise<Swapped> {
-    return this.gate.swap(this.gate.keys.custom(name, key), was, becomes, keepMs)
+  compareAndSet(name: string, key: string, was: string, becomes: string, keepMs: number): Promise<StateResult> {
+    return this.scriptClient.compareAndSet(this.scriptClient.keys.custom(name, key), was, becomes, keepMs)
   }
 
   async figures(): Promise<LedgerFigures> {
-    return readFigures(await this.redis.hgetall(this.gate.keys.figures), approximateMs(this.clock))
+    return readFigures(await this.redis.hgetall(this.scriptClient.keys.figures), approximateMs(this.clock))
   }
 
   /** Checks that travel together share one ledger; one with an id of its own has its own entry, found by that id. */
-  private enter(asked: readonly Asked[]): Asked[] {
+  private enter(requests: readonly AdmissionRequest[]): AdmissionRequest[] {
     const ledger = this.ledgers.next()
-    return asked.map((one, index) =>
+    return requests.map((one, index) =>
       one.call.id !== undefined || one.forGood === true ? one : { ...one, id: `${ledger}.${index}`, token: String(index), ledger },
     )
   }
 
-  private async send(asked: readonly Asked[]): Promise<Admission[]> {
-    const entered = this.enter(asked)
-    const decisions = (await this.gate.direct(entered)) as (RunDecision | RejectDecision)[]
-    return entered.map((one, index) => ({ asked: one, decision: decisions[index] as RunDecision | RejectDecision }))
+  private async send(requests: readonly AdmissionRequest[]): Promise<Admission[]> {
+    const entered = this.enter(requests)
+    const decisions = (await this.scriptClient.check(entered)) as (RunDecision | RejectDecision)[]
+    return entered.map((one, index) => ({ request: one, decision: decisions[index] as RunDecision | RejectDecision }))
   }
 }

@@ -5,18 +5,18 @@ const NAMES = [
   'peek',
   'settle',
   'release',
-  'drain',
+  'dispatch',
   'expire',
-  'tend',
-  'announce',
-  'upstream',
-  'declare',
+  'reconcile-passes',
+  'report-upstream',
+  'upstream-status',
+  'write-policy',
   'reset',
-  'swap',
+  'compare-and-set',
   'renew',
-  'elect',
-  'join',
-  'absorb',
+  'lease',
+  'heartbeat',
+  'merge-usage',
 ] as const
 const library = new Library(NAMES)
 
@@ -34,26 +34,26 @@ export const scripts = {
   /** Per call W, P, S, R or -. */
   release: script<string[]>('release'),
   /** Redis' time, ids woken, ms until the next line can move (-1 = none waits). */
-  drain: script<[nowMs: string, woken: string[], nextMs: string]>('drain'),
+  dispatch: script<[nowMs: string, woken: string[], nextMs: string]>('dispatch'),
   /** Ids taken out of their lines. */
   expire: script<string[]>('expire'),
-  tend: script<('kept' | 'unclaimed' | 'dropped' | 'gone')[]>('tend'),
+  reconcilePasses: script<('kept' | 'unclaimed' | 'dropped' | 'gone')[]>('reconcile-passes'),
   /** 1 if it was cut, then what is known. */
-  announce: script<string[]>('announce'),
+  reportUpstream: script<string[]>('report-upstream'),
   /** Per call what is known. */
-  upstream: script<string[][]>('upstream'),
+  upstreamStatus: script<string[][]>('upstream-status'),
   /** 1 if the policy was written. */
-  declare: script<number>('declare'),
+  writePolicy: script<number>('write-policy'),
   /** How many meters were reset. */
   reset: script<number>('reset'),
   /** Redis' time, 1 if it was written, the state as it is now. */
-  swap: script<[nowMs: string, written: number, state: string]>('swap'),
+  compareAndSet: script<[nowMs: string, written: number, state: string]>('compare-and-set'),
   /** How many leases were extended. */
   renew: script<number>('renew'),
   /** 1 if the lease is theirs. */
-  elect: script<number>('elect'),
+  lease: script<number>('lease'),
   /** Redis' time, then per member its name and when it is left out. */
-  join: script<[nowMs: string, ...members: string[]]>('join'),
+  heartbeat: script<[nowMs: string, ...members: string[]]>('heartbeat'),
   /** 1, or 0 if it was done before. */
-  absorb: script<number>('absorb'),
+  mergeUsage: script<number>('merge-usage'),
 } as const
