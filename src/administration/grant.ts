@@ -86,7 +86,7 @@ function kindsOf(subject: { readonly [Kind in Overridable]?: string | undefined 
 function checkLimits(limits: readonly LimitSpec[]): LimitSpec[] {
   try {
     const [rule] = checkRules([{ name: 'override', scope: 'global', limits: [...limits] }]).rules
-    compileLimits('override', rule?.limits ?? [], 0, 'queue')
+    compileLimits('override', rule?.limits ?? [])
     return rule?.limits ?? []
   } catch (error) {
     if (!(error instanceof RulesInvalid)) throw error

@@ -37,8 +37,8 @@ export class DecisionAnswer implements Answer {
 
   get limitExceeded(): string | null {
     if (this.decision.outcome !== 'reject' || this.decision.reason === 'unavailable') return null
-    const { rule, limit } = this.decision.binding
-    return rule.startsWith('~~') ? limit : `${rule}/${limit}`
+    const { kind, rule, limit } = this.decision.binding
+    return kind === 'limiter' ? limit : `${rule}/${limit}`
   }
 
   get remaining(): number | null {

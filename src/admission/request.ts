@@ -1,9 +1,8 @@
 import type { CompiledLimit } from '../limits/compiled-limit.js'
 import type { Call, Strategy } from '../model/call.js'
-import type { ActualCosts, Costs } from '../model/cost.js'
+import type { ActualCosts, Costs, CostUnit } from '../model/cost.js'
 import type { Binding } from '../model/decision.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
-import { BLOCK_NAME } from '../policy/upstream-block.js'
 
 /** The meter of one rule for one scope value, as a call meets it. */
 export interface MeterRef {
@@ -19,8 +18,8 @@ export interface MeterRef {
 export interface ResolvedMeters {
   readonly meters: readonly MeterRef[]
   readonly costs: Costs
-  /** The codes of the units that any rule of the set counts: a ledger entry keeps the cost in each of them. */
-  readonly counted: readonly number[]
+  /** The units that any rule of the set counts: a ledger entry keeps the cost in each of them. */
+  readonly counted: readonly CostUnit[]
 }
 
 /** What a store is asked: to admit one call at all of its meters, or at none. */
@@ -62,7 +61,7 @@ export function weightOf({ meters }: AdmissionRequest): number {
 
 /** A limit at its meter, as what a call waits for or was refused by. */
 export function bindingOf({ rule, value }: Pick<MeterRef, 'rule' | 'value'>, limit: CompiledLimit): Binding {
-  return { rule: rule.name, limit: limit.name, scopeValue: value, unit: limit.unit }
+  return { kind: rule.kind, rule: rule.name, limit: limit.name, scopeValue: value, unit: limit.unit }
 }
 
 /** What a call costs at a limit of this unit. */
@@ -72,5 +71,5 @@ export function costIn(costs: Costs, unit: CompiledLimit['unit']): number {
 
 /** The place of the upstream block among the meters of a call, from 1; 0 where there is none. */
 export function blockPlace({ meters }: ResolvedMeters): number {
-  return meters.findLastIndex(({ rule }) => rule.name === BLOCK_NAME) + 1
+  return meters.findLastIndex(({ rule }) => rule.kind === 'upstream') + 1
 }

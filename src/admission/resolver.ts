@@ -3,7 +3,7 @@ import { COST_UNITS, type Costs, type CostUnit, NOTHING } from '../model/cost.js
 import { DEFAULTS } from '../model/defaults.js'
 import type { UpstreamName } from '../model/upstream.js'
 import type { RuleSet } from '../policy/compile.js'
-import { ALLOWANCE, type CompiledRule } from '../policy/compiled-rule.js'
+import type { CompiledRule } from '../policy/compiled-rule.js'
 import { BlockRules, blockValue, type Upstream } from '../policy/upstream-block.js'
 import { estimateCosts } from '../pricing/costs.js'
 import type { Estimate } from '../pricing/estimate.js'
@@ -70,11 +70,6 @@ interface RuleEntry {
   readonly meters: RuleMeters
   readonly degraded: RuleMeters | null
   readonly units: readonly CostUnit[]
-}
-
-/** Whether a rule of this name is an allowance of a degraded mode. */
-export function isAllowance(rule: string): boolean {
-  return rule.endsWith(ALLOWANCE)
 }
 
 /** Whether it may be that this rule let the call run in degraded mode. */

@@ -128,7 +128,7 @@ export class CustomLimiter<State> implements Limiter {
   private answer(key: string, decided: CustomVerdict<State>, atMs: number): DecisionAnswer {
     const usage: Usage[] = []
     if (decided.allowed) return new DecisionAnswer({ outcome: 'run', atMs, usage } satisfies RunDecision)
-    const binding = { rule: `~~${this.spec.name}`, limit: this.spec.name, scopeValue: key, unit: 'none' as const }
+    const binding = { kind: 'limiter' as const, rule: `~~${this.spec.name}`, limit: this.spec.name, scopeValue: key, unit: 'none' as const }
     return new DecisionAnswer({
       outcome: 'reject',
       reason: 'limited',

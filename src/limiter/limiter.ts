@@ -5,11 +5,12 @@ import { type AdmissionRequest, type MeterRef, meterRequest } from '../admission
 import { countedUnits } from '../limits/compiled-limit.js'
 import { type LimitSpec, limitName } from '../limits/limit.js'
 import { MAX_AMOUNT, MAX_NAME_LENGTH } from '../model/call.js'
-import { type Costs, NOTHING } from '../model/cost.js'
+import { type Costs, type CostUnit, NOTHING } from '../model/cost.js'
 import type { RejectDecision, RunDecision } from '../model/decision.js'
 import { CallInvalid } from '../model/errors.js'
 import { compileLimits } from '../policy/compile.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
+import { NO_OPTIONS } from '../policy/compiled-rule.js'
 import type { Keys } from '../redis/keys.js'
 import { LedgerNames } from '../store/ledger-names.js'
 import type { MaybePromise, Store } from '../store/store.js'
@@ -35,7 +36,7 @@ export interface Metered {
   /** Under which its usage is kept. */
   readonly name: string
   part(key: string): MeterRef
-  readonly counted: readonly number[]
+  readonly counted: readonly CostUnit[]
   readonly store: Store
 }
 
@@ -75,9 +76,9 @@ const names = new LedgerNames()
 /** What limiters ask of the store, whatever their keys look like. */
 abstract class BaseLimiter<Key> implements Limiter<Key> {
   readonly store: Store
-  readonly counted: readonly number[]
+  readonly counted: readonly CostUnit[]
 
-  constructor(store: Store, counted: readonly number[]) {
+  constructor(store: Store, counted: readonly CostUnit[]) {
     this.store = store
     this.counted = counted
   }
@@ -132,11 +133,13 @@ export class DirectLimiter extends BaseLimiter<string> implements Metered {
     // No rule can have such a name, and no limiter's own name the ':' of one that has none.
     const name = `~~${specs[0]?.name ?? limitName(specs[0] ?? {}).replaceAll('/', ':')}`
     const rule: CompiledRule = {
+      kind: 'limiter',
       name,
       priority: 0,
       strategy: 'hard',
       degraded: null,
-      ...compileLimits(name, specs, 0, 'hard'),
+      ...compileLimits(name, specs),
+      options: NO_OPTIONS,
       guards: false,
       scopeValue: () => null,
     }

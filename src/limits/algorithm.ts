@@ -1,3 +1,5 @@
+import type { Unit } from '../model/cost.js'
+
 /**
  * An algorithm decides how much of a limit is used up as time goes by. Each is written
  * twice, once here (for the store in memory) and once in `lua/lib/algorithms/`, to one
@@ -6,8 +8,6 @@
  * Amounts are in the limit's unit, times in ms since the epoch. States are changed in place.
  */
 export interface Algorithm {
-  /** The number by which scripts know it. */
-  readonly code: number
   /** Whether a limit of it has a key of its own in Redis, besides its meter's. */
   readonly keyed: boolean
   /** Whether scripts tell how long until nothing is used, since `used` and `debt` do not. */
@@ -65,25 +65,40 @@ export function copyState(to: MeterState, from: MeterState): void {
 export interface MeterNumbers {
   /** What fits at once: the burst of a bucket, the limit of a window, the slots of a concurrency. */
   readonly capacity: number
-  /** Buckets: units per ms. Windows: their length in ms. Concurrency: the lease in ms. */
-  readonly a: number
-  /** Fixed window: the offset of its borders from the epoch in ms. */
-  readonly b: number
+  /** Buckets: what comes back, in units per ms. */
+  readonly rate: number
+  /** The length of the window in ms, also of the one by which the rate of a bucket was given; 0 for slots. */
+  readonly windowMs: number
+  /** Fixed windows: the offset of their borders from the epoch in ms. */
+  readonly offsetMs: number
+  /** Slots: how long one outlives the last sign of life of its holder, in ms. */
+  readonly leaseMs: number
+}
+
+/** All numbers that an algorithm does not use. */
+export const NO_NUMBERS: MeterNumbers = Object.freeze({ capacity: 0, rate: 0, windowMs: 0, offsetMs: 0, leaseMs: 0 })
+
+/** How an agent recovers from a refusal: how long a probe is waited for (0 = none is sent), and its steps. */
+export interface RecoveryNumbers {
+  readonly probeLeaseMs: number
+  readonly everyMs: number
+  readonly factor: number
 }
 
 export interface MeterLimit extends MeterNumbers {
   readonly slack: number
+  readonly unit?: Unit | 'none' | undefined
   /** Fixed windows of a calendar: the borders around a time. */
   readonly borders?: ((atMs: number) => readonly number[]) | undefined
-  /** Learned limits: the numbers of the block that they stand beside. */
-  readonly recovery?: MeterNumbers | undefined
+  /** A block, and the limits mirrored beside it: how its agent recovers. */
+  readonly recovery?: RecoveryNumbers | undefined
 }
 
 const MOST_SLACK = 0.001
 
 /** Buckets: what comes back within a microsecond. */
-export function slackOfRate({ a }: MeterNumbers): number {
-  return Math.min(MOST_SLACK, a * 0.001)
+export function slackOfRate({ rate }: MeterNumbers): number {
+  return Math.min(MOST_SLACK, rate * 0.001)
 }
 
 export function slackOfSum({ capacity }: MeterNumbers): number {

@@ -30,8 +30,16 @@ export interface Usage {
   readonly resetMs: number
 }
 
+/**
+ * What a rule is. rule: one of the policy. degraded: what calls may use in degraded mode, of a
+ * graceful rule. pause: calls that are paused. upstream: what an agent said of its limits.
+ * limiter: a limiter by key.
+ */
+export type RuleKind = 'rule' | 'degraded' | 'pause' | 'upstream' | 'limiter'
+
 /** The rule and limit that a call waits for or was refused by. */
 export interface Binding {
+  readonly kind: RuleKind
   readonly rule: string
   readonly limit: string
   readonly scopeValue: string

@@ -1,7 +1,6 @@
 import type { AdmissionRequest, MeterRef } from '../admission/request.js'
 import type { Binding, RejectDecision, RunDecision, Usage } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
-import { isPause } from '../policy/pause.js'
 import { ON_STORE_ERROR, type OnStoreError } from '../policy/rule.js'
 import { BLOCK_NAME } from '../policy/upstream-block.js'
 import { LedgerNames } from '../store/ledger-names.js'
@@ -136,7 +135,7 @@ export class Fallback {
   }
 
   private sort({ meters }: AdmissionRequest): Sorted {
-    const parts = meters.filter(({ rule }) => rule.name !== BLOCK_NAME)
+    const parts = meters.filter(({ rule }) => rule.kind !== 'upstream')
     let strictest: MeterRef | undefined
     let mode: OnStoreError = parts.length === 0 ? this.otherwise : 'open'
     for (const part of parts) {
@@ -145,14 +144,20 @@ export class Fallback {
       mode = own
       strictest = part
     }
-    const binding: Binding = { rule: strictest?.rule.name ?? '', limit: '', scopeValue: strictest?.value ?? '', unit: 'none' }
+    const binding: Binding = {
+      kind: strictest?.rule.kind ?? 'rule',
+      rule: strictest?.rule.name ?? '',
+      limit: '',
+      scopeValue: strictest?.value ?? '',
+      unit: 'none',
+    }
     const local = mode === 'closed' ? [] : parts.filter((part) => this.modeOf(part) === 'local')
     return { parts, mode, binding, local, unchecked: mode === 'open' || local.length < parts.length }
   }
 
   private modeOf({ rule }: MeterRef): OnStoreError {
     // What is paused is known without Redis: nothing is let past it.
-    if (isPause(rule.name) && this.otherwise === 'open') return 'local'
+    if (rule.kind === 'pause' && this.otherwise === 'open') return 'local'
     return rule.onStoreError ?? this.otherwise
   }
 
@@ -165,10 +170,10 @@ export class Fallback {
 
   /** What an agent asked for is kept to, as far as this process has heard. */
   private blockade({ meters }: AdmissionRequest): RejectDecision | undefined {
-    const value = meters.find(({ rule }) => rule.name === BLOCK_NAME)?.value
+    const value = meters.find(({ rule }) => rule.kind === 'upstream')?.value
     const retryAfterMs = value === undefined ? 0 : this.blockedMs(value)
     if (value === undefined || retryAfterMs <= 0) return undefined
-    const binding: Binding = { rule: BLOCK_NAME, limit: 'retry-after', scopeValue: value, unit: 'none' }
+    const binding: Binding = { kind: 'upstream', rule: BLOCK_NAME, limit: 'retry-after', scopeValue: value, unit: 'none' }
     return { outcome: 'reject', reason: 'limited', retryAfterMs, binding, atMs: this.now(), usage: [] }
   }
 

@@ -1,3 +1,4 @@
+import type { MeterNumbers } from '../limits/algorithm.js'
 import { ALGORITHMS } from '../limits/algorithms.js'
 import type { CompiledLimit } from '../limits/compiled-limit.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
@@ -17,15 +18,15 @@ function countsWhole({ unit }: CompiledLimit): boolean {
 
 /** A limit's numbers as one process of several applies them; together they come to those of the limit. */
 export function shareOfLimit(limit: CompiledLimit, { of, rank }: Share): CompiledLimit {
-  const { capacity, a, algorithm } = limit
+  const { capacity, rate, algorithm } = limit
   const bucket = algorithm === 'token_bucket' || algorithm === 'leaky_bucket'
-  let numbers = { capacity: capacity / of, a: bucket ? a / of : a, b: limit.b }
+  let numbers: MeterNumbers = { ...limit, capacity: capacity / of, rate: rate / of }
   if (countsWhole(limit) && capacity >= 1) {
     const whole = Math.floor(capacity)
     // What does not go round goes to the first of them.
     if (!bucket) numbers = { ...numbers, capacity: Math.floor(whole / of) + (rank < whole % of ? 1 : 0) }
     // Buckets of less than one would never let anybody in: fewer processes have larger ones.
-    else if (whole < of) numbers = rank < whole ? { ...numbers, capacity: capacity / whole, a: a / whole } : { ...numbers, capacity: 0 }
+    else if (whole < of) numbers = rank < whole ? { ...numbers, capacity: capacity / whole, rate: rate / whole } : { ...numbers, capacity: 0 }
   }
   return { ...limit, ...numbers, slack: ALGORITHMS[algorithm].slack(numbers) }
 }

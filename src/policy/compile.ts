@@ -1,11 +1,12 @@
 import { ALGORITHMS } from '../limits/algorithms.js'
-import { type CompiledLimit, compileLimit, countedUnits, encodeRule, type RuleOptions } from '../limits/compiled-limit.js'
+import { type CompiledLimit, compileLimit, countedUnits } from '../limits/compiled-limit.js'
 import { type LimitSpec, limitName, scaleLimit } from '../limits/limit.js'
 import type { Call, Strategy } from '../model/call.js'
+import type { CostUnit } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { RulesInvalid } from '../model/errors.js'
 import { compilePrices, type Prices, type PriceTable } from '../pricing/prices.js'
-import { ALLOWANCE, type CompiledRule, type Variants } from './compiled-rule.js'
+import { type CompiledRule, NO_OPTIONS, type RuleOptions, type Variants } from './compiled-rule.js'
 import { compileMatch, scopeValueOf } from './match.js'
 import { type Allowance, endOf, type Override } from './override.js'
 import { Overriding } from './overriding.js'
@@ -18,8 +19,8 @@ export interface RuleSet {
   readonly version: string
   /** Those that are enabled, and those that pauses stand for. */
   readonly rules: readonly CompiledRule[]
-  /** The codes of the units of cost that any of them counts. */
-  readonly counted: readonly number[]
+  /** The units of cost that any of them counts. */
+  readonly counted: readonly CostUnit[]
   /** All of them, as written: those that were declared, and those that were added at run time. */
   readonly specs: readonly RuleSpec[]
   /** All that was set, rules and what stands beside them. */
@@ -35,29 +36,12 @@ export interface RuleSet {
 }
 
 /** @param active how many of them hold, the first ones */
-function limited(
-  limits: readonly CompiledLimit[],
-  priority: number,
-  strategy: Strategy,
-  options?: RuleOptions,
-  active = limits.length,
-): Pick<CompiledRule, 'limits' | 'keyed' | 'active' | 'encoded'> {
-  return {
-    limits,
-    keyed: limits.filter(({ algorithm }) => ALGORITHMS[algorithm].keyed),
-    active,
-    encoded: encodeRule(priority, strategy, limits, options, active),
-  }
+function limited(limits: readonly CompiledLimit[], active = limits.length): Pick<CompiledRule, 'limits' | 'keyed' | 'active'> {
+  return { limits, keyed: limits.filter(({ algorithm }) => ALGORITHMS[algorithm].keyed), active }
 }
 
-/** Limits and what scripts need of them. @throws RulesInvalid where two of them cannot be told apart */
-export function compileLimits(
-  rule: string,
-  specs: readonly LimitSpec[],
-  priority: number,
-  strategy: Strategy,
-  options?: RuleOptions,
-): Pick<CompiledRule, 'limits' | 'keyed' | 'active' | 'encoded'> {
+/** The limits of a rule, compiled. @throws RulesInvalid where two of them cannot be told apart */
+export function compileLimits(rule: string, specs: readonly LimitSpec[]): Pick<CompiledRule, 'limits' | 'keyed' | 'active'> {
   const limits = specs.map(compileLimit)
   const ids = new Map<number, string>()
   for (const { name, id } of limits) {
@@ -65,7 +49,7 @@ export function compileLimits(
     if (other !== undefined && other !== name) throw new RulesInvalid([`rule ${rule}: the limits ${other} and ${name} share an id; rename one of them`])
     ids.set(id, name)
   }
-  return limited(limits, priority, strategy, options)
+  return limited(limits)
 }
 
 /** The limits of a rule. Windows let everything through as they open: who is slowed by them is also spaced evenly. */
@@ -77,23 +61,25 @@ function limitsOf(strategy: Strategy, limits: readonly LimitSpec[]): readonly Li
   return [...limits, ...paces]
 }
 
-function optionsOf({ strategy, maxWaitMs = 0, maxWaiting = 0, holdMs, maxDelayMs = 0, degraded }: RuleSpec): RuleOptions {
+function optionsOf({ strategy, maxWaitMs = 0, maxWaiting = 0, holdMs, maxDelayMs = 0 }: RuleSpec): RuleOptions {
   // A call may ask any rule to throttle it.
-  const hold = holdMs ?? DEFAULTS.throttleHoldMs
-  return [maxWaitMs, maxWaiting, hold, strategy === 'throttle' ? maxDelayMs : 0, degraded === undefined ? 0 : 1]
+  return { maxWaitMs, maxWaiting, holdMs: holdMs ?? DEFAULTS.throttleHoldMs, maxDelayMs: strategy === 'throttle' ? maxDelayMs : 0 }
 }
 
 function compileDegraded({ name, degraded, onStoreError }: RuleSpec, priority: number, scopeValue: CompiledRule['scopeValue']): CompiledRule | null {
   if (degraded === undefined) return null
-  const own = `${name}${ALLOWANCE}`
+  // No rule of a user's has a name that ends so.
+  const own = `${name}~degraded`
   return {
+    kind: 'degraded',
     name: own,
     priority,
     strategy: 'retry_after',
     guards: false,
     degraded: null,
     onStoreError,
-    ...compileLimits(own, degraded, priority, 'retry_after'),
+    ...compileLimits(own, degraded),
+    options: NO_OPTIONS,
     scopeValue,
   }
 }
@@ -115,11 +101,13 @@ function compileRule(spec: RuleSpec, overriding: Overriding): CompiledRule {
   const strategy = spec.strategy ?? 'queue'
   const scopeValue = (call: Call) => (matches(call) ? countedBy(call) : null)
   const rule: CompiledRule = {
+    kind: 'rule',
     name: spec.name,
     priority,
     strategy,
     guards: guardsUpstream(spec),
-    ...compileLimits(spec.name, limitsOf(strategy, spec.limits), priority, strategy, optionsOf(spec)),
+    ...compileLimits(spec.name, limitsOf(strategy, spec.limits)),
+    options: optionsOf(spec),
     degraded: compileDegraded(spec, priority, scopeValue),
     onStoreError: spec.onStoreError,
     scopeValue,
@@ -130,13 +118,12 @@ function compileRule(spec: RuleSpec, overriding: Overriding): CompiledRule {
 
 /** A rule as an override changes it. Limits that do not hold stay with it: their usage is kept for when it ends. */
 function changed(rule: CompiledRule, spec: RuleSpec, allow: Allowance): CompiledRule {
-  const { name, priority, strategy, limits } = rule
-  const options = optionsOf(spec)
-  if (allow === 'unlimited') return { ...rule, ...limited(limits, priority, strategy, options, 0) }
+  const { name, strategy, limits } = rule
+  if (allow === 'unlimited') return { ...rule, ...limited(limits, 0) }
   const specs = 'times' in allow ? spec.limits.map((limit) => scaleLimit(limit, allow.times)) : allow.limits
-  const own = compileLimits(name, limitsOf(strategy, specs), priority, strategy).limits
+  const own = compileLimits(name, limitsOf(strategy, specs)).limits
   const others = limits.filter(({ id }) => own.every((one) => one.id !== id))
-  return { ...rule, ...limited([...own, ...others], priority, strategy, options, own.length) }
+  return { ...rule, ...limited([...own, ...others], own.length) }
 }
 
 function variantsOf(

@@ -1,12 +1,23 @@
 import type { CompiledLimit } from '../limits/compiled-limit.js'
 import type { Call, Strategy } from '../model/call.js'
+import type { RuleKind } from '../model/decision.js'
+import { DEFAULTS } from '../model/defaults.js'
 import type { OnStoreError } from './rule.js'
 
-/** How the name of a rule that counts what runs in degraded mode ends; none of a user's ends so. */
-export const ALLOWANCE = '~degraded'
+/** What a rule bounds besides its limits; 0 = without a bound, but for the hold. */
+export interface RuleOptions {
+  readonly maxWaitMs: number
+  readonly maxWaiting: number
+  readonly holdMs: number
+  readonly maxDelayMs: number
+}
+
+/** The bounds of a rule that names none. */
+export const NO_OPTIONS: RuleOptions = Object.freeze({ maxWaitMs: 0, maxWaiting: 0, holdMs: DEFAULTS.throttleHoldMs, maxDelayMs: 0 })
 
 /** A rule ready to be applied: pure functions and constants. */
 export interface CompiledRule {
+  readonly kind: RuleKind
   readonly name: string
   readonly priority: number
   readonly strategy: Strategy
@@ -22,8 +33,7 @@ export interface CompiledRule {
   readonly degraded: CompiledRule | null
   /** What overrides make of it; undefined where none can concern it. */
   readonly variants?: Variants | undefined
-  /** The rule as the scripts read it at a time, see `lua/lib/batch.lua`. */
-  encoded(atMs: number): string
+  readonly options: RuleOptions
   /** What is answered while Redis is away; undefined: what the process was told. */
   readonly onStoreError?: OnStoreError | undefined
   /** Whether it guards an agent: it counts by agent, endpoint and model, and looks at nothing else. */

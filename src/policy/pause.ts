@@ -1,6 +1,7 @@
-import { type CompiledLimit, encodeRule, limitId } from '../limits/compiled-limit.js'
+import { NO_NUMBERS } from '../limits/algorithm.js'
+import { type CompiledLimit, limitId } from '../limits/compiled-limit.js'
 import type { Call } from '../model/call.js'
-import type { CompiledRule } from './compiled-rule.js'
+import { type CompiledRule, NO_OPTIONS } from './compiled-rule.js'
 import { escapePart } from './match.js'
 
 /** Whose calls can be paused. */
@@ -27,26 +28,9 @@ export function pausedBy({ for: subject }: Pick<Pause, 'for'>): readonly [Pausab
 const PRIORITY = 2_000_000
 const NAME = '~pause.'
 
-/** Whether what binds a call is a pause. */
-export function isPause(rule: string): boolean {
-  return rule.startsWith(NAME)
-}
-
 const LIMITS: readonly CompiledLimit[] = [
-  {
-    name: 'paused',
-    id: limitId('paused', 'pause', null),
-    unit: 'none',
-    algorithm: 'pause',
-    limit: 0,
-    windowMs: null,
-    capacity: 0,
-    a: 0,
-    b: 0,
-    slack: 0,
-  },
+  { ...NO_NUMBERS, name: 'paused', id: limitId('paused', 'pause', 0), unit: 'none', algorithm: 'pause', limit: 0, slack: 0 },
 ]
-const encoded = encodeRule(PRIORITY, 'queue', LIMITS)
 
 function scopeOf(kind: Pausable, values: ReadonlySet<string>, rules: readonly CompiledRule[]): (call: Call) => string | null {
   if (kind === 'rule') {
@@ -69,6 +53,7 @@ export function pauseRules(pauses: readonly Pause[], rules: readonly CompiledRul
     if (values.size === 0) return []
     return [
       {
+        kind: 'pause' as const,
         name: `${NAME}${kind}`,
         priority: PRIORITY,
         strategy: 'queue' as const,
@@ -77,7 +62,7 @@ export function pauseRules(pauses: readonly Pause[], rules: readonly CompiledRul
         degraded: null,
         guards: false,
         active: LIMITS.length,
-        encoded,
+        options: NO_OPTIONS,
         scopeValue: scopeOf(kind, values, rules),
       },
     ]

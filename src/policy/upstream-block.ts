@@ -1,10 +1,11 @@
 import { z } from 'zod'
+import { NO_NUMBERS, type RecoveryNumbers } from '../limits/algorithm.js'
 import { ALGORITHMS } from '../limits/algorithms.js'
-import { type CompiledLimit, encodeRule, limitId, UNIT_CODES } from '../limits/compiled-limit.js'
+import { type CompiledLimit, limitId } from '../limits/compiled-limit.js'
 import type { Call } from '../model/call.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { HOUR } from '../model/time.js'
-import type { CompiledRule } from './compiled-rule.js'
+import { type CompiledRule, NO_OPTIONS } from './compiled-rule.js'
 import { scopeValueOf } from './match.js'
 
 /** How what an agent allows is learned from its refusals; of `Tollgate.open({ upstream })`. */
@@ -46,28 +47,30 @@ export function blockValue({ agent, endpoint = '', model = '' }: Call): string {
   return countedBy({ agent, endpoint, model }) ?? ''
 }
 
-function blockLimit({ canary, canaryLeaseMs, recoverEveryMs, recoverFactor }: Upstream): CompiledLimit {
-  const id = limitId('upstream', 'block', null)
-  const numbers = { capacity: canary ? canaryLeaseMs : 0, a: recoverEveryMs, b: recoverFactor }
-  return { name: 'retry-after', id, unit: 'none', algorithm: 'block', limit: 0, windowMs: null, ...numbers, slack: 0 }
+function recoveryOf({ canary, canaryLeaseMs, recoverEveryMs, recoverFactor }: Upstream): RecoveryNumbers {
+  return { probeLeaseMs: canary ? canaryLeaseMs : 0, everyMs: recoverEveryMs, factor: recoverFactor }
+}
+
+function blockLimit(recovery: RecoveryNumbers): CompiledLimit {
+  const id = limitId('upstream', 'block', 0)
+  return { ...NO_NUMBERS, name: 'retry-after', id, unit: 'none', algorithm: 'block', limit: 0, slack: 0, recovery }
 }
 
 /** What a limit of a rule becomes beside the block; null where its unit or window is nothing that a refusal says anything about. */
-function mirrored(rule: string, limit: CompiledLimit, recovery: CompiledLimit): CompiledLimit | null {
+function mirrored(rule: string, limit: CompiledLimit, recovery: RecoveryNumbers): CompiledLimit | null {
   const { unit, windowMs } = limit
-  if (unit === 'none' || unit === 'concurrency' || windowMs === null || windowMs > LONGEST_MIRRORED_MS || limit.limit === 0) return null
+  if (unit === 'none' || unit === 'concurrency' || windowMs > LONGEST_MIRRORED_MS || limit.limit === 0) return null
   const name = `${rule}/${limit.name}`
   // A leaky bucket lets nothing through at once.
   const capacity = limit.algorithm === 'leaky_bucket' ? 0 : limit.capacity
-  const numbers = { capacity, a: limit.limit / windowMs, b: UNIT_CODES[unit] }
+  const numbers = { ...NO_NUMBERS, capacity, rate: limit.limit / windowMs, windowMs }
   return {
+    ...numbers,
     name,
     id: limitId(name, 'learned', windowMs),
     unit,
     algorithm: 'learned',
     limit: limit.limit,
-    windowMs,
-    ...numbers,
     slack: ALGORITHMS.learned.slack(numbers),
     recovery,
   }
@@ -75,11 +78,13 @@ function mirrored(rule: string, limit: CompiledLimit, recovery: CompiledLimit): 
 
 /** Makes the rules of blocks: the same one for all that are guarded by the same rules. */
 export class BlockRules {
+  private readonly recovery: RecoveryNumbers
   private readonly block: CompiledLimit
   private readonly made = new Map<string, CompiledRule>()
 
   constructor(upstream: Upstream) {
-    this.block = blockLimit(upstream)
+    this.recovery = recoveryOf(upstream)
+    this.block = blockLimit(this.recovery)
   }
 
   /** The block of what these rules guard: those that cover a call, count by agent, endpoint or model alone, and ask for nothing else. */
@@ -87,9 +92,10 @@ export class BlockRules {
     const key = guards.map(({ name }) => name).join(' ')
     let rule = this.made.get(key)
     if (rule === undefined) {
-      const more = guards.flatMap(({ name, limits }) => limits.flatMap((limit) => mirrored(name, limit, this.block) ?? []))
+      const more = guards.flatMap(({ name, limits }) => limits.flatMap((limit) => mirrored(name, limit, this.recovery) ?? []))
       const limits = [this.block, ...more]
       rule = {
+        kind: 'upstream',
         name: BLOCK_NAME,
         priority: BLOCK_PRIORITY,
         strategy: 'queue',
@@ -98,7 +104,7 @@ export class BlockRules {
         keyed: [],
         active: limits.length,
         degraded: null,
-        encoded: encodeRule(BLOCK_PRIORITY, 'queue', limits),
+        options: NO_OPTIONS,
         scopeValue: blockValue,
       }
       this.made.set(key, rule)

@@ -63,6 +63,7 @@ export async function explain(parts: { scriptClient: ScriptClient; redis: Redis;
 
 /** The binding of a call that stands in a line while there is room: it is about to be woken. */
 function lineBinding(scriptClient: ScriptClient, { rule, value }: { rule: string; value: string }): Binding {
-  const limit = scriptClient.rules.rules.find(({ name }) => name === rule)?.limits[0]
-  return { rule, limit: limit?.name ?? 'removed', scopeValue: value, unit: limit?.unit ?? 'none' }
+  const found = scriptClient.rules.rules.find(({ name }) => name === rule)
+  const limit = found?.limits[0]
+  return { kind: found?.kind ?? 'rule', rule, limit: limit?.name ?? 'removed', scopeValue: value, unit: limit?.unit ?? 'none' }
 }

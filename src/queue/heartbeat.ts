@@ -15,7 +15,7 @@ function slotsOf(request: AdmissionRequest): Slot[] {
   return request.meters.flatMap(({ rule, keys }) => {
     const index = rule.keyed.findIndex(({ unit }) => unit === 'concurrency')
     const limit = rule.keyed[index]
-    return limit === undefined ? [] : [{ key: keys[1 + index] as string, leaseMs: limit.a }]
+    return limit === undefined ? [] : [{ key: keys[1 + index] as string, leaseMs: limit.leaseMs }]
   })
 }
 

@@ -3,7 +3,6 @@ import { type CallRequest, costIn, type MeterRef, type Settlement, weightOf } fr
 import type { ActualCosts } from '../model/cost.js'
 import type { Decision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
-import { BLOCK_NAME } from '../policy/upstream-block.js'
 import { persist } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
 import { LedgerNames } from '../store/ledger-names.js'
@@ -134,7 +133,7 @@ export class StartBatcher {
 function trimmed(settlement: Settlement, asEstimated: boolean, watched: boolean): Settlement {
   const { request, actual } = settlement
   const matters = ({ rule }: MeterRef) =>
-    rule.name === BLOCK_NAME
+    rule.kind === 'upstream'
       ? watched
       : !asEstimated ||
         rule.limits.some(({ unit }) => unit === 'concurrency' || (unit !== 'none' && (actual[unit] ?? request.costs[unit]) !== costIn(request.costs, unit)))

@@ -1,6 +1,5 @@
 import type { Logger } from 'pino'
 import type { CallRequest } from '../admission/request.js'
-import { isAllowance } from '../admission/resolver.js'
 import type { Call, Strategy } from '../model/call.js'
 import type { Binding, CustomStrategy, Decision, DegradeDecision, RejectDecision, RunDecision, Verdict } from '../model/decision.js'
 import { ConfigInvalid } from '../model/errors.js'
@@ -100,7 +99,7 @@ export class StrategyResolver {
     const second = await ask({ ...degraded, strategy: 'retry_after' })
     const { decision } = second
     if (decision.outcome === 'run') return { request: { ...second.request, strategy: undefined }, decision: degradation(decision, refused.binding) }
-    if (decision.outcome !== 'reject' || isAllowance(decision.binding.rule)) return second
+    if (decision.outcome !== 'reject' || decision.binding.kind === 'degraded') return second
     return ask({ ...(keepsMode ? degraded : request), strategy: this.strategyOf(decision.binding.rule) })
   }
 

@@ -4,7 +4,6 @@ import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { rejection } from '../admission/rejection.js'
 import type { CallRequest } from '../admission/request.js'
-import { isAllowance } from '../admission/resolver.js'
 import type { Call } from '../model/call.js'
 import { type ActualCosts, COST_UNITS, NOTHING } from '../model/cost.js'
 import type { DegradeDecision, RunDecision } from '../model/decision.js'
@@ -233,7 +232,7 @@ export class Worker {
 
   /** The agent was not asked: only the allowance of the degraded mode stays charged. */
   private async settleUnmade(request: CallRequest, decision: RunDecision | DegradeDecision, run: Run): Promise<void> {
-    await this.unmade({ ...request, meters: request.meters.filter(({ rule }) => !isAllowance(rule.name)) }, decision, run)
+    await this.unmade({ ...request, meters: request.meters.filter(({ rule }) => rule.kind !== 'degraded') }, decision, run)
     this.ended(request, 'done', undefined)
   }
 

@@ -104,12 +104,12 @@ function checkNeverOver(model: Model): void {
       for (let first = last; first >= 0; first--) {
         const from = events[first] as (typeof events)[number]
         if (limit.algorithm === 'fixed_window') {
-          if (Math.floor(from.atMs / limit.a) !== Math.floor(event.atMs / limit.a)) break
+          if (Math.floor(from.atMs / limit.windowMs) !== Math.floor(event.atMs / limit.windowMs)) break
           sum += from.amount
           expect(sum, `${key}: started in one window`).toBeLessThanOrEqual(limit.capacity + SLACK)
         } else {
           sum += from.amount
-          expect(sum, `${key}: started since ${from.atMs}`).toBeLessThanOrEqual(limit.capacity + limit.a * (event.atMs - from.atMs) + SLACK)
+          expect(sum, `${key}: started since ${from.atMs}`).toBeLessThanOrEqual(limit.capacity + limit.rate * (event.atMs - from.atMs) + SLACK)
         }
       }
     }

@@ -34,7 +34,7 @@ test('every period has its length, and a bucket refills its limit in it', async 
   expect(Object.fromEntries(rules.map((rule) => [rule.name, rule.limits[0]?.windowMs]))).toEqual(windows)
   for (const rule of rules) {
     const [limit] = rule.limits
-    expect((limit?.a ?? 0) * (limit?.windowMs ?? 0)).toBeCloseTo(600, 9)
+    expect((limit?.rate ?? 0) * (limit?.windowMs ?? 0)).toBeCloseTo(600, 9)
     expect(limit).toMatchObject({ algorithm: 'token_bucket', capacity: 600, limit: 600, unit: 'requests', name: `requests/${rule.name}` })
   }
 })
@@ -57,14 +57,14 @@ test('a limit of 0 holds nothing, whatever its burst', async () => {
 test('amounts, bursts and algorithms are taken exactly as written', async () => {
   const { byName } = await compiled('amounts')
   const [half, trillion, burst, weekly, fixed, small, slots] = byName('amounts').limits
-  expect(half).toMatchObject({ capacity: 1, limit: 0.5, a: 0.0005 })
-  expect(trillion).toMatchObject({ capacity: 1e12, a: 1e12 / DAY })
-  expect(burst).toMatchObject({ capacity: 150, limit: 100, a: 100 / 60_000 })
-  expect(weekly).toMatchObject({ algorithm: 'fixed_window', capacity: 7, a: 7 * DAY, b: 4 * DAY })
-  expect(new Date((weekly?.b ?? 0) + 2800 * 7 * DAY).getUTCDay(), 'weeks begin on Monday').toBe(1)
-  expect(fixed).toMatchObject({ algorithm: 'fixed_window', capacity: 3, a: 10_000, b: 0 })
-  expect(small).toMatchObject({ name: 'small', unit: 'tokens', capacity: 1e12, a: 0.001 })
-  expect(slots).toMatchObject({ algorithm: 'concurrency', unit: 'concurrency', capacity: 4, windowMs: null })
+  expect(half).toMatchObject({ capacity: 1, limit: 0.5, rate: 0.0005 })
+  expect(trillion).toMatchObject({ capacity: 1e12, rate: 1e12 / DAY })
+  expect(burst).toMatchObject({ capacity: 150, limit: 100, rate: 100 / 60_000 })
+  expect(weekly).toMatchObject({ algorithm: 'fixed_window', capacity: 7, windowMs: 7 * DAY, offsetMs: 4 * DAY })
+  expect(new Date((weekly?.offsetMs ?? 0) + 2800 * 7 * DAY).getUTCDay(), 'weeks begin on Monday').toBe(1)
+  expect(fixed).toMatchObject({ algorithm: 'fixed_window', capacity: 3, windowMs: 10_000, offsetMs: 0 })
+  expect(small).toMatchObject({ name: 'small', unit: 'tokens', capacity: 1e12, rate: 0.001 })
+  expect(slots).toMatchObject({ algorithm: 'concurrency', unit: 'concurrency', capacity: 4, windowMs: 0 })
 })
 
 test('each scope counts by its own field, a list by all of its fields, a custom one by the key', async () => {
@@ -149,7 +149,7 @@ test('every algorithm can be named, and has the numbers that it needs', async ()
   const { byName } = await compiled('algorithms')
   const { limits, keyed } = byName('algorithms')
   const MINUTE = 60 * SECOND
-  expect(limits.map(({ name, algorithm, capacity, a }) => [name, algorithm, capacity, a])).toEqual([
+  expect(limits.map(({ name, algorithm, capacity, rate, windowMs, leaseMs }) => [name, algorithm, capacity, rate || leaseMs || windowMs])).toEqual([
     ['bucket', 'token_bucket', 3, 10 / MINUTE],
     ['even', 'leaky_bucket', 10, 10 / MINUTE],
     // A call costs a whole request: it must fit, however slowly it flows out.
@@ -192,7 +192,7 @@ test('a rule that throttles spaces its windows evenly, and nothing else; what ru
   const { byName } = await compiled('strategies')
   expect(byName('throttle').limits).toMatchObject([
     { name: 'requests/minute', algorithm: 'sliding_window', capacity: 60 },
-    { name: 'requests/minute pace', algorithm: 'leaky_bucket', unit: 'requests', a: 0.001 },
+    { name: 'requests/minute pace', algorithm: 'leaky_bucket', unit: 'requests', rate: 0.001 },
   ])
   expect(byName('queue').limits).toHaveLength(1)
   const { degraded } = byName('graceful')

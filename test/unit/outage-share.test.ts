@@ -23,7 +23,7 @@ test('shares come to the limit together, and never to more, however many they ar
         expect(sum(buckets.map(({ capacity }) => capacity))).toBeCloseTo(limit, 6)
         // In whole calls a share holds one at least, or nothing.
         if (unit === 'requests') expect(buckets.every(({ capacity }) => capacity === 0 || capacity >= 1)).toBe(true)
-        expect(sum(buckets.filter(({ capacity }) => capacity > 0).map(({ a }) => a))).toBeCloseTo(600 / 60_000, 9)
+        expect(sum(buckets.filter(({ capacity }) => capacity > 0).map(({ rate }) => rate))).toBeCloseTo(600 / 60_000, 9)
       }
     }),
   )

@@ -1,4 +1,4 @@
-import { type Algorithm, counted, type MeterNumbers, type MeterState, waitUp } from '../algorithm.js'
+import { type Algorithm, counted, type MeterState, type RecoveryNumbers, waitUp } from '../algorithm.js'
 
 /** The places of a block's history; `lua/lib/algorithms/block.lua` says what each means. */
 export const SAID = {
@@ -33,8 +33,8 @@ function at({ history }: Said, place: number): number {
   return history[place] as number
 }
 
-export function saidOf(history: number[], { a, b }: MeterNumbers): Said {
-  return { history, everyMs: a, grows: b }
+export function saidOf(history: number[], { everyMs, factor }: RecoveryNumbers): Said {
+  return { history, everyMs, grows: factor }
 }
 
 /** How often the factor has grown by a time. */
@@ -102,7 +102,7 @@ function changed(state: MeterState): number[] {
 }
 
 /** The agent refused a call that started at a time: see `lua/lib/upstream.lua`. Returns whether it was cut. */
-export function refused(state: MeterState, limit: MeterNumbers, nowMs: number, tillMs: number, startedMs: number, reduce: number): boolean {
+export function refused(state: MeterState, limit: RecoveryNumbers, nowMs: number, tillMs: number, startedMs: number, reduce: number): boolean {
   const said = saidOf(changed(state), limit)
   const { history } = said
   const level = at(said, SAID.level)
@@ -118,7 +118,7 @@ export function refused(state: MeterState, limit: MeterNumbers, nowMs: number, t
   const untilMs = Math.max(at(said, SAID.until), tillMs)
   history[SAID.until] = untilMs
   if (recovering) history[SAID.canaryEnd] = 0
-  history[SAID.since] = limit.capacity > 0 ? 0 : untilMs
+  history[SAID.since] = limit.probeLeaseMs > 0 ? 0 : untilMs
   history[SAID.awaited] = 0
   state.used = untilMs + recoveryMs(said)
   return cut
@@ -145,19 +145,19 @@ export function awaitsCanary({ history }: MeterState, nowMs: number): boolean {
 }
 
 /** Starts as the canary if one is due. Returns whether it was. */
-export function startedCanary(state: MeterState, { capacity }: MeterNumbers, nowMs: number): boolean {
+export function startedCanary(state: MeterState, { probeLeaseMs }: RecoveryNumbers, nowMs: number): boolean {
   const { history } = state
   if (history === null || history[SAID.since] !== 0) return false
-  history[SAID.canaryEnd] = nowMs + capacity
+  history[SAID.canaryEnd] = nowMs + probeLeaseMs
   history[SAID.canaryAt] = nowMs
   history[SAID.awaited] = 0
   // Nothing of it is over before its canary is back.
-  state.used = Math.max(state.used, nowMs + capacity)
+  state.used = Math.max(state.used, nowMs + probeLeaseMs)
   return true
 }
 
 /** A call has ended that started at a time: if it was the canary, recovery begins, or another one goes. Returns whether it was. */
-export function endedCanary(state: MeterState, limit: MeterNumbers, startedMs: number, nowMs: number, passed: boolean): boolean {
+export function endedCanary(state: MeterState, limit: RecoveryNumbers, startedMs: number, nowMs: number, passed: boolean): boolean {
   const { history } = state
   if (history === null || history[SAID.since] !== 0 || history[SAID.canaryEnd] === 0 || history[SAID.canaryAt] !== startedMs) return false
   history[SAID.canaryEnd] = 0
@@ -175,7 +175,6 @@ export function endedCanary(state: MeterState, limit: MeterNumbers, startedMs: n
  */
 export const block: Algorithm = {
   ...counted,
-  code: 4,
   slack: () => 0,
   roll(state, _limit, fromMs, nowMs) {
     const backMs = fromMs - nowMs

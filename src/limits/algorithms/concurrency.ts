@@ -5,7 +5,6 @@ import { type Algorithm, counted, waitUp } from '../algorithm.js'
  * before its lease ends nobody can know, so the wait is the longest it can take.
  */
 export const concurrency: Algorithm = {
-  code: 3,
   keyed: true,
   tellsReset: false,
   slack: () => 0,
@@ -17,12 +16,12 @@ export const concurrency: Algorithm = {
     if (state.used + cost + ahead <= limit.capacity) return 0
     let firstEndMs = Number.POSITIVE_INFINITY
     for (const endMs of state.slots?.values() ?? []) if (endMs > nowMs) firstEndMs = Math.min(firstEndMs, endMs)
-    return waitUp(Math.max(1, Number.isFinite(firstEndMs) ? firstEndMs - nowMs : limit.a))
+    return waitUp(Math.max(1, Number.isFinite(firstEndMs) ? firstEndMs - nowMs : limit.leaseMs))
   },
   charge(state, limit, _amount, nowMs, holder) {
     state.slots ??= new Map()
     for (const [other, endMs] of state.slots) if (endMs <= nowMs) state.slots.delete(other)
-    state.slots.set(holder, nowMs + limit.a)
+    state.slots.set(holder, nowMs + limit.leaseMs)
     state.used = state.slots.size
   },
   overrun() {},
@@ -33,6 +32,6 @@ export const concurrency: Algorithm = {
     if (endMs > nowMs) state.used--
     return true
   },
-  resetMs: (state, limit) => (state.used === 0 ? 0 : limit.a),
+  resetMs: (state, limit) => (state.used === 0 ? 0 : limit.leaseMs),
   remaining: counted.remaining,
 }

@@ -5,20 +5,20 @@ const LONGEST = 25 / 24
 
 /** The windows of a limit as they are numbered around a time. */
 function windows(limit: MeterLimit, nowMs: number): { of(atMs: number): number; begin(window: number): number } {
-  const { a, b } = limit
+  const { windowMs, offsetMs } = limit
   const borders = limit.borders?.(nowMs)
-  if (borders === undefined) return { of: (atMs) => Math.floor((atMs - b) / a), begin: (window) => window * a + b }
+  if (borders === undefined) return { of: (atMs) => Math.floor((atMs - offsetMs) / windowMs), begin: (window) => window * windowMs + offsetMs }
   const first = borders[0] as number
   const last = borders.at(-1) as number
   return {
     of(atMs) {
-      if (atMs < first) return Math.floor((atMs - first) / (a * LONGEST))
-      if (atMs >= last) return borders.length - 1 + Math.floor((atMs - last) / a)
+      if (atMs < first) return Math.floor((atMs - first) / (windowMs * LONGEST))
+      if (atMs >= last) return borders.length - 1 + Math.floor((atMs - last) / windowMs)
       return borders.findLastIndex((border) => border <= atMs)
     },
     begin(window) {
       const nearest = Math.max(0, Math.min(borders.length - 1, window))
-      return (borders[nearest] as number) + (window - nearest) * a
+      return (borders[nearest] as number) + (window - nearest) * windowMs
     },
   }
 }
@@ -30,7 +30,6 @@ function windows(limit: MeterLimit, nowMs: number): { of(atMs: number): number; 
  */
 export const fixedWindow: Algorithm = {
   ...counted,
-  code: 2,
   // Above the limit may be debt, or a limit that was lowered.
   tellsReset: true,
   slack: slackOfSum,

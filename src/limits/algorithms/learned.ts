@@ -1,3 +1,4 @@
+import { COST_UNITS, type CostUnit } from '../../model/cost.js'
 import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfRate, waitUp } from '../algorithm.js'
 import { eachStep, factorAt, SAID, type Said, saidOf } from './block.js'
 
@@ -10,10 +11,10 @@ function isCut(said: Said | null, nowMs: number): said is Said {
   return said !== null && (said.history[SAID.since] as number) > 0 && factorAt(said, nowMs) < 1
 }
 
-/** The factor that the observed rate comes to; `b` is the code of the unit. */
-function mostOf({ history }: Said, { a, b }: MeterLimit): number {
-  const observed = history[SAID.observed + b] ?? 0
-  return observed > 0 ? observed / a : Number.POSITIVE_INFINITY
+/** The factor that the observed rate comes to. */
+function mostOf({ history }: Said, { rate, unit }: MeterLimit): number {
+  const observed = history[SAID.observed + COST_UNITS.indexOf(unit as CostUnit) + 1] ?? 0
+  return observed > 0 ? observed / rate : Number.POSITIVE_INFINITY
 }
 
 /** Begins empty: nobody knows what the agent has left. */
@@ -33,7 +34,6 @@ export function chargeLearned(state: MeterState, limit: MeterLimit, amount: numb
  */
 export const learned: Algorithm = {
   ...counted,
-  code: 9,
   slack: slackOfRate,
   roll(state, limit, fromMs, nowMs) {
     const said = saidTo(state, limit)
@@ -48,7 +48,7 @@ export const learned: Algorithm = {
     let back = 0
     eachStep(said, fromMs, (lengthMs, factor) => {
       const part = Math.min(lengthMs, leftMs)
-      back += part * Math.min(factor, most) * limit.a
+      back += part * Math.min(factor, most) * limit.rate
       leftMs -= part
       return leftMs <= 0 ? true : undefined
     })
@@ -63,7 +63,7 @@ export const learned: Algorithm = {
     if (over <= limit.slack) return 0
     let waitedMs = Math.max(0, (said.history[SAID.since] as number) - nowMs)
     return eachStep(said, nowMs, (lengthMs, factor) => {
-      const rate = limit.a * Math.min(factor, most)
+      const rate = limit.rate * Math.min(factor, most)
       if (over <= lengthMs * rate) return waitUp(waitedMs + over / rate)
       over -= lengthMs * rate
       waitedMs += lengthMs

@@ -6,7 +6,6 @@ const PAUSE_WAIT_MS = 5000
 /** Pause: nothing passes until it is taken away, and when that is nobody knows. */
 export const pause: Algorithm = {
   ...counted,
-  code: 8,
   slack: () => 0,
   roll(state) {
     state.used = 0

@@ -50,16 +50,16 @@ function dateDebt(limit: MeterLimit, log: Log, debt: number, nowMs: number): voi
   const last = pairs.length - 2
   if (last >= 0 && (pairs[last] as number) > nowMs) {
     atMs = pairs[last] as number
-    const fill = Math.min(amount, roomBeside(limit, pairs, atMs - limit.a))
+    const fill = Math.min(amount, roomBeside(limit, pairs, atMs - limit.windowMs))
     ;(pairs[last + 1] as number) += fill
     amount -= fill
   }
   const whole = Math.floor(amount / limit.capacity)
   if (whole > 0) {
-    atMs += whole * limit.a
+    atMs += whole * limit.windowMs
     add(log, atMs, whole * limit.capacity, '')
   }
-  if (amount > whole * limit.capacity) add(log, atMs + limit.a, amount - whole * limit.capacity, '')
+  if (amount > whole * limit.capacity) add(log, atMs + limit.windowMs, amount - whole * limit.capacity, '')
 }
 
 /** Histories that moved with a clock that was set back are further off than this; the last bits of a double are not. */
@@ -78,7 +78,6 @@ function chargeOf({ pairs, holders }: Log, from: number, atMs: number, holder: s
  * memory grows with the calls of a window. Overrun beyond the limit is dated ahead.
  */
 export const slidingLog: Algorithm = {
-  code: 7,
   keyed: true,
   tellsReset: true,
   slack: slackOfSum,
@@ -86,7 +85,7 @@ export const slidingLog: Algorithm = {
     if (state.history === null) return
     if (fromMs > nowMs) state.history = state.history.map((value, place) => (place % 2 === 0 ? value - (fromMs - nowMs) : value))
     const { history } = state
-    const endedMs = nowMs - limit.a
+    const endedMs = nowMs - limit.windowMs
     while (state.gone < history.length && (history[state.gone] as number) <= endedMs) {
       state.used -= history[state.gone + 1] as number
       state.gone += 2
@@ -99,9 +98,9 @@ export const slidingLog: Algorithm = {
     let { over, rounds } = roundsAhead(limit, used, wanted)
     for (let place = gone; history !== null && place < history.length; place += 2) {
       over -= history[place + 1] as number
-      if (over <= limit.slack) return waitUp((history[place] as number) + (rounds + 1) * limit.a - nowMs)
+      if (over <= limit.slack) return waitUp((history[place] as number) + (rounds + 1) * limit.windowMs - nowMs)
     }
-    return waitUp(limit.a * (rounds + 1))
+    return waitUp(limit.windowMs * (rounds + 1))
   },
   charge(state, _limit, amount, nowMs, holder) {
     add(current(state), nowMs, amount, holder)
@@ -111,7 +110,7 @@ export const slidingLog: Algorithm = {
     const log = current(state)
     const beyond = beyondCapacity(limit, state.used, amount)
     if (amount > beyond) {
-      const own = holder !== '' && atMs > nowMs - limit.a ? chargeOf(log, state.gone, Math.min(atMs, nowMs), holder) : -1
+      const own = holder !== '' && atMs > nowMs - limit.windowMs ? chargeOf(log, state.gone, Math.min(atMs, nowMs), holder) : -1
       if (own >= 0) (log.pairs[own + 1] as number) += amount - beyond
       else add(log, nowMs, amount - beyond, '')
     }
@@ -122,11 +121,11 @@ export const slidingLog: Algorithm = {
     const log: Log = { pairs: state.history ?? [], holders: state.holders ?? [] }
     let left = amount
     while (left > 0 && log.pairs.length > state.gone && (log.pairs.at(-2) as number) > nowMs) left -= take(log, log.pairs.length - 2, left)
-    const place = left > 0 && atMs > nowMs - limit.a ? chargeOf(log, state.gone, atMs, holder) : -1
+    const place = left > 0 && atMs > nowMs - limit.windowMs ? chargeOf(log, state.gone, atMs, holder) : -1
     if (place >= 0) left -= take(log, place, left)
     state.used = isEmpty(state) ? 0 : Math.max(0, state.used - (amount - left))
     return left < amount
   },
-  resetMs: (state, limit, nowMs) => (isEmpty(state) ? 0 : Math.max(0, (state.history?.at(-2) as number) + limit.a - nowMs)),
+  resetMs: (state, limit, nowMs) => (isEmpty(state) ? 0 : Math.max(0, (state.history?.at(-2) as number) + limit.windowMs - nowMs)),
   remaining: counted.remaining,
 }

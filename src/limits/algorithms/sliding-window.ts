@@ -7,12 +7,12 @@ const CELLS = 32
 const ROUND = CELLS + 1
 
 function cellOf(limit: MeterLimit, atMs: number): number {
-  return Math.floor((atMs * CELLS) / limit.a)
+  return Math.floor((atMs * CELLS) / limit.windowMs)
 }
 
 /** When what was charged in a cell counts no longer. */
 function endOfCell(limit: MeterLimit, cell: number): number {
-  return ((cell + ROUND) * limit.a) / CELLS
+  return ((cell + ROUND) * limit.windowMs) / CELLS
 }
 
 /** What is changed holds nothing that has run out. */
@@ -71,7 +71,6 @@ function addDebt(limit: MeterLimit, history: number[], debt: number, present: nu
  * history is `cell, amount, …`, ascending. `lua/lib/algorithms/sliding-window.lua` says more.
  */
 export const slidingWindow: Algorithm = {
-  code: 6,
   keyed: false,
   tellsReset: true,
   slack: slackOfSum,

@@ -7,12 +7,11 @@ import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfRate,
  */
 export const leakyBucket: Algorithm = {
   ...counted,
-  code: 5,
   slack: slackOfRate,
   roll: leak,
   waitMs(state, limit, _nowMs, _cost, ahead) {
     const before = missing(state, limit) + state.debt + ahead
-    return before <= limit.slack ? 0 : waitUp(before / limit.a)
+    return before <= limit.slack ? 0 : waitUp(before / limit.rate)
   },
   resetMs: timeToLeak,
   remaining: (used, limit) => (used <= limit.slack ? limit.capacity : 0),
@@ -20,7 +19,7 @@ export const leakyBucket: Algorithm = {
 
 /** What has come back since: debt goes first. What a bucket was missing that was larger then is no more than it can miss now. */
 export function leak(state: MeterState, limit: MeterLimit, fromMs: number, nowMs: number): void {
-  let back = Math.max(0, nowMs - fromMs) * limit.a
+  let back = Math.max(0, nowMs - fromMs) * limit.rate
   if (state.debt > 0) {
     const left = Math.max(0, state.debt - back)
     back -= state.debt - left
@@ -36,7 +35,7 @@ export function missing({ used }: MeterState, { capacity, slack }: MeterLimit): 
 
 /** Milliseconds until all has come back. */
 export function timeToLeak(state: MeterState, limit: MeterLimit): number {
-  return state.used + state.debt === 0 ? 0 : (state.used + state.debt) / limit.a
+  return state.used + state.debt === 0 ? 0 : (state.used + state.debt) / limit.rate
 }
 
 /**
@@ -45,12 +44,11 @@ export function timeToLeak(state: MeterState, limit: MeterLimit): number {
  */
 export const tokenBucket: Algorithm = {
   ...counted,
-  code: 1,
   slack: slackOfRate,
   roll: leak,
   waitMs(state, limit, _nowMs, cost, ahead) {
     const over = missing(state, limit) + state.debt + cost + ahead - limit.capacity
-    return over <= limit.slack ? 0 : waitUp(over / limit.a)
+    return over <= limit.slack ? 0 : waitUp(over / limit.rate)
   },
   resetMs: timeToLeak,
 }

@@ -1,5 +1,5 @@
 import { type AdmissionRequest, costIn, type MeterRef } from '../../admission/request.js'
-import type { MeterState } from '../../limits/algorithm.js'
+import type { MeterState, RecoveryNumbers } from '../../limits/algorithm.js'
 import { endedCanary, factorAt, noteObserved, paused, refused, SAID, saidOf, startedCanary } from '../../limits/algorithms/block.js'
 import { chargeLearned, emptied } from '../../limits/algorithms/learned.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
@@ -12,7 +12,6 @@ import {
   type UpstreamStatus,
   upstreamKey,
 } from '../../model/upstream.js'
-import { BLOCK_NAME } from '../../policy/upstream-block.js'
 import { ratesOf } from '../redis/encoder.js'
 import type { MemoryMeter } from './memory-meter.js'
 
@@ -22,7 +21,7 @@ interface Looked {
   readonly states: readonly MeterState[]
   readonly limits: readonly CompiledLimit[]
   readonly block: MeterState
-  readonly limit: CompiledLimit
+  readonly recovery: RecoveryNumbers
 }
 
 /** What agents have said, in the memory of a process: the twin of `lua/lib/upstream.lua`. */
@@ -44,10 +43,10 @@ export class MemoryBlocks {
     const looked = this.look(request, nowMs)
     if (looked === null) return { ...openUpstream(nowMs), cut: false }
     if (observed !== null || kind === 'refused') this.observe({ name, limits: observed ?? {}, atMs: nowMs }, observed !== null)
-    const { block, limit, meter } = looked
+    const { block, recovery, meter } = looked
     let cut = false
     if (kind === 'refused') {
-      cut = refused(block, limit, nowMs, nowMs + retryAfterMs, startedMs, reduceFactor)
+      cut = refused(block, recovery, nowMs, nowMs + retryAfterMs, startedMs, reduceFactor)
       this.empty(looked, block.history?.[SAID.until] as number)
     } else if (kind === 'paused') paused(block, nowMs + retryAfterMs)
     noteObserved(block, ratesOf(observed))
@@ -63,7 +62,7 @@ export class MemoryBlocks {
     return {
       atMs: nowMs,
       blockedUntilMs: said(SAID.until),
-      factor: factorAt(saidOf(history, looked.limit), nowMs),
+      factor: factorAt(saidOf(history, looked.recovery), nowMs),
       sinceMs: said(SAID.since),
       cutAtMs: said(SAID.cutAt),
       overMs: looked.block.used,
@@ -79,8 +78,8 @@ export class MemoryBlocks {
   start(request: AdmissionRequest, nowMs: number): void {
     const looked = this.said(request, nowMs)
     if (looked === null) return
-    const { block, limit, limits, states, meter } = looked
-    if (!startedCanary(block, limit, nowMs)) {
+    const { block, recovery, limits, states, meter } = looked
+    if (!startedCanary(block, recovery, nowMs)) {
       for (let n = 1; n < limits.length; n++) {
         const one = limits[n] as CompiledLimit
         chargeLearned(states[n] as MeterState, one, costIn(request.costs, one.unit), nowMs)
@@ -92,7 +91,7 @@ export class MemoryBlocks {
   /** @param passed false where the call was not made */
   end(request: AdmissionRequest, startedMs: number, nowMs: number, passed: boolean): void {
     const looked = this.said(request, nowMs)
-    if (looked === null || !endedCanary(looked.block, looked.limit, startedMs, nowMs, passed)) return
+    if (looked === null || !endedCanary(looked.block, looked.recovery, startedMs, nowMs, passed)) return
     if (passed && looked.block.history?.[SAID.since] !== 0) this.empty(looked, nowMs)
     looked.meter.keep()
   }
@@ -112,11 +111,11 @@ export class MemoryBlocks {
 
   private look({ meters }: AdmissionRequest, nowMs: number): Looked | null {
     const part = meters.at(-1)
-    if (part?.rule.name !== BLOCK_NAME) return null
+    if (part?.rule.kind !== 'upstream') return null
     const meter = this.meterOf(part, nowMs)
     const states = meter.look(part.rule, nowMs)
     const { limits } = part.rule
-    return { meter, states, limits, block: states[0] as MeterState, limit: limits[0] as CompiledLimit }
+    return { meter, states, limits, block: states[0] as MeterState, recovery: limits[0]?.recovery as RecoveryNumbers }
   }
 
   private observe(observation: Observation, said: boolean): void {
@@ -128,5 +127,5 @@ export class MemoryBlocks {
 
 /** How many of a meter's limits there is anything to ask of: none of a block whose agent has said nothing. */
 export function limitsMet({ rule }: MeterRef, states: readonly MeterState[]): number {
-  return rule.name === BLOCK_NAME && states[0]?.used === 0 ? 0 : rule.limits.length
+  return rule.kind === 'upstream' && states[0]?.used === 0 ? 0 : rule.limits.length
 }

@@ -1,7 +1,7 @@
 import { copyState, emptyState, type MeterState } from '../../limits/algorithm.js'
 import { ALGORITHMS } from '../../limits/algorithms.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
-import type { Costs } from '../../model/cost.js'
+import type { Costs, CostUnit } from '../../model/cost.js'
 import type { Usage } from '../../model/decision.js'
 import { DEFAULTS } from '../../model/defaults.js'
 import type { CompiledRule } from '../../policy/compiled-rule.js'
@@ -9,8 +9,8 @@ import type { CompiledRule } from '../../policy/compiled-rule.js'
 /** A ledger entry in memory. */
 export interface MemoryEntry {
   readonly atMs: number
-  /** The codes of the units that the rules counted when it was charged. */
-  readonly counted: readonly number[]
+  /** The units that the rules counted when it was charged. */
+  readonly counted: readonly CostUnit[]
   charged: Costs
 }
 

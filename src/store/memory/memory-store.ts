@@ -2,12 +2,10 @@ import { type AdmissionRequest, bindingOf, costIn, type MeterRef } from '../../a
 import type { MeterState } from '../../limits/algorithm.js'
 import { awaitsCanary } from '../../limits/algorithms/block.js'
 import { ALGORITHMS } from '../../limits/algorithms.js'
-import { type CompiledLimit, UNIT_CODES } from '../../limits/compiled-limit.js'
+import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import { type ActualCosts, type CostUnit, NOTHING } from '../../model/cost.js'
 import type { Binding, RejectDecision, RunDecision, Usage } from '../../model/decision.js'
 import type { Observation, UpstreamOutcome, UpstreamReport, UpstreamStatus } from '../../model/upstream.js'
-import { isPause } from '../../policy/pause.js'
-import { BLOCK_NAME } from '../../policy/upstream-block.js'
 import { overEstimatedPercent } from '../ledger-figures.js'
 import type { Admission, LedgerFigures, StateResult, Store } from '../store.js'
 import { limitsMet, MemoryBlocks } from './memory-blocks.js'
@@ -84,7 +82,7 @@ export class MemoryStore implements Store {
     this.entries.delete(request.id)
     this.counts.settled++
     // Where nobody said how many tokens it were, the estimate was neither right nor wrong.
-    if (entry.counted.includes(UNIT_CODES.tokens) && actual.tokens !== undefined) {
+    if (entry.counted.includes('tokens') && actual.tokens !== undefined) {
       this.counts.estimated += entry.charged.tokens
       this.counts.actual += actual.tokens
     }
@@ -187,7 +185,7 @@ export class MemoryStore implements Store {
         const state = states[n] as MeterState
         if (limit.unit === 'concurrency') {
           if (how === 'end') algorithm.refund(state, limit, 1, atMs, nowMs, request.id)
-        } else if (limit.unit !== 'none' && n < part.rule.active && counted.includes(UNIT_CODES[limit.unit])) {
+        } else if (limit.unit !== 'none' && n < part.rule.active && counted.includes(limit.unit)) {
           const more = (actual[limit.unit] ?? charged[limit.unit]) - charged[limit.unit]
           if (more > 0) {
             algorithm.overrun(state, limit, more, atMs, presentMs, request.id)
@@ -219,7 +217,7 @@ export class MemoryStore implements Store {
         if (waitMs <= 0) continue
         const leased = limit.unit === 'concurrency'
         // Nothing ends a pause but whoever resumes it.
-        if (isPause(part.rule.name)) return { binding: bindingOf(part, limit), waitMs, limit, upstreamStatus: false }
+        if (part.rule.kind === 'pause') return { binding: bindingOf(part, limit), waitMs, limit, upstreamStatus: false }
         // When a slot comes free nobody knows: any time that is known says more.
         if (latest === null || (latest.limit.unit === 'concurrency' && !leased) || (waitMs > latest.waitMs && !leased)) {
           latest = { binding: bindingOf(part, limit), waitMs, limit, upstreamStatus: !leased && !(limit.algorithm === 'block' && awaitsCanary(state, nowMs)) }
@@ -237,7 +235,7 @@ export class MemoryStore implements Store {
       const meter = this.meter(part, nowMs)
       const states = meter.look(part.rule, nowMs)
       let changed = false
-      const met = part.rule.name === BLOCK_NAME && !past ? 0 : Math.min(active, limitsMet(part, states))
+      const met = part.rule.kind === 'upstream' && !past ? 0 : Math.min(active, limitsMet(part, states))
       for (let n = 0; n < met; n++) {
         const limit = limits[n] as CompiledLimit
         const cost = costIn(costs, limit.unit)
@@ -270,7 +268,7 @@ export class MemoryStore implements Store {
   }
 
   private reject(request: AdmissionRequest, { binding, waitMs, limit, upstreamStatus }: Refusal, nowMs: number): RejectDecision {
-    const reason = isPause(binding.rule) ? 'paused' : waitMs >= 0 ? 'limited' : limit.capacity === 0 ? 'closed' : 'too_big'
+    const reason = binding.kind === 'pause' ? 'paused' : waitMs >= 0 ? 'limited' : limit.capacity === 0 ? 'closed' : 'too_big'
     const retryAfterMs = reason === 'limited' && upstreamStatus ? waitMs : null
     return { outcome: 'reject', reason, retryAfterMs, binding, atMs: nowMs, usage: this.usage(request, nowMs) }
   }

@@ -1,12 +1,12 @@
 import { bindingOf, type MeterRef, type ResolvedMeters } from '../../admission/request.js'
 import { emptyState } from '../../limits/algorithm.js'
 import { ALGORITHMS } from '../../limits/algorithms.js'
-import { type CompiledLimit, strategyOf } from '../../limits/compiled-limit.js'
+import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import type { Strategy } from '../../model/call.js'
 import type { Binding, Decision, RejectDecision, Usage } from '../../model/decision.js'
 import type { UpstreamStatus } from '../../model/upstream.js'
 import type { CompiledRule } from '../../policy/compiled-rule.js'
-import { isPause } from '../../policy/pause.js'
+import { OUTCOMES, strategyOf } from './protocol.js'
 
 /** A start that has to stand in line, but came without the call to keep beside its place: it is asked again with it. */
 export interface AgainDecision {
@@ -16,19 +16,7 @@ export interface AgainDecision {
 const DOUBLE = 8
 /** Doubles per call besides its outcome, where it neither runs nor is asked again: wait, binding meter, binding limit, rank, strictness. */
 const DETAILS = 5
-const RUN = 0
-const WAIT = 1
-const REJECT = 2
-const TOO_BIG = 3
-const CLOSED = 4
-const HOLD = 5
-const REFUSED = 6
-const AGAIN = 7
-const SLOWED = 8
-const LATE = 9
-const EXPIRED = 10
-const FULL = 11
-const WATCHED = 12
+const { RUN, WAIT, REJECT, TOO_BIG, CLOSED, HOLD, REFUSED, AGAIN, SLOWED, LATE, EXPIRED, FULL, WATCHED } = OUTCOMES
 const REASONS: Readonly<Record<number, RejectDecision['reason']>> = {
   [REJECT]: 'limited',
   [REFUSED]: 'limited',
@@ -114,7 +102,7 @@ export class DecisionReply {
     if (outcome === EXPIRED) return new ReadDecision('expired', this, request)
     if (outcome === SLOWED) return Object.assign(new ReadDecision('run' as const, this, request), { delayMs: waitMs })
     const binding = this.bindingOf(request, this.bytes.readDoubleLE(head + 2 * DOUBLE), this.bytes.readDoubleLE(head + 3 * DOUBLE))
-    const paused = binding !== null && isPause(binding.rule)
+    const paused = binding !== null && binding.kind === 'pause'
     const knownMs = waitMs < 0 ? null : waitMs
     if (outcome === WAIT) {
       return Object.assign(new ReadDecision('wait' as const, this, request), { etaMs: knownMs, position: this.bytes.readDoubleLE(head + 4 * DOUBLE), binding })

@@ -1,19 +1,66 @@
 import type { AdmissionRequest, MeterRef, Settlement } from '../../admission/request.js'
-import { strictnessOf } from '../../limits/compiled-limit.js'
+import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import { type ActualCosts, COST_UNITS, type Costs, type CostUnit } from '../../model/cost.js'
 import type { ObservedLimits } from '../../model/upstream.js'
-import type { CompiledRule } from '../../policy/compiled-rule.js'
-import { BLOCK_NAME } from '../../policy/upstream-block.js'
+import { type CompiledRule, NO_OPTIONS, type RuleOptions } from '../../policy/compiled-rule.js'
 import type { Keys } from '../../redis/keys.js'
+import { ALGORITHM_CODES, strictnessOf, UNIT_CODES, unitCodes } from './protocol.js'
+
+/** The two numbers of a limit that scripts read besides its capacity, by its algorithm. */
+function numbersOf({ algorithm, unit, rate, windowMs, offsetMs, leaseMs, recovery }: CompiledLimit): readonly [number, number] {
+  switch (algorithm) {
+    case 'token_bucket':
+    case 'leaky_bucket':
+      return [rate, 0]
+    case 'fixed_window':
+    case 'sliding_window':
+    case 'sliding_log':
+      return [windowMs, offsetMs]
+    case 'concurrency':
+      return [leaseMs, 0]
+    case 'block':
+      return [recovery?.everyMs ?? 0, recovery?.factor ?? 0]
+    case 'learned':
+      return [rate, UNIT_CODES[unit]]
+    case 'pause':
+      return [0, 0]
+  }
+}
+
+function encodeLimit(limit: CompiledLimit, atMs: number): unknown[] {
+  const { id, algorithm, unit, capacity, borders, recovery } = limit
+  const most = algorithm === 'block' ? (recovery?.probeLeaseMs ?? 0) : capacity
+  return [id, ALGORITHM_CODES[algorithm], UNIT_CODES[unit], most, ...numbersOf(limit), ...(borders === undefined ? [] : [borders(atMs)])]
+}
+
+function encodeRule({ priority, strategy, limits, active, options, degraded }: CompiledRule, atMs: number): string {
+  const { maxWaitMs, maxWaiting, holdMs, maxDelayMs } = options
+  const plain = degraded === null && (Object.keys(NO_OPTIONS) as (keyof RuleOptions)[]).every((name) => options[name] === NO_OPTIONS[name])
+  const more = active === limits.length && plain ? [] : [active, [maxWaitMs, maxWaiting, holdMs, maxDelayMs, degraded === null ? 0 : 1]]
+  // A string within the batch: the scripts recognise it as a whole, and parse it once.
+  return JSON.stringify(JSON.stringify([priority, strictnessOf(strategy), limits.map((limit) => encodeLimit(limit, atMs)), ...more]))
+}
+
+const encodedRules = new WeakMap<CompiledRule, string>()
+
+/** A rule as the scripts read it (see `lua/lib/batch.lua`), at a time: encoded once, but for the borders of a calendar. */
+function encodedRule(rule: CompiledRule, atMs: number): string {
+  let encoded = encodedRules.get(rule)
+  if (encoded === undefined) {
+    encoded = encodeRule(rule, atMs)
+    if (rule.limits.every(({ borders }) => borders === undefined)) encodedRules.set(rule, encoded)
+  }
+  return encoded
+}
 
 /** Whether two rules of one name limit alike at a time. */
 function same(one: CompiledRule, other: CompiledRule, atMs: number): boolean {
-  return one === other || one.encoded(atMs) === other.encoded(atMs)
+  return one === other || encodedRule(one, atMs) === encodedRule(other, atMs)
 }
 
 /** Blocks differ from agent to agent: each is a rule of its own. */
 function nameOf({ rule, value }: MeterRef): string {
-  return rule.name === BLOCK_NAME ? `${rule.name}/${value}` : rule.name
+  return rule.kind === 'upstream' ? `${rule.name}/${value}` : rule.name
 }
 
 /**
@@ -64,7 +111,7 @@ export class BatchEncoder {
   private patience = ''
   private encodedRules = ''
   private encodedMeters = ''
-  private counted: readonly number[] = []
+  private counted: readonly CostUnit[] = []
 
   /**
    * @param nowMs about now: which of a calendar's borders the scripts may need
@@ -96,7 +143,7 @@ export class BatchEncoder {
   /** The batch as JSON. */
   batch(): string {
     // Ascending, whoever named them first: a ledger keeps which units it counts, not their order.
-    const units = [...this.counted].sort((one, other) => one - other)
+    const units = unitCodes(this.counted)
     const calls = `"calls":[${encode(this.calls, units)}],"heads":[${headsOf(this.calls)}]`
     const ended = `"ended":[${encode(this.ended, units)}],"endedHeads":[${headsOf(this.ended)}]`
     const patience = this.patience === '' ? '' : `"patience":[${this.patience}],`
@@ -128,7 +175,7 @@ export class BatchEncoder {
       if (rule === undefined) {
         rule = this.rules.size + 1
         this.rules.set(part.rule, rule)
-        this.encodedRules += rule === 1 ? part.rule.encoded(this.nowMs) : `,${part.rule.encoded(this.nowMs)}`
+        this.encodedRules += `${rule === 1 ? '' : ','}${encodedRule(part.rule, this.nowMs)}`
       }
       index = this.parts.push(part)
       this.meters.set(name, index)
