@@ -34,7 +34,7 @@ function casesOf({ algorithm, atOnce, nextMs }: Kind): Case[] {
       await full(account)
       assertClose(await account.used(), atOnce, 'used')
       const refusal = await account.refused(one)
-      assert.deepEqual(refusal.binding, { rule: 'rule', limit: 'limit', scopeValue: 'o', unit: 'tokens' })
+      assert.deepEqual(refusal.binding, { kind: 'rule', rule: 'rule', limit: 'limit', scopeValue: 'o', unit: 'tokens' })
       await account.passesAfter(one, nextMs)
     }),
     named('says exactly when a call passes that costs several, after charges at several times', async (subject) => {
