@@ -13,10 +13,10 @@
 ]]
 --- @include "lib/clock.lua"
 
-local now = string.format('%.17g', clock(ARGV[1]))
+local now = Clock.text(Clock.now(ARGV[1]))
 local state = redis.call('GET', KEYS[1]) or ''
 if ARGV[3] == '' or state ~= ARGV[2] then
   return { now, 0, state }
 end
-redis.call('SET', KEYS[1], ARGV[3], 'PX', px(tonumber(ARGV[4])))
+redis.call('SET', KEYS[1], ARGV[3], 'PX', Clock.px(tonumber(ARGV[4])))
 return { now, 1, ARGV[3] }

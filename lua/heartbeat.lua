@@ -1,11 +1,11 @@
 --[[
-  A process says that it is there, and hears who else is. Who has not said so for a while is
-  left out: by Redis' clock, whatever that of the process says.
+  A process's sign of life, answered with all processes that have the namespace open. A process that
+  gave none for a while is left out, by Redis' clock, whatever the clock of the process says.
 
   KEYS[1]     the members: a sorted set of processes, by when they are left out; the name of one
               that has yet to say what it used in an outage begins with ~
   ARGV[1]     now in ms, '' for Redis' clock
-  ARGV[2]     the process
+  ARGV[2]     the id of the process
   ARGV[3]     for how long it is taken to be there, in ms; 0 = it leaves
   ARGV[4]     1 if it has yet to say what it used
 
@@ -14,17 +14,17 @@
 ]]
 --- @include "lib/clock.lua"
 
-local now = clock(ARGV[1])
+local now = Clock.now(ARGV[1])
 local stay, plain, owing = tonumber(ARGV[3]), ARGV[2], '~' .. ARGV[2]
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.17g', now))
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', Clock.text(now))
 if stay > 0 then
   local name, other = plain, owing
   if ARGV[4] == '1' then
     name, other = owing, plain
   end
   redis.call('ZREM', KEYS[1], other)
-  redis.call('ZADD', KEYS[1], string.format('%.17g', now + stay), name)
-  redis.call('PEXPIRE', KEYS[1], px(stay))
+  redis.call('ZADD', KEYS[1], Clock.text(now + stay), name)
+  redis.call('PEXPIRE', KEYS[1], Clock.px(stay))
 else
   redis.call('ZREM', KEYS[1], plain, owing)
 end
@@ -36,7 +36,7 @@ end
 table.sort(members, function(one, another)
   return one[1] < another[1]
 end)
-local reply = { string.format('%.17g', now) }
+local reply = { Clock.text(now) }
 for _, member in ipairs(members) do
   reply[#reply + 1] = member[2]
   reply[#reply + 1] = member[3]

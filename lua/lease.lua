@@ -1,11 +1,11 @@
 --[[
-  Takes or keeps the lease of the one who drains.
+  Takes or keeps the lease of the dispatcher.
 
-  KEYS[1]     drainer
-  ARGV[1]     who asks
+  KEYS[1]     the lease: the id of the dispatcher that holds it
+  ARGV[1]     the dispatcher that asks for it
   ARGV[2]     the lease in ms; 0 gives it up
 
-  Reply       1 if the lease is theirs, else 0
+  Reply       1 if it holds the lease now, else 0
   Cost        one GET, one SET
 ]]
 local holder = redis.call('GET', KEYS[1])

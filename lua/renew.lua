@@ -1,6 +1,6 @@
 --[[
-  Extends the leases of calls that are still running. A lease that has ended is not
-  brought back: its slot may be somebody else's by now.
+  Extends the leases of calls that are still running. A lease that has ended is not brought back: its
+  slot may be another call's by now.
 
   KEYS[i]     the leases of one meter each
   ARGV[1]     now in ms, '' for Redis' clock
@@ -12,11 +12,11 @@
 ]]
 --- @include "lib/clock.lua"
 
-local now = clock(ARGV[1])
+local now = Clock.now(ARGV[1])
 local extended = 0
 for i, key in ipairs(KEYS) do
   local lease = tonumber(ARGV[2 * i])
-  local ends = string.format('%.17g', now + lease)
+  local ends = Clock.text(now + lease)
   local held = false
   for _, id in ipairs(cjson.decode(ARGV[2 * i + 1])) do
     local end_of_lease = tonumber(redis.call('ZSCORE', key, id) or 0)
@@ -26,7 +26,7 @@ for i, key in ipairs(KEYS) do
     end
   end
   if held then
-    redis.call('PEXPIRE', key, string.format('%.0f', math.ceil(lease)))
+    redis.call('PEXPIRE', key, Clock.px(lease))
   end
 end
 return extended

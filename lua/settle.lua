@@ -1,7 +1,7 @@
 --[[
   Settles started calls, see lib/settlement.lua.
 
-  KEYS        as in admit.lua
+  KEYS        as in start.lua
   ARGV[1]     now in ms, '' for Redis' clock
   ARGV[2]     the batch as JSON; the costs are what they really are, -1 = as estimated
   ARGV[3]     'end', or 'part': the calls go on, and have cost so much by now
@@ -11,12 +11,12 @@
 ]]
 --- @include "lib/core.lua"
 
-local now = clock(ARGV[1])
-local batch = load_batch(ARGV[2], now)
-local settle_one = ARGV[3] == 'part' and settle_part or settle_ended
+local now = Clock.now(ARGV[1])
+local batch = Batch.load(ARGV[2], now)
+local settle_one = ARGV[3] == 'part' and Settlement.part or Settlement.finish
 local reply = {}
 for i, call in ipairs(batch.calls) do
   reply[i] = settle_one(batch, call, now) and 1 or 0
 end
-save_changed(batch, now)
+Batch.save(batch)
 return reply

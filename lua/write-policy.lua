@@ -1,7 +1,7 @@
 --[[
   Writes a namespace's policy (its rules and all that is set beside them) if the one it was
   worked out from still stands, notes in the audit what has changed, and tells every process.
-  Two who change it at once cannot lose each other's change, and no change is without its entry.
+  Two processes that change it at once cannot lose each other's change, and no change is without its entry.
 
   KEYS[1]     the policy: a hash of its version and its parts
   KEYS[2]     the channel on which processes listen
@@ -21,14 +21,14 @@
 --- @include "lib/clock.lua"
 --- @include "lib/audit.lua"
 
-local now = clock(ARGV[1])
+local now = Clock.now(ARGV[1])
 local retention, parts = tonumber(ARGV[5]), tonumber(ARGV[6])
 if (redis.call('HGET', KEYS[1], 'version') or '') ~= ARGV[2] then
   return 0
 end
 redis.call('HSET', KEYS[1], 'version', ARGV[3], unpack(ARGV, 7, 6 + 2 * parts))
 for at = 7 + 2 * parts, #ARGV, 5 do
-  append_audit(KEYS[3], now, retention, unpack(ARGV, at, at + 4))
+  Audit.append(KEYS[3], now, retention, unpack(ARGV, at, at + 4))
 end
 redis.call('PUBLISH', KEYS[2], ARGV[4])
 return 1

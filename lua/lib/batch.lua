@@ -1,29 +1,22 @@
--- A batch of calls, as a script is given it. It names each meter
--- once, so that it is read once and written once however many calls share it.
---   batch  { rules  = { '[priority, strictness, limits, how many of them hold, options]', … }, each as JSON; the last two may be
---                     left out: all; { longest wait in ms, most that may wait, longest hold in ms, longest delay in ms, 1 = it can degrade }
---            units  = codes of the units that these rules count, without concurrency
---            meters = { rule, first key, … },   state at key, keys of single limits from +1, its line after those
---            lines  = 1; 0: the lines were left out, as there were none. If there are any by now,
---                     nothing is done, and the batch is to come again with them
---            calls  = { meters, cost in each unit …, meter …, … },
---            heads  = { record key, token, priority, strictness, id, ledger key, … }: who the calls are;
---                     empty where all are nobody in particular
---            patience = { number of the call, when it gives up or 0, its longest wait in ms or 0, … }: of those that do not wait for ever
---            ended, endedHeads = calls to settle first, in the same form }
--- Meters and calls come as one flat list each, and are laid out here in tables of the
--- right size: tables that grow cost more than what is done with them.
--- What a call costs in a unit stands at CALL_COST + the unit's code: one slot of a
--- concurrency, nothing of a block, nothing of what no rule here counts.
--- A call has a record of its own while it is on its way; its ledger entry stands there too,
--- or in a ledger that the calls of one batch share (one write for all), under its token.
--- A key of 0 means it has none.
-local CALL_RECORD, CALL_TOKEN, CALL_PRIORITY = 1, 2, 3
-local CALL_STRICTNESS, CALL_ID, CALL_LEDGER, CALL_METERS = 12, 13, 14, 20
--- Room in the call itself for what is found out about it: its record's key and its record as
--- they stand in Redis, its ledger's key, its record (or entry) parsed, and the call as JSON.
--- False where there is none; a table that does not grow is not laid out anew.
-local CALL_RECORD_KEY, CALL_OWN_RECORD, CALL_LEDGER_KEY, CALL_PARSED, CALL_JSON = 15, 16, 17, 18, 19
+-- Batch: the calls of one script call. It names each meter once, so that a meter is read and written
+-- once however many calls share it.
+--   rules    each as JSON, see lib/rule.lua
+--   units    codes of the units that these rules count, without concurrency
+--   meters   { rule, first key, … }: state at key, keys of single limits from +1, its line after those
+--   calls    { number of meters, cost in each unit …, meter …, … }, one call after the other
+--   heads    { record key, token, priority, strictness, id, ledger key, … }: what identifies the calls;
+--            empty where no call has an identity: limiters by key send none
+--   patience { number of the call, its deadline or 0, its longest wait in ms or 0, … }: of calls that
+--            do not wait for as long as it takes
+--   ended, endedHeads   calls to settle first, in the same form
+-- A key of 0 means that there is none. A call has a record of its own while it is on its way; its
+-- ledger entry stands there too, or in a ledger that the calls of one batch share (one write for all),
+-- in the place that its token names.
+local Batch = {}
+do
+local HEAD_WIDTH = 6
+-- The head of calls without an identity.
+local ANONYMOUS = { 0, '', 0, 0, '', 0 }
 
 -- What is known of a call: its ledger entry, or else its record.
 local function load_call(batch, call, record)
@@ -31,19 +24,16 @@ local function load_call(batch, call, record)
   call[CALL_RECORD_KEY] = key > 0 and KEYS[key]
   call[CALL_OWN_RECORD] = record
   call[CALL_LEDGER_KEY] = ledger_key > 0 and KEYS[ledger_key]
-  local entry = ledger_key > 0 and read_entry(ledger_of(batch, KEYS[ledger_key]), call[CALL_TOKEN])
-  call[CALL_PARSED] = entry or record and parse_record(record)
+  local entry = ledger_key > 0 and Ledger.read(Ledger.of(batch, KEYS[ledger_key]), call[CALL_TOKEN])
+  call[CALL_PARSED] = entry or record and Record.parse(record)
   call[CALL_JSON] = ''
 end
 
--- Of whom no head is said.
-local NOBODY = { 0, '', 0, 0, '', 0 }
-
 local function lay_out_calls(flat, heads, units)
   local calls, count, i, counted = {}, 0, 1, #units
-  local head, h, width = heads, 0, 6
+  local head, h, width = heads, 0, HEAD_WIDTH
   if #heads == 0 then
-    head, width = NOBODY, 0
+    head, width = ANONYMOUS, 0
   end
   while flat[i] do
     local last = i + counted + flat[i]
@@ -61,23 +51,24 @@ local function lay_out_calls(flat, heads, units)
   return calls
 end
 
-local function load_batch(encoded, now)
-  local given = cjson.decode(encoded)
-  local rules, spec, units = given.rules, given.meters, given.units
+local function lay_out(given, now)
+  local units, patience = given.units, given.patience or {}
   local batch = {
     meters = {}, units = units, calls = lay_out_calls(given.calls, given.heads, units), ended = lay_out_calls(given.ended, given.endedHeads, units),
-    now = now, ledgers = {}, settled = {}, figures = {}, open = {}, any_line = redis.call('EXISTS', KEYS[1]) == 1, lines = given.lines == 1,
+    now = now, ledgers = {}, settled = {}, figures = {}, open = {}, any_line = redis.call('EXISTS', KEYS[FIXED.LINES]) == 1, seen = false,
   }
-  if batch.any_line and not batch.lines then
-    return nil
-  end
-  for i, encoded in ipairs(rules) do
-    rules[i] = rule_of(encoded)
-  end
-  local patience = given.patience or {}
   for i = 1, #patience, 3 do
     local call = batch.calls[patience[i]]
     call.deadline, call.max_wait = patience[i + 1], patience[i + 2]
+  end
+  return batch
+end
+
+function Batch.load(encoded, now)
+  local given = cjson.decode(encoded)
+  local batch, rules, spec = lay_out(given, now), given.rules, given.meters
+  for i, one in ipairs(rules) do
+    rules[i] = Rule.of(one)
   end
   local keys, meters = {}, #spec / 2
   for i = 1, meters do
@@ -94,7 +85,9 @@ local function load_batch(encoded, now)
   -- unpack() is bounded by Lua's stack; the client bounds a batch well below it.
   local values = #keys > 0 and redis.call('MGET', unpack(keys)) or {}
   for i = 1, meters do
-    batch.meters[i] = load_meter(rules[spec[2 * i - 1]], spec[2 * i], values[i], now)
+    local rule = rules[spec[2 * i - 1]]
+    local load = rule.kind == KIND.UPSTREAM and Upstream.load or Meter.load
+    batch.meters[i] = load(rule, spec[2 * i], values[i], now)
   end
   local at = meters
   for _, calls in ipairs(both) do
@@ -108,4 +101,87 @@ local function load_batch(encoded, now)
     end
   end
   return batch
+end
+
+-- A call that came twice in one batch finds what became of the first: its record was read before that.
+function Batch.read_again(batch, call)
+  local key = call[CALL_RECORD_KEY]
+  if not key then
+    return
+  end
+  local seen = batch.seen or {}
+  batch.seen = seen
+  if seen[key] and not call[CALL_LEDGER_KEY] then
+    local record = redis.call('GET', key)
+    call[CALL_OWN_RECORD] = record
+    call[CALL_PARSED] = record and Record.parse(record)
+  end
+  seen[key] = true
+end
+
+-- Opens the ledger entry of a call that starts; the record of its way ends. A call without record
+-- and ledger is charged for good.
+function Batch.open_entry(batch, call, now)
+  if call[CALL_LEDGER_KEY] then
+    Ledger.open(Ledger.of(batch, call[CALL_LEDGER_KEY]), call[CALL_TOKEN], now, call, CALL_COST)
+    if call[CALL_OWN_RECORD] then
+      redis.call('DEL', call[CALL_RECORD_KEY])
+    end
+  elseif call[CALL_RECORD_KEY] then
+    local packed = Record.pack_started(batch.units, now, call, CALL_COST, call[CALL_TOKEN])
+    redis.call('SET', call[CALL_RECORD_KEY], packed, 'PX', string.format('%.0f', LEDGER_TTL_MS))
+  else
+    return
+  end
+  Figures.count_open(batch, now, 1)
+end
+
+-- What a call has been charged by now, in its open entry.
+function Batch.change_entry(batch, call, charged)
+  local units, costs = {}, {}
+  for unit = 1, COST_UNITS do
+    costs[unit] = Record.charged_cost(charged, unit)
+    if costs[unit] then
+      units[#units + 1] = unit
+    end
+  end
+  if call[CALL_LEDGER_KEY] then
+    local ledger = Ledger.of(batch, call[CALL_LEDGER_KEY])
+    local changed = ledger.changed
+    changed[#changed + 1] = call[CALL_TOKEN]
+    changed[#changed + 1] = Ledger.pack_entry(ledger, charged.at, costs, 0)
+  else
+    redis.call('SET', call[CALL_RECORD_KEY], Record.pack_started(units, charged.at, costs, 0, call[CALL_TOKEN]), 'KEEPTTL')
+  end
+end
+
+-- Forgets a call: its record, and its ledger entry.
+function Batch.drop_record(batch, call)
+  local known = call[CALL_PARSED]
+  if known and known.state == 'S' then
+    Figures.count_open(batch, known.at, -1)
+    if call[CALL_LEDGER_KEY] then
+      local closed = Ledger.of(batch, call[CALL_LEDGER_KEY]).closed
+      closed[#closed + 1] = call[CALL_TOKEN]
+    end
+  end
+  if call[CALL_OWN_RECORD] then
+    redis.call('DEL', call[CALL_RECORD_KEY])
+  end
+end
+
+-- Saves what has changed.
+function Batch.save(batch)
+  local now = batch.now
+  for _, meter in ipairs(batch.meters) do
+    if meter.changed then
+      local save = meter.rule.kind == KIND.UPSTREAM and Upstream.save or Meter.save
+      save(meter, now)
+    end
+  end
+  for key, ledger in pairs(batch.ledgers) do
+    Ledger.save(key, ledger)
+  end
+  Figures.save(batch, now)
+end
 end

@@ -1,7 +1,10 @@
--- What happens to the room of a meter: claimed, charged, overrun, given back. An algorithm
+-- Charge: what happens to the room of a meter: claimed, charged, overrun, given back. An algorithm
 -- that remembers more than a number does its own part of it.
+local Charge = {}
+do
+local max, min = math.max, math.min
 
--- Copies what is shared with the rule before it is written to.
+-- Copies a list that is shared with the rule before it is written to.
 local function own_list(meter, name)
   if meter[name] == meter.rule.zeros then
     meter[name] = { unpack(meter.rule.zeros) }
@@ -9,22 +12,24 @@ local function own_list(meter, name)
   return meter[name]
 end
 
-local function set_claimed(meter, n, amount)
+function Charge.set_claimed(meter, n, amount)
   own_list(meter, 'claimed')[n] = max(0, amount)
   meter.changed = true
 end
 
--- A canary was woken, or (0) is not waited for any more.
-function upstream.await_canary(meter, till)
-  meter.histories[1][upstream.AWAITED] = till
-  set_claimed(meter, 1, till > 0 and 1 or 0)
+-- The name under which a call is charged, by algorithms that remember charges one by one.
+function Charge.name_of(call, limit)
+  if limit.leased then
+    return call[CALL_ID]
+  elseif limit.algorithm.keyed then
+    return call[CALL_TOKEN] .. '|' .. (call[CALL_LEDGER_KEY] or call[CALL_ID])
+  end
 end
 
--- @param of who is charged: where charges are remembered one by one
-local function charge(meter, n, limit, cost, now, of)
+function Charge.charge(meter, n, limit, cost, now, call)
   local place = meter.rule.offset + n
   if limit.algorithm.charge then
-    meter.kept[place] = limit.algorithm.charge(limit, meter.histories[n], meter.kept[place], cost, now, of)
+    meter.kept[place] = limit.algorithm.charge(limit, meter.histories[n], meter.kept[place], cost, now, Charge.name_of(call, limit))
   else
     meter.kept[place] = meter.kept[place] + cost
   end
@@ -33,17 +38,18 @@ local function charge(meter, n, limit, cost, now, of)
   end
 end
 
--- Overrun found at settlement: recorded in full, what is above the limit as debt.
+-- Charges whether there is room or not; the part above the limit is debt.
 -- @param at when the call was charged: where that counts still, its overrun stands beside it
-local function overrun(meter, n, limit, amount, at, now, of)
+function Charge.overrun(meter, n, limit, amount, at, now, call)
   local place = meter.rule.offset + n
-  meter.changed = true
   if limit.algorithm.overrun then
-    local present = present_of(meter, now)
-    meter.kept[place] = limit.algorithm.overrun(limit, meter.histories[n], meter.kept[place], amount, min(at, present), present, of)
+    local present, before = Meter.present(meter, now), meter.kept[place]
+    meter.kept[place] = limit.algorithm.overrun(limit, meter.histories[n], before, amount, min(at, present), present, Charge.name_of(call, limit))
+    meter.changed = meter.changed or meter.kept[place] ~= before
     return
   end
-  local used, capacity = meter.kept[place] + amount, limit[LIMIT_CAPACITY]
+  meter.changed = true
+  local used, capacity = meter.kept[place] + amount, limit.capacity
   if used > capacity then
     local debts = own_list(meter, 'debt')
     debts[n] = debts[n] + used - capacity
@@ -54,13 +60,13 @@ end
 
 -- Gives back what was charged at a time, if that still counts. Returns whether it did.
 -- @param charged what the call was charged then, of which `amount` comes back
-local function refund(meter, n, limit, amount, at, now, of, charged)
+function Charge.refund(meter, n, limit, amount, at, now, call, charged)
   local algorithm, place = limit.algorithm, meter.rule.offset + n
   -- Leases end by the clock as it is.
-  now = limit.leased and now or present_of(meter, now)
+  now = limit.leased and now or Meter.present(meter, now)
   if algorithm.refund then
     local back
-    meter.kept[place], back = algorithm.refund(limit, meter.histories[n], meter.kept[place], amount, at, now, of, charged)
+    meter.kept[place], back = algorithm.refund(limit, meter.histories[n], meter.kept[place], amount, at, now, Charge.name_of(call, limit), charged)
     if back and not limit.leased then
       meter.changed = true
     end
@@ -79,4 +85,19 @@ local function refund(meter, n, limit, amount, at, now, of, charged)
   meter.kept[place] = left > 0 and left or 0
   meter.changed = true
   return true
+end
+
+-- A call whose worker died after its start holds its slot still: the slot is the same call's now.
+function Charge.take_over_slots(batch, call, now)
+  for position = CALL_METERS, #call do
+    local meter = batch.meters[call[position]]
+    if meter.rule.leased then
+      for n, limit in ipairs(meter.rule.limits) do
+        if limit.leased then
+          Charge.refund(meter, n, limit, 1, now, now, call)
+        end
+      end
+    end
+  end
+end
 end

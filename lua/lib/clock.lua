@@ -1,13 +1,25 @@
--- Redis' own clock, in milliseconds with microseconds behind the point, so that
--- skew between machines changes nothing. A test or a simulation gives its own.
+-- Clock: the time of a decision, and how long the keys live that it writes.
 --
--- Keys end by Redis' clock, whatever time is given: beside a given time, which may stand
--- still, they are kept for an hour at least.
-local shortest_ttl_ms
+-- Decisions use Redis' own clock, in ms with microseconds behind the point, so skew between
+-- machines changes nothing. Tests and simulations give a time of their own. Keys end by Redis'
+-- clock all the same; beside a given time, which may stand still, they live an hour at least.
+local Clock = {}
+do
+local ceil, max, format = math.ceil, math.max, string.format
 
-local function clock(given)
+local GIVEN_TTL_MS = 3600000
+-- No key outlives a year, whatever the debt.
+local LONGEST_TTL_MS = 366 * 86400000
+local LONGEST_TTL = format('%.0f', LONGEST_TTL_MS)
+
+local shortest_ttl_ms = 1
+-- Many keys of a batch end at the same time, and printing a number costs as much as reading a key.
+local last_time, last_text
+
+-- @param given '' for Redis' clock, else the time in ms
+function Clock.now(given)
   if given ~= '' then
-    shortest_ttl_ms = 3600000
+    shortest_ttl_ms = GIVEN_TTL_MS
     return tonumber(given)
   end
   shortest_ttl_ms = 1
@@ -15,34 +27,30 @@ local function clock(given)
   return time[1] * 1000 + time[2] / 1000
 end
 
--- No key outlives a year, whatever the debt.
-local LONGEST_TTL_MS = 366 * 86400000
-local LONGEST_TTL = string.format('%.0f', LONGEST_TTL_MS)
+-- A number as text that loses no bit of it.
+function Clock.text(number)
+  return format('%.17g', number)
+end
 
--- Rounds up to whole ms, as PX takes them.
-local function px(ms)
+-- A time to live as PX and PEXPIRE take it: whole ms, rounded up.
+function Clock.px(ms)
   if ms >= LONGEST_TTL_MS then
     return LONGEST_TTL
   end
-  return string.format('%d', math.max(shortest_ttl_ms, math.ceil(ms)))
+  return format('%d', max(shortest_ttl_ms, ceil(ms)))
 end
 
--- Times as text, of which many in a batch are the same: to print one costs as much as to read a key.
-local last_time, last_text
-
-local function time_text(at)
+-- Saves a value for a time. PXAT is cheaper in Redis than PX.
+function Clock.save(key, value, now, ms)
+  if shortest_ttl_ms == GIVEN_TTL_MS or ms >= LONGEST_TTL_MS then
+    redis.call('SET', key, value, 'PX', Clock.px(ms))
+    return
+  end
+  local at = now + ms
+  at = at - at % 1 + 1
   if at ~= last_time then
-    last_time, last_text = at, string.format('%.0f', at)
+    last_time, last_text = at, format('%.0f', at)
   end
-  return last_text
+  redis.call('SET', key, value, 'PXAT', last_text)
 end
-
--- Saves a value until a time by Redis' clock: cheaper there than a time from now.
-local function save_for(key, value, now, ms)
-  if shortest_ttl_ms == 1 and ms < LONGEST_TTL_MS then
-    local at = now + ms
-    redis.call('SET', key, value, 'PXAT', time_text(at - at % 1 + 1))
-  else
-    redis.call('SET', key, value, 'PX', px(ms))
-  end
 end

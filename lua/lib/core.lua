@@ -1,5 +1,9 @@
--- What every script that touches meters needs, in the order of its dependencies.
+-- What every script that touches meters needs, in the order of its dependencies. Each file makes
+-- one table and keeps the rest of its names in a block of its own: Lua allows a function 200 local
+-- names, and all scripts are one function here. The constants before it come from the protocol
+-- (src/store/redis/protocol.ts).
 --- @include "lib/clock.lua"
+--- @include "lib/call.lua"
 --- @include "lib/algorithms/index.lua"
 --- @include "lib/algorithms/token-bucket.lua"
 --- @include "lib/algorithms/leaky-bucket.lua"
@@ -7,19 +11,16 @@
 --- @include "lib/algorithms/sliding-window.lua"
 --- @include "lib/algorithms/sliding-log.lua"
 --- @include "lib/algorithms/concurrency.lua"
---- @include "lib/algorithms/block.lua"
---- @include "lib/algorithms/pause.lua"
---- @include "lib/algorithms/learned.lua"
---- @include "lib/units.lua"
+--- @include "lib/recovery.lua"
 --- @include "lib/rule.lua"
 --- @include "lib/meter.lua"
 --- @include "lib/charge.lua"
---- @include "lib/upstream.lua"
 --- @include "lib/record.lua"
 --- @include "lib/ledger.lua"
 --- @include "lib/figures.lua"
---- @include "lib/batch.lua"
---- @include "lib/demand.lua"
 --- @include "lib/line.lua"
---- @include "lib/canary.lua"
+--- @include "lib/upstream.lua"
+--- @include "lib/batch.lua"
+--- @include "lib/reply.lua"
+--- @include "lib/decide.lua"
 --- @include "lib/settlement.lua"

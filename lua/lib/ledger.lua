@@ -1,14 +1,16 @@
--- Shared ledgers: the entries of the calls that started in one batch, in one value, each in
--- the place that its token names (from 0). It goes when its last entry is closed, or with
--- the time: then what is still open stays charged.
+-- Ledger: the entries of the calls that started in one batch, in one value that they share, each in
+-- the place that its token names (from 0). It goes when its last entry is closed, or after
+-- LEDGER_TTL_MS: calls whose entries are still open then stay charged what they were.
 --   open entries, mask of the units charged, then per entry: open (1 or 0), time of the charge,
 --   the cost in each unit
-local LEDGER_TTL_MS = 86400000
+local Ledger = {}
+do
+local min = math.min
 local LEDGER_TTL = string.format('%.0f', LEDGER_TTL_MS)
 local LEDGER_HEAD = 5
 
 -- What is kept of a ledger, and what this batch changes of it. Read once per batch.
-local function ledger_of(batch, key)
+function Ledger.of(batch, key)
   local ledger = batch.ledgers[key]
   if not ledger then
     local value = redis.call('GET', key)
@@ -16,11 +18,11 @@ local function ledger_of(batch, key)
     if value then
       local mask
       open, mask = struct.unpack('<I4B', value)
-      units = units_of_mask(mask)
+      units = Record.units_of_mask(mask)
     end
     ledger = {
       value = value, open = open, units = units, fresh = {}, filled = 0, closed = {}, changed = {}, settled = {},
-      format = '<Bd' .. string.rep('d', #units), size = 9 + 8 * #units, width = 2 + #units, offsets = offsets_of(units, 3),
+      format = '<Bd' .. string.rep('d', #units), size = 9 + 8 * #units, width = 2 + #units, offsets = Record.offsets_of(units, 3),
     }
     batch.ledgers[key] = ledger
   end
@@ -53,7 +55,7 @@ local function unpack_ledger(ledger)
 end
 
 -- The entry of a call, if there is one open under its token.
-local function read_entry(ledger, token)
+function Ledger.read(ledger, token)
   local value, position = ledger.value, LEDGER_HEAD + 1 + ledger.size * token
   if not value or position > #value then
     return false
@@ -67,18 +69,18 @@ local function read_entry(ledger, token)
 end
 
 -- An open entry; its costs stand in a list after a place, by their units.
-local function pack_entry(ledger, at, list, place)
-  return struct.pack(ledger.format, 1, at, costs_in(ledger.units, list, place))
+function Ledger.pack_entry(ledger, at, list, place)
+  return struct.pack(ledger.format, 1, at, Record.costs_in(ledger.units, list, place))
 end
 
 -- Opens an entry at a time; its costs stand in a list after a place, by their units. In a new
 -- ledger tokens ascend, as their calls do in a batch; one that did not start leaves an empty place.
-local function open_shared(ledger, token, at, costs, place)
+function Ledger.open(ledger, token, at, costs, place)
   ledger.open = ledger.open + 1
   if ledger.value then
     local changed = ledger.changed
     changed[#changed + 1] = token
-    changed[#changed + 1] = pack_entry(ledger, at, costs, place)
+    changed[#changed + 1] = Ledger.pack_entry(ledger, at, costs, place)
     return
   end
   local fresh, units, base = ledger.fresh, ledger.units, ledger.width * token
@@ -94,7 +96,7 @@ end
 
 -- All entries of a new ledger at once, as many as the stack bears.
 local function new_ledger(ledger)
-  local parts, entries = { struct.pack('<I4B', ledger.open, mask_of_units(ledger.units)) }, ledger.filled / ledger.width
+  local parts, entries = { struct.pack('<I4B', ledger.open, Record.mask_of_units(ledger.units)) }, ledger.filled / ledger.width
   for from = 0, entries - 1, UNPACKED_AT_ONCE do
     local count = min(UNPACKED_AT_ONCE, entries - from)
     local format = '<' .. string.rep(string.sub(ledger.format, 2), count)
@@ -103,7 +105,7 @@ local function new_ledger(ledger)
   return table.concat(parts)
 end
 
-local function save_ledger(key, ledger)
+function Ledger.save(key, ledger)
   local closed, changed = ledger.closed, ledger.changed
   if ledger.filled + #closed + #changed == 0 then
     return
@@ -123,4 +125,5 @@ local function save_ledger(key, ledger)
     redis.call('SETRANGE', key, LEDGER_HEAD + ledger.size * place, '\0')
   end
   redis.call('SETRANGE', key, 0, struct.pack('<I4', open))
+end
 end

@@ -1,42 +1,69 @@
--- One packed value per rule and scope value. Nearly all are plain: the time they were
--- brought to, the ids of the limits, and what each has used. One that holds debt, claims or
--- the history of an algorithm says them for each limit. A limit is found by its id, so
--- adding, removing or changing one keeps the usage of the others.
+-- Meter: the live state of a rule's limits for one scope value, one packed value. Nearly all are
+-- plain: the time they were brought to, the ids of the limits, and what each has used. A meter that
+-- holds debt, claims or the history of an algorithm says them for each limit. A limit is found by its
+-- id, so adding, removing or changing one keeps the usage of the others.
 --   plain     PLAIN, at, id × n, used × n
 --   extended  EXTENDED, at, { id, used, debt, claimed, size of history, history… } × n
--- Claims are promises to calls on their way, renewed or returned by whoever tends the
--- passes; a meter that only holds claims is forgotten after this time.
-local CLAIM_TTL_MS = 60000
--- A clock set back by less than this must not open a window twice: until it has
--- caught up nothing comes back. Set back further, it is taken as it is.
-local CLOCK_STEP_MS = 60000
+--
+-- As it is worked on: kept[rule.offset + n] is what limit n has used, kept[2] the time it was brought
+-- to; debt, claimed and histories by the number of the limit; changed once it has to be saved. Its
+-- keys are KEYS[first] and those after it. Besides, where they are needed: line_length, queued,
+-- share_ahead (lib/line.lua), behind (lib/decide.lua), block (lib/upstream.lua).
+local Meter = {
+  -- Claims are given back by the passes that hold them, or when those are looked after; a meter that
+  -- only holds claims is forgotten after this time.
+  CLAIM_TTL_MS = 60000,
+}
+do
+local max = math.max
+local PLAIN, EXTENDED, HEAD, PLAIN_ENTRY = Rule.PLAIN, Rule.EXTENDED, Rule.HEAD, Rule.PLAIN_ENTRY
+local NO_HISTORIES = {}
 
-local function unpack_extended(meter, kept, value)
-  local rule, lists = meter.rule, {}
-  meter.debt, meter.claimed = { unpack(rule.zeros) }, { unpack(rule.zeros) }
+function Meter.new(rule, first)
+  -- Eight fields: a table of more is twice as large.
+  return { rule = rule, first = first, debt = rule.zeros, claimed = rule.zeros, histories = NO_HISTORIES, kept = false, changed = false, block = false }
+end
+
+-- Calls fn(id, used, debt, claimed, history or nil) for each entry of an extended value.
+function Meter.each_entry(value, fn)
   local position = HEAD + 1
   while position <= #value do
     local id, used, debt, claimed, size, after = struct.unpack('<I4dddB', value, position)
-    local n = rule.places[id]
-    if n then
-      kept[rule.offset + n], meter.debt[n], meter.claimed[n] = used, debt, claimed
-      if size > 0 then
-        lists[n] = { struct.unpack('<' .. string.rep('d', size), value, after) }
-        lists[n][size + 1] = nil
-      end
+    local history = nil
+    if size > 0 then
+      history = { struct.unpack('<' .. string.rep('d', size), value, after) }
+      history[size + 1] = nil
     end
+    fn(id, used, debt, claimed, history)
     position = after + 8 * size
   end
-  return kept, lists
 end
 
--- A value that the rule's limits of today did not write, or that is not plain.
+function Meter.pack_entry(id, used, debt, claimed, history)
+  local size = history and #history or 0
+  local packed = struct.pack('<I4dddB', id, used, debt, claimed, size)
+  return size > 0 and packed .. struct.pack('<' .. string.rep('d', size), unpack(history, 1, size)) or packed
+end
+
+function Meter.pack_head(at)
+  return struct.pack('<Bd', EXTENDED, at)
+end
+
+-- A value that the limits of today did not write, or that is not plain.
 local function unpack_other(meter, value)
   local rule = meter.rule
   local kept, kind = { unpack(rule.empty) }, string.byte(value)
   kept[2] = struct.unpack('<d', value, 2)
   if kind == EXTENDED then
-    return unpack_extended(meter, kept, value)
+    local lists = {}
+    meter.debt, meter.claimed = { unpack(rule.zeros) }, { unpack(rule.zeros) }
+    Meter.each_entry(value, function(id, used, debt, claimed, history)
+      local n = rule.places[id]
+      if n then
+        kept[rule.offset + n], meter.debt[n], meter.claimed[n], lists[n] = used, debt, claimed, history
+      end
+    end)
+    return kept, lists
   end
   local stored = (#value - HEAD) / PLAIN_ENTRY
   for i = 1, stored do
@@ -48,7 +75,7 @@ local function unpack_other(meter, value)
   return kept
 end
 
--- Returns what is kept, and the histories' lists by the number of their limit.
+-- Returns what is kept, and the lists of histories by the number of their limit.
 local function unpack_meter(meter, value)
   local rule = meter.rule
   if #value ~= rule.plain_size then
@@ -67,7 +94,7 @@ local function unpack_meter(meter, value)
 end
 
 local function roll_all(rule, kept, debts, histories, at, now)
-  local offset, limits = rule.offset, rule[3]
+  local offset, limits = rule.offset, rule.limits
   for n = 1, rule.count do
     local limit, used, debt = limits[n], kept[offset + n], debts[n]
     if debt > 0 then
@@ -78,20 +105,19 @@ local function roll_all(rule, kept, debts, histories, at, now)
   end
 end
 
--- The histories of a meter's limits, before time is brought to now.
 local function open_histories(meter, lists, first)
   local histories = {}
-  for n, limit in ipairs(meter.rule[3]) do
+  for n, limit in ipairs(meter.rule.limits) do
     if limit.algorithm.open then
-      histories[n] = limit.algorithm.open(limit, lists and lists[n], limit.key_at and KEYS[first + limit.key_at], histories[1])
+      histories[n] = limit.algorithm.open(limit, lists and lists[n], limit.key_at and KEYS[first + limit.key_at])
     end
   end
   return histories
 end
 
--- Set back by more than a step: histories move along, so that they do not count for longer.
+-- The clock was set back by more than a step: histories move along, so that they do not count for longer.
 local function set_back(meter, at, now)
-  for n, limit in ipairs(meter.rule[3]) do
+  for n, limit in ipairs(meter.rule.limits) do
     local place = meter.rule.offset + n
     if meter.histories[n] and meter.kept[place] > 0 then
       meter.kept[place] = limit.algorithm.roll(limit, meter.kept[place], 0, at, now, meter.histories[n])
@@ -99,45 +125,10 @@ local function set_back(meter, at, now)
   end
 end
 
-local NO_HISTORIES = {}
-
--- Whether an agent has said something that is not over: nearly never.
-function upstream.matters(meter)
-  local rule = meter.rule
-  return rule.blocks and meter.kept[rule.offset + 1] ~= 0
-end
-
--- How many of a meter's limits a call meets, and how many of them it needs room in.
-function upstream.limits_met(meter)
-  local rule = meter.rule
-  return rule.blocks and meter.kept[rule.offset + 1] == 0 and 0 or rule.count
-end
-
-function upstream.limits_asked(meter)
-  local rule = meter.rule
-  return rule.blocks and meter.kept[rule.offset + 1] == 0 and 0 or rule.active
-end
-
--- The line at a meter; a batch may come without.
-local function line_key_of(meter)
-  return KEYS[meter.first + meter.rule.keyed + 1]
-end
-
--- A canary that was woken and has not started claims its place, for a while.
-function upstream.see_awaited(meter, now)
-  local awaited = upstream.matters(meter) and meter.histories[1][upstream.AWAITED] > now and 1 or 0
-  if meter.claimed[1] ~= awaited then
-    meter.claimed = { unpack(meter.claimed) }
-    meter.claimed[1] = awaited
-  end
-end
-
--- A meter as it stands now: kept[rule.offset + n] is what limit n has used, kept[2] the time
--- it was brought to. Besides, where they are met: line_length, queued, behind and share_ahead
--- (lines). Its keys are KEYS[first] and those after it. Eight fields: a table of more is
--- twice as large.
-local function load_meter(rule, first, value, now)
-  local meter = { rule = rule, first = first, debt = rule.zeros, claimed = rule.zeros, histories = NO_HISTORIES, kept = false, changed = false }
+-- A meter brought to now. A clock that was set back by less than CLOCK_STEP_MS must not open a window
+-- twice: until it has caught up nothing comes back. Set back further, it is taken as it is.
+function Meter.load(rule, first, value, now)
+  local meter = Meter.new(rule, first)
   local kept, lists
   if value then
     kept, lists = unpack_meter(meter, value)
@@ -146,7 +137,7 @@ local function load_meter(rule, first, value, now)
     kept[2] = now
   end
   meter.kept = kept
-  if rule.remembers and (value or not rule.blocks) then
+  if rule.remembers then
     meter.histories = open_histories(meter, lists, first)
   end
   local at = kept[2]
@@ -156,14 +147,11 @@ local function load_meter(rule, first, value, now)
   elseif at > now + CLOCK_STEP_MS then
     set_back(meter, at, now)
     kept[2] = now
-    -- Written even if nothing else is: else who is refused would find it ahead of its time again.
+    -- Saved even if nothing else changes, or a refused call would find it ahead of its time again.
     meter.changed = true
   end
-  if rule.blocks and value then
-    upstream.see_awaited(meter, now)
-  end
   if rule.leased then
-    for n, limit in ipairs(rule[3]) do
+    for n, limit in ipairs(rule.limits) do
       if limit.leased then
         kept[rule.offset + n] = limit.algorithm.look(limit, meter.histories[n], now)
       end
@@ -172,32 +160,43 @@ local function load_meter(rule, first, value, now)
   return meter
 end
 
+-- The time of a meter. After a clock was set back by less than a step it stands still.
+function Meter.present(meter, now)
+  return max(now, meter.kept[2])
+end
+
+-- Forgets what has been counted, debt included; claims stay.
+function Meter.reset(meter)
+  local rule = meter.rule
+  for n, limit in ipairs(rule.limits) do
+    meter.kept[rule.offset + n] = 0
+    if meter.histories[n] then
+      local key = meter.histories[n].key
+      if limit.algorithm.keyed then
+        redis.call('DEL', key)
+      end
+      meter.histories[n] = limit.algorithm.open(limit, nil, key)
+    end
+  end
+  meter.debt, meter.changed = rule.zeros, true
+end
+
 local function pack_extended(meter)
   local rule, kept, offset = meter.rule, meter.kept, meter.rule.offset
-  local parts = { struct.pack('<Bd', EXTENDED, kept[2]) }
+  local parts = { Meter.pack_head(kept[2]) }
   for n = 1, rule.count do
-    local limit, history = rule[3][n], meter.histories[n]
+    local limit, history = rule.limits[n], meter.histories[n]
     local list = history and limit.algorithm.kept and limit.algorithm.kept(history)
-    local size = list and #list or 0
-    parts[n + 1] = struct.pack('<I4dddB', limit[LIMIT_ID], kept[offset + n], meter.debt[n], meter.claimed[n], size)
-    if size > 0 then
-      parts[n + 1] = parts[n + 1] .. struct.pack('<' .. string.rep('d', size), unpack(list))
-    end
+    parts[n + 1] = Meter.pack_entry(limit.id, kept[offset + n], meter.debt[n], meter.claimed[n], list)
   end
   return table.concat(parts)
 end
 
--- The time of a meter: that of a clock set back by less than a step stands still. Until the
--- clock has caught up nothing comes back, and the meter must not go.
-local function present_of(meter, now)
-  return max(now, meter.kept[2])
-end
-
--- One that holds no debt, no claims and no history, as nearly all: only its used are looked at.
+-- A meter without debt, claims and history, as nearly all are: only its used are looked at.
 local function save_plain(meter, now)
   local rule, kept = meter.rule, meter.kept
-  local limits, offset, count, ttl = rule[3], rule.offset, rule.count, 0
-  local present = present_of(meter, now)
+  local limits, offset, count, ttl = rule.limits, rule.offset, rule.count, 0
+  local present = Meter.present(meter, now)
   for n = 1, count do
     local used = kept[offset + n]
     if used > 0 then
@@ -212,18 +211,18 @@ local function save_plain(meter, now)
     return
   end
   kept[1] = PLAIN
-  save_for(KEYS[meter.first], struct.pack(rule.plain_format, unpack(kept, 1, 2 + 2 * count)), now, ttl)
+  Clock.save(KEYS[meter.first], struct.pack(rule.plain_format, unpack(kept, 1, 2 + 2 * count)), now, ttl)
 end
 
-local function save_meter(meter, now)
+function Meter.save(meter, now)
   local zeros = meter.rule.zeros
   if meter.debt == zeros and meter.claimed == zeros and not meter.rule.remembers then
     return save_plain(meter, now)
   end
   local rule, kept, offset = meter.rule, meter.kept, meter.rule.offset
-  local limits, debts, claims, count = rule[3], meter.debt, meter.claimed, rule.count
+  local limits, debts, claims, count = rule.limits, meter.debt, meter.claimed, rule.count
   local plain, holds, ttl = true, false, 0
-  local present = present_of(meter, now)
+  local present = Meter.present(meter, now)
   for n = 1, count do
     local limit, debt, history = limits[n], debts[n], meter.histories[n]
     local algorithm = limit.algorithm
@@ -234,7 +233,7 @@ local function save_meter(meter, now)
     if used > 0 or debt > 0 then
       local ends = algorithm.ttl(limit, used, debt, present, history) + present - now
       if algorithm.tidy then
-        used = algorithm.tidy(limit, history, used, now, px(ends))
+        used = algorithm.tidy(limit, history, used, Clock.px(ends))
         kept[offset + n] = used
       end
       if used > 0 or debt > 0 then
@@ -247,10 +246,10 @@ local function save_meter(meter, now)
         end
       end
     end
-    if claims[n] > 0 and limit[LIMIT_ALGORITHM] ~= BLOCK then
+    if claims[n] > 0 then
       holds, plain = true, false
-      if ttl < CLAIM_TTL_MS then
-        ttl = CLAIM_TTL_MS
+      if ttl < Meter.CLAIM_TTL_MS then
+        ttl = Meter.CLAIM_TTL_MS
       end
     end
   end
@@ -265,5 +264,6 @@ local function save_meter(meter, now)
   else
     packed = pack_extended(meter)
   end
-  save_for(KEYS[meter.first], packed, now, ttl)
+  Clock.save(KEYS[meter.first], packed, now, ttl)
+end
 end

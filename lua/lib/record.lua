@@ -1,16 +1,18 @@
--- One record per call that is on its way, under the call's id:
+-- Record: what is known of one call that is on its way, under the call's id:
 --   waiting  W <place> <moves> <deadline> <line>\n<call>   stands in a line; deadline 0 = for as long as it takes
 --   passed   P <place> <moves> <deadline> <slot> <granted> <claim>\n<call>   woken; claim 1 while room is kept for it
---   started  S, packed: the units that were charged, the time of the charge, the cost in each, then the
---            token of its start
--- <call> is the call as JSON, opaque here: whoever drains resolves its rules again,
--- so rules changed meanwhile count. A started call's record is its ledger entry.
+--   started  S, packed: a mask of the units that were charged, the time of the charge, the cost in
+--            each of these units, then the token of its start
+-- <call> is the call as JSON, opaque here: the dispatcher resolves its rules again, so rules that
+-- changed meanwhile count. The record of a started call is its ledger entry.
+local Record = {}
+do
+local floor, max = math.floor, math.max
 local RECORD_TTL_MS = 7 * 86400000
-local RECORD_TTL = string.format('%.0f', RECORD_TTL_MS)
 
--- The costs of a charge as they stand in a ledger: only those in the units that were counted,
--- which a mask names (bit n - 1 for the unit n).
-local function units_of_mask(mask)
+-- The costs of a charge as a ledger keeps them: only those in the units that were counted, which a
+-- mask names (bit n - 1 for the unit n).
+function Record.units_of_mask(mask)
   local units = {}
   for unit = 1, COST_UNITS do
     if mask % 2 == 1 then
@@ -21,7 +23,7 @@ local function units_of_mask(mask)
   return units
 end
 
-local function mask_of_units(units)
+function Record.mask_of_units(units)
   local mask = 0
   for _, unit in ipairs(units) do
     mask = mask + 2 ^ (unit - 1)
@@ -30,7 +32,7 @@ local function mask_of_units(units)
 end
 
 -- Where in an unpacked entry the cost in each unit stands.
-local function offsets_of(units, from)
+function Record.offsets_of(units, from)
   local offsets = {}
   for i = 1, #units do
     offsets[units[i]] = from + i - 1
@@ -40,14 +42,14 @@ end
 
 -- What a started call was charged in a unit, nil where that was not counted. An entry is a
 -- part of a list that it may share with others: the cost in a unit is list[base + offsets[unit]].
-local function charged_cost(charged, unit)
+function Record.charged_cost(charged, unit)
   local offset = charged.offsets[unit]
   return offset and charged.list[charged.base + offset]
 end
 
--- The costs of these units, which stand in a list after a place; as many as most have without
--- a list of them.
-local function costs_in(units, list, place)
+-- The costs in these units, which stand in a list after a place. One or two units, as most calls
+-- have, need no list of their own.
+function Record.costs_in(units, list, place)
   local count = #units
   if count == 1 then
     return list[place + units[1]] or 0
@@ -62,16 +64,16 @@ local function costs_in(units, list, place)
 end
 
 local function parse_started(value)
-  local units = units_of_mask(string.byte(value, 2))
+  local units = Record.units_of_mask(string.byte(value, 2))
   local values = { struct.unpack('<d' .. string.rep('d', #units), value, 3) }
-  return { state = 'S', at = values[1], token = string.sub(value, values[#values]), list = values, base = 0, offsets = offsets_of(units, 2) }
+  return { state = 'S', at = values[1], token = string.sub(value, values[#values]), list = values, base = 0, offsets = Record.offsets_of(units, 2) }
 end
 
-local function pack_started(units, at, list, place, token)
-  return struct.pack('<c1Bd' .. string.rep('d', #units), 'S', mask_of_units(units), at, costs_in(units, list, place)) .. token
+function Record.pack_started(units, at, list, place, token)
+  return struct.pack('<c1Bd' .. string.rep('d', #units), 'S', Record.mask_of_units(units), at, Record.costs_in(units, list, place)) .. token
 end
 
-local function parse_record(value)
+function Record.parse(value)
   local kind = string.sub(value, 1, 1)
   if kind == 'S' then
     return parse_started(value)
@@ -88,11 +90,12 @@ local function parse_record(value)
   }
 end
 
-local function save_waiting(key, place, moves, deadline, line, call, wait)
-  redis.call('SET', key, string.format('W %.17g %d %.17g %s\n', place, moves, deadline, line) .. call, 'PX', px(RECORD_TTL_MS + math.max(0, wait)))
+function Record.save_waiting(key, place, moves, deadline, line, call, wait)
+  redis.call('SET', key, string.format('W %.17g %d %.17g %s\n', place, moves, deadline, line) .. call, 'PX', Clock.px(RECORD_TTL_MS + max(0, wait)))
 end
 
-local function save_passed(key, record)
+function Record.save_passed(key, record)
   local head = string.format('P %.17g %d %.17g %.17g %.17g %d\n', record.place, record.moves, record.deadline, record.slot, record.granted, record.claims and 1 or 0)
-  redis.call('SET', key, head .. record.call, 'PX', RECORD_TTL)
+  redis.call('SET', key, head .. record.call, 'PX', Clock.px(RECORD_TTL_MS))
+end
 end

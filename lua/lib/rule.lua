@@ -1,81 +1,84 @@
--- A rule as its meters need it: what does not depend on any of them, worked out once.
--- How their values are packed: lib/meter.lua.
-local PLAIN, EXTENDED = 112, 120
-local HEAD, PLAIN_ENTRY = 9, 12
-local BLOCK = 4
+-- Rule: a rule as its meters need it, worked out once for all of them.
+--   kind, priority, strictness
+--   limits     each with its algorithm and what does not change from call to call: its numbers,
+--              leased (slots), counts (its room is nothing but a number), gives_back (so it is, and
+--              whenever it was charged), plain (below it there is room without asking the algorithm),
+--              cost_at (where a call's cost in its unit stands), key_at (of a key of its own)
+--   active     how many of the limits hold, the first ones. An override lifts the others: a call
+--              needs no room there and is not charged. Their usage is kept, and claims of calls that
+--              were woken before are given back there
+--   places     a limit's number by its id
+--   offset     a plain value unpacks to { kind, at, ids…, used…, end }: the used of limit n is at offset + n
+--   empty      the same of a meter that does not exist;  zeros  debt and claims of a meter without any.
+--              Both are shared, and never written to
+--   max_wait, max_waiting, hold, max_delay   0 = without a bound
+--   degrades   whether calls that it refuses may run in degraded mode
+--   recovery   of an upstream block: { id, probe_lease, every, grows }
+-- How a rule is encoded: RULE and LIMIT in the protocol.
+local Rule = { PLAIN = 112, EXTENDED = 120, HEAD = 9, PLAIN_ENTRY = 12 }
+do
+local UNBOUNDED = { 0, 0, DEFAULT_HOLD_MS, 0, 0 }
 
--- What all meters of a rule share.
---   places  where to find a limit by its id
---   offset  a plain value unpacks to { PLAIN, at, ids…, used…, end }: the used of limit n is at offset + n
---   empty   the same for a meter that is not there
---   zeros   debt and claims of a meter that has none; never written to
---   blocks  a block, of which a call takes nothing, and the limits mirrored beside it
---   told    how many limits a reply tells of: those that are mirrored are not among them
---   max_wait, max_waiting, hold, max_delay   see rule options in lib/batch.lua; 0 = without bound
---   degrades  whether calls that it refuses may run in degraded mode
---   active  how many of its limits hold, the first ones. An override lifts the others: a call needs no
---           room there and is not charged. But their usage is kept, and given back are the claims of
---           calls that were woken before
--- And of each limit: counts, where its room is nothing but a number; gives_back, where that
--- is so whenever it was charged; plain, below which there is room without asking its algorithm; and
--- where the key of its own stands behind those of the meter.
--- As in src/limits/compiled-limit.ts.
-local NO_OPTIONS = { 0, 0, 250, 0, 0 }
-
-local function prepare_rule(encoded)
-  local rule = cjson.decode(encoded)
-  local limits = rule[3]
-  local count = #limits
-  local places, empty, zeros, keyed = {}, { PLAIN, 0 }, {}, 0
-  for n = 1, count do
-    local limit = limits[n]
-    local algorithm = algorithms[limit[LIMIT_ALGORITHM]]
-    places[limit[LIMIT_ID]] = n
-    limit.algorithm = algorithm
-    limit.leased = limit[LIMIT_UNIT] == UNIT_CONCURRENCY
-    limit.counts = algorithm.charge == nil
-    limit.gives_back = limit.counts and algorithm.always_refundable
-    limit.slack = algorithm.slack(limit)
-    limit.plain = algorithm.no_end and -1 or algorithm.no_burst and 0 or limit[LIMIT_CAPACITY]
-    if algorithm.keyed then
-      keyed = keyed + 1
-      limit.key_at = keyed
-    end
-    limit.ttl, limit.roll, limit.cost_at = algorithm.ttl, algorithm.roll, CALL_COST + limit[LIMIT_UNIT]
-    rule.remembers = rule.remembers or algorithm.open ~= nil
-    rule.leased = rule.leased or limit.leased
-    rule.pauses = rule.pauses or algorithm.no_end
-    -- When there is room nobody can know.
-    limit.unknown = limit.leased or algorithm.no_end
-    -- What no cost is too big for.
-    limit.takes_any = algorithm.no_cost or algorithm.never_too_big
-    empty[2 + n], empty[2 + count + n], zeros[n] = limit[LIMIT_ID], 0, 0
+local function prepare_limit(rule, given)
+  local limit = {
+    id = given[LIMIT.ID], unit = given[LIMIT.UNIT], capacity = given[LIMIT.CAPACITY], rate = given[LIMIT.RATE],
+    window = given[LIMIT.WINDOW], lease = given[LIMIT.LEASE], offset = given[LIMIT.OFFSET], borders = given[LIMIT.BORDERS],
+  }
+  local algorithm = rule.kind == KIND.UPSTREAM and Recovery.mirrored or Algorithms[given[LIMIT.ALGORITHM]]
+  limit.algorithm = algorithm
+  limit.roll, limit.ttl = algorithm.roll, algorithm.ttl
+  limit.slack = algorithm.slack(limit)
+  limit.leased = limit.unit == UNIT.CONCURRENCY
+  limit.counts = algorithm.charge == nil
+  limit.gives_back = limit.counts and algorithm.always_refundable
+  limit.plain = algorithm.no_burst and 0 or limit.capacity
+  limit.takes_any = rule.kind == KIND.UPSTREAM
+  limit.cost_at = CALL_COST + limit.unit
+  if algorithm.keyed then
+    rule.keyed = rule.keyed + 1
+    limit.key_at = rule.keyed
   end
-  rule.keyed = keyed
-  local options = rule[5] or NO_OPTIONS
-  rule.max_wait, rule.max_waiting, rule.hold, rule.max_delay, rule.degrades = options[1], options[2], options[3], options[4], options[5] == 1
-  rule.active = rule[4] or count
-  rule.blocks = count > 0 and limits[1][LIMIT_ALGORITHM] == BLOCK
-  rule.told = rule.blocks and 1 or count
-  rule.count, rule.offset, rule.places, rule.empty, rule.zeros = count, 2 + count, places, empty, zeros
-  rule.plain_size = HEAD + PLAIN_ENTRY * count
+  rule.remembers = rule.remembers or algorithm.open ~= nil
+  rule.leased = rule.leased or limit.leased
+  return limit
+end
+
+local function prepare(encoded)
+  local given = cjson.decode(encoded)
+  local options, recovery = given[RULE.OPTIONS] or UNBOUNDED, given[RULE.RECOVERY]
+  local rule = {
+    kind = given[RULE.KIND], priority = given[RULE.PRIORITY], strictness = given[RULE.STRICTNESS], keyed = 0,
+    max_wait = options[1], max_waiting = options[2], hold = options[3], max_delay = options[4], degrades = options[5] == 1,
+    recovery = recovery and { id = recovery[1], probe_lease = recovery[2], every = recovery[3], grows = recovery[4] },
+  }
+  local limits, count = {}, #given[RULE.LIMITS]
+  local places, empty, zeros = {}, { Rule.PLAIN, 0 }, {}
+  for n, one in ipairs(given[RULE.LIMITS]) do
+    limits[n] = prepare_limit(rule, one)
+    places[limits[n].id] = n
+    empty[2 + n], empty[2 + count + n], zeros[n] = limits[n].id, 0, 0
+  end
+  rule.limits, rule.count, rule.active, rule.offset = limits, count, given[RULE.ACTIVE] or count, 2 + count
+  rule.places, rule.empty, rule.zeros = places, empty, zeros
+  rule.plain_size = Rule.HEAD + Rule.PLAIN_ENTRY * count
   rule.plain_format = '<Bd' .. string.rep('I4', count) .. string.rep('d', count)
   return rule
 end
 
--- Rules come with every batch, most often the same: prepared ones are kept as long as the
--- library is (nothing in them is ever written to), so many at most.
-local RULES_KEPT = 1000
-local kept_rules, kept_rules_count = {}, 0
+-- Rules come with every batch, most often the same ones: so many prepared ones are kept for as long
+-- as the library is loaded.
+local KEPT = 1000
+local kept, kept_count = {}, 0
 
-local function rule_of(encoded)
-  local rule = kept_rules[encoded]
+function Rule.of(encoded)
+  local rule = kept[encoded]
   if not rule then
-    if kept_rules_count >= RULES_KEPT then
-      kept_rules, kept_rules_count = {}, 0
+    if kept_count >= KEPT then
+      kept, kept_count = {}, 0
     end
-    rule = prepare_rule(encoded)
-    kept_rules[encoded], kept_rules_count = rule, kept_rules_count + 1
+    rule = prepare(encoded)
+    kept[encoded], kept_count = rule, kept_count + 1
   end
   return rule
+end
 end

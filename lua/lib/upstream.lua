@@ -1,116 +1,316 @@
--- What becomes of a block when its agent says something, when a call starts under it, and when
--- its canary ends. See algorithms/block.lua for what is remembered.
+-- Upstream: what an agent, endpoint and model has said of its limits, kept in one meter that every call
+-- to it passes besides those of its rules. Nearly always nothing was said, the meter does not exist,
+-- and a call pays for one missing key.
+--
+--   refused by the agent ─▶ blocked ─▶ probe ─▶ recovering ─▶ forgotten
+--                              ▲         │          │
+--                              └─────────┴──────────┘ refused again
+--
+-- blocked: nothing passes until the time that the agent asked for. probe: one call goes ahead of all
+-- others; its end says whether the agent is there. recovering: so much of the mirrored limits is used
+-- as the factor says, which grows by the clock (lib/recovery.lua).
+--
+-- If the worker of a probe dies, its lease ends and the next call becomes the probe; if the job of a
+-- woken probe is lost, AWAITED ends and another call is woken.
+--
+-- meter.block is the list of numbers that lib/recovery.lua names, with `every` and `grows` of the rule,
+-- and `over`: when all of this is forgotten. false = nothing was said.
+local Upstream = {}
+do
+local max, min = math.max, math.min
+local UNTIL, FACTOR, SINCE, STABLE_FACTOR, BACKOFF = Recovery.UNTIL, Recovery.FACTOR, Recovery.SINCE, Recovery.STABLE_FACTOR, Recovery.BACKOFF
+local PROBE_END, PROBE_AT, AWAITED, OBSERVED, CUT_AT = Recovery.PROBE_END, Recovery.PROBE_AT, Recovery.AWAITED, Recovery.OBSERVED, Recovery.CUT_AT
+local TIMES = { UNTIL, SINCE, PROBE_END, PROBE_AT, AWAITED, CUT_AT }
+local MOST_BACKOFF, LEAST_FACTOR = 10, 0.01
+-- When a probe comes back is not known. Longer than a worker holds a call, so that others wait in line.
+local PROBE_LOOK_MS = 2500
+-- How long a woken probe is waited for before another one is woken.
+local PROBE_AWAITED_MS = 5000
+local text = Clock.text
 
-function upstream.empty_learned(meter, now)
-  local rule, history = meter.rule, meter.histories[1]
-  for n = 2, rule.count do
-    meter.kept[rule.offset + n] = upstream.learned_capacity(rule[3][n], history, now)
-  end
+local function with_rule(rule, block)
+  block.every, block.grows = rule.recovery.every, rule.recovery.grows
+  return block
 end
 
--- The block's history; forgotten if what was said is over.
-function upstream.block_history(meter)
-  if meter.histories[1] == nil then
-    meter.histories = open_histories(meter, nil, meter.first)
+local function new_block(rule)
+  return with_rule(rule, { 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, over = 0 })
+end
+
+-- The block among the meters of a call, which stands last; nil where nothing was said.
+function Upstream.of(batch, call)
+  local meter = batch.meters[call[#call]]
+  return meter and meter.block and meter or nil
+end
+
+local function share_block(meter, block)
+  local histories = {}
+  for n = 1, meter.rule.count do
+    histories[n] = block
   end
-  if not upstream.matters(meter) then
-    local fresh = algorithms[BLOCK].open(meter.rule[3][1], nil)
-    for place = 1, #fresh do
-      meter.histories[1][place] = fresh[place]
+  meter.block, meter.histories = block, histories
+end
+
+local function unpack_value(meter, value)
+  local rule, kept, block = meter.rule, meter.kept, nil
+  meter.claimed = { unpack(rule.zeros) }
+  kept[2] = struct.unpack('<d', value, 2)
+  Meter.each_entry(value, function(id, used, _, claimed, history)
+    local n = rule.places[id]
+    if id == rule.recovery.id and history then
+      block = with_rule(rule, history)
+      block.over = used
+    elseif n then
+      kept[rule.offset + n], meter.claimed[n] = used, claimed
     end
-    meter.histories[1].over = false
-  end
-  return meter.histories[1]
+  end)
+  return block
 end
 
--- A call that started at a time was refused: at which level to go on.
-function upstream.cut_level(history, started, reduce)
-  local steps = upstream.steps_until(history, started)
+-- The meter, brought to now. What is over is forgotten with all that was counted under it.
+function Upstream.load(rule, first, value, now)
+  local meter = Meter.new(rule, first)
+  meter.kept = { unpack(rule.empty) }
+  local block = value and string.byte(value) == Rule.EXTENDED and unpack_value(meter, value)
+  local at = block and meter.kept[2] or now
+  meter.kept[2] = max(at, now)
+  if not block then
+    return meter
+  end
+  if at > now + CLOCK_STEP_MS then
+    -- The clock was set back: what was said is as long ago as it was.
+    for _, place in ipairs(TIMES) do
+      block[place] = block[place] > 0 and max(1, block[place] - (at - now)) or 0
+    end
+    block.over = max(0, block.over - (at - now))
+    meter.kept[2], meter.changed = now, true
+  end
+  if block.over <= now then
+    meter.kept, meter.claimed = { unpack(rule.empty) }, rule.zeros
+    meter.kept[2] = now
+    return meter
+  end
+  share_block(meter, block)
+  for n, limit in ipairs(rule.limits) do
+    local place = rule.offset + n
+    if at < now and meter.kept[place] > 0 then
+      meter.kept[place] = limit.roll(limit, meter.kept[place], 0, at, now, block)
+    end
+  end
+  return meter
+end
+
+function Upstream.save(meter, now)
+  local rule, block, key = meter.rule, meter.block, KEYS[meter.first]
+  local ttl = block and block.over - now or 0
+  if ttl <= 0 then
+    redis.call('DEL', key)
+    return
+  end
+  local parts = { Meter.pack_head(meter.kept[2]), Meter.pack_entry(rule.recovery.id, block.over, 0, block[AWAITED] > now and 1 or 0, block) }
+  for n, limit in ipairs(rule.limits) do
+    local claimed = meter.claimed[n]
+    parts[n + 2] = Meter.pack_entry(limit.id, meter.kept[rule.offset + n], 0, claimed)
+    if claimed > 0 then
+      ttl = max(ttl, Meter.CLAIM_TTL_MS)
+    end
+  end
+  Clock.save(key, table.concat(parts), now, ttl)
+end
+
+-- Ms until the block lets a call pass; 0 = now. The mirrored limits are asked besides.
+-- @param ahead whether other calls have a right to be the probe
+function Upstream.wait(meter, now, ahead)
+  local block = meter.block
+  if not block or block.over <= now then
+    return 0
+  end
+  local probing = block[SINCE] == 0
+  if block[UNTIL] > now then
+    -- A probe is woken a little ahead of time, the calls behind it are not.
+    local behind = probing and ahead and block[AWAITED] > now
+    return Algorithms.wait_up(block[UNTIL] - now + (behind and PROBE_LOOK_MS or 0))
+  end
+  if not probing then
+    return 0
+  end
+  if block[PROBE_END] > now then
+    return Algorithms.wait_up(min(PROBE_LOOK_MS, block[PROBE_END] - now))
+  end
+  return ahead and Algorithms.wait_up(PROBE_LOOK_MS) or 0
+end
+
+-- Whether a woken probe has a right to pass that it has not used yet.
+function Upstream.is_claimed(meter, now)
+  return meter.block and meter.block[AWAITED] > now
+end
+
+-- Whether a call waits for the end of a probe, which is not known.
+function Upstream.awaits_probe(meter, now)
+  return meter.block and meter.block[UNTIL] <= now
+end
+
+-- A call was woken that may become the probe.
+function Upstream.claim(meter, now)
+  local block = meter.block
+  if block and block[SINCE] == 0 then
+    block[AWAITED] = max(now, block[UNTIL]) + PROBE_AWAITED_MS
+    meter.changed = true
+  end
+end
+
+function Upstream.unclaim(meter)
+  local block = meter.block
+  if block and block[AWAITED] > 0 then
+    block[AWAITED] = 0
+    meter.changed = true
+  end
+end
+
+-- A call starts: as the probe, or at the cost of the mirrored limits.
+function Upstream.start(meter, call, now)
+  local rule, block = meter.rule, meter.block
+  if not block then
+    return
+  end
+  meter.changed = true
+  if block[SINCE] == 0 then
+    block[PROBE_END], block[PROBE_AT], block[AWAITED] = now + rule.recovery.probe_lease, now, 0
+    -- Nothing is forgotten before the probe is back.
+    block.over = max(block.over, block[PROBE_END])
+  elseif Recovery.is_cut(block, now) then
+    for n, limit in ipairs(rule.limits) do
+      meter.kept[rule.offset + n] = meter.kept[rule.offset + n] + call[limit.cost_at]
+    end
+  end
+end
+
+-- Mirrored buckets begin empty: what the agent has left is not known.
+local function empty_mirrored(meter, at)
+  for n, limit in ipairs(meter.rule.limits) do
+    meter.kept[meter.rule.offset + n] = Recovery.capacity(limit, meter.block, at)
+  end
+end
+
+-- A call has ended. If it was the probe, recovery begins; a probe that was never made, or refused,
+-- makes way for another one.
+function Upstream.end_probe(batch, call, charged, now, passed)
+  local meter = Upstream.of(batch, call)
+  local block = meter and meter.block
+  if not block or block[SINCE] ~= 0 or block[PROBE_END] == 0 or charged.at ~= block[PROBE_AT] then
+    return
+  end
+  block[PROBE_END] = 0
+  meter.changed = true
+  -- If another call was refused meanwhile, its time counts, and this probe did not ask for it.
+  if passed and block[UNTIL] <= now then
+    block[SINCE] = now
+    block.over = now + Recovery.duration(block)
+    empty_mirrored(meter, now)
+  end
+  if batch.any_line then
+    Line.stir(meter, now)
+  end
+end
+
+local function said(meter)
+  if not meter.block then
+    share_block(meter, new_block(meter.rule))
+  end
+  return meter.block
+end
+
+-- A call that started at a time was refused while the agent recovered: the factor to go on with.
+local function cut_again(block, started, reduce)
+  local steps = Recovery.steps_until(block, started)
   if steps >= 1 then
-    -- The level before its step has held: back to it, and a longer time until the next try.
-    history[upstream.LEVEL] = upstream.level_after(history, steps - 1)
-    history[upstream.PROVEN] = history[upstream.LEVEL]
-    history[upstream.PATIENCE] = min(upstream.MOST_PATIENCE, history[upstream.PATIENCE] * 2)
-  elseif history[upstream.PROVEN] > 0 and history[upstream.LEVEL] <= history[upstream.PROVEN] then
-    -- It held before: what the try has left behind at the agent is no reason to halve it. Once.
-    history[upstream.PROVEN] = 0
+    -- The factor before the last step had held: back to it, and a longer time until the next try.
+    block[FACTOR] = Recovery.factor_after(block, steps - 1)
+    block[STABLE_FACTOR] = block[FACTOR]
+    block[BACKOFF] = min(MOST_BACKOFF, block[BACKOFF] * 2)
+  elseif block[STABLE_FACTOR] > 0 and block[FACTOR] <= block[STABLE_FACTOR] then
+    -- This factor held before. What the try left behind at the agent is no reason to halve it, once.
+    block[STABLE_FACTOR] = 0
   else
-    history[upstream.LEVEL], history[upstream.PROVEN] = max(upstream.LEAST_LEVEL, history[upstream.LEVEL] * reduce), 0
+    block[FACTOR], block[STABLE_FACTOR] = max(LEAST_FACTOR, block[FACTOR] * reduce), 0
   end
 end
 
--- The agent refused a call. Those in flight that are refused with it are one event: who started
--- before recovery began only prolongs the block, and so does the canary: that it came too
--- early says nothing about the rate. Returns whether it was cut.
-function upstream.refused(meter, now, till, started, reduce)
-  local history = upstream.block_history(meter)
-  local recovering = history[upstream.SINCE] > 0
-  local cut = history[upstream.LEVEL] >= 1 or (recovering and started >= history[upstream.SINCE])
-  if history[upstream.LEVEL] >= 1 then
-    history[upstream.LEVEL], history[upstream.PROVEN], history[upstream.PATIENCE] = max(upstream.LEAST_LEVEL, reduce), 0, 1
+-- The agent refused a call. Calls in flight that are refused with it are one event: a call that
+-- started before recovery began only prolongs the block, and so does the probe, since that it came
+-- too early says nothing about the rate. A shorter block never shortens a longer one.
+-- Returns whether the factor was cut.
+function Upstream.refused(meter, now, till, started, reduce)
+  local block = said(meter)
+  local recovering = block[SINCE] > 0
+  local cut = block[FACTOR] >= 1 or (recovering and started >= block[SINCE])
+  if block[FACTOR] >= 1 then
+    block[FACTOR], block[STABLE_FACTOR], block[BACKOFF] = max(LEAST_FACTOR, reduce), 0, 1
   elseif cut then
-    upstream.cut_level(history, started, reduce)
+    cut_again(block, started, reduce)
   elseif recovering then
-    history[upstream.LEVEL] = upstream.factor_at(history, now)
+    block[FACTOR] = Recovery.factor_at(block, now)
   end
   if cut then
-    history[upstream.CUT_AT] = now
+    block[CUT_AT] = now
   end
-  history[upstream.UNTIL] = max(history[upstream.UNTIL], till)
+  block[UNTIL] = max(block[UNTIL], till)
   if recovering then
-    history[upstream.CANARY_END] = 0
+    block[PROBE_END] = 0
   end
-  history[upstream.SINCE] = meter.rule[3][1][LIMIT_CAPACITY] > 0 and 0 or history[upstream.UNTIL]
-  history[upstream.AWAITED] = 0
-  meter.claimed = meter.rule.zeros
-  upstream.empty_learned(meter, history[upstream.UNTIL])
-  meter.kept[meter.rule.offset + 1] = history[upstream.UNTIL] + upstream.time_to_recover(history)
-  meter.changed = true
+  block[SINCE] = meter.rule.recovery.probe_lease > 0 and 0 or block[UNTIL]
+  block[AWAITED] = 0
+  meter.claimed, meter.changed = meter.rule.zeros, true
+  empty_mirrored(meter, block[UNTIL])
+  block.over = block[UNTIL] + Recovery.duration(block)
   return cut
 end
 
--- The agent has nothing left before a time: nothing is cut, nobody goes ahead.
-function upstream.pause(meter, now, till)
-  local history, place = upstream.block_history(meter), meter.rule.offset + 1
-  history[upstream.UNTIL] = max(history[upstream.UNTIL], till)
-  if history[upstream.LEVEL] >= 1 then
-    history[upstream.SINCE] = history[upstream.UNTIL]
+-- The agent has nothing left before a time: nothing is cut, and no call goes ahead.
+function Upstream.pause(meter, till)
+  local block = said(meter)
+  block[UNTIL] = max(block[UNTIL], till)
+  if block[FACTOR] >= 1 then
+    block[SINCE] = block[UNTIL]
   end
-  meter.kept[place] = max(meter.kept[place], history[upstream.UNTIL])
+  block.over = max(block.over, block[UNTIL])
   meter.changed = true
 end
 
 -- @param rates units per ms that the agent was seen to allow, by unit; 0 = it did not say
-function upstream.note_observed(meter, rates)
-  if not upstream.matters(meter) then
+function Upstream.note_observed(meter, rates)
+  if not meter.block then
     return
   end
   for unit, rate in ipairs(rates) do
     if rate > 0 then
-      meter.histories[1][upstream.OBSERVED + unit] = rate
+      meter.block[OBSERVED + unit] = rate
       meter.changed = true
     end
   end
 end
 
--- The block among the meters of a call, which is the last, if anything was said.
-function upstream.block_of(batch, call)
-  local meter = batch.meters[call[#call]]
-  return meter and meter.rule.blocks and upstream.matters(meter) and meter or nil
+-- Forgets all that the agent has said.
+function Upstream.lift(meter)
+  meter.block, meter.changed = false, true
 end
 
--- A call starts while what was said matters: as the canary, or at the cost of the mirrored limits.
-function upstream.start_learning(meter, call, now)
-  local rule, history = meter.rule, meter.histories[1]
-  meter.changed = true
-  if history[upstream.SINCE] == 0 then
-    history[upstream.CANARY_END], history[upstream.CANARY_AT] = now + rule[3][1][LIMIT_CAPACITY], now
-    -- Nothing of it is over before its canary is back.
-    meter.kept[rule.offset + 1] = max(meter.kept[rule.offset + 1], history[upstream.CANARY_END])
-    upstream.await_canary(meter, 0)
-  elseif upstream.is_cut(history, now) then
-    for n = 2, rule.count do
-      meter.kept[rule.offset + n] = meter.kept[rule.offset + n] + call[rule[3][n].cost_at]
-    end
+-- Ms until the block ends.
+function Upstream.blocked(meter, now)
+  return meter.block and max(0, meter.block[UNTIL] - now) or 0
+end
+
+-- What is known, as text: now, until when it is blocked, the factor, since when it grows, when it was
+-- cut last, when all of this is over, 1 if a probe is due or under way. All 0 and a factor of 1 where
+-- nothing was said.
+function Upstream.status(meter, now)
+  local block = meter.block
+  if not block then
+    return { text(now), '0', '1', '0', '0', '0', '0' }
   end
+  return {
+    text(now), text(block[UNTIL]), text(Recovery.factor_at(block, now)), text(block[SINCE]), text(block[CUT_AT]), text(block.over),
+    block[SINCE] == 0 and '1' or '0',
+  }
+end
 end

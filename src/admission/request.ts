@@ -60,13 +60,13 @@ export function weightOf({ meters }: AdmissionRequest): number {
 }
 
 /** A limit at its meter, as what a call waits for or was refused by. */
-export function bindingOf({ rule, value }: Pick<MeterRef, 'rule' | 'value'>, limit: CompiledLimit): Binding {
+export function bindingOf({ rule, value }: Pick<MeterRef, 'rule' | 'value'>, limit: Pick<CompiledLimit, 'name' | 'unit'>): Binding {
   return { kind: rule.kind, rule: rule.name, limit: limit.name, scopeValue: value, unit: limit.unit }
 }
 
 /** What a call costs at a limit of this unit. */
 export function costIn(costs: Costs, unit: CompiledLimit['unit']): number {
-  return unit === 'concurrency' ? 1 : unit === 'none' ? 0 : costs[unit]
+  return unit === 'concurrency' ? 1 : costs[unit]
 }
 
 /** The place of the upstream block among the meters of a call, from 1; 0 where there is none. */

@@ -4,7 +4,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import type { UpstreamName } from '../model/upstream.js'
 import type { RuleSet } from '../policy/compile.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
-import { BlockRules, blockValue, type Upstream } from '../policy/upstream-block.js'
+import { blockValue, type Upstream, UpstreamBlocks } from '../policy/upstream-block.js'
 import { estimateCosts } from '../pricing/costs.js'
 import type { Estimate } from '../pricing/estimate.js'
 import type { Keys } from '../redis/keys.js'
@@ -15,12 +15,12 @@ import { type AdmissionRequest, type MeterRef, meterRequest, type ResolvedMeters
 export class RuleSetResolver {
   readonly ruleSet: RuleSet
   private readonly meters: readonly RuleEntry[]
-  private readonly blockRules: BlockRules
+  private readonly blockRules: UpstreamBlocks
   private readonly blocks: RuleMeters
 
   constructor(ruleSet: RuleSet, keys: Keys, upstream: Upstream = DEFAULTS.upstream) {
     this.ruleSet = ruleSet
-    this.blockRules = new BlockRules(upstream)
+    this.blockRules = new UpstreamBlocks(upstream)
     this.meters = ruleSet.rules.map((rule) => ({
       rule,
       meters: new RuleMeters(rule, keys),

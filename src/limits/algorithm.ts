@@ -1,5 +1,3 @@
-import type { Unit } from '../model/cost.js'
-
 /**
  * An algorithm decides how much of a limit is used up as time goes by. Each is written
  * twice, once here (for the store in memory) and once in `lua/lib/algorithms/`, to one
@@ -78,20 +76,10 @@ export interface MeterNumbers {
 /** All numbers that an algorithm does not use. */
 export const NO_NUMBERS: MeterNumbers = Object.freeze({ capacity: 0, rate: 0, windowMs: 0, offsetMs: 0, leaseMs: 0 })
 
-/** How an agent recovers from a refusal: how long a probe is waited for (0 = none is sent), and its steps. */
-export interface RecoveryNumbers {
-  readonly probeLeaseMs: number
-  readonly everyMs: number
-  readonly factor: number
-}
-
 export interface MeterLimit extends MeterNumbers {
   readonly slack: number
-  readonly unit?: Unit | 'none' | undefined
   /** Fixed windows of a calendar: the borders around a time. */
   readonly borders?: ((atMs: number) => readonly number[]) | undefined
-  /** A block, and the limits mirrored beside it: how its agent recovers. */
-  readonly recovery?: RecoveryNumbers | undefined
 }
 
 const MOST_SLACK = 0.001

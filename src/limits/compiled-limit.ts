@@ -11,7 +11,7 @@ export interface CompiledLimit extends MeterLimit {
   readonly name: string
   /** Under which its usage is kept. */
   readonly id: number
-  readonly unit: Unit | 'none'
+  readonly unit: Unit
   readonly algorithm: AlgorithmName
   /** What it allows per window, as written; for a concurrency the slots. */
   readonly limit: number
@@ -32,7 +32,7 @@ function hashOf(text: string): number {
  * but no algorithm reads what another one remembered in a form of its own, nor a sliding
  * window the cells of another length. Buckets and fixed windows only count: they take over.
  */
-export function limitId(name: string, algorithm: AlgorithmName, windowMs: number): number {
+export function limitId(name: string, algorithm: AlgorithmName = 'token_bucket', windowMs = 0): number {
   if (algorithm === 'sliding_window') return hashOf(`${name}\n${algorithm} ${windowMs}`)
   return hashOf(algorithm === 'sliding_log' || algorithm === 'concurrency' ? `${name}\n${algorithm}` : name)
 }

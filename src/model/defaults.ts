@@ -28,7 +28,9 @@ export const DEFAULTS = Object.freeze({
   /** How long a concurrency slot outlives the last sign of life of its worker. */
   slotLeaseMs: 30 * SECOND,
   shortestLeaseMs: 1 * SECOND,
-  /** How long the ledger waits to be told what a call has cost; as in lua/lib/ledger.lua. */
+  /** How far a clock may be set back without a meter following it: until it has caught up nothing comes back. */
+  clockStepMs: 1 * MINUTE,
+  /** How long the ledger waits to be told what a call has cost. */
   ledgerMs: 1 * DAY,
   /** How often one that waits in `acquire` for a concurrency slot looks again: another process does not say when it gives one back. */
   slotRecheckMs: 250,

@@ -79,7 +79,7 @@ export class Books {
     const { costs } = request
     this.used.settle(this.shared(request), actual, how)
     const target = (unit: CostUnit) => (how === 'part' ? Math.max(costs[unit], actual[unit] ?? 0) : (actual[unit] ?? costs[unit]))
-    this.note(request, (unit) => (unit === 'concurrency' || unit === 'none' ? 0 : target(unit) - costs[unit]))
+    this.note(request, (unit) => (unit === 'concurrency' ? 0 : target(unit) - costs[unit]))
     const known = this.open.get(request.id)
     if (how === 'end') this.open.delete(request.id)
     else if (known !== undefined) {
@@ -102,7 +102,7 @@ export class Books {
       const meter = this.used.meter(part, nowMs)
       const states = meter.look(part.rule, nowMs)
       for (const [n, limit] of part.rule.limits.entries()) {
-        if (limit.unit !== 'concurrency' && limit.unit !== 'none')
+        if (limit.unit !== 'concurrency')
           ALGORITHMS[limit.algorithm].refund(states[n] as MeterState, limit, costIn(request.costs, limit.unit), atMs, meter.presentMs, request.id)
       }
       meter.keep()
@@ -127,7 +127,7 @@ export class Books {
    * to its burst. Both Redis' bucket and this one have filled at the same time, which is one time too often.
    */
   private owed({ algorithm, unit, capacity }: CompiledRule['limits'][number], { used, debt }: MeterState, charged: number): [number, number] {
-    if (unit === 'concurrency' || unit === 'none') return [0, 0]
+    if (unit === 'concurrency') return [0, 0]
     const sure = used + debt
     const bucket = algorithm === 'token_bucket' || algorithm === 'leaky_bucket'
     return [sure, bucket ? Math.max(0, Math.min(charged, capacity) - sure) : 0]

@@ -112,7 +112,7 @@ export class LocalMeters {
     if (decision.outcome === 'run' || decision.reason === 'limited' || decision.reason === 'paused') return decision
     const { binding } = decision
     const limit = parts.find(({ rule }) => rule.name === binding.rule)?.rule.limits.find(({ name }) => name === binding.limit)
-    const cost = limit === undefined || limit.unit === 'none' ? 0 : limit.unit === 'concurrency' ? 1 : request.costs[limit.unit]
+    const cost = limit === undefined ? 0 : limit.unit === 'concurrency' ? 1 : request.costs[limit.unit]
     return limit !== undefined && cost <= limit.capacity ? { ...decision, reason: 'unavailable', retryAfterMs: DEFAULTS.longestProbeMs } : decision
   }
 }
@@ -129,7 +129,6 @@ const NOBODY: AdmissionRequest = {
 
 /** Counts as used what is not known to be free; what is counted already is part of it. */
 function fill(state: MeterState, limit: CompiledLimit, atMs: number): void {
-  if (limit.unit === 'none') return
   const algorithm = ALGORITHMS[limit.algorithm]
   if (limit.unit === 'concurrency') {
     for (let slot = state.used; slot < limit.capacity; slot++) algorithm.charge(state, limit, 1, atMs, `${SOMEBODY}${slot}`)

@@ -1,5 +1,6 @@
 import type { CompiledLimit } from '../limits/compiled-limit.js'
 import type { Call, Strategy } from '../model/call.js'
+import type { CostUnit } from '../model/cost.js'
 import type { RuleKind } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import type { OnStoreError } from './rule.js'
@@ -14,6 +15,29 @@ export interface RuleOptions {
 
 /** The bounds of a rule that names none. */
 export const NO_OPTIONS: RuleOptions = Object.freeze({ maxWaitMs: 0, maxWaiting: 0, holdMs: DEFAULTS.throttleHoldMs, maxDelayMs: 0 })
+
+/** A limit of a rule that guards an agent, mirrored beside the agent's block: it counts while the agent recovers. */
+export interface MirroredLimit {
+  readonly name: string
+  readonly id: number
+  readonly unit: CostUnit
+  /** The burst. */
+  readonly capacity: number
+  /** Units per ms. */
+  readonly rate: number
+}
+
+/** How an agent recovers from a refusal: see `lua/lib/upstream.lua`. */
+export interface Recovery {
+  /** The id under which the block is kept in its meter. */
+  readonly id: number
+  /** How long a probe is waited for before another one goes; 0 = none is sent. */
+  readonly probeLeaseMs: number
+  /** How far the steps of recovery are apart, and by what each multiplies the factor. */
+  readonly everyMs: number
+  readonly stepFactor: number
+  readonly mirrored: readonly MirroredLimit[]
+}
 
 /** A rule ready to be applied: pure functions and constants. */
 export interface CompiledRule {
@@ -34,6 +58,8 @@ export interface CompiledRule {
   /** What overrides make of it; undefined where none can concern it. */
   readonly variants?: Variants | undefined
   readonly options: RuleOptions
+  /** Of an upstream block: how its agent recovers from a refusal. */
+  readonly recovery?: Recovery | undefined
   /** What is answered while Redis is away; undefined: what the process was told. */
   readonly onStoreError?: OnStoreError | undefined
   /** Whether it guards an agent: it counts by agent, endpoint and model, and looks at nothing else. */

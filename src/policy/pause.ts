@@ -1,5 +1,3 @@
-import { NO_NUMBERS } from '../limits/algorithm.js'
-import { type CompiledLimit, limitId } from '../limits/compiled-limit.js'
 import type { Call } from '../model/call.js'
 import { type CompiledRule, NO_OPTIONS } from './compiled-rule.js'
 import { escapePart } from './match.js'
@@ -27,10 +25,11 @@ export function pausedBy({ for: subject }: Pick<Pause, 'for'>): readonly [Pausab
 /** Above those that a rule can have: where calls are paused nothing else decides. */
 const PRIORITY = 2_000_000
 const NAME = '~pause.'
-
-const LIMITS: readonly CompiledLimit[] = [
-  { ...NO_NUMBERS, name: 'paused', id: limitId('paused', 'pause', 0), unit: 'none', algorithm: 'pause', limit: 0, slack: 0 },
-]
+/**
+ * How long a paused call's wait is taken to be, in ms: longer than a worker holds a call, and short
+ * enough that a call which joined the line under a policy of a moment ago is looked at soon.
+ */
+export const PAUSE_WAIT_MS = 5000
 
 function scopeOf(kind: Pausable, values: ReadonlySet<string>, rules: readonly CompiledRule[]): (call: Call) => string | null {
   if (kind === 'rule') {
@@ -57,11 +56,11 @@ export function pauseRules(pauses: readonly Pause[], rules: readonly CompiledRul
         name: `${NAME}${kind}`,
         priority: PRIORITY,
         strategy: 'queue' as const,
-        limits: LIMITS,
+        limits: [],
         keyed: [],
         degraded: null,
         guards: false,
-        active: LIMITS.length,
+        active: 0,
         options: NO_OPTIONS,
         scopeValue: scopeOf(kind, values, rules),
       },

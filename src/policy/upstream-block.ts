@@ -1,11 +1,9 @@
 import { z } from 'zod'
-import { NO_NUMBERS, type RecoveryNumbers } from '../limits/algorithm.js'
-import { ALGORITHMS } from '../limits/algorithms.js'
 import { type CompiledLimit, limitId } from '../limits/compiled-limit.js'
 import type { Call } from '../model/call.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { HOUR } from '../model/time.js'
-import { type CompiledRule, NO_OPTIONS } from './compiled-rule.js'
+import { type CompiledRule, type MirroredLimit, NO_OPTIONS } from './compiled-rule.js'
 import { scopeValueOf } from './match.js'
 
 /** How what an agent allows is learned from its refusals; of `Tollgate.open({ upstream })`. */
@@ -47,68 +45,52 @@ export function blockValue({ agent, endpoint = '', model = '' }: Call): string {
   return countedBy({ agent, endpoint, model }) ?? ''
 }
 
-function recoveryOf({ canary, canaryLeaseMs, recoverEveryMs, recoverFactor }: Upstream): RecoveryNumbers {
-  return { probeLeaseMs: canary ? canaryLeaseMs : 0, everyMs: recoverEveryMs, factor: recoverFactor }
+/** What a limit of a guarding rule becomes beside the block: nothing where a refusal says nothing about its unit or window. */
+function mirrored(rule: string, { name, unit, algorithm, limit, capacity, windowMs }: CompiledLimit): MirroredLimit[] {
+  if (unit === 'concurrency' || windowMs > LONGEST_MIRRORED_MS || limit === 0) return []
+  const own = `${rule}/${name}`
+  // A leaky bucket has no burst.
+  return [{ name: own, id: limitId(own), unit, capacity: algorithm === 'leaky_bucket' ? 0 : capacity, rate: limit / windowMs }]
 }
 
-function blockLimit(recovery: RecoveryNumbers): CompiledLimit {
-  const id = limitId('upstream', 'block', 0)
-  return { ...NO_NUMBERS, name: 'retry-after', id, unit: 'none', algorithm: 'block', limit: 0, slack: 0, recovery }
-}
-
-/** What a limit of a rule becomes beside the block; null where its unit or window is nothing that a refusal says anything about. */
-function mirrored(rule: string, limit: CompiledLimit, recovery: RecoveryNumbers): CompiledLimit | null {
-  const { unit, windowMs } = limit
-  if (unit === 'none' || unit === 'concurrency' || windowMs > LONGEST_MIRRORED_MS || limit.limit === 0) return null
-  const name = `${rule}/${limit.name}`
-  // A leaky bucket lets nothing through at once.
-  const capacity = limit.algorithm === 'leaky_bucket' ? 0 : limit.capacity
-  const numbers = { ...NO_NUMBERS, capacity, rate: limit.limit / windowMs, windowMs }
-  return {
-    ...numbers,
-    name,
-    id: limitId(name, 'learned', windowMs),
-    unit,
-    algorithm: 'learned',
-    limit: limit.limit,
-    slack: ALGORITHMS.learned.slack(numbers),
-    recovery,
-  }
-}
-
-/** Makes the rules of blocks: the same one for all that are guarded by the same rules. */
-export class BlockRules {
-  private readonly recovery: RecoveryNumbers
-  private readonly block: CompiledLimit
+/** Makes the rules of upstream blocks: the same one for all agents that are guarded by the same rules. */
+export class UpstreamBlocks {
   private readonly made = new Map<string, CompiledRule>()
 
-  constructor(upstream: Upstream) {
-    this.recovery = recoveryOf(upstream)
-    this.block = blockLimit(this.recovery)
-  }
+  constructor(private readonly upstream: Upstream) {}
 
-  /** The block of what these rules guard: those that cover a call, count by agent, endpoint or model alone, and ask for nothing else. */
+  /** The block of what these rules guard: rules that cover a call, count by agent, endpoint or model alone, and match by nothing else. */
   of(guards: readonly CompiledRule[]): CompiledRule {
     const key = guards.map(({ name }) => name).join(' ')
     let rule = this.made.get(key)
     if (rule === undefined) {
-      const more = guards.flatMap(({ name, limits }) => limits.flatMap((limit) => mirrored(name, limit, this.recovery) ?? []))
-      const limits = [this.block, ...more]
-      rule = {
-        kind: 'upstream',
-        name: BLOCK_NAME,
-        priority: BLOCK_PRIORITY,
-        strategy: 'queue',
-        guards: false,
-        limits,
-        keyed: [],
-        active: limits.length,
-        degraded: null,
-        options: NO_OPTIONS,
-        scopeValue: blockValue,
-      }
+      rule = this.block(guards)
       this.made.set(key, rule)
     }
     return rule
+  }
+
+  private block(guards: readonly CompiledRule[]): CompiledRule {
+    const { canary, canaryLeaseMs, recoverEveryMs, recoverFactor } = this.upstream
+    return {
+      kind: 'upstream',
+      name: BLOCK_NAME,
+      priority: BLOCK_PRIORITY,
+      strategy: 'queue',
+      guards: false,
+      limits: [],
+      keyed: [],
+      active: 0,
+      degraded: null,
+      options: NO_OPTIONS,
+      recovery: {
+        id: limitId('upstream'),
+        probeLeaseMs: canary ? canaryLeaseMs : 0,
+        everyMs: recoverEveryMs,
+        stepFactor: recoverFactor,
+        mirrored: guards.flatMap(({ name, limits }) => limits.flatMap((limit) => mirrored(name, limit))),
+      },
+      scopeValue: blockValue,
+    }
   }
 }

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino'
-import { type CallRequest, costIn, type MeterRef, type Settlement, weightOf } from '../admission/request.js'
+import { type CallRequest, type MeterRef, type Settlement, weightOf } from '../admission/request.js'
 import type { ActualCosts } from '../model/cost.js'
 import type { Decision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
@@ -135,8 +135,7 @@ function trimmed(settlement: Settlement, asEstimated: boolean, watched: boolean)
   const matters = ({ rule }: MeterRef) =>
     rule.kind === 'upstream'
       ? watched
-      : !asEstimated ||
-        rule.limits.some(({ unit }) => unit === 'concurrency' || (unit !== 'none' && (actual[unit] ?? request.costs[unit]) !== costIn(request.costs, unit)))
+      : !asEstimated || rule.limits.some(({ unit }) => unit === 'concurrency' || (actual[unit] ?? request.costs[unit]) !== request.costs[unit])
   const meters = request.meters.filter(matters)
   return { actual, request: { ...request, meters } }
 }

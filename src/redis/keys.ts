@@ -1,6 +1,9 @@
 import { ConfigInvalid } from '../model/errors.js'
 import { show } from '../validation/faults.js'
 
+/** The keys that every script over meters gets first, in their order. */
+export const FIXED_KEYS = ['lines', 'passes', 'sequence', 'queued', 'wake', 'figures', 'deadlines'] as const
+
 /**
  * Names of keys, built here and nowhere else. All of a namespace carry one hash tag, its
  * queues' included, so every script touches a single slot. BullMQ's keys follow the
@@ -55,7 +58,7 @@ export class Keys {
     this.rules = `${this.prefix}/rules`
     this.audit = `${this.prefix}/audit`
     this.members = `${this.prefix}/members`
-    this.fixed = [this.lines, this.passes, this.sequence, this.queued, this.wake, this.figures, this.deadlines]
+    this.fixed = FIXED_KEYS.map((name) => this[name])
   }
 
   /** State of a rule's limits for one scope value. */

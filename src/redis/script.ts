@@ -36,13 +36,15 @@ const GIVE_BACK: ReadonlySet<string> = new Set(['settle', 'release', 'reset', 'r
  */
 export class Library {
   readonly name: string
+  readonly constants: string
   private readonly source: string
   private readonly loading = new WeakMap<Redis, Promise<void>>()
 
-  constructor(scripts: readonly string[]) {
+  constructor(scripts: readonly string[], constants: string) {
+    this.constants = constants
     const included = new Set<string>()
     const parts = scripts.map((script) => ({ script, ...splitLua(`${script}.lua`, included) }))
-    const libraries = parts.map(({ libraries }) => libraries).join('')
+    const libraries = constants + parts.map(({ libraries }) => libraries).join('')
     const hash = createHash('sha1')
       .update(libraries)
       .update(parts.map(({ body }) => body).join(''))
@@ -142,7 +144,7 @@ export class Script<Reply> {
     if (this.source === undefined) {
       const { libraries, body } = splitLua(`${this.name}.lua`, new Set())
       // A function of its own, as in the library: Lua bears 200 local names in one.
-      this.source = `${libraries}return (function()\n${body}\nend)()`
+      this.source = `${this.library.constants}${libraries}return (function()\n${body}\nend)()`
       this.sha = createHash('sha1').update(this.source).digest('hex')
     }
     try {

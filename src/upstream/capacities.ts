@@ -83,7 +83,7 @@ export class Capacities {
       .guardsOf(name)
       .flatMap((rule) =>
         rule.limits.flatMap(({ name: limit, unit, limit: amount, windowMs }) =>
-          unit === 'none' || unit === 'concurrency' ? [] : [{ rule: rule.name, limit, unit, amount, windowMs }],
+          unit === 'concurrency' ? [] : [{ rule: rule.name, limit, unit, amount, windowMs }],
         ),
       )
   }

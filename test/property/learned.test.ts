@@ -1,50 +1,45 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { Resolver } from '../../src/admission/resolver.js'
 import { GivenClock, type RuleSpec } from '../../src/index.js'
 import { AS_ESTIMATED, NOTHING } from '../../src/model/cost.js'
 import type { UpstreamOutcome, UpstreamReport } from '../../src/model/upstream.js'
-import { compileRules } from '../../src/policy/compile.js'
-import { checkRules } from '../../src/policy/rules-file.js'
-import { Keys } from '../../src/redis/keys.js'
 import { resolverOf, T0 } from '../support/gate.js'
 import { newNamespace } from '../support/namespace.js'
 import { newPlace } from '../support/place.js'
 import { runs } from '../support/runs.js'
-import { bothStores } from '../support/stores.js'
+import { redisStore } from '../support/stores.js'
 import { guard, LimitedAgent, UpstreamFleet } from '../support/upstream.js'
 
 const FIVE_MINUTES = 300_000
 
-function resolverUnder(rules: readonly RuleSpec[]): Resolver {
-  return new Resolver(compileRules(checkRules(rules).rules), new Keys('learned'))
+/** A fleet on a Redis of its own namespace. */
+function fleetOf(rules: readonly RuleSpec[], agent: Pick<LimitedAgent, 'call'>, latencyMs: () => number): UpstreamFleet {
+  const namespace = newNamespace()
+  const clock = new GivenClock(T0)
+  return new UpstreamFleet(redisStore(namespace, clock), clock, resolverOf(namespace, rules), agent, latencyMs)
 }
 
 test.each([
   { perSecond: 10, burst: 5 },
   { perSecond: 20, burst: 1 },
   { perSecond: 100, burst: 10 },
-])('20 workers learn that an agent allows half of $perSecond/s: hardly a 429 more, and it is used (five minutes)', ({ perSecond, burst }) => {
+])('20 workers learn that an agent allows half of $perSecond/s: hardly a 429 more, and it is used (five minutes)', async ({ perSecond, burst }) => {
   const agent = new LimitedAgent(perSecond / 2, burst, T0)
-  const fleet = new UpstreamFleet(resolverUnder([guard(perSecond, burst)]), agent, () => 25)
-  fleet.run(20, FIVE_MINUTES)
+  const fleet = fleetOf([guard(perSecond, burst)], agent, () => 25)
+  await fleet.run(20, FIVE_MINUTES)
   expect(agent.refused).toBeGreaterThan(0)
   expect((agent.refused - 1) / fleet.starts.length).toBeLessThanOrEqual(0.02)
   expect(agent.served / ((perSecond / 2) * 300)).toBeGreaterThanOrEqual(0.9)
 })
 
-test('after a cut no window holds more than the factor leaves of the limit', () => {
+test('after a cut no window holds more than the factor leaves of the limit', async () => {
   const cases = fc.record({ perSecond: fc.integer({ min: 5, max: 60 }), burst: fc.integer({ min: 1, max: 30 }), latencyMs: fc.integer({ min: 1, max: 80 }) })
-  fc.assert(
-    fc.property(cases, ({ perSecond, burst, latencyMs }) => {
+  await fc.assert(
+    fc.asyncProperty(cases, async ({ perSecond, burst, latencyMs }) => {
       // Refuses what comes in the first moment, and nothing after that: the factor alone holds the fleet back.
       const agent = new LimitedAgent(perSecond / 2, 1, T0)
-      const fleet = new UpstreamFleet(
-        resolverUnder([guard(perSecond, burst)]),
-        { call: (nowMs) => (nowMs < T0 + 2000 ? agent.call(nowMs) : 0) },
-        () => latencyMs,
-      )
-      fleet.run(20, 28_000)
+      const fleet = fleetOf([guard(perSecond, burst)], { call: (nowMs) => (nowMs < T0 + 2000 ? agent.call(nowMs) : 0) }, () => latencyMs)
+      await fleet.run(20, 28_000)
       if (fleet.refusals.length === 0) return
       const last = fleet.refusals.at(-1) as number
       // A factor of 0.5 at most, and of 0.55 once after 30 s, which this does not reach.
@@ -52,7 +47,7 @@ test('after a cut no window holds more than the factor leaves of the limit', () 
       for (let from = 0; from < after.length; from++) {
         for (let to = from; to < Math.min(after.length, from + 200); to++) {
           const lengthMs = (after[to] as number) - (after[from] as number)
-          // The canary, and the one that a bucket below one lets through when it is full.
+          // The probe, and the one that a bucket below one lets through when it is full.
           expect(to - from + 1).toBeLessThanOrEqual((lengthMs / 1000) * perSecond * 0.5 + burst * 0.5 + 2)
         }
       }
@@ -68,24 +63,25 @@ function said(kind: UpstreamReport['kind'], retryAfterMs: number): UpstreamRepor
   return { kind, retryAfterMs, reduceFactor: 0.5, name: NAME, observed: null }
 }
 
-/** The stores, each with what tests ask of it. */
-function bothGates() {
+/** A store in Redis, with what the tests ask of it. */
+function account() {
   const namespace = newNamespace()
-  const { clock, memory, redis } = bothStores(namespace)
+  const clock = new GivenClock(T0)
+  const store = redisStore(namespace, clock)
   const resolver = resolverOf(namespace, RULES)
-  return [memory, redis].map((store) => ({
+  return {
     clock,
     store,
-    admit: async () => store.admit({ id: '', token: '', call: {}, ...resolver.resolve(NAME, { ...NOTHING, requests: 1 }) }),
+    admit: () => store.admit({ id: '', token: '', call: {}, ...resolver.resolve(NAME, { ...NOTHING, requests: 1 }) }),
     announce: async (report: UpstreamReport) => store.reportUpstream(resolver.blockOf(NAME), report),
     known: async () => (await store.upstreamStatus([resolver.blockOf(NAME)]))[0] as UpstreamOutcome,
     refuse: async (request: Awaited<ReturnType<typeof store.admit>>['request'], ms: number) => store.reportUpstream(request, said('refused', ms)),
     end: async (request: Awaited<ReturnType<typeof store.admit>>['request']) => store.settle(request, AS_ESTIMATED, 'end'),
-  }))
+  }
 }
 
-test.each([0, 1])('any number of calls in flight that are refused are one event, and the latest deadline stands (store %i)', async (which) => {
-  const { clock, admit, refuse } = bothGates()[which] as ReturnType<typeof bothGates>[number]
+test('any number of calls in flight that are refused are one event, and the latest deadline stands', async () => {
+  const { clock, admit, refuse } = account()
   const inFlight = await Promise.all(Array.from({ length: 5 }, admit))
   clock.advance(50)
   const outcome = []
@@ -95,8 +91,8 @@ test.each([0, 1])('any number of calls in flight that are refused are one event,
   expect((await admit()).decision).toMatchObject({ outcome: 'reject', binding: { rule: '~block', limit: 'retry-after' } })
 })
 
-test.each([0, 1])('a call from before a cut that is refused once recovery has begun prolongs the block, and cuts nothing (store %i)', async (which) => {
-  const { clock, admit, refuse, end } = bothGates()[which] as ReturnType<typeof bothGates>[number]
+test('a call from before a cut that is refused once recovery has begun prolongs the block, and cuts nothing', async () => {
+  const { clock, admit, refuse, end } = account()
   const [first, slow] = [await admit(), await admit()]
   await refuse(first.request, 1000)
   clock.advance(1001)
@@ -107,16 +103,16 @@ test.each([0, 1])('a call from before a cut that is refused once recovery has be
   expect(outcome.factor, 'it goes on where it was').toBeCloseTo(0.55, 9)
 })
 
-test.each([0, 1])('when a block ends one canary goes, then the others at half the rate, which grows (store %i)', async (which) => {
-  const { clock, admit, refuse, end, known } = bothGates()[which] as ReturnType<typeof bothGates>[number]
+test('when a block ends one probe goes, then the others at half the rate, which grows', async () => {
+  const { clock, admit, refuse, end, known } = account()
   const first = await admit()
   await refuse(first.request, 1000)
   clock.advance(1001)
-  const canary = await admit()
-  expect(canary.decision.outcome).toBe('run')
+  const probe = await admit()
+  expect(probe.decision.outcome).toBe('run')
   expect((await admit()).decision.outcome, 'the others wait for it').toBe('reject')
   clock.advance(40)
-  expect(await end(canary.request)).toBe(true)
+  expect(await end(probe.request)).toBe(true)
   const sinceMs = clock.nowMs
   expect(await known()).toMatchObject({ factor: 0.5, canary: false, sinceMs })
   const next = await admit()
@@ -135,8 +131,8 @@ test.each([0, 1])('when a block ends one canary goes, then the others at half th
   expect(factors).toEqual([0.5, 0.55, 0.605, 0.666, 0.732, 0.805, 0.886, 0.974, 1, 1])
 })
 
-test.each([0, 1])('a canary that dies, is released or refused: another one goes (store %i)', async (which) => {
-  const { clock, store, admit, refuse, known } = bothGates()[which] as ReturnType<typeof bothGates>[number]
+test('a probe that dies, is released or refused: another one goes', async () => {
+  const { clock, store, admit, refuse, known } = account()
   await refuse((await admit()).request, 1000)
   clock.advance(1001)
   const released = await admit()
@@ -154,8 +150,8 @@ test.each([0, 1])('a canary that dies, is released or refused: another one goes 
   expect((await known()).canary).toBe(true)
 })
 
-test.each([0, 1])('a level that held is come back to, a new one that fails is halved (store %i)', async (which) => {
-  const { clock, admit, refuse, end, known } = bothGates()[which] as ReturnType<typeof bothGates>[number]
+test('a factor that held is come back to, a new one that fails is halved', async () => {
+  const { clock, admit, refuse, end, known } = account()
   const round = async () => {
     const { request } = await admit()
     await refuse(request, 1000)
@@ -173,20 +169,20 @@ test.each([0, 1])('a level that held is come back to, a new one that fails is ha
   expect(await round()).toBe(0.25)
 })
 
-test.each(['memory', 'Redis'] as const)('nothing is over before the canary is back, however short recovery is (%s)', async (place) => {
+test('nothing is forgotten before the probe is back, however short recovery is', async () => {
   const clock = new GivenClock(T0)
-  const tollgate = await newPlace(place, clock).open({
+  const tollgate = await newPlace('Redis', clock).open({
     rules: [{ name: 'r', scope: 'agent', limits: [{ requests: 100, per: 'second' }] }],
     upstream: { recoverEveryMs: 100, recoverFactor: 2 },
   })
   const call = { agent: 'llm' }
   await tollgate.capacity.announce({ ...call, retryAfterMs: 50 })
   clock.advance(80)
-  const canary = await tollgate.gate.admit(call)
-  expect([canary.allowed, (await tollgate.gate.admit(call)).allowed]).toEqual([true, false])
+  const probe = await tollgate.gate.admit(call)
+  expect([probe.allowed, (await tollgate.gate.admit(call)).allowed]).toEqual([true, false])
   clock.advance(500)
   expect((await tollgate.gate.admit(call)).allowed).toBe(false)
-  await canary.settle()
+  await probe.settle()
   clock.advance(200)
   expect((await tollgate.gate.admit(call)).allowed).toBe(true)
 })

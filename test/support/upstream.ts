@@ -1,8 +1,7 @@
+import type { AdmissionRequest } from '../../src/admission/request.js'
 import type { Resolver } from '../../src/admission/resolver.js'
-import { GivenClock, MemoryStore, type RuleSpec } from '../../src/index.js'
+import type { GivenClock, RuleSpec, Store } from '../../src/index.js'
 import { AS_ESTIMATED, NOTHING } from '../../src/model/cost.js'
-import type { UpstreamReport } from '../../src/model/upstream.js'
-import { T0 } from './gate.js'
 
 /** An agent with a limit of its own, as a token bucket that says 429 with Retry-After. */
 export class LimitedAgent {
@@ -37,77 +36,81 @@ export class LimitedAgent {
 /** When what happens next, in order. */
 interface Event {
   readonly atMs: number
-  readonly run: () => void
+  readonly run: () => void | Promise<void>
 }
 
 /**
- * Workers that always have a call to make, an agent that is `latencyMs` away, and a store in
- * memory on a given clock: each waits as long as it is told and asks again.
+ * Workers that always have a call to make, an agent that is `latencyMs` away, and a store on a given
+ * clock: each worker waits for as long as it is told and asks again.
  */
 export class UpstreamFleet {
-  readonly clock = new GivenClock(T0)
-  readonly store = new MemoryStore(() => this.clock.nowMs)
   readonly starts: number[] = []
   readonly refusals: number[] = []
   private readonly events: Event[] = []
-  private readonly waiting: (() => void)[] = []
+  /** Workers that have a call to make. */
+  private waiting = 0
   private wakeAtMs = Number.POSITIVE_INFINITY
 
   constructor(
+    readonly store: Store,
+    readonly clock: GivenClock,
     readonly resolver: Resolver,
     readonly agent: Pick<LimitedAgent, 'call'>,
     readonly latencyMs: () => number,
   ) {}
 
-  run(workers: number, forMs: number): void {
+  async run(workers: number, forMs: number): Promise<void> {
     const until = this.clock.nowMs + forMs
-    for (let worker = 0; worker < workers; worker++) this.at(this.clock.nowMs, () => this.next())
+    this.waiting = workers
+    this.at(this.clock.nowMs, () => this.wake())
     for (;;) {
       const first = this.events.reduce((least, one, index) => (one.atMs < (this.events[least] as Event).atMs ? index : least), 0)
       const [event] = this.events.splice(first, 1)
       if (event === undefined || event.atMs > until) return
       this.clock.nowMs = Math.max(this.clock.nowMs, event.atMs)
-      event.run()
+      await event.run()
     }
   }
 
-  private at(atMs: number, run: () => void): void {
+  private at(atMs: number, run: () => void | Promise<void>): void {
     this.events.push({ atMs, run })
   }
 
-  private next(): void {
+  /** A worker wants to make its next call: the workers that wait go first. */
+  private async wake(): Promise<void> {
+    this.wakeAtMs = Number.POSITIVE_INFINITY
+    while (this.waiting > 0 && (await this.start())) this.waiting--
+  }
+
+  /** Starts one call if the store lets it; returns whether it did. */
+  private async start(): Promise<boolean> {
     const resolved = this.resolver.resolve({ agent: 'llm' }, { ...NOTHING, requests: 1 })
-    const { decision, request } = this.store.admit({ id: '', token: '', call: {}, ...resolved })
+    const { decision, request } = await this.store.admit({ id: '', token: '', call: {}, ...resolved })
     if (decision.outcome === 'reject') {
-      this.waiting.push(() => this.next())
-      const wakeAtMs = this.clock.nowMs + (decision.retryAfterMs ?? 1)
-      if (wakeAtMs < this.wakeAtMs) {
-        this.wakeAtMs = wakeAtMs
-        this.at(wakeAtMs, () => {
-          if (this.wakeAtMs === wakeAtMs) this.wake()
-        })
-      }
-      return
+      this.wakeAt(this.clock.nowMs + (decision.retryAfterMs ?? 1))
+      return false
     }
     this.starts.push(this.clock.nowMs)
     this.at(this.clock.nowMs + this.latencyMs(), () => {
       const retryAfterMs = this.agent.call(this.clock.nowMs)
-      this.at(this.clock.nowMs + this.latencyMs(), () => {
-        if (retryAfterMs > 0) {
-          this.refusals.push(this.clock.nowMs)
-          const said: UpstreamReport = { kind: 'refused', retryAfterMs, reduceFactor: 0.5, name: { agent: 'llm' }, observed: null }
-          this.store.reportUpstream(request, said)
-        } else this.store.settle(request, AS_ESTIMATED, 'end')
-        this.wake()
-        this.next()
-      })
+      this.at(this.clock.nowMs + this.latencyMs(), () => this.end(request, retryAfterMs))
     })
+    return true
   }
 
-  private wake(): void {
-    this.wakeAtMs = Number.POSITIVE_INFINITY
-    const waiting = this.waiting.splice(0)
-    for (const one of waiting) one()
+  private async end(request: AdmissionRequest, retryAfterMs: number): Promise<void> {
+    if (retryAfterMs > 0) {
+      this.refusals.push(this.clock.nowMs)
+      await this.store.reportUpstream(request, { kind: 'refused', retryAfterMs, reduceFactor: 0.5, name: { agent: 'llm' }, observed: null })
+    } else await this.store.settle(request, AS_ESTIMATED, 'end')
+    this.waiting++
+    await this.wake()
+  }
+
+  private wakeAt(atMs: number): void {
+    if (atMs >= this.wakeAtMs) return
+    this.wakeAtMs = atMs
+    this.at(atMs, () => (this.wakeAtMs === atMs ? this.wake() : undefined))
   }
 }
 

@@ -1,24 +1,24 @@
--- Fixed window: `capacity` per window, a = window in ms, b = offset of its borders from
--- the epoch in ms. Windows of a calendar differ in length (months, days with a change of
--- the clocks): their borders come with the limit, as many as can matter now, and beyond
--- them a is their usual length. Twice the capacity may pass around a border; that is the
--- algorithm's known price. Overrun is carried into the windows that follow.
--- Long ago, windows are counted as if each were the longest (25 hours, 31 days): so no more of
--- a debt is taken for paid back than surely was.
--- In a block of its own: Lua bears 200 local names at once.
+-- Fixed window: `capacity` per window. `window` is its length and `offset` how far its borders are
+-- from the epoch, in ms. Windows of a calendar differ in length (months, days with a change of the
+-- clocks): their borders come with the limit, as many as can matter now, and beyond them `window`
+-- is their usual length. Twice the capacity may pass around a border; that is the algorithm's known
+-- price. Overrun is carried into the windows that follow.
+-- Windows before the first border are counted as if each were the longest (25 hours, 31 days), so
+-- that no more of a debt is taken for paid back than surely was.
 do
+local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
 local LONGEST = 25 / 24
 
 local function window_of(limit, at)
-  local borders = limit[LIMIT_BORDERS]
+  local borders = limit.borders
   if not borders then
-    return floor((at - limit[LIMIT_B]) / limit[LIMIT_A])
+    return floor((at - limit.offset) / limit.window)
   end
   local count = #borders
   if at < borders[1] then
-    return 1 + floor((at - borders[1]) / (limit[LIMIT_A] * LONGEST))
+    return 1 + floor((at - borders[1]) / (limit.window * LONGEST))
   elseif at >= borders[count] then
-    return count + floor((at - borders[count]) / limit[LIMIT_A])
+    return count + floor((at - borders[count]) / limit.window)
   end
   local window = 1
   while at >= borders[window + 1] do
@@ -29,43 +29,43 @@ end
 
 -- When a window begins.
 local function begin_of(limit, window)
-  local borders = limit[LIMIT_BORDERS]
+  local borders = limit.borders
   if not borders then
-    return window * limit[LIMIT_A] + limit[LIMIT_B]
+    return window * limit.window + limit.offset
   end
   local nearest = max(1, min(#borders, window))
-  return borders[nearest] + (window - nearest) * limit[LIMIT_A]
+  return borders[nearest] + (window - nearest) * limit.window
 end
 
-algorithms[2] = {
+Algorithms[ALGORITHM.FIXED_WINDOW] = {
   roll = function(limit, used, debt, from, now)
     local passed = window_of(limit, now) - window_of(limit, from)
     if passed <= 0 then
       return used, debt
     end
-    local capacity = limit[LIMIT_CAPACITY]
+    local capacity = limit.capacity
     local carried = max(0, debt - capacity * (passed - 1))
     used = min(carried, capacity)
     return used, carried - used
   end,
   wait = function(limit, used, debt, now, cost, ahead)
-    local capacity = limit[LIMIT_CAPACITY]
+    local capacity = limit.capacity
     -- Above the capacity only after it was lowered; that does not outlive the window.
     local over = min(used, capacity) + debt + cost + ahead - capacity
     if over <= limit.slack then
       return 0
     end
-    return wait_up(begin_of(limit, window_of(limit, now) + max(1, ceil(over / capacity))) - now)
+    return Algorithms.wait_up(begin_of(limit, window_of(limit, now) + max(1, ceil(over / capacity))) - now)
   end,
   refundable = function(limit, at, now)
     return window_of(limit, at) == window_of(limit, now)
   end,
   ttl = function(limit, _, debt, now)
-    local capacity = limit[LIMIT_CAPACITY]
+    local capacity = limit.capacity
     local windows = 1 + (capacity > 0 and ceil(debt / capacity) or 0)
     return begin_of(limit, window_of(limit, now) + windows) - now
   end,
   tells_reset = true,
-  slack = slack_of_sum,
+  slack = Algorithms.slack_of_sum,
 }
 end

@@ -1,59 +1,61 @@
--- The algorithms, by the code that src/limits/algorithm.ts gives them. One small piece
--- each: a table of functions over numbers, so that nothing is made to be thrown away.
---   limit    { id, algorithm, unit, capacity, a, b, borders? }, a and b as the piece says
+-- Algorithms: how much of a limit is used up as time goes by, one table of functions per
+-- algorithm, found by its code. Their twins are in src/limits/algorithms/; a property test holds
+-- the two to the same answers.
+--   limit    a limit as lib/rule.lua prepares it: capacity, rate, window, lease, offset, borders, slack
 --   used     what is counted
---   debt     what settlements found beyond the capacity, where it is kept apart
---   history  what an algorithm remembers besides: see sliding-window, sliding-log, concurrency
---   ahead    room that others have a right to first
+--   debt     overrun found at settlement that exceeds the capacity, where it is kept apart
+--   history  what an algorithm remembers besides
+--   ahead    room that other calls have a right to first
 --
---   roll(limit, used, debt, from, now, history)             used and debt, brought to a later time
---   wait(limit, used, debt, now, cost, ahead, history)      ms until the cost fits; 0 = now
---   ttl(limit, used, debt, now, history)                    ms after which nothing is used
---   refundable(limit, at, now)                              whether a charge made at `at` may be
---                                                           given back; always_refundable = true: any
---   slack(limit)                                            how far a sum may be beside a limit
+--   roll(limit, used, debt, from, now, history)           used and debt, brought to a later time
+--   wait(limit, used, debt, now, cost, ahead, history)    ms until the cost fits; 0 = now
+--   ttl(limit, used, debt, now, history)                  ms after which nothing is used
+--   slack(limit)                                          by how much a sum may miss a limit
+--   refundable(limit, at, now)                            whether a charge of the time `at` may be
+--                                                         given back; or always_refundable = true
 -- and, where `used` and `debt` are not all there is to it:
---   open(limit, list, key)                                  the history, from what is kept of it
---   charge, overrun, refund (see sliding-window)            what becomes of it; else lib/meter.lua's own
---   kept(history)                                           the list of numbers to be kept of it
--- keyed = true says that a limit has a key of its own; no_burst that its room is all or none;
--- no_cost that calls take nothing of it, and it is asked for every one; no_end that nobody knows when it has room again;
--- tells_reset that `used` and `debt` together do not say its ttl.
-local LIMIT_ID, LIMIT_ALGORITHM, LIMIT_UNIT, LIMIT_CAPACITY, LIMIT_A, LIMIT_B, LIMIT_BORDERS = 1, 2, 3, 4, 5, 6, 7
-local algorithms = {}
-local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
+--   open(limit, list, key)            the history, from the list of numbers that is kept of it
+--   charge, overrun, refund           see sliding-window; otherwise lib/charge.lua does it
+--   kept(history)                     the list of numbers to keep of it
+--   tidy(limit, history, used, ttl)   before it is saved; returns what is used
+-- keyed = true: a limit has a key of its own. no_burst = true: room is all or none, so the capacity
+-- says nothing about a call that fits. tells_reset = true: `used` and `debt` do not tell the ttl.
+local Algorithms = {}
+do
+local ceil, max, min = math.ceil, math.max, math.min
 
--- Sums of fractions, and times of microseconds, are beside the truth by the last bits of a
--- double. Never as much as one unit of anything, and it does not add up: what passes within
--- the slack is charged in full.
+-- Sums of fractions, and times of microseconds, miss the truth by the last bits of a double. That
+-- is never as much as one unit of anything, and does not add up: what passes within the slack is
+-- charged in full.
 local MOST_SLACK = 0.001
 
 -- Buckets: what comes back within a microsecond.
-local function slack_of_rate(limit)
-  return min(MOST_SLACK, limit[LIMIT_A] * 0.001)
+function Algorithms.slack_of_rate(limit)
+  return min(MOST_SLACK, limit.rate * 0.001)
 end
 
-local function slack_of_sum(limit)
-  return min(MOST_SLACK, limit[LIMIT_CAPACITY] * 1e-12)
+function Algorithms.slack_of_sum(limit)
+  return min(MOST_SLACK, limit.capacity * 1e-12)
 end
 
--- A wait is rounded up to whole microseconds and one more, so that whoever waits just so
+-- A wait is rounded up to whole microseconds and one more, so that a call which waits exactly so
 -- long is not refused again by the last bit of a double.
-local function wait_up(ms)
+function Algorithms.wait_up(ms)
   return (ceil(ms * 1000) + 1) / 1000
 end
 
--- What the sliding algorithms share.
--- How much has to come free first, and for how many rounds before: those ahead take what is
--- free now and what comes free, and give it back a round later.
-local function rounds_ahead(limit, used, over)
-  local round = max(used, limit[LIMIT_CAPACITY])
+-- Sliding algorithms: how much has to come free first, and for how many rounds before that. Calls
+-- ahead take what is free now and what comes free, and give it back a round later.
+function Algorithms.rounds_ahead(limit, used, over)
+  local round = max(used, limit.capacity)
   local rounds = max(0, ceil((over - limit.slack) / round) - 1)
   return over - rounds * round, rounds
 end
 
--- What of an overrun does not fit beside what is used. Closed limits owe nothing.
-local function beyond_capacity(limit, used, amount)
-  local capacity = limit[LIMIT_CAPACITY]
+-- Sliding algorithms: the part of an overrun that does not fit beside what is used. A closed limit
+-- keeps no debt.
+function Algorithms.beyond_capacity(limit, used, amount)
+  local capacity = limit.capacity
   return capacity > 0 and max(0, min(amount, used + amount - capacity)) or 0
+end
 end

@@ -1,20 +1,17 @@
--- Sliding log: exactly what was charged in the last a ms, each charge by itself. A sorted
--- set per limit and scope value holds them, by the time of the charge:
---   <amount>|<token>|<ledger or id>     what a call was charged; with + behind it its overrun;
---                                       with ~ behind it a second one of the same name
---   history  { key, shift, ended }: the scores are `shift` ms less than the times; up to
---            the score `ended` it has run out
--- What is used is kept with the meter, so that only what has run out since need be read; it
--- is the sum of what is in the set, which loses nothing that was not taken off it.
--- Its memory grows with the calls of a window, about 100 bytes each: for limits of some
--- thousands. Overrun beyond the capacity is dated ahead: see sliding-window.lua.
--- In a block of its own: Lua bears 200 local names at once.
+-- Sliding log: exactly the charges of the last `window` ms, each by itself. A sorted set per limit
+-- and scope value holds them, by the time of the charge:
+--   <amount>|<token>|<ledger or id>     what a call was charged; followed by + its overrun; followed
+--                                       by ~ a second charge of the same name
+--   history  { key, shift, ended }: the scores are `shift` ms less than the times; members up to
+--            the score `ended` have left the window
+-- What is used is kept with the meter, so that only members which left since need be read; it is the
+-- sum of the set, from which nothing goes that was not taken off it.
+-- Its memory grows with the calls of a window, about 100 bytes each: for limits of some thousands.
+-- Overrun beyond the capacity is dated ahead, as in sliding-window.lua.
 do
+local floor, max, min = math.floor, math.max, math.min
+local bound, wait_up, rounds_ahead, beyond_capacity = Clock.text, Algorithms.wait_up, Algorithms.rounds_ahead, Algorithms.beyond_capacity
 local READ_AT_ONCE = 64
-
-local function bound(at)
-  return string.format('%.17g', at)
-end
 
 local function amount_of(member)
   return tonumber(string.match(member, '^[^|]+'))
@@ -30,30 +27,30 @@ end
 
 local function add_to_log(history, amount, of, at)
   local member = bound(amount) .. '|' .. of
-  -- Nothing takes the place of another: a call may be charged the same twice.
+  -- No charge replaces another: a call may be charged the same amount twice.
   while redis.call('ZADD', history.key, 'NX', bound(at - history.shift), member) == 0 do
     member = member .. '~'
   end
 end
 
--- What is left of a limit that its rule had no more, and has again, is not counted.
+-- A limit that was removed from its rule and added again starts anew: what its set still holds goes.
 local function begin_log(history, used)
   if used <= 0 then
     redis.call('DEL', history.key)
   end
 end
 
--- Where the clock was set back, scores moved with their shift; the last bits of a double do not.
+-- Where the clock was set back, scores moved with their shift by more than this.
 local SAME_TIME_MS = 1
 
--- The member that a call was charged at a time, if it still stands.
+-- The member of a call's charge at a time, if it is still there.
 local function charge_in_log(history, at, of, charged)
   local member, score = bound(charged) .. '|' .. of, at - history.shift
   local found = redis.call('ZSCORE', history.key, member)
   if found and math.abs(tonumber(found) - score) <= SAME_TIME_MS then
     return member
   end
-  -- Charged more since (a part of it settled), or under a name that was taken.
+  -- Its amount changed since (settled in part), or its name was taken.
   local own = string.match(of, '^(.-)~*$')
   for _, other in ipairs(redis.call('ZRANGEBYSCORE', history.key, bound(score - SAME_TIME_MS), bound(score + SAME_TIME_MS))) do
     if string.match(other, '^[^|]+|(.-)~*$') == own then
@@ -64,12 +61,12 @@ end
 
 -- Debt is dated a window after the present, each window's capacity after the one before.
 local function date_debt(limit, history, amount, of, now)
-  local capacity, window = limit[LIMIT_CAPACITY], limit[LIMIT_A]
+  local capacity, window = limit.capacity, limit.window
   local last = redis.call('ZRANGE', history.key, 0, 0, 'REV', 'WITHSCORES')
   local at = now
   if last[1] and tonumber(last[2]) + history.shift > now then
     at = tonumber(last[2]) + history.shift
-    -- With the last counts whatever was charged less than a window before it.
+    -- All charges less than a window before the last one count together with it.
     local beside = redis.call('ZRANGEBYSCORE', history.key, '(' .. bound(at - window - history.shift), '+inf')
     local fill = min(amount, max(0, capacity - sum_of(beside)))
     if fill > 0 then
@@ -88,19 +85,19 @@ local function date_debt(limit, history, amount, of, now)
   end
 end
 
-algorithms[7] = {
+Algorithms[ALGORITHM.SLIDING_LOG] = {
   keyed = true,
   open = function(_, list, key)
     return { key = key, shift = list and list[1] or 0 }
   end,
   roll = function(limit, used, _, from, now, history)
     if from > now then
-      -- The clock was set back: what was charged is as long ago as it was.
+      -- The clock was set back: charges move along, so that they are as long ago as they were.
       history.shift = history.shift + now - from
     end
-    local ended = bound(now - limit[LIMIT_A] - history.shift)
+    local ended = bound(now - limit.window - history.shift)
     history.ended = ended
-    if now - from >= limit[LIMIT_A] then
+    if now - from >= limit.window then
       used = sum_of(redis.call('ZRANGEBYSCORE', history.key, '(' .. ended, '+inf'))
     else
       used = used - sum_of(redis.call('ZRANGEBYSCORE', history.key, '-inf', ended))
@@ -108,7 +105,7 @@ algorithms[7] = {
     return max(0, used), 0
   end,
   wait = function(limit, used, _, now, cost, ahead, history)
-    local over = used + cost + ahead - limit[LIMIT_CAPACITY]
+    local over = used + cost + ahead - limit.capacity
     if over <= limit.slack then
       return 0
     end
@@ -120,16 +117,16 @@ algorithms[7] = {
       for i = 1, #some, 2 do
         over = over - amount_of(some[i])
         if over <= limit.slack then
-          return wait_up(tonumber(some[i + 1]) + history.shift + (rounds + 1) * limit[LIMIT_A] - now)
+          return wait_up(tonumber(some[i + 1]) + history.shift + (rounds + 1) * limit.window - now)
         end
       end
       offset = offset + READ_AT_ONCE
     until #some == 0
-    return wait_up(limit[LIMIT_A] * (rounds + 1))
+    return wait_up(limit.window * (rounds + 1))
   end,
   ttl = function(limit, _, _, now, history)
     local last = redis.call('ZRANGE', history.key, 0, 0, 'REV', 'WITHSCORES')
-    return last[2] and max(0, tonumber(last[2]) + history.shift + limit[LIMIT_A] - now) or 0
+    return last[2] and max(0, tonumber(last[2]) + history.shift + limit.window - now) or 0
   end,
   charge = function(_, history, used, cost, now, of)
     begin_log(history, used)
@@ -140,7 +137,7 @@ algorithms[7] = {
     local beyond = beyond_capacity(limit, used, amount)
     begin_log(history, used)
     if amount > beyond then
-      local own = at > now - limit[LIMIT_A] and charge_in_log(history, at, of, 0)
+      local own = at > now - limit.window and charge_in_log(history, at, of, 0)
       if own then
         redis.call('ZREM', history.key, own)
         add_to_log(history, amount_of(own) + amount - beyond, of, at)
@@ -155,7 +152,7 @@ algorithms[7] = {
   end,
   refund = function(limit, history, used, amount, at, now, of, charged)
     if used <= 0 then
-      -- What is left in the set has run out under the limit as it was.
+      -- What the set still holds has left the window under the limit as it was.
       return used, false
     end
     local left = amount
@@ -171,7 +168,7 @@ algorithms[7] = {
       end
       left = left - taken
     end
-    local own = left > 0 and at > now - limit[LIMIT_A] and charge_in_log(history, at, of, charged)
+    local own = left > 0 and at > now - limit.window and charge_in_log(history, at, of, charged)
     if own then
       local there = amount_of(own)
       local taken = min(left, there)
@@ -186,8 +183,8 @@ algorithms[7] = {
   kept = function(history)
     return history.shift ~= 0 and { history.shift } or nil
   end,
-  -- Forgets what has run out; returns what is used once nothing is left.
-  tidy = function(_, history, used, _, ttl)
+  -- Forgets charges that have left the window.
+  tidy = function(_, history, used, ttl)
     if history.ended then
       redis.call('ZREMRANGEBYSCORE', history.key, '-inf', history.ended)
     end
@@ -195,6 +192,6 @@ algorithms[7] = {
     return redis.call('EXISTS', history.key) == 1 and used or 0
   end,
   tells_reset = true,
-  slack = slack_of_sum,
+  slack = Algorithms.slack_of_sum,
 }
 end

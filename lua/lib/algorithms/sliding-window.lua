@@ -1,22 +1,23 @@
--- Sliding window: never more than `capacity` in any a ms. Time is cut into cells of a
--- thirty-second of the window, and what was charged in a cell counts until the whole of
--- it is out of the window; so at most a thirty-third of the limit lies idle, and the
--- state is bounded whatever the limit (compare Cloudflare's two counters, which are
--- smaller, and let more than the limit through when calls bunch).
+-- Sliding window: never more than `capacity` in any `window` ms. Time is cut into cells of a
+-- thirty-second of the window, and a charge counts until the whole of its cell is out of the window;
+-- so at most a thirty-third of the limit lies idle, and the state is bounded whatever the limit
+-- (compare Cloudflare's two counters, which are smaller, and let more than the limit through when
+-- calls bunch).
 --   history  { cell, amount, cell, amount, … }, ascending; used is their sum
--- Overrun beyond the capacity goes into cells to come, each when room for it comes free:
--- it keeps that much from whoever comes then, and nothing else waits for it.
--- In a block of its own: Lua bears 200 local names at once.
+-- Overrun beyond the capacity goes into cells to come, each when room for it comes free: it keeps
+-- that much room from the calls that come then, and nothing else waits for it.
 do
-local CELLS = 32
+local floor, max, min = math.floor, math.max, math.min
+local wait_up, rounds_ahead, beyond_capacity = Algorithms.wait_up, Algorithms.rounds_ahead, Algorithms.beyond_capacity
+local CELLS = SLIDING_CELLS
 
 local function cell_of(limit, at)
-  return floor(at * CELLS / limit[LIMIT_A])
+  return floor(at * CELLS / limit.window)
 end
 
--- When what was charged in a cell counts no longer.
+-- When a charge in a cell counts no longer.
 local function end_of_cell(limit, cell)
-  return (cell + 1 + CELLS) * limit[LIMIT_A] / CELLS
+  return (cell + 1 + CELLS) * limit.window / CELLS
 end
 
 local function add_to_cell(history, cell, amount)
@@ -42,9 +43,9 @@ local function take_from(history, place, amount)
   return taken
 end
 
--- What fits beside everything that was charged after a cell, up to the last.
+-- The room beside all charges after a cell, up to the last.
 local function room_beside(limit, history, after)
-  local room, place = limit[LIMIT_CAPACITY], #history - 1
+  local room, place = limit.capacity, #history - 1
   while place > 0 and history[place] > after do
     room, place = room - history[place + 1], place - 2
   end
@@ -53,12 +54,12 @@ end
 
 -- Debt stands in cells after the present one, each a whole round after the one before.
 local function add_debt(limit, history, amount, present)
-  local capacity, round = limit[LIMIT_CAPACITY], CELLS + 1
+  local capacity, round = limit.capacity, CELLS + 1
   local last = #history - 1
   local cell = present
   if last > 0 and history[last] > present then
     cell = history[last]
-    -- With the last counts whatever was charged less than a round before it.
+    -- All charges less than a round before the last one count together with it.
     local fill = min(amount, room_beside(limit, history, cell - round))
     history[last + 1] = history[last + 1] + fill
     amount = amount - fill
@@ -80,13 +81,13 @@ local function add_debt(limit, history, amount, present)
   end
 end
 
-algorithms[6] = {
+Algorithms[ALGORITHM.SLIDING_WINDOW] = {
   open = function(_, list)
     return list or {}
   end,
   roll = function(limit, used, _, from, now, history)
     if from > now then
-      -- The clock was set back: what was charged is as long ago as it was.
+      -- The clock was set back: charges move along, so that they are as long ago as they were.
       local back = cell_of(limit, from) - cell_of(limit, now)
       for place = 1, #history, 2 do
         history[place] = history[place] - back
@@ -106,7 +107,7 @@ algorithms[6] = {
     return #history > 0 and max(0, used) or 0, 0
   end,
   wait = function(limit, used, _, now, cost, ahead, history)
-    local over = used + cost + ahead - limit[LIMIT_CAPACITY]
+    local over = used + cost + ahead - limit.capacity
     if over <= limit.slack then
       return 0
     end
@@ -159,6 +160,6 @@ algorithms[6] = {
     return history
   end,
   tells_reset = true,
-  slack = slack_of_sum,
+  slack = Algorithms.slack_of_sum,
 }
 end

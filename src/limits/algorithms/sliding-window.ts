@@ -2,7 +2,8 @@ import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfSum, 
 import { beyondCapacity, isEmpty, roomBeside, roundsAhead } from './sliding.js'
 
 /** Into how many cells a window is cut. */
-const CELLS = 32
+export const SLIDING_CELLS = 32
+const CELLS = SLIDING_CELLS
 /** A cell counts until this many later. */
 const ROUND = CELLS + 1
 

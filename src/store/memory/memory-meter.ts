@@ -19,9 +19,6 @@ export function hasExpired({ atMs }: MemoryEntry, nowMs: number): boolean {
   return atMs + DEFAULTS.ledgerMs <= nowMs
 }
 
-/** A clock set back by less than this opens no window twice; see `lua/lib/meter.lua`. */
-export const CLOCK_STEP_MS = 60_000
-
 /** Before anything was counted. */
 const NEVER = Number.NaN
 
@@ -53,13 +50,11 @@ export class MemoryMeter {
     if (rule === this.lookedRule && nowMs === this.lookedNowMs) return this.looked
     this.copy(rule)
     const fromMs = Number.isNaN(this.atMs) ? nowMs : this.atMs
-    const setBack = fromMs > nowMs + CLOCK_STEP_MS
+    const setBack = fromMs > nowMs + DEFAULTS.clockStepMs
     const { limits } = rule
     for (let n = 0; n < limits.length; n++) {
       const limit = limits[n] as CompiledLimit
       const state = this.looked[n] as MeterState
-      // What an agent has said stands first; the limits mirrored beside it go by that.
-      if (limit.algorithm === 'learned') state.history = this.looked[0]?.history ?? null
       // Histories move along with a clock that was set back.
       if (limit.unit === 'concurrency' || fromMs < nowMs || (setBack && state.history !== null)) ALGORITHMS[limit.algorithm].roll(state, limit, fromMs, nowMs)
     }
@@ -76,7 +71,7 @@ export class MemoryMeter {
 
   /** Takes a clock that was set back by more than a step as it is, whatever is counted. */
   follow(rule: CompiledRule, nowMs: number): void {
-    if (this.atMs <= nowMs + CLOCK_STEP_MS || Number.isNaN(this.atMs)) return
+    if (this.atMs <= nowMs + DEFAULTS.clockStepMs || Number.isNaN(this.atMs)) return
     this.look(rule, nowMs)
     this.keep()
   }
@@ -132,7 +127,7 @@ export function meterUsage(rule: CompiledRule, limit: CompiledLimit, scopeValue:
     rule: rule.name,
     limit: limit.name,
     scopeValue,
-    unit: limit.unit as Usage['unit'],
+    unit: limit.unit,
     capacity: limit.capacity,
     used,
     claimed: 0,

@@ -1,23 +1,38 @@
 import { type AdmissionRequest, bindingOf, costIn, type MeterRef } from '../../admission/request.js'
-import type { MeterState } from '../../limits/algorithm.js'
-import { awaitsCanary } from '../../limits/algorithms/block.js'
+import { type MeterState, waitUp } from '../../limits/algorithm.js'
 import { ALGORITHMS } from '../../limits/algorithms.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import { type ActualCosts, type CostUnit, NOTHING } from '../../model/cost.js'
 import type { Binding, RejectDecision, RunDecision, Usage } from '../../model/decision.js'
+import { DEFAULTS } from '../../model/defaults.js'
 import type { Observation, UpstreamOutcome, UpstreamReport, UpstreamStatus } from '../../model/upstream.js'
 import { overEstimatedPercent } from '../ledger-figures.js'
 import type { Admission, LedgerFigures, StateResult, Store } from '../store.js'
-import { limitsMet, MemoryBlocks } from './memory-blocks.js'
-import { CLOCK_STEP_MS, hasExpired, type MemoryEntry, MemoryMeter, meterUsage } from './memory-meter.js'
+import { hasExpired, type MemoryEntry, MemoryMeter, meterUsage } from './memory-meter.js'
 import { MemoryStates } from './memory-states.js'
+import { MemoryUpstream } from './memory-upstream.js'
 
 interface Refusal {
   readonly binding: Binding
+  readonly reason: 'limited' | 'paused' | 'closed' | 'too_big'
   readonly waitMs: number
-  readonly limit: CompiledLimit
-  /** Whether anybody can know when there is room. */
-  readonly upstreamStatus: boolean
+  /** Whether it is known when there is room. */
+  readonly known: boolean
+  readonly leased: boolean
+}
+
+/** Of two refusals the one that lasts longer; any time that is known says more than that of a slot. */
+function later(one: Refusal | null, other: Refusal): Refusal {
+  return one === null || (!other.leased && (one.leased || other.waitMs > one.waitMs)) ? other : one
+}
+
+function gateBinding({ rule, value }: MeterRef, limit: string): Binding {
+  return { kind: rule.kind, rule: rule.name, limit, scopeValue: value, unit: 'none' }
+}
+
+/** What the block of a request is counted by. */
+function blockedValue({ meters }: AdmissionRequest): string {
+  return meters.findLast(({ rule }) => rule.kind === 'upstream')?.value ?? ''
 }
 
 /** Meters are swept when there are so many of them, and again when twice as many are left. */
@@ -30,7 +45,7 @@ const SWEEP_FROM = 1000
  */
 export class MemoryStore implements Store {
   private readonly now: () => number
-  private readonly blocks = new MemoryBlocks((part, nowMs) => this.meter(part, nowMs))
+  private readonly upstream = new MemoryUpstream()
   private readonly meters = new Map<string, Map<string, MemoryMeter>>()
   private readonly entries = new Map<string, MemoryEntry>()
   private readonly states = new MemoryStates()
@@ -78,7 +93,6 @@ export class MemoryStore implements Store {
       entry.charged = { ...entry.charged, ...Object.fromEntries([...raised].map((unit) => [unit, actual[unit]])) }
       return true
     }
-    this.blocks.end(request, entry.atMs, nowMs, true)
     this.entries.delete(request.id)
     this.counts.settled++
     // Where nobody said how many tokens it were, the estimate was neither right nor wrong.
@@ -94,7 +108,6 @@ export class MemoryStore implements Store {
     const entry = this.entryOf(request, nowMs)
     if (entry === undefined) return false
     this.chargeActual(request, entry, NOTHING, 'end', nowMs)
-    this.blocks.end(request, entry.atMs, nowMs, false)
     this.entries.delete(request.id)
     this.counts.released++
     return true
@@ -102,22 +115,24 @@ export class MemoryStore implements Store {
 
   reportUpstream(request: AdmissionRequest, report: UpstreamReport): UpstreamOutcome {
     const nowMs = this.timeOf(request)
-    const startedMs = this.entryOf(request, nowMs)?.atMs ?? nowMs
     this.release(request)
-    return this.blocks.reportUpstream(request, report, startedMs, nowMs)
+    return this.upstream.report(blockedValue(request), report, nowMs)
   }
 
   upstreamStatus(requests: readonly AdmissionRequest[]): readonly UpstreamStatus[] {
     const nowMs = this.now()
-    return requests.map((one) => this.blocks.upstreamStatus(one, nowMs))
+    return requests.map((request) => this.upstream.status(blockedValue(request), nowMs))
   }
 
   observed(): readonly Observation[] {
-    return this.blocks.observed()
+    return this.upstream.observed()
   }
 
   reset(request: AdmissionRequest): void {
-    for (const { rule, value } of request.meters) if (this.meters.get(rule.name)?.delete(value) === true) this.kept--
+    for (const { rule, value } of request.meters) {
+      if (rule.kind === 'upstream') this.upstream.lift(value)
+      else if (this.meters.get(rule.name)?.delete(value) === true) this.kept--
+    }
   }
 
   compareAndSet(name: string, key: string, was: string, becomes: string, keepMs: number): StateResult {
@@ -139,7 +154,12 @@ export class MemoryStore implements Store {
   private timeOf({ meters }: AdmissionRequest): number {
     const nowMs = this.now()
     if (nowMs >= this.latestMs) this.latestMs = nowMs
-    else if (nowMs + CLOCK_STEP_MS < this.latestMs) for (const part of meters) this.meter(part, nowMs).follow(part.rule, nowMs)
+    else if (nowMs + DEFAULTS.clockStepMs < this.latestMs) {
+      for (const meter of meters) {
+        if (meter.rule.kind === 'upstream') this.upstream.follow(meter.value, nowMs)
+        else this.meter(meter, nowMs).follow(meter.rule, nowMs)
+      }
+    }
     return nowMs
   }
 
@@ -180,12 +200,12 @@ export class MemoryStore implements Store {
       const states = meter.look(part.rule, nowMs)
       const { presentMs } = meter
       let changed = false
-      for (const [n, limit] of part.rule.limits.slice(0, limitsMet(part, states)).entries()) {
+      for (const [n, limit] of part.rule.limits.entries()) {
         const algorithm = ALGORITHMS[limit.algorithm]
         const state = states[n] as MeterState
         if (limit.unit === 'concurrency') {
           if (how === 'end') algorithm.refund(state, limit, 1, atMs, nowMs, request.id)
-        } else if (limit.unit !== 'none' && n < part.rule.active && counted.includes(limit.unit)) {
+        } else if (n < part.rule.active && counted.includes(limit.unit)) {
           const more = (actual[limit.unit] ?? charged[limit.unit]) - charged[limit.unit]
           if (more > 0) {
             algorithm.overrun(state, limit, more, atMs, presentMs, request.id)
@@ -200,28 +220,28 @@ export class MemoryStore implements Store {
     return raised
   }
 
-  /** What refuses the call, as the scripts weigh it: see `weigh` in `lua/lib/decide.lua`. */
+  /** What refuses the call, by the order of `Decide.weigh` in `lua/lib/decide.lua`; null where all meters have room. */
   private weigh(request: AdmissionRequest, nowMs: number): Refusal | null {
     let latest: Refusal | null = null
-    for (const part of request.meters) {
-      const { limits, active } = part.rule
-      const states = this.meter(part, nowMs).look(part.rule, nowMs)
-      const met = Math.min(active, limitsMet(part, states))
-      for (let n = 0; n < met; n++) {
-        const limit = limits[n] as CompiledLimit
-        const state = states[n] as MeterState
+    for (const meter of request.meters) {
+      const { rule, value } = meter
+      // While calls are paused no other time counts.
+      if (rule.kind === 'pause') return { binding: gateBinding(meter, 'paused'), reason: 'paused', waitMs: 0, known: false, leased: false }
+      const blockedMs = rule.kind === 'upstream' ? this.upstream.blockedMs(value, nowMs) : 0
+      if (blockedMs > 0)
+        latest = later(latest, { binding: gateBinding(meter, 'retry-after'), reason: 'limited', waitMs: waitUp(blockedMs), known: true, leased: false })
+      if (rule.active === 0) continue
+      const states = this.meter(meter, nowMs).look(rule, nowMs)
+      for (let n = 0; n < rule.active; n++) {
+        const limit = rule.limits[n] as CompiledLimit
         const cost = costIn(request.costs, limit.unit)
-        if (limit.unit !== 'none' && limit.algorithm !== 'learned' && cost > limit.capacity + limit.slack)
-          return { binding: bindingOf(part, limit), waitMs: -1, limit, upstreamStatus: false }
-        const waitMs = cost > 0 || limit.unit === 'none' ? ALGORITHMS[limit.algorithm].waitMs(state, limit, nowMs, cost, 0) : 0
-        if (waitMs <= 0) continue
+        const binding = () => bindingOf(meter, limit)
+        if (cost > limit.capacity + limit.slack)
+          return { binding: binding(), reason: limit.capacity === 0 ? 'closed' : 'too_big', waitMs: -1, known: false, leased: false }
+        const waitMs = cost > 0 ? ALGORITHMS[limit.algorithm].waitMs(states[n] as MeterState, limit, nowMs, cost, 0) : 0
+        // When a slot comes free is not known.
         const leased = limit.unit === 'concurrency'
-        // Nothing ends a pause but whoever resumes it.
-        if (part.rule.kind === 'pause') return { binding: bindingOf(part, limit), waitMs, limit, upstreamStatus: false }
-        // When a slot comes free nobody knows: any time that is known says more.
-        if (latest === null || (latest.limit.unit === 'concurrency' && !leased) || (waitMs > latest.waitMs && !leased)) {
-          latest = { binding: bindingOf(part, limit), waitMs, limit, upstreamStatus: !leased && !(limit.algorithm === 'block' && awaitsCanary(state, nowMs)) }
-        }
+        if (waitMs > 0) latest = later(latest, { binding: binding(), reason: 'limited', waitMs, known: !leased, leased })
       }
     }
     return latest
@@ -235,8 +255,7 @@ export class MemoryStore implements Store {
       const meter = this.meter(part, nowMs)
       const states = meter.look(part.rule, nowMs)
       let changed = false
-      const met = part.rule.kind === 'upstream' && !past ? 0 : Math.min(active, limitsMet(part, states))
-      for (let n = 0; n < met; n++) {
+      for (let n = 0; n < active; n++) {
         const limit = limits[n] as CompiledLimit
         const cost = costIn(costs, limit.unit)
         if (cost === 0) continue
@@ -246,7 +265,6 @@ export class MemoryStore implements Store {
       }
       if (changed) meter.keep()
     }
-    if (!past) this.blocks.start(request, nowMs)
     if (request.forGood !== true) this.entries.set(request.id, { atMs: nowMs, counted: request.counted, charged: costs })
   }
 
@@ -257,7 +275,7 @@ export class MemoryStore implements Store {
       const states = this.meter({ rule, value }, nowMs).look(rule, nowMs)
       for (let n = 0; n < active; n++) {
         const limit = limits[n] as CompiledLimit
-        if (limit.unit !== 'none' && limit.algorithm !== 'learned') usage.push(meterUsage(rule, limit, value, states[n] as MeterState, nowMs))
+        usage.push(meterUsage(rule, limit, value, states[n] as MeterState, nowMs))
       }
     }
     return usage
@@ -267,9 +285,8 @@ export class MemoryStore implements Store {
     return { outcome: 'run', atMs: nowMs, usage: this.usage(request, nowMs) }
   }
 
-  private reject(request: AdmissionRequest, { binding, waitMs, limit, upstreamStatus }: Refusal, nowMs: number): RejectDecision {
-    const reason = binding.kind === 'pause' ? 'paused' : waitMs >= 0 ? 'limited' : limit.capacity === 0 ? 'closed' : 'too_big'
-    const retryAfterMs = reason === 'limited' && upstreamStatus ? waitMs : null
+  private reject(request: AdmissionRequest, { binding, reason, waitMs, known }: Refusal, nowMs: number): RejectDecision {
+    const retryAfterMs = reason === 'limited' && known ? waitMs : null
     return { outcome: 'reject', reason, retryAfterMs, binding, atMs: nowMs, usage: this.usage(request, nowMs) }
   }
 

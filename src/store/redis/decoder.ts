@@ -3,39 +3,30 @@ import { emptyState } from '../../limits/algorithm.js'
 import { ALGORITHMS } from '../../limits/algorithms.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import type { Strategy } from '../../model/call.js'
-import type { Binding, Decision, RejectDecision, Usage } from '../../model/decision.js'
+import type { Binding, Decision, RejectDecision, RuleKind, Usage } from '../../model/decision.js'
 import type { UpstreamStatus } from '../../model/upstream.js'
-import type { CompiledRule } from '../../policy/compiled-rule.js'
-import { OUTCOMES, strategyOf } from './protocol.js'
+import { OUTCOME, type OutcomeCode, strategyOf } from './protocol.js'
 
-/** A start that has to stand in line, but came without the call to keep beside its place: it is asked again with it. */
+/** A start that has to stand in line, but was sent without the call to keep beside its place: it is sent again with it. */
 export interface AgainDecision {
   readonly outcome: 'again'
 }
 
 const DOUBLE = 8
-/** Doubles per call besides its outcome, where it neither runs nor is asked again: wait, binding meter, binding limit, rank, strictness. */
+/** Doubles per call after its outcome, where it neither runs nor is sent again: wait, meter, limit, rank, strictness. */
 const DETAILS = 5
-const { RUN, WAIT, REJECT, TOO_BIG, CLOSED, HOLD, REFUSED, AGAIN, SLOWED, LATE, EXPIRED, FULL, WATCHED } = OUTCOMES
-const REASONS: Readonly<Record<number, RejectDecision['reason']>> = {
-  [REJECT]: 'limited',
-  [REFUSED]: 'limited',
-  [TOO_BIG]: 'too_big',
-  [CLOSED]: 'closed',
-  [LATE]: 'late',
-  [FULL]: 'line_full',
-}
-const LINES_NEEDED = 2
 
-/** @param resetMs as the script told it; else worked out */
-function decodedUsage(part: MeterRef, limit: CompiledLimit, used: number, claimed: number, resetMs: number | undefined, atMs: number): Usage | null {
-  if (limit.unit === 'none' || limit.algorithm === 'learned') return null
+/** What binds a call at the gate of a rule, which has no limit. */
+const GATES: Readonly<Partial<Record<RuleKind, string>>> = { pause: 'paused', upstream: 'retry-after' }
+
+/** @param resetMs as the script answered it; undefined: worked out here */
+function decodedUsage({ rule, value }: MeterRef, limit: CompiledLimit, used: number, claimed: number, resetMs: number | undefined, atMs: number): Usage {
   const algorithm = ALGORITHMS[limit.algorithm]
   const state = { ...emptyState(), used: Math.min(used, limit.capacity), debt: Math.max(0, used - limit.capacity) }
   return {
-    rule: part.rule.name,
+    rule: rule.name,
     limit: limit.name,
-    scopeValue: part.value,
+    scopeValue: value,
     unit: limit.unit,
     capacity: limit.capacity,
     used,
@@ -45,116 +36,141 @@ function decodedUsage(part: MeterRef, limit: CompiledLimit, used: number, claime
   }
 }
 
-/** A meter as the first call of the batch that meets it named it: another may have made its own part, or have resolved it under other rules. */
+/** A meter as the batch names it: a later call of the batch may have made a MeterRef of its own for it. */
 interface NamedMeter {
-  readonly part: MeterRef
+  readonly meter: MeterRef
+  /** Where its usage begins in the reply. */
   readonly offset: number
 }
 
-/** How many doubles of a reply tell of a limit. */
+/** How many doubles of a reply a limit takes. */
 function doublesOf({ algorithm }: CompiledLimit): number {
-  // Limits mirrored beside a block are its own business.
-  if (algorithm === 'learned') return 0
   return ALGORITHMS[algorithm].tellsReset ? 3 : 2
 }
 
-/** The packed reply of admit and peek: one decision per call, and the usage of every meter, worked out when it is asked for. */
+/** The packed reply to a batch (`lua/lib/reply.lua`): one decision per call, and the usage of every meter. */
 export class DecisionReply {
   readonly atMs: number
-  /** Whether there are lines. */
-  readonly lines: boolean
-  /** Whether anything was decided: else the batch is to come again, with its lines. */
-  readonly done: boolean
-  private readonly bytes: Buffer
   /** Where each call begins. */
   private readonly heads: number[] = []
-  /** The meters as the batch named them, by key, and where the usage of each begins. */
-  private readonly meters = new Map<string, NamedMeter>()
+  private readonly named = new Map<string, NamedMeter>()
 
-  constructor(bytes: Buffer, calls: number, meters: readonly MeterRef[]) {
-    this.bytes = bytes
+  constructor(
+    private readonly bytes: Buffer,
+    calls: number,
+    meters: readonly MeterRef[],
+  ) {
     this.atMs = bytes.readDoubleLE(0)
-    const lines = bytes.readDoubleLE(DOUBLE)
-    this.lines = lines > 0
-    this.done = lines !== LINES_NEEDED
-    if (!this.done) return
-    let offset = 2 * DOUBLE
+    let offset = DOUBLE
     for (let call = 0; call < calls; call++) {
       this.heads.push(offset)
       const outcome = bytes.readDoubleLE(offset)
-      offset += (outcome === RUN || outcome === WATCHED || outcome === AGAIN ? 1 : 1 + DETAILS) * DOUBLE
+      const bare = outcome === OUTCOME.RUN || outcome === OUTCOME.WATCHED || outcome === OUTCOME.AGAIN
+      offset += (bare ? 1 : 1 + DETAILS) * DOUBLE
     }
-    for (const part of meters) {
-      this.meters.set(part.keys[0] as string, { part, offset })
-      for (const limit of part.rule.limits) offset += doublesOf(limit) * DOUBLE
+    for (const meter of meters) {
+      this.named.set(meter.keys[0] as string, { meter, offset })
+      for (const limit of meter.rule.limits) offset += doublesOf(limit) * DOUBLE
     }
   }
 
-  /** @param own the strategy that the call asked for itself */
+  /** @param own the strategy that the call asks for itself */
   decision(index: number, request: ResolvedMeters, own?: Strategy): Decision | AgainDecision {
     const head = this.heads[index] as number
-    const outcome = this.bytes.readDoubleLE(head)
-    if (outcome === RUN) return new ReadDecision('run', this, request)
-    if (outcome === WATCHED) return Object.assign(new ReadDecision('run' as const, this, request), { watched: true as const })
-    if (outcome === AGAIN) return { outcome: 'again' }
-    const waitMs = this.bytes.readDoubleLE(head + DOUBLE)
-    if (outcome === HOLD) return Object.assign(new ReadDecision('hold' as const, this, request), { waitMs })
-    if (outcome === EXPIRED) return new ReadDecision('expired', this, request)
-    if (outcome === SLOWED) return Object.assign(new ReadDecision('run' as const, this, request), { delayMs: waitMs })
-    const binding = this.bindingOf(request, this.bytes.readDoubleLE(head + 2 * DOUBLE), this.bytes.readDoubleLE(head + 3 * DOUBLE))
-    const paused = binding !== null && binding.kind === 'pause'
-    const knownMs = waitMs < 0 ? null : waitMs
-    if (outcome === WAIT) {
-      return Object.assign(new ReadDecision('wait' as const, this, request), { etaMs: knownMs, position: this.bytes.readDoubleLE(head + 4 * DOUBLE), binding })
+    const outcome = this.bytes.readDoubleLE(head) as OutcomeCode
+    switch (outcome) {
+      case OUTCOME.RUN:
+        return new ReadDecision('run', this, request)
+      case OUTCOME.WATCHED:
+        return Object.assign(new ReadDecision('run' as const, this, request), { watched: true as const })
+      case OUTCOME.SLOWED:
+        return Object.assign(new ReadDecision('run' as const, this, request), { delayMs: this.detail(head, 1) })
+      case OUTCOME.HOLD:
+        return Object.assign(new ReadDecision('hold' as const, this, request), { waitMs: this.detail(head, 1) })
+      case OUTCOME.AGAIN:
+        return { outcome: 'again' }
+      case OUTCOME.EXPIRED:
+        return new ReadDecision('expired', this, request)
+      case OUTCOME.WAIT:
+        return Object.assign(new ReadDecision('wait' as const, this, request), {
+          etaMs: this.knownWaitMs(head),
+          position: this.detail(head, 4),
+          binding: this.bindingOf(request, head),
+        })
+      case OUTCOME.REJECT:
+      case OUTCOME.REFUSED:
+        return this.limited(head, request, own)
+      case OUTCOME.TOO_BIG:
+        return this.rejected('too_big', head, request)
+      case OUTCOME.CLOSED:
+        return this.rejected('closed', head, request)
+      case OUTCOME.LATE:
+        return Object.assign(this.rejected('late', head, request), { etaMs: this.detail(head, 1) })
+      case OUTCOME.LINE_FULL:
+        return Object.assign(this.rejected('line_full', head, request), { waiting: this.detail(head, 4) })
+      default:
+        throw new Error(`a script answered the outcome ${outcome satisfies never}, which is none`)
     }
-    const reason = paused && REASONS[outcome] === 'limited' ? 'paused' : REASONS[outcome]
-    if (reason === undefined || binding === null) throw new Error(`the reply of a script makes no sense: outcome ${outcome}`)
-    const strictness = this.bytes.readDoubleLE(head + 5 * DOUBLE)
-    const custom = own?.startsWith('custom:') === true ? own : this.ruleOf(request, head)?.strategy
-    const strategy = strictness === 0 ? undefined : (strategyOf(strictness) ?? custom)
-    return Object.assign(new ReadDecision('reject' as const, this, request), {
-      reason,
-      retryAfterMs: reason === 'limited' && strategy !== 'hard' ? knownMs : null,
-      binding,
-      ...(strategy === undefined ? {} : { strategy }),
-      ...(reason === 'late' ? { etaMs: waitMs } : {}),
-      ...(reason === 'line_full' ? { waiting: this.bytes.readDoubleLE(head + 4 * DOUBLE) } : {}),
-    })
   }
 
   usage(request: ResolvedMeters): Usage[] {
     const usage: Usage[] = []
-    for (const meter of request.meters) {
-      const named = this.meters.get(meter.keys[0] as string) as NamedMeter
-      const { part } = named
-      let { offset } = named
-      const { limits, active } = part.rule
+    for (const { keys } of request.meters) {
+      const { meter, offset: first } = this.named.get(keys[0] as string) as NamedMeter
+      const { limits, active } = meter.rule
+      let offset = first
       for (let n = 0; n < active; n++) {
         const limit = limits[n] as CompiledLimit
         const size = doublesOf(limit)
-        if (size === 0) continue
         const resetMs = size > 2 ? this.bytes.readDoubleLE(offset + 2 * DOUBLE) : undefined
-        const one = decodedUsage(part, limit, this.bytes.readDoubleLE(offset), this.bytes.readDoubleLE(offset + DOUBLE), resetMs, this.atMs)
-        if (one !== null) usage.push(one)
+        usage.push(decodedUsage(meter, limit, this.bytes.readDoubleLE(offset), this.bytes.readDoubleLE(offset + DOUBLE), resetMs, this.atMs))
         offset += size * DOUBLE
       }
     }
     return usage
   }
 
-  private ruleOf(request: ResolvedMeters, head: number): CompiledRule | undefined {
-    return request.meters[this.bytes.readDoubleLE(head + 2 * DOUBLE) - 1]?.rule
+  /** Refused for want of room, or by a pause; the time of the next try is not told where the strategy is hard. */
+  private limited(head: number, request: ResolvedMeters, own: Strategy | undefined): RejectDecision {
+    const strictness = this.detail(head, 5)
+    const custom = own?.startsWith('custom:') === true ? own : request.meters[this.detail(head, 2) - 1]?.rule.strategy
+    const strategy = strictness === 0 ? undefined : (strategyOf(strictness) ?? custom)
+    const paused = this.bindingOf(request, head)?.kind === 'pause'
+    return Object.assign(this.rejected(paused ? 'paused' : 'limited', head, request), {
+      retryAfterMs: paused || strategy === 'hard' ? null : this.knownWaitMs(head),
+      ...(strategy === undefined ? {} : { strategy }),
+    })
   }
 
-  private bindingOf(request: ResolvedMeters, meter: number, limit: number): Binding | null {
-    const asked = request.meters[meter - 1]
-    const part = asked && this.meters.get(asked.keys[0] as string)?.part
-    const bound = part?.rule.limits[limit - 1]
-    return part === undefined || bound === undefined ? null : bindingOf(part, bound)
+  private rejected<Reason extends RejectDecision['reason']>(reason: Reason, head: number, request: ResolvedMeters) {
+    const binding = this.bindingOf(request, head)
+    if (binding === null) throw new Error(`a script answered ${reason}, and nothing that binds the call`)
+    return Object.assign(new ReadDecision('reject' as const, this, request), { reason, retryAfterMs: null, binding })
+  }
+
+  /** The nth double after the outcome of the call that begins at `head`. */
+  private detail(head: number, n: number): number {
+    return this.bytes.readDoubleLE(head + n * DOUBLE)
+  }
+
+  private knownWaitMs(head: number): number | null {
+    const waitMs = this.detail(head, 1)
+    return waitMs < 0 ? null : waitMs
+  }
+
+  private bindingOf({ meters }: ResolvedMeters, head: number): Binding | null {
+    const key = meters[this.detail(head, 2) - 1]?.keys[0]
+    const meter = key === undefined ? undefined : this.named.get(key)?.meter
+    if (meter === undefined) return null
+    const { rule, value } = meter
+    const place = this.detail(head, 3)
+    if (place === 0) return { kind: rule.kind, rule: rule.name, limit: GATES[rule.kind] ?? '', scopeValue: value, unit: 'none' }
+    const limit = (rule.recovery?.mirrored ?? rule.limits)[place - 1]
+    return limit === undefined ? null : bindingOf(meter, limit)
   }
 }
 
-/** What all decisions have in common; usage is worked out once, when it is asked for. */
+/** What all decisions have in common. Usage is worked out when it is read first, since most callers never do. */
 class ReadDecision<Outcome extends Decision['outcome']> {
   readonly outcome: Outcome
   readonly atMs: number

@@ -4,10 +4,10 @@ import { type ActualCosts, COST_UNITS, type Costs, type CostUnit } from '../../m
 import type { ObservedLimits } from '../../model/upstream.js'
 import { type CompiledRule, NO_OPTIONS, type RuleOptions } from '../../policy/compiled-rule.js'
 import type { Keys } from '../../redis/keys.js'
-import { ALGORITHM_CODES, strictnessOf, UNIT_CODES, unitCodes } from './protocol.js'
+import { ALGORITHM_CODES, KIND_CODES, strictnessOf, UNIT_CODES, unitCodes } from './protocol.js'
 
-/** The two numbers of a limit that scripts read besides its capacity, by its algorithm. */
-function numbersOf({ algorithm, unit, rate, windowMs, offsetMs, leaseMs, recovery }: CompiledLimit): readonly [number, number] {
+/** The numbers of a limit that scripts read besides its capacity, by its algorithm. */
+function numbersOf({ algorithm, rate, windowMs, offsetMs, leaseMs }: CompiledLimit): readonly number[] {
   switch (algorithm) {
     case 'token_bucket':
     case 'leaky_bucket':
@@ -18,27 +18,31 @@ function numbersOf({ algorithm, unit, rate, windowMs, offsetMs, leaseMs, recover
       return [windowMs, offsetMs]
     case 'concurrency':
       return [leaseMs, 0]
-    case 'block':
-      return [recovery?.everyMs ?? 0, recovery?.factor ?? 0]
-    case 'learned':
-      return [rate, UNIT_CODES[unit]]
-    case 'pause':
-      return [0, 0]
+    default:
+      return algorithm satisfies never
   }
 }
 
 function encodeLimit(limit: CompiledLimit, atMs: number): unknown[] {
-  const { id, algorithm, unit, capacity, borders, recovery } = limit
-  const most = algorithm === 'block' ? (recovery?.probeLeaseMs ?? 0) : capacity
-  return [id, ALGORITHM_CODES[algorithm], UNIT_CODES[unit], most, ...numbersOf(limit), ...(borders === undefined ? [] : [borders(atMs)])]
+  const { id, algorithm, unit, capacity, borders } = limit
+  return [id, ALGORITHM_CODES[algorithm], UNIT_CODES[unit], capacity, ...numbersOf(limit), ...(borders === undefined ? [] : [borders(atMs)])]
 }
 
-function encodeRule({ priority, strategy, limits, active, options, degraded }: CompiledRule, atMs: number): string {
+/** The optional parts of a rule: which limits hold, its bounds, how its agent recovers. */
+function detailsOf({ limits, active, options, degraded, recovery }: CompiledRule): unknown[] {
   const { maxWaitMs, maxWaiting, holdMs, maxDelayMs } = options
+  const bounds = [maxWaitMs, maxWaiting, holdMs, maxDelayMs, degraded === null ? 0 : 1]
+  if (recovery !== undefined) return [recovery.mirrored.length, bounds, [recovery.id, recovery.probeLeaseMs, recovery.everyMs, recovery.stepFactor]]
   const plain = degraded === null && (Object.keys(NO_OPTIONS) as (keyof RuleOptions)[]).every((name) => options[name] === NO_OPTIONS[name])
-  const more = active === limits.length && plain ? [] : [active, [maxWaitMs, maxWaiting, holdMs, maxDelayMs, degraded === null ? 0 : 1]]
+  return active === limits.length && plain ? [] : [active, bounds]
+}
+
+function encodeRule(rule: CompiledRule, atMs: number): string {
+  const { kind, priority, strategy, recovery } = rule
+  const limits =
+    recovery?.mirrored.map(({ id, unit, capacity, rate }) => [id, 0, UNIT_CODES[unit], capacity, rate]) ?? rule.limits.map((limit) => encodeLimit(limit, atMs))
   // A string within the batch: the scripts recognise it as a whole, and parse it once.
-  return JSON.stringify(JSON.stringify([priority, strictnessOf(strategy), limits.map((limit) => encodeLimit(limit, atMs)), ...more]))
+  return JSON.stringify(JSON.stringify([KIND_CODES[kind], priority, strictnessOf(strategy), limits, ...detailsOf(rule)]))
 }
 
 const encodedRules = new WeakMap<CompiledRule, string>()
@@ -53,38 +57,6 @@ function encodedRule(rule: CompiledRule, atMs: number): string {
   return encoded
 }
 
-/** Whether two rules of one name limit alike at a time. */
-function same(one: CompiledRule, other: CompiledRule, atMs: number): boolean {
-  return one === other || encodedRule(one, atMs) === encodedRule(other, atMs)
-}
-
-/** Blocks differ from agent to agent: each is a rule of its own. */
-function nameOf({ rule, value }: MeterRef): string {
-  return rule.kind === 'upstream' ? `${rule.name}/${value}` : rule.name
-}
-
-/**
- * Cuts calls that would travel together into runs, in their order, in which no rule stands in
- * two versions: a batch names each meter once, with the limits of one of them. Rules change at
- * run time, and limiters of one name may have different limits.
- */
-export function alike<One extends AdmissionRequest>(requests: readonly One[], atMs: number): (readonly One[])[] {
-  // Calls that were resolved under the same rules share this list: nearly always all of them.
-  const counted = requests[0]?.counted
-  if (requests.every((one) => one.counted === counted)) return [requests]
-  const runs: One[][] = [[]]
-  let rules = new Map<string, CompiledRule>()
-  for (const one of requests) {
-    if (one.meters.some((part) => !same(rules.get(nameOf(part)) ?? part.rule, part.rule, atMs))) {
-      runs.push([])
-      rules = new Map()
-    }
-    for (const part of one.meters) rules.set(nameOf(part), part.rule)
-    ;(runs.at(-1) as One[]).push(one)
-  }
-  return runs
-}
-
 /** A call on its way into a batch: the places of its keys and meters, and what it costs. */
 interface Entered {
   readonly request: AdmissionRequest
@@ -94,38 +66,54 @@ interface Entered {
   readonly places: string
 }
 
-/** Collects what calls name into the keys and the JSON of one script call: every rule, meter and ledger once, whoever shares it. */
+/**
+ * Collects calls into the keys and the JSON of one script call: every rule, meter and ledger once,
+ * however many calls share it.
+ *
+ * A batch names a meter with the limits of one version of its rule. Rules change at run time, and
+ * limiters of one name may have different limits: a call that meets a meter of the batch under other
+ * limits is refused by `add`, and starts the next batch.
+ */
 export class BatchEncoder {
   readonly keys: string[]
   /** The meters in the order they are numbered. */
-  readonly parts: MeterRef[] = []
-  private readonly names: Keys
-  private readonly nowMs: number
-  private readonly lines: boolean
+  readonly meters: MeterRef[] = []
   private readonly rules = new Map<CompiledRule, number>()
-  private readonly meters = new Map<string, number>()
+  private readonly places = new Map<string, number>()
   private readonly ledgers = new Map<string, number>()
   private readonly calls: Entered[] = []
   private readonly ended: Entered[] = []
-  /** Who does not wait for ever: rare, so it is said apart. */
+  /** Deadlines and longest waits: rare, so they are sent apart from the calls. */
   private patience = ''
   private encodedRules = ''
   private encodedMeters = ''
   private counted: readonly CostUnit[] = []
+  /** The units of the first call's rules, and whether any other call was resolved under other rules. */
+  private resolvedUnder: readonly CostUnit[] = []
+  private mixed = false
 
-  /**
-   * @param nowMs about now: which of a calendar's borders the scripts may need
-   * @param lines whether the keys of the meters' lines go along: not needed while there is no line
-   */
-  constructor(names: Keys, nowMs: number, lines: boolean) {
-    this.names = names
-    this.nowMs = nowMs
-    this.lines = lines
+  /** @param nowMs about now: which borders of a calendar the scripts may need */
+  constructor(
+    private readonly names: Keys,
+    private readonly nowMs: number,
+  ) {
     this.keys = [...names.fixed]
   }
 
-  /** A call that asks for room at its meters; `onItsWay` if it can be in line or woken, and so has a record of its own. */
-  ask(request: AdmissionRequest, onItsWay: boolean): void {
+  /**
+   * Adds a call, unless it clashes with the batch; returns whether it was added.
+   * @param onItsWay whether it can be in line or woken, and so has a record of its own
+   */
+  add(request: AdmissionRequest, onItsWay: boolean): boolean {
+    if (this.clashes(request)) return false
+    if (this.calls.length === 0) this.resolvedUnder = request.counted
+    else this.mixed ||= this.resolvedUnder !== request.counted
+    this.force(request, onItsWay)
+    return true
+  }
+
+  /** Adds a call; a meter that the batch has already keeps the limits it has there. */
+  force(request: AdmissionRequest, onItsWay: boolean): void {
     const count = this.calls.push(this.enter(request, request.costs, onItsWay))
     const { deadline, maxWaitMs } = request.call
     if (deadline === undefined && maxWaitMs === undefined) return
@@ -133,57 +121,64 @@ export class BatchEncoder {
     this.patience += `${this.patience === '' ? '' : ','}${count},${deadlineMs},${maxWaitMs ?? 0}`
   }
 
-  /** A call that is settled, among those that ask (`ask`) or before them. */
+  /** Adds a call that is settled: among the others, or before them. */
   settle({ request, actual }: Settlement, before: boolean): void {
     const entered = this.enter(request, actual, false)
     if (before) this.ended.push(entered)
     else this.calls.push(entered)
   }
 
-  /** The batch as JSON. */
+  /** The batch as JSON, see `lua/lib/batch.lua`. */
   batch(): string {
-    // Ascending, whoever named them first: a ledger keeps which units it counts, not their order.
     const units = unitCodes(this.counted)
     const calls = `"calls":[${encode(this.calls, units)}],"heads":[${headsOf(this.calls)}]`
     const ended = `"ended":[${encode(this.ended, units)}],"endedHeads":[${headsOf(this.ended)}]`
     const patience = this.patience === '' ? '' : `"patience":[${this.patience}],`
-    return `{"lines":${this.lines ? 1 : 0},"rules":[${this.encodedRules}],"units":[${units}],"meters":[${this.encodedMeters}],${patience}${calls},${ended}}`
+    return `{"rules":[${this.encodedRules}],"units":[${units}],"meters":[${this.encodedMeters}],${patience}${calls},${ended}}`
   }
 
   /** The number of a line's meter, 0 where no call of the batch meets it. */
   meterOfLine(line: string): number {
-    return this.parts.findIndex((part) => part.line === line) + 1
+    return this.meters.findIndex((meter) => meter.line === line) + 1
+  }
+
+  /** Whether the batch has a meter of the call already, under other limits. */
+  private clashes({ meters, counted }: AdmissionRequest): boolean {
+    // Calls that were resolved under the same rules share this list: nearly always all of a batch.
+    if (this.calls.length === 0 || (!this.mixed && this.resolvedUnder === counted)) return false
+    return meters.some(({ rule, keys }) => {
+      const known = this.meters[(this.places.get(keys[0] as string) ?? 0) - 1]?.rule
+      return known !== undefined && known !== rule && encodedRule(known, this.nowMs) !== encodedRule(rule, this.nowMs)
+    })
   }
 
   private enter(request: AdmissionRequest, costs: ActualCosts | Costs, onItsWay: boolean): Entered {
     const { id, ledger, forGood, meters, counted } = request
     let places = ''
-    for (const part of meters) places += `,${this.meterIndex(part)}`
+    for (const meter of meters) places += `,${this.placeOf(meter)}`
     const record = onItsWay || (ledger === undefined && forGood !== true) ? this.keys.push(this.names.call(id)) : 0
-    // Nearly always all calls were resolved under the same rules.
     if (this.counted !== counted && counted.some((unit) => !this.counted.includes(unit))) {
       this.counted = this.counted.length === 0 ? counted : [...new Set([...this.counted, ...counted])]
     }
     return { request, costs, record, ledger: ledger === undefined ? 0 : this.ledgerIndex(ledger), places }
   }
 
-  private meterIndex(part: MeterRef): number {
-    const name = part.keys[0] as string
-    let index = this.meters.get(name)
-    if (index === undefined) {
-      let rule = this.rules.get(part.rule)
+  private placeOf(meter: MeterRef): number {
+    const name = meter.keys[0] as string
+    let place = this.places.get(name)
+    if (place === undefined) {
+      let rule = this.rules.get(meter.rule)
       if (rule === undefined) {
         rule = this.rules.size + 1
-        this.rules.set(part.rule, rule)
-        this.encodedRules += `${rule === 1 ? '' : ','}${encodedRule(part.rule, this.nowMs)}`
+        this.rules.set(meter.rule, rule)
+        this.encodedRules += `${rule === 1 ? '' : ','}${encodedRule(meter.rule, this.nowMs)}`
       }
-      index = this.parts.push(part)
-      this.meters.set(name, index)
-      this.encodedMeters += `${index === 1 ? '' : ','}${rule},${this.keys.length + 1}`
-      this.keys.push(...part.keys)
-      if (this.lines) this.keys.push(part.line)
+      place = this.meters.push(meter)
+      this.places.set(name, place)
+      this.encodedMeters += `${place === 1 ? '' : ','}${rule},${this.keys.length + 1}`
+      this.keys.push(...meter.keys, meter.line)
     }
-    return index
+    return place
   }
 
   private ledgerIndex(ledger: string): number {
@@ -208,13 +203,13 @@ function encode(calls: readonly Entered[], codes: readonly number[]): string {
   return encoded
 }
 
-/** Who the calls are; nothing where none of them is anybody in particular, as those of a limiter. */
+/** What identifies the calls; '' where no call has an identity: limiters by key send none. */
 function headsOf(calls: readonly Entered[]): string {
-  if (calls.every(({ request, record, ledger }) => record === 0 && ledger === 0 && isNobody(request))) return ''
+  if (calls.every(({ request, record, ledger }) => record === 0 && ledger === 0 && isAnonymous(request))) return ''
   return calls.map(headOf).join(',')
 }
 
-function isNobody({ id, token, call, strategy }: AdmissionRequest): boolean {
+function isAnonymous({ id, token, call, strategy }: AdmissionRequest): boolean {
   return id === '' && token === '' && (call.priority ?? 0) === 0 && call.strategy === undefined && strategy === undefined
 }
 

@@ -5,20 +5,17 @@ import type { Resolver } from '../../admission/resolver.js'
 import type { Call } from '../../model/call.js'
 import { COST_UNITS, type Costs } from '../../model/cost.js'
 import type { Decision } from '../../model/decision.js'
-import { DEFAULTS } from '../../model/defaults.js'
 import { approximateMs, type Clock } from '../../model/time.js'
 import { type UpstreamOutcome, type UpstreamReport, type UpstreamStatus, upstreamKey } from '../../model/upstream.js'
 import type { RuleSet } from '../../policy/compile.js'
 import { retentionOf } from '../../policy/policy.js'
 import type { Keys } from '../../redis/keys.js'
+import type { Script } from '../../redis/script.js'
 import { type AgainDecision, DecisionReply, readUpstreamStatus } from './decoder.js'
-import { alike, BatchEncoder, ratesOf } from './encoder.js'
+import { BatchEncoder, ratesOf } from './encoder.js'
 import { scripts } from './scripts.js'
 
-/** How admit treats a call: see `lua/admit.lua`. */
-export type AdmitMode = 'direct' | 'record' | 'front' | 'start'
-
-/** The front of one line, as a drain is asked to look at it. */
+/** The front of one line, as a dispatch looks at it. */
 export interface LineFront {
   readonly key: string
   /** In the order they stand. */
@@ -28,17 +25,13 @@ export interface LineFront {
 /** The scripts over meters, lines and ledger, as functions: one call, one round trip, no state of its own. */
 export class ScriptClient {
   readonly keys: Keys
-  private readonly redis: Redis
-  private readonly clock: Clock
-  private readonly resolver: Resolver
-  /** Whether there were lines when last heard. */
-  private lines = true
 
-  constructor(redis: Redis, resolver: Resolver, clock: Clock) {
-    this.redis = redis
+  constructor(
+    private readonly redis: Redis,
+    private readonly resolver: Resolver,
+    private readonly clock: Clock,
+  ) {
     this.keys = resolver.keys
-    this.clock = clock
-    this.resolver = resolver
   }
 
   get rules(): RuleSet {
@@ -61,19 +54,24 @@ export class ScriptClient {
     return Object.hasOwn(degradeTo, agent) ? degradeTo[agent] : undefined
   }
 
-  /** Asks and charges at once, or refuses. */
+  /** Charges each call at all of its meters, or refuses it. */
   async check(requests: readonly AdmissionRequest[]): Promise<Decision[]> {
-    return (await this.admit('direct', requests, [], [])) as Decision[]
+    return (await this.decide(scripts.check, requests, { onTheirWay: false })) as Decision[]
+  }
+
+  /** What `check` would answer; changes nothing. */
+  async peek(requests: readonly AdmissionRequest[]): Promise<Decision[]> {
+    return (await this.decide(scripts.peek, requests, { onTheirWay: false })) as Decision[]
   }
 
   /** Charges what has happened already, whether there is room or not. */
   async record(requests: readonly AdmissionRequest[]): Promise<Decision[]> {
-    return (await this.admit('record', requests, [], [])) as Decision[]
+    return (await this.decide(scripts.record, requests, { onTheirWay: false })) as Decision[]
   }
 
   /** The front door: promises room or finds a place in line. */
   async enqueue(requests: readonly CallRequest[]): Promise<Decision[]> {
-    return (await this.admit('front', requests, [], requests.map(storedCall))) as Decision[]
+    return (await this.decide(scripts.enqueue, requests, { onTheirWay: true, stored: requests.map(storedCall) })) as Decision[]
   }
 
   /**
@@ -82,64 +80,31 @@ export class ScriptClient {
    *   without them a newcomer that has to stand in line is answered 'again'
    */
   start(requests: readonly CallRequest[], ended: readonly Settlement[], kept: boolean): Promise<(Decision | AgainDecision)[]> {
-    return this.admit('start', requests, ended, kept ? requests.map(storedCall) : [])
+    return this.decide(scripts.start, requests, { onTheirWay: true, ended, stored: kept ? requests.map(storedCall) : [] })
   }
 
-  private async admit(
-    mode: AdmitMode,
+  /** Sends calls in as few batches as their rules allow: nearly always one. */
+  private async decide(
+    script: Script<Buffer>,
     requests: readonly AdmissionRequest[],
-    ended: readonly Settlement[],
-    stored: readonly string[],
+    { onTheirWay, ended = [], stored = [] }: { onTheirWay: boolean; ended?: readonly Settlement[]; stored?: readonly string[] },
   ): Promise<(Decision | AgainDecision)[]> {
-    const [first = [], ...others] = alike(requests, approximateMs(this.clock))
-    const decisions = await this.admitAlike(mode, first, ended, stored.slice(0, first.length))
-    let from = first.length
-    for (const run of others) {
-      decisions.push(...(await this.admitAlike(mode, run, [], stored.slice(from, from + run.length))))
-      from += run.length
-    }
+    const decisions: (Decision | AgainDecision)[] = []
+    let from = 0
+    do {
+      const encoder = new BatchEncoder(this.keys, approximateMs(this.clock))
+      let to = from
+      while (to < requests.length && encoder.add(requests[to] as AdmissionRequest, onTheirWay)) to++
+      if (from === 0) for (const settlement of ended) encoder.settle(settlement, true)
+      const bytes = await script.run(this.redis, encoder.keys, [this.now(), encoder.batch(), ...stored.slice(from, to)])
+      const reply = new DecisionReply(bytes, to - from, encoder.meters)
+      for (let n = from; n < to; n++) {
+        const request = requests[n] as AdmissionRequest
+        decisions.push(reply.decision(n - from, request, request.strategy ?? request.call.strategy))
+      }
+      from = to
+    } while (from < requests.length)
     return decisions
-  }
-
-  /** One script call, for calls in which no rule stands in two versions. */
-  private async admitAlike(
-    mode: AdmitMode,
-    requests: readonly AdmissionRequest[],
-    ended: readonly Settlement[],
-    stored: readonly string[],
-  ): Promise<(Decision | AgainDecision)[]> {
-    // A newcomer that may stand in line brings itself along to be kept there.
-    const stands = stored.length > 0
-    const reply = await this.decide(stands, requests.length, (lines) => {
-      const encoder = this.encode(requests, mode === 'front' || mode === 'start', lines)
-      for (const settlement of ended) encoder.settle(settlement, true)
-      const args = [this.now(), encoder.batch(), mode, DEFAULTS.lookaheadMs, DEFAULTS.holdMaxMs, DEFAULTS.passCheckMs, ...stored]
-      return { encoder, bytes: scripts.admit.run(this.redis, encoder.keys, args) }
-    })
-    return requests.map((request, index) => reply.decision(index, request, request.strategy ?? request.call.strategy))
-  }
-
-  /** Sends a batch: without the keys of lines where there were none when last heard, and again with them if there are. */
-  private async decide(stands: boolean, calls: number, send: (lines: boolean) => { encoder: BatchEncoder; bytes: Promise<Buffer> }): Promise<DecisionReply> {
-    const lines = stands || this.lines
-    const { encoder, bytes } = send(lines)
-    const reply = new DecisionReply(await bytes, calls, encoder.parts)
-    this.lines = reply.lines
-    return reply.done ? reply : this.decide(true, calls, send)
-  }
-
-  /** What admit would answer a newcomer; changes nothing. */
-  async peek(requests: readonly AdmissionRequest[]): Promise<Decision[]> {
-    const runs = alike(requests, approximateMs(this.clock))
-    return (await Promise.all(runs.map((run) => this.peekAlike(run)))).flat()
-  }
-
-  private async peekAlike(requests: readonly AdmissionRequest[]): Promise<Decision[]> {
-    const reply = await this.decide(false, requests.length, (lines) => {
-      const encoder = this.encode(requests, false, lines)
-      return { encoder, bytes: scripts.peek.run(this.redis, encoder.keys, [this.now(), encoder.batch()]) }
-    })
-    return requests.map((request, index) => reply.decision(index, request) as Decision)
   }
 
   /**
@@ -182,15 +147,15 @@ export class ScriptClient {
 
   /** An agent said something about its limits; a call that stands open is given back. */
   reportUpstream(request: AdmissionRequest, report: UpstreamReport): Promise<UpstreamOutcome> {
-    return this.tell(request, report, '', false)
+    return this.report(request, report, '', false)
   }
 
   /** The call's agent asked to be left alone: as above, and puts the call at the head of its line. */
   giveBack(request: CallRequest, report: UpstreamReport): Promise<UpstreamOutcome> {
-    return this.tell(request, report, storedCall(request), true)
+    return this.report(request, report, storedCall(request), true)
   }
 
-  private async tell(
+  private async report(
     request: AdmissionRequest,
     { kind, retryAfterMs, reduceFactor, observed, name }: UpstreamReport,
     stored: string,
@@ -199,24 +164,20 @@ export class ScriptClient {
     const encoder = this.encode([request], onItsWay)
     const observation =
       observed === null && kind !== 'refused' ? '' : JSON.stringify({ name, limits: observed ?? {}, atMs: Math.round(approximateMs(this.clock)) })
-    const said = [kind, reduceFactor, JSON.stringify(ratesOf(observed)), observation, upstreamKey(name), observed === null ? 0 : 1]
-    const args = [this.now(), encoder.batch(), blockPlace(request), retryAfterMs, DEFAULTS.lookaheadMs, stored, ...said]
-    const [cut, ...upstreamStatus] = await scripts.reportUpstream.run(this.redis, [...encoder.keys, this.keys.upstream], args)
-    return { cut: cut === '1', ...readUpstreamStatus(upstreamStatus) }
+    const details = [kind, reduceFactor, JSON.stringify(ratesOf(observed)), observation, upstreamKey(name), observed === null ? 0 : 1]
+    const args = [this.now(), encoder.batch(), blockPlace(request), retryAfterMs, stored, ...details]
+    const [cut, ...status] = await scripts.reportUpstream.run(this.redis, [...encoder.keys, this.keys.upstream], args)
+    return { cut: cut === '1', ...readUpstreamStatus(status) }
   }
 
   /** What is known of the agents of these calls. */
   async upstreamStatus(requests: readonly AdmissionRequest[]): Promise<UpstreamStatus[]> {
-    const told = await scripts.upstreamStatus.run(this.redis, ...this.asking(requests))
-    return told.map(readUpstreamStatus)
-  }
-
-  private asking(requests: readonly AdmissionRequest[]): [keys: readonly string[], args: string[]] {
     const encoder = this.encode(requests, false)
-    return [encoder.keys, [this.now(), encoder.batch()]]
+    const statuses = await scripts.upstreamStatus.run(this.redis, encoder.keys, [this.now(), encoder.batch()])
+    return statuses.map(readUpstreamStatus)
   }
 
-  /** Wakes who can be woken at the front of the given lines. */
+  /** Wakes the calls at the front of the given lines that have room. */
   async dispatch(lines: readonly LineFront[]): Promise<{ nowMs: number; woken: string[]; nextMs: number | null }> {
     const requests = lines.flatMap((line) => line.calls)
     const encoder = this.encode(requests, true)
@@ -226,7 +187,7 @@ export class ScriptClient {
       if (index < 0) index = encoder.keys.push(key) - 1
       return [index + 1, encoder.meterOfLine(key), calls.length]
     })
-    const args = [this.now(), encoder.batch(), DEFAULTS.lookaheadMs, DEFAULTS.passCheckMs, JSON.stringify(shapes), ...requests.map(storedCall)]
+    const args = [this.now(), encoder.batch(), JSON.stringify(shapes), ...requests.map(storedCall)]
     const [nowMs, woken, nextMs] = await scripts.dispatch.run(this.redis, encoder.keys, args)
     return { nowMs: Number(nowMs), woken, nextMs: Number(nextMs) < 0 ? null : Number(nextMs) }
   }
@@ -239,7 +200,7 @@ export class ScriptClient {
       passes.map(({ request }) => request),
       true,
     )
-    const args = [this.now(), encoder.batch(), DEFAULTS.passCheckMs, DEFAULTS.passGraceMs, ...passes.map(({ seen }) => seen)]
+    const args = [this.now(), encoder.batch(), ...passes.map(({ seen }) => seen)]
     return scripts.reconcilePasses.run(this.redis, encoder.keys, args)
   }
 
@@ -250,7 +211,7 @@ export class ScriptClient {
       true,
     )
     for (const { line } of waiting) if (line !== '' && !encoder.keys.includes(line)) encoder.keys.push(line)
-    return scripts.expire.run(this.redis, encoder.keys, [this.now(), encoder.batch(), DEFAULTS.passCheckMs, ...waiting.map(({ line }) => line)])
+    return scripts.expire.run(this.redis, encoder.keys, [this.now(), encoder.batch(), ...waiting.map(({ line }) => line)])
   }
 
   /** The record of a call on its way, null where there is none. */
@@ -265,9 +226,9 @@ export class ScriptClient {
     return scripts.renew.run(this.redis, [...leases.keys()], args)
   }
 
-  private encode(requests: readonly AdmissionRequest[], onTheirWay: boolean, lines = true): BatchEncoder {
-    const encoder = new BatchEncoder(this.keys, approximateMs(this.clock), lines)
-    for (const one of requests) encoder.ask(one, onTheirWay)
+  private encode(requests: readonly AdmissionRequest[], onTheirWay: boolean): BatchEncoder {
+    const encoder = new BatchEncoder(this.keys, approximateMs(this.clock))
+    for (const one of requests) encoder.force(one, onTheirWay)
     return encoder
   }
 
@@ -276,7 +237,7 @@ export class ScriptClient {
   }
 }
 
-/** The call as it is kept beside its place in line: what decides about it, with its cost known, and no payload. */
+/** The call as it is kept beside its place in line: what decides about it, with its costs, and no payload. */
 function storedCall({ call, costs }: CallRequest): string {
   const { payload: _payload, id: _id, ...rest } = call
   const known = COST_UNITS.filter((unit) => costs[unit] > 0).map((unit) => [unit, costs[unit]])

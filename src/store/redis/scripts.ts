@@ -1,8 +1,12 @@
 import { Library, Script } from '../../redis/script.js'
+import { LUA_CONSTANTS } from './protocol.js'
 
 const NAMES = [
-  'admit',
+  'check',
   'peek',
+  'enqueue',
+  'start',
+  'record',
   'settle',
   'release',
   'dispatch',
@@ -18,7 +22,7 @@ const NAMES = [
   'heartbeat',
   'merge-usage',
 ] as const
-const library = new Library(NAMES)
+const library = new Library(NAMES, LUA_CONSTANTS)
 
 function script<Reply>(name: (typeof NAMES)[number], options: { binary?: boolean } = {}): Script<Reply> {
   return new Script<Reply>(name, library, options)
@@ -26,9 +30,12 @@ function script<Reply>(name: (typeof NAMES)[number], options: { binary?: boolean
 
 /** Every script, with the type of its reply. The contract of each is the header of its file in `lua/`. */
 export const scripts = {
-  /** Packed decisions, see `src/store/redis/decoder.ts`. */
-  admit: script<Buffer>('admit', { binary: true }),
+  /** Packed decisions, see `decoder.ts`; so are the next four. */
+  check: script<Buffer>('check', { binary: true }),
   peek: script<Buffer>('peek', { binary: true }),
+  enqueue: script<Buffer>('enqueue', { binary: true }),
+  start: script<Buffer>('start', { binary: true }),
+  record: script<Buffer>('record', { binary: true }),
   /** Per call 1 or 0. */
   settle: script<number[]>('settle'),
   /** Per call W, P, S, R or -. */
@@ -38,9 +45,9 @@ export const scripts = {
   /** Ids taken out of their lines. */
   expire: script<string[]>('expire'),
   reconcilePasses: script<('kept' | 'unclaimed' | 'dropped' | 'gone')[]>('reconcile-passes'),
-  /** 1 if it was cut, then what is known. */
+  /** 1 if the factor was cut, then what is known of the agent. */
   reportUpstream: script<string[]>('report-upstream'),
-  /** Per call what is known. */
+  /** Per call what is known of its agent. */
   upstreamStatus: script<string[][]>('upstream-status'),
   /** 1 if the policy was written. */
   writePolicy: script<number>('write-policy'),
@@ -50,9 +57,9 @@ export const scripts = {
   compareAndSet: script<[nowMs: string, written: number, state: string]>('compare-and-set'),
   /** How many leases were extended. */
   renew: script<number>('renew'),
-  /** 1 if the lease is theirs. */
+  /** 1 if the dispatcher holds the lease. */
   lease: script<number>('lease'),
-  /** Redis' time, then per member its name and when it is left out. */
+  /** Redis' time, then per process its id and when it is left out. */
   heartbeat: script<[nowMs: string, ...members: string[]]>('heartbeat'),
   /** 1, or 0 if it was done before. */
   mergeUsage: script<number>('merge-usage'),

@@ -1,0 +1,45 @@
+--[[
+  Decides on calls that never stand in line: each is charged under all its meters at once, or refused.
+
+  KEYS        as in start.lua
+  ARGV[1]     now in ms, '' for Redis' clock (given in tests and simulations only)
+  ARGV[2]     the batch as JSON, see lib/batch.lua
+
+  Reply       packed doubles, see lib/reply.lua; outcomes RUN, WATCHED, REFUSED, TOO_BIG, CLOSED
+  Cost        one MGET, one SET per meter that changes, one SET per call; a refusal writes nothing
+]]
+--- @include "lib/core.lua"
+
+local now = Clock.now(ARGV[1])
+local batch = Batch.load(ARGV[2], now)
+local reply = Reply.new(now)
+
+local function decide(call)
+  local record = call[CALL_PARSED]
+  if record and record.state == 'S' then
+    -- Answered before, and the reply was lost: it is charged once.
+    return Reply.add(reply, Decide.running(batch, call))
+  end
+  local verdict = Decide.weigh(batch, call, now, Decide.newcomer_view(batch))
+  if verdict and verdict.wait == -1 then
+    return Reply.add(reply, Decide.never(verdict.binding), -1, verdict.binding)
+  elseif verdict then
+    return Reply.add(reply, OUTCOME.REFUSED, verdict.wait, verdict.binding)
+  end
+  -- It has room, but not before the calls in line.
+  local before, behind = Decide.line_ahead(batch, call, now)
+  if before then
+    return Reply.add(reply, OUTCOME.REFUSED, behind, before)
+  end
+  Reply.add(reply, Decide.start(batch, call, now))
+end
+
+for _, call in ipairs(batch.calls) do
+  Batch.read_again(batch, call)
+  decide(call)
+end
+
+-- Packed before it is saved: what is saved of a concurrency is not how many run.
+local packed = Reply.pack(reply, batch)
+Batch.save(batch)
+return packed

@@ -1,0 +1,230 @@
+-- Decide: whether all meters of a call have room, and what becomes of them when the call is promised
+-- room, starts, or goes.
+--
+-- A meter is asked in two steps. Its gate is asked first, where its rule has one: calls that are
+-- paused wait until they are resumed, and an upstream block lets nothing through before its time.
+-- Then each limit has to have room for the call's cost, beside the room that other calls have a right
+-- to first. Which calls those are depends on the call: the views below.
+local Decide = {
+  -- A call while no call waits: room is claimed by calls that were woken.
+  CLAIMED = { claims = true },
+  -- A call that is not the first of its line: calls in line go before it, too.
+  QUEUED = { claims = true, queued = true },
+  -- A woken call on its own claim: calls of its batch with an earlier slot go before it.
+  OWN_CLAIM = { behind = true },
+  -- A call whose claim was given back, and calls that are woken one after the other.
+  BEHIND = { claims = true, behind = true },
+}
+do
+local max = math.max
+local CLAIMED = Decide.CLAIMED
+
+-- Room that other calls have a right to first.
+local function ahead(meter, n, limit, view)
+  local room = view.claims and meter.claimed[n] or 0
+  if view.behind and meter.behind then
+    room = room + meter.behind[n]
+  end
+  -- Slots turn over: how many calls wait says nothing about when one comes free.
+  if view.queued and not limit.leased and Line.length(meter) > 0 then
+    room = room + Line.queued_cost(meter, limit.unit) * (meter.share_ahead or 1)
+  end
+  return room
+end
+
+local function upstream_gate(meter, now, view)
+  if not meter.block then
+    return 0
+  end
+  local queued = view.queued and Line.length(meter) * (meter.share_ahead or 1) > 0
+  return Upstream.wait(meter, now, queued or view.claims and Upstream.is_claimed(meter, now) or false)
+end
+
+local GATES = {
+  [KIND.PAUSE] = function()
+    return PAUSE_WAIT_MS
+  end,
+  [KIND.UPSTREAM] = upstream_gate,
+}
+
+-- What a rule does with a call that has no room: what the call asks for, if the rule can. A pause is
+-- waited for, but by calls that ask to be refused.
+local function strictness_of(call, rule)
+  local own = call[CALL_STRICTNESS]
+  if own == STRICTNESS.GRACEFUL and not rule.degrades or own < STRICTNESS.RETRY_AFTER and rule.kind == KIND.PAUSE then
+    return rule.strictness
+  end
+  return own > 0 and own or rule.strictness
+end
+
+-- What binds a call at a meter: a limit, or (n = 0) its gate.
+function Decide.binding(call, meter, at, n, now)
+  local rule = meter.rule
+  local limit = rule.limits[n]
+  local leased = limit and limit.leased or false
+  return {
+    meter = meter, at = at, n = n, leased = leased, paused = rule.kind == KIND.PAUSE,
+    -- Whether nothing tells when there is room: for a slot, the end of a pause or of a probe.
+    unknown = leased or rule.kind == KIND.PAUSE or n == 0 and Upstream.awaits_probe(meter, now) or false,
+    priority = rule.priority, strictness = strictness_of(call, rule),
+  }
+end
+
+-- Of several refusals the latest wait binds. When a slot comes free is not known, so any time that is
+-- known says more; while there is a pause no other time counts. The rule with the highest priority
+-- decides, at equal priority the strictest.
+local function latest(found, call, meter, at, n, wait, now)
+  local one = Decide.binding(call, meter, at, n, now)
+  if not found then
+    return { wait = wait, binding = one, deciding = one }
+  end
+  local binding, deciding = found.binding, found.deciding
+  if one.paused or (not binding.paused and not one.leased and (binding.leased or wait > found.wait)) then
+    found.wait, found.binding = wait, one
+  end
+  if one.priority > deciding.priority or (one.priority == deciding.priority and one.strictness > deciding.strictness) then
+    found.deciding = one
+  end
+  return found
+end
+
+-- Weighs a call at all its meters. Returns nil where all have room; else { wait, binding, deciding },
+-- or { wait = -1, binding } where a cost exceeds what its limit can ever hold.
+-- @param fold what gathers the refusals of single limits instead; whatever it returns is returned
+function Decide.weigh(batch, call, now, view, fold)
+  local meters, found = batch.meters, nil
+  fold = fold or latest
+  for position = CALL_METERS, #call do
+    local meter = meters[call[position]]
+    local rule, kept, debts, claims = meter.rule, meter.kept, meter.debt, meter.claimed
+    local limits, offset, count = rule.limits, rule.offset, rule.active
+    local gate = GATES[rule.kind]
+    if gate then
+      local wait = gate(meter, now, view)
+      if wait > 0 then
+        found = fold(found, call, meter, position - CALL_METERS + 1, 0, wait, now)
+      end
+      count = meter.block and count or 0
+    end
+    for n = 1, count do
+      local limit = limits[n]
+      local cost, used, debt = call[limit.cost_at], kept[offset + n], debts[n]
+      local before = view == CLAIMED and claims[n] or ahead(meter, n, limit, view)
+      -- An algorithm is not asked where there is plainly room.
+      if used + debt + cost + before > limit.plain and cost > 0 then
+        if cost > limit.capacity + limit.slack and not limit.takes_any then
+          return { wait = -1, binding = { meter = meter, at = position - CALL_METERS + 1, n = n, closed = limit.capacity == 0 } }
+        end
+        local wait = limit.algorithm.wait(limit, used, debt, now, cost, before, meter.histories[n])
+        if wait > 0 then
+          found = fold(found, call, meter, position - CALL_METERS + 1, n, wait, now)
+        end
+      end
+    end
+  end
+  return found
+end
+
+-- Room that calls of this batch have a right to before the calls after them.
+function Decide.add_behind(meter, n, cost)
+  local behind = meter.behind
+  if not behind then
+    behind = { unpack(meter.rule.zeros) }
+    meter.behind = behind
+  end
+  behind[n] = behind[n] + cost
+end
+
+-- Calls fn(meter, n, cost, limit) for each limit of the call, also those that an override lifts.
+function Decide.each_limit(batch, call, fn)
+  for position = CALL_METERS, #call do
+    local meter = batch.meters[call[position]]
+    local rule = meter.rule
+    local limits = rule.limits
+    for n = 1, (rule.kind ~= KIND.UPSTREAM or meter.block) and rule.count or 0 do
+      fn(meter, n, call[limits[n].cost_at], limits[n])
+    end
+  end
+end
+
+local function claim_limit(meter, n, cost)
+  Charge.set_claimed(meter, n, meter.claimed[n] + cost)
+end
+
+local function unclaim_limit(meter, n, cost)
+  Charge.set_claimed(meter, n, meter.claimed[n] - cost)
+end
+
+function Decide.claim(batch, call)
+  Decide.each_limit(batch, call, claim_limit)
+  local block = Upstream.of(batch, call)
+  if block then
+    Upstream.claim(block, batch.now)
+  end
+end
+
+function Decide.unclaim(batch, call)
+  Decide.each_limit(batch, call, unclaim_limit)
+  local block = Upstream.of(batch, call)
+  if block then
+    Upstream.unclaim(block)
+  end
+end
+
+-- Charges every limit and opens the ledger entry. Returns the outcome: WATCHED where the block of its
+-- agent has to hear of the call's end.
+function Decide.start(batch, call, now)
+  for position = CALL_METERS, #call do
+    local meter = batch.meters[call[position]]
+    local rule, kept = meter.rule, meter.kept
+    local limits, offset = rule.limits, rule.offset
+    for n = 1, rule.kind == KIND.UPSTREAM and 0 or rule.active do
+      local limit = limits[n]
+      local cost = call[limit.cost_at]
+      if cost > 0 then
+        if limit.counts then
+          kept[offset + n] = kept[offset + n] + cost
+          meter.changed = true
+        else
+          Charge.charge(meter, n, limit, cost, now, call)
+        end
+      end
+    end
+  end
+  local block = Upstream.of(batch, call)
+  if block then
+    Upstream.start(block, call, now)
+  end
+  Batch.open_entry(batch, call, now)
+  return Decide.running(batch, call)
+end
+
+-- The outcome of a call that has started.
+function Decide.running(batch, call)
+  return Upstream.of(batch, call) and OUTCOME.WATCHED or OUTCOME.RUN
+end
+
+-- A call can stand behind the first of its lines that is not empty, though all its meters have room.
+-- Returns that line's binding and how long it may take until the line has moved.
+function Decide.line_ahead(batch, call, now)
+  for position = CALL_METERS, batch.any_line and #call or 0 do
+    local meter = batch.meters[call[position]]
+    if Line.length(meter) > 0 then
+      local n = GATES[meter.rule.kind] and 0 or 1
+      local binding = Decide.binding(call, meter, position - CALL_METERS + 1, n, now)
+      local due = tonumber(redis.call('ZSCORE', KEYS[FIXED.LINES], Line.key(meter)) or now) or now
+      return binding, max(1, due + LOOKAHEAD_MS - now)
+    end
+  end
+end
+
+-- The view of a newcomer.
+function Decide.newcomer_view(batch)
+  return batch.any_line and Decide.QUEUED or Decide.CLAIMED
+end
+
+-- The outcome of a cost that exceeds what a limit can ever hold.
+function Decide.never(binding)
+  return binding.closed and OUTCOME.CLOSED or OUTCOME.TOO_BIG
+end
+end

@@ -1,0 +1,153 @@
+-- Newcomer: what becomes of a call that has no pass and stands in no line, at the front door and in a
+-- worker. `door` says where they differ:
+--   admit(batch, call, now)   the call has room: returns its outcome
+--   held                      the outcome of a call that is slowed for a moment
+local Newcomer = {}
+do
+local max, min = math.max, math.min
+local text = Clock.text
+
+-- Adds the refusal of a verdict: too big for ever, or by the strategy of the rule that decides.
+function Newcomer.refuse(batch, verdict)
+  local binding, deciding = verdict.binding, verdict.deciding
+  if verdict.wait == -1 then
+    return Reply.add(batch.reply, Decide.never(binding), -1, binding)
+  end
+  Reply.add(batch.reply, OUTCOME.REJECT, max(verdict.wait, 1), deciding, nil, deciding.strictness)
+end
+
+-- Forgets a call whose deadline has passed.
+function Newcomer.expire(batch, call)
+  Batch.drop_record(batch, call)
+  Reply.add(batch.reply, OUTCOME.EXPIRED, 0, nil)
+end
+
+-- The shorter of two bounds, of which 0 is none.
+local function shorter(one, other)
+  return one > 0 and other > 0 and min(one, other) or max(one, other)
+end
+
+-- Whether it is known already that a call would start after its deadline.
+local function starts_late(now, wait, binding, deadline)
+  return deadline > 0 and now + wait > deadline and not binding.unknown
+end
+
+-- How long a call will wait at a place in the line of a meter, and what binds it (nil: it has room).
+local function weigh_in_line(batch, call, now, meter, place)
+  local length = Line.length(meter)
+  if length > 0 then
+    meter.share_ahead = redis.call('ZCOUNT', Line.key(meter), '-inf', '(' .. text(place)) / length
+  end
+  local verdict = Decide.weigh(batch, call, now, Decide.newcomer_view(batch))
+  meter.share_ahead = nil
+  return verdict and verdict.wait or 0, verdict and verdict.binding
+end
+
+local function stand(batch, call, now, binding, place, moves, deadline, wait, latest)
+  local rank = Line.join(call, binding.meter, place, moves, deadline, wait, now)
+  batch.any_line = true
+  Reply.add(batch.reply, OUTCOME.WAIT, wait, latest or binding, rank)
+end
+
+-- A call that was in line before keeps its place.
+function Newcomer.stand_again(batch, call, now, binding)
+  local record = call[CALL_PARSED]
+  local wait, latest = weigh_in_line(batch, call, now, binding.meter, record.place)
+  stand(batch, call, now, binding, record.place, record.moves, record.deadline, wait, latest)
+end
+
+-- How long a call may wait in the line of a rule. A pause and a block have no bound of their own:
+-- there the other rules' bounds hold.
+local function longest_wait(batch, call, rule, deciding)
+  local longest = shorter(rule.max_wait, deciding.meter.rule.max_wait)
+  if rule.kind == KIND.PAUSE or rule.kind == KIND.UPSTREAM then
+    for position = CALL_METERS, #call do
+      longest = shorter(longest, batch.meters[call[position]].rule.max_wait)
+    end
+  end
+  return longest
+end
+
+-- A newcomer gets a place in line, unless the line is full or the call would start too late.
+-- @param behind how long the calls before it wait, where it has room itself
+local function stand_new(batch, call, now, binding, deciding, behind)
+  if call[CALL_JSON] == '' then
+    return Reply.add(batch.reply, OUTCOME.AGAIN)
+  end
+  local rule, length = binding.meter.rule, Line.length(binding.meter)
+  if rule.max_waiting > 0 and length >= rule.max_waiting then
+    return Reply.add(batch.reply, OUTCOME.LINE_FULL, 0, binding, length)
+  end
+  local wait, latest = weigh_in_line(batch, call, now, binding.meter, Line.place_now(call[CALL_PRIORITY], now))
+  if not latest and behind then
+    wait = max(wait, behind)
+  end
+  local deadline = Line.deadline_of(call, now, longest_wait(batch, call, rule, deciding))
+  if starts_late(now, wait, latest or binding, deadline) then
+    return Reply.add(batch.reply, OUTCOME.LATE, wait, latest or binding)
+  end
+  stand(batch, call, now, binding, Line.next_place(call[CALL_PRIORITY], false, now), 0, deadline, wait, latest)
+end
+
+-- Gives a call the right to start from a slot on, and claims its room.
+function Newcomer.promise(batch, call, now, slot, deadline)
+  Decide.claim(batch, call)
+  Record.save_passed(call[CALL_RECORD_KEY], {
+    place = Line.next_place(call[CALL_PRIORITY], false, now), moves = 0, deadline = deadline, slot = slot, granted = now, claims = true,
+    call = call[CALL_JSON],
+  })
+  redis.call('ZADD', KEYS[FIXED.PASSES], text(slot + PASS_CHECK_MS), call[CALL_ID])
+end
+
+-- Throttle: a short while in the worker, longer in line, and refused where it would take too long.
+-- @param before whether the call stands behind a line
+local function slow(batch, call, now, verdict, door, before)
+  local wait, binding, deciding = verdict.wait, verdict.binding, verdict.deciding
+  local rule, known = deciding.meter.rule, not binding.unknown
+  if known and rule.max_delay > 0 and wait > rule.max_delay and batch.any_line and call[CALL_PRIORITY] ~= 0 then
+    -- By its priority it may go before some of the calls that wait.
+    local latest
+    wait, latest = weigh_in_line(batch, call, now, binding.meter, Line.place_now(call[CALL_PRIORITY], now))
+    binding = latest or binding
+  end
+  if known and rule.max_delay > 0 and wait > rule.max_delay then
+    return Newcomer.refuse(batch, { wait = wait, binding = binding, deciding = deciding })
+  end
+  if not known or before or wait > rule.hold then
+    return stand_new(batch, call, now, binding, deciding, before and wait)
+  end
+  if call[CALL_JSON] == '' then
+    return Reply.add(batch.reply, OUTCOME.AGAIN)
+  end
+  local deadline = Line.deadline_of(call, now, rule.max_wait)
+  if starts_late(now, wait, binding, deadline) then
+    return Reply.add(batch.reply, OUTCOME.LATE, wait, binding)
+  end
+  Newcomer.promise(batch, call, now, now + wait, deadline)
+  Reply.add(batch.reply, door.held, wait, binding)
+end
+
+function Newcomer.decide(batch, call, now, door)
+  local verdict = Decide.weigh(batch, call, now, Decide.newcomer_view(batch))
+  if verdict and verdict.wait == -1 then
+    return Newcomer.refuse(batch, verdict)
+  end
+  if call.deadline and call.deadline > 0 and call.deadline <= now then
+    return Reply.add(batch.reply, OUTCOME.EXPIRED, 0, nil)
+  end
+  local before, behind = Decide.line_ahead(batch, call, now)
+  if before and not verdict then
+    verdict = { wait = behind, binding = before, deciding = before }
+  end
+  if not verdict then
+    return Reply.add(batch.reply, door.admit(batch, call, now), 0, nil)
+  end
+  local strictness = verdict.deciding.strictness
+  if strictness > STRICTNESS.THROTTLE then
+    return Newcomer.refuse(batch, verdict)
+  elseif strictness == STRICTNESS.THROTTLE then
+    return slow(batch, call, now, verdict, door, before)
+  end
+  return stand_new(batch, call, now, verdict.binding, verdict.deciding, before and verdict.wait)
+end
+end

@@ -1,0 +1,160 @@
+--[[
+  Settles calls that have ended, then decides in the worker on calls that are to start, one after the
+  other: each is charged and starts, is held for a moment, stands in line or is refused, under all its
+  meters at once or none.
+
+  KEYS[1..7]  lines, passes, sequence, queued, wake, figures, deadlines (lib/line.lua, lib/figures.lua)
+  KEYS[8…]    per meter: state, one for each limit that has a key of its own (the leases of a
+              concurrency, a sliding log), line; per call: its record; per batch: its ledger
+  ARGV[1]     now in ms, '' for Redis' clock
+  ARGV[2]     the batch as JSON, see lib/batch.lua
+  ARGV[3…]    per call: the call as JSON, kept beside its place in line. May be left out: a newcomer
+              that has to stand in line is then answered AGAIN
+
+  Reply       packed doubles, see lib/reply.lua
+  Cost        one MGET, one SET per meter that changes, one SET per batch; a refusal writes nothing
+]]
+--- @include "lib/core.lua"
+--- @include "lib/newcomer.lua"
+
+local now = Clock.now(ARGV[1])
+local batch = Batch.load(ARGV[2], now)
+local reply = Reply.new(now)
+batch.reply = reply
+
+local door = { held = OUTCOME.HOLD, admit = Decide.start }
+
+local function is_late(record)
+  return record.deadline > 0 and record.deadline <= now
+end
+
+local function give_up_pass(call, record)
+  if record.claims then
+    Decide.unclaim(batch, call)
+  end
+  redis.call('ZREM', KEYS[FIXED.PASSES], call[CALL_ID])
+end
+
+-- A call that waits for less than a worker may hold it keeps its pass, on a claim.
+local function hold(call, record, wait, binding)
+  if not record.claims then
+    record.claims = true
+    Decide.claim(batch, call)
+    Record.save_passed(call[CALL_RECORD_KEY], record)
+  end
+  Decide.each_limit(batch, call, Decide.add_behind)
+  return Reply.add(reply, OUTCOME.HOLD, wait, binding)
+end
+
+-- A woken call starts on its own claim, in the order of the slots that were promised.
+local function start_passed(call, record)
+  if is_late(record) then
+    give_up_pass(call, record)
+    if record.claims and batch.any_line then
+      Line.stir_all(batch, call, now)
+    end
+    return Newcomer.expire(batch, call)
+  end
+  local verdict = Decide.weigh(batch, call, now, record.claims and Decide.OWN_CLAIM or Decide.BEHIND)
+  local wait = verdict and verdict.wait or 0
+  wait = wait >= 0 and math.max(wait, record.slot - now) or wait
+  if wait == 0 then
+    give_up_pass(call, record)
+    return Reply.add(reply, Decide.start(batch, call, now))
+  end
+  if wait > 0 and wait <= HOLD_MAX_MS then
+    return hold(call, record, wait, verdict and verdict.binding)
+  end
+  give_up_pass(call, record)
+  if batch.any_line then
+    Line.stir_all(batch, call, now)
+  end
+  if verdict and (wait == -1 or verdict.deciding.strictness == STRICTNESS.HARD) then
+    Batch.drop_record(batch, call)
+    verdict.wait = wait
+    return Newcomer.refuse(batch, verdict)
+  end
+  if not verdict then
+    -- Only its slot is far ahead (it holds several meters for a crossing): the promise is kept.
+    Decide.claim(batch, call)
+    redis.call('ZADD', KEYS[FIXED.PASSES], Clock.text(record.slot - LOOKAHEAD_MS), call[CALL_ID])
+    return Reply.add(reply, OUTCOME.WAIT, wait, nil, 0)
+  end
+  return Newcomer.stand_again(batch, call, now, verdict.binding)
+end
+
+local function leave(call, own)
+  Line.leave(Line.key(own), call)
+  own.line_length = nil
+end
+
+local function refuse_or_start(call, verdict)
+  if not verdict then
+    return Reply.add(reply, Decide.start(batch, call, now))
+  end
+  Batch.drop_record(batch, call)
+  return Newcomer.refuse(batch, verdict)
+end
+
+local function is_refused(verdict)
+  return verdict and (verdict.wait == -1 or verdict.deciding.strictness == STRICTNESS.HARD)
+end
+
+-- A call that comes from BullMQ while it stands in line: it was not woken (a dispatcher died, an
+-- estimate was short). The first of its line may start, the others go back.
+local function start_waiting(call, record)
+  local own, rank = Line.own(batch, call)
+  if is_late(record) then
+    redis.call('ZREM', KEYS[FIXED.DEADLINES], call[CALL_ID])
+    if rank then
+      leave(call, own)
+    end
+    return Newcomer.expire(batch, call)
+  end
+  if not rank then
+    -- Its line is gone with its rule: it queues anew, at its old place.
+    local verdict = Decide.weigh(batch, call, now, Decide.CLAIMED)
+    if not verdict or is_refused(verdict) then
+      return refuse_or_start(call, verdict)
+    end
+    return Newcomer.stand_again(batch, call, now, verdict.binding)
+  end
+  own.share_ahead = rank / Line.length(own)
+  local verdict = Decide.weigh(batch, call, now, Decide.QUEUED)
+  own.share_ahead = nil
+  if is_refused(verdict) or (rank == 0 and not verdict) then
+    leave(call, own)
+    return refuse_or_start(call, verdict)
+  end
+  local wait = verdict and verdict.wait or 0
+  redis.call('ZADD', KEYS[FIXED.LINES], 'LT', Clock.text(now + wait), Line.key(own))
+  return Reply.add(reply, OUTCOME.WAIT, wait, verdict and verdict.binding, rank)
+end
+
+for _, call in ipairs(batch.ended) do
+  Settlement.finish(batch, call, now)
+end
+for i, call in ipairs(batch.calls) do
+  Batch.read_again(batch, call)
+  local record = call[CALL_PARSED]
+  local state = record and record.state
+  call[CALL_JSON] = record and record.call or ARGV[2 + i] or ''
+  if state == 'S' then
+    -- Answered before, and the reply was lost: it is charged once.
+    Reply.add(reply, Decide.running(batch, call))
+  else
+    Charge.take_over_slots(batch, call, now)
+    if state == 'P' then
+      start_passed(call, record)
+    elseif state == 'W' then
+      start_waiting(call, record)
+    else
+      Newcomer.decide(batch, call, now, door)
+    end
+  end
+end
+
+-- Packed before it is saved: what is saved of a concurrency is not how many run.
+local packed = Reply.pack(reply, batch)
+Batch.save(batch)
+return packed
