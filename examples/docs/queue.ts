@@ -1,8 +1,8 @@
 import { Tollgate } from '../../src/index.js'
 
-// REDIS_URL says where Redis is. The provider allows 5 requests a second, one at a time.
+// REDIS_URL says where Redis is. The provider allows 2 requests a second, one at a time.
 const tollgate = await Tollgate.open({
-  rules: [{ name: 'account', scope: 'agent', limits: [{ requests: 5, per: 'second', burst: 1 }] }],
+  rules: [{ name: 'account', scope: 'agent', limits: [{ requests: 2, per: 'second', burst: 1 }] }],
 })
 
 // A worker runs the calls. It can live in the app, as here, or in processes of its own.
