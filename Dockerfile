@@ -10,7 +10,6 @@ ENV NODE_ENV=production
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --omit=dev --no-audit --no-fund
-COPY lua lua
 COPY --from=build /app/dist/src dist/src
 COPY --from=build /app/dist/workers dist/workers
 USER node

@@ -1,22 +1,25 @@
 import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import type { Redis } from 'ioredis'
+import { LUA_TEXT } from './lua-text.js'
 
-const require = createRequire(import.meta.url)
 const INCLUDE = /^--- @include "([^"]+)"$/gm
 
-/** A Lua file with what it includes in its place; what was included before is left out. */
+function luaText(path: string): string {
+  const text = LUA_TEXT[path]
+  if (text === undefined) throw new Error(`there is no lua/${path} in this build`)
+  return text
+}
+
+/** A Lua file with each file that it includes in the place of the include; a file that is already in `included` is left out. */
 function readLua(path: string, included: Set<string>): string {
   if (included.has(path)) return ''
   included.add(path)
-  const source = readFileSync(require.resolve(`#lua/${path}`), 'utf8')
-  return source.replace(INCLUDE, (_, other: string) => readLua(other, included))
+  return luaText(path).replace(INCLUDE, (_, other: string) => readLua(other, included))
 }
 
-/** Everything that a Lua file includes, and the file without that. */
+/** The text of everything that a Lua file includes, and the file without its includes. */
 export function splitLua(path: string, included: Set<string>): { libraries: string; body: string } {
-  const source = readFileSync(require.resolve(`#lua/${path}`), 'utf8')
+  const source = luaText(path)
   const libraries = [...source.matchAll(INCLUDE)].map(([, other]) => readLua(other as string, included)).join('')
   return { libraries, body: source.replace(INCLUDE, '') }
 }
