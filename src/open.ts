@@ -26,7 +26,7 @@ import { ScriptClient } from './store/redis/script-client.js'
 import type { Store } from './store/store.js'
 import { defaultLogger, logConnection } from './telemetry/log.js'
 import { MemoryBus } from './upstream/bus/memory-bus.js'
-import { NatsBus } from './upstream/bus/nats-bus.js'
+import { isNats, loadNats, NatsBus } from './upstream/bus/nats-bus.js'
 import { RedisBus } from './upstream/bus/redis-bus.js'
 import type { Bus } from './upstream/bus.js'
 import type { UpstreamTracker } from './upstream/tracker.js'
@@ -169,6 +169,8 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
 export async function openParts(given: TollgateOptions): Promise<TollgateParts> {
   const options = checkOptions(given)
   const keys = new Keys(options.namespace ?? DEFAULTS.namespace)
+  // Fails here where the client is not installed: before rules are declared.
+  if (isNats(options.bus)) await loadNats()
   const declared = await declaredRules(options)
   const log = options.logger ?? defaultLogger()
   if (options.store !== undefined && options.redis !== undefined) throw new ConfigInvalid('store: contradicts redis; give one of them')

@@ -1,4 +1,3 @@
-import { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { z } from 'zod'
 import { MAX_NAME_LENGTH } from './model/call.js'
@@ -11,6 +10,7 @@ import { ON_STORE_ERROR, type OnStoreError, type RuleSpec } from './policy/rule.
 import { type UpstreamOptions, upstreamSchema } from './policy/upstream-block.js'
 import type { Estimate } from './pricing/estimate.js'
 import type { PriceTable } from './pricing/prices.js'
+import type { RedisClient } from './redis/connection.js'
 import type { Store } from './store/store.js'
 import { busSchema } from './upstream/bus.js'
 import { show, valueAt } from './validation/faults.js'
@@ -18,8 +18,8 @@ import { who } from './validation/requests.js'
 
 /** What `Tollgate.open` takes; all of it is optional. */
 export interface TollgateOptions {
-  /** redis:// or rediss:// URL, or an ioredis client with maxRetriesPerRequest: null. Default REDIS_URL, else none: limits are kept in memory. */
-  redis?: string | Redis | undefined
+  /** redis:// or rediss:// URL, or a client of ioredis 5 or 6 with maxRetriesPerRequest: null. Default REDIS_URL, else none: limits are kept in memory. */
+  redis?: string | RedisClient | undefined
   /** One gate: its queues share rules, meters and lines. Default 'default'. */
   namespace?: string | undefined
   /** The BullMQ queue. Default 'calls'. */
@@ -70,15 +70,19 @@ const LONGEST_MS = 3650 * DAY
 
 const QUEUE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/
 
+function isObject(value: unknown): boolean {
+  return value !== null && typeof value === 'object'
+}
+
 function isFunction(value: unknown): boolean {
   return typeof value === 'function'
 }
 
 const schema = z.strictObject({
-  redis: z.union([z.string(), z.instanceof(Redis)], 'must be a redis:// or rediss:// URL or an ioredis client').optional(),
+  redis: z.union([z.string(), z.custom<RedisClient>(isObject)], 'must be a redis:// or rediss:// URL or an ioredis client').optional(),
   namespace: z.string().optional(),
   queue: z.string().regex(QUEUE_NAME, 'must be 1 to 128 letters, digits, . _ or -').default(DEFAULTS.queue),
-  store: z.custom<Store>((value) => value !== null && typeof value === 'object', 'must be a store').optional(),
+  store: z.custom<Store>(isObject, 'must be a store').optional(),
   rules: z.union([z.string().min(1), z.array(z.unknown())]).optional(),
   prices: z.record(z.string(), z.unknown()).optional(),
   exempt: z.record(z.string(), z.unknown()).optional(),
@@ -98,15 +102,15 @@ const schema = z.strictObject({
   storeTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.storeTimeoutMs),
   maxUnchecked: z.number().int().min(0).max(1e9).default(DEFAULTS.maxUnchecked),
   enqueueTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.enqueueTimeoutMs),
-  logger: z.custom<Logger>((value) => value !== null && typeof value === 'object', 'must be a pino logger').optional(),
-  clock: z.custom<Clock>((value) => value !== null && typeof value === 'object', 'must be a clock').optional(),
+  logger: z.custom<Logger>(isObject, 'must be a pino logger').optional(),
+  clock: z.custom<Clock>(isObject, 'must be a clock').optional(),
 })
 
 const workerSchema = z.strictObject({
   concurrency: z.number().int().min(1).max(100_000).optional(),
   timeoutMs: z.number().int().min(0).max(86_400_000).optional(),
   leaseMs: z.number().int().min(1000).max(3_600_000).optional(),
-  observer: z.custom((value) => value !== null && typeof value === 'object', 'must be an object').optional(),
+  observer: z.custom(isObject, 'must be an object').optional(),
   fallback: z.custom(isFunction, 'must be a function').optional(),
   callOf: z.custom(isFunction, 'must be a function').optional(),
 })

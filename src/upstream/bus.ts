@@ -1,17 +1,17 @@
 import { z } from 'zod'
 
 /**
- * Brings news of what agents said to the other processes of a namespace. It decides nothing:
- * the state in the store does, with the next script call. News that is lost, late or said
- * twice only means that a listener hears of it later, or not at all.
+ * Carries news of what agents said to the other processes of a namespace. The bus decides
+ * nothing: the state in the store does, with the next script. Where news is lost, late or sent
+ * twice, a listener is told later, twice, or not at all, and no decision changes.
  */
 export interface Bus {
-  /** Sends to all others; says nothing of whether it arrived, and never fails. */
+  /** Sends to all other processes, without a confirmation of arrival; never throws. */
   publish(news: string): void
-  /** Hears what others sent, and maybe what this one did. */
+  /** Calls `hear` with the news of other processes, and possibly with that of this one. */
   listen(hear: (news: string) => void): void
   close(): Promise<void>
 }
 
-/** What carries news: Redis, this process' memory, or a NATS. */
+/** The option `bus`: Redis, the memory of this process, or a NATS. */
 export const busSchema = z.string().regex(/^(redis|memory|(nats|tls):\/\/\S+)$/, 'must be redis, memory or a nats:// or tls:// URL')

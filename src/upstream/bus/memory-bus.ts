@@ -4,12 +4,9 @@ const channels = new Map<string, Set<(news: string) => void>>()
 
 /** Between the Tollgates of one process. */
 export class MemoryBus implements Bus {
-  private readonly channel: string
   private hear: ((news: string) => void) | undefined
 
-  constructor(channel: string) {
-    this.channel = channel
-  }
+  constructor(private readonly channel: string) {}
 
   publish(news: string): void {
     for (const hear of channels.get(this.channel) ?? []) hear(news)
