@@ -1,4 +1,4 @@
-import { existsSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { runQuietly } from './child.mjs'
 import { binOf } from './dependencies.mjs'
@@ -12,6 +12,7 @@ const DIST = join(root, 'dist')
 export const entries = {
   demo: join(DIST, 'examples', 'demo', 'main.js'),
   bench: join(DIST, 'bench', 'main.js'),
+  'files-entered': join(root, 'scripts', 'files-entered.mjs'),
 }
 
 const CONFIG = 'tsconfig.build.json'
@@ -31,10 +32,19 @@ export async function buildModules() {
   writeLuaText(join(DIST, 'src'), 'esm')
 }
 
+/** TypeScript puts the `require` of an awaited import into a callback; bundlers take a missing module as optional only in the `try` itself. */
+function requireInTry(file, name) {
+  const inCallback = `Promise.resolve().then(() => __importStar(require('${name}')))`
+  const text = readFileSync(file, 'utf8')
+  if (!text.includes(inCallback)) throw new Failure(`${file} does not load ${name} as expected`)
+  writeFileSync(file, text.replace(inCallback, `__importStar(require('${name}'))`))
+}
+
 /** CommonJS: what `require` of the package finds. */
 export async function buildCommonJs() {
   const folder = join(DIST, 'cjs')
   await compile(COMMON_JS_CONFIG)
+  requireInTry(join(folder, 'src', 'upstream', 'bus', 'nats-bus.js'), '@nats-io/transport-node')
   writeLuaText(join(folder, 'src'), 'cjs')
   writeFileSync(join(folder, 'package.json'), '{ "type": "commonjs" }\n')
 }

@@ -38,6 +38,7 @@ const commands = {
   build: buildPart,
   demo: (args) => withRedis('demo', args),
   bench: (args) => withRedis('bench', args),
+  'files-entered': (args) => withRedis('files-entered', args),
   test,
 }
 

@@ -59,7 +59,8 @@ function isRedis(client: object): client is Redis {
     const fault = faultOfOptions(options)
     if (fault !== undefined) throw new ConfigInvalid(`redis: a client that is given ${fault}`)
   }
-  if (missing.length > 0) throw new ConfigInvalid(`redis: this is not a client of ioredis 5 or later; it has no ${missing.join(', ')}`)
+  if (missing.length > 0)
+    throw new ConfigInvalid(`redis must be a redis:// or rediss:// URL or a client of ioredis 5 or later (got an object without ${missing.join(', ')})`)
   return true
 }
 
