@@ -20,46 +20,47 @@ import { who } from './validation/requests.js'
 export interface TollgateOptions {
   /** redis:// or rediss:// URL, or a client of ioredis 5 or 6 with maxRetriesPerRequest: null. Default REDIS_URL, else none: limits are kept in memory. */
   redis?: string | RedisClient | undefined
-  /** One gate: its queues share rules, meters and lines. Default 'default'. */
+  /** Queues of one namespace share rules, meters and lines. Default 'default'. */
   namespace?: string | undefined
   /** The BullMQ queue. Default 'calls'. */
   queue?: string | undefined
-  /** Where meters are kept instead: one of your own. */
+  /** A store of your own, instead of Redis. */
   store?: Store | undefined
-  /** A rules file, or rules; they become the namespace's, everywhere. Default: those it has. */
+  /** A rules file, or rules; they become the rules of the namespace, in all processes. Default: the rules it has. */
   rules?: string | readonly RuleSpec[] | undefined
-  /** What models cost, beside rules that are given as objects; a rules file has its own. */
+  /** Prices of models, beside rules that are given as objects; a rules file has its own. */
   prices?: PriceTable | undefined
-  /** The model that calls of an agent run with in degraded mode, by agent, beside rules that are given as objects; in a rules file its agents say it. */
+  /** By agent, the model of calls in degraded mode, beside rules that are given as objects; in a rules file it is a field of the agent. */
   degradeTo?: Readonly<Record<string, string>> | undefined
-  /** Strategies of your own, by name: a rule or call asks for one as `custom:<name>`. */
+  /** Strategies of your own, by name: a rule or call names one as `custom:<name>`. */
   strategies?: Readonly<Record<string, CustomStrategy>> | undefined
-  /** Who is unlimited for good, beside rules that are given as objects; a rules file has its own. */
+  /** Users, teams and others without limits, beside rules that are given as objects; a rules file has its own. */
   exempt?: Exempt | undefined
-  /** What a call costs that does not say; default: a tokenizer over its messages, and its max_tokens. */
+  /** Estimates the cost of a call that carries none; default: a tokenizer over its messages, and its max_tokens. */
   estimate?: Estimate | undefined
-  /** How often a call is tried whose handler fails; default 1. Waiting is no attempt. */
+  /** Attempts of a call whose handler fails; default 1. Waiting is no attempt. */
   attempts?: number | undefined
-  /** How long Redis may take to answer at the start; default 10 s. */
+  /** How long `open` waits for Redis to answer; default 10 s. */
   connectTimeoutMs?: number | undefined
-  /** Who changes things with this Tollgate, as the audit says where a change does not; default 'unknown'. */
+  /** The actor that the audit names for changes made here without `by`; default 'unknown'. */
   actor?: string | undefined
-  /** The longest that an override granted here may hold, in ms; default 7 days. */
+  /** The longest duration of an override that is granted here, in ms; default 7 days. */
   longestOverrideMs?: number | undefined
-  /** How long the namespace's audit is kept, in ms; default what was set before, else 90 days. */
+  /** How long entries of the audit are kept, in ms; default the value set before, else 90 days. */
   auditRetentionMs?: number | undefined
-  /** How what agents allow is learned from their refusals. */
+  /** How limits of agents are learned from their refusals. */
   upstream?: UpstreamOptions | undefined
-  /** How news of that gets around: 'redis', 'memory' (this process alone) or the URL of a NATS, nats://… Default redis, without one memory. */
+  /** Carries news of agents between processes: 'redis', 'memory' (this process alone) or the URL of a NATS, nats://…, which needs the package @nats-io/transport-node. Default redis; memory without a Redis. */
   bus?: string | undefined
-  /** What is answered to calls while Redis is away: refused, metered in this process, or let in; a rule may say otherwise. Default 'closed'. */
+  /** Calls while Redis is away: refused ('closed'), metered in this process, or let in; a rule may have its own. Default 'closed'. */
   onStoreError?: OnStoreError | undefined
-  /** How long Redis may take for one command of the gate before it counts as away; default 1 s. */
+  /** How long Redis may take for one script of the gate before it counts as away; default 1 s. */
   storeTimeoutMs?: number | undefined
-  /** Calls let in unchecked while Redis is away, at most per minute in this process; default 1000. */
+  /** The most calls per minute that this process lets in unchecked while Redis is away; default 1000. */
   maxUnchecked?: number | undefined
-  /** How long Redis may take to take in, explain or cancel a call, or to change the rules; default 5 s. */
+  /** How long Redis may take to enqueue, explain or cancel a call, or to change the rules; default 5 s. */
   enqueueTimeoutMs?: number | undefined
+  /** Default: warnings and errors to standard error, or from the level LOG_LEVEL on. */
   logger?: Logger | undefined
   /** For tests and simulations. */
   clock?: Clock | undefined

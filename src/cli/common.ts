@@ -3,7 +3,7 @@ import { TollgateError } from '../model/errors.js'
 import { DEFAULT_URL } from '../redis/connection.js'
 import { Tollgate } from '../tollgate.js'
 
-/** What commands take that ask a namespace. */
+/** Flags of every command that opens a Tollgate. */
 export interface Common {
   redis?: string
   namespace?: string
@@ -29,12 +29,12 @@ export async function withTollgate(options: Common, use: (tollgate: Tollgate) =>
   }
 }
 
-/** Who changes something: as said, else the user of the machine. */
+/** The actor of a change; without the flag the user of the machine. */
 export interface ByFlag {
   by?: string
 }
 
-/** What was given as JSON. @throws the error of that code */
+/** The value of a JSON text. @throws TollgateError with that code */
 export function parseJson(text: string, what: string, code: 'CALL_INVALID' | 'RULES_INVALID' | 'REQUEST_INVALID'): unknown {
   try {
     return JSON.parse(text)
@@ -51,7 +51,7 @@ export function common(command: Command): Command {
     .option('--json', 'one line of JSON')
 }
 
-/** A command that changes something, which the audit notes. */
+/** Flags of a command that makes a change which the audit notes. */
 export function changing(command: Command): Command {
   return common(command).option('--by <who>', 'who changes it, for the audit (default: the user of this machine)')
 }
