@@ -8,7 +8,7 @@ import { writeLuaText } from './lua-text.mjs'
 
 const DIST = join(root, 'dist')
 
-/** What a command runs, once built. */
+/** The file that each command runs, after the build. */
 export const entries = {
   demo: join(DIST, 'examples', 'demo', 'main.js'),
   bench: join(DIST, 'bench', 'main.js'),
@@ -19,7 +19,7 @@ const CONFIG = 'tsconfig.build.json'
 const COMMON_JS_CONFIG = 'tsconfig.cjs.json'
 const SOURCES = ['src', 'lua', 'workers', 'bench', 'examples', 'testing']
 const SETTINGS = [CONFIG, 'tsconfig.json', 'package-lock.json']
-// The time of the last whole build: a build that broke off has written some files, not this one.
+// Its time is that of the last complete build: a build that broke off has not written it.
 const STAMP = join(DIST, '.built')
 
 function compile(config) {
