@@ -44,7 +44,7 @@ function requireInTry(file, name) {
 export async function buildCommonJs() {
   const folder = join(DIST, 'cjs')
   await compile(COMMON_JS_CONFIG)
-  requireInTry(join(folder, 'src', 'upstream', 'bus', 'nats-bus.js'), '@nats-io/transport-node')
+  requireInTry(join(folder, 'src', 'upstream', 'nats-bus.js'), '@nats-io/transport-node')
   writeLuaText(join(folder, 'src'), 'cjs')
   writeFileSync(join(folder, 'package.json'), '{ "type": "commonjs" }\n')
 }

@@ -25,10 +25,8 @@ import { RedisStore } from './store/redis/redis-store.js'
 import { ScriptClient } from './store/redis/script-client.js'
 import type { Store } from './store/store.js'
 import { defaultLogger, logConnection } from './telemetry/log.js'
-import { MemoryBus } from './upstream/bus/memory-bus.js'
-import { isNats, loadNats, NatsBus } from './upstream/bus/nats-bus.js'
-import { RedisBus } from './upstream/bus/redis-bus.js'
-import type { Bus } from './upstream/bus.js'
+import { type Bus, MemoryBus, RedisBus } from './upstream/bus.js'
+import { isNats, loadNats, NatsBus } from './upstream/nats-bus.js'
 import type { UpstreamTracker } from './upstream/tracker.js'
 
 /** The parts that a Tollgate is composed of. */

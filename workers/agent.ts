@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { fail } from '../src/cli/exit-codes.js'
+import { fail } from '../src/cli/common.js'
 import { runWorker } from '../src/cli/run-worker.js'
 import { workerConfig, workerFlags } from '../src/cli/worker-config.js'
 

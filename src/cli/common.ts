@@ -1,7 +1,19 @@
 import type { Command } from 'commander'
-import { TollgateError } from '../model/errors.js'
+import { type ErrorCode, TollgateError } from '../model/errors.js'
 import { DEFAULT_URL } from '../redis/connection.js'
 import { Tollgate } from '../tollgate.js'
+
+/** ok: done; failed: refused or failed; invalid: the input was not valid; unavailable: Redis did not answer. */
+export const EXIT = { ok: 0, failed: 1, invalid: 2, unavailable: 3 } as const
+
+const UNAVAILABLE: readonly ErrorCode[] = ['REDIS_UNAVAILABLE', 'STORE_UNAVAILABLE']
+
+/** Prints an error of Tollgate to standard error and sets its exit code; throws every other error again. */
+export function fail(error: unknown): void {
+  if (!(error instanceof TollgateError)) throw error
+  console.error(`${error.code}: ${error.message}\n${error.todo}`)
+  process.exitCode = UNAVAILABLE.includes(error.code) ? EXIT.unavailable : error.code.endsWith('_INVALID') ? EXIT.invalid : EXIT.failed
+}
 
 /** Flags of every command that opens a Tollgate. */
 export interface Common {

@@ -2,8 +2,7 @@ import type { Command } from 'commander'
 import type { Change } from '../administration/audit.js'
 import type { GrantSpec } from '../administration/grant.js'
 import type { Pause } from '../policy/pause.js'
-import { type ByFlag, type Common, changing, common, parseJson, print, withTollgate } from './common.js'
-import { EXIT } from './exit-codes.js'
+import { type ByFlag, type Common, changing, common, EXIT, parseJson, print, withTollgate } from './common.js'
 
 interface AuditFlags {
   since?: string

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { NatsConnection } from '@nats-io/transport-node'
 import type { Logger } from 'pino'
-import { ConfigInvalid } from '../../model/errors.js'
-import type { Bus } from '../bus.js'
+import { ConfigInvalid } from '../model/errors.js'
+import type { Bus } from './bus.js'
 
 const CONNECT_TIMEOUT_MS = 2000
 const RETRY_MS = 500
