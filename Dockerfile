@@ -10,7 +10,8 @@ ENV NODE_ENV=production
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --omit=dev --no-audit --no-fund
-COPY lua lua
+# The optional client of NATS: a worker process may be configured with one.
+COPY --from=build /app/node_modules/@nats-io node_modules/@nats-io
 COPY --from=build /app/dist/src dist/src
 COPY --from=build /app/dist/workers dist/workers
 USER node

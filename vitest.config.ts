@@ -1,6 +1,8 @@
 import { defineConfig } from 'vitest/config'
+import { luaTextPlugin } from './scripts/lua-text.mjs'
 
 export default defineConfig({
+  plugins: [luaTextPlugin()],
   test: {
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/support/global-setup.ts'],

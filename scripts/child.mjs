@@ -2,10 +2,10 @@ import { spawn } from 'node:child_process'
 import { constants } from 'node:os'
 import { Failure, Interrupted } from './failure.mjs'
 
-/** A terminal sends Ctrl-C to our children itself; this long it has to reach them before we pass the signal on. */
+/** A terminal sends Ctrl-C to child processes itself; so the signal is passed on only after this time. */
 const PASS_ON_MS = 300
-/** How long a child may take to clean up. */
-const PATIENCE_MS = 15_000
+/** How long a child may take to clean up before it is killed. */
+const STOP_TIMEOUT_MS = 15_000
 
 let stoppedBy
 let current
@@ -14,7 +14,7 @@ function passOn() {
   const child = current
   if (child === undefined) return
   setTimeout(() => child.kill(stoppedBy), PASS_ON_MS).unref()
-  setTimeout(() => child.kill('SIGKILL'), PATIENCE_MS).unref()
+  setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS).unref()
 }
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
@@ -25,13 +25,13 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
   })
 }
 
-/** Whether a signal told us to stop. */
-export function wasAsked() {
+/** Whether a signal has ended this command. */
+export function interrupted() {
   return stoppedBy !== undefined
 }
 
-/** To be asked between steps. @throws Interrupted once a signal came */
-export function stopIfAsked() {
+/** To be called between steps. @throws Interrupted after a signal */
+export function throwIfInterrupted() {
   if (stoppedBy !== undefined) throw new Interrupted(128 + constants.signals[stoppedBy])
 }
 
@@ -52,17 +52,17 @@ async function follow(child) {
   }
 }
 
-/** Runs a program in our terminal and returns its exit code; with `ipc` it can tell when we die. @throws Interrupted */
+/** Runs a program in this terminal and returns its exit code; with `ipc` the program sees when this process dies. @throws Interrupted */
 export async function runChild(command, args, { env = process.env, ipc = false } = {}) {
-  stopIfAsked()
+  throwIfInterrupted()
   const code = await follow(spawn(command, args, { stdio: ['inherit', 'inherit', 'inherit', ...(ipc ? ['ipc'] : [])], env }))
   if (stoppedBy !== undefined) throw new Interrupted(code === 0 ? 128 + constants.signals[stoppedBy] : code)
   return code
 }
 
-/** Runs a program unseen; what it says is shown if it fails. @throws Failure, Interrupted */
+/** Runs a program without showing its output; a Failure carries it. @throws Failure, Interrupted */
 export async function runQuietly(command, args, env = process.env) {
-  stopIfAsked()
+  throwIfInterrupted()
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env, shell: process.platform === 'win32' })
   let output = ''
   const keep = (text) => {
@@ -71,6 +71,6 @@ export async function runQuietly(command, args, env = process.env) {
   child.stdout.setEncoding('utf8').on('data', keep)
   child.stderr.setEncoding('utf8').on('data', keep)
   const code = await follow(child)
-  stopIfAsked()
+  throwIfInterrupted()
   if (code !== 0) throw new Failure(`${output.trimEnd()}\n\`${[command, ...args].join(' ')}\` failed with exit code ${code}`)
 }

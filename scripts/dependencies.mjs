@@ -11,11 +11,11 @@ function needsNode() {
   if (ourMajor < major || (ourMajor === major && ourMinor < minor)) throw new Failure(`Node ${engines.node} is needed; this is ${process.versions.node}`)
 }
 
-/** Installs what package-lock.json names, where that was not done since it last changed. */
+/** Installs the packages of package-lock.json, unless that was done after its last change. */
 export async function installDependencies() {
   needsNode()
   const lock = join(root, 'package-lock.json')
-  // npm writes this file as the last thing of an install: half an install has none.
+  // npm writes this file last: an install that broke off has none.
   const installed = writtenAt(join(root, 'node_modules', '.package-lock.json'))
   if (installed > 0 && installed >= writtenAt(lock)) return
   status('installing dependencies')
@@ -24,7 +24,7 @@ export async function installDependencies() {
   await runQuietly('npm', [verb, '--include=dev', '--no-audit', '--no-fund', '--prefix', root])
 }
 
-/** The script behind a package's command, to be run by this very Node. */
+/** The script behind a package's command, to be run by the Node that runs this. */
 export function binOf(name, command) {
   const folder = join(root, 'node_modules', name)
   const { bin } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))

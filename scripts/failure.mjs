@@ -1,7 +1,7 @@
-/** Something whoever started us can put right; shown as its message alone. */
+/** An error that the user of a command can correct; the command prints its message alone. */
 export class Failure extends Error {}
 
-/** Somebody asked us to stop. */
+/** A signal ended the command. */
 export class Interrupted extends Error {
   constructor(exitCode) {
     super('interrupted')
@@ -9,7 +9,7 @@ export class Interrupted extends Error {
   }
 }
 
-/** One line on what takes time; to standard error, so that standard output stays the program's. */
+/** Prints one line about a step that takes time; to standard error, as standard output belongs to the program that is run. */
 export function status(text) {
   console.error(`• ${text}`)
 }

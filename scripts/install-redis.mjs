@@ -5,7 +5,7 @@ import { natsProgram, serverProgram, works } from './redis-programs.mjs'
 function aptGet() {
   if (!works('apt-get', '--version')) return undefined
   if (process.getuid?.() === 0) return ['apt-get']
-  // Without a question: nobody may be there to type a password.
+  // -n: there may be no user at the terminal to type a password.
   return works('sudo', '-n', 'true') ? ['sudo', '-n', 'apt-get'] : undefined
 }
 
@@ -16,8 +16,8 @@ async function withApt([command, ...before], name) {
 }
 
 /**
- * Installs a server with the system's package manager and returns its name, or undefined
- * where there is no way to. Whether the package starts a service is nothing we rely on.
+ * Installs a Redis with the system's package manager and returns the name of its program;
+ * undefined where that is not possible. The package may start a service or not.
  * @throws Interrupted
  */
 export async function install() {

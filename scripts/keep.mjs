@@ -1,37 +1,37 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
-import { stopIfAsked, wasAsked } from './child.mjs'
+import { interrupted, throwIfInterrupted } from './child.mjs'
 import { Failure } from './failure.mjs'
 import { root } from './files.mjs'
 import { answersWithin } from './port.mjs'
 
 /**
- * Starts a server under a keeper: a process of its own that lives as long as we hold the
- * other end of its input. However we end, also by SIGKILL, the system closes that end and
- * the keeper stops the server and removes its folder. It is detached, since a Ctrl-C in
- * the terminal must not take the server from under a program that still cleans up.
+ * Starts a server under a keeper: a process that runs until its standard input ends. However
+ * this process ends, also by SIGKILL, the system closes that input; then the keeper stops the
+ * server and removes its folder. The keeper is detached: a Ctrl-C in the terminal must not end
+ * the server while a program still removes its keys.
  */
-export async function keep({ start, end, folder, port, patienceMs }) {
+export async function keep({ start, end, folder, port, timeoutMs }) {
   const keeper = spawn(process.execPath, [join(root, 'scripts', 'keeper.mjs'), JSON.stringify({ start, end, folder })], {
     stdio: ['pipe', 'ignore', 'pipe'],
     detached: true,
   })
   keeper.stdin.on('error', () => {})
-  let said = ''
+  let output = ''
   keeper.stderr.setEncoding('utf8').on('data', (text) => {
-    said = (said + text).slice(-2000)
+    output = (output + text).slice(-2000)
   })
   const exited = once(keeper, 'exit')
   const stop = async () => {
     keeper.stdin.end()
     await exited
   }
-  const ready = await answersWithin(patienceMs, port, () => keeper.exitCode !== null || wasAsked())
+  const ready = await answersWithin(timeoutMs, port, () => keeper.exitCode !== null || interrupted())
   if (!ready) {
     await stop()
-    stopIfAsked()
-    throw new Failure(`Redis did not start: ${start.join(' ')}\n${said.trimEnd()}`)
+    throwIfInterrupted()
+    throw new Failure(`Redis did not start: ${start.join(' ')}\n${output.trimEnd()}`)
   }
   return { url: `redis://127.0.0.1:${port}`, stop }
 }

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** A port of 127.0.0.1 that nobody uses at this moment. */
+/** A port of 127.0.0.1 that is free at this moment. */
 export async function freePort() {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -25,9 +25,9 @@ function ping(port) {
   })
 }
 
-/** Waits until a Redis answers; false if it does not in time, or `gone` says there is none any more. */
-export async function answersWithin(patienceMs, port, gone) {
-  const deadline = performance.now() + patienceMs
+/** Waits until a Redis answers; false where it does not in time, or where `gone` returns true. */
+export async function answersWithin(timeoutMs, port, gone) {
+  const deadline = performance.now() + timeoutMs
   while (!gone() && performance.now() < deadline) {
     if (await ping(port)) return true
     await sleep(30)

@@ -2,16 +2,16 @@ import { randomUUID } from 'node:crypto'
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { stopIfAsked } from './child.mjs'
+import { throwIfInterrupted } from './child.mjs'
 import { Failure, status } from './failure.mjs'
 import { install, installNats } from './install-redis.mjs'
 import { keep } from './keep.mjs'
 import { freePort } from './port.mjs'
 import { dockerWorks, natsProgram, serverProgram } from './redis-programs.mjs'
 
-// A gate that forgets is no gate: nothing is evicted, and what was written survives a restart.
+// Limits must not be forgotten: nothing is evicted, and writes survive a restart.
 const FLAGS = ['--appendonly', 'yes', '--maxmemory-policy', 'noeviction', '--save', '']
-/** Of a port that is free when we ask and taken when the server does. */
+/** A port that was free may be taken by the time the server binds it. */
 const TRIES = 3
 
 const HELP = `No Redis was found and none could be installed. Do one of these, and run this again:
@@ -23,7 +23,7 @@ async function startProgram(program) {
   const port = await freePort()
   const folder = mkdtempSync(join(tmpdir(), 'tollgate-redis-'))
   const start = [program, '--port', String(port), '--bind', '127.0.0.1', '--dir', folder, ...FLAGS]
-  return keep({ start, folder, port, patienceMs: 15_000 })
+  return keep({ start, folder, port, timeoutMs: 15_000 })
 }
 
 async function startContainer() {
@@ -31,7 +31,7 @@ async function startContainer() {
   const name = `tollgate-redis-${randomUUID()}`
   const start = ['docker', 'run', '--rm', '--name', name, '--publish', `127.0.0.1:${port}:6379`, 'redis:7-alpine', 'redis-server', ...FLAGS]
   // The first time, the image has to come over the network.
-  return keep({ start, end: ['docker', 'rm', '--force', '--volumes', name], port, patienceMs: 180_000 })
+  return keep({ start, end: ['docker', 'rm', '--force', '--volumes', name], port, timeoutMs: 180_000 })
 }
 
 async function start(way) {
@@ -39,13 +39,13 @@ async function start(way) {
     try {
       return await way()
     } catch (error) {
-      stopIfAsked()
+      throwIfInterrupted()
       if (tries === TRIES) throw error
     }
   }
 }
 
-/** A Redis to work with: the one that was given, or one that ends with us. @throws Failure, Interrupted */
+/** A Redis: the one of REDIS_URL, or one that ends with this process. @throws Failure, Interrupted */
 export async function startRedis() {
   const given = process.env['REDIS_URL']
   if (given !== undefined && given !== '') return { url: given, stop: async () => {} }
@@ -60,7 +60,7 @@ export async function startRedis() {
   return start(() => startProgram(installed))
 }
 
-/** The tests start servers of their own, to kill them; makes sure that they can. @throws Failure, Interrupted */
+/** Installs a Redis server where there is none: tests start servers of their own and kill them. @throws Failure, Interrupted */
 export async function needsRedisProgram() {
   if (serverProgram() !== undefined || dockerWorks()) return
   if ((await install()) !== undefined) return
@@ -68,7 +68,7 @@ export async function needsRedisProgram() {
   status('tests that kill a Redis of their own will fail: only REDIS_URL was found, and no server program')
 }
 
-/** The tests of the bus start a NATS of their own. @throws Interrupted */
+/** Installs a NATS where there is none, for the tests of the bus. @throws Interrupted */
 export async function needsNatsProgram() {
   if (natsProgram() !== undefined || (await installNats()) !== undefined) return
   status('tests of NATS will fail: there is no nats-server, and none could be installed')

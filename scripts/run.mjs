@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-// npm run demo, npm test, npm run bench: each from a bare clone, on a machine that has
-// Node and npm. Only Node's own modules here: nothing else is there before the first run.
-import { build, entries } from './build.mjs'
+// npm run build, demo, test, bench, files-entered: each but the build from a bare clone, on a
+// machine that has Node and npm. Only Node's own modules here: nothing else is there before the first run.
+import { build, buildCommonJs, buildModules, buildPackage, entries } from './build.mjs'
 import { runChild } from './child.mjs'
 import { binOf, installDependencies } from './dependencies.mjs'
 import { Failure, Interrupted } from './failure.mjs'
@@ -25,9 +25,20 @@ async function withRedis(name, args) {
   }
 }
 
+const PARTS = { modules: buildModules, cjs: buildCommonJs, all: buildPackage }
+
+/** @param args the part to build: modules, cjs, or all (the default) */
+async function buildPart([part = 'all']) {
+  if (!Object.hasOwn(PARTS, part)) throw new Failure(`usage: node scripts/run.mjs build ${Object.keys(PARTS).join('|')}`)
+  await PARTS[part]()
+  return 0
+}
+
 const commands = {
+  build: buildPart,
   demo: (args) => withRedis('demo', args),
   bench: (args) => withRedis('bench', args),
+  'files-entered': (args) => withRedis('files-entered', args),
   test,
 }
 

@@ -25,37 +25,35 @@ import { RedisStore } from './store/redis/redis-store.js'
 import { ScriptClient } from './store/redis/script-client.js'
 import type { Store } from './store/store.js'
 import { defaultLogger, logConnection } from './telemetry/log.js'
-import { MemoryBus } from './upstream/bus/memory-bus.js'
-import { NatsBus } from './upstream/bus/nats-bus.js'
-import { RedisBus } from './upstream/bus/redis-bus.js'
-import type { Bus } from './upstream/bus.js'
+import { type Bus, MemoryBus, RedisBus } from './upstream/bus.js'
+import { isNats, loadNats, NatsBus } from './upstream/nats-bus.js'
 import type { UpstreamTracker } from './upstream/tracker.js'
 
-/** What a Tollgate is made of. */
+/** The parts that a Tollgate is composed of. */
 export interface TollgateParts {
   readonly namespace: { readonly prefix: string; readonly queue: string }
   readonly store: Store
   readonly resolver: Resolver
   readonly rules: PolicyStore
   readonly clock: Clock
-  /** As given to `open`, with their defaults. */
+  /** Those of `open`, with their defaults. */
   readonly options: Pick<ReturnType<typeof checkOptions>, 'actor' | 'longestOverrideMs'>
-  /** Where the store does not note them itself. */
+  /** Writes resets to the audit; undefined where the store does so itself. */
   readonly noteReset: NoteReset | undefined
   readonly log: Logger
-  /** How news of agents gets around. */
+  /** Carries news of agents to other processes. */
   readonly bus: Bus
-  /** How it goes on while Redis is away; undefined where there is none. */
+  /** Decides while Redis is away; undefined in a process without a Redis. */
   readonly outage: Outage | undefined
-  /** Makes what joins this process to others; undefined where there is no Redis. */
+  /** Opens the queue; undefined in a process without a Redis. */
   readonly openQueue: ((rulesChanged: () => void, tracker: UpstreamTracker) => QueueRuntime) | undefined
-  /** Connections that end with this Tollgate. */
+  /** Connections that Tollgate opened, and closes with itself. */
   readonly owned: readonly Redis[]
 }
 
 type Options = ReturnType<typeof checkOptions>
 
-/** The rules that the options declare; undefined: those that the namespace has. */
+/** The rules that the options declare; undefined where they declare none and those of the namespace stay in force. */
 async function declaredRules({ rules, prices, exempt, degradeTo }: Options): Promise<Declaration | undefined> {
   for (const [option, value] of Object.entries({ prices, exempt, degradeTo })) {
     if (value === undefined) continue
@@ -66,7 +64,7 @@ async function declaredRules({ rules, prices, exempt, degradeTo }: Options): Pro
   return rules === undefined ? undefined : checkRules(rules as RuleSpec[], prices as PriceTable | undefined, exempt as Exempt | undefined, degradeTo)
 }
 
-/** What the options say of the namespace is its policy from now on. */
+/** Writes what the options declare as the policy of the namespace, and returns the rules that are in force then. */
 async function rulesInForce(store: PolicyStore, declared: Declaration | undefined, { auditRetentionMs, actor }: Options): Promise<RuleSet> {
   const declaring = declared === undefined ? undefined : await store.change(declareRules(declared, actor))
   if (auditRetentionMs !== undefined) return store.change(setSettings({ auditRetentionMs }, actor))
@@ -81,7 +79,7 @@ function busOf(options: Options, keys: Keys, log: Logger, ofRedis: (() => Bus) |
   return ofRedis()
 }
 
-/** A process that is alone: its limits are in the store it was given, or in its memory. */
+/** A process without a Redis: its limits are in the given store, or in its memory. */
 async function openAlone(options: Options, keys: Keys, log: Logger, declared: Declaration | undefined): Promise<TollgateParts> {
   const clock = options.clock ?? redisClock
   if (options.store === undefined)
@@ -110,6 +108,7 @@ async function openAlone(options: Options, keys: Keys, log: Logger, declared: De
   }
 }
 
+/** A process that shares limits, lines and policy with the others of its namespace, by Redis. */
 async function openShared(options: Options, keys: Keys, log: Logger, declared: Declaration | undefined): Promise<TollgateParts> {
   const { client, owned } = connect(options.redis)
   logConnection(client, log, 'connection to Redis')
@@ -169,6 +168,8 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
 export async function openParts(given: TollgateOptions): Promise<TollgateParts> {
   const options = checkOptions(given)
   const keys = new Keys(options.namespace ?? DEFAULTS.namespace)
+  // Before any rule is declared: this fails where the NATS client is not installed.
+  if (isNats(options.bus)) await loadNats()
   const declared = await declaredRules(options)
   const log = options.logger ?? defaultLogger()
   if (options.store !== undefined && options.redis !== undefined) throw new ConfigInvalid('store: contradicts redis; give one of them')

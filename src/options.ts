@@ -1,4 +1,3 @@
-import { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { z } from 'zod'
 import { MAX_NAME_LENGTH } from './model/call.js'
@@ -11,6 +10,7 @@ import { ON_STORE_ERROR, type OnStoreError, type RuleSpec } from './policy/rule.
 import { type UpstreamOptions, upstreamSchema } from './policy/upstream-block.js'
 import type { Estimate } from './pricing/estimate.js'
 import type { PriceTable } from './pricing/prices.js'
+import type { RedisClient } from './redis/connection.js'
 import type { Store } from './store/store.js'
 import { busSchema } from './upstream/bus.js'
 import { show, valueAt } from './validation/faults.js'
@@ -18,48 +18,49 @@ import { who } from './validation/requests.js'
 
 /** What `Tollgate.open` takes; all of it is optional. */
 export interface TollgateOptions {
-  /** redis:// or rediss:// URL, or an ioredis client with maxRetriesPerRequest: null. Default REDIS_URL, else none: limits are kept in memory. */
-  redis?: string | Redis | undefined
-  /** One gate: its queues share rules, meters and lines. Default 'default'. */
+  /** redis:// or rediss:// URL, or a client of ioredis 5 or 6 with maxRetriesPerRequest: null. Default REDIS_URL, else none: limits are kept in memory. */
+  redis?: string | RedisClient | undefined
+  /** Queues of one namespace share rules, meters and lines. Default 'default'. */
   namespace?: string | undefined
   /** The BullMQ queue. Default 'calls'. */
   queue?: string | undefined
-  /** Where meters are kept instead: one of your own. */
+  /** A store of your own, instead of Redis. */
   store?: Store | undefined
-  /** A rules file, or rules; they become the namespace's, everywhere. Default: those it has. */
+  /** A rules file, or rules; they become the rules of the namespace, in all processes. Default: the rules it has. */
   rules?: string | readonly RuleSpec[] | undefined
-  /** What models cost, beside rules that are given as objects; a rules file has its own. */
+  /** Prices of models, beside rules that are given as objects; a rules file has its own. */
   prices?: PriceTable | undefined
-  /** The model that calls of an agent run with in degraded mode, by agent, beside rules that are given as objects; in a rules file its agents say it. */
+  /** By agent, the model of calls in degraded mode, beside rules that are given as objects; in a rules file it is a field of the agent. */
   degradeTo?: Readonly<Record<string, string>> | undefined
-  /** Strategies of your own, by name: a rule or call asks for one as `custom:<name>`. */
+  /** Strategies of your own, by name: a rule or call names one as `custom:<name>`. */
   strategies?: Readonly<Record<string, CustomStrategy>> | undefined
-  /** Who is unlimited for good, beside rules that are given as objects; a rules file has its own. */
+  /** Users, teams and others without limits, beside rules that are given as objects; a rules file has its own. */
   exempt?: Exempt | undefined
-  /** What a call costs that does not say; default: a tokenizer over its messages, and its max_tokens. */
+  /** Estimates the cost of a call that carries none; default: a tokenizer over its messages, and its max_tokens. */
   estimate?: Estimate | undefined
-  /** How often a call is tried whose handler fails; default 1. Waiting is no attempt. */
+  /** Attempts of a call whose handler fails; default 1. Waiting is no attempt. */
   attempts?: number | undefined
-  /** How long Redis may take to answer at the start; default 10 s. */
+  /** How long `open` waits for Redis to answer; default 10 s. */
   connectTimeoutMs?: number | undefined
-  /** Who changes things with this Tollgate, as the audit says where a change does not; default 'unknown'. */
+  /** The actor that the audit names for changes made here without `by`; default 'unknown'. */
   actor?: string | undefined
-  /** The longest that an override granted here may hold, in ms; default 7 days. */
+  /** The longest duration of an override that is granted here, in ms; default 7 days. */
   longestOverrideMs?: number | undefined
-  /** How long the namespace's audit is kept, in ms; default what was set before, else 90 days. */
+  /** How long entries of the audit are kept, in ms; default the value set before, else 90 days. */
   auditRetentionMs?: number | undefined
-  /** How what agents allow is learned from their refusals. */
+  /** How limits of agents are learned from their refusals. */
   upstream?: UpstreamOptions | undefined
-  /** How news of that gets around: 'redis', 'memory' (this process alone) or the URL of a NATS, nats://… Default redis, without one memory. */
+  /** Carries news of agents between processes: 'redis', 'memory' (this process alone) or the URL of a NATS, nats://…, which needs the package @nats-io/transport-node. Default redis; memory without a Redis. */
   bus?: string | undefined
-  /** What is answered to calls while Redis is away: refused, metered in this process, or let in; a rule may say otherwise. Default 'closed'. */
+  /** Calls while Redis is away: refused ('closed'), metered in this process, or let in; a rule may have its own. Default 'closed'. */
   onStoreError?: OnStoreError | undefined
-  /** How long Redis may take for one command of the gate before it counts as away; default 1 s. */
+  /** How long Redis may take for one script of the gate before it counts as away; default 1 s. */
   storeTimeoutMs?: number | undefined
-  /** Calls let in unchecked while Redis is away, at most per minute in this process; default 1000. */
+  /** The most calls per minute that this process lets in unchecked while Redis is away; default 1000. */
   maxUnchecked?: number | undefined
-  /** How long Redis may take to take in, explain or cancel a call, or to change the rules; default 5 s. */
+  /** How long Redis may take to enqueue, explain or cancel a call, or to change the rules; default 5 s. */
   enqueueTimeoutMs?: number | undefined
+  /** Default: warnings and errors to standard error, or from the level LOG_LEVEL on. */
   logger?: Logger | undefined
   /** For tests and simulations. */
   clock?: Clock | undefined
@@ -70,15 +71,19 @@ const LONGEST_MS = 3650 * DAY
 
 const QUEUE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/
 
+function isObject(value: unknown): boolean {
+  return value !== null && typeof value === 'object'
+}
+
 function isFunction(value: unknown): boolean {
   return typeof value === 'function'
 }
 
 const schema = z.strictObject({
-  redis: z.union([z.string(), z.instanceof(Redis)], 'must be a redis:// or rediss:// URL or an ioredis client').optional(),
+  redis: z.union([z.string(), z.custom<RedisClient>(isObject)], 'must be a redis:// or rediss:// URL or an ioredis client').optional(),
   namespace: z.string().optional(),
   queue: z.string().regex(QUEUE_NAME, 'must be 1 to 128 letters, digits, . _ or -').default(DEFAULTS.queue),
-  store: z.custom<Store>((value) => value !== null && typeof value === 'object', 'must be a store').optional(),
+  store: z.custom<Store>(isObject, 'must be a store').optional(),
   rules: z.union([z.string().min(1), z.array(z.unknown())]).optional(),
   prices: z.record(z.string(), z.unknown()).optional(),
   exempt: z.record(z.string(), z.unknown()).optional(),
@@ -98,15 +103,15 @@ const schema = z.strictObject({
   storeTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.storeTimeoutMs),
   maxUnchecked: z.number().int().min(0).max(1e9).default(DEFAULTS.maxUnchecked),
   enqueueTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.enqueueTimeoutMs),
-  logger: z.custom<Logger>((value) => value !== null && typeof value === 'object', 'must be a pino logger').optional(),
-  clock: z.custom<Clock>((value) => value !== null && typeof value === 'object', 'must be a clock').optional(),
+  logger: z.custom<Logger>(isObject, 'must be a pino logger').optional(),
+  clock: z.custom<Clock>(isObject, 'must be a clock').optional(),
 })
 
 const workerSchema = z.strictObject({
   concurrency: z.number().int().min(1).max(100_000).optional(),
   timeoutMs: z.number().int().min(0).max(86_400_000).optional(),
   leaseMs: z.number().int().min(1000).max(3_600_000).optional(),
-  observer: z.custom((value) => value !== null && typeof value === 'object', 'must be an object').optional(),
+  observer: z.custom(isObject, 'must be an object').optional(),
   fallback: z.custom(isFunction, 'must be a function').optional(),
   callOf: z.custom(isFunction, 'must be a function').optional(),
 })

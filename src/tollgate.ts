@@ -27,29 +27,28 @@ import { Capacities, type UpstreamStats } from './upstream/capacities.js'
 import { UpstreamTracker } from './upstream/tracker.js'
 import { actorOf } from './validation/requests.js'
 
-/** What Tollgate knows about itself. */
+/** Figures of a Tollgate. */
 export interface Stats {
-  /** What became of everything that was charged. */
+  /** The sums of the ledger: what was charged, and how each charge ended. */
   ledger(): Promise<LedgerFigures>
-  /** What agents said of their limits, beside what the rules allow. */
+  /** The limits that agents reported, beside those of the rules. */
   upstream(): Promise<readonly UpstreamStats[]>
-  /** How this process stands to its Redis, and what it did while that was away. */
+  /** Whether Redis is away for this process, and what the process decided without it. */
   outage(): OutageFigures
 }
 
-/** One namespace as one process sees it: its front door, its workers, its gate. */
+/** One namespace in one process: enqueue, workers, the gate without the queue, limiters, and changes of the policy. */
 export class Tollgate {
   /** The gate without the queue. */
   readonly gate: Gate
   readonly rules: Rules
-  /** Exceptions from rules, for some time; and the audit of all that is changed. */
+  /** Exceptions from rules, for a limited time; and the audit of every change. */
   readonly overrides: Overrides
   readonly stats: Stats
   readonly capacity: Capacities
-  /** What a plain BullMQ `Queue` must be opened with, so that its jobs are gated: `new Queue(queue, { prefix })`. */
+  /** The prefix of a plain BullMQ `Queue` whose jobs are to pass the gate: `new Queue(queue, { prefix })`. */
   readonly prefix: string
   readonly queue: string
-  private readonly parts: TollgateParts
   private readonly store: ClosableStore
   private readonly tracker: UpstreamTracker
   private readonly runtime: QueueRuntime | undefined
@@ -62,8 +61,7 @@ export class Tollgate {
     return new Tollgate(await openParts(options))
   }
 
-  private constructor(parts: TollgateParts) {
-    this.parts = parts
+  private constructor(private readonly parts: TollgateParts) {
     this.prefix = parts.namespace.prefix
     this.queue = parts.namespace.queue
     this.store = new ClosableStore(parts.store, parts.noteReset)
@@ -85,8 +83,8 @@ export class Tollgate {
 
   /**
    * A limiter by key, without rules: one limit or several, or an algorithm of your own. Without
-   * either, the limit is what TOKEN_BUCKET_SIZE and TOKEN_REFILL_RATE (a second) say. Its usage
-   * is kept under its `name` (default: unit and window), which limiters share that have the same.
+   * an argument, TOKEN_BUCKET_SIZE and TOKEN_REFILL_RATE (per second) are the limit. Limiters
+   * with the same `name` (default: unit and window) share their usage.
    * @throws ConfigInvalid naming field, value and bound
    */
   limiter(limits?: LimitSpec | readonly LimitSpec[]): DirectLimiter
@@ -106,8 +104,8 @@ export class Tollgate {
   }
 
   /**
-   * Sets what a resource (the agent of that name) allows, everywhere within a second; null takes
-   * the capacity away. It is kept beside the rules that are declared. @throws CallInvalid; RulesInvalid where a declared rule has its name
+   * Sets the capacity of a resource (the agent of that name), in all processes within a second;
+   * null removes it. It is a rule beside the declared ones. @throws CallInvalid; RulesInvalid where a declared rule has its name
    */
   async setCapacity(resource: string, limit: number | null, per = 'minute', { by }: { by?: string | undefined } = {}): Promise<void> {
     const name = capacityRuleName(resource)
@@ -116,31 +114,31 @@ export class Tollgate {
   }
 
   /**
-   * Keeps calls where they are: those to an agent, of a user, team or org, or that a rule covers.
-   * They wait in line, nothing of them is charged, and no attempt is used up; those that run go
-   * on. Where there is no line, at the gate, they are refused with the code PAUSED. Returns
-   * false where they were paused already. @throws RequestInvalid, RULE_UNKNOWN
+   * Pauses the calls to an agent, of a user, team or org, or that a rule covers: they stay in
+   * their lines, are not charged and use up no attempt. Running calls go on. At the gate, where
+   * there is no line, such calls are refused with the code PAUSED. Returns false where the
+   * subject was paused already. @throws RequestInvalid, RULE_UNKNOWN
    */
   pause(subject: Pause['for'], options: { by?: string | undefined; reason?: string | undefined } = {}): Promise<boolean> {
     return this.pauses.pause(subject, options)
   }
 
-  /** Lets calls go on that were paused so. Returns whether they were. @throws RequestInvalid */
+  /** Ends such a pause. Returns false where the subject was not paused. @throws RequestInvalid */
   resume(subject: Pause['for'], options: { by?: string | undefined } = {}): Promise<boolean> {
     return this.pauses.resume(subject, options)
   }
 
-  /** What is paused now. */
+  /** The pauses in force. */
   paused(): readonly Pause[] {
     return this.pauses.list()
   }
 
-  /** Asks the gate and adds the call's job. @throws CallInvalid, RateLimitExceeded; nothing is charged or enqueued then */
+  /** Checks the call's rules and adds its job. @throws CallInvalid, RateLimitExceeded; then nothing is charged or enqueued */
   async enqueue(call: Call): Promise<Ticket> {
     return this.needsQueue().enqueue(call)
   }
 
-  /** One ticket each, in order; never throws for one that is refused, whose ticket carries the `error`. */
+  /** Returns one ticket per call, in order. The ticket of a refused call carries the `error`; the others are enqueued. */
   async enqueueMany(calls: readonly Call[]): Promise<Ticket[]> {
     return this.needsQueue().enqueueMany(calls)
   }
@@ -151,21 +149,21 @@ export class Tollgate {
     return this.needsQueue().worker(handler, options)
   }
 
-  /** Where a call stands, what it waits for, and for how long. @throws CALL_UNKNOWN */
+  /** The state of a call, what it waits for, and for how long. @throws CALL_UNKNOWN */
   async explain(id: string): Promise<Explanation> {
     return this.needsQueue().explain(id)
   }
 
   /**
-   * Takes a call back: out of its line, or aborted where it runs. Gives back what it held;
-   * a call that reached its agent stays charged. Returns false if it had finished.
+   * Cancels a call: removes it from its line, or aborts its handler. The room that it held is
+   * released; a call that reached its agent stays charged. Returns false if it had finished.
    * @throws CALL_UNKNOWN
    */
   async cancel(id: string): Promise<boolean> {
     return this.needsQueue().cancel(id)
   }
 
-  /** Closes workers (waiting for their calls) and connections. Where Redis is gone nothing is waited for that needs it. */
+  /** Closes workers, after their running calls, and connections. While Redis is gone, steps that need it are left out. */
   close(): Promise<void> {
     this.closing ??= this.shut()
     return this.closing
@@ -187,18 +185,14 @@ export class Tollgate {
     }
   }
 
-  private mustBeOpen(): void {
-    if (this.closing !== undefined) throw new TollgateError('CLOSED', 'this Tollgate was closed')
-  }
-
   /** @throws CLOSED, REDIS_REQUIRED */
   private needsQueue(): QueueRuntime {
-    this.mustBeOpen()
+    if (this.closing !== undefined) throw new TollgateError('CLOSED', 'this Tollgate was closed')
     if (this.runtime === undefined) throw new TollgateError('REDIS_REQUIRED', 'the queue needs a Redis: this Tollgate keeps its limits in memory')
     return this.runtime
   }
 
-  /** What is in force is different now: whoever waits may have room. */
+  /** After a change of the rules: calls that wait may have room now. */
   private wake(before: RuleSet): void {
     this.gate.rulesChanged()
     this.runtime?.wakeAll(touchedLines(before, this.parts.resolver.rules))

@@ -1,9 +1,21 @@
 import type { Command } from 'commander'
-import { TollgateError } from '../model/errors.js'
+import { type ErrorCode, TollgateError } from '../model/errors.js'
 import { DEFAULT_URL } from '../redis/connection.js'
 import { Tollgate } from '../tollgate.js'
 
-/** What commands take that ask a namespace. */
+/** ok: done; failed: refused or failed; invalid: the input was not valid; unavailable: Redis did not answer. */
+export const EXIT = { ok: 0, failed: 1, invalid: 2, unavailable: 3 } as const
+
+const UNAVAILABLE: readonly ErrorCode[] = ['REDIS_UNAVAILABLE', 'STORE_UNAVAILABLE']
+
+/** Prints an error of Tollgate to standard error and sets its exit code; throws every other error again. */
+export function fail(error: unknown): void {
+  if (!(error instanceof TollgateError)) throw error
+  console.error(`${error.code}: ${error.message}\n${error.todo}`)
+  process.exitCode = UNAVAILABLE.includes(error.code) ? EXIT.unavailable : error.code.endsWith('_INVALID') ? EXIT.invalid : EXIT.failed
+}
+
+/** Flags of every command that opens a Tollgate. */
 export interface Common {
   redis?: string
   namespace?: string
@@ -29,12 +41,12 @@ export async function withTollgate(options: Common, use: (tollgate: Tollgate) =>
   }
 }
 
-/** Who changes something: as said, else the user of the machine. */
+/** The actor of a change; without the flag the user of the machine. */
 export interface ByFlag {
   by?: string
 }
 
-/** What was given as JSON. @throws the error of that code */
+/** The value of a JSON text. @throws TollgateError with that code */
 export function parseJson(text: string, what: string, code: 'CALL_INVALID' | 'RULES_INVALID' | 'REQUEST_INVALID'): unknown {
   try {
     return JSON.parse(text)
@@ -51,7 +63,7 @@ export function common(command: Command): Command {
     .option('--json', 'one line of JSON')
 }
 
-/** A command that changes something, which the audit notes. */
+/** Flags of a command that makes a change which the audit notes. */
 export function changing(command: Command): Command {
   return common(command).option('--by <who>', 'who changes it, for the audit (default: the user of this machine)')
 }

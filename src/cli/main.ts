@@ -3,11 +3,9 @@ import { createRequire } from 'node:module'
 import { Command } from 'commander'
 import type { Call } from '../model/call.js'
 import { validateCall } from '../validation/call.js'
-import { type Common, common, parseJson, print, withTollgate } from './common.js'
-import { EXIT, fail } from './exit-codes.js'
+import { type Common, common, EXIT, fail, parseJson, print, withTollgate } from './common.js'
 import { administrationCommands } from './overrides.js'
 import { rulesCommands } from './rules.js'
-import { runWorker } from './run-worker.js'
 import { workerConfig, workerFlags } from './worker-config.js'
 
 const { version, description } = createRequire(import.meta.url)('tollgate/package.json') as { version: string; description: string }
@@ -19,6 +17,8 @@ function parseCall(text: string): Call {
 const program = new Command('tollgate').description(description).version(version)
 
 workerFlags(program.command('worker').description('run a worker process that calls its agents over HTTP')).action(async (flags: Record<string, unknown>) => {
+  // Here and not at the top: other commands need no metrics and no HTTP agents.
+  const { runWorker } = await import('./run-worker.js')
   await runWorker(await workerConfig(flags, process.env))
 })
 

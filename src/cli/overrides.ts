@@ -2,8 +2,7 @@ import type { Command } from 'commander'
 import type { Change } from '../administration/audit.js'
 import type { GrantSpec } from '../administration/grant.js'
 import type { Pause } from '../policy/pause.js'
-import { type ByFlag, type Common, changing, common, parseJson, print, withTollgate } from './common.js'
-import { EXIT } from './exit-codes.js'
+import { type ByFlag, type Common, changing, common, EXIT, parseJson, print, withTollgate } from './common.js'
 
 interface AuditFlags {
   since?: string
@@ -13,10 +12,10 @@ interface AuditFlags {
   limit?: string
 }
 
-/** Whether something was there to be changed. */
-function done(value: object, was: boolean, json: boolean | undefined): number {
+/** Prints the outcome of a change. @param changed false where there was nothing to change: the command fails then */
+function printChange(value: object, changed: boolean, json: boolean | undefined): number {
   print(value, json)
-  return was ? EXIT.ok : EXIT.failed
+  return changed ? EXIT.ok : EXIT.failed
 }
 
 /** `tollgate override …` */
@@ -33,7 +32,7 @@ function overrideCommands(program: Command): void {
   changing(override.command('revoke <id>').description('end an override now')).action((id: string, options: Common & ByFlag) =>
     withTollgate(options, async (tollgate) => {
       const revoked = await tollgate.overrides.revoke(id, options)
-      return done({ id, revoked }, revoked, options.json)
+      return printChange({ id, revoked }, revoked, options.json)
     }),
   )
   common(override.command('list').description('the overrides that hold')).action((options: Common) =>
@@ -65,13 +64,13 @@ export function administrationCommands(program: Command): void {
     .action((kind: string, value: string, options: Common & ByFlag & { reason?: string }) =>
       withTollgate(options, async (tollgate) => {
         const paused = await tollgate.pause({ [kind]: value } as Pause['for'], { by: options.by, reason: options.reason })
-        return done({ for: { [kind]: value }, paused }, paused, options.json)
+        return printChange({ for: { [kind]: value }, paused }, paused, options.json)
       }),
     )
   changing(program.command('resume <kind> <value>').description('let them go on')).action((kind: string, value: string, options: Common & ByFlag) =>
     withTollgate(options, async (tollgate) => {
       const resumed = await tollgate.resume({ [kind]: value } as Pause['for'], { by: options.by })
-      return done({ for: { [kind]: value }, resumed }, resumed, options.json)
+      return printChange({ for: { [kind]: value }, resumed }, resumed, options.json)
     }),
   )
 }

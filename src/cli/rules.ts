@@ -1,8 +1,7 @@
 import type { Command } from 'commander'
 import type { RuleSpec } from '../policy/rule.js'
 import { readRules } from '../policy/rules-file.js'
-import { type ByFlag, type Common, changing, common, parseJson, print, withTollgate } from './common.js'
-import { EXIT } from './exit-codes.js'
+import { type ByFlag, type Common, changing, common, EXIT, parseJson, print, withTollgate } from './common.js'
 
 /** `tollgate rules …` */
 export function rulesCommands(program: Command): void {

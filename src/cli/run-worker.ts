@@ -12,14 +12,14 @@ const SIGNALS = ['SIGTERM', 'SIGINT'] as const
 /** Resolves at the first SIGTERM or SIGINT; a second one ends the process at once. */
 function stopSignal(log: Logger): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
-    let request = false
+    let stopping = false
     for (const signal of SIGNALS) {
       process.on(signal, () => {
-        if (request) {
+        if (stopping) {
           log.warn({ signal }, 'asked to stop a second time; ending at once, BullMQ gives the calls to another worker')
           process.exit(1)
         }
-        request = true
+        stopping = true
         resolve(signal)
       })
     }
@@ -27,9 +27,10 @@ function stopSignal(log: Logger): Promise<NodeJS.Signals> {
 }
 
 /**
- * A worker process: calls its agents over HTTP until it is asked to stop, then takes no
- * more calls and waits for those that run. Ends the process with 1 where it gives up
- * waiting: they are run again elsewhere.
+ * A worker process: runs calls over HTTP until a signal stops it. Then it takes no further
+ * calls and waits for the running ones, at most `DEFAULTS.shutdownTimeoutMs`; after that the
+ * process ends with exit code 1, and BullMQ gives the calls to another worker. Logs to
+ * standard output.
  */
 export async function runWorker(config: WorkerConfig): Promise<void> {
   const log = pino({ name: 'tollgate-worker', level: config.logLevel })
@@ -66,7 +67,7 @@ export async function runWorker(config: WorkerConfig): Promise<void> {
   clearTimeout(timer)
   if (outcome === late) {
     log.error({ waitedMs: DEFAULTS.shutdownTimeoutMs }, 'calls still run; ending without them, another worker runs them again')
-    // What still runs would keep the process, and its locks, alive.
+    // Running handlers would keep the process and its leases alive.
     process.exit(1)
   }
   metricsServer?.closeAllConnections()

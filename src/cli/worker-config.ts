@@ -32,22 +32,22 @@ const workerConfigSchema = z.strictObject({
   redis: z.string().min(1).optional(),
   namespace: z.string().min(1).default(DEFAULTS.namespace),
   queue: z.string().min(1).default(DEFAULTS.queue),
-  /** The rules file; its `agents` say how to reach whom. */
+  /** The rules file; its `agents` hold the addresses of the agents. */
   rules: z.string().min(1),
   concurrency: whole(1, 100_000).default(DEFAULTS.concurrency),
   timeoutMs: whole(0, 86_400_000).default(DEFAULTS.timeoutMs),
   leaseMs: whole(1000, 3_600_000).default(DEFAULTS.leaseMs),
   logLevel: z.enum(LOG_LEVELS).default('info'),
-  /** Where Prometheus finds this process; none by default. */
+  /** The port of /metrics; without one there are no metrics. */
   metricsPort: whole(1, 65_535).optional(),
-  /** How news of what agents say gets around. */
+  /** Carries news of agents between processes. */
   bus: busSchema.optional(),
 })
 
-/** What a worker process is told. */
+/** The settings of a worker process. */
 export type WorkerConfig = Readonly<z.infer<typeof workerConfigSchema>>
 
-/** The environment variables that stand for each setting. */
+/** The environment variable of each setting. */
 export const WORKER_ENVIRONMENT = {
   redis: 'REDIS_URL',
   namespace: 'TOLLGATE_NAMESPACE',
@@ -82,7 +82,7 @@ async function readConfigFile(file: string): Promise<Source> {
 }
 
 /**
- * What a worker process is told: flags before environment before file before defaults.
+ * The settings of a worker process: flags before environment before file before defaults.
  * @throws ConfigInvalid naming the setting, where it came from, its value and bound
  */
 export async function workerConfig(flags: Source, environment: NodeJS.ProcessEnv): Promise<WorkerConfig> {

@@ -97,8 +97,17 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS
 
+/** Marks the errors of every copy of Tollgate in a process: a worker loaded as an ES module runs handlers that `require` the package. */
+const BRAND = Symbol.for('tollgate.error')
+
 /** The base of every error of Tollgate: a stable `code`, whether trying again can help, and what to do. */
 export class TollgateError extends Error {
+  /** Written out in every class: a minifier renames classes, and copies are compared by these names. */
+  static override readonly name: string = 'TollgateError'
+  static {
+    Object.defineProperty(TollgateError.prototype, BRAND, { value: true })
+  }
+
   readonly code: ErrorCode
   /** The HTTP status that fits. */
   readonly status: number
@@ -114,10 +123,19 @@ export class TollgateError extends Error {
     this.retryable = ERRORS[code].retryable
     this.todo = ERRORS[code].todo
   }
+
+  /** `instanceof` holds across copies of Tollgate, by the names of the classes. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    if (value === null || typeof value !== 'object' || !(BRAND in value)) return false
+    // biome-ignore lint/complexity/noThisInStatic: the class on the right of `instanceof`, which may be a subclass
+    for (let type: unknown = value.constructor; typeof type === 'function'; type = Object.getPrototypeOf(type)) if (type.name === this.name) return true
+    return false
+  }
 }
 
 /** An option is missing or out of bounds. */
 export class ConfigInvalid extends TollgateError {
+  static override readonly name: string = 'ConfigInvalid'
   constructor(message: string) {
     super('CONFIG_INVALID', message)
   }
@@ -125,6 +143,7 @@ export class ConfigInvalid extends TollgateError {
 
 /** A call is not valid; the message names field, value and bound. */
 export class CallInvalid extends TollgateError {
+  static override readonly name: string = 'CallInvalid'
   constructor(message: string) {
     super('CALL_INVALID', message)
   }
@@ -132,6 +151,7 @@ export class CallInvalid extends TollgateError {
 
 /** An override, a pause or a question about them is not valid; the message names field, value and bound. */
 export class RequestInvalid extends TollgateError {
+  static override readonly name: string = 'RequestInvalid'
   constructor(message: string) {
     super('REQUEST_INVALID', message)
   }
@@ -139,6 +159,7 @@ export class RequestInvalid extends TollgateError {
 
 /** A rule is not valid; the message names file and line (where there are any), field, value and bound. */
 export class RulesInvalid extends TollgateError {
+  static override readonly name: string = 'RulesInvalid'
   /** Every fault found, the first of which is in the message. */
   readonly faults: readonly string[]
   constructor(faults: readonly string[]) {
@@ -152,6 +173,7 @@ export type RefusalCode = 'RATE_LIMIT_EXCEEDED' | 'COST_TOO_BIG' | 'LIMIT_CLOSED
 
 /** The call was refused: by a rule that refuses at once, because it can never fit or not in time, because its line is full, the limit closed, or such calls are paused. */
 export class RateLimitExceeded extends TollgateError {
+  static override readonly name: string = 'RateLimitExceeded'
   /** The rule that decided, and its limit. */
   readonly rule: string
   readonly limit: string
@@ -174,6 +196,7 @@ export class RateLimitExceeded extends TollgateError {
 
 /** Redis is away: the call was refused, or nobody knows what became of it. */
 export class StoreUnavailable extends TollgateError {
+  static override readonly name: string = 'StoreUnavailable'
   /** When it is worth asking again, in ms. */
   readonly retryAfterMs: number
   /** Of an enqueue: the id of the call, under which it may be tried again without being enqueued twice. */
@@ -191,6 +214,7 @@ export class StoreUnavailable extends TollgateError {
 
 /** Thrown by a handler whose agent said "not now": the call goes back to the head of its line, no attempt is used up. */
 export class UpstreamLimited extends TollgateError {
+  static override readonly name: string = 'UpstreamLimited'
   /** For how long the agent asked to be left alone; undefined where it did not say. */
   readonly retryAfterMs: number | undefined
   /** The headers of its answer, where the time is read from if it is not given, and what they tell of its limits. */

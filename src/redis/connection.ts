@@ -2,30 +2,79 @@ import { Redis } from 'ioredis'
 import { ConfigInvalid, TollgateError } from '../model/errors.js'
 import { show } from '../validation/faults.js'
 
-/** What the command line and worker processes take where nobody says which. */
+/** The Redis of the command line and of worker processes where neither a flag nor REDIS_URL names one. */
 export const DEFAULT_URL = 'redis://localhost:6379'
-// Commands wait for a connection that comes back instead of failing: what was accepted must not be lost.
+// A command waits until the connection is back instead of failing: an accepted call must not be lost.
 const OPTIONS = { maxRetriesPerRequest: null, enableReadyCheck: true, lazyConnect: true, retryStrategy: (times: number) => Math.min(1000, times * 50) }
 
-/** A URL for an error message: without what stands before its host and after its path, where passwords are. */
+/** A URL for an error message: without user, password and query, which may hold secrets. */
 function withoutSecrets(url: string): string {
-  return show(url.replace(/^([a-z]+:\/\/)?.*@/is, '$1…@').replace(/\?.*$/s, '?…'))
+  return show(url.replace(/^([a-z+-]+:\/\/)?.*@/is, '$1…@').replace(/\?.*$/s, '?…'))
 }
 
-/** A connection from a URL (redis:// or rediss://), or the client that was given. */
-export function connect(redis: string | Redis | undefined): { client: Redis; owned: boolean } {
-  if (redis !== undefined && typeof redis !== 'string') {
-    if (redis.options.maxRetriesPerRequest !== null) {
-      throw new ConfigInvalid('redis: a client that is given must have maxRetriesPerRequest: null, or accepted calls could be lost when Redis restarts')
-    }
-    return { client: redis, owned: false }
+/** An ioredis client: of version 5 or 6, from any copy that is installed. */
+export interface RedisClient {
+  readonly status: string
+  readonly options: { readonly maxRetriesPerRequest?: number | null | undefined }
+  duplicate(): unknown
+  disconnect(): void
+}
+
+/** What Tollgate and BullMQ call on a client. The class is not compared: every installed copy of ioredis has its own. */
+const METHODS = [
+  'call',
+  'callBuffer',
+  'connect',
+  'defineCommand',
+  'disconnect',
+  'duplicate',
+  'multi',
+  'off',
+  'on',
+  'once',
+  'pipeline',
+  'publish',
+  'quit',
+  'subscribe',
+] as const satisfies readonly (keyof Redis)[]
+
+/** Why a client with these options cannot be used; undefined where it can. */
+function faultOfOptions(options: object): string | undefined {
+  const { maxRetriesPerRequest, keyPrefix, stringNumbers, replyMapping } = options as Record<string, unknown>
+  if (maxRetriesPerRequest !== null) return 'must have maxRetriesPerRequest: null, or accepted calls could be lost when Redis restarts'
+  if (keyPrefix) return 'must have no keyPrefix; the option namespace keeps gates apart'
+  if (stringNumbers) return 'must not have stringNumbers: replies are read as numbers'
+  if (replyMapping === 'resp3') return "must not have replyMapping: 'resp3': replies are read in the form of RESP2"
+  return undefined
+}
+
+function isRedis(client: object): client is Redis {
+  const given = client as Record<string, unknown>
+  if (given['isCluster'] === true) throw new ConfigInvalid('redis: an ioredis Cluster is not supported yet; give a URL or the client of a single Redis')
+  const missing: string[] = METHODS.filter((method) => typeof given[method] !== 'function')
+  if (typeof given['status'] !== 'string') missing.push('status')
+  const { options } = given
+  if (options === null || typeof options !== 'object') missing.push('options')
+  else if (missing.length === 0) {
+    const fault = faultOfOptions(options)
+    if (fault !== undefined) throw new ConfigInvalid(`redis: a client that is given ${fault}`)
   }
-  const url = redis ?? process.env['REDIS_URL'] ?? DEFAULT_URL
+  if (missing.length > 0)
+    throw new ConfigInvalid(`redis must be a redis:// or rediss:// URL or a client of ioredis 5 or later (got an object without ${missing.join(', ')})`)
+  return true
+}
+
+/** A connection from a URL (redis:// or rediss://), or the client that was given. @throws ConfigInvalid */
+export function connect(redis: string | RedisClient | undefined): { client: Redis; owned: boolean } {
+  if (typeof redis === 'object' && isRedis(redis)) return { client: redis, owned: false }
+  const url = (redis as string | undefined) ?? process.env['REDIS_URL'] ?? DEFAULT_URL
+  if (/^[a-z+-]*(cluster|sentinel)[a-z+-]*:/i.test(url))
+    throw new ConfigInvalid(`redis: URLs of a Redis Cluster or a Sentinel are not supported; give a redis:// or rediss:// URL (got ${withoutSecrets(url)})`)
   if (!/^rediss?:\/\/[^\s]+$/.test(url)) throw new ConfigInvalid(`redis must be a redis:// or rediss:// URL or an ioredis client (got ${withoutSecrets(url)})`)
   try {
     return { client: new Redis(url, OPTIONS), owned: true }
   } catch {
-    // Its error quotes the URL, password and all.
+    // ioredis' error quotes the URL with its password.
     throw new ConfigInvalid(`redis is not a URL that can be read; are host, port and the password's %-escapes right? (got ${withoutSecrets(url)})`)
   }
 }

@@ -5,38 +5,43 @@ import { show } from '../validation/faults.js'
 export const FIXED_KEYS = ['lines', 'passes', 'sequence', 'queued', 'wake', 'figures', 'deadlines'] as const
 
 /**
- * Names of keys, built here and nowhere else. All of a namespace carry one hash tag, its
- * queues' included, so every script touches a single slot. BullMQ's keys follow the
- * prefix with ':', Tollgate's with '/', so no queue's name can meet one of ours.
+ * Names of Redis keys and channels, built here and nowhere else. All keys of a namespace, those
+ * of its queues included, carry one hash tag, so a script touches a single slot. After the
+ * prefix BullMQ's keys go on with ':' and Tollgate's with '/', so no name of a queue can make
+ * a key of BullMQ equal to one of Tollgate.
  */
 export class Keys {
   /** The `prefix` of the namespace's BullMQ queues. */
   readonly prefix: string
-  /** Lines by the time their first call can move. */
+  /** Sorted set: the lines, by the time at which their first call can move. */
   readonly lines: string
-  /** Woken calls that have not started, by when to look after them. */
+  /** Sorted set: the passes (of dispatched calls that have not started), by the time at which to check them. */
   readonly passes: string
+  /** The arrival time of the last call that got a place in a line: the next place is after it. */
   readonly sequence: string
+  /** Hash: per line the costs of its calls in each unit, packed. */
   readonly queued: string
-  /** What the ledger comes to. */
+  /** The sums of the ledger. */
   readonly figures: string
-  /** Calls in a line that wait no longer than until a time, by that time. */
+  /** Sorted set: calls in a line that have a deadline, by the deadline. */
   readonly deadlines: string
-  /** What agents were seen to allow. */
+  /** What agents reported of their limits. */
   readonly upstream: string
-  /** Channels. */
+  /** Channel: a dispatcher has to look at the lines. */
   readonly wake: string
+  /** Channel: changes of the policy, and cancellations of running calls. */
   readonly notices: string
+  /** Channel: news of agents, for the bus. */
   readonly news: string
-  /** Who drains. */
+  /** The lease of the process that dispatches. */
   readonly dispatcher: string
   /** The namespace's policy and its version. */
   readonly rules: string
-  /** What was changed, by whom. */
+  /** The audit log. */
   readonly audit: string
   /** The processes that have the namespace open. */
   readonly members: string
-  /** What every script over meters gets first. */
+  /** The first keys of every script over meters, in their order. */
   readonly fixed: readonly string[]
 
   constructor(namespace: string) {
@@ -61,7 +66,7 @@ export class Keys {
     this.fixed = FIXED_KEYS.map((name) => this[name])
   }
 
-  /** State of a rule's limits for one scope value. */
+  /** The meter of a rule for one scope value: the state of its limits. */
   meter(rule: string, value: string): string {
     return `${this.prefix}/m/${rule}/${value}`
   }
@@ -73,7 +78,7 @@ export class Keys {
   leases(rule: string, value: string): string {
     return `${this.prefix}/s/${rule}/${value}`
   }
-  /** The sliding log of one limit, which is known by its id. */
+  /** The sliding log of one limit. @param limit its id */
   log(rule: string, limit: number, value: string): string {
     return `${this.prefix}/h/${rule}/${limit}/${value}`
   }
@@ -81,11 +86,11 @@ export class Keys {
   custom(name: string, value: string): string {
     return `${this.prefix}/x/${name}/${value}`
   }
-  /** The record of a call on its way. */
+  /** The record of a call that has not ended. */
   call(id: string): string {
     return `${this.prefix}/c/${id}`
   }
-  /** The mark that something a process used in an outage was taken in. */
+  /** The mark that a part of a process' usage during an outage was merged. */
   absorbed(name: string): string {
     return `${this.prefix}/o/${name}`
   }

@@ -1,22 +1,25 @@
 import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import type { Redis } from 'ioredis'
+import { LUA_TEXT } from './lua-text.js'
 
-const require = createRequire(import.meta.url)
 const INCLUDE = /^--- @include "([^"]+)"$/gm
 
-/** A Lua file with what it includes in its place; what was included before is left out. */
+function luaText(path: string): string {
+  const text = LUA_TEXT[path]
+  if (text === undefined) throw new Error(`there is no lua/${path} in this build`)
+  return text
+}
+
+/** A Lua file with each file that it includes in the place of the include; a file that is already in `included` is left out. */
 function readLua(path: string, included: Set<string>): string {
   if (included.has(path)) return ''
   included.add(path)
-  const source = readFileSync(require.resolve(`#lua/${path}`), 'utf8')
-  return source.replace(INCLUDE, (_, other: string) => readLua(other, included))
+  return luaText(path).replace(INCLUDE, (_, other: string) => readLua(other, included))
 }
 
-/** Everything that a Lua file includes, and the file without that. */
+/** The text of everything that a Lua file includes, and the file without its includes. */
 export function splitLua(path: string, included: Set<string>): { libraries: string; body: string } {
-  const source = readFileSync(require.resolve(`#lua/${path}`), 'utf8')
+  const source = luaText(path)
   const libraries = [...source.matchAll(INCLUDE)].map(([, other]) => readLua(other as string, included)).join('')
   return { libraries, body: source.replace(INCLUDE, '') }
 }
@@ -24,24 +27,26 @@ export function splitLua(path: string, included: Set<string>): { libraries: stri
 type Argument = string | number
 
 /**
- * What gives room back, or keeps what is held: a Redis that is out of memory takes these still,
- * or it would stay full. It refuses all else as a whole, before anything is written.
+ * Scripts that give room back, or keep leases: a Redis that is out of memory still runs them,
+ * or it would stay full. It refuses every other script before the script has written anything.
  */
-const GIVE_BACK: ReadonlySet<string> = new Set(['settle', 'release', 'reset', 'renew'])
+const ALLOWED_OUT_OF_MEMORY: ReadonlySet<string> = new Set(['settle', 'release', 'reset', 'renew'])
 
 /**
- * All scripts as one library of Redis Functions: what they share is set up once, when it is
- * loaded, and not for every call (a third of the cost of a single check). Its name is that
- * of its content, so two versions of Tollgate do not meet in it.
+ * All scripts as one library of Redis Functions. Redis sets up the code that the scripts share
+ * once per load and not once per call (a third of the cost of a single check). The name of the
+ * library is a hash of its content, so two versions of Tollgate on one Redis use two libraries.
  */
 export class Library {
   readonly name: string
-  readonly constants: string
   private readonly source: string
   private readonly loading = new WeakMap<Redis, Promise<void>>()
 
-  constructor(scripts: readonly string[], constants: string) {
-    this.constants = constants
+  /** @param constants Lua that declares what the scripts and TypeScript both know; it goes before everything else */
+  constructor(
+    scripts: readonly string[],
+    readonly constants: string,
+  ) {
     const included = new Set<string>()
     const parts = scripts.map((script) => ({ script, ...splitLua(`${script}.lua`, included) }))
     const libraries = constants + parts.map(({ libraries }) => libraries).join('')
@@ -53,10 +58,10 @@ export class Library {
     const bodies = parts.map(({ script, body }) => `verbs['${script}'] = function()\n${body}\nend\n`).join('')
     const functions = parts.map(({ script }) => {
       const callback = `function(keys, args)\nKEYS, ARGV = keys, args\nset_up()\nreturn verbs['${script}']()\nend`
-      const flags = GIVE_BACK.has(script) ? "'allow-oom'" : ''
+      const flags = ALLOWED_OUT_OF_MEMORY.has(script) ? "'allow-oom'" : ''
       return `redis.register_function{ function_name = '${this.functionName(script)}', callback = ${callback}, flags = { ${flags} } }\n`
     })
-    // While a library is loaded it sees nothing of Lua's own; so it is set up by the first call.
+    // While Redis loads a library, Lua's own functions are not there yet; so the first call sets the library up.
     this.source = `#!lua name=${this.name}
 local KEYS, ARGV, verbs
 local function set_up()
@@ -71,7 +76,7 @@ ${functions.join('')}`
     return `${this.name}_${script.replaceAll('-', '_')}`
   }
 
-  /** Once for all who find it missing at the same time. */
+  /** Sends the library to Redis: once, however many scripts find it missing at the same time. */
   load(redis: Redis): Promise<void> {
     let loading = this.loading.get(redis)
     if (loading === undefined) {
@@ -85,35 +90,35 @@ ${functions.join('')}`
     try {
       await redis.call('function', 'load', this.source)
     } catch (error) {
-      // Another process was faster.
+      // Another process has loaded it in the meantime.
       if (!(error instanceof Error) || !error.message.includes('already exists')) throw error
     }
   }
 }
 
-/** Servers that know no functions, or users who may not load them: there every call is a script of its own. */
+/** Connections to servers without Redis Functions (before 7.0), or of users who may not load them: scripts are sent by EVALSHA there. */
 const withoutFunctions = new WeakSet<Redis>()
 
-function says(error: unknown, ...texts: string[]): boolean {
+function startsWith(error: unknown, ...texts: string[]): boolean {
   return error instanceof Error && texts.some((text) => error.message.startsWith(text))
 }
 
 /**
- * A Lua file as a typed function. It is loaded when Redis says that it does not know it (after
- * a restart without its data, FUNCTION FLUSH or SCRIPT FLUSH), and for no other error: any
- * other failure may mean that it has run.
+ * A Lua file as a typed function. The library is loaded, and the script sent again, where Redis
+ * answers that it does not know the function (after a restart without its data, FUNCTION FLUSH or
+ * SCRIPT FLUSH). No other error leads to a second attempt: the script may have run.
  */
 export class Script<Reply> {
-  readonly name: string
-  private readonly library: Library
   private readonly binary: boolean
   private source: string | undefined
   private sha = ''
 
   /** @param binary whether the reply is bytes rather than text */
-  constructor(name: string, library: Library, options: { binary?: boolean } = {}) {
-    this.name = name
-    this.library = library
+  constructor(
+    readonly name: string,
+    private readonly library: Library,
+    options: { binary?: boolean } = {},
+  ) {
     this.binary = options.binary ?? false
   }
 
@@ -123,13 +128,13 @@ export class Script<Reply> {
     try {
       return await this.send(redis, 'fcall', name, keys, args)
     } catch (error) {
-      if (says(error, 'ERR unknown command', 'NOPERM')) return this.withoutFunctions(redis, keys, args)
-      if (!says(error, 'ERR Function not found')) throw error
+      if (startsWith(error, 'ERR unknown command', 'NOPERM')) return this.withoutFunctions(redis, keys, args)
+      if (!startsWith(error, 'ERR Function not found')) throw error
     }
     try {
       await this.library.load(redis)
     } catch (error) {
-      if (says(error, 'ERR unknown command', 'NOPERM')) return this.withoutFunctions(redis, keys, args)
+      if (startsWith(error, 'ERR unknown command', 'NOPERM')) return this.withoutFunctions(redis, keys, args)
       throw error
     }
     return this.send(redis, 'fcall', name, keys, args)
@@ -143,14 +148,14 @@ export class Script<Reply> {
   private async runScript(redis: Redis, keys: readonly string[], args: readonly Argument[]): Promise<Reply> {
     if (this.source === undefined) {
       const { libraries, body } = splitLua(`${this.name}.lua`, new Set())
-      // A function of its own, as in the library: Lua bears 200 local names in one.
+      // The script is a function of its own, as in the library: one Lua function may have 200 local names at most.
       this.source = `${this.library.constants}${libraries}return (function()\n${body}\nend)()`
       this.sha = createHash('sha1').update(this.source).digest('hex')
     }
     try {
       return await this.send(redis, 'evalsha', this.sha, keys, args)
     } catch (error) {
-      if (!says(error, 'NOSCRIPT')) throw error
+      if (!startsWith(error, 'NOSCRIPT')) throw error
       return await this.send(redis, 'eval', this.source, keys, args)
     }
   }

@@ -1,7 +1,9 @@
 import type { Redis } from 'ioredis'
 import { type Logger, pino } from 'pino'
+import { ConfigInvalid } from '../model/errors.js'
+import { show } from '../validation/faults.js'
 
-/** Says once that a connection is lost and once that it is back, however often it is tried meanwhile. */
+/** Logs once that a connection is lost and once that it is back, however many attempts fail in between. */
 export function logConnection(client: Redis, log: Logger, what: string): void {
   let lost = false
   client.on('error', (error: Error) => {
@@ -15,7 +17,14 @@ export function logConnection(client: Redis, log: Logger, what: string): void {
   })
 }
 
-/** The log of a library that was given none: warnings and errors, to standard error. */
-export function defaultLogger(): Logger {
-  return pino({ name: 'tollgate', level: 'warn' }, pino.destination({ fd: 2, sync: true }))
+const LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']
+
+/**
+ * The logger of a Tollgate that was given none: warnings and errors, to standard error; the
+ * level is LOG_LEVEL, where that is set. @throws ConfigInvalid where LOG_LEVEL is no level
+ */
+export function defaultLogger(environment: NodeJS.ProcessEnv = process.env): Logger {
+  const level = environment['LOG_LEVEL'] || 'warn'
+  if (!LEVELS.includes(level.toLowerCase())) throw new ConfigInvalid(`LOG_LEVEL must be one of ${LEVELS.join(', ')} (got ${show(level)})`)
+  return pino({ name: 'tollgate', level: level.toLowerCase() }, pino.destination({ fd: 2, sync: true }))
 }

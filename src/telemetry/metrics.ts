@@ -7,7 +7,7 @@ import type { Ended, WorkerObserver } from './observer.js'
 /** Upper bounds of the wait's buckets, in seconds. */
 const WAIT_BUCKETS = [0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600]
 
-/** What a worker process counts, in the form that Prometheus reads. `docs/metrics.md` lists each. */
+/** The metrics of a worker process, for Prometheus. `docs/metrics.md` lists each. */
 export class Metrics implements WorkerObserver {
   readonly registry = new Registry()
   private readonly starts = new Counter({

@@ -1,17 +1,73 @@
+import type { Redis } from 'ioredis'
+import type { Logger } from 'pino'
 import { z } from 'zod'
 
 /**
- * Brings news of what agents said to the other processes of a namespace. It decides nothing:
- * the state in the store does, with the next script call. News that is lost, late or said
- * twice only means that a listener hears of it later, or not at all.
+ * Carries news of what agents said to the other processes of a namespace. The bus decides
+ * nothing: the state in the store does, with the next script. Where news is lost, late or sent
+ * twice, a listener is told later, twice, or not at all, and no decision changes.
  */
 export interface Bus {
-  /** Sends to all others; says nothing of whether it arrived, and never fails. */
+  /** Sends to all other processes, without a confirmation of arrival; never throws. */
   publish(news: string): void
-  /** Hears what others sent, and maybe what this one did. */
+  /** Calls `hear` with the news of other processes, and possibly with that of this one. */
   listen(hear: (news: string) => void): void
   close(): Promise<void>
 }
 
-/** What carries news: Redis, this process' memory, or a NATS. */
+/** The option `bus`: Redis, the memory of this process, or a NATS. */
 export const busSchema = z.string().regex(/^(redis|memory|(nats|tls):\/\/\S+)$/, 'must be redis, memory or a nats:// or tls:// URL')
+
+/** The listeners of every channel of this process. */
+const channels = new Map<string, Set<(news: string) => void>>()
+
+/** Between the Tollgates of one process. */
+export class MemoryBus implements Bus {
+  private hear: ((news: string) => void) | undefined
+
+  constructor(private readonly channel: string) {}
+
+  publish(news: string): void {
+    for (const hear of channels.get(this.channel) ?? []) hear(news)
+  }
+
+  listen(hear: (news: string) => void): void {
+    this.hear = hear
+    const listeners = channels.get(this.channel) ?? new Set()
+    channels.set(this.channel, listeners.add(hear))
+  }
+
+  close(): Promise<void> {
+    const listeners = channels.get(this.channel)
+    if (this.hear !== undefined) listeners?.delete(this.hear)
+    if (listeners?.size === 0) channels.delete(this.channel)
+    return Promise.resolve()
+  }
+}
+
+/** Redis' publish and subscribe, over connections that the Tollgate has anyway and closes itself. */
+export class RedisBus implements Bus {
+  /** @param subscriber must be subscribed to the channel by the caller */
+  constructor(
+    private readonly client: Redis,
+    private readonly subscriber: Redis,
+    private readonly channel: string,
+    private readonly log: Logger,
+  ) {}
+
+  publish(news: string): void {
+    // ioredis would keep the news until Redis is back; by then it is out of date.
+    if (this.client.status !== 'ready') return
+    this.client.publish(this.channel, news).catch((error: unknown) => this.log.debug({ err: error }, 'news of an agent did not get around'))
+  }
+
+  listen(hear: (news: string) => void): void {
+    this.subscriber.on('message', (channel: string, news: string) => {
+      if (channel === this.channel) hear(news)
+    })
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve()
+  }
+}

@@ -11,7 +11,7 @@ declare module 'vitest' {
 /** One Redis for all tests, each of which has a namespace of its own: the one that is given, or one that is started and stopped. */
 export default async function setup(project: TestProject): Promise<(() => Promise<void>) | undefined> {
   // Worker processes run as users run them: compiled.
-  execFileSync('npx', ['tsc', '-p', 'tsconfig.build.json'], { stdio: 'inherit' })
+  execFileSync(process.execPath, ['scripts/run.mjs', 'build', 'modules'], { stdio: 'inherit' })
   const given = process.env['REDIS_URL']
   if (given !== undefined) {
     project.provide('redisUrl', given)

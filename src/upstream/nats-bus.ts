@@ -1,10 +1,26 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { connect, type NatsConnection } from '@nats-io/transport-node'
+import type { NatsConnection } from '@nats-io/transport-node'
 import type { Logger } from 'pino'
-import type { Bus } from '../bus.js'
+import { ConfigInvalid } from '../model/errors.js'
+import type { Bus } from './bus.js'
 
 const CONNECT_TIMEOUT_MS = 2000
 const RETRY_MS = 500
+
+/** Whether a bus is a NATS, by its URL. */
+export function isNats(bus: string | undefined): boolean {
+  return bus !== undefined && /^(nats|tls):/.test(bus)
+}
+
+/** The NATS client: an optional peer dependency, loaded only where a NATS is configured. @throws ConfigInvalid where it is not installed */
+export async function loadNats(): Promise<typeof import('@nats-io/transport-node')> {
+  try {
+    return await import('@nats-io/transport-node')
+  } catch (error) {
+    const why = error instanceof Error ? error.message.split('\n')[0] : String(error)
+    throw new ConfigInvalid(`bus: a NATS needs the package @nats-io/transport-node; add it to your dependencies (${why})`)
+  }
+}
 
 /** Host, port and credentials of a nats:// or tls:// URL. */
 function optionsOf(url: string) {
@@ -14,22 +30,21 @@ function optionsOf(url: string) {
 }
 
 /**
- * NATS. It connects in the background and again by itself, for as long as it takes: who opens
- * a Tollgate does not wait for it, and while it is away news is dropped.
+ * NATS. The bus connects in the background, and again whenever the connection is lost, without
+ * a limit of tries: opening a Tollgate does not wait for it. While NATS is away news is dropped;
+ * other processes then learn of a block from the state in Redis with their next script.
  */
 export class NatsBus implements Bus {
-  private readonly url: string
-  private readonly subject: string
-  private readonly log: Logger
   private readonly closing = new AbortController()
   private readonly listeners: ((news: string) => void)[] = []
   private readonly connecting: Promise<void>
   private connection: NatsConnection | undefined
 
-  constructor(url: string, subject: string, log: Logger) {
-    this.url = url
-    this.subject = subject
-    this.log = log
+  constructor(
+    private readonly url: string,
+    private readonly subject: string,
+    private readonly log: Logger,
+  ) {
     this.connecting = this.connect()
   }
 
@@ -54,16 +69,17 @@ export class NatsBus implements Bus {
   }
 
   private async connect(): Promise<void> {
-    let said = false
+    const { connect } = await loadNats()
+    let warned = false
     while (!this.closing.signal.aborted) {
       try {
         this.connection = await connect({ ...optionsOf(this.url), timeout: CONNECT_TIMEOUT_MS, maxReconnectAttempts: -1, reconnectTimeWait: RETRY_MS })
         this.subscribe(this.connection)
-        if (said) this.log.info('NATS is there')
+        if (warned) this.log.info('NATS is there')
         return
       } catch (error) {
-        if (!said) this.log.warn({ err: error }, 'NATS cannot be reached; news of agents gets around by the state in Redis until it can')
-        said = true
+        if (!warned) this.log.warn({ err: error }, 'NATS cannot be reached; news of agents gets around by the state in Redis until it can')
+        warned = true
         await sleep(RETRY_MS, undefined, { signal: this.closing.signal }).catch(() => undefined)
       }
     }
