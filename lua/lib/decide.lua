@@ -196,7 +196,7 @@ function Decide.start(batch, call, now)
     Upstream.start(block, call, now)
   end
   Batch.open_entry(batch, call, now)
-  return Decide.running(batch, call)
+  return block and OUTCOME.WATCHED or OUTCOME.RUN
 end
 
 -- The outcome of a call that has started.

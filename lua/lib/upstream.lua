@@ -78,7 +78,7 @@ function Upstream.load(rule, first, value, now)
     return meter
   end
   if at > now + CLOCK_STEP_MS then
-    -- The clock was set back: what was said is as long ago as it was.
+    -- The clock was set back: the block moves along, so that it is as long ago as it was.
     for _, place in ipairs(TIMES) do
       block[place] = block[place] > 0 and max(1, block[place] - (at - now)) or 0
     end
