@@ -13,7 +13,7 @@ import type { PriceTable } from './pricing/prices.js'
 import type { RedisClient } from './redis/connection.js'
 import type { Store } from './store/store.js'
 import { busSchema } from './upstream/bus.js'
-import { show, valueAt } from './validation/faults.js'
+import { checkInput, type FaultWording, show } from './validation/faults.js'
 import { who } from './validation/requests.js'
 
 /** What `Tollgate.open` takes; all of it is optional. */
@@ -116,22 +116,19 @@ const workerSchema = z.strictObject({
   callOf: z.custom(isFunction, 'must be a function').optional(),
 })
 
-function check<T>(parsed: z.ZodSafeParseResult<T>, input: unknown): T {
-  if (parsed.success) return Object.freeze(parsed.data) as T
-  const issue = parsed.error.issues[0]
-  const unknown = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined
-  const path = unknown === undefined ? (issue?.path ?? []) : [...(issue?.path ?? []), unknown]
-  // What was meant to reach Redis may hold a password.
-  const got = path[0] === 'redis' || path[0] === 'bus' ? typeof valueAt(input, path) : show(valueAt(input, path))
-  throw new ConfigInvalid(`${path.map(String).join('.') || 'options'}: ${unknown === undefined ? issue?.message : 'is not a known option'} (got ${got})`)
+const WORDING: FaultWording = {
+  whole: 'options',
+  unknownField: 'is not a known option',
+  // The addresses of Redis and of the bus may hold a password.
+  show: (value, [option]) => (option === 'redis' || option === 'bus' ? typeof value : show(value)),
 }
 
 /** Options with their defaults, checked and frozen. @throws ConfigInvalid naming option, value and bound */
 export function checkOptions(options: TollgateOptions) {
-  return check(schema.safeParse(options), options)
+  return Object.freeze(checkInput(schema, options, WORDING, ConfigInvalid))
 }
 
 /** @throws ConfigInvalid naming option, value and bound */
 export function checkWorkerOptions(options: unknown): void {
-  check(workerSchema.safeParse(options), options)
+  checkInput(workerSchema, options, WORDING, ConfigInvalid)
 }

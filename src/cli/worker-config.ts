@@ -5,7 +5,7 @@ import { z } from 'zod'
 import { DEFAULTS } from '../model/defaults.js'
 import { ConfigInvalid } from '../model/errors.js'
 import { busSchema } from '../upstream/bus.js'
-import { show, valueAt } from '../validation/faults.js'
+import { faultMessage, faultsOf, show } from '../validation/faults.js'
 
 /** The flags of a worker process; each has its environment variable and its name in the config file. */
 export function workerFlags(command: Command): Command {
@@ -96,8 +96,10 @@ export async function workerConfig(flags: Source, environment: NodeJS.ProcessEnv
   const merged: Record<string, unknown> = { ...fromFile, ...fromEnvironment, ...fromFlags }
   const parsed = workerConfigSchema.safeParse(merged)
   if (parsed.success) return Object.freeze(parsed.data)
-  const issue = parsed.error.issues[0]
-  const name = String(issue?.code === 'unrecognized_keys' ? issue.keys[0] : issue?.path[0])
+  const unknownField = `is not a setting (known: ${Object.keys(WORKER_ENVIRONMENT).join(', ')})`
+  const [fault] = faultsOf(parsed.error, merged, { whole: 'settings', unknownField })
+  if (fault === undefined) throw new ConfigInvalid('the settings are not valid')
+  const name = fault.field
   const source =
     name in fromFlags
       ? 'flag'
@@ -106,6 +108,5 @@ export async function workerConfig(flags: Source, environment: NodeJS.ProcessEnv
         : name in fromFile
           ? `config file ${String(file)}`
           : 'not given'
-  const message = issue?.code === 'unrecognized_keys' ? `is not a setting (known: ${Object.keys(WORKER_ENVIRONMENT).join(', ')})` : issue?.message
-  throw new ConfigInvalid(`${name} (${source}): ${message} (got ${show(valueAt(merged, [name]))})`)
+  throw new ConfigInvalid(faultMessage(`${name} (${source})`, fault.message, fault.got))
 }

@@ -1,15 +1,13 @@
 import { type LimitSpec, limitName, limitSchema, MOST_LIMITS } from '../limits/limit.js'
 import { ConfigInvalid } from '../model/errors.js'
-import { show, valueAt } from '../validation/faults.js'
+import { faultsOf, show } from '../validation/faults.js'
 
 /** One limit, checked. @throws ConfigInvalid naming field, value and bound */
 function checkLimit(spec: unknown, where: string): LimitSpec {
   const parsed = limitSchema.safeParse(spec)
   if (!parsed.success) {
-    const issue = parsed.error.issues[0]
-    const path = issue?.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0] as string] : (issue?.path ?? [])
-    const what = issue?.code === 'unrecognized_keys' ? 'is not a known field' : issue?.message
-    throw new ConfigInvalid(`${[where, ...path].map(String).join('.')} ${what} (got ${show(valueAt(spec, path))})`)
+    const [fault] = faultsOf(parsed.error, spec, { whole: where, under: [where] })
+    throw new ConfigInvalid(`${fault?.field} ${fault?.message} (got ${fault?.got})`)
   }
   if (parsed.data.concurrency !== undefined)
     throw new ConfigInvalid(`${where}.concurrency is for rules: a slot has to be given back, which a limiter by key cannot do; use tollgate.gate.acquire`)

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { type Document, isNode, LineCounter, parseDocument, visit } from 'yaml'
 import { RulesInvalid } from '../model/errors.js'
 import type { PriceTable } from '../pricing/prices.js'
-import { show, valueAt } from '../validation/faults.js'
+import { faultsOf, show, valueAt } from '../validation/faults.js'
 import type { Exempt } from './override.js'
 import { type AgentSpec, type RuleSpec, ruleSetSchema } from './rule.js'
 
@@ -23,7 +23,7 @@ export interface RulesFile {
 type Locate = (path: readonly PropertyKey[]) => string
 
 /** A key that stands in the file, or a password in a URL, must not go on into logs. */
-function shown(value: unknown, path: readonly PropertyKey[]): string {
+function showWithoutSecrets(value: unknown, path: readonly PropertyKey[]): string {
   return path[0] === 'agents' && path.length > 2 && typeof value === 'string' && (/key|token|secret|auth/i.test(path.slice(2).join('.')) || value.includes('@'))
     ? `${value.length} characters, not shown`
     : show(value)
@@ -44,16 +44,8 @@ function check(input: unknown, locate: Locate): RulesFile {
     const { rules, agents = {}, prices = {}, exempt = {} } = parsed.data
     return { rules, agents, prices, exempt, degradeTo: degradeToOf(agents) }
   }
-  const faults = parsed.error.issues.flatMap((issue) => {
-    const keys = issue.code === 'unrecognized_keys' ? issue.keys : [undefined]
-    return keys.map((key) => {
-      const path = key === undefined ? issue.path : [...issue.path, key]
-      const message = key === undefined ? issue.message : 'is not a known field'
-      const field = path.length > 0 ? path.map(String).join('.') : 'rules'
-      return `${locate(path)}${field} ${message} (got ${shown(valueAt(input, path), path)})`
-    })
-  })
-  throw new RulesInvalid(faults)
+  const faults = faultsOf(parsed.error, input, { whole: 'rules', name: (path) => path.map(String).join('.'), show: showWithoutSecrets })
+  throw new RulesInvalid(faults.map(({ path, field, message, got }) => `${locate(path)}${field} ${message} (got ${got})`))
 }
 
 function degradeToOf(agents: Readonly<Record<string, AgentSpec>>): Record<string, string> {

@@ -6,7 +6,7 @@ import { CallInvalid } from '../model/errors.js'
 import type { ObservedLimits, UpstreamName, UpstreamStatus } from '../model/upstream.js'
 import type { Store } from '../store/store.js'
 import { isAmount, validateCall } from '../validation/call.js'
-import { show } from '../validation/faults.js'
+import { faultMessage, show, valueAt } from '../validation/faults.js'
 import { type AnnounceInput, type UpstreamChange, type UpstreamState, type UpstreamTracker, upstreamState } from './tracker.js'
 
 /** A limit of a rule that guards an agent. */
@@ -92,7 +92,7 @@ export class Capacities {
 function checkName(input: UpstreamName): UpstreamName {
   const { agent, endpoint, model, ...more } = input
   const [unknown] = Object.keys(more)
-  if (unknown !== undefined) throw new CallInvalid(`${unknown}: is not a known field (got ${show((more as Record<string, unknown>)[unknown])})`)
+  if (unknown !== undefined) throw new CallInvalid(faultMessage(unknown, 'is not a known field', show(valueAt(more, [unknown]))))
   const call = validateCall({ agent, ...(endpoint === undefined ? {} : { endpoint }), ...(model === undefined ? {} : { model }) })
   return { agent: call.agent, endpoint: call.endpoint, model: call.model }
 }

@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { type Call, MAX_AMOUNT, MAX_NAME_LENGTH, MAX_PRIORITY, MAX_WAIT_MS, STRATEGIES, type Strategy } from '../model/call.js'
 import { COST_UNITS, type CostUnit } from '../model/cost.js'
 import { CallInvalid } from '../model/errors.js'
-import { fieldName, show, valueAt } from './faults.js'
+import { checkInput, faultMessage, show, valueAt } from './faults.js'
 
 const CUSTOM = /^custom:[A-Za-z0-9_-]{1,64}$/
 
@@ -126,20 +126,9 @@ export function plainlyValid(input: unknown): input is Call {
 /** Checks a call. @throws CallInvalid naming field, value and bound. */
 export function validateCall(input: unknown): Call {
   if (plainlyValid(input)) return input
-  const parsed = callSchema.safeParse(input)
-  if (parsed.success) {
-    // A record leaves this name out without a word: a rule that counts by it would not cover the call.
-    const hidden = valueAt(input, ['keys', '__proto__'])
-    if (hidden !== undefined) throw new CallInvalid(`keys.__proto__: is not a name that a key can have (got ${show(hidden)})`)
-    return parsed.data
-  }
-  const issue = parsed.error.issues[0]
-  if (issue?.code === 'unrecognized_keys') {
-    const path = [...issue.path, issue.keys[0] as string]
-    throw new CallInvalid(`${fieldName(path)}: is not a field of a call (got ${show(valueAt(input, path))})`)
-  }
-  const path = issue?.path ?? []
-  const badName = issue?.code === 'invalid_key' ? issue.issues[0]?.message : undefined
-  if (badName !== undefined) throw new CallInvalid(`${fieldName(path)}: the key's name: ${badName} (got ${show(path.at(-1))})`)
-  throw new CallInvalid(`${fieldName(path) || 'call'}: ${issue?.message ?? 'not valid'} (got ${show(valueAt(input, path))})`)
+  const call = checkInput(callSchema, input, { whole: 'call', unknownField: 'is not a field of a call' }, CallInvalid)
+  // zod's records drop this name silently: a rule that counts by it would not cover the call.
+  const hidden = valueAt(input, ['keys', '__proto__'])
+  if (hidden !== undefined) throw new CallInvalid(faultMessage('keys.__proto__', 'is not a name that a key can have', show(hidden)))
+  return call
 }

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { MAX_NAME_LENGTH } from '../model/call.js'
 import { RequestInvalid } from '../model/errors.js'
-import { fieldName, show, valueAt } from './faults.js'
+import { checkInput } from './faults.js'
 
 /** Who asks for something, or for whom: a name that logs and terminals can show. */
 export const who = z
@@ -31,13 +31,7 @@ export const moment = z.union(
 
 /** Checks what was asked for. @throws RequestInvalid naming field, value and bound */
 export function checkRequest<Schema extends z.ZodType>(schema: Schema, input: unknown, whole: string): z.output<Schema> {
-  const parsed = schema.safeParse(input)
-  if (parsed.success) return parsed.data
-  const issue = parsed.error.issues[0]
-  const unknown = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined
-  const path = [...(issue?.path ?? []), ...(unknown === undefined ? [] : [unknown])]
-  const message = unknown === undefined ? issue?.message : 'is not a known field'
-  throw new RequestInvalid(`${path.length === 0 ? whole : fieldName(path)}: ${message} (got ${show(valueAt(input, path))})`)
+  return checkInput(schema, input, { whole }, RequestInvalid)
 }
 
 /** Who asks: as they say, else who this process acts for. @throws RequestInvalid */
