@@ -2,9 +2,9 @@ import type { Cost } from './cost.js'
 
 /** The longest identifier (agent, user, …) in characters. */
 export const MAX_NAME_LENGTH = 256
-/** The largest cost and limit. Doubles count exactly well beyond it. */
+/** The largest cost and the largest limit, in any unit. Doubles hold whole numbers exactly up to 9 × 10¹⁵. */
 export const MAX_AMOUNT = 1e12
-/** Priorities reach from minus this to this; the higher goes first. */
+/** Priorities are whole numbers from -MAX_PRIORITY to MAX_PRIORITY; the higher one goes first. */
 export const MAX_PRIORITY = 4000
 
 /** One outbound invocation of an external agent. */
@@ -20,30 +20,40 @@ export interface Call {
   ip?: string | undefined
   /** Values for rules whose scope is `keys.<name>`. */
   keys?: Record<string, string> | undefined
-  /** What the call is expected to cost. What is not given and counted by a rule is estimated. */
+  /** The expected cost. A unit that a rule counts and the call leaves out is estimated. */
   cost?: Cost | undefined
-  /** Higher goes first, whatever arrived before; default 0. */
+  /** A whole number from -4000 to 4000; default 0. In a line calls of a higher priority go first, then the earlier ones. */
   priority?: number | undefined
-  /** Overrides the strategy of the rules for this call. */
+  /** Takes the place of the strategy of every rule that covers the call. */
   strategy?: Strategy | undefined
-  /** When it is too late to start it: a Date, or ISO 8601 with its offset. By Redis' clock. */
+  /** The call expires, at no cost, if it has not started by then. A Date, or ISO 8601 with its offset; by Redis' clock. */
   deadline?: string | Date | undefined
-  /** How long it may wait to start, in ms, anew where its agent sends it back; goes before that of the rules. Default: for as long as it takes. */
+  /**
+   * The longest wait for the start, in ms from 1 to a year; takes the place of the rules' `maxWaitMs`. Default: no bound.
+   * It begins anew when the agent refuses the call and the call returns to its line.
+   */
   maxWaitMs?: number | undefined
-  /** While a call with this key is on its way, enqueueing another one answers with the ticket of the first. */
+  /** While a call with this key waits or runs, enqueueing another one returns the ticket of the first. */
   deduplicationKey?: string | undefined
-  /** Runs in degraded mode from the start: charged to the allowances of graceful rules. Tollgate sets it where a graceful rule has no room. */
+  /**
+   * Default false. In degraded mode a call is charged to the `degraded` limits of graceful rules instead of their limits.
+   * Tollgate sets this field where a graceful rule has no room.
+   */
   degraded?: boolean | undefined
-  /** What the handler gets; anything JSON can hold. */
+  /** Handed to the handler; anything that JSON can hold. */
   payload?: unknown
 }
 
 export const STRATEGIES = ['queue', 'throttle', 'graceful', 'retry_after', 'hard'] as const
 /**
- * What happens to a call that has no room. queue: waits in line. throttle: is slowed, and refused
- * where that would take too long. graceful: runs at once in degraded mode. retry_after: is refused,
- * with the time from which it would pass. hard: is refused. custom:<name>: as your own code says.
+ * What happens to a call for which a rule has no room.
+ * - queue: it waits in line.
+ * - throttle: its start is delayed; refused where the delay would exceed the rule's `maxDelayMs`.
+ * - graceful: it runs at once in degraded mode.
+ * - retry_after: it is refused, and the error says after how many ms it would pass.
+ * - hard: it is refused without such a time.
+ * - custom:<name>: the function of that name, given to `Tollgate.open({ strategies })`, decides.
  */
 export type Strategy = (typeof STRATEGIES)[number] | `custom:${string}`
-/** The longest that a wait may be bounded to. */
+/** The largest `maxWaitMs`: a year. */
 export const MAX_WAIT_MS = 365 * 86_400_000

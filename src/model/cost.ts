@@ -1,28 +1,30 @@
-/** What a call is expected to cost, in each unit from 0 to MAX_AMOUNT; fractions are allowed. */
+/** The expected cost of a call. Each amount is from 0 to 1e12; fractions are allowed. */
 export interface Cost {
   /** Default 1. */
   requests?: number | undefined
-  /** Input and output together; default their sum where both are given, else estimated. */
+  /** Input and output together. Default: their sum where both are given, else an estimate. */
   tokens?: number | undefined
-  /** Default `tokens` less the output where `tokens` are given, else estimated. */
+  /** Default: `tokens` minus the output where `tokens` is given, else an estimate. */
   inputTokens?: number | undefined
-  /** Default `tokens` less the input where `tokens` are given, else estimated. */
+  /** Default: `tokens` minus the input where `tokens` is given, else an estimate. */
   outputTokens?: number | undefined
-  /** US dollars; default by the tokens and the price of the model. */
+  /** US dollars. Default: computed from the tokens and the price of the model. */
   usd?: number | undefined
-  /** A unit of your own; default 1. */
+  /** A unit that the application defines; default 1. */
   points?: number | undefined
-} /** What a call can cost, in the order of the codes by which scripts know them. */
+}
+
+/** The units of cost, in the order of their codes in the Lua scripts. */
 export const COST_UNITS = ['requests', 'tokens', 'inputTokens', 'outputTokens', 'usd', 'points'] as const
 export type CostUnit = (typeof COST_UNITS)[number]
 
-/** What a call costs in each unit; usd in US dollars, the others counted. */
+/** The cost of a call in every unit; `usd` in US dollars. */
 export type Costs = Readonly<Record<CostUnit, number>>
 
-/** What a call has really cost; undefined stays as estimated. */
+/** The actual cost of a call; where a unit is undefined the estimate stands. */
 export type ActualCosts = Readonly<Record<CostUnit, number | undefined>>
 
-/** The call cost what it was expected to. */
+/** The actual cost of a call that reported no usage: the estimate stands in every unit. */
 export const AS_ESTIMATED: ActualCosts = {
   requests: undefined,
   tokens: undefined,
@@ -32,9 +34,9 @@ export const AS_ESTIMATED: ActualCosts = {
   points: undefined,
 }
 
-/** The call was never made. */
+/** The cost of a call that was never made. */
 export const NOTHING: Costs = { requests: 0, tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0, points: 0 }
 
-/** What limits can count. */
+/** The units that a limit can count. */
 export const UNITS = [...COST_UNITS, 'concurrency'] as const
 export type Unit = (typeof UNITS)[number]

@@ -1,43 +1,46 @@
 import type { Call, Strategy } from './call.js'
 import type { Unit } from './cost.js'
 
-/** What becomes of a call that has no room, as your own code says. */
+/** The answer of a custom strategy: what happens to a call that has no room. */
 export interface Verdict {
   readonly outcome: 'wait' | 'degrade' | 'reject'
-  /** Of `reject`: what the app is told instead of the time from which the call would pass. */
+  /** Only for `reject`: replaces the `retryAfterMs` of the error, in ms; null = unknown. Default: as Tollgate computed it. */
   readonly retryAfterMs?: number | null | undefined
 }
 
-/** Your own strategy: from what the gate would answer, to what becomes of the call. It may answer the decision it was given. */
+/** A custom strategy: gets the refusal that the gate would answer, and decides what happens to the call. It may return that refusal itself. */
 export type CustomStrategy = (decision: RejectDecision, call: Call) => Verdict | Promise<Verdict>
 
-/** How one limit stands, right after a decision. */
+/** The state of one limit right after a decision. */
 export interface Usage {
   readonly rule: string
   /** The name of the limit within its rule. */
   readonly limit: string
-  /** Whom the rule counts by, as in its keys. */
+  /** The value that the rule counts by, such as a user's name, as it stands in the meter's key. */
   readonly scopeValue: string
   readonly unit: Unit
-  /** What the limit can hold at once: its burst, its window's limit, its slots. */
+  /** The most that the limit can hold at once: a bucket's burst, a window's limit, a concurrency's slots. */
   readonly capacity: number
   /** In the limit's unit; above `capacity` where a settlement left debt. */
   readonly used: number
-  /** Kept for calls that were woken and start in a moment. */
+  /** Reserved for calls that were woken from a line and are about to start. */
   readonly claimed: number
   readonly remaining: number
-  /** Milliseconds until nothing is used any more; a concurrency's is the lease's length. */
+  /** Milliseconds until nothing is used any more; for a concurrency limit the length of its lease. */
   readonly resetMs: number
 }
 
 /**
- * What a rule is. rule: one of the policy. degraded: what calls may use in degraded mode, of a
- * graceful rule. pause: calls that are paused. upstream: what an agent said of its limits.
- * limiter: a limiter by key.
+ * The kind of a compiled rule.
+ * - rule: a rule of the policy.
+ * - degraded: the `degraded` limits of a graceful rule, which calls in degraded mode are charged to.
+ * - pause: holds the calls that an operator paused.
+ * - upstream: the block of an agent that refused calls.
+ * - limiter: a limiter by key.
  */
 export type RuleKind = 'rule' | 'degraded' | 'pause' | 'upstream' | 'limiter'
 
-/** The rule and limit that a call waits for or was refused by. */
+/** The binding limit of a call: the one it waits for, or was refused by. */
 export interface Binding {
   readonly kind: RuleKind
   readonly rule: string
@@ -53,60 +56,64 @@ interface DecisionBase {
   readonly usage: readonly Usage[]
 }
 
-/** May start: charged, or (at the front door) promised room. */
+/** The call may start. At its start it is charged; at enqueue it gets room reserved. */
 export interface RunDecision extends DecisionBase {
   readonly outcome: 'run'
-  /** By how many ms its start was put off by throttle: its worker holds it for so long. */
+  /** Set by the strategy throttle: for how many ms the worker holds the call before it starts. */
   readonly delayMs?: number
-  /** Its agent has asked to be left alone of late: how the call ends matters to the others. */
+  /** Set while its agent recovers from a refusal: the outcome of this call decides how the agent recovers, so it has to be reported. */
   readonly watched?: true
 }
 
-/** May start at once in degraded mode: charged to the allowances of graceful rules. */
+/** The call may start at once in degraded mode: it is charged to the `degraded` limits of graceful rules. */
 export interface DegradeDecision extends DecisionBase {
   readonly outcome: 'degrade'
-  /** What had no room for the call as it was. */
+  /** The limit that had no room for the call in its normal mode. */
   readonly binding: Binding
   readonly watched?: true
 }
 
-/** Stands in line. */
+/** The call stands in a line. */
 export interface WaitDecision extends DecisionBase {
   readonly outcome: 'wait'
-  /** Estimated ms until it starts; null where nobody can know (it waits for calls that run, or until it is resumed). */
+  /** Estimated ms until it starts; null where that is unknown: it waits for a slot that a running call holds, or for a pause to end. */
   readonly etaMs: number | null
-  /** How many go before it in its line. */
+  /** The number of calls before it in its line. */
   readonly position: number
   readonly binding: Binding | null
 }
 
-/** Was woken a moment early: its worker keeps it for this long. */
+/** The call was woken slightly before its room is there: its worker holds it for `waitMs`, then asks again. */
 export interface HoldDecision extends DecisionBase {
   readonly outcome: 'hold'
   readonly waitMs: number
 }
 
-/** May not start. */
+/** The call may not start. */
 export interface RejectDecision extends DecisionBase {
   readonly outcome: 'reject'
   /**
-   * limited: no room. too_big: it never fits. closed: the limit is 0. paused: such calls are paused.
-   * late: it would start after its deadline. line_full: as many wait as the rule allows.
-   * unavailable: nobody knows whether it has room, as Redis is away.
+   * - limited: a limit has no room now.
+   * - too_big: the call costs more than a limit can ever hold.
+   * - closed: a limit is 0.
+   * - paused: an operator paused such calls.
+   * - late: the call would start after its deadline.
+   * - line_full: as many calls wait as the rule's `maxWaiting` allows.
+   * - unavailable: Redis is away, so it is unknown whether there is room.
    */
   readonly reason: 'limited' | 'too_big' | 'closed' | 'paused' | 'late' | 'line_full' | 'unavailable'
-  /** Ms until the same call would pass; null where it never can, nobody can know, or a `hard` rule refused. */
+  /** Ms until the same call would pass; null where it never can, the time is unknown, or a `hard` rule refused it. */
   readonly retryAfterMs: number | null
   readonly binding: Binding
-  /** The strategy that refused it; undefined where nobody was asked for one: of the gate without the queue. */
+  /** The strategy that refused the call; undefined where none applies, as at `tollgate.gate`. */
   readonly strategy?: Strategy | undefined
-  /** Of one that is late: in how many ms it would start. */
+  /** Only for `late`: in how many ms the call would start. */
   readonly etaMs?: number
-  /** Of a full line: how many stand in it. */
+  /** Only for `line_full`: how many calls stand in that line. */
   readonly waiting?: number
 }
 
-/** Its deadline passed before it started: it costs nothing. */
+/** The deadline of the call passed before it started: it costs nothing. */
 export interface ExpiredDecision extends DecisionBase {
   readonly outcome: 'expired'
 }

@@ -1,116 +1,116 @@
 import { DAY, HOUR, MINUTE, SECOND } from './time.js'
 
-/** Who changed something that nobody put a name to. */
+/** The actor in the audit of changes that were made without an actor. */
 export const UNKNOWN_ACTOR = 'unknown'
-/** Who ends overrides whose time is over. */
+/** The actor in the audit of overrides that ended by their time. */
 export const TIME_ACTOR = 'tollgate'
 
-/** Every number that Tollgate chooses by itself, with its unit in its name. */
+/** The defaults of options, and the constants of the program. A unit stands in the name. */
 export const DEFAULTS = Object.freeze({
   namespace: 'default',
   queue: 'calls',
   /** Calls that one worker runs at once. */
   concurrency: 50,
-  /** How long before its room a waiting call is woken: covers the way from the line to the worker. */
+  /** A waiting call is woken this long before its room is there: covers the way from the line to the worker. */
   lookaheadMs: 60,
-  /** How long a woken call may be kept in its worker until its room is there. */
+  /** The longest time that a worker holds a woken call until its room is there. */
   holdMaxMs: 2 * SECOND,
-  /** How long throttle keeps a call in its worker; beyond it stands in line. */
+  /** The longest delay by throttle that a call spends in its worker; with a longer one it stands in a line. */
   throttleHoldMs: 250,
-  /** How long drains of the same lines are apart, at least; one drain wakes all there is room for. */
+  /** The shortest time between two dispatches; each one wakes every call that has room. */
   dispatchIntervalMs: 10,
-  /** When a woken call that has not started is looked after. */
+  /** How long after its wake-up a call that has not started is checked. */
   passCheckMs: 1 * SECOND,
-  /** How long a woken call's job may be missing from BullMQ (its enqueuer is still adding it, or died). */
+  /** How long the job of a woken call may be missing from BullMQ: its enqueuer is still adding it, or died. */
   passGraceMs: 5 * SECOND,
-  /** How long whoever drains has the right to; another takes over after that. */
+  /** The lease of the process that dispatches; after it another process takes over. */
   dispatcherLeaseMs: 600,
-  /** How long a concurrency slot outlives the last sign of life of its worker. */
+  /** How long a concurrency slot stays taken after the last heartbeat of its worker. */
   slotLeaseMs: 30 * SECOND,
   shortestLeaseMs: 1 * SECOND,
   /** How far a clock may be set back without a meter following it: until it has caught up nothing comes back. */
   clockStepMs: 1 * MINUTE,
-  /** How long the ledger waits to be told what a call has cost. */
+  /** How long a started call can be settled; after that its estimate stands. The scripts have it from store/redis/protocol.ts. */
   ledgerMs: 1 * DAY,
-  /** How often one that waits in `acquire` for a concurrency slot looks again: another process does not say when it gives one back. */
+  /** How often a waiter in `acquire` checks for a free concurrency slot: other processes do not announce a slot that they release. */
   slotRecheckMs: 250,
-  /** How long the state of a user's own algorithm is kept after its last change. */
+  /** How long the state of a custom algorithm is kept after its last change. */
   customStateMs: 1 * DAY,
-  /** How often a user's own algorithm is asked again where another caller was faster. */
+  /** How often a custom algorithm is run again after another process changed its state in the meantime. */
   customTries: 50,
-  /** How long a worker may be silent before its calls are given to another. */
+  /** The lease of a call in a worker: without a renewal its job is given to another worker. */
   leaseMs: 30 * SECOND,
-  /** How often a call may be lost with its worker before it is taken for the cause and failed. */
+  /** How many workers may die while they run a call; the next death fails the call as the probable cause. */
   lostAtMost: 10,
-  /** A waiting call's job comes back by itself this long after its estimated time, at least … */
+  /** BullMQ returns the job of a waiting call this long after its estimated start (a safety net, should no process dispatch), … */
   returnMarginMs: 5 * SECOND,
-  /** … or this part of its wait, whichever is longer. */
+  /** … or after this part of its estimated wait, whichever is longer. */
   returnMarginShare: 0.25,
-  /** When the job of a call comes back by itself whose wait nobody can know: for a slot, or to be resumed. */
+  /** The same time for a call whose wait is unknown: for a concurrency slot, or for a pause to end. */
   unknownWaitMs: 10 * MINUTE,
-  /** The longest that a job is delayed in one go. */
+  /** The longest delay of a job. */
   longestDelayMs: 1 * DAY,
-  /** How long an agent is left alone that said 429 or 503 without saying for how long. */
+  /** How long an agent is blocked that answered 429, 503 or 529 without a Retry-After. */
   retryAfterMs: 1 * SECOND,
-  /** The longest Retry-After that is believed. */
+  /** Longer Retry-After values are cut to this. */
   longestRetryAfterMs: 1 * HOUR,
-  /** How what an agent allows is learned from its refusals: see `UpstreamOptions`. */
+  /** How Tollgate learns from an agent's refusals: see `UpstreamOptions`. */
   upstream: Object.freeze({ reduceFactor: 0.5, recoverFactor: 1.1, recoverEveryMs: 30 * SECOND, canary: true, canaryLeaseMs: 60 * SECOND }),
-  /** How often what an agent tells of its limits is noted again though it is the same. */
+  /** How often unchanged limits of an agent are reported again, so that the store does not forget them. */
   observedAgainMs: 1 * HOUR,
   /** How long results and failures stay readable. */
   keepResultsMs: 1 * HOUR,
   keepFailuresMs: 7 * DAY,
-  /** Rules are read again this often, besides being announced: a lost message costs no more. */
+  /** How often each process reads the rules again. Changes are also announced; this bounds what a lost message costs. */
   rulesRefreshMs: 5 * SECOND,
-  /** The longest that an override may hold. */
+  /** The longest duration of an override. */
   longestOverrideMs: 7 * DAY,
-  /** How long the audit keeps what was changed. */
+  /** How long the audit keeps an entry. */
   auditRetentionMs: 90 * DAY,
-  /** Entries of the audit that are answered at once. */
+  /** The number of audit entries in an answer. */
   auditEntries: 100,
-  /** Lines are all looked at once more so long after a change: processes that had not heard of it have put calls there by what was before. */
+  /** After a change of the rules all lines are dispatched a second time after this: until then other processes may have put calls there under the old rules. */
   lookAgainMs: 1 * SECOND,
-  /** Beside a given clock, how often it is asked whether an override has ended. */
+  /** With a clock that a test sets: how often it is read to see whether an override has ended. */
   givenClockCheckMs: 20,
-  /** How long a handler may take; 0 = as long as it likes. */
+  /** The longest run of a handler; 0 = no bound. */
   timeoutMs: 0,
-  /** How long a worker that was asked to stop waits for its calls. */
+  /** How long a closing worker waits for its running calls. */
   shutdownTimeoutMs: 30 * SECOND,
-  /** Output tokens that a call without max_tokens is expected to use. */
+  /** The estimated output tokens of a call without max_tokens. */
   outputTokens: 512,
-  /** Meters and records that one script call touches, at most: keeps scripts short and Lua's stack safe. */
+  /** The most keys of one script call: keeps scripts short, and within Lua's stack. */
   batchKeys: 800,
   /** The longest window of a limit. */
   longestWindowMs: 366 * DAY,
   shortestWindowMs: 1,
-  /** How long Redis may take for one command of the gate before it counts as away. */
+  /** The longest time for one command of the gate; after it Redis counts as away. */
   storeTimeoutMs: 1 * SECOND,
-  /** Calls that are let in unchecked while Redis is away, at most per minute and process. */
+  /** The most calls per minute and process that pass unchecked while Redis is away. */
   maxUnchecked: 1000,
-  /** How long Redis may take to take in a call. */
+  /** The longest time for an enqueue, and for the other commands of the queue. */
   enqueueTimeoutMs: 5 * SECOND,
-  /** A Redis that is away is tried again after this time, … */
+  /** How long after it failed a Redis is first tried again, … */
   probeMs: 50,
-  /** … and each time later, up to this. */
+  /** … and the bound of the growing time between two tries. */
   longestProbeMs: 1 * SECOND,
-  /** How often a process that is back looks whether the others are. */
+  /** How often a process that has reached Redis again checks whether the other processes have. */
   regroupMs: 50,
-  /** How often a process says that it is there. */
+  /** The time between two heartbeats of a process. */
   beatMs: 1 * SECOND,
-  /** How long a process is counted that says nothing any more. */
+  /** How long a process counts as a member after its last heartbeat. */
   memberMs: 10 * SECOND,
-  /** The part of a window that may pass in an outage before all of what was used before it has left the window. */
+  /** The part of a burst or window that is available at the beginning of an outage: the usage before it is unknown, so the rest counts as used. */
   outageShare: 0.1,
-  /** Meters that a process counts itself in an outage, at most. */
+  /** The most meters that a process keeps in an outage. */
   outageMeters: 100_000,
-  /** Settlements that wait for a Redis that is away, at most. */
+  /** The most settlements that a process keeps for a Redis that is away. */
   outageSettlements: 100_000,
-  /** How long it is known that something was taken in after an outage; longer than a command can be under way. */
+  /** How long Redis remembers which reports of an outage it has merged, so that a repeated one counts once; longer than a command can be under way. */
   absorbedMs: 1 * HOUR,
-  /** When a call of a worker is asked for again that a Redis refused, at first and at the latest. */
+  /** The first and the longest time between two tries of a command that Redis refused. */
   storeRetryMs: 100,
   longestStoreRetryMs: 2 * SECOND,
-  /** How long a result is waited for before it is looked up, should its event have been lost. */
+  /** How often a process looks up a result that it waits for, should the event have been lost. */
   resultRecheckMs: MINUTE / 12,
 })

@@ -100,7 +100,7 @@ export type ErrorCode = keyof typeof ERRORS
 /** Marks the errors of every copy of Tollgate in a process: a worker loaded as an ES module runs handlers that `require` the package. */
 const BRAND = Symbol.for('tollgate.error')
 
-/** The base of every error of Tollgate: a stable `code`, whether trying again can help, and what to do. */
+/** The base of every error of Tollgate. `docs/errors.md` lists the codes. */
 export class TollgateError extends Error {
   /** Written out in every class: a minifier renames classes, and copies are compared by these names. */
   static override readonly name: string = 'TollgateError'
@@ -108,9 +108,11 @@ export class TollgateError extends Error {
     Object.defineProperty(TollgateError.prototype, BRAND, { value: true })
   }
 
+  /** Never changes its meaning: what programs should test. */
   readonly code: ErrorCode
-  /** The HTTP status that fits. */
+  /** The HTTP status to answer with. */
   readonly status: number
+  /** Whether the same request may succeed later. */
   readonly retryable: boolean
   /** What to do about it, in one sentence. */
   readonly todo: string
@@ -141,7 +143,7 @@ export class ConfigInvalid extends TollgateError {
   }
 }
 
-/** A call is not valid; the message names field, value and bound. */
+/** A call is not valid; the message names field, value and bound. Nothing was charged or enqueued. */
 export class CallInvalid extends TollgateError {
   static override readonly name: string = 'CallInvalid'
   constructor(message: string) {
@@ -157,10 +159,10 @@ export class RequestInvalid extends TollgateError {
   }
 }
 
-/** A rule is not valid; the message names file and line (where there are any), field, value and bound. */
+/** A rule is not valid; the message names field, value and bound, and for a rules file its path and line. The rules in force stay. */
 export class RulesInvalid extends TollgateError {
   static override readonly name: string = 'RulesInvalid'
-  /** Every fault found, the first of which is in the message. */
+  /** Every fault that was found, one line of the message each. */
   readonly faults: readonly string[]
   constructor(faults: readonly string[]) {
     super('RULES_INVALID', faults.join('\n'))
@@ -168,20 +170,21 @@ export class RulesInvalid extends TollgateError {
   }
 }
 
-/** Why a limit refuses a call. */
+/** The codes of a refusal by a limit. */
 export type RefusalCode = 'RATE_LIMIT_EXCEEDED' | 'COST_TOO_BIG' | 'LIMIT_CLOSED' | 'PAUSED' | 'LINE_FULL' | 'DEADLINE_MISSED'
 
-/** The call was refused: by a rule that refuses at once, because it can never fit or not in time, because its line is full, the limit closed, or such calls are paused. */
+/** A limit refused the call; `code` says why. */
 export class RateLimitExceeded extends TollgateError {
   static override readonly name: string = 'RateLimitExceeded'
-  /** The rule that decided, and its limit. */
+  /** The rule that refused the call. */
   readonly rule: string
+  /** The name of the limit within that rule. */
   readonly limit: string
-  /** Milliseconds until the same call would pass; null when it never can. */
+  /** Milliseconds until the same call would pass; null where it never can, or the time is unknown. */
   readonly retryAfterMs: number | null
-  /** Of one that would start after its deadline: in how many ms it would; else null. */
+  /** Only for DEADLINE_MISSED: in how many ms the call would start; else null. */
   readonly etaMs: number | null
-  /** Of one that found a full line: how many stand in it; else null. */
+  /** Only for LINE_FULL: how many calls stand in that line; else null. */
   readonly waiting: number | null
 
   constructor(code: RefusalCode, message: string, why: { rule: string; limit: string; retryAfterMs?: number | null; etaMs?: number; waiting?: number }) {
@@ -194,14 +197,14 @@ export class RateLimitExceeded extends TollgateError {
   }
 }
 
-/** Redis is away: the call was refused, or nobody knows what became of it. */
+/** Redis is away: the call was refused, or it is unknown whether the command reached Redis (see `maybeEnqueued`). */
 export class StoreUnavailable extends TollgateError {
   static override readonly name: string = 'StoreUnavailable'
-  /** When it is worth asking again, in ms. */
+  /** After how many ms to try again. */
   readonly retryAfterMs: number
-  /** Of an enqueue: the id of the call, under which it may be tried again without being enqueued twice. */
+  /** Only for an enqueue: the id of the call. Enqueueing again under this id never enqueues the call twice. */
   readonly id: string | undefined
-  /** Of an enqueue: whether the call may have been enqueued after all; else it was not. */
+  /** Only for an enqueue: true where the call may have been enqueued although no answer came; false where it was not. */
   readonly maybeEnqueued: boolean
 
   constructor(message: string, options: { retryAfterMs: number; id?: string | undefined; maybeEnqueued?: boolean; cause?: unknown }) {
@@ -212,12 +215,15 @@ export class StoreUnavailable extends TollgateError {
   }
 }
 
-/** Thrown by a handler whose agent said "not now": the call goes back to the head of its line, no attempt is used up. */
+/**
+ * Thrown by a handler whose agent refused the call for now. The call goes back to the head of its
+ * line without using up an attempt, and no process sends calls to that agent, endpoint and model for `retryAfterMs`.
+ */
 export class UpstreamLimited extends TollgateError {
   static override readonly name: string = 'UpstreamLimited'
-  /** For how long the agent asked to be left alone; undefined where it did not say. */
+  /** How long the agent asked to wait, in ms; undefined: read from `headers`, else one second. */
   readonly retryAfterMs: number | undefined
-  /** The headers of its answer, where the time is read from if it is not given, and what they tell of its limits. */
+  /** The headers of the agent's answer: `Retry-After` and the rate-limit headers are read from them. */
   readonly headers: HeadersLike | undefined
   constructor(options: { retryAfterMs?: number | undefined; headers?: HeadersLike | undefined; message?: string; cause?: unknown } = {}) {
     super('UPSTREAM_LIMITED', options.message ?? 'the agent asked to be left alone for a while', { cause: options.cause })

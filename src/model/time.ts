@@ -1,12 +1,12 @@
-/** Where the time of decisions comes from: Redis' own clock, or one that a test or a simulation gives. */
+/** The clock of decisions: Redis' own, or one that a test or a simulation sets. */
 export interface Clock {
-  /** What scripts get as their time: '' to ask Redis, else milliseconds since the epoch. */
+  /** The time that scripts get as an argument: '' = use Redis' clock, else ms since the epoch. */
   forScripts(): string
 }
 
 export const redisClock: Clock = { forScripts: () => '' }
 
-/** About now, in ms: this machine's clock, or the one that is given. For what needs no more than that. */
+/** The time in ms since the epoch by the given clock; by this machine's clock where decisions use Redis' own. Only for uses that bear the difference between the two. */
 export function approximateMs(clock: Clock): number {
   const given = clock.forScripts()
   return given === '' ? Date.now() : Number(given)
@@ -14,10 +14,8 @@ export function approximateMs(clock: Clock): number {
 
 /** A clock that stands still until it is moved. For tests and simulations. */
 export class GivenClock implements Clock {
-  nowMs: number
-  constructor(nowMs: number) {
-    this.nowMs = nowMs
-  }
+  /** @param nowMs ms since the epoch */
+  constructor(public nowMs: number) {}
   forScripts(): string {
     return String(this.nowMs)
   }
@@ -25,6 +23,8 @@ export class GivenClock implements Clock {
     this.nowMs += ms
   }
 }
+
+/** Lengths of time in ms. */
 export const SECOND = 1000
 export const MINUTE = 60 * SECOND
 export const HOUR = 60 * MINUTE

@@ -1,78 +1,86 @@
 import type { CostUnit } from './cost.js'
 
-/** Headers as clients have them: `Headers`, or a plain object. */
+/** HTTP headers as clients represent them: `Headers`, or a plain object. */
 export type HeadersLike = Headers | Readonly<Record<string, string | readonly string[] | number | null | undefined>>
 
-/** One limit as an agent tells of it in its headers. */
+/** One limit of an agent, as reported by the rate-limit headers of an answer. */
 export interface ObservedLimit {
-  /** How much it allows per window. */
+  /** The amount per window. */
   readonly limit: number
-  /** What is left of that; null where it does not say. */
+  /** The amount that is left in the current window; null where the agent did not report it. */
   readonly remaining: number | null
-  /** Milliseconds until all of it is back; null where it does not say. */
+  /** Milliseconds until the full limit is available again; null where the agent did not report it. */
   readonly resetMs: number | null
-  /** The length of its window; null where that cannot be told. */
+  /** The length of the window in ms; null where it is unknown. */
   readonly windowMs: number | null
 }
 
-/** What an agent's headers tell of its limits, by unit. */
+/** The limits of an agent by unit, as its headers reported them. */
 export type ObservedLimits = Readonly<Partial<Record<CostUnit, ObservedLimit>>>
 
-/** Whom an agent's words are about: one agent, endpoint and model, and nobody else. */
+/** What a report is about: exactly one agent, endpoint and model. */
 export interface UpstreamName {
   readonly agent: string
   readonly endpoint?: string | undefined
   readonly model?: string | undefined
 }
 
-/** What an agent said. Refused: a call was. Paused: nothing is left, nobody is to go for a while. Observed: only what its limits are. */
+/**
+ * What an answer of an agent says about its limits.
+ * - refused: the agent refused a call (429 or the like); its capacity is cut, and no call starts for `retryAfterMs`.
+ * - paused: the agent has nothing left; no call starts for `retryAfterMs`, and nothing is cut.
+ * - observed: the agent reported its limits; nothing else changes.
+ */
 export interface UpstreamReport {
   readonly kind: 'refused' | 'paused' | 'observed'
-  /** For how long it asked to be left alone; 0 where it did not. */
+  /** For how long no call may start, in ms; 0 for `observed`. */
   readonly retryAfterMs: number
-  /** By what a refusal multiplies the capacity. */
+  /** The factor in (0, 1] that the capacity is multiplied by where the report cuts it. */
   readonly reduceFactor: number
   readonly name: UpstreamName
   readonly observed: ObservedLimits | null
 }
 
-/** What is known of an agent, endpoint and model; times by the store's clock, in ms since the epoch, 0 = never. */
+/** The state of an agent, endpoint and model in the store. Times are by the store's clock, in ms since the epoch; 0 = never. */
 export interface UpstreamStatus {
+  /** When this state was read. */
   readonly atMs: number
-  /** Nothing starts before this. */
+  /** No call starts before this time. */
   readonly blockedUntilMs: number
-  /** The part of its limits that is used, in (0, 1]. */
+  /** The part of the agent's limits that is used, in (0, 1]. */
   readonly factor: number
-  /** When it began to recover; 0 while a canary is due. */
+  /** When the recovery began; 0 while a probe is due or under way. */
   readonly sinceMs: number
+  /** When the capacity was last cut. */
   readonly cutAtMs: number
-  /** When all of this is over. */
+  /** When the agent is back at its full limits, unless something else is reported until then. */
   readonly overMs: number
-  /** Whether one call is to go, or has gone, ahead of the others. */
+  /** Whether a probe (one call ahead of all others, after a block) is due or under way. */
   readonly canary: boolean
 }
 
+/** The state after a report. */
 export interface UpstreamOutcome extends UpstreamStatus {
-  /** Whether its capacity was cut; not so where others in flight were refused before. */
+  /** Whether this report cut the capacity. It does not where another call of the same burst was refused before: one cut per burst. */
   readonly cut: boolean
 }
 
-/** What was observed last, and when. */
+/** The limits that an agent reported last, and when by the store's clock, in ms since the epoch. */
 export interface Observation {
   readonly name: UpstreamName
   readonly limits: ObservedLimits
   readonly atMs: number
 }
 
-/** Of so many agents, endpoints and models a store keeps what was observed. */
+/** The number of agents, endpoints and models whose observed limits a store keeps. */
 export const OBSERVED_AT_MOST = 1000
 
-/** What nothing is known of. */
+/** The state of an agent that never refused a call. */
 export function openUpstream(atMs: number): UpstreamStatus {
   return { atMs, blockedUntilMs: 0, factor: 1, sinceMs: 0, cutAtMs: 0, overMs: 0, canary: false }
 }
 
-/** The same for the same agent, endpoint and model. */
+/** A key that is equal for equal agent, endpoint and model. */
 export function upstreamKey({ agent, endpoint, model }: UpstreamName): string {
   return JSON.stringify({ agent, endpoint, model })
 }
