@@ -14,7 +14,7 @@ import type { RedisClient } from './redis/connection.js'
 import type { Store } from './store/store.js'
 import { busSchema } from './upstream/bus.js'
 import { checkInput, type FaultWording, show } from './validation/faults.js'
-import { who } from './validation/requests.js'
+import { plainName } from './validation/requests.js'
 
 /** What `Tollgate.open` takes; all of it is optional. */
 export interface TollgateOptions {
@@ -94,7 +94,7 @@ const schema = z.strictObject({
   estimate: z.custom<Estimate>(isFunction, 'must be a function').optional(),
   attempts: z.number().int().min(1).max(1000).optional(),
   connectTimeoutMs: z.number().int().min(1).max(3_600_000).default(10_000),
-  actor: who.default(UNKNOWN_ACTOR),
+  actor: plainName.default(UNKNOWN_ACTOR),
   longestOverrideMs: z.number().int().min(1000).max(LONGEST_MS).default(DEFAULTS.longestOverrideMs),
   auditRetentionMs: z.number().int().min(1000).max(LONGEST_MS).optional(),
   upstream: upstreamSchema,

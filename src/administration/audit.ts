@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { DEFAULTS } from '../model/defaults.js'
-import { checkRequest, moment, who } from '../validation/requests.js'
+import { checkRequest, moment, plainName } from '../validation/requests.js'
 
 /** What can be changed while a namespace runs, as the audit calls it. */
 export const CHANGES = [
@@ -62,7 +62,7 @@ export interface CheckedQuery {
 const querySchema = z.strictObject({
   since: moment.optional(),
   until: moment.optional(),
-  by: who.optional(),
+  by: plainName.optional(),
   what: z.enum(CHANGES).optional(),
   limit: z.number().int().min(1).max(10_000).default(DEFAULTS.auditEntries),
 })

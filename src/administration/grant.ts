@@ -8,7 +8,7 @@ import { type Allowance, OVERRIDABLE, type Overridable, REASONS, type Reason } f
 import { checkRules } from '../policy/rules-file.js'
 import { show } from '../validation/faults.js'
 import { parseRange, plainAddress } from '../validation/patterns.js'
-import { checkRequest, moment, who, words } from '../validation/requests.js'
+import { checkRequest, freeText, moment, plainName } from '../validation/requests.js'
 
 /** An override that is asked for. */
 export interface GrantSpec {
@@ -56,7 +56,14 @@ const range = z
 const grantSchema = z
   .strictObject({
     for: z
-      .strictObject({ user: who.optional(), team: who.optional(), org: who.optional(), ip: range.optional(), agent: who.optional(), rule: who.optional() })
+      .strictObject({
+        user: plainName.optional(),
+        team: plainName.optional(),
+        org: plainName.optional(),
+        ip: range.optional(),
+        agent: plainName.optional(),
+        rule: plainName.optional(),
+      })
       .refine((subject) => kindsOf(subject).length === 1, `must name exactly one of ${OVERRIDABLE.join(', ')}`),
     rules: z.array(glob).min(1).max(1000).optional(),
     allow: z.union(
@@ -68,8 +75,8 @@ const grantSchema = z
       `must be "unlimited", { times: a number above 0, at most ${MOST_TIMES} }, or { limits: a list of limits }`,
     ),
     reason: z.enum(REASONS),
-    text: words.optional(),
-    by: who,
+    text: freeText.optional(),
+    by: plainName,
     forMs: z.number('must be a number of milliseconds').positive().optional(),
     until: moment.optional(),
   })

@@ -59,14 +59,14 @@ export class Overrides {
 
   /** Ends an override now. Returns whether it still held. @throws RequestInvalid */
   async revoke(id: string, { by }: { by?: string | undefined } = {}): Promise<boolean> {
-    const who = actorOf(by, this.policyClient.actor)
+    const actor = actorOf(by, this.policyClient.actor)
     // It may be written by a try whose reply was lost, and not be found by the next.
     let held = false
     await this.policyClient.change((policy) => {
       const before = policy.overrides.find((one) => one.id === id)
       held ||= before !== undefined
       const overrides = policy.overrides.filter((one) => one.id !== id)
-      return { policy: { ...policy, overrides }, noted: [{ by: who, what: 'override.revoked', subject: String(id), before: before ?? null, after: null }] }
+      return { policy: { ...policy, overrides }, noted: [{ by: actor, what: 'override.revoked', subject: String(id), before: before ?? null, after: null }] }
     })
     return held
   }

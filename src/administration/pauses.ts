@@ -1,11 +1,11 @@
 import { z } from 'zod'
 import { TollgateError } from '../model/errors.js'
 import { PAUSABLE, type Pause, pausedBy } from '../policy/pause.js'
-import { actorOf, checkRequest, who, words } from '../validation/requests.js'
+import { actorOf, checkRequest, freeText, plainName } from '../validation/requests.js'
 import type { PolicyClient } from './policy-client.js'
 
 const subjectSchema = z
-  .strictObject({ agent: who.optional(), user: who.optional(), team: who.optional(), org: who.optional(), rule: who.optional() })
+  .strictObject({ agent: plainName.optional(), user: plainName.optional(), team: plainName.optional(), org: plainName.optional(), rule: plainName.optional() })
   .refine((subject) => PAUSABLE.filter((kind) => subject[kind] !== undefined).length === 1, `must name exactly one of ${PAUSABLE.join(', ')}`)
 
 /** Whom a pause is for. @throws RequestInvalid */
@@ -34,7 +34,7 @@ export class Pauses {
   async pause(input: Pause['for'], options: { by?: string | undefined; reason?: string | undefined } = {}): Promise<boolean> {
     const subject = checkSubject(input)
     const by = actorOf(options.by, this.policyClient.actor)
-    const { reason } = checkRequest(z.object({ reason: words.optional() }), options, 'pause')
+    const { reason } = checkRequest(z.object({ reason: freeText.optional() }), options, 'pause')
     let paused = false
     await this.policyClient.change((policy, nowMs) => {
       if (policy.pauses.some((one) => isFor(subject, one))) return { policy, noted: [] }

@@ -38,8 +38,8 @@ export class Rules {
 
   /** Adds a rule beside the declared ones, whoever declares them anew. @throws RulesInvalid, and nothing changes */
   async add(spec: RuleSpec, { by }: By = {}): Promise<void> {
-    const who = actorOf(by, this.policyClient.actor)
-    await this.policyClient.change(addRule(checkRule(spec), who))
+    const actor = actorOf(by, this.policyClient.actor)
+    await this.policyClient.change(addRule(checkRule(spec), actor))
   }
 
   /**
@@ -47,8 +47,8 @@ export class Rules {
    * stays changed until it is declared anew. @throws RULE_UNKNOWN, RulesInvalid, and nothing changes
    */
   async update(name: string, patch: Partial<RuleSpec>, { by }: By = {}): Promise<void> {
-    const who = actorOf(by, this.policyClient.actor)
-    await this.policyClient.change(updateRule(name, patch, who))
+    const actor = actorOf(by, this.policyClient.actor)
+    await this.policyClient.change(updateRule(name, patch, actor))
   }
 
   /** Takes a rule away; a declared one comes back when it is declared anew. Returns whether it was there. */
@@ -68,9 +68,9 @@ export class Rules {
    * @throws RulesInvalid, and nothing changes
    */
   async apply(rules: string | readonly RuleSpec[], prices?: PriceTable, { by, exempt, degradeTo }: By & Beside = {}): Promise<void> {
-    const who = actorOf(by, this.policyClient.actor)
+    const actor = actorOf(by, this.policyClient.actor)
     const checked = typeof rules === 'string' ? await readRules(rules) : checkRules(rules, prices, exempt, degradeTo)
-    await this.policyClient.change(declareRules(checked, who))
+    await this.policyClient.change(declareRules(checked, actor))
   }
 }
 

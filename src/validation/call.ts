@@ -8,15 +8,15 @@ import { checkInput, faultMessage, show, valueAt } from './faults.js'
 
 const CUSTOM = /^custom:[A-Za-z0-9_-]{1,64}$/
 
-/** A strategy as it may be written. */
+/** A strategy in a call or a rule. */
 export const strategySchema = z.custom<Strategy>(
   (value) => typeof value === 'string' && ((STRATEGIES as readonly string[]).includes(value) || CUSTOM.test(value)),
   `must be one of ${STRATEGIES.join(', ')} or custom:<name>`,
 )
-/** A bound of a wait. */
+/** The longest wait of a call, in ms. */
 export const waitMs = z.number(`must be a number of ms from 1 to ${MAX_WAIT_MS}`).min(1).max(MAX_WAIT_MS)
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
+// biome-ignore lint/suspicious/noControlCharactersInRegex: this pattern finds them to refuse them
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/
 
 const name = z
@@ -25,16 +25,17 @@ const name = z
   .max(MAX_NAME_LENGTH)
   .refine((value) => !CONTROL.test(value), 'must not contain control characters')
   .refine((value) => value.isWellFormed(), 'must be well-formed unicode')
-/** A cost or a limit. */
+
+/** A cost or a limit, in its unit. */
 export const amount = z.number(`must be a number from 0 to ${MAX_AMOUNT}`).min(0).max(MAX_AMOUNT)
 
-// A job's hash stands beside its queue's own keys, and BullMQ refuses ids that read as a number.
+// The hash of a job has the same key prefix as its queue's own keys, and BullMQ refuses ids that are numbers.
 const QUEUE_KEYS = new Set(Object.keys(new QueueKeys().getKeys('')))
 const id = name
   .refine((value) => !value.includes(':') && `${Number.parseInt(value, 10)}` !== value && !/^\d+$/.test(value), "must not contain ':' or be a plain number")
   .refine((value) => !QUEUE_KEYS.has(value), 'must not be the name of one of the keys of a queue')
 
-/** An amount of each unit of cost. */
+/** The fields of an object that holds an amount per unit of cost. */
 export const amounts = {
   requests: amount.optional(),
   tokens: amount.optional(),
@@ -75,7 +76,7 @@ const callSchema = z.strictObject({
   payload: z.unknown().optional(),
 })
 
-/** A payload as JSON. @throws CallInvalid where JSON cannot hold it */
+/** A payload as JSON. @throws CallInvalid where it cannot be written as JSON */
 export function jsonOf(payload: unknown): string {
   try {
     return JSON.stringify(payload) ?? 'null'
@@ -104,9 +105,9 @@ function isPlainCost(cost: object): boolean {
 }
 
 /**
- * Whether a call is so ordinary that the schema would certainly take it as it is: only
- * printable names, a cost, a payload. Most are, and the schema costs more than the gate;
- * whatever this does not know is left to it. A test holds the two against each other.
+ * A fast check that accepts only ordinary calls: printable names, a cost, a payload. The schema
+ * takes longer than the gate itself, and most calls are ordinary. False means "ask the schema",
+ * not "invalid". A test compares the two.
  */
 export function plainlyValid(input: unknown): input is Call {
   if (input === null || typeof input !== 'object' || Object.getPrototypeOf(input) !== Object.prototype) return false
@@ -123,7 +124,7 @@ export function plainlyValid(input: unknown): input is Call {
   return true
 }
 
-/** Checks a call. @throws CallInvalid naming field, value and bound. */
+/** Checks a call. @throws CallInvalid naming field, value and bound */
 export function validateCall(input: unknown): Call {
   if (plainlyValid(input)) return input
   const call = checkInput(callSchema, input, { whole: 'call', unknownField: 'is not a field of a call' }, CallInvalid)

@@ -1,18 +1,18 @@
 import { BlockList, isIP, isIPv6, SocketAddress } from 'node:net'
 
-/** A glob as a check of a whole value: * stands for any characters, ? for one. */
+/** Compiles a glob to a check of a whole value: * stands for any characters, ? for one. */
 export function compileGlob(glob: string): (value: string) => boolean {
   if (!isGlob(glob)) return (value) => value === glob
   const pattern = [...glob]
   return (value) => matchesGlob(pattern, [...value])
 }
 
-/** Whether a text stands for more than itself. */
+/** Whether a pattern contains a wildcard. */
 export function isGlob(text: string): boolean {
   return /[*?]/.test(text)
 }
 
-/** Goes back to the last star only, so no pattern takes longer than its length times the value's. */
+/** Backtracks to the last star only, so the time is bounded by the length of the pattern times that of the value. */
 function matchesGlob(pattern: readonly string[], value: readonly string[]): boolean {
   let at = 0
   let star = -1
@@ -33,7 +33,7 @@ function matchesGlob(pattern: readonly string[], value: readonly string[]): bool
   return at === pattern.length
 }
 
-/** An address or CIDR range as a check, or null if it is neither. */
+/** Compiles an address or CIDR range to a check of addresses; null where the text is neither. */
 export function parseRange(text: string): ((ip: string) => boolean) | null {
   const [address = '', prefix, more] = text.split('/')
   const version = isIP(address)
@@ -48,7 +48,7 @@ export function parseRange(text: string): ((ip: string) => boolean) | null {
   return (ip) => list.check(ip, isIPv6(ip) ? 'ipv6' : 'ipv4')
 }
 
-/** An address in its one plain form, so that other spellings of it are not counted apart. */
+/** The canonical form of an address, so that all its spellings are counted as one. */
 export function plainAddress(ip: string): string {
   if (!ip.includes(':')) return ip
   const { address } = new SocketAddress({ address: ip, family: 'ipv6' })

@@ -3,20 +3,20 @@ import { MAX_NAME_LENGTH } from '../model/call.js'
 import { RequestInvalid } from '../model/errors.js'
 import { checkInput } from './faults.js'
 
-/** Who asks for something, or for whom: a name that logs and terminals can show. */
-export const who = z
+/** The name of an actor or of a subject (a user, a team, …), free of what a log or a terminal would obey. */
+export const plainName = z
   .string()
   .min(1)
   .max(MAX_NAME_LENGTH)
   .refine((value) => !/\p{Cc}/u.test(value) && value.isWellFormed(), 'must be text without control characters')
 
-/** Why, in a person's words. */
-export const words = z
+/** A reason as free text. */
+export const freeText = z
   .string()
   .max(1000)
   .refine((value) => value.isWellFormed(), 'must be well-formed unicode')
 
-/** A time that a person gives, in ms since the epoch: ISO 8601 with its zone, or a date. */
+/** A time as an operator writes it (ISO 8601 with its zone, or a Date); the output is ms since the epoch. */
 export const moment = z.union(
   [
     z
@@ -29,12 +29,12 @@ export const moment = z.union(
   'must be a date, or a time in ISO 8601 such as 2030-01-31T12:00:00Z',
 )
 
-/** Checks what was asked for. @throws RequestInvalid naming field, value and bound */
+/** Checks the input of an administrative verb. @param whole what messages call the input itself. @throws RequestInvalid naming field, value and bound */
 export function checkRequest<Schema extends z.ZodType>(schema: Schema, input: unknown, whole: string): z.output<Schema> {
   return checkInput(schema, input, { whole }, RequestInvalid)
 }
 
-/** Who asks: as they say, else who this process acts for. @throws RequestInvalid */
+/** The actor of a change, for the audit: `by` where it is given, else the process' own `actor`. @throws RequestInvalid */
 export function actorOf(by: unknown, actor: string): string {
-  return by === undefined ? actor : checkRequest(z.strictObject({ by: who }), { by }, 'by').by
+  return by === undefined ? actor : checkRequest(z.strictObject({ by: plainName }), { by }, 'by').by
 }
