@@ -5,16 +5,16 @@ import { CallInvalid } from '../model/errors.js'
 import { isAmount, jsonOf } from '../validation/call.js'
 import { fieldName, show } from '../validation/faults.js'
 
-/** A user's own estimate of what a call will cost: tokens, or a cost in any units. What it leaves out is estimated without it. */
+/** A custom estimate of the cost of a call: a number of tokens, or amounts by unit. Units that it leaves out are estimated by Tollgate. */
 export type Estimate = (call: Call) => number | Cost | Promise<number | Cost>
 
-/** The tokens of a chat call, as the tokenizer estimates them. */
+/** The estimated tokens of a chat call. */
 export interface ChatTokens {
   readonly inputTokens: number
   readonly outputTokens: number
 }
 
-/** Tokens around each message and the reply in OpenAI's chat format. */
+/** OpenAI's chat format adds these tokens to each message, and to the reply. */
 const TOKENS_PER_MESSAGE = 3
 const TOKENS_OF_REPLY = 3
 const SLICE_LENGTH = 2048
@@ -34,18 +34,18 @@ function textOf(content: unknown): string {
 }
 
 /**
- * The tokenizer takes time with the square of a run without a break (a megabyte of one letter:
- * minutes). In slices it does not; each adds a token at most.
+ * Cuts a text into slices for the tokenizer, whose time grows with the square of the longest word
+ * (a megabyte of one letter takes minutes). Each slice adds one token at most.
  */
 function slices(text: string): string[] {
-  const parts: string[] = []
-  for (let from = 0; from < text.length; from += SLICE_LENGTH) parts.push(text.slice(from, from + SLICE_LENGTH))
-  return parts
+  const cut: string[] = []
+  for (let from = 0; from < text.length; from += SLICE_LENGTH) cut.push(text.slice(from, from + SLICE_LENGTH))
+  return cut
 }
 
 let tokenizer: Promise<(text: string) => number> | undefined
 
-/** The tokenizer is large and needed only where nobody says what a call costs: loaded when it is. */
+/** Loads the tokenizer at its first use: it is large, and calls that bring their cost do not need it. */
 function loadTokenizer(): Promise<(text: string) => number> {
   tokenizer ??= import('gpt-tokenizer').then(
     ({ countTokens }) =>
@@ -55,7 +55,8 @@ function loadTokenizer(): Promise<(text: string) => number> {
   return tokenizer
 }
 
-function estimated(unit: CostUnit, value: unknown): number {
+/** Checks an estimated amount. @throws CallInvalid */
+function checkEstimate(unit: CostUnit, value: unknown): number {
   if (!isAmount(value)) throw new CallInvalid(`cost.${unit}: the estimate must be a number from 0 to ${MAX_AMOUNT} (got ${show(value)})`)
   return value
 }
@@ -64,16 +65,16 @@ function payloadOf(call: Call): ChatPayload {
   return call.payload !== null && typeof call.payload === 'object' ? call.payload : {}
 }
 
-/** As many tokens as a call may be answered with, by its payload; DEFAULTS.outputTokens where that does not say. May be beyond MAX_AMOUNT. */
-export function answerTokens(call: Call): number {
+/** The most output tokens of a call: `max_completion_tokens` or `max_tokens` of its payload, else DEFAULTS.outputTokens. May exceed MAX_AMOUNT. */
+export function outputBound(call: Call): number {
   const { max_completion_tokens: newer, max_tokens: older } = payloadOf(call)
   if (typeof newer === 'number' && newer >= 0) return newer
   return typeof older === 'number' && older >= 0 ? older : DEFAULTS.outputTokens
 }
 
-/** The estimate of a call's output alone, which needs no tokenizer. @throws CallInvalid where it is more than MAX_AMOUNT */
+/** Estimates the output tokens of a call; needs no tokenizer. @throws CallInvalid where they exceed MAX_AMOUNT */
 export function estimateOutput(call: Call): number {
-  return estimated('outputTokens', answerTokens(call))
+  return checkEstimate('outputTokens', outputBound(call))
 }
 
 async function inputOf(call: Call): Promise<number> {
@@ -87,38 +88,41 @@ async function inputOf(call: Call): Promise<number> {
 }
 
 /**
- * Tokens that a chat call will use: its messages (o200k_base, the encoding of today's
- * GPT models; near enough for others, and settled later) and as many as it may answer
- * with. A payload without messages counts as its text.
- * @throws CallInvalid where they are more than MAX_AMOUNT, or JSON cannot hold the payload
+ * Estimates the tokens of a chat call: those of its messages, by OpenAI's encoding o200k_base (of
+ * GPT-4o and later; close enough for other models, as the call is settled by its actual usage),
+ * and the most that it may be answered with. A payload without messages counts as its text.
+ * @throws CallInvalid where the tokens exceed MAX_AMOUNT, or the payload cannot be written as JSON
  */
 export async function estimateChat(call: Call): Promise<ChatTokens> {
   const inputTokens = await inputOf(call)
-  const outputTokens = answerTokens(call)
-  estimated('tokens', inputTokens + outputTokens)
+  const outputTokens = outputBound(call)
+  checkEstimate('tokens', inputTokens + outputTokens)
   return { inputTokens, outputTokens }
 }
 
 function failed(cause: unknown): CallInvalid {
-  // Refuses this call; others that are enqueued with it go on.
+  // CallInvalid fails this call only; the others of its batch are enqueued.
   return new CallInvalid(`cost.tokens: the estimate failed (${cause instanceof Error ? cause.message : show(cause)})`)
 }
 
 function costOf(answer: unknown): Cost {
   const fields = answer !== null && typeof answer === 'object' ? Object.keys(answer) : []
-  if (fields.length === 0) return { tokens: estimated('tokens', answer) }
+  if (fields.length === 0) return { tokens: checkEstimate('tokens', answer) }
   const cost: Cost = {}
   for (const field of fields) {
     const value = (answer as Record<string, unknown>)[field]
     const unit = COST_UNITS.find((one) => one === field)
     if (unit === undefined) throw new CallInvalid(`${fieldName(['cost', field])}: the estimate names what is no unit of cost (got ${show(value)})`)
-    if (value !== undefined) cost[unit] = estimated(unit, value)
+    if (value !== undefined) cost[unit] = checkEstimate(unit, value)
   }
   return cost
 }
 
-/** What a user's estimate says of a call; at once where that says it at once. @throws CallInvalid where it fails or says no amount */
-export function askEstimate(estimate: Estimate, call: Call): Cost | Promise<Cost> {
+/**
+ * Runs a custom estimate. The answer is a promise only where the estimate returned one.
+ * @throws CallInvalid (or rejects with it) where the estimate fails, or returns what is no cost
+ */
+export function runEstimate(estimate: Estimate, call: Call): Cost | Promise<Cost> {
   let answer: unknown
   try {
     answer = estimate(call)
@@ -131,11 +135,11 @@ export function askEstimate(estimate: Estimate, call: Call): Cost | Promise<Cost
   })
 }
 
-/** The tokens of a call: what it says itself, else the user's estimate, else that of the tokenizer. */
+/** The tokens of a call: its own `cost.tokens`, else the custom estimate, else the tokenizer's. */
 export async function estimateTokens(call: Call, estimate: Estimate | undefined): Promise<number> {
   if (call.cost?.tokens !== undefined) return call.cost.tokens
-  const { tokens, inputTokens, outputTokens } = estimate === undefined ? {} : await askEstimate(estimate, call)
+  const { tokens, inputTokens, outputTokens } = estimate === undefined ? {} : await runEstimate(estimate, call)
   if (tokens !== undefined) return tokens
   const chat = inputTokens !== undefined && outputTokens !== undefined ? { inputTokens, outputTokens } : await estimateChat(call)
-  return estimated('tokens', (inputTokens ?? chat.inputTokens) + (outputTokens ?? chat.outputTokens))
+  return checkEstimate('tokens', (inputTokens ?? chat.inputTokens) + (outputTokens ?? chat.outputTokens))
 }

@@ -4,25 +4,25 @@ import { compileGlob, isGlob } from '../validation/patterns.js'
 
 /** The largest price, in US dollars per million tokens. */
 export const MAX_PRICE = 1e6
-/** Tokens that a price is for. */
+/** Prices are for this many tokens. */
 const PRICED_TOKENS = 1e6
-/** Models whose price is remembered, at most: names of models come with calls. */
-const REMEMBERED = 1000
+/** The most models whose price is cached: the names come from calls, so their number is unbounded. */
+const CACHED_MODELS = 1000
 
-/** What a model costs, in US dollars per million tokens; each from 0 to MAX_PRICE. */
+/** The price of a model, in US dollars per million tokens; each number is from 0 to 1e6. */
 export interface Price {
   input: number
-  /** Of input that the provider had in its cache; default `input`. */
+  /** For input that the provider read from its cache; default `input`. */
   cachedInput?: number | undefined
-  /** Of input that the provider puts into its cache; default `input`. */
+  /** For input that the provider wrote to its cache; default `input`. */
   cacheWrite?: number | undefined
   output: number
 }
 
-/** Prices by the name of the model, or a glob over names. */
+/** Prices by the name of a model, or by a glob (* and ?). An exact name goes first, then the longest glob. "*" also prices calls without a model. */
 export type PriceTable = Record<string, Price>
 
-/** The tokens of a call; the cached and the cache-written ones are part of `inputTokens`. */
+/** The tokens of a call; `inputTokens` includes the cached and the cache-written ones. */
 export interface PricedTokens {
   readonly inputTokens: number
   readonly cachedInputTokens: number
@@ -30,12 +30,11 @@ export interface PricedTokens {
   readonly outputTokens: number
 }
 
-/** A price table, ready to be asked. */
+/** A compiled price table. */
 export interface Prices {
   /**
-   * The price of a model: that under its exact name, else under the longest glob that fits
-   * (of equally long ones the first in the table). Undefined where there is none. A call
-   * without a model has the price of "*".
+   * The price of a model: that of its exact name, else of the longest glob that matches (of
+   * equally long ones the first in the table), else undefined. Without a model: that of "*".
    */
   priceOf(model: string | undefined): Price | undefined
 }
@@ -51,29 +50,29 @@ export const priceTableSchema = z
     }
   })
 
-/** Works out everything about prices that does not depend on a call. */
+/** Compiles a price table, once per version of the policy. */
 export function compilePrices(table: Readonly<PriceTable>): Prices {
   const named = new Map(Object.entries(table))
   const globs = [...named]
     .filter(([pattern]) => isGlob(pattern))
     .sort(([a], [b]) => b.length - a.length)
     .map(([pattern, found]) => ({ fits: compileGlob(pattern), found }))
-  const remembered = new Map<string, Price | undefined>()
+  const cache = new Map<string, Price | undefined>()
   return {
     priceOf(model) {
       if (model === undefined) return named.get('*')
       const exact = named.get(model)
       if (exact !== undefined || globs.length === 0) return exact
-      if (remembered.has(model)) return remembered.get(model)
+      if (cache.has(model)) return cache.get(model)
       const found = globs.find(({ fits }) => fits(model))?.found
-      if (remembered.size >= REMEMBERED) remembered.clear()
-      remembered.set(model, found)
+      if (cache.size >= CACHED_MODELS) cache.clear()
+      cache.set(model, found)
       return found
     },
   }
 }
 
-/** What tokens cost, in US dollars. Never more than all input is priced, whatever is said of its parts. */
+/** The price of tokens in US dollars. Cached and cache-written tokens are cut to the input, so that no input is priced twice. */
 export function usdOf(price: Price, tokens: PricedTokens): number {
   const cached = Math.min(tokens.cachedInputTokens, tokens.inputTokens)
   const written = Math.min(tokens.cacheWriteTokens, tokens.inputTokens - cached)

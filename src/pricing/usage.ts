@@ -1,17 +1,17 @@
 import { isAmount } from '../validation/call.js'
 
-/** What an agent says a call has used; what is left out is not known. */
+/** The usage of a call as its agent reported it; a field that is left out is unknown. */
 export interface CallUsage {
-  /** Everything, where the two below are not told apart. */
+  /** Input and output together. */
   tokens?: number | undefined
-  /** All input, cached or not. */
+  /** All input, including what the cache fields below count. */
   inputTokens?: number | undefined
   outputTokens?: number | undefined
   /** The part of `inputTokens` that came from the provider's cache. */
   cachedInputTokens?: number | undefined
-  /** The part of `inputTokens` that was put into the provider's cache. */
+  /** The part of `inputTokens` that was written to the provider's cache. */
   cacheWriteTokens?: number | undefined
-  /** US dollars; where they are not told, they are worked out by the price of the model. */
+  /** US dollars; default: computed from input, output and the price of the model. */
   usd?: number | undefined
   points?: number | undefined
   requests?: number | undefined
@@ -19,12 +19,12 @@ export interface CallUsage {
 
 const FIELDS = ['tokens', 'inputTokens', 'outputTokens', 'cachedInputTokens', 'cacheWriteTokens', 'usd', 'points', 'requests'] as const
 
-/** What a usage says of a unit, where that can be believed: a number from 0 to MAX_AMOUNT. */
+/** A reported amount, or undefined where it is not a number from 0 to MAX_AMOUNT: such values are ignored. */
 export function count(value: unknown): number | undefined {
   return isAmount(value) ? value : undefined
 }
 
-/** All tokens of a usage, or undefined where it tells of none. */
+/** The tokens of a usage, input and output together; undefined where it reports none. */
 export function totalTokens(usage: CallUsage): number | undefined {
   const input = count(usage.inputTokens)
   const output = count(usage.outputTokens)
@@ -37,12 +37,12 @@ function field(value: unknown, name: string): unknown {
   return value !== null && typeof value === 'object' ? (value as Record<string, unknown>)[name] : undefined
 }
 
-/** The input of a usage. OpenAI's cached tokens are part of the input, Anthropic's stand beside it. */
+/** The input of a usage. OpenAI counts cached tokens as part of the input, Anthropic beside it. */
 function readInput(usage: unknown): Pick<CallUsage, 'inputTokens' | 'cachedInputTokens' | 'cacheWriteTokens'> {
   const read = count(field(usage, 'cache_read_input_tokens'))
   const written = count(field(usage, 'cache_creation_input_tokens'))
   const prompt = count(field(usage, 'prompt_tokens'))
-  // Gateways that speak OpenAI's form for Anthropic say both.
+  // Gateways that translate Anthropic's answers to OpenAI's form report both kinds of fields.
   if (prompt !== undefined) {
     return { inputTokens: prompt, cachedInputTokens: count(field(field(usage, 'prompt_tokens_details'), 'cached_tokens')) ?? read, cacheWriteTokens: written }
   }
@@ -52,8 +52,11 @@ function readInput(usage: unknown): Pick<CallUsage, 'inputTokens' | 'cachedInput
   return { inputTokens: input + (written ?? 0) + (read ?? 0), cachedInputTokens: cached ?? read, cacheWriteTokens: written }
 }
 
-/** What a total leaves for the output, if there is one (of embeddings nothing). Gateways may count Anthropic's cached tokens beside the prompt. */
-function restOf(usage: unknown, inputTokens: number): number | undefined {
+/**
+ * The output by the total, where one is reported: the total minus the input. Some gateways count
+ * Anthropic's cached tokens in the total but not in the prompt, so those are subtracted, too.
+ */
+function outputByTotal(usage: unknown, inputTokens: number): number | undefined {
   const total = count(field(usage, 'total_tokens'))
   if (total === undefined) return undefined
   const read = count(field(usage, 'cache_read_input_tokens')) ?? 0
@@ -62,25 +65,25 @@ function restOf(usage: unknown, inputTokens: number): number | undefined {
 }
 
 /**
- * Reads the usage of an OpenAI-style answer (`usage.prompt_tokens`, `completion_tokens`,
- * or `input_tokens`, `output_tokens` of its Responses API) or an Anthropic-style one
- * (`usage.input_tokens`, the cached ones beside it, `output_tokens`). Undefined where it
- * tells of neither input nor output.
+ * Reads the usage of an answer in OpenAI's form (`usage.prompt_tokens`, `completion_tokens`;
+ * in the Responses API `input_tokens`, `output_tokens`) or in Anthropic's (`usage.input_tokens`,
+ * `cache_*_input_tokens` beside it, `output_tokens`). Undefined where it reports neither input
+ * nor output.
  */
 export function readUsage(answer: unknown): CallUsage | undefined {
   const usage = field(answer, 'usage')
   const input = readInput(usage)
   const { inputTokens } = input
-  const said = count(field(usage, 'completion_tokens')) ?? count(field(usage, 'output_tokens'))
-  const rest = inputTokens === undefined ? undefined : restOf(usage, inputTokens)
-  // Some leave the tokens of reasoning out of the output, and tell of them in the total alone.
-  const outputTokens = rest === undefined ? said : Math.max(said ?? 0, rest)
+  const output = count(field(usage, 'completion_tokens')) ?? count(field(usage, 'output_tokens'))
+  const rest = inputTokens === undefined ? undefined : outputByTotal(usage, inputTokens)
+  // Some agents count reasoning tokens in the total, but not in the output.
+  const outputTokens = rest === undefined ? output : Math.max(output ?? 0, rest)
   return inputTokens === undefined && outputTokens === undefined ? undefined : { ...input, outputTokens }
 }
 
 /**
- * The usage that a handler's result or error carries, if any: `{ usage: … }` in our form,
- * the agent's own, or both; of what both say ours counts.
+ * The usage in a handler's result or error: `{ usage: … }` as a CallUsage, in the agent's own
+ * form, or both mixed; of a field that both report the CallUsage counts. Undefined where there is none.
  */
 export function usageOfResult(value: unknown): CallUsage | undefined {
   const usage = field(value, 'usage')
@@ -88,9 +91,9 @@ export function usageOfResult(value: unknown): CallUsage | undefined {
   const found: CallUsage = { ...readUsage(value) }
   let own = false
   for (const name of FIELDS) {
-    const said = count(field(usage, name))
-    if (said === undefined) continue
-    found[name] = said
+    const reported = count(field(usage, name))
+    if (reported === undefined) continue
+    found[name] = reported
     own = true
   }
   return own || found.inputTokens !== undefined || found.outputTokens !== undefined ? found : undefined

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { DEFAULTS } from '../../src/model/defaults.js'
 import { CallInvalid } from '../../src/model/errors.js'
-import { askEstimate, type Estimate, estimateChat, estimateTokens } from '../../src/pricing/estimate.js'
+import { runEstimate, type Estimate, estimateChat, estimateTokens } from '../../src/pricing/estimate.js'
 
 async function chat(payload: unknown): Promise<number> {
   const { inputTokens, outputTokens } = await estimateChat({ agent: 'openai', payload })
@@ -104,12 +104,12 @@ test.each([Number.NaN, -1, 1e13, Number.POSITIVE_INFINITY, '5', null, undefined,
 test("a user's estimate may be tokens or a cost in any units, at once or later", async () => {
   const call = { agent: 'a' }
   const cost = { requests: 2, tokens: 10, inputTokens: 7, outputTokens: 3, usd: 0.5, points: 4 }
-  expect(askEstimate(() => 5, call)).toEqual({ tokens: 5 })
-  expect(askEstimate(() => cost, call)).toEqual(cost)
-  expect(askEstimate(() => ({ usd: 1, tokens: undefined }), call)).toEqual({ usd: 1 })
-  expect(askEstimate(async () => cost, call)).toBeInstanceOf(Promise)
-  expect(await askEstimate(async () => cost, call)).toEqual(cost)
-  expect(await askEstimate(async () => 5, call)).toEqual({ tokens: 5 })
+  expect(runEstimate(() => 5, call)).toEqual({ tokens: 5 })
+  expect(runEstimate(() => cost, call)).toEqual(cost)
+  expect(runEstimate(() => ({ usd: 1, tokens: undefined }), call)).toEqual({ usd: 1 })
+  expect(runEstimate(async () => cost, call)).toBeInstanceOf(Promise)
+  expect(await runEstimate(async () => cost, call)).toEqual(cost)
+  expect(await runEstimate(async () => 5, call)).toEqual({ tokens: 5 })
 })
 
 test.each<[unknown, RegExp]>([
@@ -124,13 +124,13 @@ test.each<[unknown, RegExp]>([
 ])("a user's estimate of %j is refused, naming unit, value and bound", async (answer, message) => {
   const saying = (estimate: unknown) => estimate as Estimate
   expect(() =>
-    askEstimate(
+    runEstimate(
       saying(() => answer),
       { agent: 'a' },
     ),
   ).toThrow(message)
   await expect(
-    askEstimate(
+    runEstimate(
       saying(async () => answer),
       { agent: 'a' },
     ),
@@ -148,8 +148,8 @@ test("a user's estimate that fails refuses the call, saying why", async () => {
   const failing = () => {
     throw new Error('no idea')
   }
-  expect(() => askEstimate(failing, { agent: 'a' })).toThrow(message)
-  await expect(askEstimate(async () => failing(), { agent: 'a' })).rejects.toThrow(message)
+  expect(() => runEstimate(failing, { agent: 'a' })).toThrow(message)
+  await expect(runEstimate(async () => failing(), { agent: 'a' })).rejects.toThrow(message)
   await expect(estimateTokens({ agent: 'a' }, failing)).rejects.toThrow(message)
 })
 
