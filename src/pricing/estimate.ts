@@ -134,12 +134,3 @@ export function runEstimate(estimate: Estimate, call: Call): Cost | Promise<Cost
     throw failed(cause)
   })
 }
-
-/** The tokens of a call: its own `cost.tokens`, else the custom estimate, else the tokenizer's. */
-export async function estimateTokens(call: Call, estimate: Estimate | undefined): Promise<number> {
-  if (call.cost?.tokens !== undefined) return call.cost.tokens
-  const { tokens, inputTokens, outputTokens } = estimate === undefined ? {} : await runEstimate(estimate, call)
-  if (tokens !== undefined) return tokens
-  const chat = inputTokens !== undefined && outputTokens !== undefined ? { inputTokens, outputTokens } : await estimateChat(call)
-  return checkEstimate('tokens', (inputTokens ?? chat.inputTokens) + (outputTokens ?? chat.outputTokens))
-}

@@ -1,7 +1,15 @@
 import { expect, test } from 'vitest'
+import type { Call } from '../../src/model/call.js'
 import { DEFAULTS } from '../../src/model/defaults.js'
 import { CallInvalid } from '../../src/model/errors.js'
-import { runEstimate, type Estimate, estimateChat, estimateTokens } from '../../src/pricing/estimate.js'
+import { estimateCosts } from '../../src/pricing/costs.js'
+import { type Estimate, estimateChat, runEstimate } from '../../src/pricing/estimate.js'
+import { compilePrices } from '../../src/pricing/prices.js'
+
+/** The tokens that a call is charged where a rule counts them. */
+async function estimateTokens(call: Call, estimate: Estimate | undefined): Promise<number> {
+  return (await estimateCosts(call, new Set(['tokens']), compilePrices({}), estimate)).tokens
+}
 
 async function chat(payload: unknown): Promise<number> {
   const { inputTokens, outputTokens } = await estimateChat({ agent: 'openai', payload })
