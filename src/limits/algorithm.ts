@@ -1,55 +1,55 @@
 /**
- * An algorithm decides how much of a limit is used up as time goes by. Each is written
- * twice, once here (for the store in memory) and once in `lua/lib/algorithms/`, to one
- * contract; the tests hold the two against each other on the same sequences.
+ * An algorithm computes how much of a limit is used at a time. Each one is written twice to this
+ * contract: here for the store in memory, and in `lua/lib/algorithms/` for Redis. A property test
+ * runs the same random sequences through both and compares every result.
  *
  * Amounts are in the limit's unit, times in ms since the epoch. States are changed in place.
  */
 export interface Algorithm {
-  /** Whether a limit of it has a key of its own in Redis, besides its meter's. */
+  /** Whether each limit has a Redis key of its own, besides that of its meter. */
   readonly keyed: boolean
-  /** Whether scripts tell how long until nothing is used, since `used` and `debt` do not. */
+  /** Whether scripts have to return the reset time, since it does not follow from `used` and `debt`. */
   readonly tellsReset: boolean
-  /** How far a sum may be beside a limit by the last bits of a double; never a whole unit. */
+  /** The tolerance for rounding errors of doubles when a sum is compared to the limit; always far below one unit. */
   slack(limit: MeterNumbers): number
-  /** Brings a state from the time `fromMs` to `nowMs`. */
+  /** Advances a state from `fromMs` to `nowMs`; back where the clock was set back. */
   roll(state: MeterState, limit: MeterLimit, fromMs: number, nowMs: number): void
-  /** Milliseconds until `cost` fits, after `ahead` that others have a right to first; 0 = now. */
+  /** Milliseconds until `cost` fits behind `ahead`, the amount reserved for calls that go first; 0 = now. */
   waitMs(state: MeterState, limit: MeterLimit, nowMs: number, cost: number, ahead: number): number
-  /** @param holder who is charged, where a slot is held */
+  /** @param holder the call that is charged, where the algorithm keeps charges apart (slots, sliding logs) */
   charge(state: MeterState, limit: MeterLimit, amount: number, nowMs: number, holder: string): void
-  /** Charges whether there is room or not, beside what `holder` was charged at `atMs` where that counts still; beyond the capacity it is debt. */
+  /** Charges without a check of room: an actual cost above its estimate. It counts from `atMs`, the time of the first charge, where that still counts; what exceeds the capacity is debt. */
   overrun(state: MeterState, limit: MeterLimit, amount: number, atMs: number, nowMs: number, holder: string): void
-  /** Gives back what was charged at `atMs`, if that still counts; returns whether anything came back. */
+  /** Refunds a charge of `atMs`, where it still counts. Returns whether anything was refunded. */
   refund(state: MeterState, limit: MeterLimit, amount: number, atMs: number, nowMs: number, holder: string): boolean
-  /** Milliseconds until the state equals an empty one. */
+  /** Milliseconds until the state equals an empty one, if nothing else is charged. */
   resetMs(state: MeterState, limit: MeterLimit, nowMs: number): number
-  /** What a call may cost now. */
+  /** The most that a call may cost now. */
   remaining(used: number, limit: MeterLimit): number
 }
 
 /** The live state of one limit for one scope value. */
 export interface MeterState {
-  /** What is counted now. */
+  /** The amount that is used now. */
   used: number
-  /** Overrun found at settlement, beyond the capacity, where it is kept apart. */
+  /** The overrun beyond the capacity, of algorithms that keep it apart from `used`. */
   debt: number
-  /** What a sliding algorithm remembers, as pairs. A state and what it is brought to share it: only a change writes to it. */
+  /** The charges of a sliding algorithm, as pairs of time (or cell) and amount. Copies of a state share it until a charge or refund writes to it. */
   history: number[] | null
-  /** How many numbers of the history have run out: they go with the next change. */
+  /** How many numbers at the start of `history` have expired; the next write removes them. */
   gone: number
-  /** Of a sliding log: whose charge each pair is; '' = nobody's, an overrun. */
+  /** Sliding log: the call of each pair of `history`; '' for an overrun. */
   holders: string[] | null
-  /** The slots of a concurrency: who holds them, and when their leases end. */
+  /** Concurrency: the end of the lease of each slot, by the call that holds it. */
   slots: Map<string, number> | null
 }
 
-/** A state of nothing. */
+/** The state of an unused limit. */
 export function emptyState(): MeterState {
   return { used: 0, debt: 0, history: null, gone: 0, holders: null, slots: null }
 }
 
-/** Makes a state the same as another, sharing its history. */
+/** Copies a state; the copy shares history and slots. */
 export function copyState(to: MeterState, from: MeterState): void {
   to.used = from.used
   to.debt = from.debt
@@ -61,44 +61,46 @@ export function copyState(to: MeterState, from: MeterState): void {
 
 /** The numbers of a limit that an algorithm needs. */
 export interface MeterNumbers {
-  /** What fits at once: the burst of a bucket, the limit of a window, the slots of a concurrency. */
+  /** The most that fits at once: the burst of a bucket, the limit of a window, the slots of a concurrency. */
   readonly capacity: number
-  /** Buckets: what comes back, in units per ms. */
+  /** Buckets: the refill, in units per ms. */
   readonly rate: number
-  /** The length of the window in ms, also of the one by which the rate of a bucket was given; 0 for slots. */
+  /** The length of the window in ms; for a bucket the window that its rate was given by; 0 for slots. */
   readonly windowMs: number
-  /** Fixed windows: the offset of their borders from the epoch in ms. */
+  /** Fixed windows: the offset of their borders from the epoch, in ms. */
   readonly offsetMs: number
-  /** Slots: how long one outlives the last sign of life of its holder, in ms. */
+  /** Slots: how long one stays taken after the last heartbeat of its holder, in ms. */
   readonly leaseMs: number
 }
 
-/** All numbers that an algorithm does not use. */
+/** The base of a limit's numbers: 0 for each one that its algorithm does not use. */
 export const NO_NUMBERS: MeterNumbers = Object.freeze({ capacity: 0, rate: 0, windowMs: 0, offsetMs: 0, leaseMs: 0 })
 
+/** The numbers of a limit, as its algorithm gets them. */
 export interface MeterLimit extends MeterNumbers {
   readonly slack: number
-  /** Fixed windows of a calendar: the borders around a time. */
+  /** Fixed windows of a calendar: the borders around a time; see `bordersAround`. */
   readonly borders?: ((atMs: number) => readonly number[]) | undefined
 }
 
 const MOST_SLACK = 0.001
 
-/** Buckets: what comes back within a microsecond. */
+/** The slack of buckets: the refill of a microsecond. */
 export function slackOfRate({ rate }: MeterNumbers): number {
   return Math.min(MOST_SLACK, rate * 0.001)
 }
 
+/** The slack of windows: the rounding error of their sum. */
 export function slackOfSum({ capacity }: MeterNumbers): number {
   return Math.min(MOST_SLACK, capacity * 1e-12)
 }
 
-/** Whole microseconds, rounded up, and one more: see `wait_up` in `lua/lib/algorithms/index.lua`. */
+/** Rounds a wait up to whole microseconds, and adds one: waiting for the exact time could end a rounding error too early. */
 export function waitUp(ms: number): number {
   return (Math.ceil(ms * 1000) + 1) / 1000
 }
 
-/** The parts that algorithms share which count in `used` and `debt` alone; see `lua/lib/charge.lua`. */
+/** Shared by the algorithms whose whole state is `used` and `debt`; the twin is `lua/lib/charge.lua`. */
 export const counted = {
   keyed: false,
   tellsReset: false,
@@ -110,11 +112,11 @@ export const counted = {
     if (used > capacity) state.debt += used - capacity
     state.used = Math.min(used, capacity)
   },
-  /** Debt goes first. */
+  /** Reduces the debt first. */
   refund(state: MeterState, _limit: MeterLimit, amount: number): boolean {
-    const ofDebt = Math.min(state.debt, amount)
-    state.debt -= ofDebt
-    state.used = Math.max(0, state.used - (amount - ofDebt))
+    const repaid = Math.min(state.debt, amount)
+    state.debt -= repaid
+    state.used = Math.max(0, state.used - (amount - repaid))
     return true
   },
   remaining: (used: number, { capacity }: MeterLimit): number => Math.max(0, capacity - used),

@@ -1,16 +1,16 @@
 import { DAY, HOUR, SECOND } from '../model/time.js'
 
-/** The windows that a calendar has: they differ in length, by months and by the clocks of a time zone. */
+/** Windows of a calendar: their lengths differ, between months and where a time zone changes its offset. */
 export type CalendarPeriod = 'day' | 'week' | 'month'
 
-/** Windows before and after the current one whose borders are told. */
+/** `bordersAround` returns the borders of so many windows before and after the current one. */
 const BEFORE = 2
 const AFTER = 4
-/** No zone has ever been further from UTC (Manila and Juneau were nearly so, until their date changed). */
+/** No time zone has ever been further from UTC (Manila and Juneau came close, before they moved across the date line). */
 const LARGEST_OFFSET_MS = 16 * HOUR
-/** No zone changes its offset twice within this, so its changes are found by looking this often. */
-const LOOK_MS = 4 * HOUR
-/** Weeks begin on Monday; the epoch was a Thursday. */
+/** No time zone changes its offset twice within this time, so sampling at this distance finds each change. */
+const SAMPLE_MS = 4 * HOUR
+/** Weeks begin on Monday; day 0, 1 January 1970, was a Thursday. */
 const FIRST_MONDAY = 4
 
 const formats = new Map<string, Intl.DateTimeFormat>()
@@ -24,9 +24,9 @@ function formatOf(timeZone: string): Intl.DateTimeFormat {
   return format
 }
 
-/** Whether this is a time zone: an IANA name such as Europe/Berlin, or UTC. Upper and lower case are the same. */
+/** Whether a name is a time zone: an IANA name such as Europe/Berlin, or UTC, in any case. */
 export function isTimeZone(name: string): boolean {
-  // Plain offsets are known to some versions of Node only.
+  // Offsets such as +02:00 are accepted by some versions of Node only.
   if (!/^[A-Za-z]/.test(name)) return false
   try {
     formatOf(name)
@@ -36,7 +36,7 @@ export function isTimeZone(name: string): boolean {
   }
 }
 
-/** What a zone's clocks are ahead of UTC at an instant, in ms. */
+/** The offset of a time zone from UTC at an instant, in ms; positive east of it. */
 function offsetAt(timeZone: string, atMs: number): number {
   const [, sign, hours, minutes, seconds = 0] = /GMT(?:([+-])(\d\d):(\d\d)(?::(\d\d))?)?$/.exec(formatOf(timeZone).format(atMs)) ?? []
   if (sign === undefined) return 0
@@ -44,7 +44,7 @@ function offsetAt(timeZone: string, atMs: number): number {
   return sign === '-' ? -size : size
 }
 
-/** The first instant, to the second, after `fromMs` with another offset than there; it is known to be at `toMs` at the latest. */
+/** Finds by bisection, to the second, when the offset of a time zone changes between two instants whose offsets differ. */
 function changeBetween(timeZone: string, fromMs: number, toMs: number): number {
   const before = offsetAt(timeZone, fromMs)
   let low = fromMs
@@ -57,16 +57,16 @@ function changeBetween(timeZone: string, fromMs: number, toMs: number): number {
   return high
 }
 
-/** The first instant at which a zone's clocks show this day (in days since 1 January 1970) or, where they skip it, a later one. */
+/** The first instant at which a time zone's clocks show a day (in days since 1 January 1970), or a later day where they skip it. */
 function beginOfDay(timeZone: string, day: number): number {
   const midnight = day * DAY
   let from = midnight - LARGEST_OFFSET_MS
   let offset = offsetAt(timeZone, from)
   for (;;) {
-    const next = from + LOOK_MS
+    const next = from + SAMPLE_MS
     const nextOffset = offsetAt(timeZone, next)
     const until = nextOffset === offset ? next : changeBetween(timeZone, from, next)
-    // Midnight, or where the clocks jump over it, when they do.
+    // Midnight; where the clocks jump over midnight, the instant of the jump.
     const begin = Math.max(from, midnight - offset)
     if (begin < until) return begin
     from = until
@@ -74,8 +74,8 @@ function beginOfDay(timeZone: string, day: number): number {
   }
 }
 
-/** The number of the window that holds a day. */
-function windowOf(period: CalendarPeriod, day: number): number {
+/** The number of the window that contains a day. */
+function windowOfDay(period: CalendarPeriod, day: number): number {
   if (period === 'day') return day
   if (period === 'week') return Math.floor((day - FIRST_MONDAY) / 7)
   const date = new Date(day * DAY)
@@ -86,25 +86,25 @@ function windowOf(period: CalendarPeriod, day: number): number {
 function firstDay(period: CalendarPeriod, window: number): number {
   if (period === 'day') return window
   if (period === 'week') return window * 7 + FIRST_MONDAY
-  // Not Date.UTC: it takes the years 0 to 99 for those of the last century.
+  // Not Date.UTC: it reads the years 0 to 99 as 1900 to 1999.
   return new Date(0).setUTCFullYear(Math.floor(window / 12), ((window % 12) + 12) % 12, 1) / DAY
 }
 
 /**
- * The instants (UTC, in ms, ascending) at which calendar windows of a time zone begin: of
- * the 2 before the one that `nowMs` is in, of that one, and of the next 4. So there are 7,
+ * The instants (UTC, in ms, ascending) at which calendar windows of a time zone begin: of the 2
+ * windows before the one that contains `nowMs`, of that window, and of the next 4. So there are 7,
  * and `borders[2] <= nowMs < borders[3]`.
  *
- * A window begins at the first instant at which the zone's clocks show its first day: where
- * they jump over midnight, when they do; where they go back over it, at the first of the
- * two, and what they show again belongs to the new window. A day that a zone skips has no
- * window.
- * @throws RangeError where the zone is not one, see `isTimeZone`
+ * A window begins at the first instant at which the zone's clocks show its first day. Where the
+ * clocks jump over midnight that is the instant of the jump. Where they go back over midnight it
+ * is the first of the two midnights, and the repeated hour belongs to the new window. A day that
+ * a zone skips has no window.
+ * @throws RangeError where `timeZone` is no time zone, see `isTimeZone`
  */
 export function bordersAround(period: CalendarPeriod, timeZone: string, nowMs: number): readonly number[] {
-  const shown = windowOf(period, Math.floor((nowMs + offsetAt(timeZone, nowMs)) / DAY))
+  const shown = windowOfDay(period, Math.floor((nowMs + offsetAt(timeZone, nowMs)) / DAY))
   const borders: number[] = []
-  // One more on each side for a day that is skipped, and one for clocks that went back into the window before.
+  // One more on each side for a skipped day, and one more after for clocks that went back into the window before.
   for (let window = shown - BEFORE - 1; window <= shown + AFTER + 2; window++) {
     const border = beginOfDay(timeZone, firstDay(period, window))
     if (border !== borders.at(-1)) borders.push(border)

@@ -2,22 +2,22 @@ import { COST_UNITS, type CostUnit, type Unit } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { DAY, WEEK } from '../model/time.js'
 import { type MeterLimit, type MeterNumbers, NO_NUMBERS } from './algorithm.js'
-import { ALGORITHMS, type AlgorithmName } from './algorithms.js'
+import { ALGORITHMS, type AlgorithmName, type NamedAlgorithm } from './algorithms.js'
 import { bordersAround, type CalendarPeriod } from './calendar.js'
 import { calendarPeriod, type LimitSpec, limitName, periodMs, unitOf } from './limit.js'
 
-/** One limit with its numbers worked out. */
+/** One limit of a rule with its computed numbers. */
 export interface CompiledLimit extends MeterLimit {
   readonly name: string
-  /** Under which its usage is kept. */
+  /** The usage of the limit is stored under this id; see `limitId`. */
   readonly id: number
   readonly unit: Unit
   readonly algorithm: AlgorithmName
-  /** What it allows per window, as written; for a concurrency the slots. */
+  /** The amount per window, as written in the rule; for a concurrency the number of slots. */
   readonly limit: number
 }
 
-/** Windows of weeks begin on Monday; the epoch was a Thursday. */
+/** Weekly windows begin on Monday; the epoch was a Thursday. */
 const MONDAY_OFFSET_MS = 4 * DAY
 
 /** FNV-1a, 32 bit (Fowler, Noll, Vo). */
@@ -28,16 +28,26 @@ function hashOf(text: string): number {
 }
 
 /**
- * The id of a limit in packed meters. Its usage is found by it, whatever its numbers become;
- * but no algorithm reads what another one remembered in a form of its own, nor a sliding
- * window the cells of another length. Buckets and fixed windows only count: they take over.
+ * The id of a limit in packed meters. Its usage is found under it after any change of the limit's
+ * numbers. Algorithms whose states have different forms get different ids, and so do sliding
+ * windows of different lengths, whose cells differ. The others all store `used` and `debt`, so a
+ * limit keeps its usage when it changes between them.
  */
 export function limitId(name: string, algorithm: AlgorithmName = 'token_bucket', windowMs = 0): number {
-  if (algorithm === 'sliding_window') return hashOf(`${name}\n${algorithm} ${windowMs}`)
-  return hashOf(algorithm === 'sliding_log' || algorithm === 'concurrency' ? `${name}\n${algorithm}` : name)
+  switch (algorithm) {
+    case 'sliding_window':
+      return hashOf(`${name}\n${algorithm} ${windowMs}`)
+    case 'sliding_log':
+    case 'concurrency':
+      return hashOf(`${name}\n${algorithm}`)
+    case 'token_bucket':
+    case 'leaky_bucket':
+    case 'fixed_window':
+      return hashOf(name)
+  }
 }
 
-/** The borders of a calendar's windows around any time; worked out anew once a window. */
+/** The borders of a calendar's windows around a time; computed once per window, then cached. */
 function bordersOf(period: CalendarPeriod, timezone: string): (atMs: number) => readonly number[] {
   let known: readonly number[] = []
   return (atMs) => {
@@ -50,9 +60,10 @@ function concurrencyNumbers(spec: LimitSpec): MeterNumbers {
   return { ...NO_NUMBERS, capacity: spec.concurrency ?? 0, leaseMs: spec.lease === undefined ? DEFAULTS.slotLeaseMs : (periodMs(spec.lease) as number) }
 }
 
-function numbersOf(spec: LimitSpec, unit: Unit, algorithm: AlgorithmName, windowMs: number): MeterNumbers {
+function rateNumbers(spec: LimitSpec, unit: Unit, algorithm: NamedAlgorithm): MeterNumbers {
   const limit = spec[unit] as number
-  // A bucket of requests holds at least one, however slowly it fills: else none would ever pass.
+  const windowMs = periodMs(spec.per as string) as number
+  // A bucket of requests holds at least one, however slowly it refills: otherwise no call would ever pass.
   const least = limit > 0 && (unit === 'requests' || unit === 'points') ? 1 : 0
   switch (algorithm) {
     case 'token_bucket':
@@ -64,15 +75,18 @@ function numbersOf(spec: LimitSpec, unit: Unit, algorithm: AlgorithmName, window
       }
     case 'leaky_bucket':
       return { ...NO_NUMBERS, capacity: Math.max(least, limit), rate: limit / windowMs, windowMs }
-    default:
+    case 'fixed_window':
+    case 'sliding_window':
+    case 'sliding_log':
       return { ...NO_NUMBERS, capacity: limit, windowMs, offsetMs: windowMs === WEEK ? MONDAY_OFFSET_MS : 0 }
   }
 }
 
+/** Computes the numbers of a valid limit. */
 export function compileLimit(spec: LimitSpec): CompiledLimit {
   const unit = unitOf(spec)
   const algorithm = unit === 'concurrency' ? 'concurrency' : (spec.algorithm ?? 'token_bucket')
-  const numbers = unit === 'concurrency' ? concurrencyNumbers(spec) : numbersOf(spec, unit, algorithm, periodMs(spec.per as string) as number)
+  const numbers = algorithm === 'concurrency' ? concurrencyNumbers(spec) : rateNumbers(spec, unit, algorithm)
   const period = algorithm === 'fixed_window' ? calendarPeriod(spec.per) : null
   const calendar = period !== null && (period === 'month' || spec.timezone !== undefined) ? { borders: bordersOf(period, spec.timezone ?? 'UTC') } : {}
   const name = limitName(spec)
@@ -80,7 +94,7 @@ export function compileLimit(spec: LimitSpec): CompiledLimit {
   return { name, id, unit, algorithm, limit: spec[unit] as number, ...numbers, slack: ALGORITHMS[algorithm].slack(numbers), ...calendar }
 }
 
-/** The units of cost that limits count, in the order of `COST_UNITS`. */
+/** The units of cost that any of the limits counts, in the order of `COST_UNITS`. */
 export function countedUnits(limits: readonly CompiledLimit[]): readonly CostUnit[] {
   return COST_UNITS.filter((unit) => limits.some((limit) => limit.unit === unit))
 }

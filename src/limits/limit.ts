@@ -12,39 +12,46 @@ const DURATION_UNITS: Readonly<Record<string, number>> = { ms: 1, s: SECOND, m: 
 
 /** One tier of a rule, as written in a rules file: exactly one of the units, and its window. */
 export interface LimitSpec extends Partial<Record<Unit, number | undefined>> {
-  /** Keeps the usage through changes, but to or from a sliding algorithm, or of a sliding window's length; default "<unit>/<per>". */
+  /**
+   * The usage is stored under this name; default "<unit>/<per>". A limit that keeps its name keeps its usage when it changes,
+   * except when it changes to or from a sliding algorithm, or changes the length of a sliding window.
+   */
   name?: string | undefined
-  /** second, minute, hour, day, week, month or a duration such as 10s, 15m. */
+  /** The window: second, minute, hour, day, week, month, or a duration from 1ms to 366d such as 10s, 15m. Required, except for concurrency. */
   per?: string | undefined
   /** Default token_bucket. */
   algorithm?: NamedAlgorithm | undefined
-  /** What a token bucket holds; default its limit. */
+  /** Token bucket only: the most that may pass at once; default: the amount per window. */
   burst?: number | undefined
-  /** The burst as a multiple of the limit. */
+  /** Token bucket only: the burst as a multiple of the amount per window; above 0, at most 1000. */
   burstMultiplier?: number | undefined
-  /** Of a fixed window of a day, week or month: whose calendar; default UTC. */
+  /** Only for a fixed window of a day, week or month: the time zone of its calendar, such as Europe/Berlin; default UTC. */
   timezone?: string | undefined
-  /** Of a concurrency: how long a slot outlives the last sign of life of its worker; default 30s. */
+  /** Concurrency only: how long a slot stays taken after the last heartbeat of its worker, from 1s to 1d; default 30s. */
   lease?: string | undefined
 }
 
-/** Milliseconds of a `per`, or null if it is not one. A month is 30 days, but for a fixed window, which has a calendar. */
+/** The length of a `per` in ms; null where it is none. A month is 30 days here; fixed windows use the calendar instead. */
 export function periodMs(per: string): number | null {
   if (Object.hasOwn(PERIODS, per)) return PERIODS[per] ?? null
-  const parts = /^(\d+(?:\.\d+)?)(ms|s|m|h|d|w)$/.exec(per)
-  const unit = parts?.[2]
-  return unit === undefined ? null : Number(parts?.[1]) * (DURATION_UNITS[unit] ?? Number.NaN)
+  const [, count, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d|w)$/.exec(per) ?? []
+  return unit === undefined ? null : Number(count) * (DURATION_UNITS[unit] ?? Number.NaN)
 }
 
-/** Whether a `per` names a window that a limit can have. */
+/** Whether a `per` is a window that a limit may have: from 1 ms to 366 days. */
 export function isPeriod(per: string): boolean {
   const ms = periodMs(per)
   return ms !== null && ms >= DEFAULTS.shortestWindowMs && ms <= DEFAULTS.longestWindowMs
 }
 
-/** The calendar's window that a `per` names, or null. */
+/** The calendar window that a `per` names; null where it names a plain duration. */
 export function calendarPeriod(per: string | undefined): CalendarPeriod | null {
   return per === 'day' || per === 'week' || per === 'month' ? per : null
+}
+
+/** Whether a rate limit is a bucket, which refills all the time; windows open all at once. */
+export function isBucket({ algorithm }: LimitSpec): boolean {
+  return algorithm === undefined || algorithm === 'token_bucket' || algorithm === 'leaky_bucket'
 }
 
 /** The unit that a valid limit counts. */
@@ -52,14 +59,14 @@ export function unitOf(limit: LimitSpec): Unit {
   return UNITS.find((candidate) => limit[candidate] !== undefined) ?? 'requests'
 }
 
-/** The name of a limit within its rule, under which its usage is kept. */
+/** The name of a limit within its rule: its usage is stored under it. */
 export function limitName(limit: LimitSpec): string {
   if (limit.name !== undefined) return limit.name
   const unit = unitOf(limit)
   return unit === 'concurrency' ? unit : `${unit}/${limit.per ?? ''}`
 }
 
-/** How many limits a rule may have, or a limiter. */
+/** The most limits of a rule or a limiter. */
 export const MOST_LIMITS = 32
 
 export const ruleName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'must be 1 to 64 letters, digits, . _ or -, and begin with a letter or digit')
@@ -75,18 +82,18 @@ const lease = z.string().refine((value) => {
   return ms !== null && ms >= DEFAULTS.shortestLeaseMs && ms <= DAY
 }, 'must be a duration from 1s to 1d')
 
-type Fault = (path: string, message: string) => void
+type AddFault = (path: string, message: string) => void
 
-/** Calls cost a request each: less than one of them never passes. */
+/** The units of which a call costs 1 by default: in a limit below 1 no call would ever pass. */
 const ONE_PER_CALL: readonly Unit[] = ['requests', 'points']
 
-function checkConcurrency(limit: LimitSpec, fault: Fault): void {
+function checkConcurrency(limit: LimitSpec, fault: AddFault): void {
   for (const field of ['per', 'algorithm', 'burst', 'burstMultiplier', 'timezone'] as const) {
     if (limit[field] !== undefined) fault(field, 'contradicts concurrency, which counts calls that run at once and has no window')
   }
 }
 
-function checkBucket(limit: LimitSpec, unit: Unit, fault: Fault): void {
+function checkBucket(limit: LimitSpec, unit: Unit, fault: AddFault): void {
   const value = limit[unit] ?? 0
   if (limit.burst !== undefined && limit.burstMultiplier !== undefined) fault('burstMultiplier', 'contradicts burst: give one of them')
   if (value > 0 && limit.burst === 0) fault('burst', 'must be above 0: nothing could ever pass; to close the limit set it to 0')
@@ -94,7 +101,7 @@ function checkBucket(limit: LimitSpec, unit: Unit, fault: Fault): void {
     fault('burst', 'must be at least 1, or no call could ever pass; to close the limit set it to 0')
 }
 
-function checkWindow(limit: LimitSpec, unit: Unit, algorithm: NamedAlgorithm, fault: Fault): void {
+function checkWindow(limit: LimitSpec, unit: Unit, algorithm: NamedAlgorithm, fault: AddFault): void {
   const value = limit[unit] ?? 0
   for (const field of ['burst', 'burstMultiplier'] as const) {
     if (limit[field] !== undefined) fault(field, `contradicts ${algorithm}, which has no burst`)
@@ -116,7 +123,7 @@ export const limitSchema = z
     lease: lease.optional(),
   })
   .superRefine((limit, context) => {
-    const fault: Fault = (path, message) => context.addIssue({ code: 'custom', path: [path], message })
+    const fault: AddFault = (path, message) => context.addIssue({ code: 'custom', path: [path], message })
     const units = UNITS.filter((unit) => limit[unit] !== undefined)
     const unit = units[0]
     if (unit === undefined || units.length > 1) {
@@ -134,17 +141,17 @@ export const limitSchema = z
   })
 
 /**
- * A limit, and the burst that it names, times a number. Where less than one call would be
- * left, one is: an override that shall close a rule says limits of 0.
+ * Multiplies a limit, and its burst where it has one. At least one call stays allowed: an override
+ * that is to close a rule gives limits of 0 instead.
  */
 export function scaleLimit(spec: LimitSpec, times: number): LimitSpec {
   const unit = unitOf(spec)
-  const perCall = unit === 'requests' || unit === 'points'
+  const perCall = ONE_PER_CALL.includes(unit)
   const scale = (value: number, least: number) => (value === 0 ? 0 : Math.min(MAX_AMOUNT, Math.max(least, value * times)))
   const value = spec[unit] ?? 0
   if (unit === 'concurrency') return { ...spec, concurrency: Math.floor(scale(value, 1)) }
-  // A bucket may fill more slowly than with one call per window, but must hold one.
-  const bucket = spec.algorithm === undefined || spec.algorithm === 'token_bucket' || spec.algorithm === 'leaky_bucket'
+  // A bucket may refill by less than one call per window, as long as it holds one.
+  const bucket = isBucket(spec)
   const scaled = { ...spec, [unit]: scale(value, perCall && !bucket ? Math.min(1, value) : 0) }
   return spec.burst === undefined ? scaled : { ...scaled, burst: scale(spec.burst, perCall ? Math.min(1, spec.burst) : 0) }
 }

@@ -1,8 +1,9 @@
 import { type Algorithm, counted, waitUp } from '../algorithm.js'
 
 /**
- * Concurrency: at most so many calls at once. Slots are leases; when one comes free
- * before its lease ends nobody can know, so the wait is the longest it can take.
+ * Concurrency: a bound on the calls that run at the same time. Each slot is a lease. A slot may be
+ * released before its lease ends, and when is unknown; so the wait is until the first lease ends,
+ * the longest that it can take.
  */
 export const concurrency: Algorithm = {
   keyed: true,

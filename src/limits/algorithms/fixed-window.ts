@@ -1,9 +1,9 @@
 import { type Algorithm, counted, type MeterLimit, slackOfSum, waitUp } from '../algorithm.js'
 
-/** What windows of long ago are taken to be longer than usual: a day of 25 hours, a month of 31 days. */
+/** Calendar windows before the known borders are counted at this multiple of their usual length (a day of 25 hours, a month of 31 days), so that none is counted twice. */
 const LONGEST = 25 / 24
 
-/** The windows of a limit as they are numbered around a time. */
+/** The numbering of a limit's windows around a time: `of` gives the window of a time, `begin` the start of a window. */
 function windows(limit: MeterLimit, nowMs: number): { of(atMs: number): number; begin(window: number): number } {
   const { windowMs, offsetMs } = limit
   const borders = limit.borders?.(nowMs)
@@ -24,13 +24,13 @@ function windows(limit: MeterLimit, nowMs: number): { of(atMs: number): number; 
 }
 
 /**
- * Fixed window: so much per aligned window, also of a calendar. Around a border twice the
- * limit may pass, which is the known price of this algorithm; take a token bucket or a
- * sliding window where that matters.
+ * Fixed window: a counter per aligned window, of a fixed length or of a calendar. Around a border
+ * up to twice the limit can pass, the known weakness of this algorithm; a token bucket or a
+ * sliding window has none. What was overrun is debt, carried into the next windows.
  */
 export const fixedWindow: Algorithm = {
   ...counted,
-  // Above the limit may be debt, or a limit that was lowered.
+  // The reset cannot be computed from `used`: above the limit it is debt, or the limit was lowered.
   tellsReset: true,
   slack: slackOfSum,
   roll(state, limit, fromMs, nowMs) {
@@ -42,7 +42,7 @@ export const fixedWindow: Algorithm = {
     state.debt = carried - state.used
   },
   waitMs(state, limit, nowMs, cost, ahead) {
-    // Above the capacity only after it was lowered; that does not outlive the window.
+    // `used` exceeds the capacity only where the limit was lowered, and only until the window ends.
     const over = Math.min(state.used, limit.capacity) + state.debt + cost + ahead - limit.capacity
     if (over <= limit.slack) return 0
     const { of, begin } = windows(limit, nowMs)

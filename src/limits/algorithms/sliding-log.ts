@@ -1,13 +1,14 @@
 import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfSum, waitUp } from '../algorithm.js'
-import { beyondCapacity, isEmpty, roomBeside, roundsAhead } from './sliding.js'
+import { beyondCapacity, isEmpty, roomBeside, roundsAhead } from './sliding-window.js'
 
-/** A log that is changed: as pairs `time, amount`, ascending, with their holders. Nothing in it has run out. */
+/** A log that may be written to: pairs `time, amount`, ascending, and the holder of each. It contains no expired pair. */
 interface Log {
   readonly pairs: number[]
   readonly holders: string[]
 }
 
-function current(state: MeterState): Log {
+/** Makes the log of a state writable: drops the expired pairs. */
+function writableLog(state: MeterState): Log {
   state.history ??= []
   state.holders ??= []
   if (state.gone > 0) {
@@ -18,7 +19,7 @@ function current(state: MeterState): Log {
   return { pairs: state.history, holders: state.holders }
 }
 
-function add({ pairs, holders }: Log, atMs: number, amount: number, holder: string): void {
+function addToLog({ pairs, holders }: Log, atMs: number, amount: number, holder: string): void {
   let place = pairs.length - 2
   while (place >= 0 && (pairs[place] as number) > atMs) place -= 2
   if (place === pairs.length - 2) {
@@ -30,19 +31,19 @@ function add({ pairs, holders }: Log, atMs: number, amount: number, holder: stri
   }
 }
 
-/** Takes up to an amount from the entry at a place; returns what it took. */
-function take({ pairs, holders }: Log, place: number, amount: number): number {
+/** Removes up to an amount from the pair at a place; returns how much was removed. */
+function removeFromLog({ pairs, holders }: Log, place: number, amount: number): number {
   const there = pairs[place + 1] as number
-  const taken = Math.min(amount, there)
-  pairs[place + 1] = there - taken
-  if (there - taken <= 0) {
+  const removed = Math.min(amount, there)
+  pairs[place + 1] = there - removed
+  if (there - removed <= 0) {
     pairs.splice(place, 2)
     holders.splice(place / 2, 1)
   }
-  return taken
+  return removed
 }
 
-/** Debt is dated a window after the present, each window's capacity after the one before. */
+/** Dates debt into the future: the capacity of each coming window is filled before the next one's. */
 function dateDebt(limit: MeterLimit, log: Log, debt: number, nowMs: number): void {
   const { pairs } = log
   let amount = debt
@@ -57,15 +58,15 @@ function dateDebt(limit: MeterLimit, log: Log, debt: number, nowMs: number): voi
   const whole = Math.floor(amount / limit.capacity)
   if (whole > 0) {
     atMs += whole * limit.windowMs
-    add(log, atMs, whole * limit.capacity, '')
+    addToLog(log, atMs, whole * limit.capacity, '')
   }
-  if (amount > whole * limit.capacity) add(log, atMs + limit.windowMs, amount - whole * limit.capacity, '')
+  if (amount > whole * limit.capacity) addToLog(log, atMs + limit.windowMs, amount - whole * limit.capacity, '')
 }
 
-/** Histories that moved with a clock that was set back are further off than this; the last bits of a double are not. */
+/** Times that differ by less are one charge. Rounding errors are below it; a history that was shifted because the clock was set back is off by more. */
 const SAME_TIME_MS = 1
 
-/** Where a holder's charge of a time stands, -1 where it does not. */
+/** The place of a holder's charge at a time; -1 where the log has none. */
 function chargeOf({ pairs, holders }: Log, from: number, atMs: number, holder: string): number {
   for (let place = pairs.length - 2; place >= from && (pairs[place] as number) >= atMs - SAME_TIME_MS; place -= 2) {
     if (holders[place / 2] === holder && (pairs[place] as number) <= atMs + SAME_TIME_MS) return place
@@ -74,8 +75,8 @@ function chargeOf({ pairs, holders }: Log, from: number, atMs: number, holder: s
 }
 
 /**
- * Sliding log: exactly what was charged in the last window, each charge by itself. Its
- * memory grows with the calls of a window. Overrun beyond the limit is dated ahead.
+ * Sliding log: stores each charge of the last window with its time, so its window is exact. Its
+ * memory grows with the number of calls in a window. Overrun beyond the limit is dated ahead.
  */
 export const slidingLog: Algorithm = {
   keyed: true,
@@ -103,16 +104,16 @@ export const slidingLog: Algorithm = {
     return waitUp(limit.windowMs * (rounds + 1))
   },
   charge(state, _limit, amount, nowMs, holder) {
-    add(current(state), nowMs, amount, holder)
+    addToLog(writableLog(state), nowMs, amount, holder)
     state.used += amount
   },
   overrun(state, limit, amount, atMs, nowMs, holder) {
-    const log = current(state)
+    const log = writableLog(state)
     const beyond = beyondCapacity(limit, state.used, amount)
     if (amount > beyond) {
       const own = holder !== '' && atMs > nowMs - limit.windowMs ? chargeOf(log, state.gone, Math.min(atMs, nowMs), holder) : -1
       if (own >= 0) (log.pairs[own + 1] as number) += amount - beyond
-      else add(log, nowMs, amount - beyond, '')
+      else addToLog(log, nowMs, amount - beyond, '')
     }
     if (beyond > 0) dateDebt(limit, log, beyond, nowMs)
     state.used += amount
@@ -120,9 +121,9 @@ export const slidingLog: Algorithm = {
   refund(state, limit, amount, atMs, nowMs, holder) {
     const log: Log = { pairs: state.history ?? [], holders: state.holders ?? [] }
     let left = amount
-    while (left > 0 && log.pairs.length > state.gone && (log.pairs.at(-2) as number) > nowMs) left -= take(log, log.pairs.length - 2, left)
+    while (left > 0 && log.pairs.length > state.gone && (log.pairs.at(-2) as number) > nowMs) left -= removeFromLog(log, log.pairs.length - 2, left)
     const place = left > 0 && atMs > nowMs - limit.windowMs ? chargeOf(log, state.gone, atMs, holder) : -1
-    if (place >= 0) left -= take(log, place, left)
+    if (place >= 0) left -= removeFromLog(log, place, left)
     state.used = isEmpty(state) ? 0 : Math.max(0, state.used - (amount - left))
     return left < amount
   },

@@ -1,46 +1,73 @@
 import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfSum, waitUp } from '../algorithm.js'
-import { beyondCapacity, isEmpty, roomBeside, roundsAhead } from './sliding.js'
 
-/** Into how many cells a window is cut. */
+/** Whether no charge of a sliding algorithm counts any more. */
+export function isEmpty({ history, gone }: MeterState): boolean {
+  return history === null || history.length === gone
+}
+
+/**
+ * Splits `over`, the amount that has to expire before a call fits, into whole rounds and a rest:
+ * the calls ahead of it take what is free and what expires, and their charges expire a round later.
+ */
+export function roundsAhead(limit: MeterLimit, used: number, over: number): { over: number; rounds: number } {
+  const round = Math.max(used, limit.capacity)
+  const rounds = Math.max(0, Math.ceil((over - limit.slack) / round) - 1)
+  return { over: over - rounds * round, rounds }
+}
+
+/** The part of an overrun that exceeds the capacity, and so is debt. A limit of 0 owes nothing. */
+export function beyondCapacity({ capacity }: MeterLimit, used: number, amount: number): number {
+  return capacity > 0 ? Math.max(0, Math.min(amount, used + amount - capacity)) : 0
+}
+
+/** The room that is left beside all charges after a time or cell. */
+export function roomBeside({ capacity }: MeterLimit, history: readonly number[], after: number): number {
+  let room = capacity
+  for (let place = history.length - 2; place >= 0 && (history[place] as number) > after; place -= 2) room -= history[place + 1] as number
+  return Math.max(0, room)
+}
+
+/** The number of cells per window. */
 export const SLIDING_CELLS = 32
 const CELLS = SLIDING_CELLS
-/** A cell counts until this many later. */
+/** A cell expires this many cells later. */
 const ROUND = CELLS + 1
 
+/** The cell that contains a time. */
 function cellOf(limit: MeterLimit, atMs: number): number {
   return Math.floor((atMs * CELLS) / limit.windowMs)
 }
 
-/** When what was charged in a cell counts no longer. */
+/** When the charges of a cell expire, in ms since the epoch. */
 function endOfCell(limit: MeterLimit, cell: number): number {
   return ((cell + ROUND) * limit.windowMs) / CELLS
 }
 
-/** What is changed holds nothing that has run out. */
-function current(state: MeterState): number[] {
+/** Makes the history of a state writable: drops the expired cells. */
+function writableCells(state: MeterState): number[] {
   state.history ??= []
   if (state.gone > 0) state.history.splice(0, state.gone)
   state.gone = 0
   return state.history
 }
 
-function add(history: number[], cell: number, amount: number): void {
+function addToCell(history: number[], cell: number, amount: number): void {
   let place = history.length - 2
   while (place >= 0 && (history[place] as number) > cell) place -= 2
   if (place >= 0 && history[place] === cell) (history[place + 1] as number) += amount
   else history.splice(place + 2, 0, cell, amount)
 }
 
-/** Takes up to an amount from the entry at a place; returns what it took. */
-function take(history: number[], place: number, amount: number): number {
+/** Removes up to an amount from the cell at a place; returns how much was removed. */
+function removeFromCell(history: number[], place: number, amount: number): number {
   const there = history[place + 1] as number
-  const taken = Math.min(amount, there)
-  history[place + 1] = there - taken
-  if (there - taken <= 0) history.splice(place, 2)
-  return taken
+  const removed = Math.min(amount, there)
+  history[place + 1] = there - removed
+  if (there - removed <= 0) history.splice(place, 2)
+  return removed
 }
 
-/** Debt stands in cells after the present one, each a whole round after the one before. */
+/** Puts debt into future cells, each a whole round after the one before: every round repays at most the capacity. */
 function addDebt(limit: MeterLimit, history: number[], debt: number, present: number): void {
   const { capacity } = limit
   let amount = debt
@@ -52,7 +79,7 @@ function addDebt(limit: MeterLimit, history: number[], debt: number, present: nu
     ;(history[last + 1] as number) += fill
     amount -= fill
   }
-  // One entry for all whole ones: nothing passes before the last of them ends.
+  // Whole rounds share one cell, the last: no call can pass before it expires.
   const whole = Math.floor(amount / capacity)
   let sum = whole * capacity
   while (history.length > 0 && (history.at(-2) as number) > present && (history.at(-1) as number) >= capacity) {
@@ -60,16 +87,16 @@ function addDebt(limit: MeterLimit, history: number[], debt: number, present: nu
     history.pop()
   }
   cell += whole * ROUND
-  if (sum > 0) add(history, cell, sum)
+  if (sum > 0) addToCell(history, cell, sum)
   const rest = amount - whole * capacity
-  if (rest > 0) add(history, cell + ROUND, rest)
+  if (rest > 0) addToCell(history, cell + ROUND, rest)
 }
 
 /**
- * Sliding window: never more than the limit in any window. What was charged in a cell (a
- * thirty-second of the window) counts until all of the cell is out of the window, so at most
- * a thirty-third of the limit lies idle, and the state is bounded whatever the limit. The
- * history is `cell, amount, …`, ascending. `lua/lib/algorithms/sliding-window.lua` says more.
+ * Sliding window: at most the limit in any window, wherever it begins. Charges are summed per cell
+ * (1/32 of the window) and expire when the whole cell has left the window, so at most 1/33 of the
+ * limit lies idle, and the state is bounded whatever the limit. `history` is `cell, amount, …`,
+ * ascending. The twin `lua/lib/algorithms/sliding-window.lua` derives the bounds.
  */
 export const slidingWindow: Algorithm = {
   keyed: false,
@@ -100,15 +127,15 @@ export const slidingWindow: Algorithm = {
     return waitUp(endOfCell(limit, cellOf(limit, nowMs) + rounds * ROUND) - nowMs)
   },
   charge(state, limit, amount, nowMs) {
-    add(current(state), cellOf(limit, nowMs), amount)
+    addToCell(writableCells(state), cellOf(limit, nowMs), amount)
     state.used += amount
   },
   overrun(state, limit, amount, atMs, nowMs) {
-    const history = current(state)
+    const history = writableCells(state)
     const present = cellOf(limit, nowMs)
     const charged = cellOf(limit, Math.min(atMs, nowMs))
     const beyond = beyondCapacity(limit, state.used, amount)
-    if (amount > beyond) add(history, charged < present - CELLS ? present : charged, amount - beyond)
+    if (amount > beyond) addToCell(history, charged < present - CELLS ? present : charged, amount - beyond)
     if (beyond > 0) addDebt(limit, history, beyond, present)
     state.used += amount
   },
@@ -118,10 +145,10 @@ export const slidingWindow: Algorithm = {
     const charged = cellOf(limit, atMs)
     if (charged < present - CELLS) return false
     let left = amount
-    while (left > 0 && history.length > state.gone && (history.at(-2) as number) > present) left -= take(history, history.length - 2, left)
+    while (left > 0 && history.length > state.gone && (history.at(-2) as number) > present) left -= removeFromCell(history, history.length - 2, left)
     for (let place = state.gone; left > 0 && place < history.length; place += 2) {
       if (history[place] !== charged) continue
-      left -= take(history, place, left)
+      left -= removeFromCell(history, place, left)
       break
     }
     state.used = isEmpty(state) ? 0 : Math.max(0, state.used - (amount - left))

@@ -1,9 +1,10 @@
 import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfRate, waitUp } from '../algorithm.js'
 
 /**
- * Leaky bucket, as a meter (Turner 1986; the virtual scheduling of ATM's generic cell rate
- * algorithm with no tolerance): even spacing, no burst. The next call waits until what the
- * one before cost has flowed out; one that costs n keeps the next away for n intervals.
+ * Leaky bucket as a meter (Turner, "New directions in communications", 1986; equal to the virtual
+ * scheduling form of ATM's generic cell rate algorithm, ITU-T I.371, with tolerance 0): even
+ * spacing, no burst. A call starts once the cost of the calls before it has leaked out, so a call
+ * of cost n delays the next one by n intervals.
  */
 export const leakyBucket: Algorithm = {
   ...counted,
@@ -17,7 +18,7 @@ export const leakyBucket: Algorithm = {
   remaining: (used, limit) => (used <= limit.slack ? limit.capacity : 0),
 }
 
-/** What has come back since: debt goes first. What a bucket was missing that was larger then is no more than it can miss now. */
+/** Refills a bucket from `fromMs` to `nowMs`: first the debt is reduced, then `used`. A bucket that was lowered lacks at most its new capacity. */
 export function leak(state: MeterState, limit: MeterLimit, fromMs: number, nowMs: number): void {
   let back = Math.max(0, nowMs - fromMs) * limit.rate
   if (state.debt > 0) {
@@ -28,19 +29,19 @@ export function leak(state: MeterState, limit: MeterLimit, fromMs: number, nowMs
   state.used = Math.max(0, missing(state, limit) - back)
 }
 
-/** What is missing from a bucket, which may have been larger when it was taken. */
+/** The amount that a bucket lacks, cut to its capacity: it may have been larger when it was charged. */
 export function missing({ used }: MeterState, { capacity, slack }: MeterLimit): number {
   return Math.min(used, capacity + slack)
 }
 
-/** Milliseconds until all has come back. */
+/** Milliseconds until the bucket is full and without debt. */
 export function timeToLeak(state: MeterState, limit: MeterLimit): number {
   return state.used + state.debt === 0 ? 0 : (state.used + state.debt) / limit.rate
 }
 
 /**
- * Token bucket (Turner, "New directions in communications", 1986): refills at a steady
- * rate up to its burst. Kept as what is missing from a full bucket.
+ * Token bucket (Turner, "New directions in communications", 1986): it refills at a constant rate
+ * up to its burst. `used` is the amount that it lacks.
  */
 export const tokenBucket: Algorithm = {
   ...counted,
