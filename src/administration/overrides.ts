@@ -79,10 +79,10 @@ export class Overrides {
   /** What applies to a call now, per rule: of several overrides the one that decides. @throws CallInvalid */
   find(input: Call): readonly Applied[] {
     const call = validateCall(input)
-    const { specs, rules, overriding } = this.ruleSet
+    const { specs, rules, overrideIndex } = this.ruleSet
     return specs.flatMap(({ name, scope }) => {
       const covers = rules.find((rule) => rule.name === name)?.scopeValue(call) ?? null
-      const deciding = covers === null ? null : overriding.deciding(name, [scope].flat(), call)
+      const deciding = covers === null ? null : overrideIndex.decide(name, [scope].flat(), call)
       return deciding === null ? [] : [{ rule: name, ...deciding }]
     })
   }

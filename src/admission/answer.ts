@@ -1,38 +1,36 @@
 import type { RejectDecision, RunDecision, Usage } from '../model/decision.js'
 
-/** What the gate says to a check, in the field's usual words. */
+/** The answer of a check: whether the call may start, and how its limits stand. */
 export interface Answer {
   readonly allowed: boolean
-  /** The limit that refused, as "rule/limit" (of a limiter: its name); null where nothing did, or Redis is away. */
+  /** The limit that refused the call, as "rule/limit" (for a limiter by key: the limit's name); null where none did, or Redis is away. */
   readonly limitExceeded: string | null
-  /** What is left at the tightest limit, in its unit; null where no limit covers the call. */
+  /** The amount that is left at the tightest limit, in its unit; null where no limit covers the call. */
   readonly remaining: number | null
-  /** When the tightest limit is as if unused; null where no limit covers the call, or never (what was used before its limit became 0). */
+  /** When the tightest limit is unused again; null where no limit covers the call, or that never happens (a limit of 0 that was used before). */
   readonly resetAt: Date | null
-  /** Ms until the same call would pass: 0 if it does now, null where it never can or nobody can know. */
+  /** Ms until the same call would pass: 0 if it passes now, null where it never can or the time is unknown. */
   readonly retryAfterMs: number | null
   /** Every limit that covers the call. */
   readonly usage: readonly Usage[]
 }
 
-/** Dates know no later time. */
+/** The latest time of a Date. */
 const LATEST_DATE_MS = 8.64e15
 
-/** The one of which the smallest part is left. */
+/** The limit of which the smallest part is left; null where there is none. */
 function tightest(usage: readonly Usage[]): Usage | null {
   const share = (one: Usage) => (one.capacity === 0 ? 0 : one.remaining / one.capacity)
   return usage.reduce<Usage | null>((least, one) => (least === null || share(one) < share(least) ? one : least), null)
 }
 
-/** A decision as an answer. What it tells besides `allowed` is worked out when it is asked for. */
+/** A decision as an answer. Its fields besides `allowed` are computed when they are read. */
 export class DecisionAnswer implements Answer {
   readonly allowed: boolean
-  readonly decision: RunDecision | RejectDecision
   #tightest: Usage | null | undefined
 
-  constructor(decision: RunDecision | RejectDecision) {
+  constructor(readonly decision: RunDecision | RejectDecision) {
     this.allowed = decision.outcome === 'run'
-    this.decision = decision
   }
 
   get limitExceeded(): string | null {
@@ -59,7 +57,7 @@ export class DecisionAnswer implements Answer {
     return this.decision.usage
   }
 
-  /** For logs and answers over HTTP: getters are what JSON would leave out. */
+  /** For logs and HTTP: JSON.stringify leaves getters out. */
   toJSON(): Answer {
     const { allowed, limitExceeded, remaining, resetAt, retryAfterMs, usage } = this
     return { allowed, limitExceeded, remaining, resetAt, retryAfterMs, usage }

@@ -2,19 +2,19 @@ import type { ExpiredDecision, RejectDecision } from '../model/decision.js'
 import { RateLimitExceeded, StoreUnavailable, TollgateError } from '../model/errors.js'
 import type { MeterRef } from './request.js'
 
-/** Without the mark of a limiter's name. */
-function plain(rule: string): string {
+/** The name of a rule without the prefix of limiters by key. */
+function withoutMark(rule: string): string {
   return rule.replace(/^~~/, '')
 }
 
-/** A meter as the audit names it. */
+/** The name of a meter in the audit. */
 export function meterOf({ rule, value }: MeterRef): string {
-  return `${plain(rule.name)}/${value}`
+  return `${withoutMark(rule.name)}/${value}`
 }
 
-/** A limit as the audit names it. */
+/** The name of a limit in the audit. */
 export function limitOf(rule: string, limit: string): string {
-  return `${plain(rule)}/${limit}`
+  return `${withoutMark(rule)}/${limit}`
 }
 
 /** The error of a call that may not start. */

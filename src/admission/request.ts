@@ -4,35 +4,35 @@ import type { ActualCosts, Costs, CostUnit } from '../model/cost.js'
 import type { Binding } from '../model/decision.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
 
-/** The meter of one rule for one scope value, as a call meets it. */
+/** One of the meters of a call: a rule and the scope value that it counts the call by. */
 export interface MeterRef {
   readonly rule: CompiledRule
   readonly value: string
-  /** The key of its state and, for each limit that has one, a key of its own. */
+  /** The key of the meter's state, then the own keys of its `keyed` limits in their order. */
   readonly keys: readonly string[]
-  /** The key of its line. */
+  /** The key of the line of calls that wait for this meter. */
   readonly line: string
 }
 
-/** The meters that one call meets under one set of rules, and what it costs. */
+/** The meters of one call under one version of the rules, and its cost. */
 export interface ResolvedMeters {
   readonly meters: readonly MeterRef[]
   readonly costs: Costs
-  /** The units that any rule of the set counts: a ledger entry keeps the cost in each of them. */
+  /** The units of cost that any rule of that version counts: a ledger entry keeps the cost in each of them. */
   readonly counted: readonly CostUnit[]
 }
 
-/** What a store is asked: to admit one call at all of its meters, or at none. */
+/** A request to admit one call at all of its meters, or at none. */
 export interface AdmissionRequest extends ResolvedMeters {
   readonly id: string
-  /** Tells one start of the call from the next. A start that is sent again under the same token is charged once. */
+  /** Identifies one start of the call. A start that is repeated with the same token is charged once. */
   readonly token: string
   /** The name of the ledger that the calls of one batch share; `token` is the call's place in it. */
   readonly ledger?: string | undefined
   /** Charged for good: no ledger entry is kept, so the charge cannot be settled or given back. */
   readonly forGood?: boolean | undefined
   readonly call: Pick<Call, 'id' | 'priority' | 'strategy' | 'deadline' | 'maxWaitMs'>
-  /** Goes before the strategy of the call and of its rules. */
+  /** Takes the place of the strategy of the call and of its rules. */
   readonly strategy?: Strategy | undefined
 }
 
@@ -41,7 +41,7 @@ export interface CallRequest extends AdmissionRequest {
   readonly call: Call
 }
 
-/** A started call that has ended, and what it really cost. */
+/** A started call that has ended, and its actual cost. */
 export interface Settlement {
   readonly request: AdmissionRequest
   readonly actual: ActualCosts
@@ -49,27 +49,27 @@ export interface Settlement {
 
 const NO_CALL = {}
 
-/** A request about meters alone, for no call: charged for good where it is charged. */
+/** A request about meters without a call, such as that of a limiter by key. A charge of it cannot be settled or given back. */
 export function meterRequest({ meters, costs, counted }: ResolvedMeters, id = ''): AdmissionRequest {
   return { id, token: '', forGood: true, call: NO_CALL, meters, costs, counted }
 }
 
-/** The keys that a call brings into a script call at most, but for those of single limits. */
+/** The number of keys that a call adds to a script call: one per meter, and its record. Keys of single limits are not counted. */
 export function weightOf({ meters }: AdmissionRequest): number {
   return meters.length + 1
 }
 
-/** A limit at its meter, as what a call waits for or was refused by. */
+/** A limit of a meter as the binding limit of a call. */
 export function bindingOf({ rule, value }: Pick<MeterRef, 'rule' | 'value'>, limit: Pick<CompiledLimit, 'name' | 'unit'>): Binding {
   return { kind: rule.kind, rule: rule.name, limit: limit.name, scopeValue: value, unit: limit.unit }
 }
 
-/** What a call costs at a limit of this unit. */
+/** The cost of a call at a limit of this unit. */
 export function costIn(costs: Costs, unit: CompiledLimit['unit']): number {
   return unit === 'concurrency' ? 1 : costs[unit]
 }
 
-/** The place of the upstream block among the meters of a call, from 1; 0 where there is none. */
+/** The place of the block of its agent among the meters of a call, counted from 1; 0 where it has none. */
 export function blockPlace({ meters }: ResolvedMeters): number {
   return meters.findLastIndex(({ rule }) => rule.kind === 'upstream') + 1
 }

@@ -11,17 +11,19 @@ import type { Keys } from '../redis/keys.js'
 import { RuleMeters } from './meter-ref.js'
 import { type AdmissionRequest, type MeterRef, meterRequest, type ResolvedMeters } from './request.js'
 
-/** Resolves calls to demands under one version of the rules. */
-export class RuleSetResolver {
-  readonly ruleSet: RuleSet
-  private readonly meters: readonly RuleEntry[]
+/** Finds the meters of a call, under one version of the rules. */
+class RuleSetResolver {
+  private readonly entries: readonly RuleEntry[]
   private readonly blockRules: UpstreamBlocks
   private readonly blocks: RuleMeters
 
-  constructor(ruleSet: RuleSet, keys: Keys, upstream: Upstream = DEFAULTS.upstream) {
-    this.ruleSet = ruleSet
+  constructor(
+    readonly ruleSet: RuleSet,
+    keys: Keys,
+    upstream: Upstream,
+  ) {
     this.blockRules = new UpstreamBlocks(upstream)
-    this.meters = ruleSet.rules.map((rule) => ({
+    this.entries = ruleSet.rules.map((rule) => ({
       rule,
       meters: new RuleMeters(rule, keys),
       degraded: rule.degraded === null ? null : new RuleMeters(rule.degraded, keys),
@@ -30,41 +32,38 @@ export class RuleSetResolver {
     this.blocks = new RuleMeters(this.blockRules.of([]), keys)
   }
 
-  /** The units of cost that any rule which covers the call counts, so that they must be known. */
+  /** The units of cost that the rules of a call count: they have to be given or estimated. */
   needed(call: Call): ReadonlySet<CostUnit> {
     const needed = new Set<CostUnit>()
-    for (const { rule, units } of this.meters) {
+    for (const { rule, units } of this.entries) {
       if (units.some((unit) => !needed.has(unit)) && rule.scopeValue(call) !== null) for (const unit of units) needed.add(unit)
     }
     return needed
   }
 
   resolve(call: Call, costs: Costs): ResolvedMeters {
-    const parts: MeterRef[] = []
-    for (const { rule, meters, degraded } of this.meters) {
+    const met: MeterRef[] = []
+    for (const { rule, meters, degraded } of this.entries) {
       const value = rule.scopeValue(call)
-      // What runs in degraded mode is charged to the allowances of graceful rules instead.
-      if (value !== null) parts.push((call.degraded === true && degraded !== null && degrades(rule, call) ? degraded : meters).part(value, call))
+      // In degraded mode a call is charged to the `degraded` limits of graceful rules instead of their limits.
+      if (value !== null) met.push((call.degraded === true && degraded !== null && degrades(rule, call) ? degraded : meters).meter(value, call))
     }
-    parts.push(this.blockPart(call))
-    return { meters: parts, costs, counted: this.ruleSet.counted }
+    met.push(this.blockMeter(call))
+    return { meters: met, costs, counted: this.ruleSet.counted }
   }
 
-  /**
-   * The meter that every call passes besides those of rules: what its agent has said. Per
-   * agent, endpoint and model; it stands last.
-   */
-  blockPart(call: Call): MeterRef {
-    return this.blocks.partFor(blockValue(call), () => this.blockRules.of(this.guardsOf(call)))
+  /** The meter of the block of a call's agent, endpoint and model. Every call has it, as the last of its meters. */
+  blockMeter(call: Call): MeterRef {
+    return this.blocks.meterFor(blockValue(call), () => this.blockRules.of(this.guardsOf(call)))
   }
 
-  /** The rules that guard the agent, endpoint and model of a call, whoever makes it. */
+  /** The rules that guard the agent, endpoint and model of a call; its user, team and the like do not matter. */
   guardsOf({ agent, endpoint, model }: Call): CompiledRule[] {
     return this.ruleSet.rules.filter((rule) => rule.guards && rule.scopeValue({ agent, endpoint, model }) !== null)
   }
 }
 
-/** A rule, its meters, those of its degraded mode, and the units of cost that either counts. */
+/** A rule with its meters, the meters of its degraded mode, and the units of cost that either of them counts. */
 interface RuleEntry {
   readonly rule: CompiledRule
   readonly meters: RuleMeters
@@ -72,7 +71,7 @@ interface RuleEntry {
   readonly units: readonly CostUnit[]
 }
 
-/** Whether it may be that this rule let the call run in degraded mode. */
+/** Whether this rule can have put the call into degraded mode. */
 function degrades(rule: CompiledRule, call: Call): boolean {
   const strategy = call.strategy ?? rule.strategy
   return strategy === 'graceful' || strategy.startsWith('custom:')
@@ -83,17 +82,16 @@ function costUnits({ limits, degraded, variants }: CompiledRule): CostUnit[] {
   return COST_UNITS.filter((unit) => all.some((limit) => limit.unit === unit))
 }
 
-/** What calls ask under the rules in force, which change at run time. */
+/** Finds the costs and meters of calls under the rules in force, which change at run time. */
 export class Resolver {
-  readonly keys: Keys
-  readonly upstream: Upstream
-  private readonly estimate: Estimate | undefined
   private current: RuleSetResolver
 
-  constructor(ruleSet: RuleSet, keys: Keys, estimate?: Estimate, upstream: Upstream = DEFAULTS.upstream) {
-    this.keys = keys
-    this.upstream = upstream
-    this.estimate = estimate
+  constructor(
+    ruleSet: RuleSet,
+    readonly keys: Keys,
+    private readonly estimate?: Estimate,
+    readonly upstream: Upstream = DEFAULTS.upstream,
+  ) {
     this.current = new RuleSetResolver(ruleSet, keys, upstream)
   }
 
@@ -102,26 +100,26 @@ export class Resolver {
   }
   set rules(ruleSet: RuleSet) {
     const { version, nextEndMs } = this.current.ruleSet
-    // The same policy at another time: an override has ended.
+    // The version stays the same where an override has ended; the time of the next end differs then.
     if (ruleSet.version !== version || ruleSet.nextEndMs !== nextEndMs) this.current = new RuleSetResolver(ruleSet, this.keys, this.upstream)
   }
 
-  /** What a call is expected to cost; a promise only where that has to be worked out. @throws CallInvalid */
+  /** The expected cost of a call; a promise only where something has to be estimated. @throws CallInvalid */
   costs(call: Call): Costs | Promise<Costs> {
     return estimateCosts(call, this.current.needed(call), this.rules.prices, this.estimate)
   }
 
-  /** The meters a call meets. */
+  /** The meters of a call. */
   resolve(call: Call, costs: Costs): ResolvedMeters {
     return this.current.resolve(call, costs)
   }
 
-  /** What asks of nothing but the block of an agent, endpoint and model. */
+  /** A request about the block of an agent, endpoint and model alone. */
   blockOf(name: UpstreamName): AdmissionRequest {
-    return meterRequest({ meters: [this.current.blockPart(name)], costs: NOTHING, counted: this.rules.counted })
+    return meterRequest({ meters: [this.current.blockMeter(name)], costs: NOTHING, counted: this.rules.counted })
   }
 
-  /** The rules that guard an agent, endpoint and model, whoever calls it. */
+  /** The rules that guard an agent, endpoint and model; see `CompiledRule.guards`. */
   guardsOf(name: UpstreamName): readonly CompiledRule[] {
     return this.current.guardsOf(name)
   }

@@ -149,7 +149,7 @@ export class DirectLimiter extends BaseLimiter<string> implements Metered {
   }
 
   part(key: string): MeterRef {
-    return this.meters.part(checkKey(key))
+    return this.meters.meter(checkKey(key))
   }
 
   protected parts(key: string): readonly MeterRef[] {

@@ -1,6 +1,6 @@
 import { ALGORITHMS } from '../limits/algorithms.js'
 import { type CompiledLimit, compileLimit, countedUnits } from '../limits/compiled-limit.js'
-import { type LimitSpec, limitName, scaleLimit } from '../limits/limit.js'
+import { isBucket, type LimitSpec, limitName, scaleLimit } from '../limits/limit.js'
 import type { Call, Strategy } from '../model/call.js'
 import type { CostUnit } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
@@ -9,38 +9,38 @@ import { compilePrices, type Prices, type PriceTable } from '../pricing/prices.j
 import { type CompiledRule, NO_OPTIONS, type RuleOptions, type Variants } from './compiled-rule.js'
 import { compileMatch, scopeValueOf } from './match.js'
 import { type Allowance, endOf, type Override } from './override.js'
-import { Overriding } from './overriding.js'
+import { type DecidingOverride, OverrideIndex } from './override-index.js'
 import { pauseRules } from './pause.js'
 import { EMPTY_POLICY, type Policy, versionOf } from './policy.js'
 import type { RuleSpec } from './rule.js'
 
+/** One version of the policy, compiled. */
 export interface RuleSet {
-  /** Equal for equal policies, on every machine. */
+  /** A hash of the policy: equal for equal policies, on every machine. */
   readonly version: string
-  /** Those that are enabled, and those that pauses stand for. */
+  /** The enabled rules, then the rules that hold paused calls. */
   readonly rules: readonly CompiledRule[]
-  /** The units of cost that any of them counts. */
+  /** The units of cost that any of these rules counts. */
   readonly counted: readonly CostUnit[]
-  /** All of them, as written: those that were declared, and those that were added at run time. */
+  /** All rules as written: the declared ones, then the ones that were added at run time. */
   readonly specs: readonly RuleSpec[]
-  /** All that was set, rules and what stands beside them. */
   readonly policy: Policy
-  /** The overrides that hold, and what decides between them. */
+  /** The overrides that have not ended. */
   readonly overrides: readonly Override[]
-  readonly overriding: Overriding
-  /** When the next of them ends, in ms by Redis' clock; null where none does. */
+  readonly overrideIndex: OverrideIndex
+  /** When the next override ends, in ms since the epoch by Redis' clock; null where none is in force. */
   readonly nextEndMs: number | null
-  /** When that was worked out, by the same clock. */
+  /** When this version was compiled, by the same clock. */
   readonly asOfMs: number
   readonly prices: Prices
 }
 
-/** @param active how many of them hold, the first ones */
-function limited(limits: readonly CompiledLimit[], active = limits.length): Pick<CompiledRule, 'limits' | 'keyed' | 'active'> {
+/** The fields of a rule that follow from its limits. @param active how many of the limits are in force, counted from the first */
+function limitFields(limits: readonly CompiledLimit[], active = limits.length): Pick<CompiledRule, 'limits' | 'keyed' | 'active'> {
   return { limits, keyed: limits.filter(({ algorithm }) => ALGORITHMS[algorithm].keyed), active }
 }
 
-/** The limits of a rule, compiled. @throws RulesInvalid where two of them cannot be told apart */
+/** Compiles the limits of a rule. @throws RulesInvalid where two of them have the same id */
 export function compileLimits(rule: string, specs: readonly LimitSpec[]): Pick<CompiledRule, 'limits' | 'keyed' | 'active'> {
   const limits = specs.map(compileLimit)
   const ids = new Map<number, string>()
@@ -49,26 +49,26 @@ export function compileLimits(rule: string, specs: readonly LimitSpec[]): Pick<C
     if (other !== undefined && other !== name) throw new RulesInvalid([`rule ${rule}: the limits ${other} and ${name} share an id; rename one of them`])
     ids.set(id, name)
   }
-  return limited(limits)
+  return limitFields(limits)
 }
 
-/** The limits of a rule. Windows let everything through as they open: who is slowed by them is also spaced evenly. */
-function limitsOf(strategy: Strategy, limits: readonly LimitSpec[]): readonly LimitSpec[] {
+/** Under throttle a leaky bucket is added to each window: a window alone would let all delayed calls start at the moment it opens. */
+function withPaces(strategy: Strategy, limits: readonly LimitSpec[]): readonly LimitSpec[] {
   if (strategy !== 'throttle') return limits
   const paces = limits
-    .filter(({ algorithm }) => algorithm !== undefined && algorithm !== 'token_bucket' && algorithm !== 'leaky_bucket')
+    .filter((limit) => !isBucket(limit))
     .map(({ timezone: _, ...limit }): LimitSpec => ({ ...limit, name: `${limitName(limit)} pace`, algorithm: 'leaky_bucket' }))
   return [...limits, ...paces]
 }
 
-function optionsOf({ strategy, maxWaitMs = 0, maxWaiting = 0, holdMs, maxDelayMs = 0 }: RuleSpec): RuleOptions {
-  // A call may ask any rule to throttle it.
+function ruleOptions({ strategy, maxWaitMs = 0, maxWaiting = 0, holdMs, maxDelayMs = 0 }: RuleSpec): RuleOptions {
+  // `holdMs` is set for every strategy: a call can override the strategy of its rules by throttle.
   return { maxWaitMs, maxWaiting, holdMs: holdMs ?? DEFAULTS.throttleHoldMs, maxDelayMs: strategy === 'throttle' ? maxDelayMs : 0 }
 }
 
 function compileDegraded({ name, degraded, onStoreError }: RuleSpec, priority: number, scopeValue: CompiledRule['scopeValue']): CompiledRule | null {
   if (degraded === undefined) return null
-  // No rule of a user's has a name that ends so.
+  // Names of rules in a policy contain no `~`, so the names cannot clash.
   const own = `${name}~degraded`
   return {
     kind: 'degraded',
@@ -87,13 +87,13 @@ function compileDegraded({ name, degraded, onStoreError }: RuleSpec, priority: n
 const UPSTREAM_SCOPES: readonly string[] = ['agent', 'endpoint', 'model']
 const UPSTREAM_MATCHES: readonly string[] = ['agents', 'endpoints', 'models']
 
-/** A rule that depends on who calls, or lets more through in degraded mode, says nothing about what the agent allows. */
+/** Whether the limits of a rule are those of the agent itself: it counts and matches by agent, endpoint and model alone, and has no degraded mode. */
 function guardsUpstream({ scope, match = {}, degraded }: RuleSpec): boolean {
   const matched = Object.entries(match).filter(([, list]) => list !== undefined)
   return degraded === undefined && [scope].flat().every((one) => UPSTREAM_SCOPES.includes(one)) && matched.every(([field]) => UPSTREAM_MATCHES.includes(field))
 }
 
-function compileRule(spec: RuleSpec, overriding: Overriding): CompiledRule {
+function compileRule(spec: RuleSpec, index: OverrideIndex): CompiledRule {
   const matches = compileMatch(spec.match)
   const scopes = [spec.scope].flat()
   const countedBy = scopeValueOf(scopes)
@@ -106,59 +106,57 @@ function compileRule(spec: RuleSpec, overriding: Overriding): CompiledRule {
     priority,
     strategy,
     guards: guardsUpstream(spec),
-    ...compileLimits(spec.name, limitsOf(strategy, spec.limits)),
-    options: optionsOf(spec),
+    ...compileLimits(spec.name, withPaces(strategy, spec.limits)),
+    options: ruleOptions(spec),
     degraded: compileDegraded(spec, priority, scopeValue),
     onStoreError: spec.onStoreError,
     scopeValue,
   }
-  const concerning = overriding.concerning(spec.name, scopes)
-  return concerning === null ? rule : { ...rule, variants: variantsOf(rule, spec, concerning, (call) => overriding.deciding(spec.name, scopes, call)) }
+  const candidates = index.candidates(spec.name, scopes)
+  return candidates === null ? rule : { ...rule, variants: variantsOf(rule, spec, candidates, (call) => index.decide(spec.name, scopes, call)) }
 }
 
-/** A rule as an override changes it. Limits that do not hold stay with it: their usage is kept for when it ends. */
-function changed(rule: CompiledRule, spec: RuleSpec, allow: Allowance): CompiledRule {
+/**
+ * A rule under an override. The limits that the override replaces stay in the rule behind the
+ * `active` ones: their usage is kept, and counts again when the override ends.
+ */
+function overriddenRule(rule: CompiledRule, spec: RuleSpec, allow: Allowance): CompiledRule {
   const { name, strategy, limits } = rule
-  if (allow === 'unlimited') return { ...rule, ...limited(limits, 0) }
+  if (allow === 'unlimited') return { ...rule, ...limitFields(limits, 0) }
   const specs = 'times' in allow ? spec.limits.map((limit) => scaleLimit(limit, allow.times)) : allow.limits
-  const own = compileLimits(name, limitsOf(strategy, specs)).limits
+  const own = compileLimits(name, withPaces(strategy, specs)).limits
   const others = limits.filter(({ id }) => own.every((one) => one.id !== id))
-  return { ...rule, ...limited([...own, ...others], own.length) }
+  return { ...rule, ...limitFields([...own, ...others], own.length) }
 }
 
-function variantsOf(
-  rule: CompiledRule,
-  spec: RuleSpec,
-  concerning: readonly Override[],
-  deciding: (call: Call) => { readonly allow: Allowance; readonly override: Override | null } | null,
-): Variants {
-  // All that lift the limits are one; and an override is compiled when it is met first.
+function variantsOf(rule: CompiledRule, spec: RuleSpec, candidates: readonly Override[], decide: (call: Call) => DecidingOverride | null): Variants {
+  // One variant per override, compiled at its first use; all overrides that lift the limits share one.
   const known = new Map<string, CompiledRule>()
   return {
     of(call) {
-      const found = deciding(call)
+      const found = decide(call)
       if (found === null) return undefined
       const key = found.allow === 'unlimited' || found.override === null ? '' : found.override.id
       let variant = known.get(key)
       if (variant === undefined) {
-        variant = changed(rule, spec, found.allow)
+        variant = overriddenRule(rule, spec, found.allow)
         known.set(key, variant)
       }
       return variant
     },
-    limits: concerning.flatMap(({ allow }) => (typeof allow === 'object' && 'limits' in allow ? allow.limits.map(compileLimit) : [])),
+    limits: candidates.flatMap(({ allow }) => (typeof allow === 'object' && 'limits' in allow ? allow.limits.map(compileLimit) : [])),
   }
 }
 
 /**
- * Works out everything about a policy that does not depend on a call, once per version and end
- * of an override. @param nowMs by Redis' clock: which overrides hold
+ * Compiles a policy: everything that does not depend on a call, once per version and each time an
+ * override ends. @param nowMs by Redis' clock: overrides that have ended by then are left out
  */
 export function compilePolicy(policy: Policy, nowMs: number): RuleSet {
   const specs = [...policy.declared, ...policy.added]
   const overrides = policy.overrides.filter((override) => endOf(override) > nowMs)
-  const overriding = new Overriding(overrides, policy.exempt)
-  const rules = specs.filter((spec) => spec.enabled !== false).map((spec) => compileRule(spec, overriding))
+  const overrideIndex = new OverrideIndex(overrides, policy.exempt)
+  const rules = specs.filter((spec) => spec.enabled !== false).map((spec) => compileRule(spec, overrideIndex))
   const limits: readonly CompiledLimit[] = rules.flatMap((rule) => [...rule.limits, ...(rule.degraded?.limits ?? []), ...(rule.variants?.limits ?? [])])
   return {
     version: versionOf(policy),
@@ -166,7 +164,7 @@ export function compilePolicy(policy: Policy, nowMs: number): RuleSet {
     specs,
     rules: [...rules, ...pauseRules(policy.pauses, rules)],
     overrides,
-    overriding,
+    overrideIndex,
     asOfMs: nowMs,
     nextEndMs: overrides.length === 0 ? null : Math.min(...overrides.map(endOf)),
     prices: compilePrices(policy.prices),
@@ -174,7 +172,7 @@ export function compilePolicy(policy: Policy, nowMs: number): RuleSet {
   }
 }
 
-/** Rules without anything beside them. */
+/** Compiles a policy that consists of rules and prices alone. */
 export function compileRules(declared: readonly RuleSpec[], prices: Readonly<PriceTable> = {}): RuleSet {
   return compilePolicy({ ...EMPTY_POLICY, declared, prices }, 0)
 }

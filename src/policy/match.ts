@@ -17,7 +17,7 @@ const FIELDS = [
   ['orgs', 'org'],
 ] as const
 
-/** Whether a rule's `match` covers a call. A call that lacks a matched field is not covered. */
+/** Compiles a rule's `match` to a check of calls. A call that lacks a matched field is not covered. */
 export function compileMatch(match: MatchSpec | undefined): (call: Call) => boolean {
   const checks: ((call: Call) => boolean)[] = []
   for (const [list, field] of FIELDS) {
@@ -36,7 +36,7 @@ export function compileMatch(match: MatchSpec | undefined): (call: Call) => bool
   return (call) => checks.every((check) => check(call))
 }
 
-/** One part of a scope value in a key: unambiguous whatever it holds. */
+/** Escapes one part of a scope value for a key, so that no two scope values make the same key. */
 export function escapePart(value: string): string {
   return /^[A-Za-z0-9._@/-]*$/.test(value) ? value : encodeURIComponent(value)
 }
@@ -51,7 +51,7 @@ function scopePart(scope: string): (call: Call) => string | undefined {
   return field === 'ip' ? (call) => (call.ip === undefined ? undefined : plainAddress(call.ip)) : (call) => call[field]
 }
 
-/** A function from a call to what the scopes count it by; null where the call lacks one of them. */
+/** Compiles scopes to a function that gives the scope value of a call; null where the call lacks one of the fields. */
 export function scopeValueOf(scopes: readonly string[]): (call: Call) => string | null {
   const parts = scopes.map(scopePart)
   return (call) => {

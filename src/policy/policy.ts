@@ -5,30 +5,31 @@ import type { Exempt, Override } from './override.js'
 import type { Pause } from './pause.js'
 import type { RuleSpec } from './rule.js'
 
-/** What holds for a namespace besides its policy's parts. */
+/** Settings that all processes of a namespace share. */
 export interface Settings {
-  /** How long the audit is kept, in ms; default 90 days. */
+  /** How long entries of the audit are kept, in ms; default 90 days. */
   readonly auditRetentionMs?: number | undefined
 }
 
-/** All that was set for a namespace: its rules, and what stands beside them. It has one version, and changes as one. */
+/** Everything that is set for a namespace. The whole has one version and changes atomically. */
 export interface Policy {
-  /** By a file or by an application: the latest wins, with prices and permanent lists. */
+  /** The rules that a file or an application declared. A new declaration replaces them, with `prices`, `exempt` and `degradeTo`. */
   readonly declared: readonly RuleSpec[]
   readonly prices: Readonly<PriceTable>
   readonly exempt: Exempt
-  /** The model that calls of an agent run with in degraded mode, by agent. */
+  /** The model that calls in degraded mode run with, by agent. */
   readonly degradeTo: Readonly<Record<string, string>>
-  /** At run time, whoever declares anew. */
+  /** The rules that were added at run time; a new declaration keeps them. */
   readonly added: readonly RuleSpec[]
   readonly overrides: readonly Override[]
   readonly pauses: readonly Pause[]
   readonly settings: Settings
 }
 
+/** The policy of a namespace where nothing was set. */
 export const EMPTY_POLICY: Policy = { declared: [], prices: {}, exempt: {}, degradeTo: {}, added: [], overrides: [], pauses: [], settings: {} }
 
-/** Where each part is kept: a field of the policy's hash, as JSON. A part more needs a line here, and in EMPTY_POLICY. */
+/** The field of the policy's Redis hash that stores each part, as JSON. A new part needs a line here and in EMPTY_POLICY. */
 export const POLICY_FIELDS: Readonly<Record<keyof Policy, string>> = {
   declared: 'rules',
   prices: 'prices',
@@ -41,12 +42,12 @@ export const POLICY_FIELDS: Readonly<Record<keyof Policy, string>> = {
 }
 export const POLICY_PARTS = Object.keys(POLICY_FIELDS) as readonly (keyof Policy)[]
 
-/** How long the audit of a policy is kept, in ms. */
+/** How long entries of the audit are kept under a policy, in ms. */
 export function retentionOf({ settings }: Policy): number {
   return settings.auditRetentionMs ?? DEFAULTS.auditRetentionMs
 }
 
-/** Equal for equal policies, on every machine. */
+/** The version of a policy: a hash, equal for equal policies on every machine. */
 export function versionOf(policy: Policy): string {
   return createHash('sha256')
     .update(JSON.stringify(POLICY_PARTS.map((part) => policy[part])))

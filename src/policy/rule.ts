@@ -6,41 +6,50 @@ import { priceTableSchema } from '../pricing/prices.js'
 import { strategySchema, waitMs } from '../validation/call.js'
 import { parseRange } from '../validation/patterns.js'
 
-/** What a rule can count by, besides `keys.<name>`. */
+/** The scopes that a rule can count by, besides `keys.<name>`. */
 export const SCOPES = ['global', 'agent', 'endpoint', 'model', 'user', 'team', 'org', 'ip'] as const
 const CUSTOM_SCOPE = /^keys\.(?!__proto__$)[A-Za-z0-9_-]{1,64}$/
 
-/** What is answered to a call while Redis is away, from the strictest: refused, metered in each process's memory, let in. */
+/**
+ * What happens to a call while Redis is away, from the strictest.
+ * - closed: it is refused.
+ * - local: each process counts its share of the limits in its own memory.
+ * - open: it passes unchecked.
+ */
 export const ON_STORE_ERROR = ['closed', 'local', 'open'] as const
 export type OnStoreError = (typeof ON_STORE_ERROR)[number]
 
-/** A named policy, as written in a rules file. */
+/** A rule as written in a rules file. */
 export interface RuleSpec {
+  /** 1 to 64 letters, digits, `.`, `_` or `-`. The usage is stored under it. */
   name: string
+  /** What the rule counts by: global, agent, endpoint, model, user, team, org, ip, keys.<name>, or a list of up to 8 of them. */
   scope: string | string[]
+  /** The calls that the rule covers; default: all that have the fields of its scope. */
   match?: MatchSpec | undefined
   /** Default queue. */
   strategy?: Strategy | undefined
-  /** Of several rules that refuse a call the one with the highest priority decides; default 0. */
+  /** Where several rules refuse a call, the one with the highest priority decides what happens to it. A whole number up to ±1000000; default 0. */
   priority?: number | undefined
-  /** Default true. */
+  /** Default true. A disabled rule covers no call; its usage is kept. */
   enabled?: boolean | undefined
-  /** How long a call may wait in this rule's lines, in ms; default: for as long as it takes. */
+  /** The longest wait of a call in this rule's lines, in ms from 1 to a year; default: no bound. */
   maxWaitMs?: number | undefined
-  /** How many calls may wait in a line of this rule, per scope value; default: any number. Whoever finds it full is refused. */
+  /** The most calls that wait in a line of this rule, per scope value; default: no bound. A call that finds the line full is refused. */
   maxWaiting?: number | undefined
-  /** Of throttle: how long a call is held in its worker rather than in line, in ms; default 250. */
+  /** Only for throttle: the longest delay that a call spends in its worker rather than in a line, in ms from 0 to 2000; default 250. */
   holdMs?: number | undefined
-  /** Of throttle: by how much a call is slowed at most, in ms; default: by any time. Beyond it is refused. */
+  /** Only for throttle: the longest delay, in ms; a call that would be delayed by more is refused. Default: no bound. */
   maxDelayMs?: number | undefined
-  /** Of graceful: how many calls may run in degraded mode. Required there. */
+  /** The limits of calls in degraded mode. Required by graceful. */
   degraded?: LimitSpec[] | undefined
-  /** What is answered to the calls it covers while Redis is away; default: the option of that name. */
+  /** What happens to the calls of this rule while Redis is away; default: the option `onStoreError`. */
   onStoreError?: OnStoreError | undefined
+  /** 1 to 32 limits. A call starts only where all of them have room. */
   limits: LimitSpec[]
 }
 
-/** Which calls a rule covers; every list that is given must match. Globs: * and ?. */
+/** Which calls a rule covers: each list that is given must contain the call's value. Names may be globs (* and ?). */
 export interface MatchSpec {
   agents?: string[] | undefined
   endpoints?: string[] | undefined
@@ -55,11 +64,11 @@ export interface MatchSpec {
 /** How to reach an agent over HTTP. */
 export interface AgentSpec {
   baseUrl: string
-  /** The environment variable that holds the key; sent as a bearer token, or as x-api-key to Anthropic. */
+  /** The name of the environment variable with the API key. The key is sent as a bearer token, or as x-api-key to Anthropic. */
   apiKeyEnv?: string | undefined
-  /** Which API it speaks; default openai. */
+  /** The form of its API; default openai. */
   api?: 'openai' | 'anthropic' | undefined
-  /** The model that calls run with in degraded mode. */
+  /** The model that calls in degraded mode run with; default: the call's own. */
   degradeTo?: string | undefined
 }
 
@@ -144,7 +153,6 @@ const agentSchema = z.strictObject({
 
 const ranges = z.array(range).min(1).max(1000).optional()
 
-/** The permanent lists of who is unlimited. */
 const exemptSchema = z.strictObject({ users: globs, teams: globs, orgs: globs, agents: globs, ips: ranges })
 
 export const ruleSetSchema = z

@@ -6,31 +6,31 @@ import { faultsOf, show, valueAt } from '../validation/faults.js'
 import type { Exempt } from './override.js'
 import { type AgentSpec, type RuleSpec, ruleSetSchema } from './rule.js'
 
-/** What a rules file holds. */
+/** The content of a rules file. */
 export interface RulesFile {
   rules: RuleSpec[]
-  /** How to reach the agents that calls name. */
+  /** How to reach each agent, by its name. */
   agents: Record<string, AgentSpec>
-  /** What models cost, by name or glob; empty where the file gives none. */
+  /** The prices of models, by name or glob; empty where the file has none. */
   prices: PriceTable
-  /** Who is unlimited for good; empty where the file names nobody. */
+  /** The permanent lists of subjects without a limit; empty where the file has none. */
   exempt: Exempt
-  /** By agent, the model that its calls run with in degraded mode. */
+  /** The model that calls in degraded mode run with, by agent. */
   degradeTo: Record<string, string>
 }
 
-/** Where a fault stands: "tollgate.yaml:7" or "" for rules given as objects. */
+/** The place of a fault, as a prefix of its message: "tollgate.yaml:7: ", or "" for rules that are given as objects. */
 type Locate = (path: readonly PropertyKey[]) => string
 
-/** A key that stands in the file, or a password in a URL, must not go on into logs. */
+/** Quotes a value of a rules file, but no key or password: messages end up in logs. */
 function showWithoutSecrets(value: unknown, path: readonly PropertyKey[]): string {
   return path[0] === 'agents' && path.length > 2 && typeof value === 'string' && (/key|token|secret|auth/i.test(path.slice(2).join('.')) || value.includes('@'))
     ? `${value.length} characters, not shown`
     : show(value)
 }
 
-function check(input: unknown, locate: Locate): RulesFile {
-  // Records leave this name out without a word.
+function checkFile(input: unknown, locate: Locate): RulesFile {
+  // zod's records drop this name silently.
   for (const [section, thing] of [
     ['agents', 'an agent'],
     ['prices', 'a model'],
@@ -52,17 +52,17 @@ function degradeToOf(agents: Readonly<Record<string, AgentSpec>>): Record<string
   return Object.fromEntries(Object.entries(agents).flatMap(([agent, { degradeTo }]) => (degradeTo === undefined ? [] : [[agent, degradeTo]])))
 }
 
-/** Checks rules, and what is declared with them, given as objects. @throws RulesInvalid naming field, value and bound. */
+/** Checks rules that are given as objects, with what is declared beside them. @throws RulesInvalid naming field, value and bound */
 export function checkRules(
   rules: readonly RuleSpec[],
   prices: Readonly<PriceTable> = {},
   exempt: Exempt = {},
   degradeTo: Readonly<Record<string, string>> = {},
 ): Omit<RulesFile, 'agents'> {
-  return { ...check({ rules, prices, exempt }, () => ''), degradeTo: { ...degradeTo } }
+  return { ...checkFile({ rules, prices, exempt }, () => ''), degradeTo: { ...degradeTo } }
 }
 
-/** The line of the first alias without an anchor; of the first alias where all have one, but are too many. */
+/** The line of a YAML alias error: of the first alias without an anchor, else (too many aliases) of the first alias. */
 function aliasLine(document: Document, lines: LineCounter): number {
   const offsets: number[] = []
   let dangling: number | undefined
@@ -76,7 +76,7 @@ function aliasLine(document: Document, lines: LineCounter): number {
   return lines.linePos(dangling ?? offsets[0] ?? 0).line
 }
 
-/** Checks the text of a rules file. @throws RulesInvalid naming file, line, field, value and bound. */
+/** Parses and checks the text of a rules file (YAML). @param file its path, for messages. @throws RulesInvalid naming file, line, field, value and bound */
 export function parseRules(text: string, file: string): RulesFile {
   const lines = new LineCounter()
   const document = parseDocument(text, { lineCounter: lines })
@@ -98,10 +98,10 @@ export function parseRules(text: string, file: string): RulesFile {
     if (!(error instanceof ReferenceError)) throw error
     throw new RulesInvalid([`${file}:${aliasLine(document, lines)}: ${error.message}`])
   }
-  return check(input, locate)
+  return checkFile(input, locate)
 }
 
-/** Reads and checks a rules file. */
+/** Reads, parses and checks a rules file. @throws RulesInvalid naming file, line, field, value and bound */
 export async function readRules(file: string): Promise<RulesFile> {
   let text: string
   try {

@@ -6,18 +6,18 @@ import { pausedBy } from './pause.js'
 
 type Subject = readonly [kind: string, value: string]
 
-/** Whom the overrides and pauses are for that one of two policies has, and the other has not. */
-function subjects(before: RuleSet, after: RuleSet): Subject[] {
-  const apart = <One>(ones: readonly One[], others: readonly One[], same: (one: One) => string): One[] => {
-    const known = new Set(others.map(same))
-    return ones.filter((one) => !known.has(same(one)))
+/** The subjects of the overrides and pauses that exactly one of two policies has. */
+function changedSubjects(before: RuleSet, after: RuleSet): Subject[] {
+  const without = <One>(ones: readonly One[], others: readonly One[], idOf: (one: One) => string): One[] => {
+    const known = new Set(others.map(idOf))
+    return ones.filter((one) => !known.has(idOf(one)))
   }
-  const overrides = (one: RuleSet, other: RuleSet): Override[] => apart(one.overrides, other.overrides, ({ id }) => id)
-  const pauses = (one: RuleSet, other: RuleSet) => apart(one.policy.pauses, other.policy.pauses, (pause) => pausedBy(pause).join())
+  const overrides = (one: RuleSet, other: RuleSet): Override[] => without(one.overrides, other.overrides, ({ id }) => id)
+  const pauses = (one: RuleSet, other: RuleSet) => without(one.policy.pauses, other.policy.pauses, (pause) => pausedBy(pause).join())
   return [...[...overrides(after, before), ...overrides(before, after)].map(subjectOf), ...[...pauses(after, before), ...pauses(before, after)].map(pausedBy)]
 }
 
-function plain(part: string): string {
+function unescapePart(part: string): string {
   try {
     return decodeURIComponent(part)
   } catch {
@@ -26,11 +26,11 @@ function plain(part: string): string {
 }
 
 /**
- * Which lines are likely to move by what has changed between two policies: those to look at
- * first where there are many. It is a guess by their names; all are looked at in the end.
+ * Guesses by the names of lines which of them a change of the policy concerns. Those are
+ * dispatched first where there are many lines; in the end all are, so a wrong guess only delays.
  */
 export function touchedLines(before: RuleSet, after: RuleSet): (rule: string, value: string) => boolean {
-  const changed = subjects(before, after)
+  const changed = changedSubjects(before, after)
   const rules = new Set(changed.flatMap(([kind, value]) => (kind === 'rule' ? [value] : [])))
   const values = new Set(changed.flatMap(([kind, value]) => (kind === 'rule' ? [] : [value])))
   const ranges = changed.flatMap(([kind, value]) => (kind === 'ip' ? [parseRange(value)] : []))
@@ -38,6 +38,6 @@ export function touchedLines(before: RuleSet, after: RuleSet): (rule: string, va
     rules.has(rule) ||
     value
       .split('|')
-      .map(plain)
+      .map(unescapePart)
       .some((part) => values.has(part) || rules.has(part) || (isIP(part) !== 0 && ranges.some((inRange) => inRange?.(part) === true)))
 }

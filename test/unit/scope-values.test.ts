@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { RuleSetResolver } from '../../src/admission/resolver.js'
+import { Resolver } from '../../src/admission/resolver.js'
 import type { Call } from '../../src/model/call.js'
 import { NOTHING } from '../../src/model/cost.js'
 import { compileRules } from '../../src/policy/compile.js'
@@ -54,13 +54,13 @@ test('a separator in a name is not taken for the one between names', () => {
 test('a scope value never breaks the hash tag of its keys, and a line gives back its rule and value', () => {
   const keys = new Keys('space')
   const rules = compileRules([{ name: 'r.1', scope: ['user', 'agent'], limits: [{ concurrency: 5 }] }])
-  const resolver = new RuleSetResolver(rules, keys)
+  const resolver = new Resolver(rules, keys)
   fc.assert(
     fc.property(nasty, nasty, (user, agent) => {
-      for (const part of resolver.resolve({ user, agent }, NOTHING).meters) {
-        for (const key of [...part.keys, part.line]) expect(/\{([^}]*)\}/.exec(key)?.[1]).toBe('tollgate:space')
-        expect(keys.parseLine(part.line)).toEqual({ rule: part.rule.name, value: part.value })
-        expect(new Set([...part.keys, part.line]).size).toBe(part.keys.length + 1)
+      for (const meter of resolver.resolve({ user, agent }, NOTHING).meters) {
+        for (const key of [...meter.keys, meter.line]) expect(/\{([^}]*)\}/.exec(key)?.[1]).toBe('tollgate:space')
+        expect(keys.parseLine(meter.line)).toEqual({ rule: meter.rule.name, value: meter.value })
+        expect(new Set([...meter.keys, meter.line]).size).toBe(meter.keys.length + 1)
       }
     }),
     { numRuns: 500 },
@@ -74,7 +74,7 @@ test.each(['__proto__', 'constructor', 'toString', 'hasOwnProperty', 'prototype'
     { name: 'by-user', scope: 'user', limits: [{ requests: 1, per: 'minute' }] },
     { name: name.replaceAll('_', 'x'), scope: name === '__proto__' ? 'org' : scope, limits: [{ requests: 1, per: 'minute' }] },
   ]
-  const resolver = new RuleSetResolver(compileRules(specs), keys)
+  const resolver = new Resolver(compileRules(specs), keys)
   const call: Call = { agent: name, user: name, org: name, keys: { [name]: name } }
   expect(resolver.resolve(call, NOTHING).meters.map(({ value }) => value)).toEqual([name, name, `${name}||`])
   expect(scopeValueOf([scope])({ agent: 'a', keys: {} })).toBeNull()

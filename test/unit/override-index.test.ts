@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import type { Allowance, LimitSpec, Override } from '../../src/index.js'
 import { scaleLimit } from '../../src/limits/limit.js'
 import { compileRules } from '../../src/policy/compile.js'
-import { Overriding } from '../../src/policy/overriding.js'
+import { OverrideIndex } from '../../src/policy/override-index.js'
 
 function override(id: string, subject: Override['for'], allow: Allowance, more: Partial<Override> = {}): Override {
   return { id, for: subject, allow, reason: 'other', by: 'x', grantedAt: '2030-01-01T00:00:00.000Z', until: '2030-01-02T00:00:00.000Z', ...more }
@@ -25,8 +25,8 @@ test.each<[string, LimitSpec, number, LimitSpec]>([
 })
 
 test('all calls that meet one meter are overridden alike, whatever else they say', () => {
-  const rules = new Overriding([override('a', { user: 'u' }, 'unlimited'), override('b', { agent: 'llm' }, { times: 2 })], {})
-  const of = (scopes: string[], call: object) => rules.deciding('r', scopes, { agent: 'llm', user: 'u', ...call })?.override?.id ?? null
+  const rules = new OverrideIndex([override('a', { user: 'u' }, 'unlimited'), override('b', { agent: 'llm' }, { times: 2 })], {})
+  const of = (scopes: string[], call: object) => rules.decide('r', scopes, { agent: 'llm', user: 'u', ...call })?.override?.id ?? null
   expect([of(['user'], {}), of(['user'], { agent: 'other' })]).toEqual(['a', 'a'])
   expect([of(['agent'], {}), of(['agent'], { user: 'other' })]).toEqual(['b', 'b'])
   expect(of(['user', 'agent'], { user: 'other' })).toBe('b')
@@ -35,16 +35,16 @@ test('all calls that meet one meter are overridden alike, whatever else they say
 })
 
 test('an override for some rules is for these only, by name or glob', () => {
-  const rules = new Overriding([override('a', { user: 'u' }, 'unlimited', { rules: ['gpt-*', 'exact'] })], {})
-  const of = (rule: string) => rules.deciding(rule, ['user'], { agent: 'llm', user: 'u' }) !== null
+  const rules = new OverrideIndex([override('a', { user: 'u' }, 'unlimited', { rules: ['gpt-*', 'exact'] })], {})
+  const of = (rule: string) => rules.decide(rule, ['user'], { agent: 'llm', user: 'u' }) !== null
   expect(['gpt-4', 'gpt-', 'exact', 'exactly', 'other'].map(of)).toEqual([true, true, true, false, false])
-  expect(rules.concerning('other', ['user'])).toBeNull()
-  expect(rules.concerning('exact', ['user'])).toHaveLength(1)
-  expect(rules.concerning('exact', ['agent'])).toBeNull()
+  expect(rules.candidates('other', ['user'])).toBeNull()
+  expect(rules.candidates('exact', ['user'])).toHaveLength(1)
+  expect(rules.candidates('exact', ['agent'])).toBeNull()
 })
 
 test('values that look like names of objects are values', () => {
-  const rules = new Overriding([override('a', { user: 'constructor' }, 'unlimited')], { users: ['__proto__'] })
-  const of = (user: string) => rules.deciding('r', ['user'], { agent: 'llm', user }) !== null
+  const rules = new OverrideIndex([override('a', { user: 'constructor' }, 'unlimited')], { users: ['__proto__'] })
+  const of = (user: string) => rules.decide('r', ['user'], { agent: 'llm', user }) !== null
   expect(['constructor', '__proto__', 'toString'].map(of)).toEqual([true, true, false])
 })

@@ -2,7 +2,7 @@ import type { Call } from '../model/call.js'
 import { compileGlob, isGlob, parseRange, plainAddress } from '../validation/patterns.js'
 import { type Allowance, type Exempt, OVERRIDABLE, type Overridable, type Override, subjectOf } from './override.js'
 
-/** The override that decides about a meter; null where one of the permanent lists does. */
+/** What a meter is allowed instead of its rule's limits, and by which override; null where a permanent list (`exempt`) allows it. */
 export interface DecidingOverride {
   readonly allow: Allowance
   readonly override: Override | null
@@ -14,8 +14,8 @@ type Field = Exclude<Overridable, 'rule'>
 const EXEMPT_LISTS = { user: 'users', team: 'teams', org: 'orgs', agent: 'agents', ip: 'ips' } as const satisfies Record<Field, keyof Exempt>
 const FIELDS = OVERRIDABLE.filter((kind) => kind !== 'rule')
 
-/** The value that a call is overridden by. An address is taken in its plain form, as its meters are named. */
-function overriddenBy(call: Call, field: Field): string | undefined {
+/** The value of a call that overrides are matched with. An address is taken in its canonical form, as in the names of meters. */
+function subjectValue(call: Call, field: Field): string | undefined {
   const value = call[field]
   return field === 'ip' && value !== undefined ? plainAddress(value) : value
 }
@@ -30,7 +30,7 @@ function compileExempt(field: Field, list: readonly string[]): Check {
   return (value) => names.has(value) || globs.some((matches) => matches(value))
 }
 
-/** The overrides for one kind of value. */
+/** The overrides for one kind of subject, by its value. */
 class OverridesOfKind {
   private readonly byValue = new Map<string, Override[]>()
   private readonly byRange: (readonly [Check, Override])[] = []
@@ -52,11 +52,11 @@ class OverridesOfKind {
   }
 }
 
-function isFor(rule: string, { rules }: Override): boolean {
+function appliesTo(rule: string, { rules }: Override): boolean {
   return rules === undefined || rules.some((glob) => compileGlob(glob)(rule))
 }
 
-/** Of several: unlimited; else the latest of those with limits of their own; else the largest of the factors. */
+/** Which of several overrides decides: one that lifts the limits; else the latest with its own limits; else the one with the largest factor. */
 function strongest(overrides: readonly Override[]): Override | undefined {
   const unlimited = overrides.find(({ allow }) => allow === 'unlimited')
   if (unlimited !== undefined) return unlimited
@@ -69,8 +69,8 @@ function timesOf({ allow }: Override): number {
   return typeof allow === 'object' && 'times' in allow ? allow.times : 1
 }
 
-/** Overrides and permanent lists, ready to be asked which of them decides about a meter. */
-export class Overriding {
+/** Finds the override or permanent list that decides about a meter. */
+export class OverrideIndex {
   private readonly kinds: ReadonlyMap<Overridable, OverridesOfKind>
   private readonly exempt: ReadonlyMap<Field, Check>
 
@@ -89,28 +89,28 @@ export class Overriding {
     )
   }
 
-  /** Those that may concern a rule; null where neither they nor a permanent list can. */
-  concerning(rule: string, scopes: readonly string[]): readonly Override[] | null {
+  /** The overrides that can apply to meters of a rule; null where neither an override nor a permanent list can. */
+  candidates(rule: string, scopes: readonly string[]): readonly Override[] | null {
     const found: Override[] = [...(this.kinds.get('rule')?.find(rule) ?? [])]
     let lists = false
     for (const field of FIELDS) {
       if (!scopes.includes(field)) continue
       lists ||= this.exempt.has(field)
-      for (const override of this.kinds.get(field)?.all ?? []) if (isFor(rule, override)) found.push(override)
+      for (const override of this.kinds.get(field)?.all ?? []) if (appliesTo(rule, override)) found.push(override)
     }
     return found.length > 0 || lists ? found : null
   }
 
-  /** What decides about the meter that a call meets at a rule. The same for every call that meets that meter. */
-  deciding(rule: string, scopes: readonly string[], call: Call): DecidingOverride | null {
+  /** What decides about the meter of a call at a rule; null where the rule's own limits hold. The answer is the same for every call of that meter. */
+  decide(rule: string, scopes: readonly string[], call: Call): DecidingOverride | null {
     const found: Override[] = [...(this.kinds.get('rule')?.find(rule) ?? [])]
     for (const field of FIELDS) {
-      const value = scopes.includes(field) ? overriddenBy(call, field) : undefined
+      const value = scopes.includes(field) ? subjectValue(call, field) : undefined
       if (value === undefined) continue
       if (this.exempt.get(field)?.(value) === true) return { allow: 'unlimited', override: null }
       found.push(...(this.kinds.get(field)?.find(value) ?? []))
     }
-    const override = strongest(found.filter((one) => isFor(rule, one)))
+    const override = strongest(found.filter((one) => appliesTo(rule, one)))
     return override === undefined ? null : { allow: override.allow, override }
   }
 }
