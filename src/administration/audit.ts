@@ -1,8 +1,9 @@
+import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { DEFAULTS } from '../model/defaults.js'
 import { checkRequest, moment, plainName } from '../validation/requests.js'
 
-/** What can be changed while a namespace runs, as the audit calls it. */
+/** The kinds of changes in the audit. */
 export const CHANGES = [
   'rules.declared',
   'rule.added',
@@ -19,39 +20,39 @@ export const CHANGES = [
 ] as const
 export type Change = (typeof CHANGES)[number]
 
-/** One change, as it is noted: together with the change itself, or not at all. */
+/** One change, to be appended to the audit in the same transaction as the change itself. */
 export interface AuditNote {
-  /** Who changed it: as they said, else the Tollgate's `actor`, else "unknown"; "tollgate" where an override ended by itself. */
+  /** The actor: the `by` of the change, else the Tollgate's `actor`, else "unknown"; "tollgate" where an override reached its end. */
   readonly by: string
   readonly what: Change
-  /** The name of what was changed: a rule, the id of an override, whom a pause is for, a limiter and its key. */
+  /** What was changed: the name of a rule, the id of an override, the subject of a pause, a limiter and its key. */
   readonly subject: string
-  /** As it was; null where it was not there. */
+  /** The former state; null where it did not exist. */
   readonly before: unknown
-  /** As it is now; null where it is gone. */
+  /** The new state; null where it no longer exists. */
   readonly after: unknown
 }
 
 /** One entry of the audit. */
 export interface AuditEntry extends AuditNote {
   readonly id: string
-  /** When, by Redis' clock: ISO 8601. */
+  /** The time of the change by Redis' clock, ISO 8601. */
   readonly at: string
 }
 
-/** What of the audit is wanted; all of it is optional. */
+/** Selects entries of the audit; all fields are optional and combined by "and". */
 export interface AuditQuery {
-  /** Not before: ISO 8601 or a date. */
+  /** The earliest time: ISO 8601 or a Date. */
   since?: string | Date | undefined
-  /** Not after. */
+  /** The latest time: ISO 8601 or a Date. */
   until?: string | Date | undefined
   by?: string | undefined
   what?: Change | undefined
-  /** How many at most, the newest first: 1 to 10,000, default 100. */
+  /** The most entries, the newest first: 1 to 10,000; default 100. */
   limit?: number | undefined
 }
 
-/** A query that was checked. Times in ms. */
+/** A checked query; times in ms since the epoch. */
 export interface CheckedQuery {
   readonly sinceMs: number
   readonly untilMs: number
@@ -67,7 +68,7 @@ const querySchema = z.strictObject({
   limit: z.number().int().min(1).max(10_000).default(DEFAULTS.auditEntries),
 })
 
-/** @throws RequestInvalid naming field, value and bound */
+/** Checks a query and fills in its defaults. @throws RequestInvalid naming field, value and bound */
 export function checkQuery(query: AuditQuery): CheckedQuery {
   const { since, until, by, what, limit } = checkRequest(querySchema, query, 'audit')
   return {
@@ -75,5 +76,73 @@ export function checkQuery(query: AuditQuery): CheckedQuery {
     untilMs: until ?? Number.MAX_SAFE_INTEGER,
     limit,
     fits: (entry) => (by === undefined || entry.by === by) && (what === undefined || entry.what === what),
+  }
+}
+
+/** The number of entries that one round trip reads. */
+const READ_AT_ONCE = 500
+
+/** The append-only log of changes. Entries older than the retention are removed. */
+export interface AuditLog {
+  /** The matching entries, the newest first. */
+  read(query: CheckedQuery): Promise<AuditEntry[]>
+}
+
+/** The audit of a Tollgate without Redis: lost with its process. */
+export class MemoryLog implements AuditLog {
+  private entries: AuditEntry[] = []
+  private count = 0
+
+  append(noted: readonly AuditNote[], nowMs: number, retentionMs: number): void {
+    const at = new Date(nowMs).toISOString()
+    // Clones, as from Redis: objects that the application changes later leave the entries as they are.
+    for (const note of noted) this.entries.push({ ...(structuredClone(note) as AuditNote), id: `${Math.floor(nowMs)}-${this.count++}`, at })
+    this.entries = this.entries.filter((entry) => Date.parse(entry.at) >= nowMs - retentionMs)
+  }
+
+  async read({ sinceMs, untilMs, limit, fits }: CheckedQuery): Promise<AuditEntry[]> {
+    const within = this.entries.filter((entry) => Date.parse(entry.at) >= sinceMs && Date.parse(entry.at) <= untilMs && fits(entry))
+    return within.reverse().slice(0, limit)
+  }
+}
+
+function entryOf([id, fields]: [id: string, fields: string[]]): AuditEntry {
+  const field = (name: string) => fields[fields.indexOf(name) + 1] ?? ''
+  return {
+    id,
+    at: new Date(Number(id.split('-')[0])).toISOString(),
+    by: field('by'),
+    what: field('what') as Change,
+    subject: field('subject'),
+    before: JSON.parse(field('before')),
+    after: JSON.parse(field('after')),
+  }
+}
+
+/** The greatest id of a stream that is smaller than another. */
+function previousId(id: string): string {
+  const [ms = '0', sequence = '0'] = id.split('-')
+  return sequence === '0' ? `${Number(ms) - 1}` : `${ms}-${BigInt(sequence) - 1n}`
+}
+
+/** The audit of a namespace: a Redis stream, which each script that changes something appends to. */
+export class RedisLog implements AuditLog {
+  constructor(
+    private readonly redis: Redis,
+    private readonly key: string,
+  ) {}
+
+  async read({ sinceMs, untilMs, limit, fits }: CheckedQuery): Promise<AuditEntry[]> {
+    const found: AuditEntry[] = []
+    const since = String(Math.max(0, Math.ceil(sinceMs)))
+    let until = String(Math.max(0, Math.floor(untilMs)))
+    while (found.length < limit) {
+      const entries = await this.redis.xrevrange(this.key, until, since, 'COUNT', READ_AT_ONCE)
+      for (const entry of entries.map(entryOf)) if (found.length < limit && fits(entry)) found.push(entry)
+      const last = entries.at(-1)
+      if (last === undefined || entries.length < READ_AT_ONCE) break
+      until = previousId(last[0])
+    }
+    return found
   }
 }

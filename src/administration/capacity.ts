@@ -9,28 +9,29 @@ import type { Store } from '../store/store.js'
 import { isAmount } from '../validation/call.js'
 import { show } from '../validation/faults.js'
 
-/** What a resource allows, and what is left of it. */
+/** The capacity of a resource, and what is left of it. */
 export interface Capacity {
-  /** Requests per window, as it was set. */
+  /** Requests per window, as set by `setLimit`. */
   readonly limit: number
+  /** The window: a unit of time or a duration, as set. */
   readonly per: string
-  /** Requests that could start now. */
+  /** The number of requests that could start now. */
   readonly available: number
-  /** Calls that have started and not ended; one whose process died counts for five minutes more. */
+  /** The calls that have started and not ended. A call whose process died counts for up to five minutes more. */
   readonly inFlight: number
 }
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,54}$/
 const LEASE = '5m'
 
-/** The name of a resource's rule. @throws CallInvalid */
+/** The name of the rule that holds the capacity of a resource. @throws CallInvalid */
 export function capacityRuleName(name: string): string {
   if (typeof name !== 'string' || !NAME.test(name))
     throw new CallInvalid(`resource: must be 1 to 55 letters, digits, . _ or -, and begin with a letter or digit (got ${show(name)})`)
   return `resource.${name}`
 }
 
-/** A resource is an agent whose capacity is set at run time: a rule over its calls, kept beside those that are declared. */
+/** The rule of a resource. A resource is an agent whose capacity is set at run time, as a rule beside the declared ones. @throws CallInvalid */
 export function capacityRule(name: string, limit: number, per: string): RuleSpec {
   if (!isAmount(limit)) throw new CallInvalid(`limit: must be a number from 0 to ${MAX_AMOUNT}, or null for none (got ${show(limit)})`)
   if (typeof per !== 'string' || !isPeriod(per))
@@ -41,13 +42,13 @@ export function capacityRule(name: string, limit: number, per: string): RuleSpec
     match: { agents: [name] },
     limits: [
       { name: 'capacity', requests: limit, per },
-      // Never reached: it only counts.
+      // Counts the running calls; its limit is never reached.
       { name: 'in-flight', concurrency: MAX_AMOUNT, lease: LEASE },
     ],
   }
 }
 
-/** Null where no capacity was set for the resource. */
+/** The capacity of a resource; null where none was set. */
 export async function readCapacity(name: string, resolver: Resolver, store: Store): Promise<Capacity | null> {
   const rule = capacityRuleName(name)
   const spec = resolver.rules.policy.added.find((one) => one.name === rule)

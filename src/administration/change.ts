@@ -7,40 +7,40 @@ import { checkRules } from '../policy/rules-file.js'
 import type { PriceTable } from '../pricing/prices.js'
 import type { AuditNote, Change } from './audit.js'
 
-/** What becomes of a policy, and what the audit says of it. */
+/** A changed policy, and the notes about it for the audit. */
 export interface ChangedPolicy {
   readonly policy: Policy
   readonly noted: readonly AuditNote[]
 }
 
 /**
- * A change, worked out from the policy that stands; again where another was faster. One that
- * changes nothing is not written. @param nowMs by Redis' clock
+ * A change as a pure function of the current policy: it is run again where another process wrote
+ * first, and nothing is written where it returns an equal policy. @param nowMs by Redis' clock
  */
 export type PolicyChange = (policy: Policy, nowMs: number) => ChangedPolicy
 
-/** What an application or a file declares. */
+/** The declared part of a policy: by a rules file or an application. */
 export interface Declaration {
   readonly rules: readonly RuleSpec[]
   readonly prices: Readonly<PriceTable>
   readonly exempt: Exempt
-  /** By agent, the model that its calls run with in degraded mode. */
+  /** The model that calls in degraded mode run with, by agent. */
   readonly degradeTo: Readonly<Record<string, string>>
 }
 
-/** Of two lists those that the other has not, exactly so. */
-function apart(rules: readonly RuleSpec[], others: readonly RuleSpec[]): RuleSpec[] {
+/** The rules that the other list does not contain in equal form. */
+function differing(rules: readonly RuleSpec[], others: readonly RuleSpec[]): RuleSpec[] {
   const known = new Map(others.map((rule) => [rule.name, rule]))
   return rules.filter((rule) => !isDeepStrictEqual(known.get(rule.name), rule))
 }
 
-/** Makes this the declared part: the latest wins, what was set at run time is kept. */
+/** Replaces the declared part of the policy; rules, overrides and pauses of the run time stay. */
 export function declareRules({ rules, prices, exempt, degradeTo }: Declaration, by: string): PolicyChange {
   return (policy) => {
-    // Names must differ from those that were added at run time, too.
+    // Together: names must also differ from those of rules that were added at run time.
     checkRules([...rules, ...policy.added])
-    const before: Record<string, unknown> = { rules: apart(policy.declared, rules) }
-    const after: Record<string, unknown> = { rules: apart(rules, policy.declared) }
+    const before: Record<string, unknown> = { rules: differing(policy.declared, rules) }
+    const after: Record<string, unknown> = { rules: differing(rules, policy.declared) }
     for (const [part, was, is] of [
       ['prices', policy.prices, prices],
       ['exempt', policy.exempt, exempt],
@@ -54,7 +54,7 @@ export function declareRules({ rules, prices, exempt, degradeTo }: Declaration, 
   }
 }
 
-/** Adds a rule beside the declared ones, or replaces the added one of its name; null removes it. */
+/** Adds a rule beside the declared ones, or replaces the added rule of that name; null removes it. @throws RulesInvalid */
 export function putRule(name: string, spec: RuleSpec | null, what: Change, by: string): PolicyChange {
   return (policy) => {
     const before = policy.added.find((one) => one.name === name) ?? null
@@ -65,7 +65,7 @@ export function putRule(name: string, spec: RuleSpec | null, what: Change, by: s
   }
 }
 
-/** Adds a rule beside the others. Adding what is there already, exactly so, changes nothing. @throws RulesInvalid where its name is taken */
+/** Adds a rule beside the others; does nothing where an equal one was added before. @throws RulesInvalid where another rule has its name */
 export function addRule(spec: RuleSpec, by: string): PolicyChange {
   return (policy) => {
     const known = policy.added.find(({ name }) => name === spec.name)
@@ -79,7 +79,7 @@ function unknownRule(name: string): TollgateError {
   return new TollgateError('RULE_UNKNOWN', `no rule is called ${JSON.stringify(name)}`)
 }
 
-/** Changes a rule where it stands: a declared one until it is declared anew. @throws RULE_UNKNOWN, RulesInvalid */
+/** Changes fields of a declared or added rule; a declared one until the next declaration. @throws RULE_UNKNOWN, RulesInvalid */
 export function updateRule(name: string, patch: Partial<RuleSpec>, by: string): PolicyChange {
   return (policy) => {
     const before = [...policy.declared, ...policy.added].find((one) => one.name === name)
@@ -95,7 +95,7 @@ export function updateRule(name: string, patch: Partial<RuleSpec>, by: string): 
   }
 }
 
-/** Takes a rule away, a declared one until it is declared anew. */
+/** Removes a declared or added rule; a declared one until the next declaration. */
 export function removeRule(name: string, by: string): PolicyChange {
   return (policy) => {
     const others = (rules: readonly RuleSpec[]) => rules.filter((one) => one.name !== name)
@@ -107,7 +107,7 @@ export function removeRule(name: string, by: string): PolicyChange {
   }
 }
 
-/** Sets what holds for the namespace besides. */
+/** Changes the settings that are given. */
 export function setSettings(settings: Settings, by: string): PolicyChange {
   return (policy) => ({
     policy: { ...policy, settings: { ...policy.settings, ...settings } },

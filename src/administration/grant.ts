@@ -10,29 +10,30 @@ import { show } from '../validation/faults.js'
 import { parseRange, plainAddress } from '../validation/patterns.js'
 import { checkRequest, freeText, moment, plainName } from '../validation/requests.js'
 
-/** An override that is asked for. */
+/** An override to grant. */
 export interface GrantSpec {
   /**
-   * Exactly one of them. A user, team, org, ip (an address or a CIDR range) or agent: the
-   * meters of rules that count by it. A rule: all its meters.
+   * The subject, by exactly one field. A user, team, org, ip (an address or a CIDR range) or
+   * agent: the override applies to its meters in the rules that count by it. A rule: to all meters
+   * of that rule.
    */
   for: { [Kind in Overridable]?: string | undefined }
-  /** The rules that it is for, by name or glob; default all that count by whom it is for. */
+  /** The rules that it applies to, by name or glob; default all that count by its subject. */
   rules?: string[] | undefined
-  /** No limit at all; limits and bursts times a number, below 1 for less; or other limits in place of the rule's. */
+  /** No limit at all; limits and bursts multiplied by a number (below 1 allows less); or other limits in place of the rule's. */
   allow: Allowance
   reason: Reason
-  /** Why, in words. */
+  /** The reason as free text, at most 1000 characters. */
   text?: string | undefined
-  /** Who grants it; required where `Tollgate.open` was not given an `actor`. */
+  /** The actor that grants it; required where `Tollgate.open` has no `actor`. */
   by?: string | undefined
-  /** For how long, in ms; this or `until`. */
+  /** The duration in ms; either this or `until` is required. */
   forMs?: number | undefined
-  /** Until when by Redis' clock: ISO 8601 or a date. */
+  /** The end by Redis' clock: ISO 8601 or a Date. */
   until?: string | Date | undefined
 }
 
-/** A grant that was checked, but for its end. */
+/** A checked grant. Its end is checked by `endOfGrant`, which knows the time of Redis. */
 export interface CheckedGrant {
   readonly for: { readonly [Kind in Overridable]?: string }
   readonly rules?: readonly string[] | undefined
@@ -85,12 +86,13 @@ const grantSchema = z
     message: 'or until is required, and one of them only: every override has an end',
   })
 
+/** The kinds of the subjects that are given. */
 function kindsOf(subject: { readonly [Kind in Overridable]?: string | undefined }): Overridable[] {
   return OVERRIDABLE.filter((kind) => subject[kind] !== undefined)
 }
 
-/** Limits of an override are checked as those of a rule. */
-function checkLimits(limits: readonly LimitSpec[]): LimitSpec[] {
+/** Checks the limits of an override like those of a rule. @throws RequestInvalid */
+function checkOverrideLimits(limits: readonly LimitSpec[]): LimitSpec[] {
   try {
     const [rule] = checkRules([{ name: 'override', scope: 'global', limits: [...limits] }]).rules
     compileLimits('override', rule?.limits ?? [])
@@ -101,20 +103,20 @@ function checkLimits(limits: readonly LimitSpec[]): LimitSpec[] {
   }
 }
 
-/** @throws RequestInvalid naming field, value and bound */
+/** Checks a grant. @param actor the default of `by`. @throws RequestInvalid naming field, value and bound */
 export function checkGrant(spec: GrantSpec, actor: string | undefined): CheckedGrant {
   const given: unknown = spec !== null && typeof spec === 'object' && spec.by === undefined && actor !== undefined ? { ...spec, by: actor } : spec
   const { until, forMs, allow, for: subject, ...rest } = checkRequest(grantSchema, given, 'override')
   return {
     for: Object.fromEntries(kindsOf(subject).map((kind) => [kind, subject[kind] as string])),
     ...rest,
-    allow: typeof allow === 'object' && 'limits' in allow ? { limits: checkLimits(allow.limits) } : allow,
+    allow: typeof allow === 'object' && 'limits' in allow ? { limits: checkOverrideLimits(allow.limits) } : allow,
     forMs,
     untilMs: until,
   }
 }
 
-/** When an override ends, in ms. @throws RequestInvalid where that has passed, or is further ahead than overrides may hold */
+/** The end of an override in ms since the epoch. @throws RequestInvalid where it is past, or more than `longestMs` ahead */
 export function endOfGrant({ forMs, untilMs }: CheckedGrant, nowMs: number, longestMs: number): number {
   const lastsMs = untilMs === undefined ? (forMs ?? 0) : untilMs - nowMs
   if (lastsMs <= longestMs && lastsMs > 0) return Math.ceil(nowMs + lastsMs)

@@ -15,13 +15,14 @@ export interface Applied {
   /** The rule whose meter it changes. */
   readonly rule: string
   readonly allow: Allowance
-  /** Null where the call's user, team, org, agent or address is on a permanent list. */
+  /** Null where the call's user, team, org, agent or address is on a permanent list instead. */
   readonly override: Override | null
 }
 
-function granted(id: string, grant: CheckedGrant, longestMs: number): PolicyChange {
+/** The change that adds a granted override under an id. */
+function addOverride(id: string, grant: CheckedGrant, longestMs: number): PolicyChange {
   return (policy, nowMs) => {
-    // Written before, and the reply was lost.
+    // An earlier try wrote it, but its reply was lost.
     if (policy.overrides.some((one) => one.id === id)) return { policy, noted: [] }
     const { forMs: _forMs, untilMs: _untilMs, ...given } = grant
     const override: Override = {
@@ -35,32 +36,29 @@ function granted(id: string, grant: CheckedGrant, longestMs: number): PolicyChan
   }
 }
 
-/** Exceptions from rules, for some time: effective on every worker within a second. */
+/** Temporary exceptions from rules (`tollgate.overrides`). A change is in force in every process within a second. */
 export class Overrides {
-  private readonly policyClient: PolicyClient
-  private readonly longestMs: number
-
-  constructor(policyClient: PolicyClient, longestMs: number = DEFAULTS.longestOverrideMs) {
-    this.policyClient = policyClient
-    this.longestMs = longestMs
-  }
+  constructor(
+    private readonly policyClient: PolicyClient,
+    private readonly longestMs: number = DEFAULTS.longestOverrideMs,
+  ) {}
 
   /**
-   * Grants an override, and wakes the calls in line that it gives room. Returns its id.
-   * @throws RequestInvalid naming field, value and bound; nothing changes then
+   * Grants an override, and wakes the waiting calls that have room under it. Returns its id.
+   * @throws RequestInvalid naming field, value and bound; nothing is changed then
    */
   async grant(spec: GrantSpec): Promise<string> {
     const { actor } = this.policyClient
     const grant = checkGrant(spec, actor === UNKNOWN_ACTOR ? undefined : actor)
     const id = randomUUID()
-    await this.policyClient.change(granted(id, grant, this.longestMs))
+    await this.policyClient.change(addOverride(id, grant, this.longestMs))
     return id
   }
 
-  /** Ends an override now. Returns whether it still held. @throws RequestInvalid */
+  /** Ends an override now. Returns whether it was still in force. @throws RequestInvalid */
   async revoke(id: string, { by }: { by?: string | undefined } = {}): Promise<boolean> {
     const actor = actorOf(by, this.policyClient.actor)
-    // It may be written by a try whose reply was lost, and not be found by the next.
+    // Not only the last run counts: an earlier try may have removed the override, and lost its reply.
     let held = false
     await this.policyClient.change((policy) => {
       const before = policy.overrides.find((one) => one.id === id)
@@ -71,12 +69,12 @@ export class Overrides {
     return held
   }
 
-  /** Those that hold now, as they were granted. */
+  /** The overrides in force, in the order in which they were granted. */
   list(): readonly Override[] {
     return this.ruleSet.overrides
   }
 
-  /** What applies to a call now, per rule: of several overrides the one that decides. @throws CallInvalid */
+  /** The override that decides about a call now, for each rule that has one. @throws CallInvalid */
   find(input: Call): readonly Applied[] {
     const call = validateCall(input)
     const { specs, rules, overrideIndex } = this.ruleSet
@@ -87,7 +85,7 @@ export class Overrides {
     })
   }
 
-  /** What was changed, by whom and when, the newest first: not overrides only. @throws RequestInvalid naming field, value and bound */
+  /** Entries of the audit of all changes (not only of overrides), the newest first. @throws RequestInvalid naming field, value and bound */
   async audit(query: AuditQuery = {}): Promise<AuditEntry[]> {
     return this.policyClient.audit(checkQuery(query))
   }

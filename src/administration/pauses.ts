@@ -8,63 +8,59 @@ const subjectSchema = z
   .strictObject({ agent: plainName.optional(), user: plainName.optional(), team: plainName.optional(), org: plainName.optional(), rule: plainName.optional() })
   .refine((subject) => PAUSABLE.filter((kind) => subject[kind] !== undefined).length === 1, `must name exactly one of ${PAUSABLE.join(', ')}`)
 
-/** Whom a pause is for. @throws RequestInvalid */
+/** Checks the subject of a pause. @throws RequestInvalid */
 function checkSubject(subject: Pause['for']): Pause['for'] {
   const [kind, value] = pausedBy({ for: checkRequest(subjectSchema, subject, 'for') })
   return { [kind]: value }
 }
 
-function isFor(subject: Pause['for'], pause: Pause): boolean {
+function isPauseOf(subject: Pause['for'], pause: Pause): boolean {
   return pausedBy(pause).join() === pausedBy({ for: subject }).join()
 }
 
-function nameOf(subject: Pause['for']): string {
+function subjectName(subject: Pause['for']): string {
   return pausedBy({ for: subject }).join(' ')
 }
 
-/** Keeps calls where they are until they are resumed. */
+/** Holds calls in line until they are resumed (`tollgate.pause`, `tollgate.resume`). */
 export class Pauses {
-  private readonly policyClient: PolicyClient
+  constructor(private readonly policyClient: PolicyClient) {}
 
-  constructor(policyClient: PolicyClient) {
-    this.policyClient = policyClient
-  }
-
-  /** Calls that it covers wait from now on; those that run go on. Returns false where they were paused already. @throws RequestInvalid, RULE_UNKNOWN */
+  /** Pauses the calls of a subject; calls that run already go on. Returns false where they were paused before. @throws RequestInvalid, RULE_UNKNOWN */
   async pause(input: Pause['for'], options: { by?: string | undefined; reason?: string | undefined } = {}): Promise<boolean> {
     const subject = checkSubject(input)
     const by = actorOf(options.by, this.policyClient.actor)
     const { reason } = checkRequest(z.object({ reason: freeText.optional() }), options, 'pause')
     let paused = false
     await this.policyClient.change((policy, nowMs) => {
-      if (policy.pauses.some((one) => isFor(subject, one))) return { policy, noted: [] }
+      if (policy.pauses.some((one) => isPauseOf(subject, one))) return { policy, noted: [] }
       if (subject.rule !== undefined && ![...policy.declared, ...policy.added].some(({ name }) => name === subject.rule))
         throw new TollgateError('RULE_UNKNOWN', `no rule is called ${JSON.stringify(subject.rule)}`)
       paused = true
       const pause: Pause = { for: subject, by, ...(reason === undefined ? {} : { reason }), since: new Date(nowMs).toISOString() }
       return {
         policy: { ...policy, pauses: [...policy.pauses, pause] },
-        noted: [{ by, what: 'calls.paused', subject: nameOf(subject), before: null, after: pause }],
+        noted: [{ by, what: 'calls.paused', subject: subjectName(subject), before: null, after: pause }],
       }
     })
     return paused
   }
 
-  /** Calls that only this pause held go on at once. Returns whether they were paused. @throws RequestInvalid */
+  /** Ends the pause of a subject: its calls go on at once, unless another pause covers them. Returns whether they were paused. @throws RequestInvalid */
   async resume(input: Pause['for'], options: { by?: string | undefined } = {}): Promise<boolean> {
     const subject = checkSubject(input)
     const by = actorOf(options.by, this.policyClient.actor)
     let resumed = false
     await this.policyClient.change((policy) => {
-      const before = policy.pauses.find((one) => isFor(subject, one))
+      const before = policy.pauses.find((one) => isPauseOf(subject, one))
       resumed ||= before !== undefined
-      const pauses = policy.pauses.filter((one) => !isFor(subject, one))
-      return { policy: { ...policy, pauses }, noted: [{ by, what: 'calls.resumed', subject: nameOf(subject), before: before ?? null, after: null }] }
+      const pauses = policy.pauses.filter((one) => !isPauseOf(subject, one))
+      return { policy: { ...policy, pauses }, noted: [{ by, what: 'calls.resumed', subject: subjectName(subject), before: before ?? null, after: null }] }
     })
     return resumed
   }
 
-  /** What is paused now. */
+  /** The pauses in force. */
   list(): readonly Pause[] {
     return this.policyClient.ruleSet.policy.pauses
   }

@@ -9,87 +9,94 @@ import type { AuditEntry, CheckedQuery } from './audit.js'
 import type { PolicyChange } from './change.js'
 import type { PolicyStore } from './policy-store.js'
 
-/** Changes nothing but what time does: overrides that have ended go. */
-const NOTHING_NEW: PolicyChange = (policy) => ({ policy, noted: [] })
+/** A change of nothing. The policy store then still removes overrides that have ended, and notes their end. */
+const NO_CHANGE: PolicyChange = (policy) => ({ policy, noted: [] })
 
-/** Timers cannot be set further ahead. */
+/** The longest timer that Node supports. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1
 
+/** What a PolicyClient works with. */
 export interface PolicyClientParts {
   readonly resolver: Resolver
   readonly rules: PolicyStore
   readonly clock: Clock
   readonly log: Logger
-  /** Who changes things where nobody else is named. */
+  /** The actor of changes that name none. */
   readonly actor: string
-  /** What is in force is different now: whoever waits may have room. */
+  /** Called after another version came into force: waiting calls may have room under it. */
   readonly changed: (before: RuleSet) => void
 }
 
 /**
- * The policy as this process goes by it: changed here, read again where another changed it, and
- * worked out anew when an override ends. That is by the store's clock; this process only ever
- * waits for the time that is left, so its own clock may be an hour off.
+ * Keeps the policy of this process up to date: it writes changes, reads the policy again after
+ * other processes changed it, and compiles it again when an override ends.
+ *
+ * Overrides end by the store's clock. This class only measures how much time is left until then,
+ * so the clock of this machine may be wrong by any amount. At the end of an override every process
+ * that is up compiles the policy without it, whether Redis is there or not, and tries to note the
+ * end in the audit; the first one writes it. If a process dies before that, another one does it; if
+ * none is left, the next change of the policy or the next query of the audit does.
  */
 export class PolicyClient {
-  readonly actor: string
-  private readonly parts: PolicyClientParts
   private reading: Promise<void> = Promise.resolve()
   private timer: NodeJS.Timeout | undefined
   private closed = false
 
-  constructor(parts: PolicyClientParts) {
-    this.parts = parts
-    this.actor = parts.actor
+  constructor(private readonly parts: PolicyClientParts) {
     this.waitForEnd(this.ruleSet)
   }
 
-  /** What is in force, as far as this process has heard. */
+  /** The actor of changes that name none. */
+  get actor(): string {
+    return this.parts.actor
+  }
+
+  /** The version in force, as far as this process knows. */
   get ruleSet(): RuleSet {
     return this.parts.resolver.rules
   }
 
-  /** Changes the policy everywhere; here at once. @throws CLOSED, and what the change throws; nothing is changed then */
+  /** Changes the policy of the namespace; in this process at once. @throws CLOSED, and what the change throws; nothing is changed then */
   async change(change: PolicyChange): Promise<void> {
     if (this.closed) throw new TollgateError('CLOSED', 'this Tollgate was closed')
-    // One after the other: what was read before a change must not be taken for newer than it.
+    // After the reads under way: a version that was read before this change must not replace it.
     const changing = this.reading.then(async () => this.use(await this.parts.rules.change(change)))
     this.reading = changing.catch(() => {})
     return changing
   }
 
-  /** What was changed. Overrides that have ended are noted by then. */
+  /** Reads the audit, after the ends of overrides were noted in it. */
   async audit(query: CheckedQuery): Promise<AuditEntry[]> {
-    await this.change(NOTHING_NEW)
-    // Redis drops entries some at a time: what is too old is not shown even where it is still there.
+    await this.change(NO_CHANGE)
+    // Redis trims the stream in blocks: entries older than the retention may still be there, and are left out.
     const oldestMs = (await this.parts.rules.nowMs()) - retentionOf(this.ruleSet.policy)
     return this.parts.rules.audit.read({ ...query, sinceMs: Math.max(query.sinceMs, oldestMs) })
   }
 
-  /** Another process changed it, or may have. */
+  /** Reads the policy again: another process has changed it, or may have. */
   refresh(): void {
     const { rules } = this.parts
-    this.read('the rules could not be read; those known stay in force', async () => {
+    this.load('the rules could not be read; those known stay in force', async () => {
       const read = await rules.read(this.ruleSet)
-      // An override that has ended is noted by whoever sees it first.
-      return read.overrides.length < read.policy.overrides.length ? rules.change(NOTHING_NEW) : read
+      // An override has ended: note it in the audit, unless another process was faster.
+      return read.overrides.length < read.policy.overrides.length ? rules.change(NO_CHANGE) : read
     })
   }
 
-  /** Stops; resolves when nothing is being read any more. */
+  /** Stops. Resolves when no read is under way any more. */
   close(): Promise<void> {
     this.closed = true
     clearTimeout(this.timer)
     return this.reading
   }
 
-  private read(complaint: string, how: () => Promise<RuleSet>): void {
+  private load(complaint: string, read: () => Promise<RuleSet>): void {
     this.reading = this.reading
       .then(async () => {
-        if (!this.closed) this.use(await how())
+        if (!this.closed) this.use(await read())
       })
       .catch((error: unknown) => {
-        // That Redis is away is said by who watches it, once.
+        // An outage of Redis is logged by the circuit breaker, once.
         if (!(error instanceof StoreUnavailable)) this.parts.log.error({ err: error }, complaint)
       })
   }
@@ -97,7 +104,7 @@ export class PolicyClient {
   private use(ruleSet: RuleSet): void {
     const { resolver, changed } = this.parts
     const before = resolver.rules
-    // The timer of what is known runs on: it was set when that was worked out.
+    // Unchanged: its timer is set already.
     if (ruleSet === before) return
     this.waitForEnd(ruleSet)
     if (ruleSet.version === before.version && ruleSet.nextEndMs === before.nextEndMs) return
@@ -105,22 +112,20 @@ export class PolicyClient {
     changed(before)
   }
 
-  /**
-   * Ends are noted by whoever is first to see them. What if it dies before that: another does. If
-   * nobody is left: the next change does, or the next look at the audit.
-   */
+  /** Sets the timer for the next end of an override. */
   private waitForEnd({ nextEndMs, asOfMs }: Pick<RuleSet, 'nextEndMs' | 'asOfMs'>): void {
     clearTimeout(this.timer)
     if (nextEndMs === null || this.closed) return
     const { clock, rules } = this.parts
+    // '' unless a test sets the clock: then it is polled.
     const given = () => clock.forScripts()
     const waitMs = given() === '' ? Math.min(LONGEST_TIMER_MS, Math.max(1, nextEndMs - asOfMs)) : DEFAULTS.givenClockCheckMs
     this.timer = setTimeout(() => {
       if (given() !== '' && Number(given()) < nextEndMs) return this.waitForEnd({ nextEndMs, asOfMs })
-      // Here at once, whether the store is there or not.
+      // Before the store is reached: the override ends here on time even while Redis is away.
       const { version, policy } = this.ruleSet
       this.use({ ...compilePolicy(policy, nextEndMs), version })
-      this.read('the end of an override could not be noted; it is when the rules are read again', () => rules.change(NOTHING_NEW))
+      this.load('the end of an override could not be noted; it is when the rules are read again', () => rules.change(NO_CHANGE))
     }, waitMs)
     this.timer.unref()
   }

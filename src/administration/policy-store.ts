@@ -8,8 +8,7 @@ import { checkRules } from '../policy/rules-file.js'
 import { Patience, unanswered } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
 import { scripts } from '../store/redis/scripts.js'
-import type { AuditNote } from './audit.js'
-import { type AuditLog, MemoryLog, RedisLog } from './audit-log.js'
+import { type AuditLog, type AuditNote, MemoryLog, RedisLog } from './audit.js'
 import type { ChangedPolicy, PolicyChange } from './change.js'
 
 /** The policy in a Redis that may be away: then whoever asks is told so in time, and nothing waits for it to come back. */
@@ -47,20 +46,19 @@ export class BoundedPolicyStore implements PolicyStore {
   }
 }
 
-/** Where the policy of a namespace is kept, and what was changed in it. */
+/** Stores the policy of a namespace and the audit of its changes. */
 export interface PolicyStore {
-  /** What was changed, by whom and when. */
   readonly audit: AuditLog
-  /** Changes the policy, and answers what is in force after it. @throws what the change throws; nothing is changed then */
+  /** Changes the policy, and returns the version in force after it. @throws what the change throws; nothing is changed then */
   change(change: PolicyChange): Promise<RuleSet>
-  /** What is in force now; `known` itself where that is still the same. */
+  /** The version in force; `known` itself where that is still the same. */
   read(known?: RuleSet): Promise<RuleSet>
   /** The clock by which overrides end, in ms since the epoch. */
   nowMs(): Promise<number>
 }
 
-/** Works out a change; overrides that have ended go along with it. Null where nothing changes. */
-function workOut(policy: Policy, change: PolicyChange, nowMs: number): ChangedPolicy | null {
+/** Applies a change, and removes overrides that have ended. Null where neither changes anything. */
+function applyChange(policy: Policy, change: PolicyChange, nowMs: number): ChangedPolicy | null {
   const ended = policy.overrides.filter((override) => endOf(override) <= nowMs)
   const base = ended.length === 0 ? policy : { ...policy, overrides: policy.overrides.filter((override) => !ended.includes(override)) }
   const changed = change(base, nowMs)
@@ -69,19 +67,16 @@ function workOut(policy: Policy, change: PolicyChange, nowMs: number): ChangedPo
   return noted.length === 0 ? null : { policy: changed.policy, noted }
 }
 
-/** The policy of a process that is alone. */
+/** The policy of a Tollgate without Redis. */
 export class MemoryPolicyStore implements PolicyStore {
   readonly audit = new MemoryLog()
-  private readonly clock: Clock
   private policy = EMPTY_POLICY
 
-  constructor(clock: Clock) {
-    this.clock = clock
-  }
+  constructor(private readonly clock: Clock) {}
 
   async change(change: PolicyChange): Promise<RuleSet> {
     const nowMs = approximateMs(this.clock)
-    const changed = workOut(this.policy, change, nowMs)
+    const changed = applyChange(this.policy, change, nowMs)
     const ruleSet = compilePolicy(changed?.policy ?? this.policy, nowMs)
     if (changed !== null) {
       this.policy = changed.policy
@@ -95,7 +90,7 @@ export class MemoryPolicyStore implements PolicyStore {
     return known !== undefined && known.version === versionOf(this.policy) && !hasEnded(known, nowMs) ? known : compilePolicy(this.policy, nowMs)
   }
 
-  /** Notes what was changed elsewhere in this process. */
+  /** Appends a change to the audit that is not one of the policy, such as the reset of a limiter. */
   note(noted: AuditNote): void {
     this.audit.append([noted], approximateMs(this.clock), retentionOf(this.policy))
   }
@@ -109,11 +104,11 @@ function hasEnded({ nextEndMs }: RuleSet, nowMs: number): boolean {
   return nextEndMs !== null && nextEndMs <= nowMs
 }
 
-/** A policy as it stands in Redis. */
+/** A policy as read from Redis. */
 interface StoredPolicy {
-  /** '' where there is none. */
+  /** '' where none is stored. */
   readonly version: string
-  /** As it was written: rules may be those of another version of Tollgate, which this one takes for wrong. */
+  /** Not checked: another version of Tollgate, with other rules about rules, may have written it. */
   readonly policy: Policy
   readonly nowMs: number
 }
@@ -121,22 +116,20 @@ interface StoredPolicy {
 /** The policy of a namespace in Redis. */
 export class RedisPolicyStore implements PolicyStore {
   readonly audit: RedisLog
-  private readonly redis: Redis
-  private readonly keys: Keys
-  private readonly clock: Clock
 
-  constructor(redis: Redis, keys: Keys, clock: Clock) {
-    this.redis = redis
-    this.keys = keys
-    this.clock = clock
+  constructor(
+    private readonly redis: Redis,
+    private readonly keys: Keys,
+    private readonly clock: Clock,
+  ) {
     this.audit = new RedisLog(redis, keys.audit)
   }
 
-  /** What changes nothing is not written. Whoever finds that others were faster works on theirs. */
+  /** Compare-and-set on the version, repeated until no other process has written in between. An equal policy is not written. */
   async change(change: PolicyChange): Promise<RuleSet> {
     for (;;) {
-      const { version, policy, nowMs } = await this.standing()
-      const changed = workOut(policy, change, nowMs)
+      const { version, policy, nowMs } = await this.stored()
+      const changed = applyChange(policy, change, nowMs)
       if (changed === null) return this.compiled({ version, policy, nowMs })
       const next: StoredPolicy = { version: versionOf(changed.policy), policy: changed.policy, nowMs }
       if (next.version === version) return this.compiled(next)
@@ -154,24 +147,28 @@ export class RedisPolicyStore implements PolicyStore {
       const [version, nowMs] = await Promise.all([this.redis.hget(this.keys.rules, 'version'), this.nowMs()])
       if ((version ?? known.version) === known.version && !hasEnded(known, nowMs)) return known
     }
-    return this.compiled(await this.standing())
+    return this.compiled(await this.stored())
   }
 
   private compiled({ version, policy, nowMs }: StoredPolicy): RuleSet {
     const { rules, prices, exempt } = checkRules(policy.declared, policy.prices, policy.exempt)
     const checked = { ...policy, declared: rules, prices, exempt, added: checkRules(policy.added).rules }
     const ruleSet = compilePolicy(checked, nowMs)
-    // That of whoever wrote it: else another version of Tollgate would never find it unchanged.
+    // The stored version, not the hash of the checked policy: where checks add defaults the two differ, and the policy would never count as unchanged.
     return version === '' ? ruleSet : { ...ruleSet, version }
   }
 
-  /** Asked for in one turn, and so answered in one round trip. */
-  private async standing(): Promise<StoredPolicy> {
+  /** Both commands are sent in one turn of the event loop, so they take one round trip. */
+  private async stored(): Promise<StoredPolicy> {
     const [values, nowMs] = await Promise.all([this.redis.hmget(this.keys.rules, 'version', ...POLICY_PARTS.map((part) => POLICY_FIELDS[part])), this.nowMs()])
     const [version, ...parts] = values
-    const part = <Part>(index: number, empty: Part): Part => (typeof parts[index] === 'string' ? (JSON.parse(parts[index]) as Part) : empty)
-    const entries = POLICY_PARTS.map((name, index) => [name, part<unknown>(index, EMPTY_POLICY[name])] as const)
-    return { version: version ?? '', policy: Object.fromEntries(entries) as unknown as Policy, nowMs }
+    const stored: Partial<Policy> = Object.fromEntries(
+      POLICY_PARTS.flatMap((part, index) => {
+        const json = parts[index]
+        return typeof json === 'string' ? [[part, JSON.parse(json)]] : []
+      }),
+    )
+    return { version: version ?? '', policy: { ...EMPTY_POLICY, ...stored }, nowMs }
   }
 
   async nowMs(): Promise<number> {

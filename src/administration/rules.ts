@@ -7,26 +7,22 @@ import { actorOf } from '../validation/requests.js'
 import { addRule, declareRules, removeRule, updateRule } from './change.js'
 import type { PolicyClient } from './policy-client.js'
 
-/** Who changes something; default the Tollgate's `actor`. */
+/** The actor of a change; default the Tollgate's `actor`. */
 interface By {
   by?: string | undefined
 }
 
-/** What is declared with rules that are given as objects, besides prices; default none. */
-interface Beside {
+/** What is declared beside rules that are given as objects; default none. A rules file contains its own. */
+interface DeclaredBeside {
   exempt?: Exempt | undefined
   degradeTo?: Readonly<Record<string, string>> | undefined
 }
 
-/** The rules of a namespace. What changes them counts everywhere within a second, and is in the audit; usage is kept. */
+/** The rules of a namespace (`tollgate.rules`). A change is in force in every process within a second, is noted in the audit, and keeps the usage. */
 export class Rules {
-  private readonly policyClient: PolicyClient
+  constructor(private readonly policyClient: PolicyClient) {}
 
-  constructor(policyClient: PolicyClient) {
-    this.policyClient = policyClient
-  }
-
-  /** Those of the namespace, as written: the declared ones, then those that were added. */
+  /** All rules as written: the declared ones, then the ones that were added. */
   list(): readonly RuleSpec[] {
     return this.policyClient.ruleSet.specs
   }
@@ -36,45 +32,46 @@ export class Rules {
     return this.list().find((rule) => rule.name === name) ?? null
   }
 
-  /** Adds a rule beside the declared ones, whoever declares them anew. @throws RulesInvalid, and nothing changes */
+  /** Adds a rule beside the declared ones; later declarations keep it. @throws RulesInvalid; nothing is changed then */
   async add(spec: RuleSpec, { by }: By = {}): Promise<void> {
     const actor = actorOf(by, this.policyClient.actor)
     await this.policyClient.change(addRule(checkRule(spec), actor))
   }
 
   /**
-   * Changes the fields of a rule that are given; `undefined` leaves a field out. A declared rule
-   * stays changed until it is declared anew. @throws RULE_UNKNOWN, RulesInvalid, and nothing changes
+   * Changes the given fields of a rule; `undefined` removes a field. A declared rule stays changed
+   * until the next declaration. @throws RULE_UNKNOWN, RulesInvalid; nothing is changed then
    */
   async update(name: string, patch: Partial<RuleSpec>, { by }: By = {}): Promise<void> {
     const actor = actorOf(by, this.policyClient.actor)
     await this.policyClient.change(updateRule(name, patch, actor))
   }
 
-  /** Takes a rule away; a declared one comes back when it is declared anew. Returns whether it was there. */
+  /** Removes a rule; a declared one comes back with the next declaration. Returns whether it existed. */
   async remove(name: string, { by }: By = {}): Promise<boolean> {
     const change = removeRule(name, actorOf(by, this.policyClient.actor))
-    // A try whose reply was lost may have removed it.
-    let was = false
+    // Not only the last run counts: an earlier try may have removed the rule, and lost its reply.
+    let existed = false
     await this.policyClient.change((policy, nowMs) => {
-      was ||= [...policy.declared, ...policy.added].some((rule) => rule.name === name)
+      existed ||= [...policy.declared, ...policy.added].some((rule) => rule.name === name)
       return change(policy, nowMs)
     })
-    return was
+    return existed
   }
 
   /**
-   * Makes a file or a set the namespace's declared rules, with its prices and permanent lists.
-   * @throws RulesInvalid, and nothing changes
+   * Declares the rules of the namespace, by the path of a rules file or as objects: they replace
+   * the declared ones, with prices, permanent lists and models of degraded mode.
+   * @throws RulesInvalid; nothing is changed then
    */
-  async apply(rules: string | readonly RuleSpec[], prices?: PriceTable, { by, exempt, degradeTo }: By & Beside = {}): Promise<void> {
+  async apply(rules: string | readonly RuleSpec[], prices?: PriceTable, { by, exempt, degradeTo }: By & DeclaredBeside = {}): Promise<void> {
     const actor = actorOf(by, this.policyClient.actor)
     const checked = typeof rules === 'string' ? await readRules(rules) : checkRules(rules, prices, exempt, degradeTo)
     await this.policyClient.change(declareRules(checked, actor))
   }
 }
 
-/** One rule: its faults are named without a place in a list. @throws RulesInvalid */
+/** Checks one rule; messages name its fields without the place in a list. @throws RulesInvalid */
 function checkRule(spec: RuleSpec): RuleSpec {
   try {
     const [rule] = checkRules([spec]).rules
