@@ -11,7 +11,7 @@ import { show } from '../validation/faults.js'
 
 /** The capacity of a resource, and what is left of it. */
 export interface Capacity {
-  /** Requests per window, as set by `setLimit`. */
+  /** Requests per window, as set by `tollgate.setCapacity`. */
   readonly limit: number
   /** The window: a unit of time or a duration, as set. */
   readonly per: string

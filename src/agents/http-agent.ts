@@ -4,20 +4,20 @@ import type { AgentSpec } from '../policy/rule.js'
 import { type CallUsage, readUsage } from '../pricing/usage.js'
 import type { CallContext } from '../queue/attempt.js'
 import type { Handler } from '../queue/worker.js'
+import { REFUSED_STATUSES } from '../upstream/refusal.js'
 
-/** What a call to an agent over HTTP comes back with. */
+/** The result of a call to an agent over HTTP. */
 export interface AgentAnswer {
   readonly status: number
-  /** The answer's JSON, or its text where it is none. */
+  /** The body as JSON; as text where it is not JSON. */
   readonly output: unknown
-  /** What the agent says it used; settles the estimate. */
+  /** The usage that the agent reported; the call is settled by it. */
   readonly usage?: CallUsage
 }
 
 const DEFAULT_ENDPOINTS: Readonly<Record<NonNullable<AgentSpec['api']>, string>> = { openai: '/v1/chat/completions', anthropic: '/v1/messages' }
-const LIMITED = new Set([429, 503, 529])
-/** How much of an agent's error is quoted. */
-const QUOTED = 500
+/** The longest part of an agent's error that is quoted, in characters. */
+const QUOTED_ERROR = 500
 
 function headersFor(agent: AgentSpec, environment: NodeJS.ProcessEnv): Record<string, string> {
   const headers: Record<string, string> = { 'content-type': 'application/json', accept: 'application/json' }
@@ -37,15 +37,17 @@ function parse(text: string): unknown {
   }
 }
 
-/** A payload that asks for another model. */
+/** A payload with another model. */
 function withModel(payload: unknown, model: string): unknown {
   return payload !== null && typeof payload === 'object' && !Array.isArray(payload) ? { ...payload, model } : { model }
 }
 
 /**
- * A handler that posts a call's payload to its agent: to the call's `endpoint` under the
- * agent's `baseUrl`. 429, 503 and 529 send the call back to its line; other statuses that
- * are not 2xx fail it, with the usage they tell of.
+ * Makes a handler that posts the payload of a call to its agent, at the call's `endpoint` under
+ * the agent's `baseUrl`. The default endpoint is `/v1/chat/completions` (openai) or `/v1/messages`
+ * (anthropic). 429, 503 and 529 return the call to its line (UPSTREAM_LIMITED); other statuses than
+ * 2xx fail it with UPSTREAM_FAILED, settled by the usage in the answer, if any.
+ * @param environment where the API keys are read, by the name in `apiKeyEnv`
  * @throws ConfigInvalid at once where an agent's key is missing from the environment
  */
 export function httpAgent(agents: Readonly<Record<string, AgentSpec>>, environment: NodeJS.ProcessEnv = process.env): Handler {
@@ -54,24 +56,24 @@ export function httpAgent(agents: Readonly<Record<string, AgentSpec>>, environme
     if (apiKeyEnv === undefined) continue
     const key = environment[apiKeyEnv]?.trim() ?? ''
     if (key === '') throw new ConfigInvalid(`agents.${name}.apiKeyEnv: ${apiKeyEnv} is not set in the environment`)
-    // fetch would quote it in its error.
+    // fetch would quote the key in its error.
     if (!/^[\x21-\x7e]+$/.test(key)) throw new ConfigInvalid(`agents.${name}.apiKeyEnv: ${apiKeyEnv} holds characters that a key cannot have (not shown)`)
   }
   return async (call: Call, context: CallContext): Promise<AgentAnswer> => {
     const agent = known.get(call.agent)
     if (agent === undefined) throw new ConfigInvalid(`agent ${call.agent} is not among the configured ones (${[...known.keys()].join(', ') || 'none'})`)
     const endpoint = call.endpoint ?? DEFAULT_ENDPOINTS[agent.api ?? 'openai']
-    // Without the slash, "@elsewhere.example" would take the key to another host; and so would following a redirect.
+    // The slash keeps an endpoint like "@elsewhere.example" from sending the key to another host; a redirect is not followed for the same reason.
     const url = `${agent.baseUrl.replace(/\/+$/, '')}/${endpoint.replace(/^\/+/, '')}`
     const { signal, degraded, degradeTo } = context
     const body = JSON.stringify(degraded && degradeTo !== undefined ? withModel(call.payload, degradeTo) : (call.payload ?? {}))
     const response = await fetch(url, { method: 'POST', headers: headersFor(agent, environment), body, signal, redirect: 'manual' })
     const output = parse(await response.text())
     const usage = readUsage(output)
-    if (LIMITED.has(response.status)) throw new UpstreamLimited({ headers: response.headers, message: `${call.agent} answered ${response.status}` })
+    if (REFUSED_STATUSES.has(response.status)) throw new UpstreamLimited({ headers: response.headers, message: `${call.agent} answered ${response.status}` })
     context.observe(response.headers)
     if (!response.ok) {
-      const quoted = (typeof output === 'string' ? output : JSON.stringify(output)).slice(0, QUOTED)
+      const quoted = (typeof output === 'string' ? output : JSON.stringify(output)).slice(0, QUOTED_ERROR)
       throw Object.assign(new TollgateError('UPSTREAM_FAILED', `${call.agent} answered ${response.status}: ${quoted}`), { usage })
     }
     return { status: response.status, output, ...(usage === undefined ? {} : { usage }) }

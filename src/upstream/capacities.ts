@@ -9,56 +9,54 @@ import { isAmount, validateCall } from '../validation/call.js'
 import { faultMessage, show, valueAt } from '../validation/faults.js'
 import { type AnnounceInput, type UpstreamChange, type UpstreamState, type UpstreamTracker, upstreamState } from './tracker.js'
 
-/** A limit of a rule that guards an agent. */
+/** A limit of a rule that guards an agent: one that counts by agent, endpoint and model alone. */
 export interface ConfiguredLimit {
   readonly rule: string
   readonly limit: string
   readonly unit: CostUnit
-  /** How much per window. */
+  /** The amount per window, in `unit`. */
   readonly amount: number
   readonly windowMs: number
 }
 
-/** What the rules allow an agent, endpoint and model, beside what it said itself. */
+/** The state of an agent, endpoint and model, the limits that the rules give it, and those that it reported. */
 export interface UpstreamStats extends UpstreamState {
   readonly configured: readonly ConfiguredLimit[]
-  /** By unit; empty where it told none. */
+  /** The limits that the agent reported, by unit; empty where it reported none. */
   readonly observed: ObservedLimits
+  /** When it reported them, by the store's clock. */
   readonly observedAt: Date
 }
 
-/** What agents allow: set at run time, and learned from what they say. */
+/** The capacities of resources, set at run time, and the states of agents, learned from their answers (`tollgate.capacity`). */
 export class Capacities {
-  private readonly resolver: Resolver
-  private readonly store: Store
-  private readonly tracker: UpstreamTracker
+  constructor(
+    private readonly resolver: Resolver,
+    private readonly store: Store,
+    private readonly tracker: UpstreamTracker,
+  ) {}
 
-  constructor(resolver: Resolver, store: Store, tracker: UpstreamTracker) {
-    this.resolver = resolver
-    this.store = store
-    this.tracker = tracker
-  }
-
-  /** What a resource allows and what is left of it; null where no capacity was set. @throws CallInvalid */
+  /** The capacity of a resource, and what is left of it; null where none was set. @throws CallInvalid */
   get(resource: string): Promise<Capacity | null>
-  /** What an agent, endpoint and model is known to allow now. @throws CallInvalid */
+  /** The state of an agent, endpoint and model now. @throws CallInvalid */
   get(upstream: UpstreamName): Promise<UpstreamState>
   async get(of: string | UpstreamName): Promise<Capacity | null | UpstreamState> {
     return typeof of === 'object' && of !== null ? this.tracker.get(checkName(of)) : readCapacity(of, this.resolver, this.store)
   }
 
   /**
-   * Says what an agent said. With `retryAfterMs`, or neither that nor `limits`, that it refused
-   * a call: nothing goes to that agent, endpoint and model for so long, anywhere, and its
-   * capacity is cut. `limits` alone only say what it allows. @throws CallInvalid, and nothing changes
+   * Reports what the application knows of an agent. With `retryAfterMs`, or without it and
+   * `limits`: the agent refused a call, so no process calls that agent, endpoint and model for
+   * that time, and its capacity is cut. With `limits` alone: they are noted. Returns the state
+   * after it. @throws CallInvalid; nothing is changed then
    */
   async announce(input: AnnounceInput): Promise<UpstreamState> {
     return this.tracker.announce(checkAnnounce(input))
   }
 
   /**
-   * Calls a function when any process says what an agent said. Recovery goes by the clock and
-   * is not told. Returns a function that ends it.
+   * Calls a function after every report about an agent, in any process. The steps of recovery
+   * follow from the time and are not reported. Returns a function that ends it.
    */
   on(event: 'change', listener: (change: UpstreamChange) => void): () => void {
     if (event !== 'change') throw new CallInvalid(`event: must be change (got ${show(event)})`)
@@ -66,7 +64,7 @@ export class Capacities {
     return this.tracker.on(listener)
   }
 
-  /** Every agent, endpoint and model that said anything within a day, up to a thousand. */
+  /** Every agent, endpoint and model that was reported on within a day, up to a thousand. */
   async stats(): Promise<UpstreamStats[]> {
     const observations = await this.store.observed()
     const known = await this.store.upstreamStatus(observations.map(({ name }) => this.resolver.blockOf(name)))
@@ -102,10 +100,10 @@ function checkAnnounce(input: AnnounceInput): AnnounceInput {
   const { retryAfterMs, limits, ...name } = input
   if (retryAfterMs !== undefined && !isAmount(retryAfterMs))
     throw new CallInvalid(`retryAfterMs: must be a number from 0 to ${MAX_AMOUNT} (got ${show(retryAfterMs)})`)
-  return { ...checkName(name), retryAfterMs, limits: limits === undefined ? undefined : checkLimits(limits) }
+  return { ...checkName(name), retryAfterMs, limits: limits === undefined ? undefined : checkObservedLimits(limits) }
 }
 
-function checkLimits(limits: ObservedLimits): ObservedLimits {
+function checkObservedLimits(limits: ObservedLimits): ObservedLimits {
   if (limits === null || typeof limits !== 'object') throw new CallInvalid(`limits: must be an object (got ${show(limits)})`)
   const entries = Object.entries(limits).map(([unit, given]) => {
     if (!(COST_UNITS as readonly string[]).includes(unit)) throw new CallInvalid(`limits.${unit}: is not one of ${COST_UNITS.join(', ')}`)

@@ -18,34 +18,41 @@ import type { Store } from '../store/store.js'
 import type { Bus } from './bus.js'
 import { pauseMs, readLimits, readRetryAfter } from './headers.js'
 
-/** What an agent is known to allow now. */
+/** The state of an agent, endpoint and model now. */
 export interface UpstreamState extends UpstreamName {
-  /** open: nothing is cut. blocked: nothing starts. canary: one call goes ahead of all others. recovering: a part of its limits is used. */
+  /**
+   * - open: the agent's limits are used in full.
+   * - blocked: no call starts.
+   * - canary: one call, the probe, goes ahead of all others.
+   * - recovering: a growing part of the limits is used.
+   */
   readonly state: 'open' | 'blocked' | 'canary' | 'recovering'
-  /** The part of its limits that is used once it is not blocked, in (0, 1]. */
+  /** The part of the agent's limits that is used, or will be after the block, in (0, 1]. */
   readonly factor: number
-  /** For how long nothing starts. */
+  /** How long no call starts, in ms; 0 if it is not blocked. */
   readonly blockedMs: number
-  /** When it was cut last, by the store's clock; null where it is not cut. */
+  /** When the capacity was last cut, by the store's clock; null if it is open. */
   readonly cutAt: Date | null
 }
 
-/** News of an agent. */
+/** A report about an agent, with the state after it. */
 export interface UpstreamChange extends UpstreamState {
-  /** refused: a call was. paused: nothing is left for a moment. observed: its limits are other ones. */
+  /** refused: the agent refused a call. paused: it has nothing left for a moment. observed: it reported other limits. */
   readonly kind: UpstreamReport['kind']
 }
 
-/** What `announce` takes. */
+/** The input of `tollgate.capacity.announce`. */
 export interface AnnounceInput extends UpstreamName {
-  /** For how long it asked to be left alone, in ms; at most an hour is believed. Without it and `limits`: a second. */
+  /** How long the agent asked to wait, in ms; longer times are cut to an hour. Default: a second, or no wait where `limits` is given. */
   readonly retryAfterMs?: number | undefined
-  /** What it told of its limits; alone it cuts nothing. */
+  /** The limits that the agent reported. Without `retryAfterMs` they are only noted, and nothing is cut. */
   readonly limits?: ObservedLimits | undefined
 }
 
-const FORGET_AFTER = 1000
+/** The most agents, endpoints and models that a process remembers; beyond it it forgets them all and starts again. */
+const REMEMBERED_UPSTREAMS = 1000
 
+/** The state of an agent in the terms of the public API. */
 export function upstreamState(name: UpstreamName, known: UpstreamStatus): UpstreamState {
   const { atMs, blockedUntilMs, factor, canary, cutAtMs, overMs } = known
   const blockedMs = Math.max(0, blockedUntilMs - atMs)
@@ -62,102 +69,134 @@ export function upstreamState(name: UpstreamName, known: UpstreamStatus): Upstre
   }
 }
 
-/** What agents say about their limits: told to the store, which decides for the whole fleet, and to whoever listens. */
+/**
+ * Turns what agents answer into reports to the store, and passes the outcome on to this process'
+ * listeners and, by the bus, to all other processes of the namespace.
+ *
+ * The model: an agent, endpoint and model has a block in the store. Every call has the meter of
+ * its block among its meters, so the store alone decides, in the same script as for all limits,
+ * whether a call may go to the agent. This class decides nothing; it only writes reports.
+ *
+ *   open ──refused──▶ blocked ──Retry-After over──▶ probing ──probe succeeded──▶ recovering
+ *    ▲                  ▲  ▲                          │                            │  │
+ *    │                  │  └────── probe refused ─────┘                            │  │
+ *    │                  └───────────────── refused ────────────────────────────────┘  │
+ *    └────────────────────────────── factor is 1 again ───────────────────────────────┘
+ *
+ * - A refusal of a call blocks the agent for its Retry-After, and cuts the factor by `reduceFactor`.
+ *   Calls in flight that are refused with it prolong the block, but cut nothing more.
+ * - probing (the public state 'canary'): one call, the probe, goes ahead of all others. Its lease
+ *   bounds how long the others wait for its outcome. With `canary: false` this state is left out.
+ * - recovering: every `recoverEveryMs` the factor grows by `recoverFactor`.
+ * - A pause (an answer said that nothing is left) blocks without a cut. An observation only notes
+ *   the limits that the agent reported; recovery does not exceed them.
+ *
+ * Reports come from three places: a worker whose call was refused (`refused`; the same script puts
+ * the call back into its line), the headers of every answer (`observe`), and the application
+ * (`announce`). Observations are sent in the background and only where they are news, so that an
+ * answer costs no round trip.
+ *
+ * The bus carries news for listeners, for what was observed, and for outages: each process keeps
+ * until when it knows agents to be blocked (`blockedMs`), by its monotonic clock, and goes by that
+ * while the store is away. If a message is lost, nothing but this is late: the next script of every
+ * process finds the block in the store.
+ *
+ * If the process dies before a report reached the store, the report is lost: the next refused call
+ * makes it again. If it dies after that and before the bus has the news, the block holds everywhere,
+ * and only the listeners of other processes miss the change. If it dies while its call is the
+ * probe, the lease ends, and another call probes.
+ */
 export class UpstreamTracker {
   private readonly id = randomUUID()
-  private readonly resolver: Resolver
-  private readonly store: Store
-  private readonly bus: Bus
-  private readonly log: Logger
   private readonly listeners = new Set<(change: UpstreamChange) => void>()
-  /** What was observed last here, so that the same is not said for every answer. */
-  private readonly seen = new Map<string, { told: string; atMs: number }>()
-  /** Until when agents are blocked, as far as this process has heard, by its monotonic clock: for when the store is away. */
-  private readonly blocked = new Map<string, number>()
-  private readonly saying = new Set<Promise<unknown>>()
+  /** The limits that were observed last, so that unchanged ones are not reported again for every answer. */
+  private readonly reported = new Map<string, { limits: string; atMs: number }>()
+  /** Until when agents are blocked, by this process' monotonic clock; see `blockedMs`. */
+  private readonly blockedUntil = new Map<string, number>()
+  /** Observations on their way to the store. */
+  private readonly reporting = new Set<Promise<unknown>>()
 
-  constructor(parts: { resolver: Resolver; store: Store; bus: Bus; log: Logger }) {
-    this.resolver = parts.resolver
-    this.store = parts.store
-    this.bus = parts.bus
-    this.log = parts.log
-    this.bus.listen((news) => this.hear(news))
+  constructor(private readonly parts: { readonly resolver: Resolver; readonly store: Store; readonly bus: Bus; readonly log: Logger }) {
+    parts.bus.listen((message) => this.receive(message))
   }
 
+  /** Calls a function at every change, in any process. Returns a function that ends it. */
   on(listener: (change: UpstreamChange) => void): () => void {
     this.listeners.add(listener)
     return () => this.listeners.delete(listener)
   }
 
-  /** @param input checked */
+  /** Reports what the application knows of an agent. @param input checked */
   async announce({ agent, endpoint, model, retryAfterMs, limits }: AnnounceInput): Promise<UpstreamState> {
+    const { store, resolver } = this.parts
     const name = { agent, endpoint, model }
     const only = limits !== undefined && retryAfterMs === undefined
     const report = only ? this.observation(name, limits) : this.refusal(name, retryAfterMs, limits ?? null)
-    // What the store does not take holds here all the same.
+    // Before the store has it: if the store is away, the block holds in this process all the same.
     this.block(name, report.retryAfterMs)
-    return this.say(report, await this.store.reportUpstream(this.resolver.blockOf(name), report))
+    return this.publish(report, await store.reportUpstream(resolver.blockOf(name), report))
   }
 
+  /** The state of an agent, endpoint and model now. */
   async get(name: UpstreamName): Promise<UpstreamState> {
-    const [known] = await this.store.upstreamStatus([this.resolver.blockOf(name)])
+    const [known] = await this.parts.store.upstreamStatus([this.parts.resolver.blockOf(name)])
     return upstreamState(name, known as UpstreamStatus)
   }
 
   /**
-   * An agent refused a call.
-   * @param tell what tells the store, and puts the call back where it has a line
+   * Reports that an agent refused a call. Returns the state after it, and whether the capacity was cut.
+   * @param send sends the report to the store, and puts the call back where it has a line
    */
   async refused<T extends AdmissionRequest>(
     request: T,
     name: UpstreamName,
     limited: UpstreamLimited,
-    tell: (request: T, report: UpstreamReport) => Promise<UpstreamOutcome>,
-  ) {
+    send: (request: T, report: UpstreamReport) => Promise<UpstreamOutcome>,
+  ): Promise<UpstreamState & { readonly cut: boolean }> {
     const { headers, retryAfterMs = headers === undefined ? undefined : readRetryAfter(headers) } = limited
     const report = this.refusal(name, retryAfterMs, headers === undefined ? null : readLimits(headers))
-    return this.say(report, await tell(request, report))
+    return this.publish(report, await send(request, report))
   }
 
-  /** Reads an answer's headers. What they tell is said only where it is news, and behind whoever calls: an answer is not kept waiting. */
+  /** Reads the rate-limit headers of an answer, and reports them in the background where they are news. Never throws. */
   observe({ agent, endpoint, model }: UpstreamName, headers: HeadersLike): void {
     const limits = readLimits(headers)
     if (limits === null) return
     const name = { agent, endpoint, model }
     const report = this.observation(name, limits)
     if (report.kind === 'observed' && !this.isNews(name, limits)) return
-    const said = Promise.resolve(this.store.reportUpstream(this.resolver.blockOf(name), report))
-      .then((outcome) => this.say(report, outcome))
+    const reporting = Promise.resolve(this.parts.store.reportUpstream(this.parts.resolver.blockOf(name), report))
+      .then((outcome) => this.publish(report, outcome))
       .catch((error: unknown) => {
-        this.seen.delete(upstreamKey(name))
-        this.log.warn({ err: error, agent }, 'what an agent told of its limits could not be noted')
+        this.reported.delete(upstreamKey(name))
+        this.parts.log.warn({ err: error, agent }, 'what an agent told of its limits could not be noted')
       })
-      .finally(() => this.saying.delete(said))
-    this.saying.add(said)
+      .finally(() => this.reporting.delete(reporting))
+    this.reporting.add(reporting)
   }
 
-  /** For how long calls of this agent, endpoint and model are blocked, as far as this process has heard; see `blockValue`. */
+  /** How long an agent, endpoint and model is blocked, in ms, as far as this process knows. @param value as of `blockValue` */
   blockedMs(value: string): number {
-    return Math.max(0, (this.blocked.get(value) ?? 0) - performance.now())
+    return Math.max(0, (this.blockedUntil.get(value) ?? 0) - performance.now())
   }
 
   private block(name: UpstreamName, forMs: number): void {
     const value = blockValue(name)
-    const untilMs = Math.max(this.blocked.get(value) ?? 0, performance.now() + forMs)
-    if (this.blocked.size >= FORGET_AFTER) this.blocked.clear()
-    if (forMs > 0) this.blocked.set(value, untilMs)
+    const untilMs = Math.max(this.blockedUntil.get(value) ?? 0, performance.now() + forMs)
+    if (this.blockedUntil.size >= REMEMBERED_UPSTREAMS) this.blockedUntil.clear()
+    if (forMs > 0) this.blockedUntil.set(value, untilMs)
   }
 
-  /** Resolves when everything observed so far is said. @param force does not wait for that: its Redis is gone */
+  /** Resolves when all observations are in the store. @param force does not wait for them: Redis is gone */
   async close(force = false): Promise<void> {
-    if (!force) await Promise.all(this.saying)
+    if (!force) await Promise.all(this.reporting)
     this.listeners.clear()
-    await this.bus.close()
+    await this.parts.bus.close()
   }
 
   private refusal(name: UpstreamName, retryAfterMs: number | undefined, observed: ObservedLimits | null): UpstreamReport {
     const waitMs = Math.min(DEFAULTS.longestRetryAfterMs, Math.max(1, retryAfterMs ?? DEFAULTS.retryAfterMs))
-    return { kind: 'refused', retryAfterMs: waitMs, reduceFactor: this.resolver.upstream.reduceFactor, name, observed }
+    return { kind: 'refused', retryAfterMs: waitMs, reduceFactor: this.parts.resolver.upstream.reduceFactor, name, observed }
   }
 
   private observation(name: UpstreamName, observed: ObservedLimits): UpstreamReport {
@@ -165,47 +204,47 @@ export class UpstreamTracker {
     return { kind: waitMs > 0 ? 'paused' : 'observed', retryAfterMs: waitMs, reduceFactor: 1, name, observed }
   }
 
-  private isNews(name: UpstreamName, limits: ObservedLimits): boolean {
+  /** Whether observed limits differ from the last reported ones, or those were reported long ago: the store forgets them after a day. */
+  private isNews(name: UpstreamName, observed: ObservedLimits): boolean {
     const key = upstreamKey(name)
-    const told = JSON.stringify(Object.entries(limits).map(([unit, { limit, windowMs }]) => [unit, limit, windowMs]))
-    const seen = this.seen.get(key)
+    const limits = JSON.stringify(Object.entries(observed).map(([unit, { limit, windowMs }]) => [unit, limit, windowMs]))
+    const last = this.reported.get(key)
     const atMs = performance.now()
-    // The same is told now and then: what is not is forgotten after a day.
-    if (seen?.told === told && atMs - seen.atMs < DEFAULTS.observedAgainMs) return false
-    if (this.seen.size >= FORGET_AFTER) this.seen.clear()
-    this.seen.set(key, { told, atMs })
+    if (last?.limits === limits && atMs - last.atMs < DEFAULTS.observedAgainMs) return false
+    if (this.reported.size >= REMEMBERED_UPSTREAMS) this.reported.clear()
+    this.reported.set(key, { limits, atMs })
     return true
   }
 
-  private say({ kind, name }: UpstreamReport, outcome: UpstreamOutcome): UpstreamState & { readonly cut: boolean } {
+  /** Passes the outcome of a report on to the listeners of this process and, by the bus, of the others. */
+  private publish({ kind, name }: UpstreamReport, outcome: UpstreamOutcome): UpstreamState & { readonly cut: boolean } {
     const state = upstreamState(name, outcome)
     const change: UpstreamChange = { ...state, kind }
-    // Told while it was blocked or cut: the next answer may tell what the cut has to know.
-    if (kind === 'refused') this.seen.delete(upstreamKey(name))
-    this.block(name, outcome.blockedUntilMs - outcome.atMs)
-    this.emit(change)
-    this.bus.publish(JSON.stringify({ from: this.id, change }))
+    this.apply(change)
+    this.parts.bus.publish(JSON.stringify({ from: this.id, change }))
     return { ...state, cut: outcome.cut }
   }
 
-  private hear(news: string): void {
+  /** Handles a message of the bus: the change that another process published. */
+  private receive(message: string): void {
     try {
-      const { from, change } = JSON.parse(news) as { from: string; change: UpstreamChange }
+      const { from, change } = JSON.parse(message) as { from: string; change: UpstreamChange }
       if (from === this.id) return
-      if (change.kind === 'refused') this.seen.delete(upstreamKey(change))
-      this.block(change, change.blockedMs)
-      this.emit({ ...change, cutAt: change.cutAt === null ? null : new Date(change.cutAt) })
+      this.apply({ ...change, cutAt: change.cutAt === null ? null : new Date(change.cutAt) })
     } catch (error) {
-      this.log.warn({ err: error }, 'news of an agent could not be read')
+      this.parts.log.warn({ err: error }, 'news of an agent could not be read')
     }
   }
 
-  private emit(change: UpstreamChange): void {
+  private apply(change: UpstreamChange): void {
+    // The store keeps observed limits for the recovery only once the agent is blocked: after a refusal the next answer reports them again.
+    if (change.kind === 'refused') this.reported.delete(upstreamKey(change))
+    this.block(change, change.blockedMs)
     for (const listener of this.listeners) {
       try {
         listener(change)
       } catch (error) {
-        this.log.error({ err: error }, "a listener to 'change' failed")
+        this.parts.log.error({ err: error }, "a listener to 'change' failed")
       }
     }
   }
