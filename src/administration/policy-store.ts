@@ -3,7 +3,7 @@ import { TIME_ACTOR } from '../model/defaults.js'
 import { approximateMs, type Clock } from '../model/time.js'
 import { compilePolicy, type RuleSet } from '../policy/compile.js'
 import { endOf } from '../policy/override.js'
-import { EMPTY_POLICY, POLICY_FIELDS, POLICY_PARTS, type Policy, retentionOf, versionOf } from '../policy/policy.js'
+import { EMPTY_POLICY, POLICY_PARTS, type Policy, policyField, retentionOf, versionOf } from '../policy/policy.js'
 import { checkRules } from '../policy/rules-file.js'
 import { Patience, unanswered } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
@@ -134,7 +134,7 @@ export class RedisPolicyStore implements PolicyStore {
       const next: StoredPolicy = { version: versionOf(changed.policy), policy: changed.policy, nowMs }
       if (next.version === version) return this.compiled(next)
       const ruleSet = this.compiled(next)
-      const parts = POLICY_PARTS.flatMap((part) => [POLICY_FIELDS[part], JSON.stringify(next.policy[part])])
+      const parts = POLICY_PARTS.flatMap((part) => [policyField(part), JSON.stringify(next.policy[part])])
       const entries = changed.noted.flatMap(({ by, what, subject, before, after }) => [by, what, subject, JSON.stringify(before), JSON.stringify(after)])
       const args = [version, next.version, JSON.stringify({ rules: next.version }), retentionOf(next.policy), POLICY_PARTS.length, ...parts, ...entries]
       const keys = [this.keys.rules, this.keys.notices, this.keys.audit]
@@ -160,7 +160,7 @@ export class RedisPolicyStore implements PolicyStore {
 
   /** Both commands are sent in one turn of the event loop, so they take one round trip. */
   private async stored(): Promise<StoredPolicy> {
-    const [values, nowMs] = await Promise.all([this.redis.hmget(this.keys.rules, 'version', ...POLICY_PARTS.map((part) => POLICY_FIELDS[part])), this.nowMs()])
+    const [values, nowMs] = await Promise.all([this.redis.hmget(this.keys.rules, 'version', ...POLICY_PARTS.map(policyField)), this.nowMs()])
     const [version, ...parts] = values
     const stored: Partial<Policy> = Object.fromEntries(
       POLICY_PARTS.flatMap((part, index) => {

@@ -26,21 +26,15 @@ export interface Policy {
   readonly settings: Settings
 }
 
-/** The policy of a namespace where nothing was set. */
+/** The policy of a namespace where nothing was set. The order of its parts is that in which the version hashes them. */
 export const EMPTY_POLICY: Policy = { declared: [], prices: {}, exempt: {}, degradeTo: {}, added: [], overrides: [], pauses: [], settings: {} }
 
-/** The field of the policy's Redis hash that stores each part, as JSON. A new part needs a line here and in EMPTY_POLICY. */
-export const POLICY_FIELDS: Readonly<Record<keyof Policy, string>> = {
-  declared: 'rules',
-  prices: 'prices',
-  exempt: 'exempt',
-  degradeTo: 'degradeTo',
-  added: 'added',
-  overrides: 'overrides',
-  pauses: 'pauses',
-  settings: 'settings',
+export const POLICY_PARTS = Object.keys(EMPTY_POLICY) as readonly (keyof Policy)[]
+
+/** The field of the policy's Redis hash that stores a part, as JSON. */
+export function policyField(part: keyof Policy): string {
+  return part === 'declared' ? 'rules' : part
 }
-export const POLICY_PARTS = Object.keys(POLICY_FIELDS) as readonly (keyof Policy)[]
 
 /** How long entries of the audit are kept under a policy, in ms. */
 export function retentionOf({ settings }: Policy): number {

@@ -1,3 +1,4 @@
+import { z } from 'zod'
 import { type Capacity, readCapacity } from '../administration/capacity.js'
 import type { Resolver } from '../admission/resolver.js'
 import { MAX_AMOUNT } from '../model/call.js'
@@ -5,8 +6,8 @@ import { COST_UNITS, type CostUnit } from '../model/cost.js'
 import { CallInvalid } from '../model/errors.js'
 import type { ObservedLimits, UpstreamName, UpstreamStatus } from '../model/upstream.js'
 import type { Store } from '../store/store.js'
-import { isAmount, validateCall } from '../validation/call.js'
-import { faultMessage, show, valueAt } from '../validation/faults.js'
+import { amount, callName } from '../validation/call.js'
+import { checkInput, faultMessage, show } from '../validation/faults.js'
 import { type AnnounceInput, type UpstreamChange, type UpstreamState, type UpstreamTracker, upstreamState } from './tracker.js'
 
 /** A limit of a rule that guards an agent: one that counts by agent, endpoint and model alone. */
@@ -28,6 +29,12 @@ export interface UpstreamStats extends UpstreamState {
   readonly observedAt: Date
 }
 
+const positive = z.number().positive().max(MAX_AMOUNT)
+const optional = amount.nullable().default(null)
+const observedSchema = z.object({ limit: positive, remaining: optional, resetMs: optional, windowMs: positive.nullable().default(null) })
+const nameSchema = z.strictObject({ agent: callName, endpoint: callName.optional(), model: callName.optional() })
+const announceSchema = nameSchema.extend({ retryAfterMs: amount.optional(), limits: z.partialRecord(z.enum(COST_UNITS), observedSchema).optional() })
+
 /** The capacities of resources, set at run time, and the states of agents, learned from their answers (`tollgate.capacity`). */
 export class Capacities {
   constructor(
@@ -41,7 +48,9 @@ export class Capacities {
   /** The state of an agent, endpoint and model now. @throws CallInvalid */
   get(upstream: UpstreamName): Promise<UpstreamState>
   async get(of: string | UpstreamName): Promise<Capacity | null | UpstreamState> {
-    return typeof of === 'object' && of !== null ? this.tracker.get(checkName(of)) : readCapacity(of, this.resolver, this.store)
+    return typeof of === 'object' && of !== null
+      ? this.tracker.get(checkInput(nameSchema, of, { whole: 'upstream' }, CallInvalid))
+      : readCapacity(of, this.resolver, this.store)
   }
 
   /**
@@ -51,7 +60,7 @@ export class Capacities {
    * after it. @throws CallInvalid; nothing is changed then
    */
   async announce(input: AnnounceInput): Promise<UpstreamState> {
-    return this.tracker.announce(checkAnnounce(input))
+    return this.tracker.announce(checkInput(announceSchema, input, { whole: 'announcement' }, CallInvalid))
   }
 
   /**
@@ -59,8 +68,8 @@ export class Capacities {
    * follow from the time and are not reported. Returns a function that ends it.
    */
   on(event: 'change', listener: (change: UpstreamChange) => void): () => void {
-    if (event !== 'change') throw new CallInvalid(`event: must be change (got ${show(event)})`)
-    if (typeof listener !== 'function') throw new CallInvalid(`listener: must be a function (got ${show(listener)})`)
+    if (event !== 'change') throw new CallInvalid(faultMessage('event', 'must be change', show(event)))
+    if (typeof listener !== 'function') throw new CallInvalid(faultMessage('listener', 'must be a function', show(listener)))
     return this.tracker.on(listener)
   }
 
@@ -85,35 +94,4 @@ export class Capacities {
         ),
       )
   }
-}
-
-function checkName(input: UpstreamName): UpstreamName {
-  const { agent, endpoint, model, ...more } = input
-  const [unknown] = Object.keys(more)
-  if (unknown !== undefined) throw new CallInvalid(faultMessage(unknown, 'is not a known field', show(valueAt(more, [unknown]))))
-  const call = validateCall({ agent, ...(endpoint === undefined ? {} : { endpoint }), ...(model === undefined ? {} : { model }) })
-  return { agent: call.agent, endpoint: call.endpoint, model: call.model }
-}
-
-function checkAnnounce(input: AnnounceInput): AnnounceInput {
-  if (input === null || typeof input !== 'object') throw new CallInvalid(`announcement: must be an object (got ${show(input)})`)
-  const { retryAfterMs, limits, ...name } = input
-  if (retryAfterMs !== undefined && !isAmount(retryAfterMs))
-    throw new CallInvalid(`retryAfterMs: must be a number from 0 to ${MAX_AMOUNT} (got ${show(retryAfterMs)})`)
-  return { ...checkName(name), retryAfterMs, limits: limits === undefined ? undefined : checkObservedLimits(limits) }
-}
-
-function checkObservedLimits(limits: ObservedLimits): ObservedLimits {
-  if (limits === null || typeof limits !== 'object') throw new CallInvalid(`limits: must be an object (got ${show(limits)})`)
-  const entries = Object.entries(limits).map(([unit, given]) => {
-    if (!(COST_UNITS as readonly string[]).includes(unit)) throw new CallInvalid(`limits.${unit}: is not one of ${COST_UNITS.join(', ')}`)
-    if (given === null || typeof given !== 'object') throw new CallInvalid(`limits.${unit}: must be an object (got ${show(given)})`)
-    const { limit, remaining = null, resetMs = null, windowMs = null } = given
-    for (const [field, value] of Object.entries({ limit, remaining, resetMs, windowMs })) {
-      const fits = value === null ? field !== 'limit' : isAmount(value) && (value > 0 || (field !== 'limit' && field !== 'windowMs'))
-      if (!fits) throw new CallInvalid(`limits.${unit}.${field}: must be a number up to ${MAX_AMOUNT}, above 0 for limit and windowMs (got ${show(value)})`)
-    }
-    return [unit, { limit, remaining, resetMs, windowMs }]
-  })
-  return Object.fromEntries(entries) as ObservedLimits
 }

@@ -19,7 +19,8 @@ export const waitMs = z.number(`must be a number of ms from 1 to ${MAX_WAIT_MS}`
 // biome-ignore lint/suspicious/noControlCharactersInRegex: this pattern finds them to refuse them
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/
 
-const name = z
+/** A name in a call: of an agent, endpoint, user, … */
+export const callName = z
   .string()
   .min(1)
   .max(MAX_NAME_LENGTH)
@@ -31,7 +32,7 @@ export const amount = z.number(`must be a number from 0 to ${MAX_AMOUNT}`).min(0
 
 // The hash of a job has the same key prefix as its queue's own keys, and BullMQ refuses ids that are numbers.
 const QUEUE_KEYS = new Set(Object.keys(new QueueKeys().getKeys('')))
-const id = name
+const id = callName
   .refine((value) => !value.includes(':') && `${Number.parseInt(value, 10)}` !== value && !/^\d+$/.test(value), "must not contain ':' or be a plain number")
   .refine((value) => !QUEUE_KEYS.has(value), 'must not be the name of one of the keys of a queue')
 
@@ -54,24 +55,24 @@ function isDate(value: unknown): boolean {
 
 const callSchema = z.strictObject({
   id: id.optional(),
-  agent: name,
-  endpoint: name.optional(),
-  model: name.optional(),
-  user: name.optional(),
-  team: name.optional(),
-  org: name.optional(),
+  agent: callName,
+  endpoint: callName.optional(),
+  model: callName.optional(),
+  user: callName.optional(),
+  team: callName.optional(),
+  org: callName.optional(),
   ip: z
     .string()
     .max(64)
     .refine((value) => isIP(value) !== 0, 'must be an IPv4 or IPv6 address')
     .optional(),
-  keys: z.record(name, name).optional(),
+  keys: z.record(callName, callName).optional(),
   cost: cost.optional(),
   priority: z.number(`must be a whole number from -${MAX_PRIORITY} to ${MAX_PRIORITY}`).int().min(-MAX_PRIORITY).max(MAX_PRIORITY).optional(),
   strategy: strategySchema.optional(),
   deadline: z.custom<string | Date>(isDate, 'must be a date after 1970: a Date, or ISO 8601 with its offset, such as 2026-01-31T12:00:00Z').optional(),
   maxWaitMs: waitMs.optional(),
-  deduplicationKey: name.optional(),
+  deduplicationKey: callName.optional(),
   degraded: z.boolean().optional(),
   payload: z.unknown().optional(),
 })
