@@ -9,7 +9,7 @@ export interface Algorithm {
   /** Whether each limit has a Redis key of its own, besides that of its meter. */
   readonly keyed: boolean
   /** Whether scripts have to return the reset time, since it does not follow from `used` and `debt`. */
-  readonly tellsReset: boolean
+  readonly resetInReply: boolean
   /** The tolerance for rounding errors of doubles when a sum is compared to the limit; always far below one unit. */
   slack(limit: MeterNumbers): number
   /** Advances a state from `fromMs` to `nowMs`; back where the clock was set back. */
@@ -103,7 +103,7 @@ export function waitUp(ms: number): number {
 /** Shared by the algorithms whose whole state is `used` and `debt`; the twin is `lua/lib/charge.lua`. */
 export const counted = {
   keyed: false,
-  tellsReset: false,
+  resetInReply: false,
   charge(state: MeterState, _limit: MeterLimit, amount: number): void {
     state.used += amount
   },

@@ -6,7 +6,7 @@ const MINUTE = 60_000
 const HOUR = 60 * MINUTE
 const DAY = 24 * HOUR
 
-/** What a zone's clocks show, read off another way than the calendar does: by year, month and day. */
+/** The day that a time zone's clocks show, in days since the epoch: read another way than by the calendar under test. */
 function shownDay(timeZone: string): (atMs: number) => number {
   const format = new Intl.DateTimeFormat('en-US', { timeZone, year: 'numeric', month: 'numeric', day: 'numeric' })
   return (atMs) => {
@@ -25,7 +25,7 @@ function shownWindow(period: CalendarPeriod, timeZone: string): (atMs: number) =
   }
 }
 
-/** Every instant of a time, step by step, at which the clocks show a window that they have not shown before. */
+/** The instants between two times, to the step, at which the clocks show a window for the first time. */
 function scan(period: CalendarPeriod, timeZone: string, fromMs: number, toMs: number, stepMs: number): number[] {
   const windowAt = shownWindow(period, timeZone)
   const begins: number[] = []
@@ -73,7 +73,7 @@ function checkAround(period: CalendarPeriod, timeZone: string, nowMs: number, st
   expect(borders).toHaveLength(7)
   expect(borders[2]).toBeLessThanOrEqual(nowMs)
   expect(borders[3]).toBeGreaterThan(nowMs)
-  // From well before, so that what clocks have shown before they went back is known.
+  // The scan begins two days earlier: it has to know which windows the clocks showed before they went back.
   const from = Math.floor(((borders[0] as number) - 2 * DAY) / stepMs) * stepMs
   const to = (borders[6] as number) + HOUR
   expect(borders.map(inUtc)).toEqual(
@@ -114,7 +114,7 @@ test.each(ZONES)('every day of two years in %s begins where a scan sees the date
   }
 })
 
-/** The window that an instant is in: when it begins, and how many hours it has. */
+/** The window that contains an instant: its begin, and its length in hours. */
 function windowAt(period: CalendarPeriod, timeZone: string, at: string): [begin: string, hours: number] {
   const borders = bordersAround(period, timeZone, Date.parse(at))
   const [begin = 0, end = 0] = borders.slice(2, 4)

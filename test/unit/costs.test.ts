@@ -84,7 +84,7 @@ test.each<[Cost | undefined, Partial<Costs>]>([
   expect(costs.usd).toBeCloseTo((costs.inputTokens + costs.outputTokens * 4) / 1e6, 15)
 })
 
-test('the tokenizer is asked only where input is counted, or its sum or price, and not told', () => {
+test('the tokenizer runs only where input is counted, or its sum or price, and is not given', () => {
   for (const unit of ['tokens', 'inputTokens', 'usd'] as const) expect(estimateCosts(callOf(undefined), units(unit), PRICES, undefined)).toBeInstanceOf(Promise)
   for (const unit of ['requests', 'outputTokens', 'points'] as const) atOnce(callOf(undefined), units(unit))
   expect(atOnce(callOf(undefined), units('outputTokens')).outputTokens).toBe(100)
@@ -97,10 +97,10 @@ test('the tokenizer is asked only where input is counted, or its sum or price, a
   atOnce(callOf({ usd: 1 }), units('usd'))
 })
 
-test('the order of the fields is the same, whatever is said and needed', async () => {
+test('the order of the fields is the same, whatever is given and needed', async () => {
   fc.assert(
-    fc.property(fc.subarray([...COST_UNITS]), fc.subarray([...COST_UNITS]), (said, needed) => {
-      const cost = Object.fromEntries(said.map((unit) => [unit, 5])) as Cost
+    fc.property(fc.subarray([...COST_UNITS]), fc.subarray([...COST_UNITS]), (given, needed) => {
+      const cost = Object.fromEntries(given.map((unit) => [unit, 5])) as Cost
       const costs = estimateCosts(callOf(cost), new Set(needed), PRICES, undefined)
       if (!(costs instanceof Promise)) expect(Object.keys(costs)).toEqual(COST_UNITS)
     }),
@@ -110,15 +110,15 @@ test('the order of the fields is the same, whatever is said and needed', async (
   expect(Object.keys(actualCosts({ usd: 5 }, callOf(undefined), PRICES))).toEqual(COST_UNITS)
 })
 
-test('a unit that is neither counted nor said is 0, and any other is the same whatever else is counted', async () => {
+test('a unit that is neither counted nor given is 0, and any other is the same whatever else is counted', async () => {
   const amount = fc.option(fc.nat(1000), { nil: undefined })
   const cost = fc.record({ requests: amount, tokens: amount, inputTokens: amount, outputTokens: amount, usd: amount, points: amount })
   await fc.assert(
-    fc.asyncProperty(cost, fc.subarray([...COST_UNITS]), async (said, needed) => {
-      const every = await estimateCosts(callOf(said), ALL, PRICES, undefined)
-      const some = await estimateCosts(callOf(said), new Set(needed), PRICES, undefined)
+    fc.asyncProperty(cost, fc.subarray([...COST_UNITS]), async (given, needed) => {
+      const every = await estimateCosts(callOf(given), ALL, PRICES, undefined)
+      const some = await estimateCosts(callOf(given), new Set(needed), PRICES, undefined)
       for (const unit of COST_UNITS) {
-        const counted = needed.includes(unit) || said[unit] !== undefined
+        const counted = needed.includes(unit) || given[unit] !== undefined
         const least = unit === 'requests' || unit === 'points' ? 1 : 0
         expect(some[unit], unit).toBe(counted ? every[unit] : least)
       }
@@ -130,14 +130,14 @@ test('tokens are input and output together, unless a call says more of them than
   const amount = fc.option(fc.double({ min: 0, max: 1e9, noNaN: true }), { nil: undefined })
   const cost = fc.record({ tokens: amount, inputTokens: amount, outputTokens: amount })
   await fc.assert(
-    fc.asyncProperty(cost, fc.option(fc.nat(2000), { nil: undefined }), async (said, max_tokens) => {
-      const costs = await estimateCosts(callOf(said, { payload: { ...PAYLOAD, max_tokens } }), ALL, PRICES, undefined)
+    fc.asyncProperty(cost, fc.option(fc.nat(2000), { nil: undefined }), async (given, max_tokens) => {
+      const costs = await estimateCosts(callOf(given, { payload: { ...PAYLOAD, max_tokens } }), ALL, PRICES, undefined)
       const sum = costs.inputTokens + costs.outputTokens
-      if (said.tokens === undefined || (said.inputTokens === undefined && said.outputTokens === undefined)) expect(sum).toBeCloseTo(costs.tokens, 4)
-      else if (said.inputTokens === undefined || said.outputTokens === undefined) expect(sum).toBeGreaterThanOrEqual(costs.tokens * (1 - 1e-12))
+      if (given.tokens === undefined || (given.inputTokens === undefined && given.outputTokens === undefined)) expect(sum).toBeCloseTo(costs.tokens, 4)
+      else if (given.inputTokens === undefined || given.outputTokens === undefined) expect(sum).toBeGreaterThanOrEqual(costs.tokens * (1 - 1e-12))
       for (const unit of ['tokens', 'inputTokens', 'outputTokens'] as const) {
         expect(costs[unit]).toBeGreaterThanOrEqual(0)
-        if (said[unit] !== undefined) expect(costs[unit]).toBe(said[unit])
+        if (given[unit] !== undefined) expect(costs[unit]).toBe(given[unit])
       }
       expect(costs.usd).toBeCloseTo((costs.inputTokens + 4 * costs.outputTokens) / 1e6, 6)
     }),
@@ -211,7 +211,7 @@ test.each<[Cost, number | Cost, Partial<Costs>]>([
   expect(atOnce(callOf(cost), ALL, () => answer)).toMatchObject(expected)
 })
 
-test("the user's estimate is asked only where something is counted that the call leaves open, requests apart", () => {
+test("the user's estimate runs only where something is counted that the call leaves open, requests apart", () => {
   const request = (cost: Cost, ...needed: CostUnit[]) => {
     let times = 0
     const costs = atOnce(callOf(cost), units(...needed), () => {

@@ -29,8 +29,8 @@ test.each([
 test('what the call may answer with is part of the estimate', async () => {
   expect(await chat({ ...message('hello'), max_tokens: 100 })).toBe(107)
   expect(await chat({ ...message('hello'), max_completion_tokens: 50, max_tokens: 100 })).toBe(57)
-  const { max_tokens: _, ...unsaid } = message('hello')
-  expect(await chat(unsaid)).toBe(7 + DEFAULTS.outputTokens)
+  const { max_tokens: _, ...withoutMax } = message('hello')
+  expect(await chat(withoutMax)).toBe(7 + DEFAULTS.outputTokens)
 })
 
 test('the tokenizer tells what a call sends from what it may be answered with', async () => {
@@ -130,23 +130,23 @@ test.each<[unknown, RegExp]>([
   [[5], /^cost\.0: the estimate names what is no unit of cost \(got 5\)$/],
   [[], /^cost\.tokens: the estimate must be a number from 0 to 1000000000000 \(got \[\]\)$/],
 ])("a user's estimate of %j is refused, naming unit, value and bound", async (answer, message) => {
-  const saying = (estimate: unknown) => estimate as Estimate
+  const untyped = (estimate: unknown) => estimate as Estimate
   expect(() =>
     runEstimate(
-      saying(() => answer),
+      untyped(() => answer),
       { agent: 'a' },
     ),
   ).toThrow(message)
   await expect(
     runEstimate(
-      saying(async () => answer),
+      untyped(async () => answer),
       { agent: 'a' },
     ),
   ).rejects.toThrow(message)
   await expect(
     estimateTokens(
       { agent: 'a' },
-      saying(() => answer),
+      untyped(() => answer),
     ),
   ).rejects.toThrow(CallInvalid)
 })

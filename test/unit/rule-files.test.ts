@@ -8,7 +8,7 @@ import { checkRules, parseRules, readRules } from '../../src/policy/rules-file.j
 const FOLDER = fileURLToPath(new URL('../fixtures/rules/', import.meta.url))
 const files = readdirSync(FOLDER).filter((name) => name.endsWith('.yaml'))
 
-/** What a file says of itself in its first line. */
+/** The expected fault of a rules file, from its first line. */
 function expectation(file: string): RegExp {
   const [, pattern] = /^# expect: (.+)$/m.exec(readFileSync(FOLDER + file, 'utf8').split('\n')[0] ?? '') ?? []
   if (pattern === undefined) throw new Error(`${file} does not begin with "# expect: "`)

@@ -7,7 +7,7 @@ import { type Algorithm, counted, waitUp } from '../algorithm.js'
  */
 export const concurrency: Algorithm = {
   keyed: true,
-  tellsReset: false,
+  resetInReply: false,
   slack: () => 0,
   roll(state, _limit, _fromMs, nowMs) {
     state.used = 0

@@ -31,7 +31,7 @@ function windows(limit: MeterLimit, nowMs: number): { of(atMs: number): number; 
 export const fixedWindow: Algorithm = {
   ...counted,
   // The reset cannot be computed from `used`: above the limit it is debt, or the limit was lowered.
-  tellsReset: true,
+  resetInReply: true,
   slack: slackOfSum,
   roll(state, limit, fromMs, nowMs) {
     const { of } = windows(limit, nowMs)

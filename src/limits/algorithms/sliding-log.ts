@@ -80,7 +80,7 @@ function chargeOf({ pairs, holders }: Log, from: number, atMs: number, holder: s
  */
 export const slidingLog: Algorithm = {
   keyed: true,
-  tellsReset: true,
+  resetInReply: true,
   slack: slackOfSum,
   roll(state, limit, fromMs, nowMs) {
     if (state.history === null) return

@@ -100,7 +100,7 @@ function addDebt(limit: MeterLimit, history: number[], debt: number, present: nu
  */
 export const slidingWindow: Algorithm = {
   keyed: false,
-  tellsReset: true,
+  resetInReply: true,
   slack: slackOfSum,
   roll(state, limit, fromMs, nowMs) {
     if (state.history === null) return

@@ -45,7 +45,7 @@ interface NamedMeter {
 
 /** How many doubles of a reply a limit takes. */
 function doublesOf({ algorithm }: CompiledLimit): number {
-  return ALGORITHMS[algorithm].tellsReset ? 3 : 2
+  return ALGORITHMS[algorithm].resetInReply ? 3 : 2
 }
 
 /** The packed reply to a batch (`lua/lib/reply.lua`): one decision per call, and the usage of every meter. */
