@@ -76,18 +76,29 @@ function beginOfDay(timeZone: string, day: number): number {
 
 /** The number of the window that contains a day. */
 function windowOfDay(period: CalendarPeriod, day: number): number {
-  if (period === 'day') return day
-  if (period === 'week') return Math.floor((day - FIRST_MONDAY) / 7)
-  const date = new Date(day * DAY)
-  return date.getUTCFullYear() * 12 + date.getUTCMonth()
+  switch (period) {
+    case 'day':
+      return day
+    case 'week':
+      return Math.floor((day - FIRST_MONDAY) / 7)
+    case 'month': {
+      const date = new Date(day * DAY)
+      return date.getUTCFullYear() * 12 + date.getUTCMonth()
+    }
+  }
 }
 
 /** The first day of a window. */
 function firstDay(period: CalendarPeriod, window: number): number {
-  if (period === 'day') return window
-  if (period === 'week') return window * 7 + FIRST_MONDAY
-  // Not Date.UTC: it reads the years 0 to 99 as 1900 to 1999.
-  return new Date(0).setUTCFullYear(Math.floor(window / 12), ((window % 12) + 12) % 12, 1) / DAY
+  switch (period) {
+    case 'day':
+      return window
+    case 'week':
+      return window * 7 + FIRST_MONDAY
+    case 'month':
+      // Not Date.UTC: it reads the years 0 to 99 as 1900 to 1999.
+      return new Date(0).setUTCFullYear(Math.floor(window / 12), ((window % 12) + 12) % 12, 1) / DAY
+  }
 }
 
 /**

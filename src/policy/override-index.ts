@@ -2,7 +2,7 @@ import type { Call } from '../model/call.js'
 import { compileGlob, isGlob, parseRange, plainAddress } from '../validation/patterns.js'
 import { type Allowance, type Exempt, OVERRIDABLE, type Overridable, type Override, subjectOf } from './override.js'
 
-/** What a meter is allowed instead of its rule's limits, and by which override; null where a permanent list (`exempt`) allows it. */
+/** The allowance of a meter in place of its rule's limits, and the override that grants it; null where a permanent list (`exempt`) does. */
 export interface DecidingOverride {
   readonly allow: Allowance
   readonly override: Override | null
@@ -101,7 +101,7 @@ export class OverrideIndex {
     return found.length > 0 || lists ? found : null
   }
 
-  /** What decides about the meter of a call at a rule; null where the rule's own limits hold. The answer is the same for every call of that meter. */
+  /** The override or list that decides about a call's meter at a rule; null where the rule's own limits are in force. The same for every call of that meter. */
   decide(rule: string, scopes: readonly string[], call: Call): DecidingOverride | null {
     const found: Override[] = [...(this.kinds.get('rule')?.find(rule) ?? [])]
     for (const field of FIELDS) {

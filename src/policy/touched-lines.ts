@@ -26,8 +26,8 @@ function unescapePart(part: string): string {
 }
 
 /**
- * Guesses by the names of lines which of them a change of the policy concerns. Those are
- * dispatched first where there are many lines; in the end all are, so a wrong guess only delays.
+ * Guesses by the names of lines which of them a change of the policy concerns. These lines are
+ * dispatched first where there are many; in the end all are, so a wrong guess only delays a call.
  */
 export function touchedLines(before: RuleSet, after: RuleSet): (rule: string, value: string) => boolean {
   const changed = changedSubjects(before, after)

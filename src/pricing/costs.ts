@@ -40,7 +40,7 @@ function needsEstimate(call: Call, given: Cost, needed: ReadonlySet<CostUnit>, p
   return needsPrice(given, needed) && prices.priceOf(call.model) === undefined
 }
 
-/** What an estimate of all tokens leaves after the part that is known. */
+/** The tokens of an estimate minus those that are known. */
 function remainingTokens(estimated: Cost, known: number): number | undefined {
   return estimated.tokens === undefined ? undefined : Math.max(0, estimated.tokens - known)
 }

@@ -76,7 +76,7 @@ export function faultMessage(field: string, message: string, got: string): strin
   return `${field}: ${message} (got ${got})`
 }
 
-/** What a schema makes of an input. @throws an error of `Invalid`, whose message names field, value and bound of the first fault */
+/** Checks an input, and returns the output of its schema. @throws an error of `Invalid`, whose message names field, value and bound of the first fault */
 export function checkInput<Schema extends z.ZodType>(
   schema: Schema,
   input: unknown,
