@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { RulesInvalid, TollgateError } from '../model/errors.js'
 import type { Exempt } from '../policy/override.js'
-import type { Policy, Settings } from '../policy/policy.js'
+import { type Policy, rulesOf, type Settings } from '../policy/policy.js'
 import type { RuleSpec } from '../policy/rule.js'
 import { checkRules } from '../policy/rules-file.js'
 import type { PriceTable } from '../pricing/prices.js'
@@ -75,14 +75,15 @@ export function addRule(spec: RuleSpec, by: string): PolicyChange {
   }
 }
 
-function unknownRule(name: string): TollgateError {
+/** The error of a change to a rule that does not exist. */
+export function unknownRule(name: string): TollgateError {
   return new TollgateError('RULE_UNKNOWN', `no rule is called ${JSON.stringify(name)}`)
 }
 
 /** Changes fields of a declared or added rule; a declared one until the next declaration. @throws RULE_UNKNOWN, RulesInvalid */
 export function updateRule(name: string, patch: Partial<RuleSpec>, by: string): PolicyChange {
   return (policy) => {
-    const before = [...policy.declared, ...policy.added].find((one) => one.name === name)
+    const before = rulesOf(policy).find((one) => one.name === name)
     if (before === undefined) throw unknownRule(name)
     if (patch.name !== undefined && patch.name !== name)
       throw new RulesInvalid([`name must stay ${name}: usage is kept under it; remove the rule and add another (got ${JSON.stringify(patch.name)})`])
@@ -99,7 +100,7 @@ export function updateRule(name: string, patch: Partial<RuleSpec>, by: string): 
 export function removeRule(name: string, by: string): PolicyChange {
   return (policy) => {
     const others = (rules: readonly RuleSpec[]) => rules.filter((one) => one.name !== name)
-    const before = [...policy.declared, ...policy.added].find((one) => one.name === name) ?? null
+    const before = rulesOf(policy).find((one) => one.name === name) ?? null
     return {
       policy: { ...policy, declared: others(policy.declared), added: others(policy.added) },
       noted: [{ by, what: 'rule.removed', subject: name, before, after: null }],

@@ -1,7 +1,8 @@
 import { z } from 'zod'
-import { TollgateError } from '../model/errors.js'
 import { PAUSABLE, type Pause, pausedBy } from '../policy/pause.js'
+import { rulesOf } from '../policy/policy.js'
 import { actorOf, checkRequest, freeText, plainName } from '../validation/requests.js'
+import { unknownRule } from './change.js'
 import type { PolicyClient } from './policy-client.js'
 
 const subjectSchema = z
@@ -34,8 +35,7 @@ export class Pauses {
     let paused = false
     await this.policyClient.change((policy, nowMs) => {
       if (policy.pauses.some((one) => isPauseOf(subject, one))) return { policy, noted: [] }
-      if (subject.rule !== undefined && ![...policy.declared, ...policy.added].some(({ name }) => name === subject.rule))
-        throw new TollgateError('RULE_UNKNOWN', `no rule is called ${JSON.stringify(subject.rule)}`)
+      if (subject.rule !== undefined && !rulesOf(policy).some(({ name }) => name === subject.rule)) throw unknownRule(subject.rule)
       paused = true
       const pause: Pause = { for: subject, by, ...(reason === undefined ? {} : { reason }), since: new Date(nowMs).toISOString() }
       return {

@@ -1,5 +1,6 @@
 import { RulesInvalid } from '../model/errors.js'
 import type { Exempt } from '../policy/override.js'
+import { rulesOf } from '../policy/policy.js'
 import type { RuleSpec } from '../policy/rule.js'
 import { checkRules, readRules } from '../policy/rules-file.js'
 import type { PriceTable } from '../pricing/prices.js'
@@ -53,7 +54,7 @@ export class Rules {
     // Not only the last run counts: an earlier try may have removed the rule, and lost its reply.
     let existed = false
     await this.policyClient.change((policy, nowMs) => {
-      existed ||= [...policy.declared, ...policy.added].some((rule) => rule.name === name)
+      existed ||= rulesOf(policy).some((rule) => rule.name === name)
       return change(policy, nowMs)
     })
     return existed

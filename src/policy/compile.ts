@@ -11,7 +11,7 @@ import { compileMatch, scopeValueOf } from './match.js'
 import { type Allowance, endOf, type Override } from './override.js'
 import { type DecidingOverride, OverrideIndex } from './override-index.js'
 import { pauseRules } from './pause.js'
-import { EMPTY_POLICY, type Policy, versionOf } from './policy.js'
+import { EMPTY_POLICY, type Policy, rulesOf, versionOf } from './policy.js'
 import type { RuleSpec } from './rule.js'
 
 /** One version of the policy, compiled. */
@@ -153,7 +153,7 @@ function variantsOf(rule: CompiledRule, spec: RuleSpec, candidates: readonly Ove
  * override ends. @param nowMs by Redis' clock: overrides that have ended by then are left out
  */
 export function compilePolicy(policy: Policy, nowMs: number): RuleSet {
-  const specs = [...policy.declared, ...policy.added]
+  const specs = rulesOf(policy)
   const overrides = policy.overrides.filter((override) => endOf(override) > nowMs)
   const overrideIndex = new OverrideIndex(overrides, policy.exempt)
   const rules = specs.filter((spec) => spec.enabled !== false).map((spec) => compileRule(spec, overrideIndex))

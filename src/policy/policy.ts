@@ -36,6 +36,11 @@ export function policyField(part: keyof Policy): string {
   return part === 'declared' ? 'rules' : part
 }
 
+/** All rules of a policy: the declared ones, then the ones that were added at run time. */
+export function rulesOf({ declared, added }: Policy): readonly RuleSpec[] {
+  return [...declared, ...added]
+}
+
 /** How long entries of the audit are kept under a policy, in ms. */
 export function retentionOf({ settings }: Policy): number {
   return settings.auditRetentionMs ?? DEFAULTS.auditRetentionMs
