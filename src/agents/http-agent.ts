@@ -29,6 +29,27 @@ function headersFor(agent: AgentSpec, environment: NodeJS.ProcessEnv): Record<st
   return headers
 }
 
+/** @throws ConfigInvalid where the key of an agent is missing, or cannot be sent in a header */
+function checkApiKey(name: string, { apiKeyEnv }: AgentSpec, environment: NodeJS.ProcessEnv): void {
+  if (apiKeyEnv === undefined) return
+  const key = environment[apiKeyEnv]?.trim() ?? ''
+  if (key === '') throw new ConfigInvalid(`agents.${name}.apiKeyEnv: ${apiKeyEnv} is not set in the environment`)
+  // fetch would quote the key in its error.
+  if (!/^[\x21-\x7e]+$/.test(key)) throw new ConfigInvalid(`agents.${name}.apiKeyEnv: ${apiKeyEnv} holds characters that a key cannot have (not shown)`)
+}
+
+function urlOf(agent: AgentSpec, call: Call): string {
+  const endpoint = call.endpoint ?? DEFAULT_ENDPOINTS[agent.api ?? 'openai']
+  // The slash keeps an endpoint like "@elsewhere.example" from sending the key to another host.
+  return `${agent.baseUrl.replace(/\/+$/, '')}/${endpoint.replace(/^\/+/, '')}`
+}
+
+/** The error of an answer that is neither a success nor a refusal. */
+function failure(call: Call, status: number, output: unknown, usage: CallUsage | undefined): TollgateError {
+  const quoted = (typeof output === 'string' ? output : JSON.stringify(output)).slice(0, QUOTED_ERROR)
+  return Object.assign(new TollgateError('UPSTREAM_FAILED', `${call.agent} answered ${status}: ${quoted}`), { usage })
+}
+
 function parse(text: string): unknown {
   try {
     return JSON.parse(text)
@@ -52,30 +73,19 @@ function withModel(payload: unknown, model: string): unknown {
  */
 export function httpAgent(agents: Readonly<Record<string, AgentSpec>>, environment: NodeJS.ProcessEnv = process.env): Handler {
   const known = new Map(Object.entries(agents))
-  for (const [name, { apiKeyEnv }] of known) {
-    if (apiKeyEnv === undefined) continue
-    const key = environment[apiKeyEnv]?.trim() ?? ''
-    if (key === '') throw new ConfigInvalid(`agents.${name}.apiKeyEnv: ${apiKeyEnv} is not set in the environment`)
-    // fetch would quote the key in its error.
-    if (!/^[\x21-\x7e]+$/.test(key)) throw new ConfigInvalid(`agents.${name}.apiKeyEnv: ${apiKeyEnv} holds characters that a key cannot have (not shown)`)
-  }
+  for (const [name, agent] of known) checkApiKey(name, agent, environment)
   return async (call: Call, context: CallContext): Promise<AgentAnswer> => {
     const agent = known.get(call.agent)
     if (agent === undefined) throw new ConfigInvalid(`agent ${call.agent} is not among the configured ones (${[...known.keys()].join(', ') || 'none'})`)
-    const endpoint = call.endpoint ?? DEFAULT_ENDPOINTS[agent.api ?? 'openai']
-    // The slash keeps an endpoint like "@elsewhere.example" from sending the key to another host; a redirect is not followed for the same reason.
-    const url = `${agent.baseUrl.replace(/\/+$/, '')}/${endpoint.replace(/^\/+/, '')}`
     const { signal, degraded, degradeTo } = context
     const body = JSON.stringify(degraded && degradeTo !== undefined ? withModel(call.payload, degradeTo) : (call.payload ?? {}))
-    const response = await fetch(url, { method: 'POST', headers: headersFor(agent, environment), body, signal, redirect: 'manual' })
+    // A redirect is not followed: it would send the key to another host.
+    const response = await fetch(urlOf(agent, call), { method: 'POST', headers: headersFor(agent, environment), body, signal, redirect: 'manual' })
     const output = parse(await response.text())
     const usage = readUsage(output)
     if (REFUSED_STATUSES.has(response.status)) throw new UpstreamLimited({ headers: response.headers, message: `${call.agent} answered ${response.status}` })
     context.observe(response.headers)
-    if (!response.ok) {
-      const quoted = (typeof output === 'string' ? output : JSON.stringify(output)).slice(0, QUOTED_ERROR)
-      throw Object.assign(new TollgateError('UPSTREAM_FAILED', `${call.agent} answered ${response.status}: ${quoted}`), { usage })
-    }
+    if (!response.ok) throw failure(call, response.status, output, usage)
     return { status: response.status, output, ...(usage === undefined ? {} : { usage }) }
   }
 }
