@@ -28,9 +28,9 @@ export const DEFAULTS = Object.freeze({
   /** How long a concurrency slot stays taken after the last heartbeat of its worker. */
   slotLeaseMs: 30 * SECOND,
   shortestLeaseMs: 1 * SECOND,
-  /** How far a clock may be set back without a meter following it: until it has caught up nothing comes back. */
+  /** How far a clock may be set back without the meters following it: a bucket refills again once the clock has caught up. */
   clockStepMs: 1 * MINUTE,
-  /** How long a started call can be settled; after that its estimate stands. The scripts have it from store/redis/protocol.ts. */
+  /** How long a started call can be settled; after that its estimate stands. */
   ledgerMs: 1 * DAY,
   /** How often a waiter in `acquire` checks for a free concurrency slot: other processes do not announce a slot that they release. */
   slotRecheckMs: 250,

@@ -5,11 +5,15 @@ import type { RuleKind } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import type { OnStoreError } from './rule.js'
 
-/** What a rule bounds besides its limits; 0 = without a bound, but for the hold. */
+/** The bounds of a rule besides its limits; 0 = no bound, except for `holdMs`. */
 export interface RuleOptions {
+  /** The longest wait of a call in the rule's lines. */
   readonly maxWaitMs: number
+  /** The most calls that wait in a line of the rule. */
   readonly maxWaiting: number
+  /** The longest delay by throttle that a call spends in its worker. */
   readonly holdMs: number
+  /** The longest delay by throttle. */
   readonly maxDelayMs: number
 }
 
@@ -46,32 +50,32 @@ export interface CompiledRule {
   readonly priority: number
   readonly strategy: Strategy
   readonly limits: readonly CompiledLimit[]
-  /** Limits that have a key of their own: leases of a concurrency, sliding logs. */
+  /** The limits with a Redis key of their own: leases of a concurrency, sliding logs. */
   readonly keyed: readonly CompiledLimit[]
   /**
-   * How many of the limits hold, the first ones; all but for overrides. A call needs no room in
-   * the others and is not charged there, but what is used there, and claimed, is kept.
+   * How many of the limits are in force, counted from the first: all, unless an override replaces
+   * some. A call needs no room in the others and is not charged there; their usage is kept.
    */
   readonly active: number
-  /** What calls that it refuses may use in degraded mode instead; null where they may not. */
+  /** The rule that calls in degraded mode are charged to instead; null where the rule has no degraded mode. */
   readonly degraded: CompiledRule | null
-  /** What overrides make of it; undefined where none can concern it. */
+  /** The rule under overrides; undefined where no override can apply to it. */
   readonly variants?: Variants | undefined
   readonly options: RuleOptions
   /** Of an upstream block: how its agent recovers from a refusal. */
   readonly recovery?: Recovery | undefined
   /** What is answered while Redis is away; undefined: what the process was told. */
   readonly onStoreError?: OnStoreError | undefined
-  /** Whether it guards an agent: it counts by agent, endpoint and model, and looks at nothing else. */
+  /** Whether its limits are those of the agent itself: it counts and matches by agent, endpoint and model alone. */
   readonly guards: boolean
-  /** What the rule counts this call by, or null if it does not cover the call. */
+  /** The value that the rule counts a call by; null where it does not cover the call. */
   scopeValue(call: Call): string | null
 }
 
-/** A rule under overrides: the same name and meters, other limits. */
+/** A rule under overrides: the same name and meters with other limits. */
 export interface Variants {
-  /** The rule as it is for a call that it covers; the same for all calls that meet the same meter. */
+  /** The rule for a call that it covers, undefined where no override applies; the same for all calls of one meter. */
   of(call: Call): CompiledRule | undefined
-  /** Limits that any of them brings. */
+  /** The limits that any of the overrides brings. */
   readonly limits: readonly CompiledLimit[]
 }

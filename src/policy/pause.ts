@@ -2,27 +2,28 @@ import type { Call } from '../model/call.js'
 import { type CompiledRule, NO_OPTIONS } from './compiled-rule.js'
 import { escapePart } from './match.js'
 
-/** Whose calls can be paused. */
+/** The kinds of subjects whose calls can be paused. */
 export const PAUSABLE = ['agent', 'user', 'team', 'org', 'rule'] as const
 export type Pausable = (typeof PAUSABLE)[number]
 
-/** Calls that start nowhere until they are resumed. */
+/** A pause: the calls of a subject do not start until they are resumed. */
 export interface Pause {
-  /** Exactly one of them: the calls to an agent, of a user, team or org, or those that a rule covers. */
+  /** The subject, by exactly one field: the calls to an agent, of a user, team or org, or the calls that a rule covers. */
   readonly for: { readonly [Kind in Pausable]?: string | undefined }
+  /** The actor that paused them. */
   readonly by: string
   readonly reason?: string | undefined
-  /** Since when, by Redis' clock: ISO 8601. */
+  /** The begin of the pause: ISO 8601, by Redis' clock. */
   readonly since: string
 }
 
-/** Whom a pause is for, as kind and value. */
+/** The subject of a pause, as kind and value. */
 export function pausedBy({ for: subject }: Pick<Pause, 'for'>): readonly [Pausable, string] {
   const kind = PAUSABLE.find((one) => subject[one] !== undefined) ?? 'agent'
   return [kind, subject[kind] ?? '']
 }
 
-/** Above those that a rule can have: where calls are paused nothing else decides. */
+/** Above the priority of any rule of a policy: a pause decides before every other rule. */
 const PRIORITY = 2_000_000
 const NAME = '~pause.'
 /**
@@ -43,8 +44,9 @@ function scopeOf(kind: Pausable, values: ReadonlySet<string>, rules: readonly Co
 }
 
 /**
- * Pauses as rules: one for each kind, by whose values its meters and lines are. So calls that
- * are paused stand in a line of their own, and go on like those of any rule that is gone.
+ * Compiles pauses to rules: one rule per kind of subject, with a meter and a line per paused value.
+ * So paused calls stand in a line of their own, and when the pause ends they go on like the calls
+ * of any rule that was removed.
  */
 export function pauseRules(pauses: readonly Pause[], rules: readonly CompiledRule[]): CompiledRule[] {
   return PAUSABLE.flatMap((kind) => {

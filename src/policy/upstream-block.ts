@@ -6,20 +6,21 @@ import { HOUR } from '../model/time.js'
 import { type CompiledRule, type MirroredLimit, NO_OPTIONS } from './compiled-rule.js'
 import { scopeValueOf } from './match.js'
 
-/** How what an agent allows is learned from its refusals; of `Tollgate.open({ upstream })`. */
+/** How Tollgate learns from the refusals of an agent (`Tollgate.open({ upstream })`). */
 export interface UpstreamOptions {
-  /** By what a refusal multiplies the capacity; default 0.5. */
+  /** The factor that a refusal multiplies the capacity by, from 0.01 to 0.99; default 0.5. */
   reduceFactor?: number | undefined
-  /** By what each step of recovery multiplies it; default 1.1. */
+  /** The factor of each step of recovery, from 1.01 to 10; default 1.1. */
   recoverFactor?: number | undefined
-  /** How far the steps of recovery are apart; default 30 s. */
+  /** The time between two steps of recovery, in ms from 10 to 86400000; default 30 s. */
   recoverEveryMs?: number | undefined
-  /** Whether one call goes ahead of all others when a block ends; default true. */
+  /** Whether one call, the probe, goes ahead of all others when a block ends; default true. */
   canary?: boolean | undefined
-  /** How long that one is waited for before another goes; default 60 s. */
+  /** How long the outcome of the probe is awaited before another call probes, in ms from 1000 to 3600000; default 60 s. */
   canaryLeaseMs?: number | undefined
 }
 
+/** The upstream options with their defaults. */
 export type Upstream = Readonly<Required<{ [Key in keyof UpstreamOptions]: NonNullable<UpstreamOptions[Key]> }>>
 
 export const upstreamSchema = z
@@ -32,15 +33,15 @@ export const upstreamSchema = z
   })
   .optional()
 
-/** The rule of blocks: no rule of a user's can have its name. */
+/** The name of the rule of blocks. Names of rules in a policy contain no `~`. */
 export const BLOCK_NAME = '~block'
 const BLOCK_PRIORITY = -2_000_000
-/** Longer windows are budgets rather than rates. */
+/** Limits with longer windows are budgets rather than rates: a refusal tells nothing about them, so they are not mirrored. */
 const LONGEST_MIRRORED_MS = HOUR
 
 const countedBy = scopeValueOf(['agent', 'endpoint', 'model'])
 
-/** What a block counts by: agent, endpoint and model, since one model's 429 says nothing about another's. */
+/** The scope value of a block: agent, endpoint and model, since a 429 of one model tells nothing about another. */
 export function blockValue({ agent, endpoint = '', model = '' }: Call): string {
   return countedBy({ agent, endpoint, model }) ?? ''
 }
