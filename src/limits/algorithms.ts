@@ -5,7 +5,7 @@ import { slidingLog } from './algorithms/sliding-log.js'
 import { slidingWindow } from './algorithms/sliding-window.js'
 import { leakyBucket, tokenBucket } from './algorithms/token-bucket.js'
 
-/** The algorithms by the names that rules use; a rule says `concurrency` by its unit. */
+/** The algorithms by their names in rules; `concurrency` is chosen by the unit of a limit. */
 export const ALGORITHMS = {
   token_bucket: tokenBucket,
   leaky_bucket: leakyBucket,
@@ -17,6 +17,6 @@ export const ALGORITHMS = {
 
 export type AlgorithmName = keyof typeof ALGORITHMS
 
-/** Those a limit may name. */
+/** The algorithms that the field `algorithm` of a limit may name. */
 export const NAMED_ALGORITHMS = ['token_bucket', 'leaky_bucket', 'fixed_window', 'sliding_window', 'sliding_log'] as const
 export type NamedAlgorithm = (typeof NAMED_ALGORITHMS)[number]

@@ -17,33 +17,34 @@ export interface RuleOptions {
   readonly maxDelayMs: number
 }
 
-/** The bounds of a rule that names none. */
+/** The bounds of a rule that sets none. */
 export const NO_OPTIONS: RuleOptions = Object.freeze({ maxWaitMs: 0, maxWaiting: 0, holdMs: DEFAULTS.throttleHoldMs, maxDelayMs: 0 })
 
-/** A limit of a rule that guards an agent, mirrored beside the agent's block: it counts while the agent recovers. */
+/** A copy of a limit of a rule that guards an agent, kept in the agent's block: a bucket that counts while the agent recovers. */
 export interface MirroredLimit {
   readonly name: string
   readonly id: number
   readonly unit: CostUnit
-  /** The burst. */
+  /** The burst, in `unit`. */
   readonly capacity: number
-  /** Units per ms. */
+  /** The refill, in units per ms. */
   readonly rate: number
 }
 
-/** How an agent recovers from a refusal: see `lua/lib/upstream.lua`. */
+/** How an agent recovers from a refusal; `lua/lib/upstream.lua` applies it. */
 export interface Recovery {
-  /** The id under which the block is kept in its meter. */
+  /** The id of the block within its packed meter. */
   readonly id: number
-  /** How long a probe is waited for before another one goes; 0 = none is sent. */
+  /** How long the outcome of a probe is awaited before another call probes; 0 = recover without a probe. */
   readonly probeLeaseMs: number
-  /** How far the steps of recovery are apart, and by what each multiplies the factor. */
+  /** The time between two steps of recovery. */
   readonly everyMs: number
+  /** The factor of each step. */
   readonly stepFactor: number
   readonly mirrored: readonly MirroredLimit[]
 }
 
-/** A rule ready to be applied: pure functions and constants. */
+/** A compiled rule: constants and pure functions. */
 export interface CompiledRule {
   readonly kind: RuleKind
   readonly name: string
@@ -62,9 +63,9 @@ export interface CompiledRule {
   /** The rule under overrides; undefined where no override can apply to it. */
   readonly variants?: Variants | undefined
   readonly options: RuleOptions
-  /** Of an upstream block: how its agent recovers from a refusal. */
+  /** Only for upstream blocks: how the agent recovers from a refusal. */
   readonly recovery?: Recovery | undefined
-  /** What is answered while Redis is away; undefined: what the process was told. */
+  /** What happens to its calls while Redis is away; undefined: as the option `onStoreError` says. */
   readonly onStoreError?: OnStoreError | undefined
   /** Whether its limits are those of the agent itself: it counts and matches by agent, endpoint and model alone. */
   readonly guards: boolean

@@ -27,8 +27,8 @@ export function pausedBy({ for: subject }: Pick<Pause, 'for'>): readonly [Pausab
 const PRIORITY = 2_000_000
 const NAME = '~pause.'
 /**
- * How long a paused call's wait is taken to be, in ms: longer than a worker holds a call, and short
- * enough that a call which joined the line under a policy of a moment ago is looked at soon.
+ * The assumed wait of a paused call, in ms. Longer than a worker holds a call, so that the call goes to
+ * a line; short, so that a call that joined the line under an older policy is checked again soon.
  */
 export const PAUSE_WAIT_MS = 5000
 

@@ -46,7 +46,7 @@ export function blockValue({ agent, endpoint = '', model = '' }: Call): string {
   return countedBy({ agent, endpoint, model }) ?? ''
 }
 
-/** What a limit of a guarding rule becomes beside the block: nothing where a refusal says nothing about its unit or window. */
+/** The copy of a guarding rule's limit for the block; none where a refusal tells nothing about its unit or window. */
 function mirrored(rule: string, { name, unit, algorithm, limit, capacity, windowMs }: CompiledLimit): MirroredLimit[] {
   if (unit === 'concurrency' || windowMs > LONGEST_MIRRORED_MS || limit === 0) return []
   const own = `${rule}/${name}`
@@ -54,13 +54,13 @@ function mirrored(rule: string, { name, unit, algorithm, limit, capacity, window
   return [{ name: own, id: limitId(own), unit, capacity: algorithm === 'leaky_bucket' ? 0 : capacity, rate: limit / windowMs }]
 }
 
-/** Makes the rules of upstream blocks: the same one for all agents that are guarded by the same rules. */
+/** Makes the rules of upstream blocks; agents that are guarded by the same rules share one. */
 export class UpstreamBlocks {
   private readonly made = new Map<string, CompiledRule>()
 
   constructor(private readonly upstream: Upstream) {}
 
-  /** The block of what these rules guard: rules that cover a call, count by agent, endpoint or model alone, and match by nothing else. */
+  /** The rule of the block of an agent. @param guards the rules that guard it, see `CompiledRule.guards` */
   of(guards: readonly CompiledRule[]): CompiledRule {
     const key = guards.map(({ name }) => name).join(' ')
     let rule = this.made.get(key)

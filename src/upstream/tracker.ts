@@ -90,6 +90,7 @@ export function upstreamState(name: UpstreamName, known: UpstreamStatus): Upstre
  * - recovering: every `recoverEveryMs` the factor grows by `recoverFactor`.
  * - A pause (an answer said that nothing is left) blocks without a cut. An observation only notes
  *   the limits that the agent reported; recovery does not exceed them.
+ * - Without Redis there is no recovery: the agent is blocked for its Retry-After, then open.
  *
  * Reports come from three places: a worker whose call was refused (`refused`; the same script puts
  * the call back into its line), the headers of every answer (`observe`), and the application

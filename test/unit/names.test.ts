@@ -61,22 +61,28 @@ function refusedWords(sources: Sources): string[] {
 
 /** What is free of refused words. */
 const WORDED = [
+  'lua',
   'src/admission',
   'src/administration',
   'src/agents',
+  'src/cli',
+  'src/index.ts',
   'src/limits',
   'src/model',
+  'src/open.ts',
+  'src/options.ts',
   'src/policy',
   'src/pricing',
-  'src/upstream/capacities.ts',
-  'src/upstream/headers.ts',
-  'src/upstream/refusal.ts',
-  'src/upstream/tracker.ts',
+  'src/redis',
+  'src/telemetry',
+  'src/tollgate.ts',
+  'src/upstream',
   'src/validation',
   'test/unit',
+  'testing',
 ]
-/** Files in these folders that are about to be rewritten or deleted. */
-const NOT_YET = ['src/administration/policy-store.ts', 'src/limits/algorithms/block.ts', 'src/limits/algorithms/learned.ts', 'src/limits/algorithms/pause.ts']
+/** Files in these folders that are about to be rewritten. */
+const NOT_YET = ['src/administration/policy-store.ts']
 
 test('in src a type or an exported function is declared once: one name, one meaning', () => {
   const sources = sourcesOf('src')
