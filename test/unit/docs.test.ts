@@ -48,11 +48,14 @@ const OPTIONS = read('docs/options.md')
 const REFERENCE = ['README.md', ...['rules', 'calls', 'limiter', 'operations', 'upstream', 'administration', 'options'].map((name) => `docs/${name}.md`)]
 const USER_PAGES = REFERENCE.map(read).join('\n')
 /** Pages in which every sentence names its subject; others join when they are rewritten. */
-const PLAIN = [...REFERENCE, 'docs/errors.md', 'docs/metrics.md']
+const PLAIN = [
+  ...REFERENCE,
+  ...['CONTRIBUTING.md', 'docs/errors.md', 'docs/internals.md', 'docs/metrics.md', 'docs/states.md'],
+  // The two pages on outages are about to be rewritten.
+  ...PAGES.filter((page) => page.startsWith('docs/decisions/') && !/002[34]-/.test(page)),
+]
 /** No subjects of a sentence: the reader cannot tell which process, call or person is meant. */
 const REFUSED_WORDS = ['whoever', 'nobody', 'those who', 'what was said']
-/** Their tables are padded still. */
-const PADDED = ['docs/decisions/0003-a-pass-claims-room-and-is-charged-at-its-start.md', 'docs/decisions/0005-names-of-keys.md']
 const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
 
 /** Every match's first group, once each, in order. */
@@ -133,7 +136,7 @@ test('the README is short', () => {
 })
 
 test('no table is padded', () => {
-  for (const page of PAGES.filter((page) => !PADDED.includes(page)))
+  for (const page of PAGES)
     expect(
       cells(read(page)).filter((cell) => /^ {2}| {2}$|^\S|\S$|-{4}/.test(cell)),
       page,
@@ -149,11 +152,14 @@ test('no cell of a table for users is longer than 100 characters', () => {
 })
 
 test('sentences name their subjects', () => {
-  for (const page of PLAIN)
+  for (const page of PLAIN) {
+    // A test that a page names has words of its own.
+    const text = read(page).replace(/\[[^\]\n]*\]\([^)\s]+\.test\.ts\)/g, '')
     expect(
-      REFUSED_WORDS.filter((words) => new RegExp(`\\b${words.replaceAll(' ', '\\s+')}\\b`, 'i').test(read(page))),
+      REFUSED_WORDS.filter((words) => new RegExp(`\\b${words.replaceAll(' ', '\\s+')}\\b`, 'i').test(text)),
       page,
     ).toEqual([])
+  }
 })
 
 test('every block of TypeScript is an example that compiles and runs, word for word, and every example is shown', () => {

@@ -196,7 +196,7 @@ class ReadDecision<Outcome extends Decision['outcome']> {
   }
 }
 
-/** As `lua/lib/canary.lua` tells it. */
+/** Reads what `Upstream.status` in `lua/lib/upstream.lua` answers. */
 export function readUpstreamStatus(told: readonly string[]): UpstreamStatus {
   const [atMs = 0, blockedUntilMs = 0, factor = 1, sinceMs = 0, cutAtMs = 0, overMs = 0, canary = 0] = told.map(Number)
   return { atMs, blockedUntilMs, factor, sinceMs, cutAtMs, overMs, canary: canary === 1 }
