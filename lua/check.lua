@@ -20,18 +20,8 @@ local function decide(call)
     -- Answered before, and the reply was lost: it is charged once.
     return Reply.add(reply, Decide.running(batch, call))
   end
-  local verdict = Decide.weigh(batch, call, now, Decide.newcomer_view(batch))
-  if verdict and verdict.wait == -1 then
-    return Reply.add(reply, Decide.never(verdict.binding), -1, verdict.binding)
-  elseif verdict then
-    return Reply.add(reply, OUTCOME.REFUSED, verdict.wait, verdict.binding)
-  end
-  -- It has room, but not before the calls in line.
-  local before, behind = Decide.line_ahead(batch, call, now)
-  if before then
-    return Reply.add(reply, OUTCOME.REFUSED, behind, before)
-  end
-  Reply.add(reply, Decide.start(batch, call, now))
+  local refusal, wait, binding = Decide.refusal(batch, call, now)
+  Reply.add(reply, refusal or Decide.start(batch, call, now), wait, binding)
 end
 
 for _, call in ipairs(batch.calls) do

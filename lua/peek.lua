@@ -1,5 +1,6 @@
 --[[
-  What check would answer, and changes nothing.
+  What check would answer, and changes nothing. A call whose record says that it stands in line is
+  answered as if it stood at the end of that line.
 
   KEYS, ARGV[1], ARGV[2]  as in check.lua
   Reply       as in check.lua
@@ -12,14 +13,8 @@ local batch = Batch.load(ARGV[2], now)
 local reply = Reply.new(now)
 
 for _, call in ipairs(batch.calls) do
-  local verdict = Decide.weigh(batch, call, now, Decide.newcomer_view(batch))
-  if not verdict then
-    Reply.add(reply, OUTCOME.RUN)
-  elseif verdict.wait == -1 then
-    Reply.add(reply, Decide.never(verdict.binding), -1, verdict.binding)
-  else
-    Reply.add(reply, OUTCOME.REFUSED, verdict.wait, verdict.binding)
-  end
+  local refusal, wait, binding = Decide.refusal(batch, call, now)
+  Reply.add(reply, refusal or OUTCOME.RUN, wait, binding)
 end
 
 return Reply.pack(reply, batch)

@@ -218,6 +218,24 @@ function Decide.line_ahead(batch, call, now)
   end
 end
 
+-- What a newcomer that never stands in line is answered: nil where it has room, else the outcome of its
+-- refusal, the wait and what binds it. A call that stands in line itself is not behind that line.
+function Decide.refusal(batch, call, now)
+  local verdict = Decide.weigh(batch, call, now, Decide.newcomer_view(batch))
+  if verdict then
+    local binding = verdict.binding
+    return verdict.wait == -1 and Decide.never(binding) or OUTCOME.REFUSED, verdict.wait, binding
+  end
+  local record = call[CALL_PARSED]
+  if record and record.state == 'W' then
+    return nil
+  end
+  local before, behind = Decide.line_ahead(batch, call, now)
+  if before then
+    return OUTCOME.REFUSED, behind, before
+  end
+end
+
 -- The view of a newcomer.
 function Decide.newcomer_view(batch)
   return batch.any_line and Decide.QUEUED or Decide.CLAIMED
