@@ -1,11 +1,9 @@
 import type { Redis } from 'ioredis'
 import type { Binding, Usage } from '../model/decision.js'
 import { TollgateError } from '../model/errors.js'
-import { readRecord } from '../store/redis/record.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
-import { callFailure } from './job.js'
 import type { Queues } from './queues.js'
-import { recordId, restoredRequest } from './stored-call.js'
+import { callFailure, readRecord, recordId, restoredRequest } from './stored-call.js'
 
 /** Where a call stands, and why. */
 export interface Explanation {
