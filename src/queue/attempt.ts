@@ -5,7 +5,7 @@ import type { Logger } from 'pino'
 import { rejection } from '../admission/rejection.js'
 import type { CallRequest } from '../admission/request.js'
 import { type ActualCosts, COST_UNITS, NOTHING } from '../model/cost.js'
-import type { DegradeDecision, ExpiredDecision, RejectDecision, RunDecision } from '../model/decision.js'
+import type { DegradeDecision, RunDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError } from '../model/errors.js'
 import type { HeadersLike } from '../model/upstream.js'
@@ -17,11 +17,10 @@ import type { ScriptClient } from '../store/redis/script-client.js'
 import type { Ended } from '../telemetry/observer.js'
 import { upstreamLimited } from '../upstream/refusal.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
-import { validateCall } from '../validation/call.js'
 import type { CallContext, Handler, WorkerOptions } from './handler.js'
 import type { JobHolder, SendBack } from './send-back.js'
 import type { StartBatcher } from './start-batcher.js'
-import { callOfJob, callRequest, finalFailure, jobFailure, recordId } from './stored-call.js'
+import { finalFailure, jobFailure, requestOfJob } from './stored-call.js'
 import type { StrategyResolver } from './strategy-resolver.js'
 
 /** What the attempts of one worker share. */
@@ -59,14 +58,13 @@ type Start = RunDecision | DegradeDecision
  * really cost. For BullMQ an attempt is a call that reached its agent: a call that waits, is held or is
  * returned by a 429 uses none.
  *
- *             hold: sleep until the slot, and ask again
- *                  ┌───┐
- *     job ──▶ at the gate ─── run, degrade ──▶ at the handler ──▶ ended: done or failed
- *                │   ▲                            │
- *                │   └───────── 429, 503 ─────────┘    (the charge is given back)
- *                │
- *                ├── wait, or returned by a 429 ──▶ ended: in line, its job delayed (SendBack)
- *                └── reject, expired ──▶ ended: failed, nothing charged
+ *                hold: sleep until the slot, then ask again
+ *                 ┌──┐
+ *     job ──▶ at the gate ── run, degrade ──▶ at the handler ──▶ ended: done, failed
+ *              │  │  ▲                              │
+ *              │  │  └────── 429, 503: charge given back
+ *              │  └── wait, or after a 429 ──▶ ended: in line, its job delayed (SendBack)
+ *              └── reject, expired ──▶ ended: failed, nothing charged
  *
  * An abort (the call was cancelled, or took too long) can come at any time. At the handler it aborts the
  * signal and ends the wait, also if the handler ignores the signal; what the call has used stays charged.
@@ -93,9 +91,9 @@ export class Attempt implements JobHolder {
 
   /** The result of the call. @throws what BullMQ is to do with the job instead */
   async run(): Promise<unknown> {
-    const { strategyResolver, batcher, sendBack, options } = this.parts
+    const { scriptClient, strategyResolver, batcher, sendBack, options } = this.parts
     try {
-      const call = await this.readCall()
+      const call = await requestOfJob(scriptClient, this.job, options.callOf)
       for (;;) {
         this.throwIfAborted()
         const { request, decision } = await strategyResolver.decide(call, (one) => this.retrying(() => batcher.start(one)), options.callOf === undefined)
@@ -109,9 +107,9 @@ export class Attempt implements JobHolder {
           case 'wait':
             return await sendBack.waiting(this, request, decision.etaMs)
           case 'expired':
-            throw this.refused(request, decision, 'expired')
           case 'reject':
-            throw this.refused(request, decision, 'rejected')
+            this.observeEnd(request, decision.outcome === 'reject' ? 'rejected' : 'expired', undefined)
+            throw finalFailure(rejection(decision))
           default:
             throw new Error(`unknown outcome ${decision satisfies never}`)
         }
@@ -179,18 +177,6 @@ export class Attempt implements JobHolder {
     if (aborted !== undefined) throw jobFailure(aborted)
   }
 
-  private async readCall(): Promise<CallRequest> {
-    const { scriptClient, options } = this.parts
-    const { job } = this
-    try {
-      const call = options.callOf === undefined ? callOfJob(job.name, job.data) : validateCall(options.callOf(job))
-      const costs = scriptClient.costs(call)
-      return callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, costs instanceof Promise ? await costs : costs)
-    } catch (error) {
-      throw error instanceof TollgateError ? finalFailure(error) : error
-    }
-  }
-
   private async start(request: CallRequest, decision: Start): Promise<unknown> {
     const { options, leases, handler, sendBack } = this.parts
     if (this.abortedBy() !== undefined) {
@@ -256,11 +242,6 @@ export class Attempt implements JobHolder {
   private async uncharge(request: CallRequest, { watched }: Start): Promise<void> {
     if (watched === true) await this.retrying(() => this.parts.scriptClient.release(request))
     else this.parts.batcher.settle(request, NOTHING)
-  }
-
-  private refused(request: CallRequest, decision: RejectDecision | ExpiredDecision, how: Ended): Error {
-    this.observeEnd(request, how, undefined)
-    return finalFailure(rejection(decision))
   }
 
   private actual({ call }: CallRequest, usage: CallUsage | undefined): ActualCosts {

@@ -95,7 +95,7 @@ export class QueueRuntime {
     return answered(client, timeoutMs, 'the cancellation', () => this.release(id))
   }
 
-  /** Releases what a call holds and removes its job; tells the worker where the call runs. */
+  /** Releases what a call holds, and removes its job or has its worker abort it. */
   private async release(id: string): Promise<boolean> {
     const { scriptClient, client, keys, queue } = this.parts
     const key = recordId(queue, id)
@@ -104,12 +104,16 @@ export class QueueRuntime {
     const job = await this.queues.get(queue).getJob(id)
     if (job === undefined) throw new TollgateError('CALL_UNKNOWN', `no call ${id} in queue ${queue}: it never was, or it finished too long ago`)
     if (job.finishedOn !== undefined) return false
+    const abort = () => client.publish(keys.notices, JSON.stringify({ cancel: { queue, id } }))
+    // First of all: a worker that has the job, and finds its pass released, would start the call as a new one.
+    if (await job.isActive()) await abort()
     const held = stored?.state === 'started' ? 'R' : await scriptClient.release(restoredRequest(scriptClient, key, record), stored?.line ?? '')
-    if (held === 'R' || (await job.isActive())) {
-      await client.publish(keys.notices, JSON.stringify({ cancel: { queue, id } }))
-      return true
-    }
-    await job.remove()
+    const state = await job.getState()
+    if (state === 'completed') return false
+    // Its worker has aborted it already.
+    if (state === 'failed') return true
+    if (held === 'R' || state === 'active') await abort()
+    else await job.remove()
     return true
   }
 

@@ -1,4 +1,4 @@
-import { UnrecoverableError } from 'bullmq'
+import { type Job, UnrecoverableError } from 'bullmq'
 import type { CallRequest, ResolvedMeters } from '../admission/request.js'
 import { type Call, MAX_NAME_LENGTH } from '../model/call.js'
 import { COST_UNITS, type Costs, NOTHING } from '../model/cost.js'
@@ -130,4 +130,14 @@ export function callOfJob(name: string, data: unknown): Call {
     if (value !== undefined) fields[field] = value
   }
   return validateCall({ ...fields, payload: 'payload' in data ? data.payload : data })
+}
+
+/** The request of the call in a job. @throws what BullMQ is to fail the job with, where the call is not valid */
+export async function requestOfJob(scriptClient: ScriptClient, job: Job, callOf: ((job: Job) => Call) | undefined): Promise<CallRequest> {
+  try {
+    const call = callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job))
+    return callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, await scriptClient.costs(call))
+  } catch (error) {
+    throw error instanceof TollgateError ? finalFailure(error) : error
+  }
 }

@@ -31,6 +31,8 @@ export class Worker {
   private readonly leases: SlotLeases
   /** The attempts under way, by the ids of their jobs. */
   private readonly attempts = new Map<string, Attempt>()
+  /** Ids of calls that were cancelled lately and had no attempt here: BullMQ may have been handing over the job at that moment. */
+  private readonly cancelled = new Set<string>()
   private closing = false
 
   constructor(
@@ -52,6 +54,7 @@ export class Worker {
     }
     const run = async (attempt: Attempt, id: string): Promise<unknown> => {
       this.attempts.set(id, attempt)
+      if (this.cancelled.has(id)) attempt.abort(cancellation())
       try {
         return await attempt.run()
       } finally {
@@ -87,9 +90,20 @@ export class Worker {
   /** Aborts a call if it is in this worker. */
   abort(jobId: string): boolean {
     const attempt = this.attempts.get(jobId)
-    attempt?.abort(new TollgateError('CALL_CANCELLED', 'the call was cancelled while it ran'))
+    attempt?.abort(cancellation())
+    if (attempt === undefined) {
+      this.cancelled.add(jobId)
+      setTimeout(() => this.cancelled.delete(jobId), HAND_OVER_MS).unref()
+    }
     return attempt !== undefined
   }
+}
+
+/** How long BullMQ may take to hand a job over that it has marked as active. */
+const HAND_OVER_MS = 1000
+
+function cancellation(): TollgateError {
+  return new TollgateError('CALL_CANCELLED', 'the call was cancelled while it ran')
 }
 
 /** Renewals per lease: two in a row may be lost. */
