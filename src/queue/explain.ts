@@ -8,13 +8,13 @@ import { callFailure, readRecord, recordId, restoredRequest } from './stored-cal
 /** Where a call stands, and why. */
 export interface Explanation {
   readonly id: string
-  /** waiting: in line. woken: has room, on its way to a worker. running, done, failed. expired: its deadline passed. queued: in BullMQ, to be seen by the gate when a worker takes it. */
+  /** waiting: in line. woken: has room, on its way to a worker. running, done, failed. expired: its deadline passed. queued: in BullMQ, to be decided on when a worker takes it. */
   readonly state: 'waiting' | 'woken' | 'running' | 'done' | 'failed' | 'expired' | 'queued'
   /** The rule and limit it waits for. */
   readonly binding: Binding | null
-  /** How many go before it in its line. */
+  /** How many calls are before it in its line. */
   readonly position: number | null
-  /** Estimated ms until it starts; null where it does not wait or nobody can know. */
+  /** Estimated ms until it starts; null where it does not wait, or the wait cannot be estimated. */
   readonly etaMs: number | null
   /** Why it failed. */
   readonly reason: string | null
@@ -27,7 +27,7 @@ function endedState(failedReason: string | null): Explanation['state'] {
   return callFailure(failedReason).code === 'CALL_EXPIRED' ? 'expired' : 'failed'
 }
 
-/** Says where a call stands. @throws CALL_UNKNOWN */
+/** @throws CALL_UNKNOWN */
 export async function explain(parts: { scriptClient: ScriptClient; redis: Redis; queues: Queues; queue: string }, jobId: string): Promise<Explanation> {
   const { scriptClient, redis, queues } = parts
   const id = recordId(parts.queue, jobId)
@@ -53,7 +53,7 @@ export async function explain(parts: { scriptClient: ScriptClient; redis: Redis;
   const limited = decision?.outcome === 'reject' ? decision : null
   const at = scriptClient.keys.parseLine(stored.line)
   const binding = limited?.binding ?? (at === null ? null : lineBinding(scriptClient, at))
-  // The peek answers for one at the end of the line; this one has its share of that before it.
+  // The peek estimates the wait at the end of the line; a call further ahead waits its share of that.
   const share = rank === null || length === 0 ? 1 : (rank + 1) / (length + 1)
   const etaMs = limited === null ? 0 : limited.retryAfterMs === null ? null : limited.retryAfterMs * share
   return { ...nothing, state: 'waiting', binding, position: rank, etaMs, usage }
