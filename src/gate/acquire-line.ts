@@ -55,11 +55,9 @@ export function linesOf(request: AdmissionRequest): string[] {
  * - when the waiter before it is gone.
  * If room comes back during an attempt, the attempt is repeated: its result may be older than the room.
  *
- * Other processes have lines of their own; between processes the order of arrival does not hold. Rejected: lines
- * in Redis as those of the queue. A waiter lives in its process only, and would leave its place behind with it.
- *
- * If the process dies here, nothing is left of its waiters. A grant on its way stays charged as its estimate, like
- * any grant that is not settled.
+ * Other processes have lines of their own; between processes the order of arrival does not hold. Redis holds
+ * nothing for a waiter, so nothing is left of it if the process dies. A grant on its way stays charged as its
+ * estimate then, like any grant that is not settled.
  */
 export class AcquireLines<T> {
   private readonly lines = new Map<string, AcquireLine<T>>()

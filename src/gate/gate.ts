@@ -15,8 +15,16 @@ import { validateCall } from '../validation/call.js'
 import { type AcquireAttempt, AcquireLines, linesOf } from './acquire-line.js'
 import { Grant, type Granter } from './grant.js'
 
-/** The reasons for a refusal that can go away: `acquire` waits on. */
-const WAITED_FOR: readonly RejectDecision['reason'][] = ['limited', 'paused', 'unavailable']
+/** Whether `acquire` waits for the end of what a call was refused for. */
+const IS_WAITED_FOR: Readonly<Record<RejectDecision['reason'], boolean>> = {
+  limited: true,
+  paused: true,
+  unavailable: true,
+  too_big: false,
+  closed: false,
+  late: false,
+  line_full: false,
+}
 
 /** The gate without the queue: decides on calls and charges them at once, or waits in this process until they have room. */
 export class Gate {
@@ -119,7 +127,7 @@ export class Gate {
     const grant = await this.charge(request)
     const { decision } = grant
     if (decision.outcome === 'run') return { granted: grant }
-    if (!WAITED_FOR.includes(decision.reason)) throw rejection(decision)
+    if (!IS_WAITED_FOR[decision.reason]) throw rejection(decision)
     const { rule, scopeValue } = decision.binding
     // Resuming a call changes the rules, which wakes its line; the time is for a message that was lost.
     const unknownMs = decision.reason === 'paused' ? DEFAULTS.rulesRefreshMs : DEFAULTS.slotRecheckMs

@@ -178,8 +178,18 @@ export class Enqueuer {
         answeredMs = performance.now()
         return resolved
       })
-      const refused = decision.outcome === 'reject' || decision.outcome === 'expired'
-      return refused ? { state: 'refused', id, error: rejection(decision), decision } : { state: 'decided', id, request, decision }
+      switch (decision.outcome) {
+        case 'run':
+        case 'degrade':
+        case 'wait':
+        case 'hold':
+          return { state: 'decided', id, request, decision }
+        case 'reject':
+        case 'expired':
+          return { state: 'refused', id, error: rejection(decision), decision }
+        default:
+          throw new Error(`unknown outcome ${decision satisfies never}`)
+      }
     } catch (error) {
       // A strategy of the user's own failed: for this call alone.
       if (error instanceof TollgateError) return { state: 'refused', id, error }

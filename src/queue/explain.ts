@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis'
-import type { Binding, Usage } from '../model/decision.js'
+import type { Binding, Decision, Usage } from '../model/decision.js'
 import { TollgateError } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import type { Queues } from './queues.js'
@@ -45,18 +45,27 @@ export async function explain(parts: { scriptClient: ScriptClient; redis: Redis;
     if (finishedOn !== null) return { ...nothing, state: endedState(failedReason), reason: failedReason }
     return { ...nothing, state: locked === 1 ? 'running' : 'queued' }
   }
-  const request = restoredRequest(scriptClient, id, record)
-  const [decision] = await scriptClient.peek([request])
-  const usage = decision?.usage ?? []
-  if (stored.state === 'passed') return { ...nothing, state: 'woken', usage }
-  const [rank, length] = await Promise.all([redis.zrank(stored.line, id), redis.zcard(stored.line)])
-  const limited = decision?.outcome === 'reject' ? decision : null
-  const at = scriptClient.keys.parseLine(stored.line)
-  const binding = limited?.binding ?? (at === null ? null : lineBinding(scriptClient, at))
-  // The peek estimates the wait at the end of the line; a call further ahead waits its share of that.
-  const share = rank === null || length === 0 ? 1 : (rank + 1) / (length + 1)
-  const etaMs = limited === null ? 0 : limited.retryAfterMs === null ? null : limited.retryAfterMs * share
-  return { ...nothing, state: 'waiting', binding, position: rank, etaMs, usage }
+  switch (stored.state) {
+    case 'passed':
+      return { ...nothing, state: 'woken', usage: (await peek(scriptClient, id, record))?.usage ?? [] }
+    case 'waiting': {
+      const [decision, rank, length] = await Promise.all([peek(scriptClient, id, record), redis.zrank(stored.line, id), redis.zcard(stored.line)])
+      const limited = decision?.outcome === 'reject' ? decision : null
+      const at = scriptClient.keys.parseLine(stored.line)
+      const binding = limited?.binding ?? (at === null ? null : lineBinding(scriptClient, at))
+      // The peek estimates the wait at the end of the line; a call further ahead waits its share of that.
+      const share = rank === null || length === 0 ? 1 : (rank + 1) / (length + 1)
+      const etaMs = limited === null ? 0 : limited.retryAfterMs === null ? null : limited.retryAfterMs * share
+      return { ...nothing, state: 'waiting', binding, position: rank, etaMs, usage: decision?.usage ?? [] }
+    }
+    default:
+      throw new Error(`unknown state ${stored.state satisfies never}`)
+  }
+}
+
+async function peek(scriptClient: ScriptClient, id: string, record: string | null): Promise<Decision | undefined> {
+  const [decision] = await scriptClient.peek([restoredRequest(scriptClient, id, record)])
+  return decision
 }
 
 /** The binding of a call that stands in a line while there is room: it is about to be woken. */
