@@ -92,15 +92,18 @@ export class Attempt implements JobHolder {
   /** The result of the call. @throws what BullMQ is to do with the job instead */
   async run(): Promise<unknown> {
     const { scriptClient, strategyResolver, batcher, sendBack, options } = this.parts
+    const start = (request: CallRequest) => this.retrying(() => batcher.start(request))
     try {
       const call = await requestOfJob(scriptClient, this.job, options.callOf)
       for (;;) {
         this.throwIfAborted()
-        const { request, decision } = await strategyResolver.decide(call, (one) => this.retrying(() => batcher.start(one)), options.callOf === undefined)
+        const first = await start(call)
+        const refused = first.decision.outcome === 'reject' ? first.decision : undefined
+        const { request, decision } = refused === undefined ? first : await strategyResolver.resolve(call, refused, start, options.callOf === undefined)
         switch (decision.outcome) {
           case 'run':
           case 'degrade':
-            return await this.start(request, decision)
+            return await this.handle(request, decision)
           case 'hold':
             await sleep(decision.waitMs)
             break
@@ -121,21 +124,10 @@ export class Attempt implements JobHolder {
 
   abort(error: TollgateError): void {
     const { state } = this
-    switch (state.name) {
-      case 'at the gate':
-        this.state = { name: 'aborted', error }
-        return
-      case 'at the handler':
-        this.state = { name: 'aborted', error }
-        this.controller?.abort(error)
-        state.reject(error)
-        return
-      case 'aborted':
-      case 'ended':
-        return
-      default:
-        state satisfies never
-    }
+    if (state.name === 'aborted' || state.name === 'ended') return
+    this.state = { name: 'aborted', error }
+    this.controller?.abort(error)
+    if (state.name === 'at the handler') state.reject(error)
   }
 
   abortedBy(): TollgateError | undefined {
@@ -177,7 +169,7 @@ export class Attempt implements JobHolder {
     if (aborted !== undefined) throw jobFailure(aborted)
   }
 
-  private async start(request: CallRequest, decision: Start): Promise<unknown> {
+  private async handle(request: CallRequest, decision: Start): Promise<unknown> {
     const { options, leases, handler, sendBack } = this.parts
     if (this.abortedBy() !== undefined) {
       // Cancelled while its start was on its way: it never reaches the agent.

@@ -170,14 +170,17 @@ export class Enqueuer {
     if (call.state !== 'prepared') return call
     const { id } = call
     let answeredMs: number | undefined
+    const send = async (request: CallRequest) => {
+      // Between two decisions a strategy of the user's own ran, for which Redis is not to blame.
+      if (answeredMs !== undefined) budget.extend(performance.now() - answeredMs)
+      const decided = await this.send(request, budget)
+      answeredMs = performance.now()
+      return decided
+    }
     try {
-      const { request, decision } = await this.parts.strategyResolver.decide(call.request, async (one) => {
-        // Between two decisions a strategy of the user's own ran, for which Redis is not to blame.
-        if (answeredMs !== undefined) budget.extend(performance.now() - answeredMs)
-        const resolved = await this.send(one, budget)
-        answeredMs = performance.now()
-        return resolved
-      })
+      const first = await send(call.request)
+      const refused = first.decision.outcome === 'reject' ? first.decision : undefined
+      const { request, decision } = refused === undefined ? first : await this.parts.strategyResolver.resolve(call.request, refused, send)
       switch (decision.outcome) {
         case 'run':
         case 'degrade':
