@@ -38,7 +38,7 @@ export function linesOf(request: AdmissionRequest): string[] {
 /**
  * The calls of this process that wait in `acquire`.
  *
- * Model. A waiter whose attempt finds no room is told by which rule and scope value, and after how many ms there
+ * Model. A waiter whose attempt finds no room learns which rule and scope value it waits for, and after how many ms there
  * is room. It stands in the line of that rule and scope value, in order of arrival. Only the first of a line makes
  * attempts, so the store gets one request for each line, however many calls wait. A newcomer that meets
  * a line stands in it at once, without an attempt: it does not overtake.

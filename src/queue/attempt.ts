@@ -54,11 +54,11 @@ type Start = RunDecision | DegradeDecision
  * One call in a worker, from the moment BullMQ hands over its job until the job ends or is delayed.
  *
  * Model. BullMQ decides which worker gets the job, the start script whether the call may reach its agent now.
- * An attempt asks the script, which charges the estimate, runs the handler, and settles what the call has
+ * An attempt sends the start to the script, which charges the estimate, runs the handler, and settles what the call has
  * really cost. For BullMQ an attempt is a call that reached its agent: a call that waits, is held or is
  * returned by a 429 uses none.
  *
- *                hold: sleep until the slot, then ask again
+ *                hold: sleep until the slot, then start again
  *                 ┌──┐
  *     job ──▶ at the gate ── run, degrade ──▶ at the handler ──▶ ended: done, failed
  *              │  │  ▲                              │
@@ -142,7 +142,7 @@ export class Attempt implements JobHolder {
     })
   }
 
-  /** Made when a handler asks for it, which most handlers do not. */
+  /** Made when a handler reads it, which most handlers do not. */
   get signal(): AbortSignal {
     this.controller ??= new AbortController()
     const aborted = this.abortedBy()
@@ -187,7 +187,7 @@ export class Attempt implements JobHolder {
       if (context.degraded) {
         const instead = await this.outcome(options.fallback?.(request.call, context))
         if (instead !== undefined) {
-          // The agent was not asked: only the allowance of the degraded mode stays charged.
+          // The agent was not called: only the allowance of the degraded mode stays charged.
           await this.uncharge({ ...request, meters: request.meters.filter(({ rule }) => rule.kind !== 'degraded') }, decision)
           this.observeEnd(request, 'done', undefined)
           return instead
@@ -198,7 +198,7 @@ export class Attempt implements JobHolder {
       this.settle(request, 'done', usageOfResult(result), context)
       return result
     } catch (error) {
-      // An error of the fallback says nothing about the agent.
+      // An error of the fallback is none of the agent's.
       const limited = reachedAgent && this.abortedBy() === undefined ? upstreamLimited(error) : undefined
       if (limited !== undefined) {
         this.state = { name: 'at the gate' }
@@ -223,7 +223,7 @@ export class Attempt implements JobHolder {
     })
   }
 
-  /** Settles a call that has ended. Where its end says no usage, the usage of the last `settlePart` is its cost. */
+  /** Settles a call that has ended. Where its result has no usage, the usage of the last `settlePart` is its cost. */
   private settle(request: CallRequest, how: Ended, usage: CallUsage | undefined, { reported, decision }: Context): void {
     const actual = this.actual(request, usage ?? reported)
     this.parts.batcher.settle(request, actual, { asEstimated: reported === undefined, watched: decision.watched === true })

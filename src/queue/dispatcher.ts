@@ -52,7 +52,7 @@ type Lease = { readonly name: 'held'; readonly untilMs: number } | { readonly na
  * - after the script, before the jobs are promoted: the passes stand in Redis. After a second a dispatcher
  *   finds their jobs delayed, and promotes them.
  * - after expired calls were taken out of their lines: they have passes, which are found in the same way.
- * - and no dispatcher is left: BullMQ returns each job at its estimated time, and its worker asks the gate.
+ * - and no dispatcher is left: BullMQ returns each job at its estimated time, and its worker sends a start.
  *
  * Rejected: a worker that puts a job back until a predicted time (2.67 pickups per call at 1,000 calls a second,
  * utilisation 0.60), BullMQ's own limiter (stops every tenant of a queue), lines without delayed jobs (a call

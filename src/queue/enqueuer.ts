@@ -90,7 +90,7 @@ export class Enqueuer {
     this.batcher = new Batcher<CallRequest, Decision>(DEFAULTS.batchKeys, weightOf, (requests) => scriptClient.enqueue(requests))
   }
 
-  /** @throws CallInvalid, RateLimitExceeded, StoreUnavailable; nothing is charged or enqueued then, but where the last says so */
+  /** @throws CallInvalid, RateLimitExceeded, StoreUnavailable; nothing is charged or enqueued then, unless the last has `maybeEnqueued` */
   async enqueue(input: Call): Promise<Ticket> {
     const [ticket] = await this.enqueueMany([input])
     if (ticket?.error !== undefined) throw ticket.error

@@ -17,18 +17,18 @@ export interface CallContext {
   readonly decision: RunDecision | DegradeDecision
   /** Whether it runs in degraded mode: a graceful rule had no room for it as it was. */
   readonly degraded: boolean
-  /** The model that its agent is to use in degraded mode (it is the call's `model` then); undefined where none was named. */
+  /** The model that its agent is to use in degraded mode (it is the call's `model` then); undefined where the rules name none. */
   readonly degradeTo: string | undefined
   /**
-   * Says what the call has used so far, all in all, while it goes on (a stream). What exceeds
-   * the estimate is charged at once; if the call breaks off without saying more, that is its cost.
+   * Reports the whole usage so far of a call that goes on (a stream). Usage above the estimate is
+   * charged at once; if the call breaks off without a later report, that usage is its cost.
    */
   settlePart(usage: CallUsage): Promise<void>
-  /** Says what an answer's headers tell of the agent's limits (OpenAI's and Anthropic's are known). `httpAgent` does so by itself. */
+  /** Reads the agent's limits from the headers of an answer (OpenAI's and Anthropic's are known). `httpAgent` calls it by itself. */
   observe(headers: HeadersLike): void
 }
 
-/** Makes the call. What it returns is the call's result; a `usage` in it settles the estimate. */
+/** Makes the call. Its return value is the call's result; a `usage` in it settles the estimate. */
 export type Handler = (call: Call, context: CallContext) => Promise<unknown>
 
 /** What a user may set about a worker. */
@@ -39,11 +39,11 @@ export interface WorkerOptions {
   timeoutMs?: number | undefined
   /** How long this worker may be silent before its calls are given to another; default 30 s. */
   leaseMs?: number | undefined
-  /** Is told what happens to the calls of this worker. */
+  /** Is called when calls of this worker start and end. */
   observer?: WorkerObserver | undefined
   /**
    * Answers a call in degraded mode instead of its agent: from a cache, say. Where it answers
-   * undefined the handler is asked. What it answers for is charged to the allowance only.
+   * undefined the handler is called. A call that it answers is charged to the allowance only.
    */
   fallback?: ((call: Call, context: CallContext) => unknown) | undefined
   /** Reads the call from a job that another producer added; default: its data, see the README. */

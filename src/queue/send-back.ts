@@ -58,7 +58,7 @@ export class SendBack {
 
   /**
    * Writes into the job that its call runs in degraded mode, where the worker has decided so.
-   * @returns whether the job says so. It does not where the user's own function reads it: then it returns as a new call
+   * @returns false where the job keeps its data, since the user's own function reads it: the job returns as that of a new call then
    */
   private async storeMode(holder: JobHolder, { call }: CallRequest): Promise<boolean> {
     if (call.degraded !== true || (holder.job.data as Partial<Call> | null)?.degraded === true) return true

@@ -46,7 +46,7 @@ export class StrategyResolver {
 
   /**
    * The decision on a call that a script has refused: the refusal itself, or a second decision where its strategy needs one.
-   * @param keepsMode whether a call in degraded mode can wait as such: its job can say so
+   * @param keepsMode whether a call can wait in degraded mode: its job can be changed to that
    * @throws ConfigInvalid where the user's own strategy fails, or returns what it must not
    */
   async resolve(request: CallRequest, refused: RejectDecision, decide: Decide, keepsMode = true): Promise<ResolvedDecision> {
