@@ -1,7 +1,6 @@
 import { type Answer, DecisionAnswer } from '../admission/answer.js'
-import { RuleMeters } from '../admission/meter-ref.js'
 import { rejection } from '../admission/rejection.js'
-import { type AdmissionRequest, type MeterRef, meterRequest } from '../admission/request.js'
+import { type AdmissionRequest, type MeterRef, meterRequest, RuleMeters } from '../admission/request.js'
 import { countedUnits } from '../limits/compiled-limit.js'
 import { type LimitSpec, limitName } from '../limits/limit.js'
 import { MAX_AMOUNT, MAX_NAME_LENGTH } from '../model/call.js'
