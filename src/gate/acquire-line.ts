@@ -1,4 +1,5 @@
 import type { AdmissionRequest } from '../admission/request.js'
+import { onAbort } from '../redis/bounded-wait.js'
 
 /** The result of one try: granted, or to be repeated (`waitMs` at the latest) from the head of a line. */
 export type AcquireAttempt<T> = { readonly granted: T } | { readonly waitMs: number; readonly line: string }
@@ -80,7 +81,7 @@ export class AcquireLines<T> {
         this.leave(waiter)
         waiter.reject(signal?.reason)
       }
-      const done = () => signal?.removeEventListener('abort', abort)
+      const done = signal === undefined ? () => {} : onAbort(signal, abort)
       const waiter: AcquireWaiter<T> = {
         place: ++this.places,
         lines,
@@ -97,7 +98,6 @@ export class AcquireLines<T> {
           reject(error as Error)
         },
       }
-      signal?.addEventListener('abort', abort, { once: true })
       const before = lines.find((line) => this.lines.has(line))
       if (before === undefined) void this.try(waiter)
       else this.join(before, waiter)

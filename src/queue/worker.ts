@@ -1,25 +1,17 @@
 import { Worker as BullWorker } from 'bullmq'
-import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import type { AdmissionRequest } from '../admission/request.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
-import type { UpstreamTracker } from '../upstream/tracker.js'
 import { Attempt, type AttemptParts } from './attempt.js'
 import type { Handler, WorkerOptions } from './handler.js'
 import { SendBack } from './send-back.js'
 import { StartBatcher } from './start-batcher.js'
-import type { StrategyResolver } from './strategy-resolver.js'
 
-export interface WorkerParts {
-  readonly scriptClient: ScriptClient
-  readonly redis: Redis
+export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis' | 'log' | 'strategyResolver' | 'tracker'> {
   readonly queue: string
   readonly prefix: string
-  readonly log: Logger
-  readonly strategyResolver: StrategyResolver
-  readonly tracker: UpstreamTracker
   /** Whether Redis does not answer or refuses, though it may be connected. */
   readonly away: () => boolean
 }

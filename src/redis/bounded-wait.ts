@@ -4,6 +4,27 @@ import { DEFAULTS } from '../model/defaults.js'
 import { StoreUnavailable } from '../model/errors.js'
 import { isStoreError, StoreSilent } from './store-error.js'
 
+/** The waits on each signal. They share one listener: Node takes more than ten on a signal for a leak, and warns. */
+const waitsOn = new WeakMap<AbortSignal, { readonly aborts: Set<() => void>; readonly listener: () => void }>()
+
+/** Calls `abort` when the signal aborts. @returns what ends that, and leaves nothing on the signal with its last wait */
+export function onAbort(signal: AbortSignal, abort: () => void): () => void {
+  let waits = waitsOn.get(signal)
+  if (waits === undefined) {
+    const aborts = new Set<() => void>()
+    waits = { aborts, listener: () => aborts.forEach((one) => void one()) }
+    waitsOn.set(signal, waits)
+    signal.addEventListener('abort', waits.listener, { once: true })
+  }
+  const { aborts, listener } = waits
+  aborts.add(abort)
+  return () => {
+    if (!aborts.delete(abort) || aborts.size > 0) return
+    signal.removeEventListener('abort', listener)
+    waitsOn.delete(signal)
+  }
+}
+
 /**
  * Waits for `work`, at most `ms` (Infinity: without a bound). Giving up ends the wait only: the
  * work goes on. After the wait no timer and no listener on the signal is left.
@@ -21,7 +42,7 @@ export function within<T>(ms: number, work: Promise<T>, { signal, late }: { sign
     const end = () => {
       waiting = false
       clearTimeout(timer)
-      signal?.removeEventListener('abort', abort)
+      leaveSignal?.()
     }
     const check = () => {
       if (!waiting) return
@@ -30,7 +51,7 @@ export function within<T>(ms: number, work: Promise<T>, { signal, late }: { sign
     }
     // Answers that arrived while the event loop was busy are read before the wait counts as too long.
     if (ms < Number.POSITIVE_INFINITY) timer = setTimeout(() => setImmediate(check), Math.max(0, ms))
-    signal?.addEventListener('abort', abort, { once: true })
+    const leaveSignal = signal === undefined ? undefined : onAbort(signal, abort)
     work.then(
       (value) => {
         end()
