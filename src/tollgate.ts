@@ -17,10 +17,11 @@ import { NO_OUTAGE, type OutageFigures } from './outage/figures.js'
 import type { RuleSet } from './policy/compile.js'
 import type { Pause } from './policy/pause.js'
 import { touchedLines } from './policy/touched-lines.js'
+import type { Ticket } from './queue/enqueuer.js'
 import type { Explanation } from './queue/explain.js'
-import type { Ticket } from './queue/results.js'
+import type { Handler, WorkerOptions } from './queue/handler.js'
 import type { QueueRuntime } from './queue/runtime.js'
-import type { Handler, Worker, WorkerOptions } from './queue/worker.js'
+import type { Worker } from './queue/worker.js'
 import { ClosableStore } from './store/closable-store.js'
 import type { LedgerFigures } from './store/store.js'
 import { Capacities, type UpstreamStats } from './upstream/capacities.js'
@@ -135,12 +136,12 @@ export class Tollgate {
 
   /** Checks the call's rules and adds its job. @throws CallInvalid, RateLimitExceeded; then nothing is charged or enqueued */
   async enqueue(call: Call): Promise<Ticket> {
-    return this.needsQueue().enqueue(call)
+    return this.needsQueue().enqueuer.enqueue(call)
   }
 
   /** Returns one ticket per call, in order. The ticket of a refused call carries the `error`; the others are enqueued. */
   async enqueueMany(calls: readonly Call[]): Promise<Ticket[]> {
-    return this.needsQueue().enqueueMany(calls)
+    return this.needsQueue().enqueuer.enqueueMany(calls)
   }
 
   /** Starts a worker in this process. @throws ConfigInvalid, REDIS_REQUIRED */

@@ -5,44 +5,41 @@ import { compilePolicy, type RuleSet } from '../policy/compile.js'
 import { endOf } from '../policy/override.js'
 import { EMPTY_POLICY, POLICY_PARTS, type Policy, policyField, retentionOf, versionOf } from '../policy/policy.js'
 import { checkRules } from '../policy/rules-file.js'
-import { Patience, unanswered } from '../redis/bounded-wait.js'
+import { answered } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
 import { scripts } from '../store/redis/scripts.js'
 import { type AuditLog, type AuditNote, MemoryLog, RedisLog } from './audit.js'
 import type { ChangedPolicy, PolicyChange } from './change.js'
 
-/** The policy in a Redis that may be away: then whoever asks is told so in time, and nothing waits for it to come back. */
+/** The policy in a Redis that may be away: each request fails when `timeoutMs` is over, instead of waiting until Redis is back. */
 export class BoundedPolicyStore implements PolicyStore {
   readonly audit: AuditLog
-  private readonly rules: PolicyStore
-  private readonly redis: Redis
-  private readonly timeoutMs: number
 
-  /** @param timeoutMs how long Redis may take */
-  constructor(rules: PolicyStore, redis: Redis, timeoutMs: number) {
-    this.rules = rules
-    this.redis = redis
-    this.timeoutMs = timeoutMs
-    this.audit = { read: (query) => this.ask('the look at the audit', () => rules.audit.read(query)) }
+  constructor(
+    private readonly policies: PolicyStore,
+    private readonly redis: Redis,
+    private readonly timeoutMs: number,
+  ) {
+    this.audit = { read: (query) => this.bounded('the look at the audit', () => policies.audit.read(query)) }
   }
 
   /** @throws StoreUnavailable that says whether it may have been changed after all, and what the change throws */
   change(change: PolicyChange): Promise<RuleSet> {
-    return this.ask('the change', () => this.rules.change(change))
+    return this.bounded('the change', () => this.policies.change(change))
   }
 
   /** @throws StoreUnavailable */
   read(known?: RuleSet): Promise<RuleSet> {
-    return this.ask('the look at the rules', () => this.rules.read(known))
+    return this.bounded('the look at the rules', () => this.policies.read(known))
   }
 
   /** @throws StoreUnavailable */
   nowMs(): Promise<number> {
-    return this.ask('the look at the clock', () => this.rules.nowMs())
+    return this.bounded('the look at the clock', () => this.policies.nowMs())
   }
 
-  private ask<T>(what: string, send: () => Promise<T>): Promise<T> {
-    return new Patience(this.redis, this.timeoutMs).answer(send, (why) => unanswered(what, why))
+  private bounded<T>(what: string, send: () => Promise<T>): Promise<T> {
+    return answered(this.redis, this.timeoutMs, what, send)
   }
 }
 

@@ -4,12 +4,11 @@ import { DEFAULTS } from '../model/defaults.js'
 import type { UpstreamName } from '../model/upstream.js'
 import type { RuleSet } from '../policy/compile.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
-import { blockValue, type Upstream, UpstreamBlocks } from '../policy/upstream-block.js'
-import { estimateCosts } from '../pricing/costs.js'
-import type { Estimate } from '../pricing/estimate.js'
+import { blockValue } from '../policy/match.js'
+import { type Upstream, UpstreamBlocks } from '../policy/upstream-block.js'
+import { type Estimate, estimateCosts } from '../pricing/estimate.js'
 import type { Keys } from '../redis/keys.js'
-import { RuleMeters } from './meter-ref.js'
-import { type AdmissionRequest, type MeterRef, meterRequest, type ResolvedMeters } from './request.js'
+import { type AdmissionRequest, type MeterRef, meterRequest, type ResolvedMeters, RuleMeters } from './request.js'
 
 /** Finds the meters of a call, under one version of the rules. */
 class RuleSetResolver {

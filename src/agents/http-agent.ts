@@ -2,8 +2,7 @@ import type { Call } from '../model/call.js'
 import { ConfigInvalid, TollgateError, UpstreamLimited } from '../model/errors.js'
 import type { AgentSpec } from '../policy/rule.js'
 import { type CallUsage, readUsage } from '../pricing/usage.js'
-import type { CallContext } from '../queue/attempt.js'
-import type { Handler } from '../queue/worker.js'
+import type { CallContext, Handler } from '../queue/handler.js'
 import { REFUSED_STATUSES } from '../upstream/refusal.js'
 
 /** The result of a call to an agent over HTTP. */

@@ -1,55 +1,75 @@
 import type { AdmissionRequest } from '../admission/request.js'
+import { onAbort } from '../redis/bounded-wait.js'
 
-/** What became of one try: let in, told to wait at a meter (for a time, if it is known), or refused for good. */
-export type AcquireAttempt<T> = { readonly entered: T } | { readonly waitMs: number; readonly line: string }
+/** The result of one try: granted, or to be repeated (`waitMs` at the latest) from the head of a line. */
+export type AcquireAttempt<T> = { readonly granted: T } | { readonly waitMs: number; readonly line: string }
 
-/** Timers cannot be set further ahead. */
+/** Node's timers cannot be set further ahead. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1
 
 interface AcquireWaiter<T> {
-  /** The order in which they came, whatever line they stand in. */
+  /** The order of arrival, over all lines. */
   readonly place: number
-  /** Those it may have to stand in. */
+  /** The names of the lines it may have to stand in. */
   readonly lines: readonly string[]
   readonly attempt: () => Promise<AcquireAttempt<T>>
-  /** Gives back what an attempt got that came too late. */
-  readonly undo: (entered: T) => Promise<unknown>
-  readonly resolve: (entered: T) => void
+  /** Gives back a grant that came after the waiter had left. */
+  readonly undo: (granted: T) => Promise<unknown>
+  readonly resolve: (granted: T) => void
   readonly reject: (error: unknown) => void
   left: boolean
-  /** Room came back while it was asking: what it is answered may be out of date. */
-  stirred: boolean
+  /** Room came back while its attempt was under way: the result of the attempt may be out of date. */
+  woken: boolean
 }
 
 interface AcquireLine<T> {
   readonly waiters: AcquireWaiter<T>[]
   timer: NodeJS.Timeout | undefined
+  /** Whether the attempt of its first waiter is under way. */
   trying: boolean
-  /** Room came back while the first was trying. */
+  /** Room came back during that attempt. */
   again: boolean
 }
 
-/** The lines that a call may stand in: one per rule and scope value. */
+/** The names of the lines that a call may stand in: one per rule and scope value. */
 export function linesOf(request: AdmissionRequest): string[] {
   return request.meters.map(({ rule, value }) => `${rule.name}/${value}`)
 }
 
 /**
- * Those in this process who wait until the gate lets them in. They stand in a line per rule
- * and scope value, in the order in which they came; only the first of a line asks, when there
- * is to be room, or room came back in this process. A newcomer does not overtake.
+ * The calls of this process that wait in `acquire`.
+ *
+ * Model. A waiter whose attempt finds no room learns which rule and scope value it waits for, and after how many ms there
+ * is room. It stands in the line of that rule and scope value, in order of arrival. Only the first of a line makes
+ * attempts, so the store gets one request for each line, however many calls wait. A newcomer that meets
+ * a line stands in it at once, without an attempt: it does not overtake.
+ *
+ *     enter ── no line ──▶ attempt ── granted ──▶ resolved
+ *       │                   ▲   │ no room
+ *       │ a line            │   ▼
+ *       └──────────────▶ in line ── signal, close ──▶ rejected (a grant that comes later is given back)
+ *
+ * The first of a line makes its next attempt
+ * - when its timer fires: the time after which the store expects room (250 ms for concurrency slots, since no time
+ *   is known there),
+ * - when room came back in this process (`wake`), or the rules changed (`wakeAll`),
+ * - when the waiter before it is gone.
+ * If room comes back during an attempt, the attempt is repeated: its result may be older than the room.
+ *
+ * Other processes have lines of their own; between processes the order of arrival does not hold. Redis holds
+ * nothing for a waiter, so nothing is left of it if the process dies. A grant on its way stays charged as its
+ * estimate then, like any grant that is not settled.
  */
 export class AcquireLines<T> {
   private readonly lines = new Map<string, AcquireLine<T>>()
-  /** Attempts under way: what they get is given back where nobody waits for it any more. */
-  private readonly trying = new Map<AcquireWaiter<T>, Promise<void>>()
+  private readonly attempts = new Map<AcquireWaiter<T>, Promise<void>>()
   private places = 0
   private closed: Error | undefined
 
   enter(
     lines: readonly string[],
     attempt: () => Promise<AcquireAttempt<T>>,
-    undo: (entered: T) => Promise<unknown>,
+    undo: (granted: T) => Promise<unknown>,
     signal: AbortSignal | undefined,
   ): Promise<T> {
     return new Promise((resolve, reject) => {
@@ -61,24 +81,23 @@ export class AcquireLines<T> {
         this.leave(waiter)
         waiter.reject(signal?.reason)
       }
-      const done = () => signal?.removeEventListener('abort', abort)
+      const done = signal === undefined ? () => {} : onAbort(signal, abort)
       const waiter: AcquireWaiter<T> = {
         place: ++this.places,
         lines,
         attempt,
         undo,
         left: false,
-        stirred: false,
-        resolve: (entered) => {
+        woken: false,
+        resolve: (granted) => {
           done()
-          resolve(entered)
+          resolve(granted)
         },
         reject: (error) => {
           done()
           reject(error as Error)
         },
       }
-      signal?.addEventListener('abort', abort, { once: true })
       const before = lines.find((line) => this.lines.has(line))
       if (before === undefined) void this.try(waiter)
       else this.join(before, waiter)
@@ -86,21 +105,21 @@ export class AcquireLines<T> {
   }
 
   /** Room came back at these lines. */
-  stir(lines: readonly string[]): void {
-    for (const waiter of this.trying.keys()) waiter.stirred ||= waiter.lines.some((name) => lines.includes(name))
+  wake(lines: readonly string[]): void {
+    for (const waiter of this.attempts.keys()) waiter.woken ||= waiter.lines.some((name) => lines.includes(name))
     for (const name of lines) {
       const line = this.lines.get(name)
       if (line !== undefined) this.look(name, line)
     }
   }
 
-  /** What they wait for may be different now. */
-  stirAll(): void {
-    for (const waiter of this.trying.keys()) waiter.stirred = true
-    this.stir([...this.lines.keys()])
+  /** The rules changed: each waiter may have room, or wait for another rule. */
+  wakeAll(): void {
+    for (const waiter of this.attempts.keys()) waiter.woken = true
+    this.wake([...this.lines.keys()])
   }
 
-  /** Nobody waits any longer. Resolves when nothing is under way, and what came too late was given back. */
+  /** Rejects every waiter. Resolves when no attempt is under way, and late grants are given back. */
   async close(error: Error): Promise<void> {
     this.closed ??= error
     for (const line of this.lines.values()) {
@@ -108,8 +127,8 @@ export class AcquireLines<T> {
       for (const waiter of line.waiters.splice(0)) this.turnAway(waiter, error)
     }
     this.lines.clear()
-    for (const waiter of this.trying.keys()) this.turnAway(waiter, error)
-    await Promise.all(this.trying.values())
+    for (const waiter of this.attempts.keys()) this.turnAway(waiter, error)
+    await Promise.all(this.attempts.values())
   }
 
   private turnAway(waiter: AcquireWaiter<T>, error: Error): void {
@@ -144,7 +163,7 @@ export class AcquireLines<T> {
     if (this.lines.get(name) === line) this.lines.delete(name)
   }
 
-  /** The first of a line tries; the next does when it is gone. */
+  /** Starts the attempt of the first waiter of a line; when that waiter is gone, the attempt of the next. */
   private look(name: string, line: AcquireLine<T>): void {
     if (line.trying) {
       line.again = true
@@ -166,22 +185,22 @@ export class AcquireLines<T> {
   }
 
   private try(waiter: AcquireWaiter<T>): Promise<void> {
-    waiter.stirred = false
-    const tried: Promise<void> = this.attempt(waiter).finally(() => {
-      if (this.trying.get(waiter) === tried) this.trying.delete(waiter)
+    waiter.woken = false
+    const attempt: Promise<void> = this.attempt(waiter).finally(() => {
+      if (this.attempts.get(waiter) === attempt) this.attempts.delete(waiter)
     })
-    this.trying.set(waiter, tried)
-    return tried
+    this.attempts.set(waiter, attempt)
+    return attempt
   }
 
-  /** Settles the waiter, or leaves it at the head of the line that it has to wait in. */
+  /** Ends the wait, or puts the waiter into the line in which it has to wait. */
   private async attempt(waiter: AcquireWaiter<T>): Promise<void> {
     try {
-      const tried = await waiter.attempt()
-      if ('entered' in tried) {
-        if (waiter.left) await waiter.undo(tried.entered)
-        else this.finish(waiter, () => waiter.resolve(tried.entered))
-      } else if (!waiter.left) this.wait(waiter, tried.line, tried.waitMs)
+      const result = await waiter.attempt()
+      if ('granted' in result) {
+        if (waiter.left) await waiter.undo(result.granted)
+        else this.finish(waiter, () => waiter.resolve(result.granted))
+      } else if (!waiter.left) this.wait(waiter, result.line, result.waitMs)
     } catch (error) {
       this.finish(waiter, () => waiter.reject(error))
     }
@@ -202,10 +221,10 @@ export class AcquireLines<T> {
     }
     const known = this.lines.get(name)
     const line = known?.waiters.includes(waiter) === true ? known : this.join(name, waiter)
-    // Whoever stands before it asks first.
+    // The waiters before it make their attempts first.
     if (line.waiters[0] !== waiter) return
     clearTimeout(line.timer)
-    if (waiter.stirred) this.look(name, line)
+    if (waiter.woken) this.look(name, line)
     else line.timer = setTimeout(() => this.look(name, line), Math.min(waitMs, LONGEST_TIMER_MS))
   }
 }

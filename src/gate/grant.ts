@@ -4,16 +4,16 @@ import type { ActualCosts } from '../model/cost.js'
 import type { CallUsage } from '../pricing/usage.js'
 import type { Admission, Store } from '../store/store.js'
 
-/** What a grant needs of whoever gave it. */
+/** What a grant needs of its gate. */
 export interface Granter {
   readonly store: Store
-  /** What a usage says that a call has cost. */
+  /** The cost of the call by its usage. */
   actual(usage: CallUsage | undefined): ActualCosts
-  /** Room came back at these meters: who waits for it in this process is looked at. */
+  /** Room came back at the meters of this request: wakes the calls of this process that wait for it. */
   freed(request: AdmissionRequest): void
 }
 
-/** A check that was charged, or refused and not charged. */
+/** The result of `admit`: a call that was charged, or refused and not charged. */
 export class Grant extends DecisionAnswer {
   readonly #granter: Granter
   readonly #request: AdmissionRequest
@@ -24,20 +24,20 @@ export class Grant extends DecisionAnswer {
     this.#request = request
   }
 
-  /** Replaces the estimate by what the call really used; settling again changes nothing. Returns whether it was open. */
+  /** Replaces the estimate by the usage of the call; settling again changes nothing. Returns whether it was open. */
   settle(usage?: CallUsage): Promise<boolean> {
     return this.end((store) => store.settle(this.#request, this.#granter.actual(usage), 'end'))
   }
 
   /**
-   * Says what the call has used so far, all in all, while it goes on (a stream): what exceeds
-   * its charge is charged at once, nothing goes back. Returns whether it was open.
+   * Settles the whole usage so far of a call that goes on (a stream): usage above its charge is
+   * charged at once, nothing is given back. Returns whether it was open.
    */
   async settlePart(usage: CallUsage): Promise<boolean> {
     return this.allowed && (await this.#granter.store.settle(this.#request, this.#granter.actual(usage), 'part'))
   }
 
-  /** Gives back everything, as if the call had never been asked for: it was not made. */
+  /** Gives back the whole charge: the call was not made. */
   release(): Promise<boolean> {
     return this.end((store) => store.release(this.#request))
   }

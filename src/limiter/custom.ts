@@ -10,12 +10,12 @@ import { checkCost, checkKey, type Limiter, orThrow } from './limiter.js'
 /** An algorithm of a user's own. */
 export interface CustomAlgorithm<State> {
   /**
-   * Decides on a call. Must depend on nothing but what it is given, and change none of it: it
-   * may be asked again where another caller was faster.
-   * @param state what it answered last for the key; null the first time, or when that was forgotten
+   * Decides on a call. Must depend on its arguments only, and must not change them: it is called
+   * again where another process has changed the state meanwhile.
+   * @param state the state that it returned last for the key; null the first time, and after the state has expired
    * @param now the store's clock, in ms since the epoch
-   * @returns whether the call passes, the state after it (anything JSON can hold), and when it
-   *   would pass; a call that does not pass changes no state
+   * @returns whether the call passes, the state after it (anything JSON can hold), and after how
+   *   many ms it would pass; the state of a call that does not pass is ignored
    */
   check(state: State | null, now: number, cost: number): CustomVerdict<State>
 }
@@ -23,39 +23,40 @@ export interface CustomAlgorithm<State> {
 interface CustomVerdict<State> {
   readonly allowed: boolean
   readonly state: State
-  /** Null, or left out: nobody knows. */
+  /** Null, or left out: not known. */
   readonly retryAfterMs?: number | null | undefined
 }
 
 export interface CustomSpec<State> extends CustomAlgorithm<State> {
-  /** Under which its states are kept, for every process of the namespace. */
+  /** Its states are kept under this name, for every process of the namespace. */
   name: string
   /** How long a state is kept after its last change; default a day. */
   keepMs?: number | undefined
 }
 
-/** Waits of those who were not the fastest: short, and not all the same. */
+/** The unit of the random wait before a call that lost the compare-and-set is decided again. */
 const AGAIN_MS = 4
 
 /**
- * A limiter of a user's own algorithm. Its state is read, worked on here and written back if
- * nobody has changed it meanwhile; else it is worked on again. Callers in one process take
- * turns for a key, so only other processes can get in between.
+ * A limiter with an algorithm of the user's own. The state of a key is read, the algorithm decides in this
+ * process, and the new state is written if the state in the store is still the one that was read; otherwise the
+ * algorithm decides again. Calls of one process for one key follow one another, so only other processes
+ * can come in between. If the process dies, the state is either written or not: the call is charged or not.
  */
 export class CustomLimiter<State> implements Limiter {
-  private readonly spec: CustomSpec<State>
-  private readonly store: Store
-  private readonly turns = new Map<string, Promise<unknown>>()
+  /** The last call for each key that has calls under way. */
+  private readonly lastCalls = new Map<string, Promise<unknown>>()
 
   /** @throws ConfigInvalid naming field, value and bound */
-  constructor(spec: CustomSpec<State>, store: Store) {
+  constructor(
+    private readonly spec: CustomSpec<State>,
+    private readonly store: Store,
+  ) {
     if (typeof spec.check !== 'function') throw new ConfigInvalid(`limiter.check must be a function (got ${show(spec.check)})`)
     if (typeof spec.name !== 'string' || !/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(spec.name))
       throw new ConfigInvalid(`limiter.name must be 1 to 64 letters, digits, . _ or -, and begin with a letter or digit (got ${show(spec.name)})`)
     if (spec.keepMs !== undefined && !(Number.isInteger(spec.keepMs) && spec.keepMs >= 1 && spec.keepMs <= DEFAULTS.longestWindowMs))
       throw new ConfigInvalid(`limiter.keepMs must be a whole number from 1 to ${DEFAULTS.longestWindowMs} (got ${show(spec.keepMs)})`)
-    this.spec = spec
-    this.store = store
   }
 
   check(key: string): Promise<Answer> {
@@ -65,16 +66,13 @@ export class CustomLimiter<State> implements Limiter {
   async consume(key: string, cost = 1): Promise<DecisionAnswer> {
     checkKey(key)
     checkCost(cost)
-    const before = this.turns.get(key)
-    const mine = (before ?? Promise.resolve()).then(
-      () => this.charge(key, cost),
-      () => this.charge(key, cost),
-    )
-    this.turns.set(key, mine)
+    const charge = () => this.charge(key, cost)
+    const call = (this.lastCalls.get(key) ?? Promise.resolve()).then(charge, charge)
+    this.lastCalls.set(key, call)
     try {
-      return await mine
+      return await call
     } finally {
-      if (this.turns.get(key) === mine) this.turns.delete(key)
+      if (this.lastCalls.get(key) === call) this.lastCalls.delete(key)
     }
   }
 
@@ -92,7 +90,7 @@ export class CustomLimiter<State> implements Limiter {
     for (let tries = 0; tries < DEFAULTS.customTries; tries++) {
       const { state } = await this.read(key)
       if (state === '') return
-      // A state of null is what a key begins with.
+      // A key without a state begins with null, too.
       if ((await this.store.compareAndSet(this.spec.name, key, state, 'null', 1)).written) return
     }
     throw this.contended(key)

@@ -1,7 +1,6 @@
 import { type Answer, DecisionAnswer } from '../admission/answer.js'
-import { RuleMeters } from '../admission/meter-ref.js'
 import { rejection } from '../admission/rejection.js'
-import { type AdmissionRequest, type MeterRef, meterRequest } from '../admission/request.js'
+import { type AdmissionRequest, type MeterRef, meterRequest, RuleMeters } from '../admission/request.js'
 import { countedUnits } from '../limits/compiled-limit.js'
 import { type LimitSpec, limitName } from '../limits/limit.js'
 import { MAX_AMOUNT, MAX_NAME_LENGTH } from '../model/call.js'
@@ -17,7 +16,7 @@ import type { MaybePromise, Store } from '../store/store.js'
 import { isAmount } from '../validation/call.js'
 import { show } from '../validation/faults.js'
 
-/** Limits by key, asked directly: no rules, no queue. */
+/** Limits by key, without rules and without the queue. */
 export interface Limiter<Key = string> {
   /** Charges 1, if there is room. @throws CallInvalid where the key is not valid */
   check(key: Key): Promise<Answer>
@@ -31,18 +30,18 @@ export interface Limiter<Key = string> {
   reset(key: Key): Promise<void>
 }
 
-/** One limiter of several that are asked together: its meters for a key. */
+/** A limiter that can be combined with others: it has one meter for each key. */
 export interface Metered {
-  /** Under which its usage is kept. */
+  /** Its usage is kept under this name. */
   readonly name: string
-  part(key: string): MeterRef
+  meter(key: string): MeterRef
   readonly counted: readonly CostUnit[]
   readonly store: Store
 }
 
 const costsOf = new Map<number, Costs>()
 
-/** The same cost in every unit: limiters know nothing else of a call. */
+/** The same cost in every unit: a limiter charges one number in the unit of its limits. */
 function everywhere(cost: number): Costs {
   let costs = costsOf.get(cost)
   if (costs === undefined) {
@@ -70,18 +69,15 @@ export function orThrow(answered: DecisionAnswer): DecisionAnswer {
   return answered
 }
 
-/** Where charges are remembered one by one they need names, which differ whoever makes them. */
+/** Limits that keep each charge by itself, such as a sliding log, need a name for each. */
 const names = new LedgerNames()
 
-/** What limiters ask of the store, whatever their keys look like. */
+/** What all limiters have in common; they differ in their keys and in the meters of a key. */
 abstract class BaseLimiter<Key> implements Limiter<Key> {
-  readonly store: Store
-  readonly counted: readonly CostUnit[]
-
-  constructor(store: Store, counted: readonly CostUnit[]) {
-    this.store = store
-    this.counted = counted
-  }
+  constructor(
+    readonly store: Store,
+    readonly counted: readonly CostUnit[],
+  ) {}
 
   check(key: Key): Promise<Answer> {
     return this.consume(key, 1)
@@ -90,7 +86,7 @@ abstract class BaseLimiter<Key> implements Limiter<Key> {
   consume(key: Key, cost = 1): Promise<DecisionAnswer> {
     // Not an async function: a store in memory answers at once, and each promise costs as much as the check.
     try {
-      const admission = this.store.admit(this.ask(key, cost))
+      const admission = this.store.admit(this.request(key, cost))
       return admission instanceof Promise
         ? admission.then(({ decision }) => new DecisionAnswer(decision))
         : Promise.resolve(new DecisionAnswer(admission.decision))
@@ -104,29 +100,29 @@ abstract class BaseLimiter<Key> implements Limiter<Key> {
   }
 
   async peek(key: Key, cost = 1): Promise<Answer> {
-    const decided: MaybePromise<RunDecision | RejectDecision> = this.store.peek(this.ask(key, cost))
+    const decided: MaybePromise<RunDecision | RejectDecision> = this.store.peek(this.request(key, cost))
     return new DecisionAnswer(await decided)
   }
 
   async reset(key: Key): Promise<void> {
-    await this.store.reset(this.ask(key, 0))
+    await this.store.reset(this.request(key, 0))
   }
 
   /** The meters of a key. @throws CallInvalid */
-  protected abstract parts(key: Key): readonly MeterRef[]
+  protected abstract metersOf(key: Key): readonly MeterRef[]
 
-  private ask(key: Key, cost: number): AdmissionRequest {
-    const parts = this.parts(key)
+  private request(key: Key, cost: number): AdmissionRequest {
+    const meters = this.metersOf(key)
     const costs = cost === 0 ? NOTHING : everywhere(checkCost(cost))
-    const id = parts.some(({ rule }) => rule.keyed.length > 0) ? names.next() : ''
-    return meterRequest({ meters: parts, costs, counted: this.counted }, id)
+    const id = meters.some(({ rule }) => rule.keyed.length > 0) ? names.next() : ''
+    return meterRequest({ meters, costs, counted: this.counted }, id)
   }
 }
 
-/** A limiter of one or more limits. Its usage is kept under its name: limiters of the same name, in whatever process, share it. */
+/** A limiter of one or more limits. Its usage is kept under its name: limiters of the same name share it, in all processes. */
 export class DirectLimiter extends BaseLimiter<string> implements Metered {
   readonly name: string
-  private readonly meters: RuleMeters
+  private readonly ruleMeters: RuleMeters
 
   /** @throws RulesInvalid where two of its limits cannot be told apart */
   constructor(specs: readonly LimitSpec[], store: Store, keys: Keys) {
@@ -145,35 +141,36 @@ export class DirectLimiter extends BaseLimiter<string> implements Metered {
     }
     super(store, countedUnits(rule.limits))
     this.name = name
-    this.meters = new RuleMeters(rule, keys)
+    this.ruleMeters = new RuleMeters(rule, keys)
   }
 
-  part(key: string): MeterRef {
-    return this.meters.meter(checkKey(key))
+  meter(key: string): MeterRef {
+    return this.ruleMeters.meter(checkKey(key))
   }
 
-  protected parts(key: string): readonly MeterRef[] {
-    return [this.part(key)]
+  protected metersOf(key: string): readonly MeterRef[] {
+    return [this.meter(key)]
   }
 }
 
 /** Several limiters as one: each must have room, or none is charged. */
 export class CombinedLimiter extends BaseLimiter<string | readonly string[]> {
-  private readonly limiters: readonly Metered[]
-  /** Whether some share a name: then they must not be asked for the same key. */
+  /** Whether some share a name: they must not be given the same key then. */
   private readonly namesakes: boolean
 
-  constructor(limiters: readonly Metered[], store: Store) {
+  constructor(
+    private readonly limiters: readonly Metered[],
+    store: Store,
+  ) {
     super(store, [...new Set(limiters.flatMap(({ counted }) => counted))])
-    this.limiters = limiters
     this.namesakes = new Set(limiters.map(({ name }) => name)).size < limiters.length
   }
 
-  protected parts(key: string | readonly string[]): readonly MeterRef[] {
-    const parts = this.partsOf(key)
+  protected metersOf(key: string | readonly string[]): readonly MeterRef[] {
+    const meters = this.metersOfAll(key)
     if (this.namesakes) {
       const seen = new Set<string>()
-      for (const { rule, value } of parts) {
+      for (const { rule, value } of meters) {
         if (seen.has(`${rule.name}/${value}`))
           throw new CallInvalid(
             `key: two of the limiters are called ${rule.name.slice(2)}, and would count the call twice; give them names, or each its own key (got ${show(key)})`,
@@ -181,14 +178,14 @@ export class CombinedLimiter extends BaseLimiter<string | readonly string[]> {
         seen.add(`${rule.name}/${value}`)
       }
     }
-    return parts
+    return meters
   }
 
-  /** One key for all of them, or one for each in their order. */
-  private partsOf(key: string | readonly string[]): readonly MeterRef[] {
-    if (typeof key === 'string') return this.limiters.map((limiter) => limiter.part(key))
+  /** @param key one for all limiters, or one for each in their order */
+  private metersOfAll(key: string | readonly string[]): readonly MeterRef[] {
+    if (typeof key === 'string') return this.limiters.map((limiter) => limiter.meter(key))
     if (!Array.isArray(key) || key.length !== this.limiters.length)
       throw new CallInvalid(`key: must be a string, or ${this.limiters.length} strings, one for each limiter (got ${show(key)})`)
-    return this.limiters.map((limiter, index) => limiter.part(key[index] as string))
+    return this.limiters.map((limiter, index) => limiter.meter(key[index] as string))
   }
 }

@@ -39,8 +39,8 @@ function positive(environment: NodeJS.ProcessEnv, name: string): number {
 }
 
 /**
- * The limit that the environment says: a token bucket of TOKEN_BUCKET_SIZE requests that
- * TOKEN_REFILL_RATE come back to per second. @throws ConfigInvalid naming the variable
+ * The limit in the environment: a token bucket of TOKEN_BUCKET_SIZE requests, to which
+ * TOKEN_REFILL_RATE come back each second. @throws ConfigInvalid naming the variable
  */
 export function limitOfEnvironment(environment: NodeJS.ProcessEnv): LimitSpec {
   const burst = positive(environment, 'TOKEN_BUCKET_SIZE')

@@ -7,7 +7,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { RulesInvalid } from '../model/errors.js'
 import { compilePrices, type Prices, type PriceTable } from '../pricing/prices.js'
 import { type CompiledRule, NO_OPTIONS, type RuleOptions, type Variants } from './compiled-rule.js'
-import { compileMatch, scopeValueOf } from './match.js'
+import { compileScopeValue } from './match.js'
 import { type Allowance, endOf, type Override } from './override.js'
 import { type DecidingOverride, OverrideIndex } from './override-index.js'
 import { pauseRules } from './pause.js'
@@ -94,12 +94,10 @@ function guardsUpstream({ scope, match = {}, degraded }: RuleSpec): boolean {
 }
 
 function compileRule(spec: RuleSpec, index: OverrideIndex): CompiledRule {
-  const matches = compileMatch(spec.match)
   const scopes = [spec.scope].flat()
-  const countedBy = scopeValueOf(scopes)
+  const scopeValue = compileScopeValue(scopes, spec.match)
   const priority = spec.priority ?? 0
   const strategy = spec.strategy ?? 'queue'
-  const scopeValue = (call: Call) => (matches(call) ? countedBy(call) : null)
   const rule: CompiledRule = {
     kind: 'rule',
     name: spec.name,

@@ -64,3 +64,17 @@ export function scopeValueOf(scopes: readonly string[]): (call: Call) => string 
     return value
   }
 }
+
+/** Compiles the scopes and the match of a rule to a function that gives the scope value of a call; null for calls that the rule does not cover. */
+export function compileScopeValue(scopes: readonly string[], match: MatchSpec | undefined): (call: Call) => string | null {
+  const matches = compileMatch(match)
+  const scopeValue = scopeValueOf(scopes)
+  return (call) => (matches(call) ? scopeValue(call) : null)
+}
+
+const blockScopes = scopeValueOf(['agent', 'endpoint', 'model'])
+
+/** The scope value of a block: agent, endpoint and model, since a 429 of one model tells nothing about another. */
+export function blockValue({ agent, endpoint = '', model = '' }: Call): string {
+  return blockScopes({ agent, endpoint, model }) ?? ''
+}

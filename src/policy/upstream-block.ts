@@ -1,10 +1,9 @@
 import { z } from 'zod'
 import { type CompiledLimit, limitId } from '../limits/compiled-limit.js'
-import type { Call } from '../model/call.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { HOUR } from '../model/time.js'
 import { type CompiledRule, type MirroredLimit, NO_OPTIONS } from './compiled-rule.js'
-import { scopeValueOf } from './match.js'
+import { blockValue } from './match.js'
 
 /** How Tollgate learns from the refusals of an agent (`Tollgate.open({ upstream })`). */
 export interface UpstreamOptions {
@@ -38,13 +37,6 @@ export const BLOCK_NAME = '~block'
 const BLOCK_PRIORITY = -2_000_000
 /** Limits with longer windows are budgets rather than rates: a refusal tells nothing about them, so they are not mirrored. */
 const LONGEST_MIRRORED_MS = HOUR
-
-const countedBy = scopeValueOf(['agent', 'endpoint', 'model'])
-
-/** The scope value of a block: agent, endpoint and model, since a 429 of one model tells nothing about another. */
-export function blockValue({ agent, endpoint = '', model = '' }: Call): string {
-  return countedBy({ agent, endpoint, model }) ?? ''
-}
 
 /** The copy of a guarding rule's limit for the block; none where a refusal tells nothing about its unit or window. */
 function mirrored(rule: string, { name, unit, algorithm, limit, capacity, windowMs }: CompiledLimit): MirroredLimit[] {

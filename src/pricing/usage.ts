@@ -1,4 +1,7 @@
+import { type Call, MAX_AMOUNT } from '../model/call.js'
+import { type ActualCosts, AS_ESTIMATED } from '../model/cost.js'
 import { isAmount } from '../validation/call.js'
+import { type Prices, usdOf } from './prices.js'
 
 /** The usage of a call as its agent reported it; a field that is left out is unknown. */
 export interface CallUsage {
@@ -97,4 +100,35 @@ export function usageOfResult(value: unknown): CallUsage | undefined {
     own = true
   }
   return own || found.inputTokens !== undefined || found.outputTokens !== undefined ? found : undefined
+}
+
+/**
+ * The actual cost of a call by its reported usage; undefined in a unit that was not reported.
+ * `usd` is computed where it was not reported and input, output and the model's price are known.
+ */
+export function actualCosts(usage: CallUsage | undefined, call: Call, prices: Prices): ActualCosts {
+  if (usage === undefined) return AS_ESTIMATED
+  const total = totalTokens(usage)
+  const sum = count(usage.tokens)
+  let inputTokens = count(usage.inputTokens)
+  let outputTokens = count(usage.outputTokens)
+  if (sum !== undefined) {
+    if (inputTokens !== undefined) outputTokens ??= Math.max(0, sum - inputTokens)
+    else if (outputTokens !== undefined) inputTokens = Math.max(0, sum - outputTokens)
+  }
+  let usd = count(usage.usd)
+  const price = usd === undefined ? prices.priceOf(call.model) : undefined
+  if (price !== undefined && inputTokens !== undefined && outputTokens !== undefined) {
+    const cachedInputTokens = count(usage.cachedInputTokens) ?? 0
+    const cacheWriteTokens = count(usage.cacheWriteTokens) ?? 0
+    usd = Math.min(MAX_AMOUNT, usdOf(price, { inputTokens, cachedInputTokens, cacheWriteTokens, outputTokens }))
+  }
+  return {
+    requests: count(usage.requests),
+    tokens: total === undefined ? undefined : Math.min(MAX_AMOUNT, total),
+    inputTokens,
+    outputTokens,
+    usd,
+    points: count(usage.points),
+  }
 }

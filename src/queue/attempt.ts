@@ -1,101 +1,289 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { DelayedError, type Job } from 'bullmq'
+import type { Redis } from 'ioredis'
+import type { Logger } from 'pino'
+import { rejection } from '../admission/rejection.js'
+import type { CallRequest } from '../admission/request.js'
+import { type ActualCosts, COST_UNITS, NOTHING } from '../model/cost.js'
 import type { DegradeDecision, RunDecision } from '../model/decision.js'
-import type { TollgateError } from '../model/errors.js'
+import { DEFAULTS } from '../model/defaults.js'
+import { TollgateError } from '../model/errors.js'
 import type { HeadersLike } from '../model/upstream.js'
-import type { CallUsage } from '../pricing/usage.js'
+import { actualCosts, type CallUsage, usageOfResult } from '../pricing/usage.js'
+import { retrying, within } from '../redis/bounded-wait.js'
+import { isStoreError } from '../redis/store-error.js'
+import type { ScriptClient } from '../store/redis/script-client.js'
+import type { Ended } from '../telemetry/observer.js'
+import { upstreamLimited } from '../upstream/refusal.js'
+import type { UpstreamTracker } from '../upstream/tracker.js'
+import type { CallContext, Handler, WorkerOptions } from './handler.js'
+import type { JobHolder, SendBack } from './send-back.js'
+import type { StartBatcher } from './start-batcher.js'
+import { finalFailure, jobFailure, requestOfJob } from './stored-call.js'
+import type { StrategyResolver } from './strategy-resolver.js'
 
-/** What a handler gets besides the call. */
-export interface CallContext {
-  /** The id of the call and of its BullMQ job. */
-  readonly id: string
-  /** Aborts when the call is cancelled or takes longer than `timeoutMs`; its reason is the error. */
-  readonly signal: AbortSignal
-  /** 1 for the first try. Waiting is no attempt. */
-  readonly attempt: number
-  /** When the call was charged (Redis' clock), and what its limits looked like then. */
-  readonly decision: RunDecision | DegradeDecision
-  /** Whether it runs in degraded mode: a graceful rule had no room for it as it was. */
-  readonly degraded: boolean
-  /** The model that its agent is to use in degraded mode (it is the call's `model` then); undefined where none was named. */
-  readonly degradeTo: string | undefined
-  /**
-   * Says what the call has used so far, all in all, while it goes on (a stream). What exceeds
-   * the estimate is charged at once; if the call breaks off without saying more, that is its cost.
-   */
-  settlePart(usage: CallUsage): Promise<void>
-  /** Says what an answer's headers tell of the agent's limits (OpenAI's and Anthropic's are known). `httpAgent` does so by itself. */
-  observe(headers: HeadersLike): void
+/** What the attempts of one worker share. */
+export interface AttemptParts {
+  readonly scriptClient: ScriptClient
+  readonly redis: Redis
+  readonly log: Logger
+  readonly strategyResolver: StrategyResolver
+  readonly tracker: UpstreamTracker
+  readonly handler: Handler
+  readonly options: WorkerOptions
+  readonly batcher: StartBatcher
+  /** Renews the concurrency slots of the calls that run. */
+  readonly leases: { add(request: CallRequest): void; remove(request: CallRequest): void }
+  readonly sendBack: SendBack
+  /** Whether the worker lets go of calls that Redis does not decide on. */
+  readonly isClosing: () => boolean
 }
 
-/** What a context passes on. */
-interface AttemptReports {
-  settle(usage: CallUsage): Promise<void>
-  observe(headers: HeadersLike): void
-}
+type AttemptState =
+  /** Nothing runs that an abort would have to stop: the attempt looks at its state at the next step. */
+  | { readonly name: 'at the gate' }
+  /** The handler (or the fallback) works; `reject` ends the wait for it. */
+  | { readonly name: 'at the handler'; readonly reject: (error: TollgateError) => void }
+  | { readonly name: 'aborted'; readonly error: TollgateError }
+  | { readonly name: 'ended' }
 
-/** One call in a worker, from its job to its end; it can be ended from outside. */
-export class Run {
-  /** Why it was ended; undefined while it was not. */
-  aborted: TollgateError | undefined
+type Start = RunDecision | DegradeDecision
+
+/**
+ * One call in a worker, from the moment BullMQ hands over its job until the job ends or is delayed.
+ *
+ * Model. BullMQ decides which worker gets the job, the start script whether the call may reach its agent now.
+ * An attempt sends the start to the script, which charges the estimate, runs the handler, and settles what the call has
+ * really cost. For BullMQ an attempt is a call that reached its agent: a call that waits, is held or is
+ * returned by a 429 uses none.
+ *
+ *                hold: sleep until the slot, then start again
+ *                 ┌──┐
+ *     job ──▶ at the gate ── run, degrade ──▶ at the handler ──▶ ended: done, failed
+ *              │  │  ▲                              │
+ *              │  │  └────── 429, 503: charge given back
+ *              │  └── wait, or after a 429 ──▶ ended: in line, its job delayed (SendBack)
+ *              └── reject, expired ──▶ ended: failed, nothing charged
+ *
+ * An abort (the call was cancelled, or took too long) can come at any time. At the handler it aborts the
+ * signal and ends the wait, also if the handler ignores the signal; what the call has used stays charged.
+ * At the gate the attempt ends at its next step, and a charge or a place in line is given back.
+ *
+ * If Redis refuses or is away at the gate, the attempt holds the job and repeats: no call fails for that, and
+ * no attempt is used. A worker that closes lets go of the job.
+ *
+ * If the process dies here, BullMQ gives the job to another worker when the lock ends (one to two `leaseMs`):
+ * - at the gate: the place or pass of the call stands, and the next worker goes on with it.
+ * - after the charge, before the handler's end: the agent may have seen the call. The charge stays, and the
+ *   next attempt is charged again; concurrency slots end with their lease.
+ * - after the handler's end: the same, unless the settlement had left already (StartBatcher).
+ */
+export class Attempt implements JobHolder {
+  private state: AttemptState = { name: 'at the gate' }
   private controller: AbortController | undefined
-  private end: ((error: TollgateError) => void) | undefined
 
-  /** Made when a handler asks for it: most never do. */
-  get signal(): AbortSignal {
-    this.controller ??= new AbortController()
-    if (this.aborted !== undefined) this.controller.abort(this.aborted)
-    return this.controller.signal
+  constructor(
+    private readonly parts: AttemptParts,
+    readonly job: Job,
+    readonly token: string,
+  ) {}
+
+  /** The result of the call. @throws what BullMQ is to do with the job instead */
+  async run(): Promise<unknown> {
+    const { scriptClient, strategyResolver, batcher, sendBack, options } = this.parts
+    const start = (request: CallRequest) => this.retrying(() => batcher.start(request))
+    try {
+      const call = await requestOfJob(scriptClient, this.job, options.callOf)
+      for (;;) {
+        this.throwIfAborted()
+        const first = await start(call)
+        const refused = first.decision.outcome === 'reject' ? first.decision : undefined
+        const { request, decision } = refused === undefined ? first : await strategyResolver.resolve(call, refused, start, options.callOf === undefined)
+        switch (decision.outcome) {
+          case 'run':
+          case 'degrade':
+            return await this.handle(request, decision)
+          case 'hold':
+            await sleep(decision.waitMs)
+            break
+          case 'wait':
+            return await sendBack.waiting(this, request, decision.etaMs)
+          case 'expired':
+          case 'reject':
+            this.observeEnd(request, decision.outcome === 'reject' ? 'rejected' : 'expired', undefined)
+            throw finalFailure(rejection(decision))
+          default:
+            throw new Error(`unknown outcome ${decision satisfies never}`)
+        }
+      }
+    } finally {
+      if (this.state.name !== 'aborted') this.state = { name: 'ended' }
+    }
   }
 
   abort(error: TollgateError): void {
-    if (this.aborted !== undefined) return
-    this.aborted = error
+    const { state } = this
+    if (state.name === 'aborted' || state.name === 'ended') return
+    this.state = { name: 'aborted', error }
     this.controller?.abort(error)
-    this.end?.(error)
+    if (state.name === 'at the handler') state.reject(error)
   }
 
-  /** What the handler comes to, or the abort, also where the handler does not listen to the signal. */
-  until(work: unknown): Promise<unknown> {
+  abortedBy(): TollgateError | undefined {
+    return this.state.name === 'aborted' ? this.state.error : undefined
+  }
+
+  retrying<T>(work: () => Promise<T>): Promise<T> {
+    return retrying(work, (error) => {
+      this.throwIfAborted()
+      if (this.parts.isClosing()) throw new DelayedError()
+      this.parts.log.warn({ err: error }, 'Redis refuses; the call is held and asked for again')
+    })
+  }
+
+  /** Made when a handler reads it, which most handlers do not. */
+  get signal(): AbortSignal {
+    this.controller ??= new AbortController()
+    const aborted = this.abortedBy()
+    if (aborted !== undefined) this.controller.abort(aborted)
+    return this.controller.signal
+  }
+
+  /** Sends what a call has used that goes on, if that is more than was charged. */
+  async settlePart(request: CallRequest, usage: CallUsage): Promise<void> {
+    const actual = this.actual(request, usage)
+    const { costs } = request
+    if (!COST_UNITS.some((unit) => (actual[unit] ?? 0) > costs[unit])) return
+    const { scriptClient, redis } = this.parts
+    try {
+      await within(redis.status === 'ready' ? DEFAULTS.storeTimeoutMs : 0, scriptClient.settle([{ request, actual }], 'part'))
+    } catch (error) {
+      // The end of the call settles it anyway: a stream is neither broken off nor kept waiting for a Redis that is away.
+      if (!isStoreError(error)) throw error
+    }
+  }
+
+  private throwIfAborted(): void {
+    const aborted = this.abortedBy()
+    if (aborted !== undefined) throw jobFailure(aborted)
+  }
+
+  private async handle(request: CallRequest, decision: Start): Promise<unknown> {
+    const { options, leases, handler, sendBack } = this.parts
+    if (this.abortedBy() !== undefined) {
+      // Cancelled while its start was on its way: it never reaches the agent.
+      await this.uncharge(request, decision)
+      this.throwIfAborted()
+    }
+    const timeoutMs = options.timeoutMs ?? DEFAULTS.timeoutMs
+    const late = () => this.abort(new TollgateError('CALL_TIMED_OUT', `the handler did not finish within ${timeoutMs} ms`))
+    const timer = timeoutMs > 0 ? setTimeout(late, timeoutMs) : undefined
+    const context = new Context(this, request, decision, this.parts)
+    leases.add(request)
+    let reachedAgent = false
+    try {
+      options.observer?.started?.(request.call, Date.now() - this.job.timestamp)
+      if (context.degraded) {
+        const instead = await this.outcome(options.fallback?.(request.call, context))
+        if (instead !== undefined) {
+          // The agent was not called: only the allowance of the degraded mode stays charged.
+          await this.uncharge({ ...request, meters: request.meters.filter(({ rule }) => rule.kind !== 'degraded') }, decision)
+          this.observeEnd(request, 'done', undefined)
+          return instead
+        }
+      }
+      reachedAgent = true
+      const result = await this.outcome(handler(request.call, context))
+      this.settle(request, 'done', usageOfResult(result), context)
+      return result
+    } catch (error) {
+      // An error of the fallback is none of the agent's.
+      const limited = reachedAgent && this.abortedBy() === undefined ? upstreamLimited(error) : undefined
+      if (limited !== undefined) {
+        this.state = { name: 'at the gate' }
+        clearTimeout(timer)
+        return await sendBack.limited(this, request, limited, () => this.observeEnd(request, 'returned', undefined))
+      }
+      this.settle(request, 'failed', usageOfResult(error), context)
+      throw error instanceof TollgateError ? jobFailure(error) : error
+    } finally {
+      clearTimeout(timer)
+      leases.remove(request)
+    }
+  }
+
+  /** What the fallback or handler returns, or the abort where that comes first. */
+  private outcome(work: unknown): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      this.end = reject
-      if (this.aborted !== undefined) reject(this.aborted)
+      const aborted = this.abortedBy()
+      if (aborted === undefined) this.state = { name: 'at the handler', reject }
+      else reject(aborted)
       Promise.resolve(work).then(resolve, reject)
     })
   }
+
+  /** Settles a call that has ended. Where its result has no usage, the usage of the last `settlePart` is its cost. */
+  private settle(request: CallRequest, how: Ended, usage: CallUsage | undefined, { reported, decision }: Context): void {
+    const actual = this.actual(request, usage ?? reported)
+    this.parts.batcher.settle(request, actual, { asEstimated: reported === undefined, watched: decision.watched === true })
+    this.observeEnd(request, how, actual.tokens)
+  }
+
+  /** Gives back what a call was charged that did not reach its agent. If it was the probe of a block, another call becomes the probe. */
+  private async uncharge(request: CallRequest, { watched }: Start): Promise<void> {
+    if (watched === true) await this.retrying(() => this.parts.scriptClient.release(request))
+    else this.parts.batcher.settle(request, NOTHING)
+  }
+
+  private actual({ call }: CallRequest, usage: CallUsage | undefined): ActualCosts {
+    return actualCosts(usage, call, this.parts.scriptClient.rules.prices)
+  }
+
+  private observeEnd({ call, costs }: CallRequest, how: Ended, actual: number | undefined): void {
+    this.parts.options.observer?.ended?.(call, how, { estimated: costs.tokens, actual })
+  }
 }
 
-type ContextParts = Pick<CallContext, 'id' | 'attempt' | 'decision' | 'degraded' | 'degradeTo'>
-
-export class Context implements CallContext {
+class Context implements CallContext {
   readonly id: string
   readonly attempt: number
-  readonly decision: RunDecision | DegradeDecision
   readonly degraded: boolean
   readonly degradeTo: string | undefined
-  /** What was said last. */
-  usage: CallUsage | undefined
-  readonly #run: Run
-  readonly #said: AttemptReports
+  readonly #attempt: Attempt
+  readonly #request: CallRequest
+  readonly #parts: AttemptParts
+  #reported: CallUsage | undefined
 
-  constructor(parts: ContextParts, run: Run, said: AttemptReports) {
-    this.id = parts.id
-    this.attempt = parts.attempt
-    this.decision = parts.decision
-    this.degraded = parts.degraded
-    this.degradeTo = parts.degradeTo
-    this.#run = run
-    this.#said = said
+  constructor(
+    attempt: Attempt,
+    request: CallRequest,
+    readonly decision: Start,
+    parts: AttemptParts,
+  ) {
+    this.id = attempt.job.id as string
+    this.attempt = attempt.job.attemptsMade + 1
+    this.degraded = request.call.degraded === true
+    this.degradeTo = parts.scriptClient.degradeTo(request.call.agent)
+    this.#attempt = attempt
+    this.#request = request
+    this.#parts = parts
+  }
+
+  /** The usage that `settlePart` was given last. */
+  get reported(): CallUsage | undefined {
+    return this.#reported
   }
 
   async settlePart(usage: CallUsage): Promise<void> {
-    this.usage = usage
-    await this.#said.settle(usage)
+    this.#reported = usage
+    await this.#attempt.settlePart(this.#request, usage)
   }
 
   observe(headers: HeadersLike): void {
-    this.#said.observe(headers)
+    this.#parts.tracker.observe(this.#request.call, headers)
   }
 
   get signal(): AbortSignal {
-    return this.#run.signal
+    return this.#attempt.signal
   }
 }

@@ -3,219 +3,209 @@ import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { DEFAULTS } from '../model/defaults.js'
 import type { Clock } from '../model/time.js'
-import { readRecord } from '../store/redis/record.js'
-import type { LineFront, ScriptClient } from '../store/redis/script-client.js'
+import type { ScriptClient } from '../store/redis/script-client.js'
 import { scripts } from '../store/redis/scripts.js'
+import { type FirstLines, LineScan } from './line-scan.js'
 import type { Queues } from './queues.js'
-import { restoredRequest } from './stored-call.js'
 
-/** How many lines, and calls of them, one drain looks at. */
-const LINES_AT_ONCE = 32
-const CALLS_AT_ONCE = 192
-const FEWEST_PER_LINE = 4
-const PASSES_AT_ONCE = 100
-/** A woken call whose job was not yet there is tried again after these times; then with the other passes. */
+/** A woken call whose job cannot be promoted yet is tried again after these times, and after that with the other passes. */
 const PROMOTE_AGAIN_MS = [20, 50, 150, 500] as const
-/** Whoever does not drain asks this often whether it should. */
+/** How often a dispatcher without the lease asks for it. */
 const ELECTION_MS = DEFAULTS.dispatcherLeaseMs / 3
-const IDLE_MS = DEFAULTS.dispatcherLeaseMs / 3
+/** How long a dispatcher with the lease rests at most: it has to extend the lease, and to look after passes. */
+const LONGEST_REST_MS = DEFAULTS.dispatcherLeaseMs / 3
 
-/** Whether a line, by its rule and scope value, is one of those that have to wait least. */
-export type FirstLines = (rule: string, value: string) => boolean
+type DispatcherState =
+  | { readonly name: 'resting'; readonly timer: NodeJS.Timeout; readonly dueAtMs: number }
+  | { readonly name: 'working'; readonly turn: Promise<void> }
+  /** As working; and something happened that its reads may have missed. */
+  | { readonly name: 'woken'; readonly turn: Promise<void> }
+  | { readonly name: 'closed' }
+
+type Lease = { readonly name: 'held'; readonly untilMs: number } | { readonly name: 'free'; readonly askAtMs: number }
 
 /**
- * Wakes waiting calls. Every worker process has one; the one that holds the lease works,
- * at the earliest time any line can move and whenever room comes back. Should two of them
- * believe to hold it, nothing is woken twice: the script decides.
+ * Wakes waiting calls when they have room.
  *
- * What if it dies: before the script, another takes over when the lease ends. After the
- * script and before the jobs are promoted, they are found among the passes a second
- * later; and were nobody left to look, BullMQ brings each back at its estimated time.
+ * Model. A waiting call is a delayed BullMQ job, and an id in a line of ours. The dispatcher takes turns: it
+ * reads which lines can move by now, sends the first calls of each through the dispatch script, and promotes
+ * the jobs of the calls that the script has woken. The script decides, under all meters of a call at once, and
+ * gives each woken call a pass: its room is claimed until a worker starts it. In the same turn the dispatcher
+ * takes calls out of their lines whose deadlines have passed, and looks after passes that should have started.
+ *
+ * Every process with workers has a dispatcher, and the one that holds the lease in Redis works. The lease only
+ * saves work: where two dispatchers both believe that they hold it, the script still wakes each call once.
+ *
+ *            ┌────────────── next line is due, or 200 ms ──────────────┐
+ *            ▼                                                         │
+ *        working ── turn ended ──▶ resting ── timer, or wake() ──▶ working
+ *            │                        ▲
+ *          wake()                     │ 10 ms
+ *            ▼                        │
+ *          woken ────── turn ended ───┘            every state ── stop() ──▶ closed
+ *
+ * wake() is called for a message on the channel `wake` (a script gave room back) and after a change of the
+ * rules. Without the lease a turn only asks for the lease, at most every 200 ms.
+ *
+ * If the process dies here:
+ * - before the dispatch script: nothing has changed. Another dispatcher takes the lease when it ends (600 ms).
+ * - after the script, before the jobs are promoted: the passes stand in Redis. After a second a dispatcher
+ *   finds their jobs delayed, and promotes them.
+ * - after expired calls were taken out of their lines: they have passes, which are found in the same way.
+ * - and no dispatcher is left: BullMQ returns each job at its estimated time, and its worker sends a start.
+ *
+ * Rejected: a worker that puts a job back until a predicted time (2.67 pickups per call at 1,000 calls a second,
+ * utilisation 0.60), BullMQ's own limiter (stops every tenant of a queue), lines without delayed jobs (a call
+ * would not be in BullMQ): decision 0001. A dispatcher in every worker, one on the way of every settlement, and
+ * a process of its own: decision 0004.
  */
 export class Dispatcher {
   private readonly id = randomUUID()
-  private readonly redis: Redis
-  private readonly scriptClient: ScriptClient
-  private readonly queues: Queues
-  private readonly clock: Clock
-  private readonly log: Logger
-  private timer: NodeJS.Timeout | undefined
-  private dueAtMs = Number.POSITIVE_INFINITY
-  private running: Promise<void> | undefined
-  private leaseUntilMs = 0
-  private askAgainAtMs = 0
-  private closed = false
-  /** Redis' clock minus ours. */
-  private offsetMs = 0
-  private lookAtAll = true
-  /** Lines that are to be looked at, whenever they are due. */
-  private readonly unseen = new Set<string>()
-  private first: FirstLines = () => false
-  private lookAgain: NodeJS.Timeout | undefined
-  private again = false
+  private readonly scan: LineScan
+  private state: DispatcherState = this.resting(0)
+  private lease: Lease = { name: 'free', askAtMs: 0 }
+  private secondScan: NodeJS.Timeout | undefined
   private readonly retries = new Set<NodeJS.Timeout>()
 
-  constructor(parts: { redis: Redis; scriptClient: ScriptClient; queues: Queues; clock: Clock; log: Logger }) {
-    this.redis = parts.redis
-    this.scriptClient = parts.scriptClient
-    this.queues = parts.queues
-    this.clock = parts.clock
-    this.log = parts.log
+  constructor(
+    private readonly redis: Redis,
+    private readonly scriptClient: ScriptClient,
+    private readonly queues: Queues,
+    clock: Clock,
+    private readonly log: Logger,
+  ) {
+    this.scan = new LineScan(redis, scriptClient, clock)
   }
 
-  start(): void {
-    this.schedule(0)
-  }
-
-  /** Something may have room now. */
+  /** A call may have room now. */
   wake(): void {
-    this.again = true
-    this.schedule(0)
+    switch (this.state.name) {
+      case 'resting':
+        if (performance.now() < this.state.dueAtMs) this.rest(0)
+        return
+      case 'working':
+        this.state = { name: 'woken', turn: this.state.turn }
+        return
+      case 'woken':
+      case 'closed':
+        return
+      default:
+        this.state satisfies never
+    }
   }
 
   /**
-   * The rules changed: every line may move. A process that has not heard of it may put a call into
-   * a line by the old ones, where it would wait by these: all are looked at once more.
-   * @param first which to look at before the others
+   * The rules changed: every line may move. A process that does not know of the change yet may still put a call
+   * into a line by the old rules; therefore all lines are looked at once more a second later.
+   * @param isFirst which lines are looked at before the others
    */
-  wakeAll(first: FirstLines = () => false): void {
-    this.first = first
-    this.wakeEveryLine()
-    clearTimeout(this.lookAgain)
-    if (this.closed) return
-    this.lookAgain = setTimeout(() => this.wakeEveryLine(), DEFAULTS.lookAgainMs)
-    this.lookAgain.unref()
+  wakeAll(isFirst: FirstLines = () => false): void {
+    const scan = () => {
+      this.scan.scanAll(isFirst)
+      this.wake()
+    }
+    scan()
+    clearTimeout(this.secondScan)
+    if (this.state.name === 'closed') return
+    this.secondScan = setTimeout(scan, DEFAULTS.lookAgainMs)
+    this.secondScan.unref()
   }
 
-  /** Wakes nobody any more; what is under way is not waited for. */
+  /** Ends at once: a turn that is under way is not waited for. */
   stop(): void {
-    this.closed = true
-    clearTimeout(this.timer)
-    clearTimeout(this.lookAgain)
+    if (this.state.name === 'resting') clearTimeout(this.state.timer)
+    this.state = { name: 'closed' }
+    clearTimeout(this.secondScan)
     for (const retry of this.retries) clearTimeout(retry)
   }
 
-  /** Stops, and lets another drain at once. */
+  /** Stops after the turn that is under way, and gives the lease to the other dispatchers. */
   async close(): Promise<void> {
+    const turn = 'turn' in this.state ? this.state.turn : undefined
     this.stop()
-    await this.running
-    // One that Redis does not take ends by itself.
-    if (this.leaseUntilMs > 0) await scripts.lease.run(this.redis, [this.scriptClient.keys.dispatcher], [this.id, 0]).catch(() => {})
+    await turn
+    // If Redis refuses, the lease ends by itself.
+    if (this.lease.name === 'held') await scripts.lease.run(this.redis, [this.scriptClient.keys.dispatcher], [this.id, 0]).catch(() => {})
   }
 
-  private wakeEveryLine(): void {
-    this.lookAtAll = true
-    this.wake()
+  private rest(forMs: number): void {
+    if (this.state.name === 'resting') clearTimeout(this.state.timer)
+    this.state = this.resting(forMs)
   }
 
-  private schedule(inMs: number): void {
-    if (this.closed) return
-    const atMs = performance.now() + inMs
-    if (this.running !== undefined || (this.timer !== undefined && atMs >= this.dueAtMs)) return
-    clearTimeout(this.timer)
-    this.dueAtMs = atMs
-    this.timer = setTimeout(() => {
-      this.timer = undefined
-      this.running = this.turn().then(
-        (nextMs) => this.rest(nextMs),
-        (error: unknown) => {
-          this.log.error({ err: error }, 'draining failed')
-          this.lookAtAll = true
-          this.rest(IDLE_MS)
-        },
-      )
-    }, inMs)
+  private resting(forMs: number): DispatcherState {
+    return { name: 'resting', timer: setTimeout(() => this.work(), forMs), dueAtMs: performance.now() + forMs }
   }
 
-  private rest(nextMs: number): void {
-    this.running = undefined
-    const soon = this.again
-    this.again = false
-    this.schedule(soon ? DEFAULTS.dispatchIntervalMs : Math.max(DEFAULTS.dispatchIntervalMs, nextMs))
+  private work(): void {
+    const turn = this.turn().then(
+      (nextMs) => this.finished(nextMs),
+      (error: unknown) => {
+        this.log.error({ err: error }, 'dispatching failed')
+        this.scan.scanAll()
+        this.finished(LONGEST_REST_MS)
+      },
+    )
+    this.state = { name: 'working', turn }
   }
 
-  /** One look at what is due. Returns in how many ms there is something to do again. */
+  private finished(nextMs: number): void {
+    if (this.state.name === 'closed') return
+    this.rest(this.state.name === 'woken' ? DEFAULTS.dispatchIntervalMs : Math.max(DEFAULTS.dispatchIntervalMs, nextMs))
+  }
+
+  /** Does what is due. Returns in how many ms the next turn is. */
   private async turn(): Promise<number> {
-    if (!(await this.mayDrain())) return ELECTION_MS
-    this.again = false
-    const { lines, passes, late } = await this.due()
-    if (late.length > 0) await this.expire(late)
+    if (!(await this.holdsLease())) return ELECTION_MS
+    // The reads below come after everything that woke the dispatcher until now.
+    if (this.state.name === 'woken') this.state = { name: 'working', turn: this.state.turn }
+    const { lines, passes, late } = await this.scan.due()
+    if (late.length > 0) await this.promote(await this.scriptClient.expire(await this.scan.requests(late)))
     if (passes.length > 0) await this.reconcilePasses(passes)
-    if (lines.length === 0) return this.idleFor()
-    const perLine = Math.max(FEWEST_PER_LINE, Math.floor(CALLS_AT_ONCE / lines.length))
-    const { nowMs, woken, nextMs } = await this.scriptClient.dispatch(await readLineFronts(this.redis, this.scriptClient, lines, perLine))
-    if (this.clock.forScripts() === '') this.offsetMs = nowMs - Date.now()
-    await this.promote(woken, 0)
-    return this.unseen.size > 0 ? 0 : Math.min(IDLE_MS, nextMs ?? IDLE_MS)
+    if (lines.length === 0) return this.scan.nextDueMs(LONGEST_REST_MS)
+    const { nowMs, woken, nextMs } = await this.scriptClient.dispatch(await this.scan.fronts(lines))
+    this.scan.setClock(nowMs)
+    await this.promote(woken)
+    return this.scan.unfinished ? 0 : Math.min(LONGEST_REST_MS, nextMs ?? LONGEST_REST_MS)
   }
 
-  private async mayDrain(): Promise<boolean> {
+  /** Takes or extends the lease where it is time for that. */
+  private async holdsLease(): Promise<boolean> {
     const nowMs = performance.now()
-    if (this.leaseUntilMs - nowMs > (DEFAULTS.dispatcherLeaseMs * 2) / 3) return true
-    // Whoever was told no does not ask again at every wake.
-    if (this.leaseUntilMs === 0 && nowMs < this.askAgainAtMs) return false
-    this.askAgainAtMs = nowMs + ELECTION_MS
-    const won = await scripts.lease.run(this.redis, [this.scriptClient.keys.dispatcher], [this.id, DEFAULTS.dispatcherLeaseMs])
-    if (won === 1 && this.leaseUntilMs === 0) {
-      const [seconds, micros] = await this.redis.time()
-      this.offsetMs = Number(seconds) * 1000 + Number(micros) / 1000 - Date.now()
-      this.lookAtAll = true
+    const { lease } = this
+    switch (lease.name) {
+      case 'held':
+        if (lease.untilMs - nowMs > (DEFAULTS.dispatcherLeaseMs * 2) / 3) return true
+        break
+      case 'free':
+        if (nowMs < lease.askAtMs) return false
+        break
+      default:
+        lease satisfies never
     }
-    this.leaseUntilMs = won === 1 ? nowMs + DEFAULTS.dispatcherLeaseMs : 0
-    return won === 1
+    // Also where the question fails, the next one has to wait.
+    if (lease.name === 'free') this.lease = { name: 'free', askAtMs: nowMs + ELECTION_MS }
+    const won = await scripts.lease.run(this.redis, [this.scriptClient.keys.dispatcher], [this.id, DEFAULTS.dispatcherLeaseMs])
+    if (won !== 1) {
+      this.lease = { name: 'free', askAtMs: nowMs + ELECTION_MS }
+      return false
+    }
+    if (lease.name === 'free') {
+      const [seconds, micros] = await this.redis.time()
+      this.scan.setClock(Number(seconds) * 1000 + Number(micros) / 1000)
+      // What the last holder of the lease was about to do is not known here.
+      this.scan.scanAll()
+    }
+    this.lease = { name: 'held', untilMs: nowMs + DEFAULTS.dispatcherLeaseMs }
+    return true
   }
 
-  private nowMs(): number {
-    const given = this.clock.forScripts()
-    return given === '' ? Date.now() + this.offsetMs : Number(given)
-  }
-
-  private async due(): Promise<{ lines: string[]; passes: string[]; late: string[] }> {
-    const now = this.nowMs()
-    const all = this.lookAtAll
-    this.lookAtAll = false
-    const [due, passes, late, others] = await Promise.all([
-      this.redis.zrange(this.scriptClient.keys.lines, '-inf', String(now + 1), 'BYSCORE', 'LIMIT', 0, LINES_AT_ONCE),
-      this.redis.zrange(this.scriptClient.keys.passes, '-inf', String(now), 'BYSCORE', 'LIMIT', 0, PASSES_AT_ONCE),
-      this.redis.zrange(this.scriptClient.keys.deadlines, '-inf', String(now), 'BYSCORE', 'LIMIT', 0, PASSES_AT_ONCE),
-      all ? this.redis.zrange(this.scriptClient.keys.lines, '0', '-1') : [],
-    ])
-    for (const line of others) this.unseen.add(line)
-    for (const line of due) this.unseen.delete(line)
-    const first = others.filter((line) => this.unseen.has(line) && this.isFirst(line))
-    // Half of them, should so many be due that they would take all turns.
-    const unseen = (first.length > 0 ? first : [...this.unseen]).slice(0, Math.max(LINES_AT_ONCE - due.length, LINES_AT_ONCE / 2))
-    for (const line of unseen) this.unseen.delete(line)
-    return { lines: [...due, ...unseen], passes, late }
-  }
-
-  /** Takes calls out of their lines whose deadlines have passed; their workers find that it is too late. */
-  private async expire(ids: readonly string[]): Promise<void> {
-    const records = await this.redis.mget(ids.map((id) => this.scriptClient.keys.call(id)))
-    const waiting = ids.map((id, index) => {
-      const record = records[index] ?? null
-      return { request: restoredRequest(this.scriptClient, id, record), line: readRecord(record)?.line ?? '' }
-    })
-    await this.promote(await this.scriptClient.expire(waiting), 0)
-  }
-
-  private isFirst(line: string): boolean {
-    const at = this.scriptClient.keys.parseLine(line)
-    return at !== null && this.first(at.rule, at.value)
-  }
-
-  /** Ms until the first line is due, at most until the next look at the passes. */
-  private async idleFor(): Promise<number> {
-    const [, score] = await this.redis.zrange(this.scriptClient.keys.lines, '0', '0', 'WITHSCORES')
-    return score === undefined ? IDLE_MS : Math.min(IDLE_MS, Math.max(0, Number(score) - this.nowMs()))
-  }
-
-  private async promote(ids: readonly string[], tries: number): Promise<void> {
+  /** Puts the jobs of woken calls into BullMQ's wait list. A job that is not delayed yet is tried again: its process is still adding it, or putting it back. */
+  private async promote(ids: readonly string[], tries = 0): Promise<void> {
     const promoted = await Promise.all(ids.map((id) => this.queues.promote(id)))
     const missed = ids.filter((_, index) => promoted[index] === false)
     const afterMs = PROMOTE_AGAIN_MS[tries]
-    if (missed.length === 0 || afterMs === undefined || this.closed) return
-    // Its enqueuer has not added the job yet, or its worker is still putting it back.
+    if (missed.length === 0 || afterMs === undefined || this.state.name === 'closed') return
     const retry = setTimeout(() => {
       this.retries.delete(retry)
       this.promote(missed, tries + 1).catch((error: unknown) => this.log.error({ err: error }, 'waking failed; the calls are found among the passes'))
@@ -223,32 +213,34 @@ export class Dispatcher {
     this.retries.add(retry)
   }
 
+  /** Looks after passes that should have started: promotes jobs that are still delayed, and gives back claims of calls that will not start. */
   private async reconcilePasses(ids: readonly string[]): Promise<void> {
-    const records = await this.redis.mget(ids.map((id) => this.scriptClient.keys.call(id)))
-    const seen = await this.queues.look(ids)
-    const delayed = ids.filter((_, index) => seen[index] === 'delayed')
-    if (delayed.length > 0) await this.promote(delayed, PROMOTE_AGAIN_MS.length)
-    const verdicts = await this.scriptClient.reconcilePasses(
-      ids.map((id, index) => {
-        const one = seen[index] ?? 'missing'
-        return { request: restoredRequest(this.scriptClient, id, records[index] ?? null), seen: one === 'delayed' ? 'queued' : one }
+    const requests = await this.scan.requests(ids)
+    const states = await this.queues.jobStates(ids)
+    const delayed = ids.filter((_, index) => states[index] === 'delayed')
+    // They are tried once: a job that is not delayed any more is found at the next look.
+    await this.promote(delayed, PROMOTE_AGAIN_MS.length)
+    const results = await this.scriptClient.reconcilePasses(
+      requests.map(({ request }, index) => {
+        const state = states[index] ?? 'missing'
+        return { request, seen: state === 'delayed' ? 'queued' : state }
       }),
     )
-    for (const [index, verdict] of verdicts.entries()) {
-      if (verdict === 'dropped') this.log.warn({ call: ids[index] }, 'a call was woken whose job does not exist; its room went back')
-      if (verdict === 'unclaimed') this.log.warn({ call: ids[index] }, 'a woken call is held by a worker that does not start it; its room went back')
+    for (const [index, result] of results.entries()) {
+      const call = ids[index]
+      switch (result) {
+        case 'dropped':
+          this.log.warn({ call }, 'a call was woken whose job does not exist; its room went back')
+          break
+        case 'unclaimed':
+          this.log.warn({ call }, 'a woken call is held by a worker that does not start it; its room went back')
+          break
+        case 'kept':
+        case 'gone':
+          break
+        default:
+          result satisfies never
+      }
     }
   }
-}
-
-/** Who stands first in each of these lines, resolved under the rules in force now. */
-export async function readLineFronts(redis: Redis, scriptClient: ScriptClient, lines: readonly string[], perLine: number): Promise<LineFront[]> {
-  const fronts = await Promise.all(lines.map((line) => redis.zrange(line, '0', String(perLine - 1))))
-  const ids = fronts.flat()
-  const records = ids.length === 0 ? [] : await redis.mget(ids.map((id) => scriptClient.keys.call(id)))
-  let at = 0
-  return lines.map((key, index) => ({
-    key,
-    calls: (fronts[index] ?? []).map((id) => restoredRequest(scriptClient, id, records[at++] ?? null)),
-  }))
 }

@@ -5,18 +5,16 @@ import { rejection } from '../admission/rejection.js'
 import { type CallRequest, weightOf } from '../admission/request.js'
 import type { Call } from '../model/call.js'
 import { COST_UNITS } from '../model/cost.js'
-import type { Decision } from '../model/decision.js'
+import type { Decision, DegradeDecision, ExpiredDecision, RejectDecision, RunDecision, WaitDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { StoreUnavailable, TollgateError } from '../model/errors.js'
 import { SECOND } from '../model/time.js'
-import { type Impatience, Patience } from '../redis/bounded-wait.js'
+import { Budget, Unanswered } from '../redis/bounded-wait.js'
 import { Batcher } from '../store/redis/batcher.js'
-import { readRecord } from '../store/redis/record.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { jsonOf, validateCall } from '../validation/call.js'
-import { delayMs } from './job.js'
-import { type Results, Ticket } from './results.js'
-import { callRequest, leave, recordId } from './stored-call.js'
+import type { Results } from './results.js'
+import { callRequest, delayMs, leave, readRecord, recordId } from './stored-call.js'
 import type { ResolvedDecision, StrategyResolver } from './strategy-resolver.js'
 
 /** How many jobs are added to BullMQ in one round trip. */
@@ -27,48 +25,72 @@ const JOB_OPTIONS: JobsOptions = {
   removeOnFail: { age: DEFAULTS.keepFailuresMs / SECOND },
 }
 
-/** A call on its way in. */
-interface EnqueueItem {
-  /** That of its job; of the job that is there already; '' where the call is not valid. */
-  readonly id: string
-  /** Undefined where the gate need not be asked: it is not valid, or enqueued before. */
-  readonly request?: CallRequest
-  readonly decision?: Decision
-  readonly error?: TollgateError
+/** What an app holds of an enqueued call. */
+export class Ticket {
+  /**
+   * @param id of the call and of its BullMQ job; '' where the call was not valid
+   * @param decision of the gate at the enqueue; undefined where the call was not valid, or a call of its id existed
+   * @param error why the call was refused; undefined where it was accepted
+   */
+  constructor(
+    readonly id: string,
+    readonly decision: RunDecision | DegradeDecision | WaitDecision | RejectDecision | ExpiredDecision | undefined,
+    readonly error: TollgateError | undefined,
+    private readonly results: Results,
+  ) {}
+
+  /**
+   * What the handler returned. @throws TollgateError with the reason where the call failed,
+   * was refused or cancelled; the signal's reason where it is aborted (the call goes on)
+   */
+  async result(options: { signal?: AbortSignal } = {}): Promise<unknown> {
+    if (this.error !== undefined) throw this.error
+    return this.results.wait(this.id, options.signal)
+  }
 }
 
-/** The front door: validates, estimates, asks the gate, and adds the job as the gate says. */
-export class Enqueuer {
-  private readonly scriptClient: ScriptClient
-  private readonly redis: Redis
-  private readonly timeoutMs: number
-  private readonly queue: Queue
-  private readonly results: Results
-  private readonly strategyResolver: StrategyResolver
-  private readonly jobOptions: JobsOptions
-  private readonly turn: Batcher<CallRequest, Decision>
+export interface EnqueuerParts {
+  readonly scriptClient: ScriptClient
+  readonly redis: Redis
+  readonly queue: Queue
+  readonly results: Results
+  readonly strategyResolver: StrategyResolver
+  /** How often a call is tried whose handler fails. */
+  readonly attempts: number | undefined
+  /** How long Redis may take for the calls that are added together. */
+  readonly timeoutMs: number
+}
 
-  /** @param parts.timeoutMs how long Redis may take for calls that travel together */
-  constructor(parts: {
-    scriptClient: ScriptClient
-    redis: Redis
-    queue: Queue
-    results: Results
-    strategyResolver: StrategyResolver
-    attempts: number | undefined
-    timeoutMs: number
-  }) {
-    this.scriptClient = parts.scriptClient
-    this.redis = parts.redis
-    this.timeoutMs = parts.timeoutMs
-    this.queue = parts.queue
-    this.results = parts.results
-    this.strategyResolver = parts.strategyResolver
-    this.jobOptions = parts.attempts === undefined ? JOB_OPTIONS : { ...JOB_OPTIONS, attempts: parts.attempts, backoff: { type: 'exponential', delay: SECOND } }
-    this.turn = new Batcher<CallRequest, Decision>(DEFAULTS.batchKeys, weightOf, (requests) => this.scriptClient.enqueue(requests))
+/** A call on its way in: prepared → decided → queued. It leaves that way as refused. */
+type IncomingCall =
+  | { readonly state: 'prepared'; readonly id: string; readonly request: CallRequest }
+  | { readonly state: 'decided'; readonly id: string; readonly request: CallRequest; readonly decision: Decision }
+  /** Its job is in BullMQ; without a decision where that is the job of an earlier call with its id or deduplication key. */
+  | { readonly state: 'queued'; readonly id: string; readonly decision?: Decision }
+  /** Without a decision where the call is not valid ('' is its id then), or Redis did not answer. */
+  | { readonly state: 'refused'; readonly id: string; readonly error: TollgateError; readonly decision?: Decision }
+
+type PreparedCall = Exclude<IncomingCall, { state: 'decided' }>
+type DecidedCall = Exclude<IncomingCall, { state: 'prepared' }>
+type EnqueuedCall = Extract<IncomingCall, { state: 'queued' | 'refused' }>
+
+/**
+ * Takes calls in: validates, estimates, has the script `enqueue` decide, and adds the job as decided.
+ *
+ * If the process dies between the decision and the job, the app has no answer, and Redis holds a pass or a place
+ * in line without a job. The dispatcher finds it when the call is woken, and gives its room back.
+ */
+export class Enqueuer {
+  private readonly jobOptions: JobsOptions
+  private readonly batcher: Batcher<CallRequest, Decision>
+
+  constructor(private readonly parts: EnqueuerParts) {
+    const { attempts, scriptClient } = parts
+    this.jobOptions = attempts === undefined ? JOB_OPTIONS : { ...JOB_OPTIONS, attempts, backoff: { type: 'exponential', delay: SECOND } }
+    this.batcher = new Batcher<CallRequest, Decision>(DEFAULTS.batchKeys, weightOf, (requests) => scriptClient.enqueue(requests))
   }
 
-  /** @throws CallInvalid, RateLimitExceeded, StoreUnavailable; nothing is charged or enqueued then, but where the last says so */
+  /** @throws CallInvalid, RateLimitExceeded, StoreUnavailable; nothing is charged or enqueued then, unless the last has `maybeEnqueued` */
   async enqueue(input: Call): Promise<Ticket> {
     const [ticket] = await this.enqueueMany([input])
     if (ticket?.error !== undefined) throw ticket.error
@@ -77,168 +99,168 @@ export class Enqueuer {
 
   /** One ticket each, in order; a refused one carries its `error`. */
   async enqueueMany(inputs: readonly Call[]): Promise<Ticket[]> {
-    const parts: Promise<EnqueueItem[]>[] = []
+    const chunks: Promise<EnqueuedCall[]>[] = []
     let adding: Promise<unknown> = Promise.resolve()
-    let away: Impatience | undefined
-    // A part at a time, one being decided while the one before is added: the first calls
-    // start while the last are still on their way in.
+    let away: Unanswered | undefined
+    // One chunk is decided while the chunk before it is added: the first calls start while the last are still on their way in.
     for (let from = 0; from < inputs.length; from += ADDED_AT_ONCE) {
-      const some = inputs.slice(from, from + ADDED_AT_ONCE)
-      const patience = new Patience(this.redis, this.timeoutMs)
-      const failed = (why: Impatience) => {
-        away = why
-        return new Unanswered(why)
-      }
+      const chunk = inputs.slice(from, from + ADDED_AT_ONCE)
+      const budget = new Budget(this.parts.redis, this.parts.timeoutMs)
       try {
-        // Once Redis was away the rest is not tried: each part would wait as long.
-        if (away !== undefined) throw new Unanswered({ ...(away as Impatience), sent: false })
-        const prepared = await patience.answer(() => Promise.all(some.map((input) => this.prepare(input))), failed)
-        const decided = await Promise.all(prepared.map((one) => this.decide(one, patience, failed)))
+        // Redis did not answer for an earlier chunk: the rest is not tried, since each chunk would wait as long.
+        if (away !== undefined) throw new Unanswered(away.message, false, away.cause)
+        const prepared = await budget.step(() => Promise.all(chunk.map((input) => this.prepare(input))))
+        const decided = await Promise.all(prepared.map((call) => this.decide(call, budget)))
         await adding
-        const added = patience
-          .answer(() => this.add(decided), failed)
-          .catch((error: unknown) => Promise.all(decided.map((entrant) => this.notAdded(entrant, error))))
+        const added = budget
+          .step(() => this.add(decided))
+          .catch((error: unknown) => {
+            if (!(error instanceof Unanswered)) throw error
+            away = error
+            return decided.map((call) => this.notAdded(call, error))
+          })
         adding = added.catch(() => {})
-        parts.push(added)
+        chunks.push(added)
       } catch (error) {
-        // Nothing is added any more, whatever the gate says later: what it promised goes back.
+        // No call of this chunk is added any more, whatever the script decides later: what it reserves is released.
         if (!(error instanceof Unanswered)) throw error
-        parts.push(Promise.resolve(some.map((input) => unansweredItem(typeof input?.id === 'string' ? input.id : '', error, false))))
+        away = error
+        chunks.push(Promise.resolve(chunk.map((input) => unansweredCall(typeof input?.id === 'string' ? input.id : '', error, false))))
       }
     }
-    const entered = (await Promise.all(parts)).flat()
-    return entered.map(({ id, decision, error }) => new Ticket(id, decision as Ticket['decision'], error, this.results))
+    const calls = (await Promise.all(chunks)).flat()
+    return calls.map((call) => new Ticket(call.id, call.decision as Ticket['decision'], call.state === 'refused' ? call.error : undefined, this.parts.results))
   }
 
-  private async prepare(input: Call): Promise<EnqueueItem> {
+  private async prepare(input: Call): Promise<PreparedCall> {
     try {
-      const given = validateCall(input)
-      // BullMQ would find out when the gate has given room already.
-      jsonOf(given.payload)
-      const there = await this.enqueuedBefore(given)
-      if (there !== undefined) return { id: there }
-      const call = await this.asItStands(given)
-      const costs = await this.scriptClient.costs(call)
-      // Estimated once: the worker finds it in the job.
-      const known = COST_UNITS.filter((unit) => costs[unit] > 0 && call.cost?.[unit] !== costs[unit]).map((unit) => [unit, costs[unit]])
-      const told: Call = { ...call, cost: { ...call.cost, ...Object.fromEntries(known) } }
+      const valid = validateCall(input)
+      // BullMQ would find a payload that is no JSON too late: when room is reserved already.
+      jsonOf(valid.payload)
+      const existing = await this.existingJob(valid)
+      if (existing !== undefined) return { state: 'queued', id: existing }
+      const stored = await this.inStoredMode(valid)
+      const costs = await this.parts.scriptClient.costs(stored)
+      // The estimate goes along in the job, so that its worker does not estimate again.
+      const estimated = COST_UNITS.filter((unit) => costs[unit] > 0 && stored.cost?.[unit] !== costs[unit]).map((unit) => [unit, costs[unit]])
+      const call: Call = { ...stored, cost: { ...stored.cost, ...Object.fromEntries(estimated) } }
       const id = call.id ?? randomUUID()
-      return { id, request: callRequest(this.scriptClient, recordId(this.queue.name, id), '', told, costs) }
+      return { state: 'prepared', id, request: callRequest(this.parts.scriptClient, recordId(this.parts.queue.name, id), '', call, costs) }
     } catch (error) {
-      if (error instanceof TollgateError) return { id: '', error }
+      if (error instanceof TollgateError) return { state: 'refused', id: '', error }
       throw error
     }
   }
 
-  /** One that is tried again under its id may hold room already, and in degraded mode. */
-  private async asItStands(call: Call): Promise<Call> {
+  /** A call that is tried again under its id may hold room already, in degraded mode: it goes on in that mode. */
+  private async inStoredMode(call: Call): Promise<Call> {
     if (call.id === undefined || call.degraded === true) return call
-    const stored = readRecord(await this.scriptClient.recordOf(recordId(this.queue.name, call.id)))?.call
+    const stored = readRecord(await this.parts.scriptClient.recordOf(recordId(this.parts.queue.name, call.id)))?.call
     return stored?.degraded === true ? { ...call, degraded: true, model: stored.model } : call
   }
 
-  /** The id of the call that was enqueued under this one's id, or is on its way under its key. */
-  private async enqueuedBefore({ id, deduplicationKey }: Call): Promise<string | undefined> {
-    if (id !== undefined && (await this.queue.getJob(id)) !== undefined) return id
+  /** The id of the job that this call's id or deduplication key stands for already. */
+  private async existingJob({ id, deduplicationKey }: Call): Promise<string | undefined> {
+    if (id !== undefined && (await this.parts.queue.getJob(id)) !== undefined) return id
     if (deduplicationKey === undefined) return undefined
-    return (await this.queue.getDeduplicationJobId(deduplicationKey)) ?? undefined
+    return (await this.parts.queue.getDeduplicationJobId(deduplicationKey)) ?? undefined
   }
 
-  // What if the process dies between the gate's answer and the job: whoever drains finds a
-  // woken call without a job and gives its room back; the app never had an answer.
-  private async decide(entrant: EnqueueItem, patience: Patience, failed: (why: Impatience) => Error): Promise<EnqueueItem> {
-    if (entrant.request === undefined) return entrant
+  private async decide(call: PreparedCall, budget: Budget): Promise<DecidedCall> {
+    if (call.state !== 'prepared') return call
+    const { id } = call
     let answeredMs: number | undefined
+    const send = async (request: CallRequest) => {
+      // Between two decisions a strategy of the user's own ran, for which Redis is not to blame.
+      if (answeredMs !== undefined) budget.extend(performance.now() - answeredMs)
+      const decided = await this.send(request, budget)
+      answeredMs = performance.now()
+      return decided
+    }
     try {
-      const { request, decision } = await this.strategyResolver.decide(entrant.request, async (one) => {
-        // In between a strategy of the user's own may have taken its time.
-        if (answeredMs !== undefined) patience.excuse(performance.now() - answeredMs)
-        const answer = await this.askEnqueue(one, patience, failed)
-        answeredMs = performance.now()
-        return answer
-      })
-      const refused = decision.outcome === 'reject' || decision.outcome === 'expired'
-      return { id: entrant.id, request, decision, ...(refused ? { error: rejection(decision) } : {}) }
+      const first = await send(call.request)
+      const refused = first.decision.outcome === 'reject' ? first.decision : undefined
+      const { request, decision } = refused === undefined ? first : await this.parts.strategyResolver.resolve(call.request, refused, send)
+      switch (decision.outcome) {
+        case 'run':
+        case 'degrade':
+        case 'wait':
+        case 'hold':
+          return { state: 'decided', id, request, decision }
+        case 'reject':
+        case 'expired':
+          return { state: 'refused', id, error: rejection(decision), decision }
+        default:
+          throw new Error(`unknown outcome ${decision satisfies never}`)
+      }
     } catch (error) {
       // A strategy of the user's own failed: for this call alone.
-      if (error instanceof TollgateError) return { id: entrant.id, error }
+      if (error instanceof TollgateError) return { state: 'refused', id, error }
       throw error
     }
   }
 
-  private async askEnqueue(request: CallRequest, patience: Patience, failed: (why: Impatience) => Error): Promise<ResolvedDecision> {
+  private async send(request: CallRequest, budget: Budget): Promise<ResolvedDecision> {
     let sent: Promise<Decision> | undefined
-    const send = () => {
-      sent = this.turn.ask(request)
-      return sent
-    }
     try {
-      return { request, decision: await patience.answer(send, failed) }
+      const decision = await budget.step(() => {
+        sent = this.batcher.ask(request)
+        return sent
+      })
+      return { request, decision }
     } catch (error) {
-      // Decided after it was given up: a place without a job would keep others waiting.
-      void sent?.then(() => this.takeBack(request)).catch(() => {})
+      // It may be decided after all: a place in line without a job would keep other calls waiting.
+      void sent?.then(() => this.release(request)).catch(() => {})
       throw error
     }
   }
 
-  private async takeBack(request: CallRequest): Promise<void> {
-    // Under an id of its own it may have been enqueued meanwhile.
-    if (request.call.id !== undefined && (await this.queue.getJob(request.call.id)) !== undefined) return
-    await leave(this.scriptClient, request)
+  private async release(request: CallRequest): Promise<void> {
+    // The app may have enqueued it again under its id meanwhile.
+    if (request.call.id !== undefined && (await this.parts.queue.getJob(request.call.id)) !== undefined) return
+    await leave(this.parts.scriptClient, request)
   }
 
-  /** A call whose job was not added, or of which nobody knows whether it was. */
-  private notAdded(entrant: EnqueueItem, error: unknown): EnqueueItem {
-    if (entrant.error !== undefined || entrant.decision === undefined) return entrant
-    const failed = unansweredItem(entrant.id, error, true)
-    if (!(failed.error instanceof StoreUnavailable && failed.error.maybeEnqueued) && entrant.request !== undefined)
-      void this.takeBack(entrant.request).catch(() => {})
-    return failed
+  /** A call whose job was not added, or may have been added: Redis did not answer. */
+  private notAdded(call: DecidedCall, error: Unanswered): EnqueuedCall {
+    if (call.state !== 'decided') return call
+    if (!error.sent) void this.release(call.request).catch(() => {})
+    return unansweredCall(call.id, error, true)
   }
 
-  private async add(entrants: readonly EnqueueItem[]): Promise<EnqueueItem[]> {
-    const adding = entrants.filter(({ request, error }) => request !== undefined && error === undefined)
-    if (adding.length === 0) return [...entrants]
-    const jobs = await this.queue.addBulk(adding.map((entrant) => this.job(entrant)))
-    const others = new Map(adding.map((entrant, index) => [entrant, jobs[index]?.id ?? entrant.id]))
-    return Promise.all(entrants.map((entrant) => this.entered(entrant, others.get(entrant) ?? entrant.id)))
+  private async add(calls: readonly DecidedCall[]): Promise<EnqueuedCall[]> {
+    const decided = calls.filter((call) => call.state === 'decided')
+    const jobs = decided.length === 0 ? [] : await this.parts.queue.addBulk(decided.map(({ id, request, decision }) => this.job(id, request.call, decision)))
+    let next = 0
+    return Promise.all(
+      calls.map(async (call): Promise<EnqueuedCall> => {
+        if (call.state !== 'decided') return call
+        const jobId = jobs[next++]?.id ?? call.id
+        if (jobId === call.id) return { state: 'queued', id: call.id, decision: call.decision }
+        // BullMQ deduplicated this job: return the ticket of the job that exists, and release the room reserved for this one.
+        await leave(this.parts.scriptClient, call.request)
+        return { state: 'queued', id: jobId }
+      }),
+    )
   }
 
-  private job({ id, request, decision }: EnqueueItem) {
-    const call = (request as CallRequest).call
+  private job(id: string, call: Call, decision: Decision) {
     const { deduplicationKey } = call
     const opts: JobsOptions = {
       ...this.jobOptions,
       jobId: id,
-      ...(decision?.outcome === 'wait' ? { delay: delayMs(decision.etaMs) } : {}),
+      ...(decision.outcome === 'wait' ? { delay: delayMs(decision.etaMs) } : {}),
       ...(deduplicationKey === undefined ? {} : { deduplication: { id: deduplicationKey } }),
     }
     return { name: call.agent, data: call, opts }
   }
-
-  /** Where another call with its key was faster, that one's is the ticket; what this one was promised goes back. */
-  private async entered(entrant: EnqueueItem, jobId: string): Promise<EnqueueItem> {
-    if (jobId === entrant.id || entrant.request === undefined) return entrant
-    await leave(this.scriptClient, entrant.request)
-    return { id: jobId }
-  }
 }
 
-/** Redis did not answer in time. */
-class Unanswered extends Error {
-  readonly why: Impatience
-  constructor(why: Impatience) {
-    super(why.message, { cause: why.cause })
-    this.why = why
-  }
-}
-
-/** A call of which nothing was heard. @throws any other error */
-function unansweredItem(id: string, error: unknown, adding: boolean): EnqueueItem {
-  if (!(error instanceof Unanswered)) throw error
-  const { message, cause, sent } = error.why
+/** @param adding whether its job may have been sent, not only its request for a decision */
+function unansweredCall(id: string, { message, cause, sent }: Unanswered, adding: boolean): EnqueuedCall {
   const maybeEnqueued = adding && sent
   const what = maybeEnqueued ? 'the call may have been enqueued after all: try again under the same id' : 'the call was not enqueued'
   const known = id === '' ? undefined : id
-  return { id, error: new StoreUnavailable(`${message}; ${what}`, { retryAfterMs: DEFAULTS.longestProbeMs, id: known, maybeEnqueued, cause }) }
+  const error = new StoreUnavailable(`${message}; ${what}`, { retryAfterMs: DEFAULTS.longestProbeMs, id: known, maybeEnqueued, cause })
+  return { state: 'refused', id, error }
 }

@@ -1,22 +1,20 @@
 import type { Redis } from 'ioredis'
-import type { Binding, Usage } from '../model/decision.js'
+import type { Binding, Decision, Usage } from '../model/decision.js'
 import { TollgateError } from '../model/errors.js'
-import { readRecord } from '../store/redis/record.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
-import { callFailure } from './job.js'
 import type { Queues } from './queues.js'
-import { recordId, restoredRequest } from './stored-call.js'
+import { callFailure, readRecord, recordId, restoredRequest } from './stored-call.js'
 
 /** Where a call stands, and why. */
 export interface Explanation {
   readonly id: string
-  /** waiting: in line. woken: has room, on its way to a worker. running, done, failed. expired: its deadline passed. queued: in BullMQ, to be seen by the gate when a worker takes it. */
+  /** waiting: in line. woken: has room, on its way to a worker. running, done, failed. expired: its deadline passed. queued: in BullMQ, to be decided on when a worker takes it. */
   readonly state: 'waiting' | 'woken' | 'running' | 'done' | 'failed' | 'expired' | 'queued'
   /** The rule and limit it waits for. */
   readonly binding: Binding | null
-  /** How many go before it in its line. */
+  /** How many calls are before it in its line. */
   readonly position: number | null
-  /** Estimated ms until it starts; null where it does not wait or nobody can know. */
+  /** Estimated ms until it starts; null where it does not wait, or the wait cannot be estimated. */
   readonly etaMs: number | null
   /** Why it failed. */
   readonly reason: string | null
@@ -29,7 +27,7 @@ function endedState(failedReason: string | null): Explanation['state'] {
   return callFailure(failedReason).code === 'CALL_EXPIRED' ? 'expired' : 'failed'
 }
 
-/** Says where a call stands. @throws CALL_UNKNOWN */
+/** @throws CALL_UNKNOWN */
 export async function explain(parts: { scriptClient: ScriptClient; redis: Redis; queues: Queues; queue: string }, jobId: string): Promise<Explanation> {
   const { scriptClient, redis, queues } = parts
   const id = recordId(parts.queue, jobId)
@@ -47,18 +45,27 @@ export async function explain(parts: { scriptClient: ScriptClient; redis: Redis;
     if (finishedOn !== null) return { ...nothing, state: endedState(failedReason), reason: failedReason }
     return { ...nothing, state: locked === 1 ? 'running' : 'queued' }
   }
-  const request = restoredRequest(scriptClient, id, record)
-  const [decision] = await scriptClient.peek([request])
-  const usage = decision?.usage ?? []
-  if (stored.state === 'passed') return { ...nothing, state: 'woken', usage }
-  const [rank, length] = await Promise.all([redis.zrank(stored.line, id), redis.zcard(stored.line)])
-  const limited = decision?.outcome === 'reject' ? decision : null
-  const at = scriptClient.keys.parseLine(stored.line)
-  const binding = limited?.binding ?? (at === null ? null : lineBinding(scriptClient, at))
-  // The peek answers for one at the end of the line; this one has its share of that before it.
-  const share = rank === null || length === 0 ? 1 : (rank + 1) / (length + 1)
-  const etaMs = limited === null ? 0 : limited.retryAfterMs === null ? null : limited.retryAfterMs * share
-  return { ...nothing, state: 'waiting', binding, position: rank, etaMs, usage }
+  switch (stored.state) {
+    case 'passed':
+      return { ...nothing, state: 'woken', usage: (await peek(scriptClient, id, record))?.usage ?? [] }
+    case 'waiting': {
+      const [decision, rank, length] = await Promise.all([peek(scriptClient, id, record), redis.zrank(stored.line, id), redis.zcard(stored.line)])
+      const limited = decision?.outcome === 'reject' ? decision : null
+      const at = scriptClient.keys.parseLine(stored.line)
+      const binding = limited?.binding ?? (at === null ? null : lineBinding(scriptClient, at))
+      // The peek estimates the wait at the end of the line; a call further ahead waits its share of that.
+      const share = rank === null || length === 0 ? 1 : (rank + 1) / (length + 1)
+      const etaMs = limited === null ? 0 : limited.retryAfterMs === null ? null : limited.retryAfterMs * share
+      return { ...nothing, state: 'waiting', binding, position: rank, etaMs, usage: decision?.usage ?? [] }
+    }
+    default:
+      throw new Error(`unknown state ${stored.state satisfies never}`)
+  }
+}
+
+async function peek(scriptClient: ScriptClient, id: string, record: string | null): Promise<Decision | undefined> {
+  const [decision] = await scriptClient.peek([restoredRequest(scriptClient, id, record)])
+  return decision
 }
 
 /** The binding of a call that stands in a line while there is room: it is about to be woken. */

@@ -3,25 +3,23 @@ import type { Redis } from 'ioredis'
 import type { Keys } from '../redis/keys.js'
 import { parseRecordId } from './stored-call.js'
 
-/** What BullMQ shows of the job of a woken call. */
-export type Seen = 'delayed' | 'queued' | 'held' | 'missing'
+/** Where BullMQ has the job of a woken call. held: a worker has its lock. */
+type JobState = 'delayed' | 'queued' | 'held' | 'missing'
 
-/** The BullMQ queues of a namespace, opened as they are met. */
+/** The BullMQ queues of a namespace, opened when first needed. */
 export class Queues {
-  private readonly redis: Redis
-  private readonly keys: Keys
   private readonly open = new Map<string, Queue>()
 
-  constructor(redis: Redis, keys: Keys) {
-    this.redis = redis
-    this.keys = keys
-  }
+  constructor(
+    private readonly redis: Redis,
+    private readonly keys: Keys,
+  ) {}
 
   get(name: string): Queue {
     let queue = this.open.get(name)
     if (queue === undefined) {
       queue = new Queue(name, { connection: this.redis, prefix: this.keys.prefix })
-      // BullMQ repeats the connection's errors here; whoever opened the connection hears them there.
+      // BullMQ emits the connection's errors again here; they are logged at the connection.
       queue.on('error', () => {})
       this.open.set(name, queue)
     }
@@ -36,14 +34,14 @@ export class Queues {
       await job.promote()
       return true
     } catch (error) {
-      // BullMQ's answers carry a negative code: the job is missing or not delayed.
+      // A negative code is an answer of BullMQ: the job is missing or not delayed.
       if (error instanceof Error && 'code' in error && typeof error.code === 'number' && error.code < 0) return false
       throw error
     }
   }
 
-  /** Where the jobs of these calls are. */
-  async look(ids: readonly string[]): Promise<Seen[]> {
+  /** The states of the jobs of these calls. */
+  async jobStates(ids: readonly string[]): Promise<JobState[]> {
     const pipeline = this.redis.pipeline()
     for (const id of ids) {
       const { queue, jobId } = parseRecordId(id)

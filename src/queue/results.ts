@@ -1,62 +1,59 @@
 import { type Queue, QueueEvents } from 'bullmq'
 import type { Redis } from 'ioredis'
-import type { DegradeDecision, ExpiredDecision, RejectDecision, RunDecision, WaitDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError } from '../model/errors.js'
-import { callFailure } from './job.js'
+import { within } from '../redis/bounded-wait.js'
+import { callFailure } from './stored-call.js'
 
-interface ResultWaiter {
-  resolve(value: unknown): void
-  reject(error: unknown): void
-  sinceMs: number
+/** One ticket that waits for the result of its call. */
+class ResultWaiter {
+  readonly sinceMs = performance.now()
+  resolve: (value: unknown) => void = () => {}
+  reject: (error: unknown) => void = () => {}
+  readonly result = new Promise<unknown>((resolve, reject) => {
+    this.resolve = resolve
+    this.reject = reject
+  })
 }
 
-/** Hands the results of finished calls to those who wait for them: one event stream per process, whoever many wait. */
+/** Gives the results of finished calls to the tickets that wait for them: one event stream per process, for any number of tickets. */
 export class Results {
-  private readonly queue: Queue
-  private readonly redis: Redis
   private readonly waiters = new Map<string, Set<ResultWaiter>>()
   private events: QueueEvents | undefined
-  /** BullMQ blocks on it: nothing else may use it. */
+  /** The connection of the event stream: BullMQ blocks on it, so nothing else may use it. */
   private blocking: Redis | undefined
-  private ready: Promise<unknown> | undefined
+  private listening: Promise<unknown> | undefined
   private recheck: NodeJS.Timeout | undefined
 
-  constructor(queue: Queue, redis: Redis) {
-    this.queue = queue
-    this.redis = redis
-  }
+  constructor(
+    private readonly queue: Queue,
+    private readonly redis: Redis,
+  ) {}
 
   async wait(jobId: string, signal?: AbortSignal): Promise<unknown> {
     signal?.throwIfAborted()
-    await unlessAborted(this.listen(), signal)
-    const result = new Promise<unknown>((resolve, reject) => {
-      const waiter: ResultWaiter = { resolve, reject, sinceMs: Date.now() }
-      const of = this.waiters.get(jobId) ?? new Set()
-      this.waiters.set(jobId, of.add(waiter))
-      signal?.addEventListener(
-        'abort',
-        () => {
-          of.delete(waiter)
-          if (of.size === 0) this.waiters.delete(jobId)
-          reject(signal.reason)
-        },
-        { once: true },
-      )
-    })
-    // It may fail while it is looked up, before anybody but us can hear of it.
-    result.catch(() => {})
-    // It may have finished before we listened.
-    await this.lookUp([jobId], false)
-    return result
+    await within(Number.POSITIVE_INFINITY, this.listen(), { signal })
+    const waiters = this.waiters.get(jobId) ?? new Set()
+    const waiter = new ResultWaiter()
+    this.waiters.set(jobId, waiters.add(waiter))
+    // It may be rejected during the look-up, where nothing else would handle that.
+    waiter.result.catch(() => {})
+    try {
+      // The call may have finished before the event stream was read: then the look-up finds its result.
+      const found = this.lookUp([jobId], false).then(() => waiter.result)
+      return await within(Number.POSITIVE_INFINITY, found, { signal })
+    } finally {
+      waiters.delete(waiter)
+      if (waiters.size === 0 && this.waiters.get(jobId) === waiters) this.waiters.delete(jobId)
+    }
   }
 
-  /** Ends the wait for a call that was taken back; BullMQ tells of it by removing the job only. */
+  /** Ends the wait for a call that was cancelled before it ran: the only event of that is that its job is removed. */
   cancelled(jobId: string): void {
     this.finish(jobId, (waiter) => waiter.reject(new TollgateError('CALL_CANCELLED', 'the call was cancelled before it ran')))
   }
 
-  /** Ends every wait; what is under way is not waited for. */
+  /** Ends every wait at once. */
   stop(): void {
     clearInterval(this.recheck)
     for (const id of [...this.waiters.keys()])
@@ -65,23 +62,22 @@ export class Results {
   }
 
   async close(): Promise<void> {
-    await this.ready?.catch(() => {})
+    await this.listening?.catch(() => {})
     await this.events?.close()
     this.stop()
   }
 
   private async listen(): Promise<void> {
-    this.ready ??= this.startListening().catch((error: unknown) => {
-      // The next one to wait tries again.
-      this.ready = undefined
+    this.listening ??= this.startListening().catch((error: unknown) => {
+      // The next ticket that waits tries again.
+      this.listening = undefined
       throw error
     })
-    await this.ready
+    await this.listening
   }
 
   private async startListening(): Promise<void> {
-    // Read on from the event that is the last one now: what finishes before the first
-    // read goes out is not missed.
+    // Read on from the event that is the last one now: no call that finishes before the first read is missed.
     const [last] = await this.redis.xrevrange(this.queue.toKey('events'), '+', '-', 'COUNT', 1)
     this.blocking = this.redis.duplicate({ lazyConnect: false })
     this.blocking.on('error', () => {})
@@ -91,17 +87,17 @@ export class Results {
     events.on('removed', ({ jobId }) => this.cancelled(jobId))
     events.on('failed', ({ jobId, failedReason }) => this.finish(jobId, (waiter) => waiter.reject(callFailure(failedReason))))
     this.events = events
-    // BullMQ trims its event stream: under a flood an event can be gone before it is read.
+    // BullMQ trims its event stream: under load an event can be removed before it is read.
     this.recheck = setInterval(() => {
-      const before = Date.now() - DEFAULTS.resultRecheckMs
-      const old = [...this.waiters].filter(([, of]) => [...of].some(({ sinceMs }) => sinceMs <= before)).map(([id]) => id)
+      const beforeMs = performance.now() - DEFAULTS.resultRecheckMs
+      const old = [...this.waiters].filter(([, waiters]) => [...waiters].some(({ sinceMs }) => sinceMs <= beforeMs)).map(([id]) => id)
       this.lookUp(old.slice(0, 1000), true).catch(() => {})
     }, DEFAULTS.resultRecheckMs)
     this.recheck.unref()
     await events.waitUntilReady()
   }
 
-  /** @param mustExist whether a job that is not there has finished and was removed */
+  /** @param mustExist whether a missing job means that the call finished and its job was removed */
   private async lookUp(ids: readonly string[], mustExist: boolean): Promise<void> {
     const pipeline = this.redis.pipeline()
     for (const id of ids) pipeline.hmget(this.queue.toKey(id), 'name', 'finishedOn', 'failedReason', 'returnvalue')
@@ -122,45 +118,8 @@ export class Results {
   }
 
   private finish(id: string, end: (waiter: ResultWaiter) => void): void {
-    const of = this.waiters.get(id)
+    const waiters = this.waiters.get(id)
     this.waiters.delete(id)
-    for (const waiter of of ?? []) end(waiter)
-  }
-}
-
-/** Waits no longer than its signal lets it; what is waited for goes on. */
-function unlessAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
-  if (signal === undefined) return work
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason)
-    signal.addEventListener('abort', abort, { once: true })
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
-  })
-}
-
-/** What an app holds of an enqueued call. */
-export class Ticket {
-  /** The id of the call and of its BullMQ job; '' where the call was not valid. */
-  readonly id: string
-  /** What the gate said at the front door; undefined where the call was not valid, or a call of its id was there already. */
-  readonly decision: RunDecision | DegradeDecision | WaitDecision | RejectDecision | ExpiredDecision | undefined
-  /** Why the call was refused; undefined where it was accepted. */
-  readonly error: TollgateError | undefined
-  private readonly results: Results
-
-  constructor(id: string, decision: Ticket['decision'], error: TollgateError | undefined, results: Results) {
-    this.id = id
-    this.decision = decision
-    this.error = error
-    this.results = results
-  }
-
-  /**
-   * What the handler returned. @throws TollgateError with the reason where the call failed,
-   * was refused or cancelled; whatever the signal gives where it is aborted (the call goes on)
-   */
-  async result(options: { signal?: AbortSignal } = {}): Promise<unknown> {
-    if (this.error !== undefined) throw this.error
-    return this.results.wait(this.id, options.signal)
+    for (const waiter of waiters ?? []) end(waiter)
   }
 }

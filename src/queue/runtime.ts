@@ -1,25 +1,25 @@
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import type { Resolver } from '../admission/resolver.js'
-import type { Call } from '../model/call.js'
 import type { CustomStrategy } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError } from '../model/errors.js'
 import type { Clock } from '../model/time.js'
-import { Patience, unanswered } from '../redis/bounded-wait.js'
+import { answered } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
-import { readRecord } from '../store/redis/record.js'
 import { ScriptClient } from '../store/redis/script-client.js'
 import { logConnection } from '../telemetry/log.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
-import { Dispatcher, type FirstLines } from './dispatcher.js'
+import { Dispatcher } from './dispatcher.js'
 import { Enqueuer } from './enqueuer.js'
 import { type Explanation, explain } from './explain.js'
+import type { Handler, WorkerOptions } from './handler.js'
+import type { FirstLines } from './line-scan.js'
 import { Queues } from './queues.js'
-import { Results, type Ticket } from './results.js'
-import { recordId, restoredRequest } from './stored-call.js'
+import { Results } from './results.js'
+import { readRecord, recordId, restoredRequest } from './stored-call.js'
 import { StrategyResolver } from './strategy-resolver.js'
-import { type Handler, Worker, type WorkerOptions } from './worker.js'
+import { Worker } from './worker.js'
 
 export interface QueueRuntimeParts {
   readonly client: Redis
@@ -35,43 +35,40 @@ export interface QueueRuntimeParts {
   readonly tracker: UpstreamTracker
   /** How long Redis may take to take in, explain or cancel a call. */
   readonly timeoutMs: number
-  /** Whether the gate goes on without Redis, which may be connected and stand still. */
+  /** Whether Redis does not answer or refuses, though it may be connected. */
   readonly away: () => boolean
-  /** Another process changed the rules, or may have. */
+  /** Is called when another process has changed the rules, or may have. */
   readonly rulesChanged: () => void
 }
 
-/** What connects this process with the others of its namespace: the queue, its workers, the lines, the notices. */
+/** A connection of its own for workers and the dispatcher, so that a flood of enqueues does not stand before them. */
+interface WorkingParts {
+  readonly client: Redis
+  readonly scriptClient: ScriptClient
+  readonly queues: Queues
+  readonly dispatcher: Dispatcher
+}
+
+/** What joins this process to the others of its namespace: the queue, its workers, the lines, the notices. */
 export class QueueRuntime {
-  private readonly parts: QueueRuntimeParts
+  readonly enqueuer: Enqueuer
   private readonly queues: Queues
   private readonly results: Results
-  private readonly enqueuer: Enqueuer
   private readonly workers = new Set<Worker>()
   private readonly refresh: NodeJS.Timeout
-  /** Workers and the drainer have a connection of their own: a flood through the front door must not stand before them. */
-  private working: { client: Redis; scriptClient: ScriptClient; queues: Queues; dispatcher: Dispatcher } | undefined
+  /** Made with the first worker. */
+  private working: WorkingParts | undefined
 
-  constructor(parts: QueueRuntimeParts) {
-    this.parts = parts
+  constructor(private readonly parts: QueueRuntimeParts) {
     this.queues = new Queues(parts.client, parts.keys)
     const queue = this.queues.get(parts.queue)
     this.results = new Results(queue, parts.client)
     const strategyResolver = new StrategyResolver(parts.scriptClient, parts.strategies ?? {}, parts.log)
-    const { scriptClient, client: redis, attempts, timeoutMs } = parts
-    this.enqueuer = new Enqueuer({ scriptClient, redis, queue, results: this.results, strategyResolver, attempts, timeoutMs })
+    this.enqueuer = new Enqueuer({ ...parts, redis: parts.client, queue, results: this.results, strategyResolver })
     parts.subscriber.on('message', (channel: string, message: string) => this.hear(channel, message))
     parts.subscriber.on('ready', parts.rulesChanged)
     this.refresh = setInterval(parts.rulesChanged, DEFAULTS.rulesRefreshMs)
     this.refresh.unref()
-  }
-
-  enqueue(call: Call): Promise<Ticket> {
-    return this.enqueuer.enqueue(call)
-  }
-
-  enqueueMany(calls: readonly Call[]): Promise<Ticket[]> {
-    return this.enqueuer.enqueueMany(calls)
   }
 
   worker(handler: Handler, options: WorkerOptions): Worker {
@@ -90,21 +87,16 @@ export class QueueRuntime {
 
   explain(id: string): Promise<Explanation> {
     const { scriptClient, client, queue, timeoutMs } = this.parts
-    return new Patience(client, timeoutMs).answer(
-      () => explain({ scriptClient, redis: client, queues: this.queues, queue }, id),
-      (why) => unanswered('an explanation', why),
-    )
+    return answered(client, timeoutMs, 'an explanation', () => explain({ scriptClient, redis: client, queues: this.queues, queue }, id))
   }
 
   cancel(id: string): Promise<boolean> {
     const { client, timeoutMs } = this.parts
-    return new Patience(client, timeoutMs).answer(
-      () => this.takeBack(id),
-      (why) => unanswered('the cancellation', why),
-    )
+    return answered(client, timeoutMs, 'the cancellation', () => this.release(id))
   }
 
-  private async takeBack(id: string): Promise<boolean> {
+  /** Releases what a call holds, and removes its job or has its worker abort it. */
+  private async release(id: string): Promise<boolean> {
     const { scriptClient, client, keys, queue } = this.parts
     const key = recordId(queue, id)
     const record = await client.get(keys.call(key))
@@ -112,12 +104,16 @@ export class QueueRuntime {
     const job = await this.queues.get(queue).getJob(id)
     if (job === undefined) throw new TollgateError('CALL_UNKNOWN', `no call ${id} in queue ${queue}: it never was, or it finished too long ago`)
     if (job.finishedOn !== undefined) return false
+    const abort = () => client.publish(keys.notices, JSON.stringify({ cancel: { queue, id } }))
+    // First of all: a worker that has the job, and finds its pass released, would start the call as a new one.
+    if (await job.isActive()) await abort()
     const held = stored?.state === 'started' ? 'R' : await scriptClient.release(restoredRequest(scriptClient, key, record), stored?.line ?? '')
-    if (held === 'R' || (await job.isActive())) {
-      await client.publish(keys.notices, JSON.stringify({ cancel: { queue, id } }))
-      return true
-    }
-    await job.remove()
+    const state = await job.getState()
+    if (state === 'completed') return false
+    // Its worker has aborted it already.
+    if (state === 'failed') return true
+    if (held === 'R' || state === 'active') await abort()
+    else await job.remove()
     return true
   }
 
@@ -131,7 +127,7 @@ export class QueueRuntime {
     this.working?.dispatcher.wakeAll(first)
   }
 
-  /** Waits for the calls that run here. Where Redis is gone nothing is waited for that needs it. */
+  /** Waits for the calls that run here; where Redis is gone, for nothing that needs it. */
   async close(): Promise<void> {
     clearInterval(this.refresh)
     const { subscriber } = this.parts
@@ -153,16 +149,14 @@ export class QueueRuntime {
     }
   }
 
-  private startWorking(): { client: Redis; scriptClient: ScriptClient; queues: Queues; dispatcher: Dispatcher } {
+  private startWorking(): WorkingParts {
     const { keys, resolver, log, clock } = this.parts
-    // Not lazily: BullMQ gives up on a connection for good whose first attempt, made by itself, fails.
+    // It connects at once: BullMQ gives up for good on a connection whose first attempt, made by BullMQ, fails.
     const client = this.parts.client.duplicate({ lazyConnect: false })
     logConnection(client, log, "workers' connection to Redis")
     const scriptClient = new ScriptClient(client, resolver, clock)
     const queues = new Queues(client, keys)
-    const dispatcher = new Dispatcher({ redis: client, scriptClient, queues, clock, log })
-    dispatcher.start()
-    return { client, scriptClient, queues, dispatcher }
+    return { client, scriptClient, queues, dispatcher: new Dispatcher(client, scriptClient, queues, clock, log) }
   }
 
   private hear(channel: string, message: string): void {
@@ -175,7 +169,7 @@ export class QueueRuntime {
     try {
       notice = JSON.parse(message)
     } catch (error) {
-      // Anybody can publish.
+      // Every client of this Redis can publish on the channel.
       this.parts.log.warn({ err: error }, 'a notice could not be read')
       return
     }

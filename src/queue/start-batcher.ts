@@ -3,133 +3,138 @@ import { type CallRequest, type MeterRef, type Settlement, weightOf } from '../a
 import type { ActualCosts } from '../model/cost.js'
 import type { Decision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
-import { persist } from '../redis/bounded-wait.js'
+import { retrying } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
 import { LedgerNames } from '../store/ledger-names.js'
 import { Batcher } from '../store/redis/batcher.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
+import type { ResolvedDecision } from './strategy-resolver.js'
 
-/** A decision about a start, and the call as it stands in the ledger if it starts. */
-export interface Started {
-  readonly request: CallRequest
-  readonly decision: Decision
-}
-
-/** A call whose start could not be decided. */
-interface Failed {
-  readonly failure: unknown
-}
-
-type Request = { readonly start: CallRequest } | { readonly end: Settlement }
+/** What travels in a batch: the start of a call, or the end of another one. */
+type Step = { readonly start: CallRequest } | { readonly end: Settlement }
+type StartResult = ResolvedDecision | { readonly failure: unknown }
 
 /**
- * A worker's way through the gate: the ends of calls travel with the starts of the next,
- * so that meters both share are read and written once.
+ * Sends the starts and the ends of a worker's calls to Redis, many in one script call.
  *
- * A settlement does not keep its job waiting. What if it is lost with its process: the
- * ledger entry ends by itself, the estimate stays charged and the slot comes back with
- * its lease. What if only its answer is lost: sent again it finds its entry closed.
+ * Why ends travel with starts. In a busy worker each end of a call makes place for a start, and both mostly
+ * meet the same meters. In one script call each of these meters is read once and written once, for one round
+ * trip. The script settles the ends first, so a start finds the room that an end of its batch gives back.
+ * Ends without a start beside them are sent by the script `settle`.
+ *
+ *     end of call 1 ┐
+ *     end of call 2 ├─ one turn of the event loop ─▶ start script: settle 1 and 2, decide 3 and 4 ─▶ decisions
+ *     start of 3    │                                         │
+ *     start of 4    ┘                        'again': 4 has to join a line ─▶ sent again with its call
+ *
+ * A start waits for its decision; an end does not: the job of the call completes meanwhile. A newcomer without
+ * room is answered 'again' and sent a second time together with its call, which is kept beside its place in
+ * line. Most starts have room or a pass, so most are sent once, and without the call.
+ *
+ * All starts of a batch share one ledger of a new name. Their request then names ledger and place, which is
+ * what the settlement needs.
+ *
+ * If something is lost here:
+ * - the process dies before an end is sent: the ledger entry ends after a day, the estimate stays charged, and
+ *   a slot comes back when its lease ends.
+ * - the reply to a batch is lost with its connection: ioredis sends the same command again. The script finds
+ *   each start under its place in the ledger, which charges it once, and each end with its entry closed.
+ * - Redis has no memory left: it refuses starts, and with them the script call. The ends are then sent alone,
+ *   since the script `settle` is accepted and gives memory back.
  */
 export class StartBatcher {
-  private readonly scriptClient: ScriptClient
-  private readonly log: Logger
   private readonly ledgers = new LedgerNames()
-  private readonly open = new Set<Promise<unknown>>()
+  /** Ends that Redis has not taken yet. */
+  private readonly unsettled = new Set<Promise<unknown>>()
+  private readonly batcher: Batcher<Step, StartResult | undefined>
   private closing = false
-  private readonly turn: Batcher<Request, Started | Failed | undefined>
 
-  constructor(scriptClient: ScriptClient, log: Logger) {
-    this.scriptClient = scriptClient
-    this.log = log
-    this.turn = new Batcher(
+  constructor(
+    private readonly scriptClient: ScriptClient,
+    private readonly log: Logger,
+  ) {
+    this.batcher = new Batcher(
       DEFAULTS.batchKeys,
-      (request) => weightOf('start' in request ? request.start : request.end.request),
-      (requests) => this.send(requests),
+      (step) => weightOf('start' in step ? step.start : step.end.request),
+      (steps) => this.send(steps),
     )
   }
 
-  async start(request: CallRequest): Promise<Started> {
-    const started = (await this.turn.ask({ start: request })) as Started | Failed
-    if ('failure' in started) throw started.failure
-    return started
+  async start(request: CallRequest): Promise<ResolvedDecision> {
+    const result = (await this.batcher.ask({ start: request })) as StartResult
+    if ('failure' in result) throw result.failure
+    return result
   }
 
   /**
-   * Settles a call that has ended; resolves nothing, fails nothing: see above.
-   * @param asEstimated whether it is still charged what it was estimated at: nothing was said while it ran
+   * Settles a call that has ended, without keeping its caller waiting.
+   * @param asEstimated whether the call is still charged what it was estimated at: nothing was settled while it ran
    * @param watched whether its end matters to the block of its agent
    */
   settle(request: CallRequest, actual: ActualCosts, { asEstimated = true, watched = false } = {}): void {
     const end = trimmed({ request, actual }, asEstimated, watched)
-    // A Redis that refuses is asked again, also while the worker closes, but then once more only.
-    const settled: Promise<unknown> = persist(
-      () => this.turn.ask({ end }),
+    const settled: Promise<unknown> = retrying(
+      () => this.batcher.ask({ end }),
       (error) => {
+        // A worker that closes does not wait for a Redis that refuses.
         if (this.closing) throw new Error('the worker was closed while Redis refused', { cause: error })
       },
-    ).then(
-      () => this.open.delete(settled),
-      (error: unknown) => {
-        this.open.delete(settled)
-        this.log.error({ err: error, call: request.id }, 'a call could not be settled; its estimate stays charged')
-      },
     )
-    this.open.add(settled)
+      .catch((error: unknown) => this.log.error({ err: error, call: request.id }, 'a call could not be settled; its estimate stays charged'))
+      .finally(() => this.unsettled.delete(settled))
+    this.unsettled.add(settled)
   }
 
-  /** Resolves when everything said so far is settled. */
+  /** Resolves when every call that has ended is settled. */
   async close(): Promise<void> {
     this.closing = true
-    while (this.open.size > 0) await Promise.all(this.open)
+    while (this.unsettled.size > 0) await Promise.all(this.unsettled)
   }
 
-  private async send(requests: readonly Request[]): Promise<(Started | Failed | undefined)[]> {
-    const ended = requests.flatMap((request) => ('end' in request ? [request.end] : []))
-    const starts = requests.flatMap((request) => ('start' in request ? [request.start] : []))
+  private async send(steps: readonly Step[]): Promise<(StartResult | undefined)[]> {
+    const ends = steps.flatMap((step) => ('end' in step ? [step.end] : []))
+    const starts = steps.flatMap((step) => ('start' in step ? [step.start] : []))
     if (starts.length === 0) {
-      await this.scriptClient.settle(ended)
-      return requests.map(() => undefined)
+      await this.scriptClient.settle(ends)
+      return steps.map(() => undefined)
     }
-    const decided = await this.decide(starts, ended).catch(async (error: unknown) => {
-      if (!isStoreError(error) || ended.length === 0) throw error
-      // A Redis that is out of memory takes ends, but not together with starts.
-      await this.scriptClient.settle(ended)
+    const results = await this.decide(starts, ends).catch(async (error: unknown) => {
+      if (!isStoreError(error) || ends.length === 0) throw error
+      await this.scriptClient.settle(ends)
       return starts.map(() => ({ failure: error }))
     })
     let next = 0
-    return requests.map((request) => ('start' in request ? decided[next++] : undefined))
+    return steps.map((step) => ('start' in step ? results[next++] : undefined))
   }
 
-  private async decide(starts: readonly CallRequest[], ended: readonly Settlement[]): Promise<(Started | Failed)[]> {
-    const entered = this.enter(starts)
-    const decisions = await this.scriptClient.start(entered, ended, false)
-    // Most calls run at once or are in line already; those that have to join one are sent along for it.
-    const again = this.enter(starts.filter((_, index) => decisions[index]?.outcome === 'again'))
-    const decidedAgain = again.length === 0 ? [] : await this.standInLine(again)
+  private async decide(starts: readonly CallRequest[], ends: readonly Settlement[]): Promise<StartResult[]> {
+    const requests = this.withLedger(starts)
+    const decisions = await this.scriptClient.start(requests, ends, false)
+    const again = this.withLedger(starts.filter((_, index) => decisions[index]?.outcome === 'again'))
+    const resultsAgain = again.length === 0 ? [] : await this.joinLine(again)
     let next = 0
-    return entered.map((request, index) =>
-      decisions[index]?.outcome === 'again' ? (decidedAgain[next++] as Started | Failed) : { request, decision: decisions[index] as Decision },
+    return requests.map((request, index) =>
+      decisions[index]?.outcome === 'again' ? (resultsAgain[next++] as StartResult) : { request, decision: decisions[index] as Decision },
     )
   }
 
-  /** Fails for these alone: the others of their batch have started. */
-  private async standInLine(again: readonly CallRequest[]): Promise<(Started | Failed)[]> {
+  /** Sends newcomers together with their calls. A failure is theirs alone: the other starts of their batch were decided. */
+  private async joinLine(requests: readonly CallRequest[]): Promise<StartResult[]> {
     try {
-      const decisions = await this.scriptClient.start(again, [], true)
-      return again.map((request, index) => ({ request, decision: decisions[index] as Decision }))
+      const decisions = await this.scriptClient.start(requests, [], true)
+      return requests.map((request, index) => ({ request, decision: decisions[index] as Decision }))
     } catch (error) {
-      return again.map(() => ({ failure: error }))
+      return requests.map(() => ({ failure: error }))
     }
   }
 
-  /** Gives the calls of one batch their places in its ledger, which no other batch opens. */
-  private enter(starts: readonly CallRequest[]): CallRequest[] {
+  private withLedger(starts: readonly CallRequest[]): CallRequest[] {
     const ledger = this.ledgers.next()
     return starts.map((request, index) => ({ ...request, token: String(index), ledger }))
   }
 }
 
-/** Leaves out the meters that a settlement cannot change: where the cost is as estimated and no slot is held; the block where nothing was said. */
+/** Leaves out the meters that a settlement cannot change: where the cost is as estimated and no slot is held; and the block, unless the call is watched. */
 function trimmed(settlement: Settlement, asEstimated: boolean, watched: boolean): Settlement {
   const { request, actual } = settlement
   const matters = ({ rule }: MeterRef) =>

@@ -1,10 +1,15 @@
+import { type Job, UnrecoverableError } from 'bullmq'
 import type { CallRequest, ResolvedMeters } from '../admission/request.js'
-import type { Call } from '../model/call.js'
+import { type Call, MAX_NAME_LENGTH } from '../model/call.js'
 import { COST_UNITS, type Costs, NOTHING } from '../model/cost.js'
-import { readRecord } from '../store/redis/record.js'
+import { DEFAULTS } from '../model/defaults.js'
+import { ERRORS, type ErrorCode, TollgateError } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
+import { validateCall } from '../validation/call.js'
 
-/** The gate's id of a queue's job: queues of a namespace share their gate, job ids are a queue's own. */
+// A call on its way is stored twice: as a BullMQ job, and as a record of ours in Redis. This file reads and writes both forms.
+
+/** The id of a job's record. Job ids are unique within their queue, records within the namespace. */
 export function recordId(queue: string, jobId: string): string {
   return `${queue}/${jobId}`
 }
@@ -14,33 +19,125 @@ export function parseRecordId(id: string): { queue: string; jobId: string } {
   return { queue: id.slice(0, slash), jobId: id.slice(slash + 1) }
 }
 
-/** Puts a call and its estimate into what the gate asks for. */
+/** A record; `lua/lib/record.lua` describes its forms. */
+export interface StoredCall {
+  readonly state: 'waiting' | 'passed' | 'started'
+  /** The key of the line a waiting call stands in. */
+  readonly line: string
+  readonly call: Call | null
+}
+
+export function readRecord(record: string | null): StoredCall | null {
+  if (record === null || record === '') return null
+  if (record.startsWith('S')) return { state: 'started', line: '', call: null }
+  const end = record.indexOf('\n')
+  const call = JSON.parse(record.slice(end + 1)) as Call
+  if (record.startsWith('P')) return { state: 'passed', line: '', call }
+  return { state: 'waiting', line: record.slice(0, end).split(' ').slice(4).join(' '), call }
+}
+
+/** The request of a call under the rules in force now. */
 export function callRequest(scriptClient: ScriptClient, id: string, token: string, call: Call, costs: Costs): CallRequest {
   return { id, token, call, ...scriptClient.resolve(call, costs) }
 }
 
-/** The demand of a call that nothing is known of. */
 const NO_METERS: ResolvedMeters = { meters: [], costs: NOTHING, counted: [] }
 
-/** Gives back what a call holds that has not started: its place in line, or its pass. */
-export async function leave(scriptClient: ScriptClient, request: CallRequest): Promise<void> {
-  const stored = readRecord(await scriptClient.recordOf(request.id))
-  if (stored !== null && stored.state !== 'started') await scriptClient.release({ ...request, token: '', ledger: undefined }, stored.line)
-}
-
-/** Asks again for a call that is on its way, under the rules in force now. */
+/** The request of a call that has a record, under the rules in force now; one without meters where the record is gone. */
 export function restoredRequest(scriptClient: ScriptClient, id: string, record: string | null): CallRequest {
-  const stored = readRecord(record)
-  if (stored === null || stored.call === null) return { id, token: '', call: { agent: '' }, ...NO_METERS }
-  return callRequest(scriptClient, id, '', stored.call, knownCosts(stored.call))
+  const call = readRecord(record)?.call ?? null
+  if (call === null) return { id, token: '', call: { agent: '' }, ...NO_METERS }
+  return callRequest(scriptClient, id, '', call, storedCosts(call))
 }
 
-/** What was known when the call got in line. In a unit that no rule counted then it is free until its worker estimates it. */
-function knownCosts({ cost = {} }: Call): Costs {
+/** The costs that were known when the call got in line. A unit that no rule counted then costs nothing until a worker estimates it. */
+function storedCosts({ cost = {} }: Call): Costs {
   return {
     ...NOTHING,
     requests: cost.requests ?? 1,
     points: cost.points ?? 1,
     ...Object.fromEntries(COST_UNITS.flatMap((unit) => (cost[unit] === undefined ? [] : [[unit, cost[unit]]]))),
+  }
+}
+
+/** Releases what a call holds that has not started: its place in line, or its pass. */
+export async function leave(scriptClient: ScriptClient, request: CallRequest): Promise<void> {
+  const stored = readRecord(await scriptClient.recordOf(request.id))
+  if (stored !== null && stored.state !== 'started') await scriptClient.release({ ...request, token: '', ledger: undefined }, stored.line)
+}
+
+/**
+ * How long the BullMQ job of a waiting call is delayed: its estimated wait and a margin.
+ * The dispatcher wakes the call long before; the delay is for the case that no dispatcher lives.
+ * @param etaMs null where the wait cannot be estimated: the delay is long then, since each return of the job costs a worker one start script
+ */
+export function delayMs(etaMs: number | null): number {
+  const wait = etaMs ?? DEFAULTS.unknownWaitMs
+  const margin = Math.max(DEFAULTS.returnMarginMs, wait * DEFAULTS.returnMarginShare)
+  return Math.ceil(Math.min(DEFAULTS.longestDelayMs, wait + margin))
+}
+
+/** The form in which BullMQ keeps an error: the code stands in the text. BullMQ tries the call again only where that can help. */
+export function jobFailure(error: TollgateError): Error {
+  return error.retryable ? new Error(`${error.code}: ${error.message}`, { cause: error }) : finalFailure(error)
+}
+
+/** The same for an error after which BullMQ must not try the call again. */
+export function finalFailure(error: TollgateError): UnrecoverableError {
+  return new UnrecoverableError(`${error.code}: ${error.message}`)
+}
+
+/** The error in the `failedReason` of a job. */
+export function callFailure(failedReason: string): TollgateError {
+  const [, code, message] = /^([A-Z_]+): (.*)$/s.exec(failedReason) ?? []
+  if (code !== undefined && Object.hasOwn(ERRORS, code)) return new TollgateError(code as ErrorCode, message ?? failedReason)
+  return new TollgateError('CALL_FAILED', failedReason)
+}
+
+const FIELDS = [
+  'agent',
+  'endpoint',
+  'model',
+  'user',
+  'team',
+  'org',
+  'ip',
+  'keys',
+  'cost',
+  'priority',
+  'strategy',
+  'deadline',
+  'maxWaitMs',
+  'deduplicationKey',
+  'degraded',
+] as const
+
+/**
+ * The call in a job, which any BullMQ producer may have added. Data that has an `agent`
+ * is read as a call (its other fields go to the payload); other data is the payload of
+ * a call to an agent with the job's name.
+ * @throws CallInvalid naming field, value and bound
+ */
+export function callOfJob(name: string, data: unknown): Call {
+  if (data === null || typeof data !== 'object' || !('agent' in data)) {
+    // Cut to length without cutting a surrogate pair in two.
+    const agent = name.length > MAX_NAME_LENGTH ? name.slice(0, MAX_NAME_LENGTH).replace(/[\ud800-\udbff]$/, '') : name
+    return validateCall({ agent, payload: data })
+  }
+  const fields: Record<string, unknown> = {}
+  for (const field of FIELDS) {
+    const value = (data as Record<string, unknown>)[field]
+    if (value !== undefined) fields[field] = value
+  }
+  return validateCall({ ...fields, payload: 'payload' in data ? data.payload : data })
+}
+
+/** The request of the call in a job. @throws what BullMQ is to fail the job with, where the call is not valid */
+export async function requestOfJob(scriptClient: ScriptClient, job: Job, callOf: ((job: Job) => Call) | undefined): Promise<CallRequest> {
+  try {
+    const call = callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job))
+    return callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, await scriptClient.costs(call))
+  } catch (error) {
+    throw error instanceof TollgateError ? finalFailure(error) : error
   }
 }

@@ -6,15 +6,14 @@ import { ConfigInvalid } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { show } from '../validation/faults.js'
 
-/** A decision, and the call as it was asked for in the end. */
+/** A decision, and the request that it was made for in the end. */
 export interface ResolvedDecision {
   readonly request: CallRequest
   readonly decision: Decision
 }
 
-type Ask = (request: CallRequest) => Promise<ResolvedDecision>
-
-const OUTCOMES: readonly string[] = ['wait', 'degrade', 'reject'] satisfies Verdict['outcome'][]
+/** Sends a request to a script that decides: `enqueue` or `start`. */
+type Decide = (request: CallRequest) => Promise<ResolvedDecision>
 
 function degradation(decision: RunDecision, binding: Binding): DegradeDecision {
   const { atMs, watched } = decision
@@ -30,82 +29,90 @@ function degradation(decision: RunDecision, binding: Binding): DegradeDecision {
 }
 
 /**
- * What the script leaves to its caller: strategies that ask once more, in degraded mode or
- * as your own code says. The script wrote nothing when it refused, and each question is
- * decided atomically; does the process die in between, nobody holds anything. Room that
- * comes back in between is not seen: the call then runs degraded although it need not.
+ * Carries out the strategies that need a second decision: degraded mode, and strategies of the user's own.
+ * A script that refuses writes nothing, and each decision is atomic; if the process dies between the first and
+ * the second one, the call holds nothing. Room that comes back between the two is not seen: the call
+ * then runs in degraded mode although it would have had room.
  */
 export class StrategyResolver {
-  private readonly scriptClient: ScriptClient
-  private readonly own: Readonly<Record<string, CustomStrategy>>
-  private readonly log: Logger
-  /** Strategies that were asked for and are not known here. */
+  /** Names of strategies that this process does not have, each logged once. */
   private readonly unknown = new Set<string>()
 
-  constructor(scriptClient: ScriptClient, own: Readonly<Record<string, CustomStrategy>>, log: Logger) {
-    this.scriptClient = scriptClient
-    this.own = own
-    this.log = log
-  }
+  constructor(
+    private readonly scriptClient: ScriptClient,
+    private readonly custom: Readonly<Record<string, CustomStrategy>>,
+    private readonly log: Logger,
+  ) {}
 
   /**
-   * Asks the gate, at whichever of its doors `ask` stands.
-   * @param keepsMode whether one that is degraded can wait as such: its job can say so
-   * @throws ConfigInvalid where your own code fails, or answers what it cannot
+   * The decision on a call that a script has refused: the refusal itself, or a second decision where its strategy needs one.
+   * @param keepsMode whether a call can wait in degraded mode: its job can be changed to that
+   * @throws ConfigInvalid where the user's own strategy fails, or returns what it must not
    */
-  async decide(request: CallRequest, ask: Ask, keepsMode = true): Promise<ResolvedDecision> {
-    const first = await ask(request)
-    const { decision } = first
-    if (decision.outcome !== 'reject' || decision.reason !== 'limited' || decision.strategy === undefined) return first
-    if (decision.strategy === 'graceful') return this.degrade(request, decision, ask, keepsMode)
-    if (decision.strategy.startsWith('custom:')) return this.askOwn(request, decision, ask, keepsMode)
-    return first
+  async resolve(request: CallRequest, refused: RejectDecision, decide: Decide, keepsMode = true): Promise<ResolvedDecision> {
+    if (refused.reason === 'limited' && refused.strategy === 'graceful') return this.degrade(request, refused, decide, keepsMode)
+    if (refused.reason === 'limited' && refused.strategy?.startsWith('custom:')) return this.decideCustom(request, refused, decide, keepsMode)
+    return { request, decision: refused }
   }
 
-  private async askOwn(request: CallRequest, decision: RejectDecision, ask: Ask, keepsMode: boolean): Promise<ResolvedDecision> {
+  private async decideCustom(request: CallRequest, decision: RejectDecision, decide: Decide, keepsMode: boolean): Promise<ResolvedDecision> {
     const name = (decision.strategy ?? '').slice('custom:'.length)
-    const own = Object.hasOwn(this.own, name) ? this.own[name] : undefined
-    if (own === undefined) {
+    const strategy = Object.hasOwn(this.custom, name) ? this.custom[name] : undefined
+    if (strategy === undefined) {
       if (!this.unknown.has(name)) this.log.error({ strategy: name }, 'this process knows no such strategy of your own; its calls wait in line')
       this.unknown.add(name)
-      return ask({ ...request, strategy: 'queue' })
+      return decide({ ...request, strategy: 'queue' })
     }
-    const verdict = await this.ask(name, own, decision, request.call)
-    if (verdict === null || typeof verdict !== 'object' || !OUTCOMES.includes(verdict.outcome))
-      throw new ConfigInvalid(`strategies.${name}: must answer { outcome } with one of ${OUTCOMES.join(', ')} (got ${show(verdict?.outcome ?? verdict)})`)
-    if (verdict.outcome === 'wait') return ask({ ...request, strategy: 'queue' })
-    if (verdict.outcome === 'degrade') return this.degrade(request, decision, ask, keepsMode)
-    const { retryAfterMs = null } = verdict
-    if (retryAfterMs !== null && !(Number.isFinite(retryAfterMs) && retryAfterMs >= 0))
-      throw new ConfigInvalid(`strategies.${name}: must answer a retryAfterMs that is a number from 0 or null (got ${show(retryAfterMs)})`)
-    return { request, decision: { ...decision, retryAfterMs, usage: decision.usage } }
+    const verdict = await verdictOf(name, strategy, decision, request.call)
+    switch (verdict.outcome) {
+      case 'wait':
+        return decide({ ...request, strategy: 'queue' })
+      case 'degrade':
+        return this.degrade(request, decision, decide, keepsMode)
+      case 'reject': {
+        const { retryAfterMs = null } = verdict
+        if (retryAfterMs !== null && !(Number.isFinite(retryAfterMs) && retryAfterMs >= 0))
+          throw new ConfigInvalid(`strategies.${name}: must answer a retryAfterMs that is a number from 0 or null (got ${show(retryAfterMs)})`)
+        return { request, decision: { ...decision, retryAfterMs, usage: decision.usage } }
+      }
+      default:
+        verdict.outcome satisfies never
+        throw unknownOutcome(name, verdict)
+    }
   }
 
-  private async ask(name: string, own: CustomStrategy, decision: RejectDecision, call: Call): Promise<Verdict> {
-    try {
-      return await own(decision, call)
-    } catch (cause) {
-      throw Object.assign(new ConfigInvalid(`strategies.${name}: failed (${cause instanceof Error ? cause.message : show(cause)})`), { cause })
-    }
-  }
-
-  /** Runs at once in degraded mode; where a rule that is not graceful has no room for that either, as that rule says, and degraded then. */
-  private async degrade(request: CallRequest, refused: RejectDecision, ask: Ask, keepsMode: boolean): Promise<ResolvedDecision> {
+  /** Runs the call in degraded mode at once. Where a rule that is not graceful has no room for that either, the strategy of that rule decides, in degraded mode. */
+  private async degrade(request: CallRequest, refused: RejectDecision, decide: Decide, keepsMode: boolean): Promise<ResolvedDecision> {
     const model = this.scriptClient.degradeTo(request.call.agent)
     const call: Call = { ...request.call, degraded: true, ...(model === undefined ? {} : { model }) }
     const resolved = this.scriptClient.resolve(call, await this.scriptClient.costs(call))
     const degraded = { ...request, call, ...resolved }
-    // At once, or not at all: its allowance is not waited for.
-    const second = await ask({ ...degraded, strategy: 'retry_after' })
+    // Without waiting: a call does not stand in line for the allowance of the degraded mode.
+    const second = await decide({ ...degraded, strategy: 'retry_after' })
     const { decision } = second
     if (decision.outcome === 'run') return { request: { ...second.request, strategy: undefined }, decision: degradation(decision, refused.binding) }
     if (decision.outcome !== 'reject' || decision.binding.kind === 'degraded') return second
-    return ask({ ...(keepsMode ? degraded : request), strategy: this.strategyOf(decision.binding.rule) })
+    return decide({ ...(keepsMode ? degraded : request), strategy: this.strategyOf(decision.binding.rule) })
   }
 
-  /** What a rule says that refuses what runs in degraded mode; those that would degrade it have no allowance for it. */
+  /** The strategy of a rule that refused a call in degraded mode. One that would degrade it has no allowance for it: there the call waits. */
   private strategyOf(name: string): Strategy {
     const strategy = this.scriptClient.rules.rules.find((rule) => rule.name === name)?.strategy ?? 'queue'
     return strategy === 'graceful' || strategy.startsWith('custom:') ? 'queue' : strategy
   }
+}
+
+async function verdictOf(name: string, strategy: CustomStrategy, decision: RejectDecision, call: Call): Promise<Verdict> {
+  let verdict: Verdict | null
+  try {
+    verdict = await strategy(decision, call)
+  } catch (cause) {
+    throw Object.assign(new ConfigInvalid(`strategies.${name}: failed (${cause instanceof Error ? cause.message : show(cause)})`), { cause })
+  }
+  if (verdict === null || typeof verdict !== 'object') throw unknownOutcome(name, verdict)
+  return verdict
+}
+
+function unknownOutcome(name: string, verdict: { outcome?: unknown } | null): ConfigInvalid {
+  return new ConfigInvalid(`strategies.${name}: must answer { outcome } with one of wait, degrade, reject (got ${show(verdict?.outcome ?? verdict)})`)
 }

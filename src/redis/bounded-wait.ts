@@ -2,29 +2,93 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import { DEFAULTS } from '../model/defaults.js'
 import { StoreUnavailable } from '../model/errors.js'
-import { isStoreError } from './store-error.js'
+import { isStoreError, StoreSilent } from './store-error.js'
+
+/** The waits on each signal. They share one listener: Node takes more than ten on a signal for a leak, and warns. */
+const waitsOn = new WeakMap<AbortSignal, { readonly aborts: Set<() => void>; readonly listener: () => void }>()
+
+/** Calls `abort` when the signal aborts. @returns what ends that, and leaves nothing on the signal with its last wait */
+export function onAbort(signal: AbortSignal, abort: () => void): () => void {
+  let waits = waitsOn.get(signal)
+  if (waits === undefined) {
+    const aborts = new Set<() => void>()
+    waits = { aborts, listener: () => aborts.forEach((one) => void one()) }
+    waitsOn.set(signal, waits)
+    signal.addEventListener('abort', waits.listener, { once: true })
+  }
+  const { aborts, listener } = waits
+  aborts.add(abort)
+  return () => {
+    if (!aborts.delete(abort) || aborts.size > 0) return
+    signal.removeEventListener('abort', listener)
+    waitsOn.delete(signal)
+  }
+}
 
 /**
- * Does something until Redis takes it: again after 100 ms, then each time later, up to 2 s.
- * @param given told of each failure; throws where it is not to be tried any more
+ * Waits for `work`, at most `ms` (Infinity: without a bound). Giving up ends the wait only: the
+ * work goes on. After the wait no timer and no listener on the signal is left.
+ * @param options.signal ends the wait with the signal's reason
+ * @param options.late makes the error of a wait that took too long; default StoreSilent
  */
-export async function persist<T>(work: () => Promise<T>, given: (error: Error) => void): Promise<T> {
+export function within<T>(ms: number, work: Promise<T>, { signal, late }: { signal?: AbortSignal | undefined; late?: () => Error } = {}): Promise<T> {
+  return new Promise((resolve, reject) => {
+    let waiting = true
+    let timer: NodeJS.Timeout | undefined
+    const abort = () => {
+      end()
+      reject(signal?.reason)
+    }
+    const end = () => {
+      waiting = false
+      clearTimeout(timer)
+      leaveSignal?.()
+    }
+    const check = () => {
+      if (!waiting) return
+      end()
+      reject(late?.() ?? new StoreSilent(`Redis did not answer within ${ms} ms`))
+    }
+    // Answers that arrived while the event loop was busy are read before the wait counts as too long.
+    if (ms < Number.POSITIVE_INFINITY) timer = setTimeout(() => setImmediate(check), Math.max(0, ms))
+    const leaveSignal = signal === undefined ? undefined : onAbort(signal, abort)
+    work.then(
+      (value) => {
+        end()
+        resolve(value)
+      },
+      (error: unknown) => {
+        end()
+        reject(error as Error)
+      },
+    )
+    if (signal?.aborted === true) abort()
+  })
+}
+
+/**
+ * Repeats `work` until Redis accepts it: again after 100 ms, then after twice as long each time, up to 2 s.
+ * Errors that are not due to Redis end it at once.
+ * @param failed is given each error of Redis; throws to end the repetition
+ */
+export async function retrying<T>(work: () => Promise<T>, failed: (error: Error) => void): Promise<T> {
   for (let delayMs: number = DEFAULTS.storeRetryMs; ; delayMs = Math.min(DEFAULTS.longestStoreRetryMs, delayMs * 2)) {
     try {
       return await work()
     } catch (error) {
       if (!isStoreError(error)) throw error
-      given(error)
-      // Not all at once: workers that were refused together would ask together.
+      failed(error)
+      // A random part, so that workers which Redis refused at the same moment do not all repeat at the same moment.
       await sleep(delayMs * (0.5 + Math.random() / 2))
     }
   }
 }
 
-/** Who waits for a connection, once for all who do. */
+/** One promise per connection, however many requests wait for it to be ready. */
 const connecting = new WeakMap<Redis, Promise<void>>()
 
-function connected(redis: Redis): Promise<void> {
+/** Resolves when the connection is ready. */
+export function connected(redis: Redis): Promise<void> {
   let ready = connecting.get(redis)
   if (ready === undefined) {
     ready = new Promise((resolve) => {
@@ -38,68 +102,71 @@ function connected(redis: Redis): Promise<void> {
   return ready
 }
 
-/** What is said where Redis did not answer. */
-export interface Impatience {
-  /** What was to be done, as the object of a sentence: "the call was not enqueued". */
-  readonly message: string
-  readonly cause: unknown
-  /** Whether it was sent: then it may be done after all. */
-  readonly sent: boolean
-}
-
-/** How long something that needs Redis waits for it in all. Nothing is sent while there is no connection: the client would keep it, and do it whenever Redis is back. */
-export class Patience {
-  private readonly redis: Redis
-  private readonly timeoutMs: number
-  private untilMs: number
-
-  constructor(redis: Redis, timeoutMs: number) {
-    this.redis = redis
-    this.timeoutMs = timeoutMs
-    this.untilMs = performance.now() + timeoutMs
+/** Redis refused a step, or did not answer in time. */
+export class Unanswered extends Error {
+  /** @param sent whether the step was sent to Redis, which may then still do it */
+  constructor(
+    message: string,
+    readonly sent: boolean,
+    cause?: unknown,
+  ) {
+    super(message, { cause })
   }
 
-  /** So long it was not Redis that was waited for. */
-  excuse(ms: number): void {
+  /** @param what the subject of a sentence: 'the change' */
+  publicError(what: string): StoreUnavailable {
+    const after = this.sent ? `${what} may have happened after all; ask again` : 'nothing was sent'
+    return new StoreUnavailable(`${this.message}: ${after}`, { retryAfterMs: DEFAULTS.longestProbeMs, cause: this.cause })
+  }
+}
+
+/**
+ * The time that several steps may take in Redis together. A step is sent only while there is a
+ * connection: ioredis would keep it otherwise, and send it at an unknown later time.
+ */
+export class Budget {
+  private untilMs: number
+
+  constructor(
+    private readonly redis: Redis,
+    private readonly ms: number,
+  ) {
+    this.untilMs = performance.now() + ms
+  }
+
+  /** Adds time that was spent elsewhere than in Redis: in a user's own strategy. */
+  extend(ms: number): void {
     this.untilMs += ms
   }
 
-  /** What it comes to. @throws what `failed` makes of it where Redis does not answer in time, or refuses; any other error as it is */
-  async answer<T>(send: () => Promise<T>, failed: (why: Impatience) => Error): Promise<T> {
+  /** Sends one step. @throws Unanswered where Redis refuses it, or the time is over first; any other error of the step */
+  async step<T>(send: () => Promise<T>): Promise<T> {
     let sent = false
+    const late = () => new Unanswered(`Redis did not answer within ${this.ms} ms`, sent)
     try {
-      if (this.redis.status !== 'ready') await this.inTime(connected(this.redis))
+      if (this.redis.status !== 'ready') await within(this.leftMs(), connected(this.redis), { late })
       sent = true
-      return await this.inTime(send())
+      return await within(this.leftMs(), send(), { late })
     } catch (error) {
-      if (error instanceof StoreUnavailable) throw failed({ message: error.message, cause: error.cause, sent })
-      if (!isStoreError(error)) throw error
-      throw failed({ message: `Redis is away or refuses (${error.message})`, cause: error, sent })
+      if (error instanceof Unanswered || !isStoreError(error)) throw error
+      throw new Unanswered(`Redis is away or refuses (${error.message})`, sent, error)
     }
   }
 
-  private inTime<T>(work: Promise<T>): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const late = () => reject(new StoreUnavailable(`Redis did not answer within ${this.timeoutMs} ms`, { retryAfterMs: DEFAULTS.longestProbeMs }))
-      // What was answered while this process was busy is read first.
-      const timer = setTimeout(() => setImmediate(late), Math.max(0, this.untilMs - performance.now()))
-      const done = () => clearTimeout(timer)
-      work.then(
-        (value) => {
-          done()
-          resolve(value)
-        },
-        (error: unknown) => {
-          done()
-          reject(error as Error)
-        },
-      )
-    })
+  private leftMs(): number {
+    return this.untilMs - performance.now()
   }
 }
 
-/** The error of something that could not be done, and may have been done after all where it was sent. */
-export function unanswered(what: string, { message, cause, sent }: Impatience): StoreUnavailable {
-  const after = sent ? `${what} may have happened after all; ask again` : 'nothing was sent'
-  return new StoreUnavailable(`${message}: ${after}`, { retryAfterMs: DEFAULTS.longestProbeMs, cause })
+/**
+ * One request that Redis may take `ms` for.
+ * @param what names it in the error, as the subject of a sentence: 'the change'
+ * @throws StoreUnavailable that says whether it may have happened after all; any other error of the request
+ */
+export async function answered<T>(redis: Redis, ms: number, what: string, send: () => Promise<T>): Promise<T> {
+  try {
+    return await new Budget(redis, ms).step(send)
+  } catch (error) {
+    throw error instanceof Unanswered ? error.publicError(what) : error
+  }
 }

@@ -1,6 +1,7 @@
 import { Redis } from 'ioredis'
 import { ConfigInvalid, TollgateError } from '../model/errors.js'
 import { show } from '../validation/faults.js'
+import { connected, within } from './bounded-wait.js'
 
 /** The Redis of the command line and of worker processes where neither a flag nor REDIS_URL names one. */
 export const DEFAULT_URL = 'redis://localhost:6379'
@@ -82,29 +83,19 @@ export function connect(redis: string | RedisClient | undefined): { client: Redi
 /** Resolves once the server answers. @throws REDIS_UNAVAILABLE with its address */
 export async function waitUntilReady(client: Redis, timeoutMs: number): Promise<void> {
   if (client.status === 'ready') return
-  const where = `${client.options.host ?? 'localhost'}:${client.options.port ?? 6379}`
-  await new Promise<void>((resolve, reject) => {
-    let last: Error | undefined
-    const timer = setTimeout(() => {
-      done()
-      reject(
-        new TollgateError('REDIS_UNAVAILABLE', `Redis at ${where} did not answer within ${timeoutMs} ms${last ? ` (${last.message})` : ''}`, { cause: last }),
-      )
-    }, timeoutMs)
-    const onReady = () => {
-      done()
-      resolve()
-    }
-    const onError = (error: Error) => {
-      last = error
-    }
-    const done = () => {
-      clearTimeout(timer)
-      client.off('ready', onReady)
-      client.off('error', onError)
-    }
-    client.on('ready', onReady)
-    client.on('error', onError)
+  let last: Error | undefined
+  const onError = (error: Error) => {
+    last = error
+  }
+  const late = () => {
+    const where = `${client.options.host ?? 'localhost'}:${client.options.port ?? 6379}`
+    return new TollgateError('REDIS_UNAVAILABLE', `Redis at ${where} did not answer within ${timeoutMs} ms${last ? ` (${last.message})` : ''}`, { cause: last })
+  }
+  client.on('error', onError)
+  try {
     if (client.status === 'wait') client.connect().catch(onError)
-  })
+    await within(timeoutMs, connected(client), { late })
+  } finally {
+    client.off('error', onError)
+  }
 }

@@ -13,7 +13,7 @@ import {
   type UpstreamStatus,
   upstreamKey,
 } from '../model/upstream.js'
-import { blockValue } from '../policy/upstream-block.js'
+import { blockValue } from '../policy/match.js'
 import type { Store } from '../store/store.js'
 import type { Bus } from './bus.js'
 import { pauseMs, readLimits, readRetryAfter } from './headers.js'

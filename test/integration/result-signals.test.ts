@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events'
 import { expect, onTestFinished, test } from 'vitest'
 import { newNamespace } from '../support/namespace.js'
 
@@ -48,4 +49,22 @@ test('a call that fails while its result is looked up rejects its waiter, and no
   expect(results.every((one) => one.status === 'rejected' && one.reason.code === 'CALL_FAILED')).toBe(true)
   await new Promise((resolve) => setImmediate(resolve))
   expect(rejections).toEqual([])
+})
+
+test('waits have one listener on the signal that they share, and leave none when they are finished', async () => {
+  const tollgate = await newNamespace().open()
+  const fails = new Set<string>()
+  tollgate.worker(async (_call, { id }) => {
+    if (fails.has(id)) throw new Error('no')
+  })
+  const shared = new AbortController()
+  const most: number[] = []
+  for (const id of ['x', 'y']) fails.add(id)
+  const tickets = await tollgate.enqueueMany([{ agent: 'a' }, { agent: 'a' }, { agent: 'a', id: 'x' }, { agent: 'a', id: 'y' }])
+  const results = await Promise.allSettled(
+    tickets.map((ticket) => ticket.result({ signal: shared.signal }).finally(() => most.push(getEventListeners(shared.signal, 'abort').length))),
+  )
+  expect(Math.max(...most)).toBeLessThanOrEqual(1)
+  expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'rejected', 'rejected'])
+  expect(getEventListeners(shared.signal, 'abort')).toEqual([])
 })

@@ -1,9 +1,10 @@
 import { pino } from 'pino'
 import { afterEach, expect, test } from 'vitest'
+import type { CallRequest } from '../../src/admission/request.js'
 import type { Call, CustomStrategy, Decision, RuleSpec, Strategy } from '../../src/index.js'
 import type { GivenClock } from '../../src/model/time.js'
+import { readRecord } from '../../src/queue/stored-call.js'
 import { type ResolvedDecision, StrategyResolver } from '../../src/queue/strategy-resolver.js'
-import { readRecord } from '../../src/store/redis/record.js'
 import type { ScriptClient } from '../../src/store/redis/script-client.js'
 import { ask, decideAt, givenGate } from '../support/gate.js'
 import { newNamespace } from '../support/namespace.js'
@@ -42,10 +43,10 @@ function scene(door: Door, rules: readonly RuleSpec[], custom: CustomStrategy = 
     gate,
     clock,
     decide: async (call = {}) => {
-      const decided = await strategyResolver.decide(ask(gate, `c${++calls}`, { agent: 'llm', ...call }), async (one) => ({
-        request: one,
-        decision: (await decideAt(gate, door, [one]))[0] as Decision,
-      }))
+      const request = ask(gate, `c${++calls}`, { agent: 'llm', ...call })
+      const send = async (one: CallRequest) => ({ request: one, decision: (await decideAt(gate, door, [one]))[0] as Decision })
+      const first = await send(request)
+      const decided = first.decision.outcome === 'reject' ? await strategyResolver.resolve(request, first.decision, send) : first
       made.push({ gate, decided })
       return decided
     },

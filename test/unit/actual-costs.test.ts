@@ -2,9 +2,10 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Call } from '../../src/model/call.js'
 import { COST_UNITS, type Cost } from '../../src/model/cost.js'
-import { actualCosts, estimateCosts } from '../../src/pricing/costs.js'
+import { estimateCosts } from '../../src/pricing/estimate.js'
 import { compilePrices } from '../../src/pricing/prices.js'
 import type { CallUsage } from '../../src/pricing/usage.js'
+import { actualCosts } from '../../src/pricing/usage.js'
 
 const PRICES = compilePrices({ cached: { input: 8, cachedInput: 1, cacheWrite: 10, output: 40 } })
 const callOf = (model: string | undefined): Call => ({ agent: 'a', model })

@@ -4,9 +4,10 @@ import { type Call, MAX_AMOUNT } from '../../src/model/call.js'
 import { COST_UNITS, type Cost, type Costs, type CostUnit } from '../../src/model/cost.js'
 import { DEFAULTS } from '../../src/model/defaults.js'
 import { CallInvalid } from '../../src/model/errors.js'
-import { actualCosts, estimateCosts } from '../../src/pricing/costs.js'
 import type { Estimate } from '../../src/pricing/estimate.js'
+import { estimateCosts } from '../../src/pricing/estimate.js'
 import { compilePrices } from '../../src/pricing/prices.js'
+import { actualCosts } from '../../src/pricing/usage.js'
 
 const PRICES = compilePrices({ small: { input: 1, output: 4 } })
 const ALL = new Set(COST_UNITS)

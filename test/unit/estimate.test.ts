@@ -2,8 +2,7 @@ import { expect, test } from 'vitest'
 import type { Call } from '../../src/model/call.js'
 import { DEFAULTS } from '../../src/model/defaults.js'
 import { CallInvalid } from '../../src/model/errors.js'
-import { estimateCosts } from '../../src/pricing/costs.js'
-import { type Estimate, estimateChat, runEstimate } from '../../src/pricing/estimate.js'
+import { type Estimate, estimateChat, estimateCosts, runEstimate } from '../../src/pricing/estimate.js'
 import { compilePrices } from '../../src/pricing/prices.js'
 
 /** The tokens that a call is charged where a rule counts them. */

@@ -4,8 +4,7 @@ import { Resolver } from '../../src/admission/resolver.js'
 import type { Call } from '../../src/model/call.js'
 import { NOTHING } from '../../src/model/cost.js'
 import { compileRules } from '../../src/policy/compile.js'
-import { scopeValueOf } from '../../src/policy/match.js'
-import { blockValue } from '../../src/policy/upstream-block.js'
+import { blockValue, scopeValueOf } from '../../src/policy/match.js'
 import { Keys } from '../../src/redis/keys.js'
 
 const nasty = fc

@@ -4,7 +4,7 @@ import { type ActualCosts, COST_UNITS, type Costs, type CostUnit } from '../../m
 import type { ObservedLimits } from '../../model/upstream.js'
 import { type CompiledRule, NO_OPTIONS, type RuleOptions } from '../../policy/compiled-rule.js'
 import type { Keys } from '../../redis/keys.js'
-import { ALGORITHM_CODES, KIND_CODES, strictnessOf, UNIT_CODES, unitCodes } from './protocol.js'
+import { ALGORITHM_CODES, KIND_CODES, strictnessOf, UNIT_CODES } from './protocol.js'
 
 /** The numbers of a limit that scripts read besides its capacity, by its algorithm. */
 function numbersOf({ algorithm, rate, windowMs, offsetMs, leaseMs }: CompiledLimit): readonly number[] {
@@ -228,4 +228,9 @@ export function ratesOf(observed: ObservedLimits | null): number[] {
     const { limit = 0, windowMs = null } = observed?.[unit] ?? {}
     return windowMs === null ? 0 : limit / windowMs
   })
+}
+
+/** The codes of units of cost, ascending, as a batch names them. */
+function unitCodes(units: readonly CostUnit[]): readonly number[] {
+  return COST_UNITS.filter((unit) => units.includes(unit)).map((unit) => UNIT_CODES[unit])
 }

@@ -1,7 +1,7 @@
 import { SLIDING_CELLS } from '../../limits/algorithms/sliding-window.js'
 import type { AlgorithmName } from '../../limits/algorithms.js'
 import type { Strategy } from '../../model/call.js'
-import { COST_UNITS, type CostUnit, type Unit } from '../../model/cost.js'
+import { COST_UNITS, type Unit } from '../../model/cost.js'
 import type { RuleKind } from '../../model/decision.js'
 import { DEFAULTS } from '../../model/defaults.js'
 import { OBSERVED_AT_MOST } from '../../model/upstream.js'
@@ -27,11 +27,6 @@ export const UNIT_CODES: Readonly<Record<Unit, number>> = {
   usd: UNIT.USD,
   points: UNIT.POINTS,
   concurrency: UNIT.CONCURRENCY,
-}
-
-/** The codes of units of cost, ascending, as a batch names them. */
-export function unitCodes(units: readonly CostUnit[]): readonly number[] {
-  return COST_UNITS.filter((unit) => units.includes(unit)).map((unit) => UNIT_CODES[unit])
 }
 
 /** How room is counted. Codes are part of no stored state, but of the ids by which processes of two versions could meet: they stay. */

@@ -1,0 +1,119 @@
+import type { Redis } from 'ioredis'
+import type { CallRequest } from '../admission/request.js'
+import type { Clock } from '../model/time.js'
+import type { LineFront, ScriptClient } from '../store/redis/script-client.js'
+import { readRecord, restoredRequest } from './stored-call.js'
+
+/** Lines, calls of them, and passes that one turn of the dispatcher looks at, at most. */
+const LINES_AT_ONCE = 32
+const CALLS_AT_ONCE = 192
+const FEWEST_PER_LINE = 4
+const PASSES_AT_ONCE = 100
+
+/** Whether a line, by its rule and scope value, is to be looked at before the others. */
+export type FirstLines = (rule: string, value: string) => boolean
+
+/** What one turn of the dispatcher has to do. */
+interface DueWork {
+  /** Keys of lines whose first call may have room. */
+  readonly lines: readonly string[]
+  /** Ids of woken calls that should have started. */
+  readonly passes: readonly string[]
+  /** Ids of waiting calls whose deadlines have passed. */
+  readonly late: readonly string[]
+}
+
+/** Reads from Redis what is due: by the time that Redis keeps for it, and line by line after a change that may have moved any line. */
+export class LineScan {
+  private readAll = true
+  /** Lines that a scan of all lines has found, and no turn has looked at yet. */
+  private readonly unseen = new Set<string>()
+  private isFirst: FirstLines = () => false
+  /** Redis' clock minus this process's monotonic clock. */
+  private offsetMs = 0
+
+  constructor(
+    private readonly redis: Redis,
+    private readonly scriptClient: ScriptClient,
+    private readonly clock: Clock,
+  ) {}
+
+  /** Looks at every line once more, whenever it is due. */
+  scanAll(isFirst: FirstLines = this.isFirst): void {
+    this.isFirst = isFirst
+    this.readAll = true
+  }
+
+  /** Whether a scan of all lines is not finished. */
+  get unfinished(): boolean {
+    return this.unseen.size > 0
+  }
+
+  /** @param redisMs what Redis' clock shows now */
+  setClock(redisMs: number): void {
+    this.offsetMs = redisMs - performance.now()
+  }
+
+  async due(): Promise<DueWork> {
+    const nowMs = this.nowMs()
+    const readAll = this.readAll
+    this.readAll = false
+    const { keys } = this.scriptClient
+    const upTo = (key: string, untilMs: number, atMost: number) => this.redis.zrange(key, '-inf', String(untilMs), 'BYSCORE', 'LIMIT', 0, atMost)
+    const [due, passes, late, all] = await Promise.all([
+      upTo(keys.lines, nowMs + 1, LINES_AT_ONCE),
+      upTo(keys.passes, nowMs, PASSES_AT_ONCE),
+      upTo(keys.deadlines, nowMs, PASSES_AT_ONCE),
+      readAll ? this.redis.zrange(keys.lines, '0', '-1') : [],
+    ])
+    for (const line of all) this.unseen.add(line)
+    for (const line of due) this.unseen.delete(line)
+    const first = all.filter((line) => this.unseen.has(line) && this.comesFirst(line))
+    // At least half of a turn goes to unseen lines, however many lines are due.
+    const unseen = (first.length > 0 ? first : [...this.unseen]).slice(0, Math.max(LINES_AT_ONCE - due.length, LINES_AT_ONCE / 2))
+    for (const line of unseen) this.unseen.delete(line)
+    return { lines: [...due, ...unseen], passes, late }
+  }
+
+  /** Ms until the first line is due, at most `longestMs`. */
+  async nextDueMs(longestMs: number): Promise<number> {
+    const [, score] = await this.redis.zrange(this.scriptClient.keys.lines, '0', '0', 'WITHSCORES')
+    return score === undefined ? longestMs : Math.min(longestMs, Math.max(0, Number(score) - this.nowMs()))
+  }
+
+  fronts(lines: readonly string[]): Promise<LineFront[]> {
+    const perLine = Math.max(FEWEST_PER_LINE, Math.floor(CALLS_AT_ONCE / lines.length))
+    return readLineFronts(this.redis, this.scriptClient, lines, perLine)
+  }
+
+  /** The requests of calls under the rules in force now, each with the line it stands in ('' where it stands in none). */
+  async requests(ids: readonly string[]): Promise<{ request: CallRequest; line: string }[]> {
+    const records = await this.redis.mget(ids.map((id) => this.scriptClient.keys.call(id)))
+    return ids.map((id, index) => {
+      const record = records[index] ?? null
+      return { request: restoredRequest(this.scriptClient, id, record), line: readRecord(record)?.line ?? '' }
+    })
+  }
+
+  private nowMs(): number {
+    const given = this.clock.forScripts()
+    return given === '' ? performance.now() + this.offsetMs : Number(given)
+  }
+
+  private comesFirst(line: string): boolean {
+    const at = this.scriptClient.keys.parseLine(line)
+    return at !== null && this.isFirst(at.rule, at.value)
+  }
+}
+
+/** The first calls of each line, resolved under the rules in force now. */
+export async function readLineFronts(redis: Redis, scriptClient: ScriptClient, lines: readonly string[], perLine: number): Promise<LineFront[]> {
+  const fronts = await Promise.all(lines.map((line) => redis.zrange(line, '0', String(perLine - 1))))
+  const ids = fronts.flat()
+  const records = ids.length === 0 ? [] : await redis.mget(ids.map((id) => scriptClient.keys.call(id)))
+  let at = 0
+  return lines.map((key, index) => ({
+    key,
+    calls: (fronts[index] ?? []).map((id) => restoredRequest(scriptClient, id, records[at++] ?? null)),
+  }))
+}

@@ -1,0 +1,80 @@
+import { DelayedError, type Job } from 'bullmq'
+import type { Logger } from 'pino'
+import type { CallRequest } from '../admission/request.js'
+import type { Call } from '../model/call.js'
+import type { TollgateError, UpstreamLimited } from '../model/errors.js'
+import type { ScriptClient } from '../store/redis/script-client.js'
+import type { UpstreamTracker } from '../upstream/tracker.js'
+import { delayMs, jobFailure, leave } from './stored-call.js'
+
+/** The attempt that ends with the send-back: it holds the job until then. */
+export interface JobHolder {
+  readonly job: Job
+  /** The lock of the job. */
+  readonly token: string
+  /** Why the attempt was aborted; undefined while it was not. */
+  abortedBy(): TollgateError | undefined
+  /** Repeats until Redis accepts it. @throws once the attempt is aborted or its worker closes */
+  retrying<T>(work: () => Promise<T>): Promise<T>
+}
+
+/**
+ * Ends an attempt whose call has to wait: the call stands in a line, and its job becomes a delayed one, which
+ * uses no attempt.
+ *
+ * If the process dies before the job is delayed, BullMQ gives the job to another worker when its lock ends. That
+ * worker's start script finds the call in its line, and the job is delayed then.
+ */
+export class SendBack {
+  /** @param ownCallOf whether jobs are read by a function of the user's: Tollgate does not change their data then */
+  constructor(
+    private readonly scriptClient: ScriptClient,
+    private readonly tracker: UpstreamTracker,
+    private readonly log: Logger,
+    private readonly ownCallOf: boolean,
+  ) {}
+
+  /** The agent answered "not now": its block is written, the charge given back, and the call put at the head of its line. */
+  async limited(holder: JobHolder, request: CallRequest, limited: UpstreamLimited, returned: () => void): Promise<never> {
+    const keepsLine = await this.storeMode(holder, request)
+    const { blockedMs, factor, cut } = await holder.retrying(() =>
+      this.tracker.refused(request, request.call, limited, (call, report) =>
+        keepsLine ? this.scriptClient.giveBack(call, report) : this.scriptClient.reportUpstream(call, report),
+      ),
+    )
+    returned()
+    this.log.warn(
+      { call: holder.job.id, agent: request.call.agent, blockedMs: Math.ceil(blockedMs), factor, cut },
+      'the agent asked to be left alone; the call waits at the head of its line',
+    )
+    return this.delay(holder, request, blockedMs)
+  }
+
+  /** The start script has put the call in a line. */
+  async waiting(holder: JobHolder, request: CallRequest, etaMs: number | null): Promise<never> {
+    await this.storeMode(holder, request)
+    return this.delay(holder, request, etaMs)
+  }
+
+  /**
+   * Writes into the job that its call runs in degraded mode, where the worker has decided so.
+   * @returns false where the job keeps its data, since the user's own function reads it: the job returns as that of a new call then
+   */
+  private async storeMode(holder: JobHolder, { call }: CallRequest): Promise<boolean> {
+    if (call.degraded !== true || (holder.job.data as Partial<Call> | null)?.degraded === true) return true
+    if (this.ownCallOf) return false
+    await holder.retrying(() => holder.job.updateData(call))
+    return true
+  }
+
+  private async delay(holder: JobHolder, request: CallRequest, etaMs: number | null): Promise<never> {
+    const aborted = holder.abortedBy()
+    if (aborted !== undefined) {
+      // Cancelled while the script put it in line: a place without a job would keep the calls behind it waiting.
+      await leave(this.scriptClient, request)
+      throw jobFailure(aborted)
+    }
+    await holder.retrying(() => holder.job.moveToDelayed(Date.now() + delayMs(etaMs), holder.token))
+    throw new DelayedError()
+  }
+}
