@@ -10,7 +10,7 @@ import { isOutOfMemory, StoreSilent } from '../redis/store-error.js'
 import type { Admission } from '../store/store.js'
 import { mergeUsage } from './absorb.js'
 import { Arrears, type Payer } from './arrears.js'
-import { Breaker } from './breaker.js'
+import { CircuitBreaker } from './breaker.js'
 import { Fallback } from './fallback.js'
 import type { OutageFigures } from './figures.js'
 import { type Member, Members } from './members.js'
@@ -27,7 +27,7 @@ export interface OutageParts {
 
 /** One process's way through times in which Redis is away: who notices, who answers, and what is done when it is back. */
 export class Outage {
-  readonly breaker: Breaker
+  readonly breaker: CircuitBreaker
   readonly fallback: Fallback
   readonly arrears: Arrears
   private readonly parts: OutageParts
@@ -40,8 +40,6 @@ export class Outage {
   private outages = 0
   /** Who was there when the outage began. */
   private others: readonly Member[] = []
-  /** When Redis answered first, by its own clock. */
-  private backMs = 0
   private sinceMs = 0
   /** Set by whoever guards a store. */
   private payer: Pick<Payer, 'settle' | 'release'> | undefined
@@ -52,13 +50,11 @@ export class Outage {
     this.members = new Members(client, keys)
     this.arrears = new Arrears(log)
     this.fallback = new Fallback(parts.onStoreError, parts.maxUnchecked, () => (clock.forScripts() === '' ? this.members.nowMs() : approximateMs(clock)))
-    this.breaker = new Breaker({
+    this.breaker = new CircuitBreaker({
       timeoutMs: parts.timeoutMs,
       connected: () => client.status === 'ready',
-      probe: async () => {
-        this.backMs = await this.members.beat(this.letsIn)
-      },
-      catchUp: () => this.catchUp(),
+      probe: () => this.members.beat(this.letsIn),
+      catchUp: (answeredAtMs) => this.catchUp(answeredAtMs),
       opened: (cause) => this.begin(cause),
       closed: () => this.end(),
     })
@@ -179,14 +175,14 @@ export class Outage {
    * still answered here. Then the others are waited for, as long as they may take to find out: in
    * Redis there is room for what they have used and not said yet, and who is first would take it.
    */
-  private async catchUp(): Promise<void> {
-    const { breaker, members, letsIn, backMs } = this
+  private async catchUp(answeredAtMs: number): Promise<void> {
+    const { breaker, members, letsIn } = this
     await this.takeIn()
     const untilMs = performance.now() + DEFAULTS.memberMs
     while (letsIn && this.others.length > 0 && performance.now() < untilMs) {
       await breaker.within(members.beat(false))
       await this.takeIn()
-      this.others = members.missing(this.others, backMs)
+      this.others = members.missing(this.others, answeredAtMs)
       if (this.others.length > 0) await sleep(DEFAULTS.regroupMs, undefined, { ref: false })
     }
     await this.takeIn()
