@@ -12,7 +12,7 @@ import { compileLimits } from '../policy/compile.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
 import { NO_OPTIONS } from '../policy/compiled-rule.js'
 import type { Keys } from '../redis/keys.js'
-import { LedgerNames } from '../store/ledger-names.js'
+import type { LedgerNames } from '../store/ledger-names.js'
 import type { MaybePromise, Store } from '../store/store.js'
 import { isAmount } from '../validation/call.js'
 import { show } from '../validation/faults.js'
@@ -70,18 +70,14 @@ export function orThrow(answered: DecisionAnswer): DecisionAnswer {
   return answered
 }
 
-/** Where charges are remembered one by one they need names, which differ whoever makes them. */
-const names = new LedgerNames()
-
 /** What limiters ask of the store, whatever their keys look like. */
 abstract class BaseLimiter<Key> implements Limiter<Key> {
-  readonly store: Store
-  readonly counted: readonly CostUnit[]
-
-  constructor(store: Store, counted: readonly CostUnit[]) {
-    this.store = store
-    this.counted = counted
-  }
+  /** @param names name charges, where each is remembered by itself */
+  constructor(
+    readonly store: Store,
+    readonly counted: readonly CostUnit[],
+    private readonly names: LedgerNames,
+  ) {}
 
   check(key: Key): Promise<Answer> {
     return this.consume(key, 1)
@@ -118,7 +114,7 @@ abstract class BaseLimiter<Key> implements Limiter<Key> {
   private ask(key: Key, cost: number): AdmissionRequest {
     const parts = this.parts(key)
     const costs = cost === 0 ? NOTHING : everywhere(checkCost(cost))
-    const id = parts.some(({ rule }) => rule.keyed.length > 0) ? names.next() : ''
+    const id = parts.some(({ rule }) => rule.keyed.length > 0) ? this.names.next() : ''
     return meterRequest({ meters: parts, costs, counted: this.counted }, id)
   }
 }
@@ -129,7 +125,7 @@ export class DirectLimiter extends BaseLimiter<string> implements Metered {
   private readonly meters: RuleMeters
 
   /** @throws RulesInvalid where two of its limits cannot be told apart */
-  constructor(specs: readonly LimitSpec[], store: Store, keys: Keys) {
+  constructor(specs: readonly LimitSpec[], store: Store, keys: Keys, names: LedgerNames) {
     // No rule can have such a name, and no limiter's own name the ':' of one that has none.
     const name = `~~${specs[0]?.name ?? limitName(specs[0] ?? {}).replaceAll('/', ':')}`
     const rule: CompiledRule = {
@@ -143,7 +139,7 @@ export class DirectLimiter extends BaseLimiter<string> implements Metered {
       guards: false,
       scopeValue: () => null,
     }
-    super(store, countedUnits(rule.limits))
+    super(store, countedUnits(rule.limits), names)
     this.name = name
     this.meters = new RuleMeters(rule, keys)
   }
@@ -163,8 +159,8 @@ export class CombinedLimiter extends BaseLimiter<string | readonly string[]> {
   /** Whether some share a name: then they must not be asked for the same key. */
   private readonly namesakes: boolean
 
-  constructor(limiters: readonly Metered[], store: Store) {
-    super(store, [...new Set(limiters.flatMap(({ counted }) => counted))])
+  constructor(limiters: readonly Metered[], store: Store, names: LedgerNames) {
+    super(store, [...new Set(limiters.flatMap(({ counted }) => counted))], names)
     this.limiters = limiters
     this.namesakes = new Set(limiters.map(({ name }) => name)).size < limiters.length
   }

@@ -113,8 +113,8 @@ export class GuardedStore implements Store, SendGuard {
   }
 
   /** @throws StoreUnavailable */
-  observed(): Promise<readonly Observation[]> {
-    return this.sent(async () => this.store.observed(), this.unavailable)
+  observations(): Promise<readonly Observation[]> {
+    return this.sent(async () => this.store.observations(), this.unavailable)
   }
 
   /** @throws StoreUnavailable */

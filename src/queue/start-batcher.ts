@@ -5,7 +5,7 @@ import type { Decision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { persist } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
-import { LedgerNames } from '../store/ledger-names.js'
+import type { LedgerNames } from '../store/ledger-names.js'
 import { Batcher } from '../store/redis/batcher.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 
@@ -33,12 +33,13 @@ type Request = { readonly start: CallRequest } | { readonly end: Settlement }
 export class StartBatcher {
   private readonly scriptClient: ScriptClient
   private readonly log: Logger
-  private readonly ledgers = new LedgerNames()
+  private readonly ledgerNames: LedgerNames
   private readonly open = new Set<Promise<unknown>>()
   private closing = false
   private readonly turn: Batcher<Request, Started | Failed | undefined>
 
-  constructor(scriptClient: ScriptClient, log: Logger) {
+  constructor(scriptClient: ScriptClient, log: Logger, ledgerNames: LedgerNames) {
+    this.ledgerNames = ledgerNames
     this.scriptClient = scriptClient
     this.log = log
     this.turn = new Batcher(
@@ -124,7 +125,7 @@ export class StartBatcher {
 
   /** Gives the calls of one batch their places in its ledger, which no other batch opens. */
   private enter(starts: readonly CallRequest[]): CallRequest[] {
-    const ledger = this.ledgers.next()
+    const ledger = this.ledgerNames.next()
     return starts.map((request, index) => ({ ...request, token: String(index), ledger }))
   }
 }

@@ -13,6 +13,7 @@ import { actualCosts } from '../pricing/costs.js'
 import { type CallUsage, usageOfResult } from '../pricing/usage.js'
 import { persist } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
+import type { LedgerNames } from '../store/ledger-names.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import type { Ended, WorkerObserver } from '../telemetry/observer.js'
 import { upstreamLimited } from '../upstream/refusal.js'
@@ -48,6 +49,7 @@ export interface WorkerOptions {
 
 export interface WorkerParts {
   readonly scriptClient: ScriptClient
+  readonly ledgerNames: LedgerNames
   readonly redis: Redis
   readonly queue: string
   readonly prefix: string
@@ -78,7 +80,7 @@ export class Worker {
     this.parts = parts
     this.handler = handler
     this.options = options
-    this.gateway = new StartBatcher(parts.scriptClient, parts.log)
+    this.gateway = new StartBatcher(parts.scriptClient, parts.log, parts.ledgerNames)
     this.heartbeat = new Heartbeat(parts.scriptClient, parts.log)
     this.bull = new BullWorker(parts.queue, (job, token) => this.process(job, token ?? ''), {
       connection: parts.redis,

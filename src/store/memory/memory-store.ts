@@ -124,7 +124,7 @@ export class MemoryStore implements Store {
     return requests.map((request) => this.upstream.status(blockedValue(request), nowMs))
   }
 
-  observed(): readonly Observation[] {
+  observations(): readonly Observation[] {
     return this.upstream.observed()
   }
 
