@@ -8,8 +8,8 @@ import { DEFAULTS } from './model/defaults.js'
 import { ConfigInvalid, TollgateError } from './model/errors.js'
 import { approximateMs, type Clock, redisClock } from './model/time.js'
 import { checkOptions, type TollgateOptions } from './options.js'
-import { GuardedStore } from './outage/guarded-store.js'
 import { Outage } from './outage/outage.js'
+import { outageStore } from './outage/outage-store.js'
 import type { RuleSet } from './policy/compile.js'
 import type { Exempt } from './policy/override.js'
 import type { RuleSpec } from './policy/rule.js'
@@ -127,12 +127,12 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
     const scriptClient = new ScriptClient(client, resolver, clock)
     const ledgerNames = new LedgerNames()
     const { onStoreError, storeTimeoutMs, maxUnchecked } = options
-    outage = new Outage({ client, keys, clock, log, onStoreError, timeoutMs: storeTimeoutMs, maxUnchecked })
+    outage = new Outage({ client, scriptClient, clock, log, ledgerNames, onStoreError, timeoutMs: storeTimeoutMs, maxUnchecked })
     await outage.join()
     await subscriber.subscribe(keys.notices, keys.wake, keys.news)
     return {
       namespace: { prefix: keys.prefix, queue: options.queue },
-      store: new GuardedStore((around) => new RedisStore(scriptClient, client, clock, { around, actor: options.actor, ledgerNames }), outage),
+      store: outageStore(outage, (around) => new RedisStore(scriptClient, client, clock, { around, actor: options.actor, ledgerNames })),
       outage,
       noteReset: undefined,
       resolver,

@@ -71,7 +71,7 @@ export class Tollgate {
     this.overrides = new Overrides(this.policyClient, parts.options.longestOverrideMs)
     this.pauses = new Pauses(this.policyClient)
     this.tracker = new UpstreamTracker({ ...parts, store: this.store })
-    parts.outage?.heeds((value) => this.tracker.blockedMs(value))
+    parts.outage?.followBlocks((value) => this.tracker.blockedMs(value))
     this.capacity = new Capacities(parts.resolver, this.store, this.tracker)
     this.stats = {
       ledger: async () => this.store.figures(),

@@ -3,7 +3,7 @@ import type { Redis } from 'ioredis'
 import { DEFAULTS } from '../model/defaults.js'
 import type { Keys } from '../redis/keys.js'
 import { scripts } from '../store/redis/scripts.js'
-import type { Share } from './share.js'
+import type { Share } from './outage-rule.js'
 
 /** Heard one after the other: a number that fell is believed when it was heard for as long as a silent member is counted. */
 const REMEMBERED = Math.ceil(DEFAULTS.memberMs / DEFAULTS.beatMs)

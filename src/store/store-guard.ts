@@ -13,7 +13,7 @@ export type StoreMethods = { [Method in keyof Store]: (...args: Arguments[Method
 export type StoreGuard = <Method extends keyof Store>(method: Method, args: Arguments[Method]) => MaybePromise<Answers[Method]>
 
 /** A store each of whose methods is its guard. An answer that the guard has at once is not made a promise. */
-export function guardedStore(guard: StoreGuard): Store {
+export function storeGuardedBy(guard: StoreGuard): Store {
   const guarded =
     <Method extends keyof Store>(method: Method) =>
     (...args: Arguments[Method]) =>
@@ -49,7 +49,7 @@ export function closableStore(store: StoreMethods, noteReset: NoteReset | undefi
     if (closed) throw new TollgateError('CLOSED', 'this Tollgate was closed')
     return store[method](...args)
   }
-  const guarded = guardedStore(whileOpen)
+  const guarded = storeGuardedBy(whileOpen)
   return {
     ...guarded,
     /** If the process dies between the reset and its note, the audit in its memory is gone, too. */

@@ -113,6 +113,11 @@ export class MemoryStore implements Store {
     return true
   }
 
+  /** Forgets that a call is open; what it was charged stays. */
+  dropEntry(id: string): void {
+    this.entries.delete(id)
+  }
+
   reportUpstream(request: AdmissionRequest, report: UpstreamReport): UpstreamOutcome {
     const nowMs = this.timeOf(request)
     this.release(request)

@@ -11,7 +11,7 @@ import type { Admission, LedgerFigures, StateResult, Store } from '../store.js'
 import { Batcher } from './batcher.js'
 import type { ScriptClient } from './script-client.js'
 
-/** What is done around each script call: see `src/outage/guarded-store.ts`. */
+/** What is done around each script call: see `src/outage/outage-store.ts`. */
 export interface SendGuard {
   admits(requests: readonly AdmissionRequest[], send: () => Promise<Admission[]>): Promise<Admission[]>
   peeks(requests: readonly AdmissionRequest[], send: () => Promise<(RunDecision | RejectDecision)[]>): Promise<(RunDecision | RejectDecision)[]>

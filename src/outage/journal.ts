@@ -1,0 +1,213 @@
+import type { Redis } from 'ioredis'
+import { type AdmissionRequest, meterRequest } from '../admission/request.js'
+import { type ActualCosts, COST_UNITS, type CostUnit, NOTHING } from '../model/cost.js'
+import type { RejectDecision, RunDecision } from '../model/decision.js'
+import { DEFAULTS } from '../model/defaults.js'
+import { approximateMs, type Clock } from '../model/time.js'
+import type { Keys } from '../redis/keys.js'
+import { BatchEncoder } from '../store/redis/encoder.js'
+import { scripts } from '../store/redis/scripts.js'
+import type { LocalMeters, LocalRef, MeterUsage } from './local-meters.js'
+import type { Share } from './outage-rule.js'
+
+/** A call that was let in here, and has not ended. */
+interface OpenCall {
+  readonly request: AdmissionRequest
+  /** Whether it goes on, and holds slots; else it was only recorded. */
+  readonly runs: boolean
+}
+
+/** A call that was charged here, at the meters that were asked and at others that were not. */
+interface Charged extends OpenCall {
+  readonly atMs: number
+  readonly asked: readonly LocalRef[]
+  readonly unasked: readonly LocalRef[]
+}
+
+/** What a process has used while Redis was away. */
+export interface UsageReport {
+  readonly meters: readonly MeterUsage[]
+  /** These are charged by themselves, and get entries and slots in Redis. */
+  readonly open: readonly OpenCall[]
+}
+
+/** It has a name, under which it is known here. */
+const NAMED = { id: '~' }
+
+/**
+ * What this process uses while Redis is away, counted once: by it calls are let in, and from it the
+ * report to Redis is made.
+ *
+ * Each meter counts this process's share of its limits. What the fleet had used when the outage
+ * began is not known, so all of the limit counts as used, but a tenth, until it must have come back:
+ *
+ *     windows    │ a tenth of the share ──the window that had begun has passed──> the share
+ *     buckets    │ begin nine tenths used, and fill at the share of their rate
+ *     slots      │ begin leased; come free as leases end, or calls of this process
+ *
+ * So a fleet of any size stays within 1.1 times each limit, in any window. A bucket is not given a
+ * tenth and then its share, as a window is: at the change, 0.9 bursts would come free at once. The
+ * meters are kept when an outage ends, so that one that follows has no second tenth.
+ *
+ * The report says of each meter how much more it holds than it would hold without the calls since
+ * the last report: what windows have let go is not charged, and of a bucket what has come back since
+ * is charged only where the bucket in Redis cannot have filled twice. Calls that go on are
+ * charged by themselves, since they end in Redis. After a report the journal goes on: it remembers
+ * what was reported, and counts it still when calls ask.
+ *
+ * If the process dies, what it has not reported is not charged: at most its share of each limit,
+ * and what was let in unchecked. If Redis answers a report and the reply is lost, it is sent again
+ * under its name, which Redis knows by then.
+ */
+export class OutageJournal {
+  private readonly open = new Map<string, Charged>()
+  /** Charged here, and by Redis after all. */
+  private chargedTwice: Charged[] = []
+
+  constructor(readonly meters: LocalMeters) {}
+
+  get empty(): boolean {
+    return this.meters.empty && this.open.size === 0
+  }
+
+  /** @throws nothing; everything must have been reported */
+  begin(share: Share): void {
+    this.meters.begin(share)
+  }
+
+  /** The call that is known by an id and goes on; undefined: none since the last report. */
+  find(id: string): AdmissionRequest | undefined {
+    return this.open.get(id)?.request
+  }
+
+  /**
+   * Lets a call in, or refuses it.
+   * @param asked meters that must have room
+   * @param unasked meters that are charged whether they have room or not, if the call is let in
+   */
+  admit(request: AdmissionRequest, asked: readonly LocalRef[], unasked: readonly LocalRef[], nowMs: number): RunDecision | RejectDecision {
+    const { id } = request
+    let decision: RunDecision | RejectDecision = { outcome: 'run', atMs: nowMs, usage: [] }
+    if (asked.length > 0) {
+      decision = this.meters.store.admit(
+        under(
+          request,
+          id,
+          asked.map((one) => one.asked(nowMs)),
+        ),
+      ).decision
+      if (decision.outcome === 'reject') return decision
+    }
+    this.note({ request, runs: true, atMs: nowMs, asked, unasked })
+    return decision
+  }
+
+  peek(request: AdmissionRequest, asked: readonly LocalRef[], nowMs: number): RunDecision | RejectDecision {
+    return this.meters.store.peek(
+      under(
+        request,
+        request.id,
+        asked.map((one) => one.asked(nowMs)),
+      ),
+    )
+  }
+
+  /** Charges a call that has happened. */
+  record(request: AdmissionRequest, meters: readonly LocalRef[], nowMs: number): void {
+    this.note({ request, runs: false, atMs: nowMs, asked: [], unasked: meters })
+  }
+
+  /** The call has ended, or has cost so much so far. @returns whether it is open here */
+  settle(id: string, actual: ActualCosts, how: 'end' | 'part'): boolean {
+    const call = this.open.get(id)
+    if (call === undefined) return false
+    for (const entry of entriesOf(call)) this.meters.store.settle(entry, actual, how)
+    if (how === 'end') this.open.delete(id)
+    else {
+      const { costs } = call.request
+      const sum = Object.fromEntries(COST_UNITS.map((unit) => [unit, Math.max(costs[unit], actual[unit] ?? 0)])) as Record<CostUnit, number>
+      this.open.set(id, { ...call, request: { ...call.request, costs: sum } })
+    }
+    return true
+  }
+
+  /** The call was not made. @returns whether it is open here */
+  release(id: string): boolean {
+    const call = this.open.get(id)
+    if (call === undefined) return false
+    for (const entry of entriesOf(call)) this.meters.store.release(entry)
+    return this.open.delete(id)
+  }
+
+  /** Redis has charged a call, too, for good. It counts here on, and is not reported. */
+  chargedByRedis(request: AdmissionRequest, atMs: number): void {
+    const unasked = request.meters.flatMap((ref) => this.meters.of(ref) ?? [])
+    this.chargedTwice.push({ request, runs: false, atMs, asked: [], unasked })
+  }
+
+  /** What was used since the last report. The calls of the report are open in Redis from now on. */
+  report(): UsageReport {
+    this.meters.tick()
+    const open = [...this.open.values()]
+    const apart = new Map<LocalRef['meter'], Map<number, number>>()
+    for (const { request, atMs, asked, unasked } of [...open, ...this.chargedTwice]) {
+      for (const local of [...asked, ...unasked]) {
+        const sums = apart.get(local.meter) ?? new Map<number, number>()
+        apart.set(local.meter, sums)
+        this.meters.addCharge(sums, local, request.costs, atMs)
+      }
+    }
+    const meters = this.meters.report(apart)
+    for (const call of open) for (const { id } of entriesOf(call)) this.meters.store.dropEntry(id)
+    this.open.clear()
+    this.chargedTwice = []
+    return { meters, open: open.map(({ request, runs }) => ({ request, runs })) }
+  }
+
+  /** Charges the meters that were not asked, and notes what has to be reported. */
+  private note(call: Charged): void {
+    const { request, asked, unasked } = call
+    for (const local of asked) this.meters.noteCharged(local)
+    if (unasked.length > 0) {
+      const { store } = this.meters
+      const entry = under(
+        request,
+        unaskedId(call),
+        unasked.map((one) => one.counted),
+      )
+      // What has room is charged under its name, by which a sliding log finds it when it goes back.
+      if (store.admit(entry).decision.outcome === 'reject') store.record(entry)
+      for (const local of unasked) this.meters.noteCharged(local)
+    }
+    if (request.forGood !== true) this.open.set(request.id, call)
+  }
+}
+
+/** A request as the store in memory is asked. */
+function under({ forGood, costs, counted }: AdmissionRequest, id: string, meters: AdmissionRequest['meters']): AdmissionRequest {
+  return { id, token: '', forGood, call: NAMED, meters, costs, counted }
+}
+
+/** A call that was asked for has an entry under its id: what it was charged elsewhere stands in another one. */
+function unaskedId({ request, asked }: Charged): string {
+  return asked.length > 0 ? `${request.id}\0` : request.id
+}
+
+function entriesOf(call: Charged): AdmissionRequest[] {
+  const shares = (meters: readonly LocalRef[]) => meters.map(({ share }) => share)
+  const { request, asked, unasked } = call
+  return [
+    ...(asked.length > 0 ? [under(request, request.id, shares(asked))] : []),
+    ...(unasked.length > 0 ? [under(request, unaskedId(call), shares(unasked))] : []),
+  ]
+}
+
+/** Charges in Redis what a report says; once under one name. */
+export async function mergeUsage(redis: Redis, keys: Keys, clock: Clock, name: string, { meters, open }: UsageReport): Promise<void> {
+  const encoder = new BatchEncoder(keys, approximateMs(clock), true)
+  for (const { part } of meters) encoder.ask(meterRequest({ meters: [part], costs: NOTHING, counted: [] }, name), false)
+  for (const { request } of open) encoder.ask(request, false)
+  const amounts = [...meters.map((one) => one.amounts), ...open.map(({ runs }) => (runs ? 0 : 1))]
+  const batch = encoder.batch()
+  await scripts.mergeUsage.run(redis, [...encoder.keys, keys.absorbed(name)], [clock.forScripts(), batch, DEFAULTS.absorbedMs, JSON.stringify(amounts)])
+}
