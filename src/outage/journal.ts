@@ -31,9 +31,6 @@ export interface UsageReport {
   readonly open: readonly OpenCall[]
 }
 
-/** It has a name, under which it is known here. */
-const NAMED = { id: '~' }
-
 /**
  * What this process uses while Redis is away, counted once: by it calls are let in, and from it the
  * report to Redis is made.
@@ -86,30 +83,14 @@ export class OutageJournal {
    * @param unasked meters that are charged whether they have room or not, if the call is let in
    */
   admit(request: AdmissionRequest, asked: readonly LocalRef[], unasked: readonly LocalRef[], nowMs: number): RunDecision | RejectDecision {
-    const { id } = request
-    let decision: RunDecision | RejectDecision = { outcome: 'run', atMs: nowMs, usage: [] }
-    if (asked.length > 0) {
-      decision = this.meters.store.admit(
-        under(
-          request,
-          id,
-          asked.map((one) => one.asked(nowMs)),
-        ),
-      ).decision
-      if (decision.outcome === 'reject') return decision
-    }
+    const decision = asked.length > 0 ? this.meters.store.admit(askedOf(request, asked, nowMs)).decision : null
+    if (decision?.outcome === 'reject') return decision
     this.note({ request, runs: true, atMs: nowMs, asked, unasked })
-    return decision
+    return decision ?? { outcome: 'run', atMs: nowMs, usage: [] }
   }
 
   peek(request: AdmissionRequest, asked: readonly LocalRef[], nowMs: number): RunDecision | RejectDecision {
-    return this.meters.store.peek(
-      under(
-        request,
-        request.id,
-        asked.map((one) => one.asked(nowMs)),
-      ),
-    )
+    return this.meters.store.peek(askedOf(request, asked, nowMs))
   }
 
   /** Charges a call that has happened. */
@@ -118,25 +99,24 @@ export class OutageJournal {
   }
 
   /** The call has ended, or has cost so much so far. @returns whether it is open here */
-  settle(id: string, actual: ActualCosts, how: 'end' | 'part'): boolean {
+  settle(id: string, actual: ActualCosts, how: 'end' | 'part', nowMs: number): boolean {
     const call = this.open.get(id)
     if (call === undefined) return false
-    for (const entry of entriesOf(call)) this.meters.store.settle(entry, actual, how)
+    const { request, atMs, asked, unasked } = call
+    const { costs, counted } = request
+    const shares = [...asked, ...unasked].map(({ share }) => share)
+    this.meters.store.chargeActual(under(request, shares), { atMs, counted, charged: costs }, actual, how, nowMs)
     if (how === 'end') this.open.delete(id)
     else {
-      const { costs } = call.request
       const sum = Object.fromEntries(COST_UNITS.map((unit) => [unit, Math.max(costs[unit], actual[unit] ?? 0)])) as Record<CostUnit, number>
-      this.open.set(id, { ...call, request: { ...call.request, costs: sum } })
+      this.open.set(id, { ...call, request: { ...request, costs: sum } })
     }
     return true
   }
 
   /** The call was not made. @returns whether it is open here */
-  release(id: string): boolean {
-    const call = this.open.get(id)
-    if (call === undefined) return false
-    for (const entry of entriesOf(call)) this.meters.store.release(entry)
-    return this.open.delete(id)
+  release(id: string, nowMs: number): boolean {
+    return this.settle(id, NOTHING, 'end', nowMs)
   }
 
   /** Redis has charged a call, too, for good. It counts here on, and is not reported. */
@@ -158,7 +138,6 @@ export class OutageJournal {
       }
     }
     const meters = this.meters.report(apart)
-    for (const call of open) for (const { id } of entriesOf(call)) this.meters.store.dropEntry(id)
     this.open.clear()
     this.chargedTwice = []
     return { meters, open: open.map(({ request, runs }) => ({ request, runs })) }
@@ -170,36 +149,28 @@ export class OutageJournal {
     for (const local of asked) this.meters.noteCharged(local)
     if (unasked.length > 0) {
       const { store } = this.meters
-      const entry = under(
+      const counted = under(
         request,
-        unaskedId(call),
         unasked.map((one) => one.counted),
       )
       // What has room is charged under its name, by which a sliding log finds it when it goes back.
-      if (store.admit(entry).decision.outcome === 'reject') store.record(entry)
+      if (store.admit(counted).decision.outcome === 'reject') store.record(counted)
       for (const local of unasked) this.meters.noteCharged(local)
     }
     if (request.forGood !== true) this.open.set(request.id, call)
   }
 }
 
-/** A request as the store in memory is asked. */
-function under({ forGood, costs, counted }: AdmissionRequest, id: string, meters: AdmissionRequest['meters']): AdmissionRequest {
-  return { id, token: '', forGood, call: NAMED, meters, costs, counted }
+/** A request as the store in memory is asked. It keeps no entry: the journal does. */
+function under({ id, call, costs, counted }: AdmissionRequest, meters: AdmissionRequest['meters']): AdmissionRequest {
+  return { id, token: '', forGood: true, call, meters, costs, counted }
 }
 
-/** A call that was asked for has an entry under its id: what it was charged elsewhere stands in another one. */
-function unaskedId({ request, asked }: Charged): string {
-  return asked.length > 0 ? `${request.id}\0` : request.id
-}
-
-function entriesOf(call: Charged): AdmissionRequest[] {
-  const shares = (meters: readonly LocalRef[]) => meters.map(({ share }) => share)
-  const { request, asked, unasked } = call
-  return [
-    ...(asked.length > 0 ? [under(request, request.id, shares(asked))] : []),
-    ...(unasked.length > 0 ? [under(request, unaskedId(call), shares(unasked))] : []),
-  ]
+function askedOf(request: AdmissionRequest, asked: readonly LocalRef[], nowMs: number): AdmissionRequest {
+  return under(
+    request,
+    asked.map((one) => one.asked(nowMs)),
+  )
 }
 
 /** Charges in Redis what a report says; once under one name. */

@@ -4,7 +4,7 @@ import type { Binding, RejectDecision, RunDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { MINUTE } from '../model/time.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
-import { ON_STORE_ERROR, type OnStoreError } from '../policy/rule.js'
+import type { OnStoreError } from '../policy/rule.js'
 import { BLOCK_NAME } from '../policy/upstream-block.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import type { Admission } from '../store/store.js'
@@ -31,6 +31,8 @@ export interface AdmissionCounts {
   metered: number
   refused: number
 }
+
+const NONE: readonly LocalRef[] = []
 
 /**
  * What the gate answers while Redis is away. Each rule that covers a call says what an outage means
@@ -102,14 +104,12 @@ export class LocalAdmission {
 
   /** @returns whether the call was let in during this outage, and goes on */
   settle({ id }: AdmissionRequest, actual: ActualCosts, how: 'end' | 'part'): boolean {
-    this.meters.tick()
-    return this.journal.settle(id, actual, how)
+    return this.journal.settle(id, actual, how, this.meters.tick())
   }
 
   /** @returns whether the call was let in during this outage, and goes on */
   release({ id }: AdmissionRequest): boolean {
-    this.meters.tick()
-    return this.journal.release(id)
+    return this.journal.release(id, this.meters.tick())
   }
 
   /** A call that Redis knows has ended: its slots may be used again. */
@@ -134,27 +134,31 @@ export class LocalAdmission {
     return true
   }
 
-  private cover({ meters }: AdmissionRequest): Covering {
-    let mode: OnStoreError | undefined
-    let strictest: MeterRef | undefined
-    for (const ref of meters) {
-      if (ref.rule.kind === 'upstream') continue
-      const own = this.meters.ruleOf(ref.rule).mode
-      if (mode !== undefined && ON_STORE_ERROR.indexOf(own) >= ON_STORE_ERROR.indexOf(mode)) continue
-      mode = own
-      strictest = ref
-    }
+  private cover(request: AdmissionRequest): Covering {
     const asked: LocalRef[] = []
-    const unasked: LocalRef[] = []
-    let full = false
-    for (const ref of mode === undefined || mode === 'closed' ? [] : meters) {
+    let unasked = NONE
+    let strictest: MeterRef | undefined
+    let missing = false
+    for (const ref of request.meters) {
       if (ref.rule.kind === 'upstream') continue
-      const local = this.meters.of(ref)
-      if (local === undefined) full = true
-      else if (local.rule.mode === 'local') asked.push(local)
-      else unasked.push(local)
+      const local = this.meters.known(ref)
+      const mode = local?.rule.mode ?? this.meters.ruleOf(ref.rule).mode
+      if (mode === 'closed') return { mode, strictest: ref, asked: NONE, unasked: NONE, full: false }
+      if (strictest === undefined || (mode === 'local' && asked.length === 0)) strictest = ref
+      if (local === undefined) missing = true
+      else if (mode === 'local') asked.push(local)
+      else unasked = [...unasked, local]
     }
-    return { mode: mode ?? this.otherwise, strictest, asked, unasked, full }
+    const mode = strictest === undefined ? this.otherwise : asked.length > 0 ? 'local' : 'open'
+    return missing ? this.coverAnew(request) : { mode, strictest, asked, unasked, full: false }
+  }
+
+  /** Some meters are met first. Not before it is known that no rule is closed: such calls need no meters. */
+  private coverAnew(request: AdmissionRequest): Covering {
+    for (const ref of request.meters) {
+      if (ref.rule.kind !== 'upstream' && this.meters.of(ref) === undefined) return { mode: 'local', strictest: ref, asked: NONE, unasked: NONE, full: true }
+    }
+    return this.cover(request)
   }
 
   private modeOf({ kind, onStoreError }: CompiledRule): OnStoreError {
@@ -190,7 +194,9 @@ export class LocalAdmission {
   private name(request: AdmissionRequest): AdmissionRequest {
     if (request.call.id !== undefined || request.forGood === true) return request
     const id = this.names.next()
-    return { ...request, id, token: '', ledger: undefined, call: { ...request.call, id } }
+    // Not a spread, which costs more than a meter.
+    const { call, meters, costs, counted, strategy } = request
+    return { id, token: '', ledger: undefined, call, meters, costs, counted, strategy }
   }
 }
 

@@ -123,6 +123,11 @@ export class LocalMeters {
     return own
   }
 
+  /** The meter of a call, if it was met in this outage. */
+  known(ref: MeterRef): LocalRef | undefined {
+    return this.refs.get(ref)
+  }
+
   /** The meter of a call as it is counted here; undefined where there are too many meters to count another. */
   of(ref: MeterRef): LocalRef | undefined {
     return this.refs.get(ref) ?? this.meet(ref)

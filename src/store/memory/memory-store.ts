@@ -113,11 +113,6 @@ export class MemoryStore implements Store {
     return true
   }
 
-  /** Forgets that a call is open; what it was charged stays. */
-  dropEntry(id: string): void {
-    this.entries.delete(id)
-  }
-
   reportUpstream(request: AdmissionRequest, report: UpstreamReport): UpstreamOutcome {
     const nowMs = this.timeOf(request)
     this.release(request)
@@ -197,7 +192,7 @@ export class MemoryStore implements Store {
   }
 
   /** Changes what every meter was charged to what the call has cost; returns the units in which it was charged more. See `charge_actual` in `lua/lib/settlement.lua`. */
-  private chargeActual(request: AdmissionRequest, entry: MemoryEntry, actual: ActualCosts, how: 'end' | 'part', nowMs: number): ReadonlySet<CostUnit> {
+  chargeActual(request: AdmissionRequest, entry: MemoryEntry, actual: ActualCosts, how: 'end' | 'part', nowMs: number): ReadonlySet<CostUnit> {
     const { atMs, charged, counted } = entry
     const raised = new Set<CostUnit>()
     for (const part of request.meters) {
