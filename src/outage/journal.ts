@@ -10,18 +10,12 @@ import { scripts } from '../store/redis/scripts.js'
 import type { LocalMeters, LocalRef, MeterUsage } from './local-meters.js'
 import type { Share } from './outage-rule.js'
 
-/** A call that was let in here, and has not ended. */
+/** A call that was charged here, and has not ended. */
 interface OpenCall {
   readonly request: AdmissionRequest
   /** Whether it goes on, and holds slots; else it was only recorded. */
   readonly runs: boolean
-}
-
-/** A call that was charged here, at the meters that were asked and at others that were not. */
-interface Charged extends OpenCall {
   readonly atMs: number
-  readonly asked: readonly LocalRef[]
-  readonly unasked: readonly LocalRef[]
 }
 
 /** What a process has used while Redis was away. */
@@ -57,9 +51,9 @@ export interface UsageReport {
  * under its name, which Redis knows by then.
  */
 export class OutageJournal {
-  private readonly open = new Map<string, Charged>()
+  private readonly open = new Map<string, OpenCall>()
   /** Charged here, and by Redis after all. */
-  private chargedTwice: Charged[] = []
+  private chargedTwice: OpenCall[] = []
 
   constructor(readonly meters: LocalMeters) {}
 
@@ -85,7 +79,9 @@ export class OutageJournal {
   admit(request: AdmissionRequest, asked: readonly LocalRef[], unasked: readonly LocalRef[], nowMs: number): RunDecision | RejectDecision {
     const decision = asked.length > 0 ? this.meters.store.admit(askedOf(request, asked, nowMs)).decision : null
     if (decision?.outcome === 'reject') return decision
-    this.note({ request, runs: true, atMs: nowMs, asked, unasked })
+    for (const local of asked) this.meters.noteCharged(local)
+    if (unasked.length > 0) this.chargeUnasked(request, unasked)
+    if (request.forGood !== true) this.open.set(request.id, { request, runs: true, atMs: nowMs })
     return decision ?? { outcome: 'run', atMs: nowMs, usage: [] }
   }
 
@@ -95,16 +91,17 @@ export class OutageJournal {
 
   /** Charges a call that has happened. */
   record(request: AdmissionRequest, meters: readonly LocalRef[], nowMs: number): void {
-    this.note({ request, runs: false, atMs: nowMs, asked: [], unasked: meters })
+    this.chargeUnasked(request, meters)
+    if (request.forGood !== true) this.open.set(request.id, { request, runs: false, atMs: nowMs })
   }
 
   /** The call has ended, or has cost so much so far. @returns whether it is open here */
   settle(id: string, actual: ActualCosts, how: 'end' | 'part', nowMs: number): boolean {
     const call = this.open.get(id)
     if (call === undefined) return false
-    const { request, atMs, asked, unasked } = call
+    const { request, atMs } = call
     const { costs, counted } = request
-    const shares = [...asked, ...unasked].map(({ share }) => share)
+    const shares = this.meters.all(request).map(({ share }) => share)
     this.meters.store.chargeActual(under(request, shares), { atMs, counted, charged: costs }, actual, how, nowMs)
     if (how === 'end') this.open.delete(id)
     else {
@@ -121,8 +118,7 @@ export class OutageJournal {
 
   /** Redis has charged a call, too, for good. It counts here on, and is not reported. */
   chargedByRedis(request: AdmissionRequest, atMs: number): void {
-    const unasked = request.meters.flatMap((ref) => this.meters.of(ref) ?? [])
-    this.chargedTwice.push({ request, runs: false, atMs, asked: [], unasked })
+    this.chargedTwice.push({ request, runs: false, atMs })
   }
 
   /** What was used since the last report. The calls of the report are open in Redis from now on. */
@@ -130,8 +126,8 @@ export class OutageJournal {
     this.meters.tick()
     const open = [...this.open.values()]
     const apart = new Map<LocalRef['meter'], Map<number, number>>()
-    for (const { request, atMs, asked, unasked } of [...open, ...this.chargedTwice]) {
-      for (const local of [...asked, ...unasked]) {
+    for (const { request, atMs } of [...open, ...this.chargedTwice]) {
+      for (const local of this.meters.all(request)) {
         const sums = apart.get(local.meter) ?? new Map<number, number>()
         apart.set(local.meter, sums)
         this.meters.addCharge(sums, local, request.costs, atMs)
@@ -140,24 +136,18 @@ export class OutageJournal {
     const meters = this.meters.report(apart)
     this.open.clear()
     this.chargedTwice = []
-    return { meters, open: open.map(({ request, runs }) => ({ request, runs })) }
+    return { meters, open }
   }
 
-  /** Charges the meters that were not asked, and notes what has to be reported. */
-  private note(call: Charged): void {
-    const { request, asked, unasked } = call
-    for (const local of asked) this.meters.noteCharged(local)
-    if (unasked.length > 0) {
-      const { store } = this.meters
-      const counted = under(
-        request,
-        unasked.map((one) => one.counted),
-      )
-      // What has room is charged under its name, by which a sliding log finds it when it goes back.
-      if (store.admit(counted).decision.outcome === 'reject') store.record(counted)
-      for (const local of unasked) this.meters.noteCharged(local)
-    }
-    if (request.forGood !== true) this.open.set(request.id, call)
+  private chargeUnasked(request: AdmissionRequest, unasked: readonly LocalRef[]): void {
+    const { store } = this.meters
+    const counted = under(
+      request,
+      unasked.map((one) => one.counted),
+    )
+    // What has room is charged under its name, by which a sliding log finds it when it goes back.
+    if (store.admit(counted).decision.outcome === 'reject') store.record(counted)
+    for (const local of unasked) this.meters.noteCharged(local)
   }
 }
 

@@ -23,6 +23,8 @@ interface Covering {
   readonly unasked: readonly LocalRef[]
   /** Whether a meter could not be counted, since there are too many. */
   readonly full: boolean
+  /** The agent, endpoint and model that may be blocked. */
+  readonly block: string | undefined
 }
 
 /** What became of calls while Redis was away. */
@@ -72,7 +74,7 @@ export class LocalAdmission {
     const known = request.call.id === undefined ? undefined : this.journal.find(request.id)
     if (known !== undefined) return { request: known, decision: run(nowMs) }
     const covering = this.cover(request)
-    const refusal = this.refusal(covering, nowMs) ?? this.blockade(request, nowMs)
+    const refusal = this.refusal(covering, nowMs) ?? this.blockade(covering, nowMs)
     if (refusal !== undefined) return { request, decision: this.refused(refusal) }
     const named = this.name(request)
     const { asked, unasked } = covering
@@ -86,7 +88,7 @@ export class LocalAdmission {
   peek(request: AdmissionRequest): RunDecision | RejectDecision {
     const nowMs = this.meters.tick()
     const covering = this.cover(request)
-    const refusal = this.refusal(covering, nowMs) ?? this.blockade(request, nowMs)
+    const refusal = this.refusal(covering, nowMs) ?? this.blockade(covering, nowMs)
     if (refusal !== undefined || covering.asked.length === 0) return refusal ?? run(nowMs)
     const decision = this.journal.peek(request, covering.asked, nowMs)
     return decision.outcome === 'run' ? decision : explained(decision, request, covering.asked, nowMs)
@@ -97,8 +99,7 @@ export class LocalAdmission {
     const nowMs = this.meters.tick()
     const known = this.journal.find(request.id)
     if (known !== undefined) return { request: known, decision: run(nowMs) }
-    const counted = request.meters.filter(({ rule }) => rule.kind !== 'upstream').flatMap((ref) => this.meters.of(ref) ?? [])
-    this.journal.record(request, counted, nowMs)
+    this.journal.record(request, this.meters.all(request), nowMs)
     return { request, decision: run(nowMs) }
   }
 
@@ -139,24 +140,29 @@ export class LocalAdmission {
     let unasked = NONE
     let strictest: MeterRef | undefined
     let missing = false
+    let block: string | undefined
     for (const ref of request.meters) {
-      if (ref.rule.kind === 'upstream') continue
+      if (ref.rule.kind === 'upstream') {
+        block = ref.value
+        continue
+      }
       const local = this.meters.known(ref)
       const mode = local?.rule.mode ?? this.meters.ruleOf(ref.rule).mode
-      if (mode === 'closed') return { mode, strictest: ref, asked: NONE, unasked: NONE, full: false }
+      if (mode === 'closed') return { mode, strictest: ref, asked: NONE, unasked: NONE, full: false, block }
       if (strictest === undefined || (mode === 'local' && asked.length === 0)) strictest = ref
       if (local === undefined) missing = true
       else if (mode === 'local') asked.push(local)
       else unasked = [...unasked, local]
     }
     const mode = strictest === undefined ? this.otherwise : asked.length > 0 ? 'local' : 'open'
-    return missing ? this.coverAnew(request) : { mode, strictest, asked, unasked, full: false }
+    return missing ? this.coverAnew(request) : { mode, strictest, asked, unasked, full: false, block }
   }
 
   /** Some meters are met first. Not before it is known that no rule is closed: such calls need no meters. */
   private coverAnew(request: AdmissionRequest): Covering {
     for (const ref of request.meters) {
-      if (ref.rule.kind !== 'upstream' && this.meters.of(ref) === undefined) return { mode: 'local', strictest: ref, asked: NONE, unasked: NONE, full: true }
+      if (ref.rule.kind !== 'upstream' && this.meters.of(ref) === undefined)
+        return { mode: 'local', strictest: ref, asked: NONE, unasked: NONE, full: true, block: undefined }
     }
     return this.cover(request)
   }
@@ -177,10 +183,10 @@ export class LocalAdmission {
   }
 
   /** What an agent asked for is kept to, as far as this process has heard. */
-  private blockade({ meters }: AdmissionRequest, nowMs: number): RejectDecision | undefined {
-    const value = meters.find(({ rule }) => rule.kind === 'upstream')?.value
-    const retryAfterMs = value === undefined ? 0 : this.blockedMs(value)
-    if (value === undefined || retryAfterMs <= 0) return undefined
+  private blockade({ block: value }: Covering, nowMs: number): RejectDecision | undefined {
+    if (value === undefined) return undefined
+    const retryAfterMs = this.blockedMs(value)
+    if (retryAfterMs <= 0) return undefined
     const binding: Binding = { kind: 'upstream', rule: BLOCK_NAME, limit: 'retry-after', scopeValue: value, unit: 'none' }
     return { outcome: 'reject', reason: 'limited', retryAfterMs, binding, atMs: nowMs, usage: [] }
   }

@@ -1,4 +1,4 @@
-import { costIn, type MeterRef } from '../admission/request.js'
+import { type AdmissionRequest, costIn, type MeterRef } from '../admission/request.js'
 import { emptyState, type MeterState } from '../limits/algorithm.js'
 import { ALGORITHMS } from '../limits/algorithms.js'
 import type { CompiledLimit } from '../limits/compiled-limit.js'
@@ -131,6 +131,11 @@ export class LocalMeters {
   /** The meter of a call as it is counted here; undefined where there are too many meters to count another. */
   of(ref: MeterRef): LocalRef | undefined {
     return this.refs.get(ref) ?? this.meet(ref)
+  }
+
+  /** All that a call is charged at. */
+  all({ meters }: AdmissionRequest): LocalRef[] {
+    return meters.filter(({ rule }) => rule.kind !== 'upstream').flatMap((ref) => this.of(ref) ?? [])
   }
 
   noteCharged(local: LocalRef): void {
