@@ -165,9 +165,9 @@ function askedOf(request: AdmissionRequest, asked: readonly LocalRef[], nowMs: n
 
 /** Charges in Redis what a report says; once under one name. */
 export async function mergeUsage(redis: Redis, keys: Keys, clock: Clock, name: string, { meters, open }: UsageReport): Promise<void> {
-  const encoder = new BatchEncoder(keys, approximateMs(clock), true)
-  for (const { part } of meters) encoder.ask(meterRequest({ meters: [part], costs: NOTHING, counted: [] }, name), false)
-  for (const { request } of open) encoder.ask(request, false)
+  const encoder = new BatchEncoder(keys, approximateMs(clock))
+  for (const { part } of meters) encoder.force(meterRequest({ meters: [part], costs: NOTHING, counted: [] }, name), false)
+  for (const { request } of open) encoder.force(request, false)
   const amounts = [...meters.map((one) => one.amounts), ...open.map(({ runs }) => (runs ? 0 : 1))]
   const batch = encoder.batch()
   await scripts.mergeUsage.run(redis, [...encoder.keys, keys.absorbed(name)], [clock.forScripts(), batch, DEFAULTS.absorbedMs, JSON.stringify(amounts)])

@@ -169,12 +169,11 @@ export class LocalMeters {
   addCharge(sums: Map<number, number>, { rule }: LocalRef, costs: Costs, atMs: number): void {
     const { limits, active } = rule.share
     for (const limit of limits.slice(0, active)) {
+      if (!counts(limit)) continue
       const state = emptyState()
-      const start = startOf(limit.algorithm)
-      if (start !== 'tenth' && start !== 'filled') continue
       ALGORITHMS[limit.algorithm].charge(state, limit, costIn(costs, limit.unit), atMs, '')
       // A bucket is filled by time, not by call: what a call took from it is taken off as a whole.
-      if (start === 'tenth') ALGORITHMS[limit.algorithm].roll(state, limit, atMs, this.nowMs)
+      if (startOf(limit.algorithm) === 'tenth') ALGORITHMS[limit.algorithm].roll(state, limit, atMs, this.nowMs)
       sums.set(limit.id, (sums.get(limit.id) ?? 0) + state.used)
     }
   }
@@ -234,9 +233,9 @@ export class LocalMeters {
   }
 }
 
+/** Whether a limit has usage that is reported; slots are charged call by call. */
 function counts({ algorithm }: CompiledLimit): boolean {
-  const start = startOf(algorithm)
-  return start === 'tenth' || start === 'filled'
+  return startOf(algorithm) !== 'leased'
 }
 
 function totalOf({ used, debt }: MeterState): number {
@@ -262,7 +261,6 @@ function fill(state: MeterState, limit: CompiledLimit, atMs: number): void {
       return
     }
     case 'tenth':
-    case 'none':
       return
   }
 }

@@ -14,7 +14,7 @@ export interface Share {
 }
 
 /** How usage from before an outage, which this process does not know, is made up for: see `OutageJournal`. */
-export type Start = 'tenth' | 'filled' | 'leased' | 'none'
+export type Start = 'tenth' | 'filled' | 'leased'
 
 export function startOf(algorithm: AlgorithmName): Start {
   switch (algorithm) {
@@ -27,10 +27,6 @@ export function startOf(algorithm: AlgorithmName): Start {
       return 'filled'
     case 'concurrency':
       return 'leased'
-    case 'block':
-    case 'pause':
-    case 'learned':
-      return 'none'
   }
 }
 
@@ -80,7 +76,7 @@ export class OutageRule {
     share: Share,
     beganMs: number,
   ) {
-    this.share = share.of === 1 || rule.kind === 'pause' ? rule : { ...rule, limits: rule.limits.map((limit) => shareOfLimit(limit, share)) }
+    this.share = share.of === 1 ? rule : { ...rule, limits: rule.limits.map((limit) => shareOfLimit(limit, share)) }
     this.asked = this.share
     this.tenthUntilMs = this.share.limits.map((limit) => (startOf(limit.algorithm) === 'tenth' ? endOfWindow(limit, beganMs) : 0))
   }
