@@ -9,9 +9,10 @@ import { LedgerNames } from '../src/store/ledger-names.js'
 import type { Admission } from '../src/store/store.js'
 import { atMost, type Figure, median } from './lib/measure.js'
 
-const CALLS = 2000
-const PAIRS = 301
-const WARM_UP = 100
+/** Open at once, at most. */
+const CALLS = 500
+const PAIRS = 1201
+const WARM_UP = 400
 const VALUES = 100
 const ROOMY = 1e9
 const BAR = 1.3

@@ -51,7 +51,7 @@ export interface UsageReport {
  * under its name, which Redis knows by then.
  */
 export class OutageJournal {
-  private readonly open = new Map<string, OpenCall>()
+  private readonly open = new Map<string | AdmissionRequest, OpenCall>()
   /** Charged here, and by Redis after all. */
   private chargedTwice: OpenCall[] = []
 
@@ -66,9 +66,9 @@ export class OutageJournal {
     this.meters.begin(share)
   }
 
-  /** The call that is known by an id and goes on; undefined: none since the last report. */
-  find(id: string): AdmissionRequest | undefined {
-    return this.open.get(id)?.request
+  /** The call that is open here; undefined where none was let in since the last report. */
+  find(request: AdmissionRequest): AdmissionRequest | undefined {
+    return this.open.get(keyOf(request))?.request
   }
 
   /**
@@ -81,7 +81,7 @@ export class OutageJournal {
     if (decision?.outcome === 'reject') return decision
     for (const local of asked) this.meters.noteCharged(local)
     if (unasked.length > 0) this.chargeUnasked(request, unasked)
-    if (request.forGood !== true) this.open.set(request.id, { request, runs: true, atMs: nowMs })
+    if (request.forGood !== true) this.open.set(keyOf(request), { request, runs: true, atMs: nowMs })
     return decision ?? { outcome: 'run', atMs: nowMs, usage: [] }
   }
 
@@ -92,28 +92,30 @@ export class OutageJournal {
   /** Charges a call that has happened. */
   record(request: AdmissionRequest, meters: readonly LocalRef[], nowMs: number): void {
     this.chargeUnasked(request, meters)
-    if (request.forGood !== true) this.open.set(request.id, { request, runs: false, atMs: nowMs })
+    if (request.forGood !== true) this.open.set(keyOf(request), { request, runs: false, atMs: nowMs })
   }
 
   /** The call has ended, or has cost so much so far. @returns whether it is open here */
-  settle(id: string, actual: ActualCosts, how: 'end' | 'part', nowMs: number): boolean {
-    const call = this.open.get(id)
+  settle(asked: AdmissionRequest, actual: ActualCosts, how: 'end' | 'part', nowMs: number): boolean {
+    const key = keyOf(asked)
+    const call = this.open.get(key)
     if (call === undefined) return false
     const { request, atMs } = call
     const { costs, counted } = request
-    const shares = this.meters.all(request).map(({ share }) => share)
-    this.meters.store.chargeActual(under(request, shares), { atMs, counted, charged: costs }, actual, how, nowMs)
-    if (how === 'end') this.open.delete(id)
+    const costsMore = COST_UNITS.some((unit) => (actual[unit] ?? 0) > costs[unit])
+    const meters = this.meters.all(request).map((local) => (costsMore ? local.share : local.given(nowMs)))
+    this.meters.store.chargeActual(under(request, meters), { atMs, counted, charged: costs }, actual, how, nowMs)
+    if (how === 'end') this.open.delete(key)
     else {
       const sum = Object.fromEntries(COST_UNITS.map((unit) => [unit, Math.max(costs[unit], actual[unit] ?? 0)])) as Record<CostUnit, number>
-      this.open.set(id, { ...call, request: { ...request, costs: sum } })
+      this.open.set(key, { ...call, request: { ...request, costs: sum } })
     }
     return true
   }
 
   /** The call was not made. @returns whether it is open here */
-  release(id: string, nowMs: number): boolean {
-    return this.settle(id, NOTHING, 'end', nowMs)
+  release(request: AdmissionRequest, nowMs: number): boolean {
+    return this.settle(request, NOTHING, 'end', nowMs)
   }
 
   /** Redis has charged a call, too, for good. It counts here on, and is not reported. */
@@ -149,6 +151,15 @@ export class OutageJournal {
     if (store.admit(counted).decision.outcome === 'reject') store.record(counted)
     for (const local of unasked) this.meters.noteCharged(local)
   }
+}
+
+/**
+ * By what an open call is found: its id, or, where it has only the name that it was given here, the
+ * object that its admission returned. (Looking names up costs a tenth of an admit. A copy of the
+ * object is not found: then the call ends in Redis, after it was reported.)
+ */
+function keyOf(request: AdmissionRequest): string | AdmissionRequest {
+  return request.call.id === undefined ? request : request.id
 }
 
 /** A request as the store in memory is asked. It keeps no entry: the journal does. */

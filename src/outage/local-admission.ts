@@ -71,7 +71,7 @@ export class LocalAdmission {
   admit(request: AdmissionRequest): Admission {
     const nowMs = this.meters.tick()
     // A call that is admitted twice under an id of its own is charged once.
-    const known = request.call.id === undefined ? undefined : this.journal.find(request.id)
+    const known = request.call.id === undefined ? undefined : this.journal.find(request)
     if (known !== undefined) return { request: known, decision: run(nowMs) }
     const covering = this.cover(request)
     const refusal = this.refusal(covering, nowMs) ?? this.blockade(covering, nowMs)
@@ -97,20 +97,20 @@ export class LocalAdmission {
   /** A call has happened: it is charged when Redis is back, and counts here until then. */
   record(request: AdmissionRequest): Admission {
     const nowMs = this.meters.tick()
-    const known = this.journal.find(request.id)
+    const known = this.journal.find(request)
     if (known !== undefined) return { request: known, decision: run(nowMs) }
     this.journal.record(request, this.meters.all(request), nowMs)
     return { request, decision: run(nowMs) }
   }
 
   /** @returns whether the call was let in during this outage, and goes on */
-  settle({ id }: AdmissionRequest, actual: ActualCosts, how: 'end' | 'part'): boolean {
-    return this.journal.settle(id, actual, how, this.meters.tick())
+  settle(request: AdmissionRequest, actual: ActualCosts, how: 'end' | 'part'): boolean {
+    return this.journal.settle(request, actual, how, this.meters.tick())
   }
 
   /** @returns whether the call was let in during this outage, and goes on */
-  release({ id }: AdmissionRequest): boolean {
-    return this.journal.release(id, this.meters.tick())
+  release(request: AdmissionRequest): boolean {
+    return this.journal.release(request, this.meters.tick())
   }
 
   /** A call that Redis knows has ended: its slots may be used again. */

@@ -38,7 +38,7 @@ interface LocalMeter {
 
 /** The meter of a call, as this process counts it in an outage. */
 export class LocalRef {
-  /** By which calls are settled. */
+  /** By which calls are charged that cost more than they were let in for. */
   readonly share: MeterRef
   private current: MeterRef
 
@@ -57,6 +57,11 @@ export class LocalRef {
     const rule = this.rule.at(nowMs)
     if (rule !== this.current.rule) this.current = this.under(rule)
     return this.current
+  }
+
+  /** By which calls give back: as they were charged, since a meter takes another form of its rule only by copying itself. */
+  given(nowMs: number): MeterRef {
+    return this.rule.mode === 'local' ? this.asked(nowMs) : this.counted
   }
 
   /** By which calls are charged without being asked for. */
@@ -135,7 +140,12 @@ export class LocalMeters {
 
   /** All that a call is charged at. */
   all({ meters }: AdmissionRequest): LocalRef[] {
-    return meters.filter(({ rule }) => rule.kind !== 'upstream').flatMap((ref) => this.of(ref) ?? [])
+    const all: LocalRef[] = []
+    for (const ref of meters) {
+      const local = ref.rule.kind === 'upstream' ? undefined : this.of(ref)
+      if (local !== undefined) all.push(local)
+    }
+    return all
   }
 
   noteCharged(local: LocalRef): void {

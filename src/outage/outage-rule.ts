@@ -60,9 +60,15 @@ function endOfWindow(limit: CompiledLimit, atMs: number): number {
   return atMs + ALGORITHMS[limit.algorithm].resetMs(state, limit, atMs)
 }
 
+function withoutSlots(rule: CompiledRule): CompiledRule {
+  const holdsNone = ({ unit }: CompiledLimit) => unit !== 'concurrency'
+  const { limits, active } = rule
+  return limits.every(holdsNone) ? rule : { ...rule, limits: limits.filter(holdsNone), active: limits.slice(0, active).filter(holdsNone).length }
+}
+
 /** A rule as one process of several applies it in an outage. */
 export class OutageRule {
-  /** The rule with this process's share of each limit: how calls are settled, and recorded. */
+  /** The rule with this process's share of each limit: what calls cost above it is debt. */
   readonly share: CompiledRule
   /** Until when each limit that counts in windows allows a tenth; 0 for the others. */
   private readonly tenthUntilMs: readonly number[]
@@ -93,9 +99,7 @@ export class OutageRule {
 
   /** The share without slots: by what is charged without being asked for. */
   get counted(): CompiledRule {
-    const holdsNone = ({ unit }: CompiledLimit) => unit !== 'concurrency'
-    const { limits, active } = this.share
-    this.slotless ??= { ...this.share, limits: limits.filter(holdsNone), active: limits.slice(0, active).filter(holdsNone).length }
+    this.slotless ??= withoutSlots(this.share)
     return this.slotless
   }
 
