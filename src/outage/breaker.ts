@@ -14,7 +14,7 @@ export interface BreakerParts {
   readonly closed: () => void
 }
 
-type State =
+type BreakerState =
   | { readonly kind: 'closed' }
   | { readonly kind: 'open'; readonly cause: Error; readonly delayMs: number; readonly timer: NodeJS.Timeout }
   | { readonly kind: 'probing'; readonly cause: Error; readonly delayMs: number }
@@ -41,7 +41,7 @@ type State =
  * If the process dies, nothing has to be cleared up: the state is in its memory only.
  */
 export class CircuitBreaker {
-  private state: State = { kind: 'closed' }
+  private state: BreakerState = { kind: 'closed' }
   private readonly waiting = new Set<(error: Error) => void>()
 
   constructor(private readonly parts: BreakerParts) {}
@@ -115,14 +115,14 @@ export class CircuitBreaker {
     for (const fail of [...this.waiting]) fail(silent)
   }
 
-  private open(cause: Error, delayMs: number, inMs: number): State {
+  private open(cause: Error, delayMs: number, inMs: number): BreakerState {
     const timer = setTimeout(() => void this.probe(cause, delayMs), inMs)
     timer.unref()
     return { kind: 'open', cause, delayMs, timer }
   }
 
   private async probe(cause: Error, delayMs: number): Promise<void> {
-    const probing: State = { kind: 'probing', cause, delayMs }
+    const probing: BreakerState = { kind: 'probing', cause, delayMs }
     this.state = probing
     let sent: Promise<number> | undefined
     try {

@@ -61,7 +61,7 @@ export class OutageJournal {
     return this.meters.empty && this.open.size === 0
   }
 
-  /** @throws nothing; everything must have been reported */
+  /** An outage begins. Everything that was used in an earlier one must have been reported. */
   begin(share: Share): void {
     this.meters.begin(share)
   }

@@ -27,7 +27,7 @@ export interface OutageParts {
   readonly maxUnchecked: number
 }
 
-type State =
+type OutageState =
   | { readonly kind: 'there' }
   /** `others` are the processes that were there when the outage began. */
   | { readonly kind: 'away'; readonly sinceMs: number; readonly others: readonly Member[] }
@@ -63,7 +63,7 @@ export class Outage {
   readonly breaker: CircuitBreaker
   readonly local: LocalAdmission
   readonly deferred: DeferredSettlements
-  private state: State = { kind: 'there' }
+  private state: OutageState = { kind: 'there' }
   private outages = 0
   private readonly members: Members
   /** Ends when the answers to commands are known that `local` has answered. */
