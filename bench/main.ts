@@ -13,6 +13,7 @@ import { HEAD, row, table } from './lib/table.js'
 import { memory } from './memory.js'
 import { neighbour } from './neighbour.js'
 import { outage } from './outage.js'
+import { outageAdmit } from './outage-admit.js'
 import { overhead } from './overhead.js'
 import { overload } from './overload.js'
 import { override } from './override.js'
@@ -40,6 +41,7 @@ const BENCHES = {
   override,
   learned,
   outage,
+  'outage-admit': outageAdmit,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES
 const NAMES = Object.keys(BENCHES) as Name[]

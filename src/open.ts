@@ -8,8 +8,8 @@ import { DEFAULTS } from './model/defaults.js'
 import { ConfigInvalid, TollgateError } from './model/errors.js'
 import { approximateMs, type Clock, redisClock } from './model/time.js'
 import { checkOptions, type TollgateOptions } from './options.js'
-import { GuardedStore } from './outage/guarded-store.js'
 import { Outage } from './outage/outage.js'
+import { outageStore } from './outage/outage-store.js'
 import type { RuleSet } from './policy/compile.js'
 import type { Exempt } from './policy/override.js'
 import type { RuleSpec } from './policy/rule.js'
@@ -19,11 +19,12 @@ import { QueueRuntime } from './queue/runtime.js'
 import { connect, waitUntilReady } from './redis/connection.js'
 import { Keys } from './redis/keys.js'
 import { isStoreError } from './redis/store-error.js'
-import type { NoteReset } from './store/closable-store.js'
+import { LedgerNames } from './store/ledger-names.js'
 import { MemoryStore } from './store/memory/memory-store.js'
 import { RedisStore } from './store/redis/redis-store.js'
 import { ScriptClient } from './store/redis/script-client.js'
 import type { Store } from './store/store.js'
+import type { NoteReset } from './store/store-guard.js'
 import { defaultLogger, logConnection } from './telemetry/log.js'
 import { type Bus, MemoryBus, RedisBus } from './upstream/bus.js'
 import { isNats, loadNats, NatsBus } from './upstream/nats-bus.js'
@@ -35,6 +36,7 @@ export interface TollgateParts {
   readonly store: Store
   readonly resolver: Resolver
   readonly rules: PolicyStore
+  readonly ledgerNames: LedgerNames
   readonly clock: Clock
   /** Those of `open`, with their defaults. */
   readonly options: Pick<ReturnType<typeof checkOptions>, 'actor' | 'longestOverrideMs'>
@@ -99,6 +101,7 @@ async function openAlone(options: Options, keys: Keys, log: Logger, declared: De
     noteReset,
     resolver,
     rules,
+    ledgerNames: new LedgerNames(),
     clock,
     options,
     log,
@@ -122,17 +125,19 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
     const rules = new BoundedPolicyStore(new RedisPolicyStore(client, keys, clock), client, options.enqueueTimeoutMs)
     const resolver = new Resolver(await rulesInForce(rules, declared, options), keys, options.estimate, options.upstream)
     const scriptClient = new ScriptClient(client, resolver, clock)
+    const ledgerNames = new LedgerNames()
     const { onStoreError, storeTimeoutMs, maxUnchecked } = options
-    outage = new Outage({ client, keys, clock, log, onStoreError, timeoutMs: storeTimeoutMs, maxUnchecked })
+    outage = new Outage({ client, scriptClient, clock, log, ledgerNames, onStoreError, timeoutMs: storeTimeoutMs, maxUnchecked })
     await outage.join()
     await subscriber.subscribe(keys.notices, keys.wake, keys.news)
     return {
       namespace: { prefix: keys.prefix, queue: options.queue },
-      store: new GuardedStore((around) => new RedisStore(scriptClient, client, clock, { around, actor: options.actor }), outage),
+      store: outageStore(outage, (around) => new RedisStore(scriptClient, client, clock, { around, actor: options.actor, ledgerNames })),
       outage,
       noteReset: undefined,
       resolver,
       rules,
+      ledgerNames,
       clock,
       options,
       log,
@@ -145,6 +150,7 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
           clock,
           log,
           scriptClient,
+          ledgerNames,
           resolver,
           queue: options.queue,
           attempts: options.attempts,

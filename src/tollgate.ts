@@ -22,8 +22,8 @@ import type { Explanation } from './queue/explain.js'
 import type { Handler, WorkerOptions } from './queue/handler.js'
 import type { QueueRuntime } from './queue/runtime.js'
 import type { Worker } from './queue/worker.js'
-import { ClosableStore } from './store/closable-store.js'
 import type { LedgerFigures } from './store/store.js'
+import { type ClosableStore, closableStore } from './store/store-guard.js'
 import { Capacities, type UpstreamStats } from './upstream/capacities.js'
 import { UpstreamTracker } from './upstream/tracker.js'
 import { actorOf } from './validation/requests.js'
@@ -65,14 +65,14 @@ export class Tollgate {
   private constructor(private readonly parts: TollgateParts) {
     this.prefix = parts.namespace.prefix
     this.queue = parts.namespace.queue
-    this.store = new ClosableStore(parts.store, parts.noteReset)
+    this.store = closableStore(parts.store, parts.noteReset)
     this.gate = new Gate(parts.resolver, this.store)
     this.policyClient = new PolicyClient({ ...parts, actor: parts.options.actor, changed: (before) => this.wake(before) })
     this.rules = new Rules(this.policyClient)
     this.overrides = new Overrides(this.policyClient, parts.options.longestOverrideMs)
     this.pauses = new Pauses(this.policyClient)
     this.tracker = new UpstreamTracker({ ...parts, store: this.store })
-    parts.outage?.heeds((value) => this.tracker.blockedMs(value))
+    parts.outage?.followBlocks((value) => this.tracker.blockedMs(value))
     this.capacity = new Capacities(parts.resolver, this.store, this.tracker)
     this.stats = {
       ledger: async () => this.store.figures(),
@@ -92,7 +92,7 @@ export class Tollgate {
   limiter<State>(algorithm: CustomSpec<State>): CustomLimiter<State>
   limiter<State>(spec: LimitSpec | readonly LimitSpec[] | CustomSpec<State> = limitOfEnvironment(process.env)): DirectLimiter | CustomLimiter<State> {
     if (spec !== null && typeof spec === 'object' && 'check' in spec) return new CustomLimiter(spec, this.store)
-    return new DirectLimiter(checkLimiterLimits(spec), this.store, this.parts.resolver.keys)
+    return new DirectLimiter(checkLimiterLimits(spec), this.store, this.parts.resolver.keys, this.parts.ledgerNames)
   }
 
   /** Several limiters as one: each must have room for the call, or none is charged. @throws ConfigInvalid for an algorithm of your own */
@@ -101,7 +101,7 @@ export class Tollgate {
       throw new ConfigInvalid(
         'all must be given a list of limiters of this Tollgate, one at least; one with an algorithm of your own cannot be charged together with others',
       )
-    return new CombinedLimiter(limiters, this.store)
+    return new CombinedLimiter(limiters, this.store, this.parts.ledgerNames)
   }
 
   /**

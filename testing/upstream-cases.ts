@@ -28,7 +28,7 @@ export const upstreamCases: readonly Case[] = [
       const account = new Account(subject, LIMITS)
       const { nowMs } = subject.clock
       assert.deepEqual(await upstreamStatus(subject, account), { atMs: nowMs, blockedUntilMs: 0, factor: 1, sinceMs: 0, cutAtMs: 0, overMs: 0, canary: false })
-      assert.deepEqual(await subject.store.observed(), [])
+      assert.deepEqual(await subject.store.observations(), [])
     },
   },
   {
@@ -63,7 +63,7 @@ export const upstreamCases: readonly Case[] = [
       const limits = { requests: { limit: 60, remaining: 5, resetMs: 1000, windowMs: 60_000 } }
       await subject.store.reportUpstream(blockOf(account), { ...refusal(0), kind: 'observed', observed: limits })
       await subject.store.reportUpstream(blockOf(account), refusal(100))
-      const [one, ...more] = await subject.store.observed()
+      const [one, ...more] = await subject.store.observations()
       assert.deepEqual(one?.limits, limits)
       assert.deepEqual(one?.name, { agent: 'agent' })
       assert.deepEqual(more, [])

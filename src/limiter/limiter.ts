@@ -11,7 +11,7 @@ import { compileLimits } from '../policy/compile.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
 import { NO_OPTIONS } from '../policy/compiled-rule.js'
 import type { Keys } from '../redis/keys.js'
-import { LedgerNames } from '../store/ledger-names.js'
+import type { LedgerNames } from '../store/ledger-names.js'
 import type { MaybePromise, Store } from '../store/store.js'
 import { isAmount } from '../validation/call.js'
 import { show } from '../validation/faults.js'
@@ -69,14 +69,13 @@ export function orThrow(answered: DecisionAnswer): DecisionAnswer {
   return answered
 }
 
-/** Limits that keep each charge by itself, such as a sliding log, need a name for each. */
-const names = new LedgerNames()
-
 /** What all limiters have in common; they differ in their keys and in the meters of a key. */
 abstract class BaseLimiter<Key> implements Limiter<Key> {
   constructor(
     readonly store: Store,
     readonly counted: readonly CostUnit[],
+    /** Limits that keep each charge by itself, such as a sliding log, need a name for each. */
+    private readonly names: LedgerNames,
   ) {}
 
   check(key: Key): Promise<Answer> {
@@ -114,7 +113,7 @@ abstract class BaseLimiter<Key> implements Limiter<Key> {
   private request(key: Key, cost: number): AdmissionRequest {
     const meters = this.metersOf(key)
     const costs = cost === 0 ? NOTHING : everywhere(checkCost(cost))
-    const id = meters.some(({ rule }) => rule.keyed.length > 0) ? names.next() : ''
+    const id = meters.some(({ rule }) => rule.keyed.length > 0) ? this.names.next() : ''
     return meterRequest({ meters, costs, counted: this.counted }, id)
   }
 }
@@ -125,7 +124,7 @@ export class DirectLimiter extends BaseLimiter<string> implements Metered {
   private readonly ruleMeters: RuleMeters
 
   /** @throws RulesInvalid where two of its limits cannot be told apart */
-  constructor(specs: readonly LimitSpec[], store: Store, keys: Keys) {
+  constructor(specs: readonly LimitSpec[], store: Store, keys: Keys, names: LedgerNames) {
     // No rule can have such a name, and no limiter's own name the ':' of one that has none.
     const name = `~~${specs[0]?.name ?? limitName(specs[0] ?? {}).replaceAll('/', ':')}`
     const rule: CompiledRule = {
@@ -139,7 +138,7 @@ export class DirectLimiter extends BaseLimiter<string> implements Metered {
       guards: false,
       scopeValue: () => null,
     }
-    super(store, countedUnits(rule.limits))
+    super(store, countedUnits(rule.limits), names)
     this.name = name
     this.ruleMeters = new RuleMeters(rule, keys)
   }
@@ -161,8 +160,9 @@ export class CombinedLimiter extends BaseLimiter<string | readonly string[]> {
   constructor(
     private readonly limiters: readonly Metered[],
     store: Store,
+    names: LedgerNames,
   ) {
-    super(store, [...new Set(limiters.flatMap(({ counted }) => counted))])
+    super(store, [...new Set(limiters.flatMap(({ counted }) => counted))], names)
     this.namesakes = new Set(limiters.map(({ name }) => name)).size < limiters.length
   }
 

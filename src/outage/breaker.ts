@@ -1,4 +1,3 @@
-import { type CircuitBreakerPolicy, ConsecutiveBreaker, circuitBreaker, handleWhen } from 'cockatiel'
 import { DEFAULTS } from '../model/defaults.js'
 import { isStoreError, StoreSilent } from '../redis/store-error.js'
 
@@ -7,75 +6,90 @@ export interface BreakerParts {
   readonly timeoutMs: number
   /** Whether a command would be sent now, and not be kept until there is a connection. */
   readonly connected: () => boolean
-  /** One cheap command that writes. */
-  readonly probe: () => Promise<unknown>
-  /** What has to be done between the first answer and the next call. Resolves when nothing is left of it. */
-  readonly catchUp: () => Promise<void>
+  /** One cheap command that writes. Resolves to Redis' time. */
+  readonly probe: () => Promise<number>
+  /** What has to be done between the answer to a probe and the next call. Resolves when nothing is left of it. */
+  readonly catchUp: (answeredAtMs: number) => Promise<void>
   readonly opened: (cause: Error) => void
   readonly closed: () => void
 }
 
-/**
- * The circuit breaker between the gate and its Redis. One failed command opens it, and one that
- * takes too long: a connection answers in order, so what comes after waits as long. While it is
- * open nothing is sent but probes, one at a time: a user's call never is the one that tries.
- *
- * What if the event loop stood still, and not Redis: a command is only late if its answer is not
- * among those that came meanwhile. What if commands wait on our side (a thousand checks at once
- * travel in turns): only the time from sending one to its answer is measured.
- */
-export class Breaker {
-  /** Why Redis is taken to be away; undefined while it is not. */
-  cause: Error | undefined
-  private readonly parts: BreakerParts
-  private readonly policy: CircuitBreakerPolicy
-  private readonly waiting = new Set<(error: Error) => void>()
-  private timer: NodeJS.Timeout | undefined
-  private delayMs: number = DEFAULTS.probeMs
-  private trying = false
-  private stopped = false
+type BreakerState =
+  | { readonly kind: 'closed' }
+  | { readonly kind: 'open'; readonly cause: Error; readonly delayMs: number; readonly timer: NodeJS.Timeout }
+  | { readonly kind: 'probing'; readonly cause: Error; readonly delayMs: number }
+  | { readonly kind: 'stopped'; readonly cause: Error | undefined }
 
-  constructor(parts: BreakerParts) {
-    this.parts = parts
-    // When to try again is said by our own timer: the policy's goes by the wall clock, which may be set back.
-    this.policy = circuitBreaker(handleWhen(isStoreError), { halfOpenAfter: Number.NEGATIVE_INFINITY, breaker: new ConsecutiveBreaker(1) })
-    this.policy.onBreak((reason) => this.open('error' in reason ? reason.error : new StoreSilent('Redis is away')))
+/**
+ * The circuit breaker between the gate and its Redis.
+ *
+ *     closed ──a command failed or was late──> open ──its time has come, or there is a connection──> probing
+ *        ^                                      ^                                                       │
+ *        │                                      └── failed: the next probe comes later, up to 1 s ──────┤
+ *        └──────────────────────── answered, and what the outage left is in Redis ──────────────────────┘
+ *
+ * One failed command opens it, and one late command: a connection answers in order, so all
+ * commands behind a late one are late, too. When it opens, all commands under way fail at once,
+ * whatever their answers are later. While it is open or probing nothing is sent but probes, one at
+ * a time: no call of a user has to be the one that tries.
+ *
+ * A busy event loop is not a silent Redis. When the time of a command is over, the event loop first
+ * reads the answers that have arrived; the command is late only if its answer is not among them.
+ * Commands that wait in this process (batches are sent one after the other) are timed from the
+ * moment they are sent. All times are those of timers, which the clock of the machine does not move.
+ *
+ * If the process dies, nothing has to be cleared up: the state is in its memory only.
+ */
+export class CircuitBreaker {
+  private state: BreakerState = { kind: 'closed' }
+  private readonly waiting = new Set<(error: Error) => void>()
+
+  constructor(private readonly parts: BreakerParts) {}
+
+  /** Why Redis is taken to be away; undefined while it is not. */
+  get cause(): Error | undefined {
+    return this.state.kind === 'closed' ? undefined : this.state.cause
   }
 
   get away(): boolean {
     return this.cause !== undefined
   }
 
-  /**
-   * What a command comes to; it must not be sent while Redis is away. Fails at once when the
-   * breaker opens, whatever the command comes to later.
-   */
-  watch<T>(send: () => Promise<T>): Promise<T> {
-    return this.policy.execute(() => this.within(send()))
+  /** The answer to a command; must not be called while Redis is away. Fails at once when the breaker opens. */
+  async watch<T>(send: () => Promise<T>): Promise<T> {
+    try {
+      return await this.within(send())
+    } catch (error) {
+      if (isStoreError(error)) this.trip(error)
+      throw error
+    }
   }
 
-  /** Opens it: something else than a command has failed. */
+  /** Opens the breaker, if it is closed. */
   trip(cause: Error): void {
-    if (this.away || this.stopped) return
-    this.policy.execute(() => Promise.reject(cause)).catch(() => {})
+    if (this.away) return
+    this.state = this.state.kind === 'stopped' ? { kind: 'stopped', cause } : this.open(cause, DEFAULTS.probeMs, DEFAULTS.probeMs)
+    this.failWaiting(cause)
+    this.parts.opened(cause)
   }
 
-  /** There may be an answer now: tries at once. */
+  /** There is a connection: if the breaker is open, the next probe is sent at once. */
   tryNow(): void {
-    if (this.away && !this.stopped) this.schedule(0)
+    if (this.state.kind !== 'open') return
+    clearTimeout(this.state.timer)
+    this.state = this.open(this.state.cause, this.state.delayMs, 0)
   }
 
-  /** Tries no more. Who still waits is told that Redis is away. */
+  /** Sends no probes any more. */
   stop(): void {
-    this.stopped = true
-    clearTimeout(this.timer)
+    if (this.state.kind === 'open') clearTimeout(this.state.timer)
+    this.state = { kind: 'stopped', cause: this.cause }
   }
 
-  /** Fails where something takes longer than a command may. */
+  /** Fails where a command that was sent takes longer than it may, or the breaker opens meanwhile. */
   within<T>(sent: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       const late = () => fail(new StoreSilent(`Redis did not answer within ${this.parts.timeoutMs} ms`))
-      // Answers that came while this process was busy are read before the check is made.
       const timer = setTimeout(() => setImmediate(() => this.waiting.has(fail) && late()), this.parts.timeoutMs)
       const done = () => {
         clearTimeout(timer)
@@ -96,53 +110,35 @@ export class Breaker {
     })
   }
 
-  private open(cause: Error): void {
-    const before = this.cause
-    this.cause = cause
+  private failWaiting(cause: Error): void {
     const silent = new StoreSilent(`Redis is away (${cause.message})`, { cause })
     for (const fail of [...this.waiting]) fail(silent)
-    if (before !== undefined) return
-    this.delayMs = DEFAULTS.probeMs
-    this.parts.opened(cause)
-    this.schedule(this.delayMs)
   }
 
-  private schedule(inMs: number): void {
-    if (this.stopped) return
-    clearTimeout(this.timer)
-    this.timer = setTimeout(() => void this.try(), inMs)
-    this.timer.unref()
+  private open(cause: Error, delayMs: number, inMs: number): BreakerState {
+    const timer = setTimeout(() => void this.probe(cause, delayMs), inMs)
+    timer.unref()
+    return { kind: 'open', cause, delayMs, timer }
   }
 
-  private async try(): Promise<void> {
-    if (this.trying || !this.away) return
-    this.trying = true
-    let probe: Promise<unknown> = Promise.resolve()
+  private async probe(cause: Error, delayMs: number): Promise<void> {
+    const probing: BreakerState = { kind: 'probing', cause, delayMs }
+    this.state = probing
+    let sent: Promise<number> | undefined
     try {
       if (!this.parts.connected()) throw new StoreSilent('there is no connection to Redis')
-      await this.policy.execute(async () => {
-        probe = this.parts.probe()
-        await this.heal(probe)
-      })
-      this.trying = false
-    } catch {
-      // One that is under way is waited for: behind it another would only come later.
-      await probe.catch(() => {})
-      this.trying = false
-      this.delayMs = Math.min(DEFAULTS.longestProbeMs, this.delayMs * 2)
-      this.schedule(this.delayMs)
-    }
-  }
-
-  /** Whatever fails here leaves it open: the policy takes other errors for an answer. */
-  private async heal(probe: Promise<unknown>): Promise<void> {
-    try {
-      await this.within(probe)
-      await this.parts.catchUp()
+      sent = this.parts.probe()
+      await this.parts.catchUp(await this.within(sent))
+      if (this.state !== probing) return
+      this.state = { kind: 'closed' }
+      this.parts.closed()
     } catch (error) {
-      throw isStoreError(error) ? error : new StoreSilent('what an outage has left could not be taken in', { cause: error })
+      const why = isStoreError(error) ? error : new StoreSilent('what an outage has left could not be taken in', { cause: error })
+      this.failWaiting(why)
+      // A second probe behind one that is under way would be answered later still.
+      await sent?.catch(() => {})
+      const nextMs = Math.min(DEFAULTS.longestProbeMs, delayMs * 2)
+      if (this.state === probing) this.state = this.open(why, nextMs, nextMs)
     }
-    this.cause = undefined
-    this.parts.closed()
   }
 }

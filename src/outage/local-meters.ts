@@ -1,140 +1,276 @@
-import type { AdmissionRequest, MeterRef } from '../admission/request.js'
-import type { MeterState } from '../limits/algorithm.js'
+import { type AdmissionRequest, costIn, type MeterRef } from '../admission/request.js'
+import { emptyState, type MeterState } from '../limits/algorithm.js'
 import { ALGORITHMS } from '../limits/algorithms.js'
 import type { CompiledLimit } from '../limits/compiled-limit.js'
-import type { RejectDecision, RunDecision } from '../model/decision.js'
+import type { Costs } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
+import type { OnStoreError } from '../policy/rule.js'
 import { MemoryStore } from '../store/memory/memory-store.js'
-import { type Share, shareOfRule } from './share.js'
+import { OutageRule, type Share, startOf } from './outage-rule.js'
 
-/** Who holds the slots of which nobody here knows whether they are free. */
-const SOMEBODY = '~somebody'
+/** Under whose name usage and slots stand that are assumed, since the outage hides whose they are. */
+const ASSUMED = '~assumed'
 
-/**
- * The meters by which a process decides while Redis is away: its share of each limit.
- *
- * What the fleet had used when the outage began is not known here, so all of it counts as used,
- * but a tenth of what is not spaced out: a bucket begins with a tenth of its burst, a window with a
- * tenth of its limit until it has passed as a whole, and slots come free as their leases end. So
- * fleets of any size stay within 1.1 times the limit. They are kept when the outage ends: one that
- * begins again in the same window has no other tenth.
- */
+/** What Redis is to be charged at one meter: two amounts for each limit, see `lua/merge-usage.lua`. */
+export interface MeterUsage {
+  readonly part: MeterRef
+  readonly amounts: readonly number[]
+}
+
+/** A part of a meter's state that is not reported: it was assumed at the start, or has been reported. */
+interface Unreported {
+  readonly state: MeterState
+  readonly atMs: number
+}
+
+/** One meter that this process has counted in an outage, of a rule and scope value. */
+interface LocalMeter {
+  /** In which outage it was met last. */
+  outage: number
+  /** By which meter of a call it was charged last. */
+  last: LocalRef | undefined
+  /** Whether it was charged since the last report. */
+  charged: boolean
+  /** By the id of the limit. */
+  readonly known: Map<number, Unreported>
+}
+
+/** The meter of a call, as this process counts it in an outage. */
+export class LocalRef {
+  /** By which calls are charged that cost more than they were let in for. */
+  readonly share: MeterRef
+  private current: MeterRef
+
+  constructor(
+    readonly meter: LocalMeter,
+    readonly rule: OutageRule,
+    /** By which Redis knows the meter. */
+    readonly ref: MeterRef,
+  ) {
+    this.share = this.under(rule.share)
+    this.current = this.share
+  }
+
+  /** By which calls are admitted now. */
+  asked(nowMs: number): MeterRef {
+    const rule = this.rule.at(nowMs)
+    if (rule !== this.current.rule) this.current = this.under(rule)
+    return this.current
+  }
+
+  /** By which calls give back: as they were charged, since a meter takes another form of its rule only by copying itself. */
+  given(nowMs: number): MeterRef {
+    return this.rule.mode === 'local' ? this.asked(nowMs) : this.counted
+  }
+
+  /** By which calls are charged without being asked for. */
+  get counted(): MeterRef {
+    return this.under(this.rule.counted)
+  }
+
+  private under(rule: CompiledRule): MeterRef {
+    return { rule, value: this.ref.value, keys: [], line: '' }
+  }
+}
+
+/** The meters that a process counts in outages, in one store. */
 export class LocalMeters {
-  private readonly now: () => number
-  private readonly store: MemoryStore
-  private readonly topped = new Set<string>()
-  private shares = new WeakMap<CompiledRule, CompiledRule>()
-  private share: Share = { of: 1, rank: 0 }
+  readonly store: MemoryStore
+  private nowMs = 0
   private beganMs = 0
+  private outage = 0
+  private share: Share = { of: 1, rank: 0 }
+  private readonly meters = new Map<string, LocalMeter>()
+  private readonly refs = new Map<MeterRef, LocalRef>()
+  private readonly rules = new Map<CompiledRule, OutageRule>()
+  private charged: LocalMeter[] = []
 
-  /** @param now Redis' time, as far as it is known */
-  constructor(now: () => number) {
-    this.now = now
-    this.store = new MemoryStore(now)
+  /**
+   * @param now Redis' time, as far as it is known
+   * @param modeOf what a rule says to an outage
+   */
+  constructor(
+    private readonly now: () => number,
+    private readonly modeOf: (rule: CompiledRule) => OnStoreError,
+  ) {
+    this.store = new MemoryStore(() => this.nowMs)
   }
 
-  /** An outage begins. */
+  /** Reads the clock: until it is read again, everything happens at this time. */
+  tick(): number {
+    this.nowMs = this.now()
+    return this.nowMs
+  }
+
+  /** An outage begins. Whatever was used in one before has been reported. */
   begin(share: Share): void {
-    if (share.of !== this.share.of || share.rank !== this.share.rank) this.shares = new WeakMap()
     this.share = share
-    this.beganMs = this.now()
-    this.topped.clear()
-  }
-
-  /** How many meters were asked for in this outage. */
-  get size(): number {
-    return this.topped.size
-  }
-
-  /** Charges this process's share of these meters, or refuses. */
-  admit(request: AdmissionRequest, parts: readonly MeterRef[]): RunDecision | RejectDecision {
-    const local = this.shared(request, parts)
-    return this.said(request, parts, this.store.admit(local).decision)
-  }
-
-  peek(request: AdmissionRequest, parts: readonly MeterRef[]): RunDecision | RejectDecision {
-    return this.said(request, parts, this.store.peek(this.shared(request, parts)))
-  }
-
-  /** Charges it, room or not. */
-  record(request: AdmissionRequest, parts: readonly MeterRef[]): void {
-    this.store.record(this.shared(request, parts))
-  }
-
-  settle(request: AdmissionRequest, parts: readonly MeterRef[], actual: Parameters<MemoryStore['settle']>[1], how: 'end' | 'part'): void {
-    this.store.settle(this.shared(request, parts), actual, how)
-  }
-
-  release(request: AdmissionRequest, parts: readonly MeterRef[]): void {
-    this.store.release(this.shared(request, parts))
-  }
-
-  /** A call that was let in before the outage has ended here: its slot may be used again. */
-  freeSlot(part: MeterRef): void {
-    if (!part.rule.keyed.some(({ unit }) => unit === 'concurrency')) return
-    const [shared] = this.shared({ ...NOBODY, meters: [part] }, [part]).meters as [MeterRef]
-    const states = this.store.meter(shared, this.now()).look(shared.rule, this.now())
-    for (const { slots } of states) {
-      const free = [...(slots?.keys() ?? [])].find((holder) => holder.startsWith(SOMEBODY))
-      if (free !== undefined) slots?.delete(free)
+    this.beganMs = this.tick()
+    this.outage++
+    this.refs.clear()
+    this.rules.clear()
+    for (const [key, { last }] of this.meters) {
+      if (last === undefined || this.store.meter(last.share, this.nowMs).idle(this.nowMs)) this.meters.delete(key)
     }
   }
 
-  private shared(request: AdmissionRequest, parts: readonly MeterRef[]): AdmissionRequest {
-    const shared = parts.map((part) => ({ rule: this.ruleOf(part.rule), value: part.value, keys: [], line: '' }))
-    for (const part of shared) this.topUp(part)
-    return { ...request, meters: shared }
+  get empty(): boolean {
+    return this.charged.length === 0
   }
 
-  private ruleOf(rule: CompiledRule): CompiledRule {
-    let shared = this.shares.get(rule)
-    if (shared === undefined) {
-      shared = shareOfRule(rule, this.share)
-      this.shares.set(rule, shared)
+  ruleOf(rule: CompiledRule): OutageRule {
+    let own = this.rules.get(rule)
+    if (own === undefined) {
+      own = new OutageRule(this.modeOf(rule), rule, this.share, this.beganMs)
+      this.rules.set(rule, own)
     }
-    return shared
+    return own
   }
 
-  /** What may have been used when the outage began counts as used. Done again for a meter that was forgotten it comes to the same. */
-  private topUp(part: MeterRef): void {
-    const key = `${part.rule.name}/${part.value}`
-    if (this.topped.has(key)) return
-    this.topped.add(key)
-    const meter = this.store.meter(part, this.beganMs)
-    const states = meter.look(part.rule, this.beganMs)
-    for (const [n, limit] of part.rule.limits.entries()) fill(states[n] as MeterState, limit, this.beganMs)
-    meter.keep()
+  /** The meter of a call, if it was met in this outage. */
+  known(ref: MeterRef): LocalRef | undefined {
+    return this.refs.get(ref)
   }
 
-  /** A share too small for a call says nothing about its limit. */
-  private said(request: AdmissionRequest, parts: readonly MeterRef[], decision: RunDecision | RejectDecision): RunDecision | RejectDecision {
-    if (decision.outcome === 'run' || decision.reason === 'limited' || decision.reason === 'paused') return decision
-    const { binding } = decision
-    const limit = parts.find(({ rule }) => rule.name === binding.rule)?.rule.limits.find(({ name }) => name === binding.limit)
-    const cost = limit === undefined ? 0 : limit.unit === 'concurrency' ? 1 : request.costs[limit.unit]
-    return limit !== undefined && cost <= limit.capacity ? { ...decision, reason: 'unavailable', retryAfterMs: DEFAULTS.longestProbeMs } : decision
+  /** The meter of a call as it is counted here; undefined where there are too many meters to count another. */
+  of(ref: MeterRef): LocalRef | undefined {
+    return this.refs.get(ref) ?? this.meet(ref)
+  }
+
+  /** All that a call is charged at. */
+  all({ meters }: AdmissionRequest): LocalRef[] {
+    const all: LocalRef[] = []
+    for (const ref of meters) {
+      const local = ref.rule.kind === 'upstream' ? undefined : this.of(ref)
+      if (local !== undefined) all.push(local)
+    }
+    return all
+  }
+
+  noteCharged(local: LocalRef): void {
+    const { meter } = local
+    meter.last = local
+    if (meter.charged) return
+    meter.charged = true
+    this.charged.push(meter)
+  }
+
+  /** Frees a slot: that of a call, or else one that was assumed to be held. */
+  freeSlot(local: LocalRef, id: string): void {
+    const states = this.store.meter(local.share, this.nowMs).look(local.share.rule, this.nowMs)
+    for (const state of states) {
+      const holder = state.slots?.has(id) ? id : [...(state.slots?.keys() ?? [])].find((one) => one.startsWith(ASSUMED))
+      if (holder !== undefined && state.slots?.delete(holder)) state.used--
+    }
+  }
+
+  /**
+   * What was used at each meter since the last report, and counts now.
+   * @param apart what of it Redis is charged call by call
+   */
+  report(apart: ReadonlyMap<LocalMeter, ReadonlyMap<number, number>>): MeterUsage[] {
+    const usage = this.charged.map((meter) => this.usageOf(meter, meter.last as LocalRef, apart.get(meter)))
+    this.charged = []
+    return usage.filter(({ amounts }) => amounts.some((amount) => amount > 0))
+  }
+
+  /** Adds what a call was charged at a time, and counts now, by the id of the limit. */
+  addCharge(sums: Map<number, number>, { rule }: LocalRef, costs: Costs, atMs: number): void {
+    const { limits, active } = rule.share
+    for (const limit of limits.slice(0, active)) {
+      if (!counts(limit)) continue
+      const state = emptyState()
+      ALGORITHMS[limit.algorithm].charge(state, limit, costIn(costs, limit.unit), atMs, '')
+      // A bucket is filled by time, not by call: what a call took from it is taken off as a whole.
+      if (startOf(limit.algorithm) === 'tenth') ALGORITHMS[limit.algorithm].roll(state, limit, atMs, this.nowMs)
+      sums.set(limit.id, (sums.get(limit.id) ?? 0) + state.used)
+    }
+  }
+
+  private meet(ref: MeterRef): LocalRef | undefined {
+    const key = `${ref.rule.name}/${ref.value}`
+    let meter = this.meters.get(key)
+    if (meter === undefined) {
+      if (this.meters.size >= DEFAULTS.outageMeters) return undefined
+      meter = { outage: 0, last: undefined, charged: false, known: new Map() }
+      this.meters.set(key, meter)
+    }
+    const local = new LocalRef(meter, this.ruleOf(ref.rule), ref)
+    this.assume(local)
+    // The objects of one meter are many where calls remember few of them: each is met again.
+    if (this.refs.size >= 2 * DEFAULTS.outageMeters) this.refs.clear()
+    this.refs.set(ref, local)
+    return local
+  }
+
+  /** Brings a meter that is met first in this outage, or under another rule, to where it has to begin. */
+  private assume({ meter, share }: LocalRef): void {
+    const first = meter.outage !== this.outage
+    if (first) meter.known.clear()
+    meter.outage = this.outage
+    const atMs = first ? this.beganMs : this.nowMs
+    const memory = this.store.meter(share, atMs)
+    const states = memory.look(share.rule, atMs)
+    for (const [n, limit] of share.rule.limits.entries()) {
+      if (meter.known.has(limit.id)) continue
+      const state = states[n] as MeterState
+      fill(state, limit, atMs)
+      meter.known.set(limit.id, { state: snapshot(state), atMs })
+    }
+    memory.keep()
+  }
+
+  private usageOf(meter: LocalMeter, { ref, share }: LocalRef, apart: ReadonlyMap<number, number> | undefined): MeterUsage {
+    const states = this.store.meter(share, this.nowMs).look(share.rule, this.nowMs)
+    const amounts = share.rule.limits.flatMap((limit, n) => {
+      const state = states[n] as MeterState
+      const used = counts(limit) ? totalOf(state) - this.knownOf(meter, limit) - (apart?.get(limit.id) ?? 0) : 0
+      meter.known.set(limit.id, { state: snapshot(state), atMs: this.nowMs })
+      return [used > limit.slack ? used : 0, 0]
+    })
+    meter.charged = false
+    return { part: ref, amounts }
+  }
+
+  /** How much of a limit's usage is not to be reported. */
+  private knownOf({ known }: LocalMeter, limit: CompiledLimit): number {
+    const found = known.get(limit.id)
+    if (found === undefined) return 0
+    const state = { ...found.state }
+    ALGORITHMS[limit.algorithm].roll(state, limit, found.atMs, this.nowMs)
+    return totalOf(state)
   }
 }
 
-const NOBODY: AdmissionRequest = {
-  id: '',
-  token: '',
-  forGood: true,
-  call: {},
-  meters: [],
-  costs: { requests: 0, tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0, points: 0 },
-  counted: [],
+/** Whether a limit has usage that is reported; slots are charged call by call. */
+function counts({ algorithm }: CompiledLimit): boolean {
+  return startOf(algorithm) !== 'leased'
 }
 
-/** Counts as used what is not known to be free; what is counted already is part of it. */
+function totalOf({ used, debt }: MeterState): number {
+  return used + debt
+}
+
+/** A copy that later changes to the state leave as it is. */
+function snapshot(state: MeterState): MeterState {
+  return { ...emptyState(), used: state.used, debt: state.debt, history: state.history?.slice() ?? null, gone: state.gone }
+}
+
+/** Makes up for usage before the outage: what is not known to be free counts as used; what is counted already is part of it. */
 function fill(state: MeterState, limit: CompiledLimit, atMs: number): void {
   const algorithm = ALGORITHMS[limit.algorithm]
-  if (limit.unit === 'concurrency') {
-    for (let slot = state.used; slot < limit.capacity; slot++) algorithm.charge(state, limit, 1, atMs, `${SOMEBODY}${slot}`)
-    return
+  switch (startOf(limit.algorithm)) {
+    case 'leased':
+      for (let slot = state.used; slot < limit.capacity; slot++) algorithm.charge(state, limit, 1, atMs, `${ASSUMED}${slot}`)
+      return
+    case 'filled': {
+      const free = limit.algorithm === 'leaky_bucket' ? 0 : limit.capacity * DEFAULTS.outageShare
+      const missing = limit.capacity - free - state.used
+      if (missing > 0) algorithm.charge(state, limit, missing, atMs, ASSUMED)
+      return
+    }
+    case 'tenth':
+      return
   }
-  const free = limit.algorithm === 'leaky_bucket' ? 0 : limit.capacity * DEFAULTS.outageShare
-  const missing = limit.capacity - free - state.used
-  if (missing > 0) algorithm.charge(state, limit, missing, atMs, SOMEBODY)
 }

@@ -5,89 +5,108 @@ import type { AdmissionRequest } from '../admission/request.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { approximateMs, type Clock } from '../model/time.js'
 import type { OnStoreError } from '../policy/rule.js'
-import type { Keys } from '../redis/keys.js'
-import { isOutOfMemory, StoreSilent } from '../redis/store-error.js'
+import { isOutOfMemory, isStoreError, StoreSilent } from '../redis/store-error.js'
+import type { LedgerNames } from '../store/ledger-names.js'
+import type { ScriptClient } from '../store/redis/script-client.js'
 import type { Admission } from '../store/store.js'
-import { mergeUsage } from './absorb.js'
-import { Arrears, type Payer } from './arrears.js'
-import { Breaker } from './breaker.js'
-import { Fallback } from './fallback.js'
+import { CircuitBreaker } from './breaker.js'
+import { DeferredSettlements, type SettlementSender } from './deferred-settlements.js'
 import type { OutageFigures } from './figures.js'
+import { mergeUsage } from './journal.js'
+import { LocalAdmission } from './local-admission.js'
 import { type Member, Members } from './members.js'
 
 export interface OutageParts {
   readonly client: Redis
-  readonly keys: Keys
+  readonly scriptClient: ScriptClient
   readonly clock: Clock
   readonly log: Logger
+  readonly ledgerNames: LedgerNames
   readonly onStoreError: OnStoreError
   readonly timeoutMs: number
   readonly maxUnchecked: number
 }
 
-/** One process's way through times in which Redis is away: who notices, who answers, and what is done when it is back. */
+type OutageState =
+  | { readonly kind: 'there' }
+  /** `others` are the processes that were there when the outage began. */
+  | { readonly kind: 'away'; readonly sinceMs: number; readonly others: readonly Member[] }
+
+/**
+ * One process's way through outages of its Redis.
+ *
+ *     there ──the breaker opens: begin──> away ──a probe is answered: catchUp──> there
+ *
+ * While Redis is there, this process says every second that it is, and hears how many processes
+ * share the limits. The last number it heard is its share in an outage.
+ *
+ * `begin` starts the journal. Calls are answered by `local` from then on, which enters what it lets
+ * in there. Ends of calls that Redis had let in wait in `deferred`. A command that was under way
+ * when the breaker opened was answered by `local`, too, and Redis may still do it: `late` waits for
+ * its own answer and takes the second charge back.
+ *
+ * `catchUp` runs between the answer to a probe and the next call to Redis:
+ * 1. wait for the answers to commands of before the outage,
+ * 2. report what the journal holds, then the ends of calls (`takeIn`),
+ * 3. where calls may have been let in: wait until each other process was heard and has reported,
+ *    10 s at most. Redis has room for what they used and have not reported yet; the first process
+ *    back would take it.
+ * Calls that come meanwhile are still answered here, so `takeIn` is done again each time, and once
+ * more by `end` for the last round trip.
+ *
+ * If the process dies: what it let in is not charged, and the calls whose ends it deferred stay
+ * charged as estimated. If it dies in `takeIn`, each message was either taken in whole or not. If the
+ * outage goes on in the middle of `catchUp`, what was not taken in stays in the list, and the
+ * next probe begins anew.
+ */
 export class Outage {
-  readonly breaker: Breaker
-  readonly fallback: Fallback
-  readonly arrears: Arrears
-  private readonly parts: OutageParts
+  readonly breaker: CircuitBreaker
+  readonly local: LocalAdmission
+  readonly deferred: DeferredSettlements
+  private state: OutageState = { kind: 'there' }
+  private outages = 0
   private readonly members: Members
+  /** Ends when the answers to commands are known that `local` has answered. */
   private readonly unresolved = new Set<Promise<void>>()
-  private readonly timer: NodeJS.Timeout
+  private readonly left = new AbortController()
   private readonly lost = () => this.breaker.trip(new StoreSilent('the connection to Redis was lost'))
   private readonly ready = () => this.breaker.tryNow()
-  private beating = false
-  private outages = 0
-  /** Who was there when the outage began. */
-  private others: readonly Member[] = []
-  /** When Redis answered first, by its own clock. */
-  private backMs = 0
-  private sinceMs = 0
-  /** Set by whoever guards a store. */
-  private payer: Pick<Payer, 'settle' | 'release'> | undefined
 
-  constructor(parts: OutageParts) {
-    const { client, keys, clock, log } = parts
-    this.parts = parts
-    this.members = new Members(client, keys)
-    this.arrears = new Arrears(log)
-    this.fallback = new Fallback(parts.onStoreError, parts.maxUnchecked, () => (clock.forScripts() === '' ? this.members.nowMs() : approximateMs(clock)))
-    this.breaker = new Breaker({
+  constructor(private readonly parts: OutageParts) {
+    const { client, scriptClient, clock, log, ledgerNames } = parts
+    this.members = new Members(client, scriptClient.keys)
+    this.deferred = new DeferredSettlements(ledgerNames, log)
+    const now = () => (clock.forScripts() === '' ? this.members.nowMs() : approximateMs(clock))
+    this.local = new LocalAdmission(parts.onStoreError, parts.maxUnchecked, ledgerNames, now)
+    this.breaker = new CircuitBreaker({
       timeoutMs: parts.timeoutMs,
       connected: () => client.status === 'ready',
-      probe: async () => {
-        this.backMs = await this.members.beat(this.letsIn)
-      },
-      catchUp: () => this.catchUp(),
+      probe: () => this.members.beat(this.letsIn),
+      catchUp: (answeredAtMs) => this.catchUp(answeredAtMs),
       opened: (cause) => this.begin(cause),
       closed: () => this.end(),
     })
     client.on('close', this.lost)
     client.on('ready', this.ready)
-    this.timer = setInterval(() => this.beat(), DEFAULTS.beatMs)
-    this.timer.unref()
   }
 
-  /** Says that this process is there, before it asks for anything. */
+  /** Says that this process is there, before it asks for anything, and from then on every second. */
   async join(): Promise<void> {
     await this.members.beat(false)
-  }
-
-  pays(payer: Pick<Payer, 'settle' | 'release'>): void {
-    this.payer = payer
+    void this.beatOn()
   }
 
   /** @param blockedMs for how long an agent, endpoint and model are blocked, as far as this process has heard */
-  heeds(blockedMs: (value: string) => number): void {
-    this.fallback.blockedMs = blockedMs
+  followBlocks(blockedMs: (value: string) => number): void {
+    this.local.blockedMs = blockedMs
   }
 
-  /** Redis takes what gives room back, though nothing else: it has no memory left. */
+  /** Whether Redis takes what gives room back, though nothing else: it has no memory left. */
   get takesReleases(): boolean {
     return isOutOfMemory(this.breaker.cause)
   }
 
-  /** These were answered here, but had been sent: Redis may do them later. What it does then counts once. */
+  /** These calls were answered here, but had been sent: Redis may charge them later. Each counts once. */
   late(given: readonly Admission[], sent: Promise<readonly Admission[]>): void {
     const atMs = given[0]?.decision.atMs ?? 0
     const resolved: Promise<void> = sent
@@ -95,7 +114,7 @@ export class Outage {
         (real) => {
           for (const [n, one] of real.entries()) if (one.decision.outcome === 'run') this.undo(one.request, given[n] as Admission, atMs)
         },
-        // It was refused as a whole, or never sent.
+        // The batch was refused as a whole, or never sent.
         () => {},
       )
       .finally(() => this.unresolved.delete(resolved))
@@ -103,23 +122,22 @@ export class Outage {
   }
 
   figures(): OutageFigures {
-    const { away } = this.breaker
-    const { metered, refused } = this.fallback.counts
-    const owed = this.arrears.size + this.unresolved.size + (this.fallback.books.empty ? 0 : 1)
+    const { state, local } = this
+    const { metered, refused } = local.counts
     return {
-      away,
-      awayMs: away ? performance.now() - this.sinceMs : null,
+      away: this.breaker.away,
+      awayMs: state.kind === 'away' ? performance.now() - state.sinceMs : null,
       outages: this.outages,
       metered,
-      unchecked: this.fallback.unchecked.total,
+      unchecked: local.unchecked.total,
       refused,
-      owed,
+      owed: this.deferred.size + this.unresolved.size + (local.journal.empty ? 0 : 1),
     }
   }
 
-  /** Leaves the fleet. What is owed to a Redis that is away is lost, and said. */
+  /** Leaves the fleet. What a Redis that is away was not told is lost, and logged. */
   async close(): Promise<void> {
-    clearInterval(this.timer)
+    this.left.abort()
     const { client, log } = this.parts
     client.off('close', this.lost)
     client.off('ready', this.ready)
@@ -129,85 +147,83 @@ export class Outage {
     if (!this.breaker.away && client.status === 'ready') await this.breaker.within(this.members.leave()).catch(() => {})
   }
 
-  private beat(): void {
-    if (this.beating || this.breaker.away || this.parts.client.status !== 'ready') return
-    this.beating = true
-    this.breaker
-      .watch(() => this.members.beat(false))
-      .catch(() => {})
-      .finally(() => {
-        this.beating = false
-      })
+  private async beatOn(): Promise<void> {
+    const { signal } = this.left
+    while (!signal.aborted) {
+      await sleep(DEFAULTS.beatMs, undefined, { ref: false, signal }).catch(() => {})
+      if (signal.aborted || this.breaker.away || this.parts.client.status !== 'ready') continue
+      await this.breaker.watch(() => this.members.beat(false)).catch(() => {})
+    }
   }
 
   private begin(cause: Error): void {
-    this.outages++
-    this.sinceMs = performance.now()
     const { share, others } = this.members
-    this.others = others
-    // What was let in between the last look and the end of an outage before this one.
-    if (!this.fallback.books.empty) this.arrears.mergeUsage(this.fallback.turn())
-    this.fallback.begin(share)
+    this.outages++
+    this.state = { kind: 'away', sinceMs: performance.now(), others }
+    // What was let in between the last report of an outage before this one and its end.
+    this.report()
+    this.local.begin(share)
     this.parts.log.warn({ cause: cause.message, onStoreError: this.parts.onStoreError, processes: share.of }, 'Redis is away; checks are answered without it')
   }
 
   private end(): void {
-    this.parts.log.warn(
-      { awayMs: Math.round(performance.now() - this.sinceMs), ...this.fallback.counts, unchecked: this.fallback.unchecked.total },
-      'Redis is back',
-    )
-    if (this.arrears.size > 0 || !this.fallback.books.empty) this.takeIn().catch((error: unknown) => this.breaker.trip(error as Error))
+    const { state, local, deferred } = this
+    const awayMs = state.kind === 'away' ? Math.round(performance.now() - state.sinceMs) : 0
+    this.state = { kind: 'there' }
+    this.parts.log.warn({ awayMs, ...local.counts, unchecked: local.unchecked.total }, 'Redis is back')
+    if (deferred.size > 0 || !local.journal.empty) this.takeIn().catch((error: unknown) => this.notTakenIn(error))
   }
 
-  /** Whether anybody was let in, or may have been by the others of the fleet. */
+  private notTakenIn(error: unknown): void {
+    if (isStoreError(error)) this.breaker.trip(error)
+    else this.parts.log.error({ err: error }, 'what an outage has left could not be sent')
+  }
+
+  /** Whether calls were let in here, or may have been by the others of the fleet. */
   private get letsIn(): boolean {
-    return this.parts.onStoreError !== 'closed' || !this.fallback.books.empty
+    return this.parts.onStoreError !== 'closed' || !this.local.journal.empty
   }
 
-  /** What Redis charged after all for a call that was answered here. */
+  /** Redis charged a call after all that was answered here. */
   private undo(real: AdmissionRequest, given: Admission, atMs: number): void {
     const letIn = given.decision.outcome === 'run'
     if (real.forGood === true) {
-      // For good means that it cannot be given back there: it is not counted here instead.
-      if (letIn) this.fallback.books.forget(given.request, atMs)
-    } else if (letIn || real.call.id === undefined) this.arrears.release(real)
+      // A charge for good cannot be given back there: it is not reported instead.
+      if (letIn) this.local.journal.chargedByRedis(given.request, atMs)
+    } else if (letIn || real.call.id === undefined) this.deferred.takeBack(real)
     // Else it was refused under an id of its own: asked again it is found charged.
   }
 
-  /**
-   * Redis answers again. What was used meanwhile is taken in; calls that come while this goes on are
-   * still answered here. Then the others are waited for, as long as they may take to find out: in
-   * Redis there is room for what they have used and not said yet, and who is first would take it.
-   */
-  private async catchUp(): Promise<void> {
-    const { breaker, members, letsIn, backMs } = this
+  /** @param answeredAtMs when Redis answered first, by its own clock */
+  private async catchUp(answeredAtMs: number): Promise<void> {
+    const { breaker, members, letsIn, state } = this
     await this.takeIn()
     const untilMs = performance.now() + DEFAULTS.memberMs
-    while (letsIn && this.others.length > 0 && performance.now() < untilMs) {
+    let others = state.kind === 'away' ? state.others : []
+    while (letsIn && others.length > 0 && performance.now() < untilMs) {
       await breaker.within(members.beat(false))
       await this.takeIn()
-      this.others = members.missing(this.others, backMs)
-      if (this.others.length > 0) await sleep(DEFAULTS.regroupMs, undefined, { ref: false })
+      others = members.missing(others, answeredAtMs)
+      if (others.length > 0) await sleep(DEFAULTS.regroupMs, undefined, { ref: false })
     }
     await this.takeIn()
   }
 
-  /**
-   * What was sent and not answered is known first, then what was used and ended is told. Once: who is
-   * busy uses more meanwhile, and would never be done. What was used in the last round trip is told
-   * when the outage has ended, see `end`.
-   */
+  /** Once, whatever is used meanwhile: a busy process would never be done. */
   private async takeIn(): Promise<void> {
-    const { client, keys, clock } = this.parts
-    const { payer, breaker } = this
-    if (payer === undefined) return
-    const pays: Payer = {
-      settle: (request, actual, how) => breaker.within(payer.settle(request, actual, how)),
-      release: (request) => breaker.within(payer.release(request)),
-      mergeUsage: (name, takings) => breaker.within(mergeUsage(client, keys, clock, name, takings)),
+    const { client, scriptClient, clock } = this.parts
+    const { breaker } = this
+    const sender: SettlementSender = {
+      settle: (request, actual, how) => breaker.within(scriptClient.settle([{ request, actual }], how)),
+      release: (request) => breaker.within(scriptClient.release(request)),
+      mergeUsage: (name, report) => breaker.within(mergeUsage(client, scriptClient.keys, clock, name, report)),
     }
     await breaker.within(Promise.all(this.unresolved))
-    if (!this.fallback.books.empty) this.arrears.mergeUsage(this.fallback.turn())
-    await this.arrears.pay(pays)
+    this.report()
+    await this.deferred.send(sender)
+  }
+
+  private report(): void {
+    if (!this.local.journal.empty) this.deferred.report(this.local.journal.report())
   }
 }

@@ -7,6 +7,7 @@ import { TollgateError } from '../model/errors.js'
 import type { Clock } from '../model/time.js'
 import { answered } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
+import type { LedgerNames } from '../store/ledger-names.js'
 import { ScriptClient } from '../store/redis/script-client.js'
 import { logConnection } from '../telemetry/log.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
@@ -28,6 +29,7 @@ export interface QueueRuntimeParts {
   readonly clock: Clock
   readonly log: Logger
   readonly scriptClient: ScriptClient
+  readonly ledgerNames: LedgerNames
   readonly resolver: Resolver
   readonly queue: string
   readonly attempts: number | undefined
@@ -72,12 +74,12 @@ export class QueueRuntime {
   }
 
   worker(handler: Handler, options: WorkerOptions): Worker {
-    const { keys, queue, log, tracker } = this.parts
+    const { keys, queue, log, tracker, ledgerNames } = this.parts
     this.working ??= this.startWorking()
     const { scriptClient, client } = this.working
     const strategyResolver = new StrategyResolver(scriptClient, this.parts.strategies ?? {}, log)
     const worker = new Worker(
-      { scriptClient, redis: client, queue, prefix: keys.prefix, log, strategyResolver, tracker, away: this.parts.away },
+      { scriptClient, ledgerNames, redis: client, queue, prefix: keys.prefix, log, strategyResolver, tracker, away: this.parts.away },
       handler,
       options,
     )

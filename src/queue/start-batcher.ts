@@ -5,7 +5,7 @@ import type { Decision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { retrying } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
-import { LedgerNames } from '../store/ledger-names.js'
+import type { LedgerNames } from '../store/ledger-names.js'
 import { Batcher } from '../store/redis/batcher.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import type { ResolvedDecision } from './strategy-resolver.js'
@@ -43,7 +43,6 @@ type StartResult = ResolvedDecision | { readonly failure: unknown }
  *   since the script `settle` is accepted and gives memory back.
  */
 export class StartBatcher {
-  private readonly ledgers = new LedgerNames()
   /** Ends that Redis has not taken yet. */
   private readonly unsettled = new Set<Promise<unknown>>()
   private readonly batcher: Batcher<Step, StartResult | undefined>
@@ -52,6 +51,7 @@ export class StartBatcher {
   constructor(
     private readonly scriptClient: ScriptClient,
     private readonly log: Logger,
+    private readonly ledgerNames: LedgerNames,
   ) {
     this.batcher = new Batcher(
       DEFAULTS.batchKeys,
@@ -129,7 +129,7 @@ export class StartBatcher {
   }
 
   private withLedger(starts: readonly CallRequest[]): CallRequest[] {
-    const ledger = this.ledgers.next()
+    const ledger = this.ledgerNames.next()
     return starts.map((request, index) => ({ ...request, token: String(index), ledger }))
   }
 }

@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import type { AdmissionRequest } from '../admission/request.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError } from '../model/errors.js'
+import type { LedgerNames } from '../store/ledger-names.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { Attempt, type AttemptParts } from './attempt.js'
 import type { Handler, WorkerOptions } from './handler.js'
@@ -12,6 +13,7 @@ import { StartBatcher } from './start-batcher.js'
 export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis' | 'log' | 'strategyResolver' | 'tracker'> {
   readonly queue: string
   readonly prefix: string
+  readonly ledgerNames: LedgerNames
   /** Whether Redis does not answer or refuses, though it may be connected. */
   readonly away: () => boolean
 }
@@ -33,7 +35,7 @@ export class Worker {
     options: WorkerOptions,
   ) {
     const { scriptClient, tracker, log } = parts
-    this.batcher = new StartBatcher(scriptClient, log)
+    this.batcher = new StartBatcher(scriptClient, log, parts.ledgerNames)
     this.leases = new SlotLeases(scriptClient, log)
     const shared: AttemptParts = {
       ...parts,

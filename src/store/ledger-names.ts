@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto'
 
-/** Names for the ledgers that calls share which start together: no two alike, whoever makes them. */
+/** Names for ledgers, and for calls that need a name in one. One object for each Tollgate; no two names are alike, also between processes. */
 export class LedgerNames {
-  private readonly origin = randomBytes(9).toString('base64url')
+  private readonly prefix = `~/${randomBytes(9).toString('base64url')}.`
   private count = 0
 
   next(): string {
-    return `~/${this.origin}.${++this.count}`
+    return this.prefix + ++this.count
   }
 }

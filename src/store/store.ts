@@ -24,31 +24,23 @@ export interface StateResult {
 
 /** What became of everything that was charged and not for good. */
 export interface LedgerFigures {
-  /** Charged, and not yet said what they cost. */
+  /** Charged, and not settled yet. */
   readonly open: number
   readonly settled: number
   /** Given back: they were not made. */
   readonly released: number
-  /** Nobody said what they cost within a day; their estimates stay charged. */
+  /** Not settled within a day; their estimates stay charged. */
   readonly expired: number
-  /** Of the tokens that settled calls were estimated at, how many per cent they did not use; below 0 where they used more. Null before any. */
+  /** The per cent of the tokens estimated for settled calls that they did not use; below 0 where they used more. Null before any. */
   readonly overEstimatedPercent: number | null
 }
 
-/**
- * Where meters and the ledger are kept: in Redis, for a fleet, or in memory, for one
- * process. `storeContract` of `tollgate/store-contract` is what any store must pass.
- *
- * A call names its meters in `asked.meters`: each is a rule's limits for one scope
- * value. The store keeps the usage of each limit under rule name, limit name and scope
- * value, by the store's own clock, and by the algorithms in `ALGORITHMS`. Each method is
- * atomic: two calls at once come out as if one had come after the other.
- */
-export interface Store {
+/** Meters and the ledger: what calls may use, and what they have used. */
+export interface QuotaStore {
   /**
    * Charges every meter if all have room, and none if not. Refused because it can never fit:
-   * reason 'too_big', or 'closed' where the limit is 0. An id (`asked.id`) with an open entry
-   * is answered again and charged once. Leaves an open entry, but where `asked.forGood`.
+   * reason 'too_big', or 'closed' where the limit is 0. An id (`request.id`) with an open entry
+   * is answered again and charged once. Leaves an open entry, but where `request.forGood`.
    */
   admit(request: AdmissionRequest): MaybePromise<Admission>
   /** What `admit` would decide; changes nothing. */
@@ -64,21 +56,40 @@ export interface Store {
   settle(request: AdmissionRequest, actual: ActualCosts, how: 'end' | 'part'): MaybePromise<boolean>
   /** Gives everything back, as if the call had never been asked for. @returns whether there was an open entry */
   release(request: AdmissionRequest): MaybePromise<boolean>
+  /** Forgets what the meters that the call names have counted. */
+  reset(request: AdmissionRequest): MaybePromise<void>
+  figures(): MaybePromise<LedgerFigures>
+}
+
+/** What agents say of their own limits. */
+export interface UpstreamStore {
   /**
-   * An agent said something about its limits: see `lua/report-upstream.lua`. The block's meter is the
-   * last of those that the call names. Where the call has an open entry it is given back.
+   * Takes in a report of an agent about its limits: see `lua/report-upstream.lua`. The block's meter is
+   * the last of those that the call names. Where the call has an open entry it is given back.
    */
   reportUpstream(request: AdmissionRequest, report: UpstreamReport): MaybePromise<UpstreamOutcome>
   /** What is known of the agents of these calls, by the block's meter, the last that each names. */
   upstreamStatus(requests: readonly AdmissionRequest[]): MaybePromise<readonly UpstreamStatus[]>
   /** What agents were seen to allow, of up to a thousand agents, endpoints and models. */
-  observed(): MaybePromise<readonly Observation[]>
-  /** Forgets what the meters that the call names have counted. */
-  reset(request: AdmissionRequest): MaybePromise<void>
+  observations(): MaybePromise<readonly Observation[]>
+}
+
+/** The states of algorithms of a user's own. */
+export interface StateStore {
   /**
    * Compare and set: writes `becomes` under a name and key if the state is still `was` ('' = none),
-   * to be kept for so long after that; `becomes` '' only reads.
+   * to be kept for `keepMs` after that; `becomes` '' only reads.
    */
   compareAndSet(name: string, key: string, was: string, becomes: string, keepMs: number): MaybePromise<StateResult>
-  figures(): MaybePromise<LedgerFigures>
 }
+
+/**
+ * Where meters and the ledger are kept: in Redis, for a fleet, or in memory, for one
+ * process. `storeContract` of `tollgate/store-contract` is what any store must pass.
+ *
+ * A call names its meters in `request.meters`: each is a rule's limits for one scope
+ * value. The store keeps the usage of each limit under rule name, limit name and scope
+ * value, by the store's own clock, and by the algorithms in `ALGORITHMS`. Each method is
+ * atomic: two calls at once come out as if one had come after the other.
+ */
+export interface Store extends QuotaStore, UpstreamStore, StateStore {}

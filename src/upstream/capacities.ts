@@ -75,7 +75,7 @@ export class Capacities {
 
   /** Every agent, endpoint and model that was reported on within a day, up to a thousand. */
   async stats(): Promise<UpstreamStats[]> {
-    const observations = await this.store.observed()
+    const observations = await this.store.observations()
     const known = await this.store.upstreamStatus(observations.map(({ name }) => this.resolver.blockOf(name)))
     return observations.map(({ name, limits, atMs }, index) => ({
       ...upstreamState(name, known[index] as UpstreamStatus),

@@ -2,8 +2,8 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { LimitSpec } from '../../src/index.js'
 import { compileLimit } from '../../src/limits/compiled-limit.js'
-import { shareOfLimit } from '../../src/outage/share.js'
-import { Unchecked } from '../../src/outage/unchecked.js'
+import { Unchecked } from '../../src/outage/local-admission.js'
+import { shareOfLimit } from '../../src/outage/outage-rule.js'
 import { isOutOfMemory, isStoreError, StoreSilent } from '../../src/redis/store-error.js'
 
 const shares = (spec: LimitSpec, of: number) => Array.from({ length: of }, (_, rank) => shareOfLimit(compileLimit(spec), { of, rank }))

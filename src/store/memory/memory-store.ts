@@ -124,7 +124,7 @@ export class MemoryStore implements Store {
     return requests.map((request) => this.upstream.status(blockedValue(request), nowMs))
   }
 
-  observed(): readonly Observation[] {
+  observations(): readonly Observation[] {
     return this.upstream.observed()
   }
 
@@ -192,7 +192,7 @@ export class MemoryStore implements Store {
   }
 
   /** Changes what every meter was charged to what the call has cost; returns the units in which it was charged more. See `charge_actual` in `lua/lib/settlement.lua`. */
-  private chargeActual(request: AdmissionRequest, entry: MemoryEntry, actual: ActualCosts, how: 'end' | 'part', nowMs: number): ReadonlySet<CostUnit> {
+  chargeActual(request: AdmissionRequest, entry: MemoryEntry, actual: ActualCosts, how: 'end' | 'part', nowMs: number): ReadonlySet<CostUnit> {
     const { atMs, charged, counted } = entry
     const raised = new Set<CostUnit>()
     for (const part of request.meters) {

@@ -11,7 +11,7 @@ import type { Admission, LedgerFigures, StateResult, Store } from '../store.js'
 import { Batcher } from './batcher.js'
 import type { ScriptClient } from './script-client.js'
 
-/** What is done around each script call: see `src/outage/guarded-store.ts`. */
+/** What is done around each script call: see `src/outage/outage-store.ts`. */
 export interface SendGuard {
   admits(requests: readonly AdmissionRequest[], send: () => Promise<Admission[]>): Promise<Admission[]>
   peeks(requests: readonly AdmissionRequest[], send: () => Promise<(RunDecision | RejectDecision)[]>): Promise<(RunDecision | RejectDecision)[]>
@@ -25,7 +25,7 @@ export class RedisStore implements Store {
   private readonly redis: Redis
   private readonly clock: Clock
   private readonly actor: string
-  private readonly ledgers = new LedgerNames()
+  private readonly ledgerNames: LedgerNames
   private readonly admits: Batcher<AdmissionRequest, Admission>
   private readonly peeks: Batcher<AdmissionRequest, RunDecision | RejectDecision>
 
@@ -34,9 +34,10 @@ export class RedisStore implements Store {
     scriptClient: ScriptClient,
     redis: Redis,
     clock: Clock,
-    { actor = UNKNOWN_ACTOR, around = NOTHING_AROUND }: { actor?: string; around?: SendGuard } = {},
+    { actor = UNKNOWN_ACTOR, around = NOTHING_AROUND, ledgerNames = new LedgerNames() }: { actor?: string; around?: SendGuard; ledgerNames?: LedgerNames } = {},
   ) {
     this.actor = actor
+    this.ledgerNames = ledgerNames
     this.scriptClient = scriptClient
     this.redis = redis
     this.clock = clock
@@ -77,7 +78,7 @@ export class RedisStore implements Store {
     return this.scriptClient.upstreamStatus(requests)
   }
 
-  async observed(): Promise<readonly Observation[]> {
+  async observations(): Promise<readonly Observation[]> {
     const told = await this.redis.hgetall(this.scriptClient.keys.upstream)
     return Object.values(told).map((one) => JSON.parse(one) as Observation)
   }
@@ -96,7 +97,7 @@ export class RedisStore implements Store {
 
   /** Checks that travel together share one ledger; one with an id of its own has its own entry, found by that id. */
   private enter(requests: readonly AdmissionRequest[]): AdmissionRequest[] {
-    const ledger = this.ledgers.next()
+    const ledger = this.ledgerNames.next()
     return requests.map((one, index) =>
       one.call.id !== undefined || one.forGood === true ? one : { ...one, id: `${ledger}.${index}`, token: String(index), ledger },
     )
