@@ -9,7 +9,7 @@ import { LocalAdmission } from '../../src/outage/local-admission.js'
 import { LedgerNames } from '../../src/store/ledger-names.js'
 import { MemoryStore } from '../../src/store/memory/memory-store.js'
 import { requestFor } from '../../testing/request.js'
-import { T0 } from '../support/gate.js'
+import { T0 } from '../support/script-client.js'
 import type { Start } from '../support/sums.js'
 
 const LIMIT = 100
