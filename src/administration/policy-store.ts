@@ -5,7 +5,7 @@ import { compilePolicy, type RuleSet } from '../policy/compile.js'
 import { endOf } from '../policy/override.js'
 import { EMPTY_POLICY, POLICY_PARTS, type Policy, policyField, retentionOf, versionOf } from '../policy/policy.js'
 import { checkRules } from '../policy/rules-file.js'
-import { answered } from '../redis/bounded-wait.js'
+import { answeredWithin } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
 import { scripts } from '../store/redis/scripts.js'
 import { type AuditLog, type AuditNote, MemoryLog, RedisLog } from './audit.js'
@@ -39,7 +39,7 @@ export class BoundedPolicyStore implements PolicyStore {
   }
 
   private bounded<T>(what: string, send: () => Promise<T>): Promise<T> {
-    return answered(this.redis, this.timeoutMs, what, send)
+    return answeredWithin(this.redis, this.timeoutMs, what, send)
   }
 }
 

@@ -47,7 +47,7 @@ type AttemptState =
   | { readonly name: 'aborted'; readonly error: TollgateError }
   | { readonly name: 'ended' }
 
-type Start = RunDecision | DegradeDecision
+type StartDecision = RunDecision | DegradeDecision
 
 /**
  * One call in a worker, from the moment BullMQ hands over its job until the job ends or is delayed.
@@ -168,7 +168,7 @@ export class Attempt implements JobHolder {
     if (aborted !== undefined) throw jobFailure(aborted)
   }
 
-  private async handle(request: CallRequest, decision: Start): Promise<unknown> {
+  private async handle(request: CallRequest, decision: StartDecision): Promise<unknown> {
     const { options, leases, handler, sendBack } = this.parts
     if (this.abortedBy() !== undefined) {
       // Cancelled while its start was on its way: it never reaches the agent.
@@ -230,7 +230,7 @@ export class Attempt implements JobHolder {
   }
 
   /** Gives back what a call was charged that did not reach its agent. If it was the probe of a block, another call becomes the probe. */
-  private async uncharge(request: CallRequest, { watched }: Start): Promise<void> {
+  private async uncharge(request: CallRequest, { watched }: StartDecision): Promise<void> {
     if (watched === true) await this.retrying(() => this.parts.scriptClient.release(request))
     else this.parts.batcher.settle(request, NOTHING)
   }
@@ -257,7 +257,7 @@ class Context implements CallContext {
   constructor(
     attempt: Attempt,
     request: CallRequest,
-    readonly decision: Start,
+    readonly decision: StartDecision,
     parts: AttemptParts,
   ) {
     this.id = attempt.job.id as string

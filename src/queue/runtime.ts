@@ -5,7 +5,7 @@ import type { CustomStrategy } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError } from '../model/errors.js'
 import type { Clock } from '../model/time.js'
-import { answered } from '../redis/bounded-wait.js'
+import { answeredWithin } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { ScriptClient } from '../store/redis/script-client.js'
@@ -89,12 +89,12 @@ export class QueueRuntime {
 
   explain(id: string): Promise<Explanation> {
     const { scriptClient, client, queue, timeoutMs } = this.parts
-    return answered(client, timeoutMs, 'an explanation', () => explain({ scriptClient, redis: client, queues: this.queues, queue }, id))
+    return answeredWithin(client, timeoutMs, 'an explanation', () => explain({ scriptClient, redis: client, queues: this.queues, queue }, id))
   }
 
   cancel(id: string): Promise<boolean> {
     const { client, timeoutMs } = this.parts
-    return answered(client, timeoutMs, 'the cancellation', () => this.release(id))
+    return answeredWithin(client, timeoutMs, 'the cancellation', () => this.release(id))
   }
 
   /** Releases what a call holds, and removes its job or has its worker abort it. */

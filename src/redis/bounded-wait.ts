@@ -163,7 +163,7 @@ export class Budget {
  * @param what names it in the error, as the subject of a sentence: 'the change'
  * @throws StoreUnavailable that says whether it may have happened after all; any other error of the request
  */
-export async function answered<T>(redis: Redis, ms: number, what: string, send: () => Promise<T>): Promise<T> {
+export async function answeredWithin<T>(redis: Redis, ms: number, what: string, send: () => Promise<T>): Promise<T> {
   try {
     return await new Budget(redis, ms).step(send)
   } catch (error) {

@@ -2,7 +2,7 @@ import { EventEmitter, getEventListeners } from 'node:events'
 import type { Redis } from 'ioredis'
 import { expect, test } from 'vitest'
 import { StoreUnavailable } from '../../src/index.js'
-import { answered, Budget, retrying, Unanswered, within } from '../../src/redis/bounded-wait.js'
+import { answeredWithin, Budget, retrying, Unanswered, within } from '../../src/redis/bounded-wait.js'
 import { StoreSilent } from '../../src/redis/store-error.js'
 
 /** A connection that is ready, or not. */
@@ -52,8 +52,8 @@ test('nothing is sent without a connection, and an error says whether the step w
   const refusing = () => Promise.reject(new Error('READONLY You cannot write'))
   await expect(new Budget(connection('ready'), 5).step(refusing)).rejects.toMatchObject({ sent: true, message: expect.stringContaining('READONLY') })
   await expect(new Budget(connection('ready'), 5).step(() => Promise.reject(new Error('other')))).rejects.not.toBeInstanceOf(Unanswered)
-  await expect(answered(connection('connecting'), 5, 'the change', send)).rejects.toThrow('Redis did not answer within 5 ms: nothing was sent')
-  const sent = answered(connection('ready'), 5, 'the change', send)
+  await expect(answeredWithin(connection('connecting'), 5, 'the change', send)).rejects.toThrow('Redis did not answer within 5 ms: nothing was sent')
+  const sent = answeredWithin(connection('ready'), 5, 'the change', send)
   await expect(sent).rejects.toThrow('the change may have happened after all; ask again')
   await expect(sent).rejects.toBeInstanceOf(StoreUnavailable)
 })
