@@ -15,8 +15,6 @@
 
 local now = Clock.text(Clock.now(ARGV[1]))
 local state = redis.call('GET', KEYS[1]) or ''
-if ARGV[3] == '' or state ~= ARGV[2] then
-  return { now, 0, state }
-end
+if ARGV[3] == '' or state ~= ARGV[2] then return { now, 0, state } end
 redis.call('SET', KEYS[1], ARGV[3], 'PX', Clock.px(tonumber(ARGV[4])))
 return { now, 1, ARGV[3] }

@@ -29,9 +29,7 @@ local woken = {}
 
 -- How far ahead of its slot a call may be woken, as its other meters are concerned.
 local function reach(record)
-  if record.moves >= MOVES_BEFORE_ANY_SLOT then
-    return math.huge
-  end
+  if record.moves >= MOVES_BEFORE_ANY_SLOT then return math.huge end
   return record.moves > 0 and CROSSING_LOOKAHEAD_MS or LOOKAHEAD_MS
 end
 
@@ -84,9 +82,7 @@ local function advance(call, own, line_key)
     wake(call, line_key, 0)
     return nil
   end
-  if waits.here > LOOKAHEAD_MS then
-    return waits.here
-  end
+  if waits.here > LOOKAHEAD_MS then return waits.here end
   if not waits.full and waits.there <= reach(record) then
     wake(call, line_key, math.max(waits.here, waits.there))
     return nil

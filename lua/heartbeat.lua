@@ -19,9 +19,7 @@ local stay, plain, owing = tonumber(ARGV[3]), ARGV[2], '~' .. ARGV[2]
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', Clock.text(now))
 if stay > 0 then
   local name, other = plain, owing
-  if ARGV[4] == '1' then
-    name, other = owing, plain
-  end
+  if ARGV[4] == '1' then name, other = owing, plain end
   redis.call('ZREM', KEYS[1], other)
   redis.call('ZADD', KEYS[1], Clock.text(now + stay), name)
   redis.call('PEXPIRE', KEYS[1], Clock.px(stay))

@@ -9,9 +9,7 @@
   Cost        one GET, one SET
 ]]
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then
-  return 0
-end
+if holder and holder ~= ARGV[1] then return 0 end
 if ARGV[2] == '0' then
   redis.call('DEL', KEYS[1])
   return 0

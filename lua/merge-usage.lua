@@ -18,9 +18,7 @@
 --- @include "lib/core.lua"
 
 local mark = KEYS[#KEYS]
-if redis.call('EXISTS', mark) == 1 then
-  return 0
-end
+if redis.call('EXISTS', mark) == 1 then return 0 end
 local now = Clock.now(ARGV[1])
 local batch = Batch.load(ARGV[2], now)
 local amounts = cjson.decode(ARGV[4])
@@ -34,30 +32,22 @@ local function merge_meter(call, counted)
   Decide.each_limit(batch, call, function(meter, n, _, limit)
     local sure, perhaps = counted[place + 1] or 0, counted[place + 2] or 0
     place = place + 2
-    if sure > 0 then
-      Charge.overrun(meter, n, limit, sure, now, now, call)
-    end
+    if sure > 0 then Charge.overrun(meter, n, limit, sure, now, now, call) end
     local room = room_of(meter, n, limit)
-    if perhaps > 0 and room > 0 then
-      Charge.charge(meter, n, limit, math.min(perhaps, room), now, call)
-    end
+    if perhaps > 0 and room > 0 then Charge.charge(meter, n, limit, math.min(perhaps, room), now, call) end
   end)
 end
 
 -- A call that has an entry already was charged before the outage, under an id of its own.
 local function go_on(call, runs)
-  if call[CALL_PARSED] then
-    return
-  end
+  if call[CALL_PARSED] then return end
   Decide.each_limit(batch, call, function(meter, n, cost, limit)
     if n > meter.rule.active then
       -- An override lifts it: as at a start.
       return
     end
     if limit.leased then
-      if runs then
-        Charge.charge(meter, n, limit, cost, now, call)
-      end
+      if runs then Charge.charge(meter, n, limit, cost, now, call) end
     elseif cost > 0 then
       -- What has room is charged as at a start: a sliding log gives back what it finds under its name.
       if cost <= room_of(meter, n, limit) then

@@ -25,9 +25,7 @@ local function renew_claims(call)
 end
 
 local function keep(call, record, after)
-  if record.claims then
-    renew_claims(call)
-  end
+  if record.claims then renew_claims(call) end
   redis.call('ZADD', KEYS[FIXED.PASSES], Clock.text(now + after), call[CALL_ID])
   return 'kept'
 end

@@ -19,13 +19,9 @@ local reply = {}
 
 local function release(call, line_key)
   local record = call[CALL_PARSED]
-  if record.state == 'S' then
-    return Settlement.undo(batch, call, now) and 'S' or 'R'
-  end
+  if record.state == 'S' then return Settlement.undo(batch, call, now) and 'S' or 'R' end
   if record.state == 'P' then
-    if record.claims then
-      Decide.unclaim(batch, call)
-    end
+    if record.claims then Decide.unclaim(batch, call) end
     redis.call('ZREM', KEYS[FIXED.PASSES], call[CALL_ID])
     Line.stir_all(batch, call, now)
   elseif record.line == line_key then

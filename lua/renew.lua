@@ -25,8 +25,6 @@ for i, key in ipairs(KEYS) do
       extended, held = extended + 1, true
     end
   end
-  if held then
-    redis.call('PEXPIRE', key, Clock.px(lease))
-  end
+  if held then redis.call('PEXPIRE', key, Clock.px(lease)) end
 end
 return extended

@@ -37,9 +37,7 @@ local function answer(cut)
 end
 
 -- Answered before and the reply was lost: the call stands in line already.
-if record and record.state == 'W' then
-  return answer(false)
-end
+if record and record.state == 'W' then return answer(false) end
 
 if ARGV[9] ~= '' then
   local key = KEYS[#KEYS]

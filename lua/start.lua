@@ -29,9 +29,7 @@ local function is_late(record)
 end
 
 local function give_up_pass(call, record)
-  if record.claims then
-    Decide.unclaim(batch, call)
-  end
+  if record.claims then Decide.unclaim(batch, call) end
   redis.call('ZREM', KEYS[FIXED.PASSES], call[CALL_ID])
 end
 
@@ -50,9 +48,7 @@ end
 local function start_passed(call, record)
   if is_late(record) then
     give_up_pass(call, record)
-    if record.claims and batch.any_line then
-      Line.stir_all(batch, call, now)
-    end
+    if record.claims and batch.any_line then Line.stir_all(batch, call, now) end
     return Newcomer.expire(batch, call)
   end
   local verdict = Decide.weigh(batch, call, now, record.claims and Decide.OWN_CLAIM or Decide.BEHIND)
@@ -62,13 +58,9 @@ local function start_passed(call, record)
     give_up_pass(call, record)
     return Reply.add(reply, Decide.start(batch, call, now))
   end
-  if wait > 0 and wait <= HOLD_MAX_MS then
-    return hold(call, record, wait, verdict and verdict.binding)
-  end
+  if wait > 0 and wait <= HOLD_MAX_MS then return hold(call, record, wait, verdict and verdict.binding) end
   give_up_pass(call, record)
-  if batch.any_line then
-    Line.stir_all(batch, call, now)
-  end
+  if batch.any_line then Line.stir_all(batch, call, now) end
   if verdict and (wait == -1 or verdict.deciding.strictness == STRICTNESS.HARD) then
     Batch.drop_record(batch, call)
     verdict.wait = wait
@@ -89,9 +81,7 @@ local function leave(call, own)
 end
 
 local function refuse_or_start(call, verdict)
-  if not verdict then
-    return Reply.add(reply, Decide.start(batch, call, now))
-  end
+  if not verdict then return Reply.add(reply, Decide.start(batch, call, now)) end
   Batch.drop_record(batch, call)
   return Newcomer.refuse(batch, verdict)
 end
@@ -106,17 +96,13 @@ local function start_waiting(call, record)
   local own, rank = Line.own(batch, call)
   if is_late(record) then
     redis.call('ZREM', KEYS[FIXED.DEADLINES], call[CALL_ID])
-    if rank then
-      leave(call, own)
-    end
+    if rank then leave(call, own) end
     return Newcomer.expire(batch, call)
   end
   if not rank then
     -- Its line is gone with its rule: it queues anew, at its old place.
     local verdict = Decide.weigh(batch, call, now, Decide.CLAIMED)
-    if not verdict or is_refused(verdict) then
-      return refuse_or_start(call, verdict)
-    end
+    if not verdict or is_refused(verdict) then return refuse_or_start(call, verdict) end
     return Newcomer.stand_again(batch, call, now, verdict.binding)
   end
   own.share_ahead = rank / Line.length(own)

@@ -23,9 +23,7 @@
 
 local now = Clock.now(ARGV[1])
 local retention, parts = tonumber(ARGV[5]), tonumber(ARGV[6])
-if (redis.call('HGET', KEYS[1], 'version') or '') ~= ARGV[2] then
-  return 0
-end
+if (redis.call('HGET', KEYS[1], 'version') or '') ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], 'version', ARGV[3], unpack(ARGV, 7, 6 + 2 * parts))
 for at = 7 + 2 * parts, #ARGV, 5 do
   Audit.append(KEYS[3], now, retention, unpack(ARGV, at, at + 4))

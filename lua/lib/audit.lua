@@ -12,9 +12,7 @@ function Audit.append(key, now, retention, by, what, subject, before, after)
   local at, sequence = floor(now), 0
   if last then
     local last_at, last_sequence = string.match(last[1], '^(%d+)-(%d+)$')
-    if tonumber(last_at) >= at then
-      at, sequence = tonumber(last_at), tonumber(last_sequence) + 1
-    end
+    if tonumber(last_at) >= at then at, sequence = tonumber(last_at), tonumber(last_sequence) + 1 end
   end
   local id = format('%.0f-%.0f', at, sequence)
   redis.call('XADD', key, id, 'by', by, 'what', what, 'subject', subject, 'before', before, 'after', after)

@@ -32,9 +32,7 @@ end
 local function lay_out_calls(flat, heads, units)
   local calls, count, i, counted = {}, 0, 1, #units
   local head, h, width = heads, 0, HEAD_WIDTH
-  if #heads == 0 then
-    head, width = ANONYMOUS, 0
-  end
+  if #heads == 0 then head, width = ANONYMOUS, 0 end
   while flat[i] do
     local last = i + counted + flat[i]
     local call = {
@@ -92,9 +90,7 @@ function Batch.load(encoded, now)
   local at = meters
   for _, calls in ipairs(both) do
     for _, call in ipairs(calls) do
-      if call[CALL_RECORD] > 0 then
-        at = at + 1
-      end
+      if call[CALL_RECORD] > 0 then at = at + 1 end
       if call[CALL_RECORD] > 0 or call[CALL_LEDGER] > 0 then
         load_call(batch, call, call[CALL_RECORD] > 0 and values[at])
       end
@@ -106,9 +102,7 @@ end
 -- A call that came twice in one batch finds what became of the first: its record was read before that.
 function Batch.read_again(batch, call)
   local key = call[CALL_RECORD_KEY]
-  if not key then
-    return
-  end
+  if not key then return end
   local seen = batch.seen or {}
   batch.seen = seen
   if seen[key] and not call[CALL_LEDGER_KEY] then
@@ -124,9 +118,7 @@ end
 function Batch.open_entry(batch, call, now)
   if call[CALL_LEDGER_KEY] then
     Ledger.open(Ledger.of(batch, call[CALL_LEDGER_KEY]), call[CALL_TOKEN], now, call, CALL_COST)
-    if call[CALL_OWN_RECORD] then
-      redis.call('DEL', call[CALL_RECORD_KEY])
-    end
+    if call[CALL_OWN_RECORD] then redis.call('DEL', call[CALL_RECORD_KEY]) end
   elseif call[CALL_RECORD_KEY] then
     local packed = Record.pack_started(batch.units, now, call, CALL_COST, call[CALL_TOKEN])
     redis.call('SET', call[CALL_RECORD_KEY], packed, 'PX', string.format('%.0f', LEDGER_TTL_MS))
@@ -165,9 +157,7 @@ function Batch.drop_record(batch, call)
       closed[#closed + 1] = call[CALL_TOKEN]
     end
   end
-  if call[CALL_OWN_RECORD] then
-    redis.call('DEL', call[CALL_RECORD_KEY])
-  end
+  if call[CALL_OWN_RECORD] then redis.call('DEL', call[CALL_RECORD_KEY]) end
 end
 
 -- Saves what has changed.

@@ -6,9 +6,7 @@ local max, min = math.max, math.min
 
 -- Copies a list that is shared with the rule before it is written to.
 local function own_list(meter, name)
-  if meter[name] == meter.rule.zeros then
-    meter[name] = { unpack(meter.rule.zeros) }
-  end
+  if meter[name] == meter.rule.zeros then meter[name] = { unpack(meter.rule.zeros) } end
   return meter[name]
 end
 
@@ -33,9 +31,7 @@ function Charge.charge(meter, n, limit, cost, now, call)
   else
     meter.kept[place] = meter.kept[place] + cost
   end
-  if not limit.leased then
-    meter.changed = true
-  end
+  if not limit.leased then meter.changed = true end
 end
 
 -- Charges whether there is room or not; the part above the limit is debt.
@@ -67,14 +63,10 @@ function Charge.refund(meter, n, limit, amount, at, now, call, charged)
   if algorithm.refund then
     local back
     meter.kept[place], back = algorithm.refund(limit, meter.histories[n], meter.kept[place], amount, at, now, Charge.name_of(call, limit), charged)
-    if back and not limit.leased then
-      meter.changed = true
-    end
+    if back and not limit.leased then meter.changed = true end
     return back
   end
-  if not (algorithm.always_refundable or algorithm.refundable(limit, at, now)) then
-    return false
-  end
+  if not (algorithm.always_refundable or algorithm.refundable(limit, at, now)) then return false end
   local debt = meter.debt[n]
   if debt > 0 then
     local of_debt = min(debt, amount)
@@ -93,9 +85,7 @@ function Charge.take_over_slots(batch, call, now)
     local meter = batch.meters[call[position]]
     if meter.rule.leased then
       for n, limit in ipairs(meter.rule.limits) do
-        if limit.leased then
-          Charge.refund(meter, n, limit, 1, now, now, call)
-        end
+        if limit.leased then Charge.refund(meter, n, limit, 1, now, now, call) end
       end
     end
   end

@@ -34,9 +34,7 @@ end
 
 -- A time to live as PX and PEXPIRE take it: whole ms, rounded up.
 function Clock.px(ms)
-  if ms >= LONGEST_TTL_MS then
-    return LONGEST_TTL
-  end
+  if ms >= LONGEST_TTL_MS then return LONGEST_TTL end
   return format('%d', max(shortest_ttl_ms, ceil(ms)))
 end
 
@@ -48,9 +46,7 @@ function Clock.save(key, value, now, ms)
   end
   local at = now + ms
   at = at - at % 1 + 1
-  if at ~= last_time then
-    last_time, last_text = at, format('%.0f', at)
-  end
+  if at ~= last_time then last_time, last_text = at, format('%.0f', at) end
   redis.call('SET', key, value, 'PXAT', last_text)
 end
 end

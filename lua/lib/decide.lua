@@ -22,9 +22,7 @@ local CLAIMED = Decide.CLAIMED
 -- Room that other calls have a right to first.
 local function ahead(meter, n, limit, view)
   local room = view.claims and meter.claimed[n] or 0
-  if view.behind and meter.behind then
-    room = room + meter.behind[n]
-  end
+  if view.behind and meter.behind then room = room + meter.behind[n] end
   -- Slots turn over: how many calls wait says nothing about when one comes free.
   if view.queued and not limit.leased and Line.length(meter) > 0 then
     room = room + Line.queued_cost(meter, limit.unit) * (meter.share_ahead or 1)
@@ -33,9 +31,7 @@ local function ahead(meter, n, limit, view)
 end
 
 local function upstream_gate(meter, now, view)
-  if not meter.block then
-    return 0
-  end
+  if not meter.block then return 0 end
   local queued = view.queued and Line.length(meter) * (meter.share_ahead or 1) > 0
   return Upstream.wait(meter, now, queued or view.claims and Upstream.is_claimed(meter, now) or false)
 end
@@ -75,9 +71,7 @@ end
 -- decides, at equal priority the strictest.
 local function latest(found, call, meter, at, n, wait, now)
   local one = Decide.binding(call, meter, at, n, now)
-  if not found then
-    return { wait = wait, binding = one, deciding = one }
-  end
+  if not found then return { wait = wait, binding = one, deciding = one } end
   local binding, deciding = found.binding, found.deciding
   if one.paused or (not binding.paused and not one.leased and (binding.leased or wait > found.wait)) then
     found.wait, found.binding = wait, one
@@ -101,9 +95,7 @@ function Decide.weigh(batch, call, now, view, fold)
     local gate = GATES[rule.kind]
     if gate then
       local wait = gate(meter, now, view)
-      if wait > 0 then
-        found = fold(found, call, meter, position - CALL_METERS + 1, 0, wait, now)
-      end
+      if wait > 0 then found = fold(found, call, meter, position - CALL_METERS + 1, 0, wait, now) end
       count = meter.block and count or 0
     end
     for n = 1, count do
@@ -116,9 +108,7 @@ function Decide.weigh(batch, call, now, view, fold)
           return { wait = -1, binding = { meter = meter, at = position - CALL_METERS + 1, n = n, closed = limit.capacity == 0 } }
         end
         local wait = limit.algorithm.wait(limit, used, debt, now, cost, before, meter.histories[n])
-        if wait > 0 then
-          found = fold(found, call, meter, position - CALL_METERS + 1, n, wait, now)
-        end
+        if wait > 0 then found = fold(found, call, meter, position - CALL_METERS + 1, n, wait, now) end
       end
     end
   end
@@ -158,17 +148,13 @@ end
 function Decide.claim(batch, call)
   Decide.each_limit(batch, call, claim_limit)
   local block = Upstream.of(batch, call)
-  if block then
-    Upstream.claim(block, batch.now)
-  end
+  if block then Upstream.claim(block, batch.now) end
 end
 
 function Decide.unclaim(batch, call)
   Decide.each_limit(batch, call, unclaim_limit)
   local block = Upstream.of(batch, call)
-  if block then
-    Upstream.unclaim(block)
-  end
+  if block then Upstream.unclaim(block) end
 end
 
 -- Charges every limit and opens the ledger entry. Returns the outcome: WATCHED where the block of its
@@ -192,9 +178,7 @@ function Decide.start(batch, call, now)
     end
   end
   local block = Upstream.of(batch, call)
-  if block then
-    Upstream.start(block, call, now)
-  end
+  if block then Upstream.start(block, call, now) end
   Batch.open_entry(batch, call, now)
   return block and OUTCOME.WATCHED or OUTCOME.RUN
 end
@@ -227,13 +211,9 @@ function Decide.refusal(batch, call, now)
     return verdict.wait == -1 and Decide.never(binding) or OUTCOME.REFUSED, verdict.wait, binding
   end
   local record = call[CALL_PARSED]
-  if record and record.state == 'W' then
-    return nil
-  end
+  if record and record.state == 'W' then return nil end
   local before, behind = Decide.line_ahead(batch, call, now)
-  if before then
-    return OUTCOME.REFUSED, behind, before
-  end
+  if before then return OUTCOME.REFUSED, behind, before end
 end
 
 -- The view of a newcomer.

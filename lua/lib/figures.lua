@@ -52,8 +52,6 @@ function Figures.save(batch, now)
       end
     end
   end
-  if any then
-    redis.call('PEXPIRE', KEYS[FIXED.FIGURES], FIGURES_TTL)
-  end
+  if any then redis.call('PEXPIRE', KEYS[FIXED.FIGURES], FIGURES_TTL) end
 end
 end

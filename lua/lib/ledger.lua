@@ -38,9 +38,7 @@ local function unpack_ledger(ledger)
   local list, format = nil, '<' .. string.rep(string.sub(ledger.format, 2), min(entries, UNPACKED_AT_ONCE))
   for from = 0, entries - 1, UNPACKED_AT_ONCE do
     local count = min(UNPACKED_AT_ONCE, entries - from)
-    if count < UNPACKED_AT_ONCE and from > 0 then
-      format = '<' .. string.rep(string.sub(ledger.format, 2), count)
-    end
+    if count < UNPACKED_AT_ONCE and from > 0 then format = '<' .. string.rep(string.sub(ledger.format, 2), count) end
     local part = { struct.unpack(format, ledger.value, LEDGER_HEAD + 1 + ledger.size * from) }
     if not list then
       list = part
@@ -57,9 +55,7 @@ end
 -- The entry of a call, if there is one open under its token.
 function Ledger.read(ledger, token)
   local value, position = ledger.value, LEDGER_HEAD + 1 + ledger.size * token
-  if not value or position > #value then
-    return false
-  end
+  if not value or position > #value then return false end
   local list, base = ledger.list, ledger.width * token
   if not list then
     list = unpack_ledger(ledger)

@@ -43,9 +43,7 @@ function Line.next_place(priority, returned, now)
 end
 
 function Line.length(meter)
-  if meter.line_length == nil then
-    meter.line_length = redis.call('ZCARD', Line.key(meter))
-  end
+  if meter.line_length == nil then meter.line_length = redis.call('ZCARD', Line.key(meter)) end
   return meter.line_length
 end
 
@@ -56,9 +54,7 @@ end
 
 -- What the calls in a meter's line will cost in a unit.
 function Line.queued_cost(meter, unit)
-  if meter.queued == nil then
-    meter.queued = read_queued(Line.key(meter))
-  end
+  if meter.queued == nil then meter.queued = read_queued(Line.key(meter)) end
   return meter.queued[unit]
 end
 
@@ -78,9 +74,7 @@ function Line.deadline_of(call, now, longest)
   local own = call.max_wait or 0
   longest = own > 0 and own or longest
   local given = call.deadline or 0
-  if longest <= 0 then
-    return given
-  end
+  if longest <= 0 then return given end
   return given > 0 and min(given, now + longest) or now + longest
 end
 
@@ -89,9 +83,7 @@ end
 function Line.join(call, meter, place, moves, deadline, wait, now)
   redis.call('ZADD', Line.key(meter), text(place), call[CALL_ID])
   Record.save_waiting(call[CALL_RECORD_KEY], place, moves, deadline, Line.key(meter), call[CALL_JSON], wait)
-  if deadline > 0 then
-    redis.call('ZADD', KEYS[FIXED.DEADLINES], text(deadline), call[CALL_ID])
-  end
+  if deadline > 0 then redis.call('ZADD', KEYS[FIXED.DEADLINES], text(deadline), call[CALL_ID]) end
   add_queued(Line.key(meter), call, 1)
   meter.queued = nil
   meter.line_length = Line.length(meter) + 1
@@ -107,9 +99,7 @@ end
 
 function Line.leave(line_key, call)
   local known = call[CALL_PARSED]
-  if known and (known.deadline or 0) > 0 then
-    redis.call('ZREM', KEYS[FIXED.DEADLINES], call[CALL_ID])
-  end
+  if known and (known.deadline or 0) > 0 then redis.call('ZREM', KEYS[FIXED.DEADLINES], call[CALL_ID]) end
   if redis.call('ZREM', line_key, call[CALL_ID]) == 1 then
     if redis.call('EXISTS', line_key) == 0 then
       redis.call('ZREM', KEYS[FIXED.LINES], line_key)

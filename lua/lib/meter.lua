@@ -78,17 +78,11 @@ end
 -- Returns what is kept, and the lists of histories by the number of their limit.
 local function unpack_meter(meter, value)
   local rule = meter.rule
-  if #value ~= rule.plain_size then
-    return unpack_other(meter, value)
-  end
+  if #value ~= rule.plain_size then return unpack_other(meter, value) end
   local kept, empty = { struct.unpack(rule.plain_format, value) }, rule.empty
-  if kept[1] ~= PLAIN then
-    return unpack_other(meter, value)
-  end
+  if kept[1] ~= PLAIN then return unpack_other(meter, value) end
   for n = 3, rule.offset do
-    if kept[n] ~= empty[n] then
-      return unpack_other(meter, value)
-    end
+    if kept[n] ~= empty[n] then return unpack_other(meter, value) end
   end
   return kept
 end
@@ -137,9 +131,7 @@ function Meter.load(rule, first, value, now)
     kept[2] = now
   end
   meter.kept = kept
-  if rule.remembers then
-    meter.histories = open_histories(meter, lists, first)
-  end
+  if rule.remembers then meter.histories = open_histories(meter, lists, first) end
   local at = kept[2]
   if at < now then
     roll_all(rule, kept, meter.debt, meter.histories, at, now)
@@ -172,9 +164,7 @@ function Meter.reset(meter)
     meter.kept[rule.offset + n] = 0
     if meter.histories[n] then
       local key = meter.histories[n].key
-      if limit.algorithm.keyed then
-        redis.call('DEL', key)
-      end
+      if limit.algorithm.keyed then redis.call('DEL', key) end
       meter.histories[n] = limit.algorithm.open(limit, nil, key)
     end
   end
@@ -201,9 +191,7 @@ local function save_plain(meter, now)
     local used = kept[offset + n]
     if used > 0 then
       local ends = limits[n].ttl(limits[n], used, 0, present) + present - now
-      if ends > ttl then
-        ttl = ends
-      end
+      if ends > ttl then ttl = ends end
     end
   end
   if ttl == 0 then
@@ -216,9 +204,7 @@ end
 
 function Meter.save(meter, now)
   local zeros = meter.rule.zeros
-  if meter.debt == zeros and meter.claimed == zeros and not meter.rule.remembers then
-    return save_plain(meter, now)
-  end
+  if meter.debt == zeros and meter.claimed == zeros and not meter.rule.remembers then return save_plain(meter, now) end
   local rule, kept, offset = meter.rule, meter.kept, meter.rule.offset
   local limits, debts, claims, count = rule.limits, meter.debt, meter.claimed, rule.count
   local plain, holds, ttl = true, false, 0
@@ -238,19 +224,13 @@ function Meter.save(meter, now)
       end
       if used > 0 or debt > 0 then
         holds = true
-        if ends > ttl then
-          ttl = ends
-        end
-        if debt > 0 or algorithm.kept and algorithm.kept(history) then
-          plain = false
-        end
+        if ends > ttl then ttl = ends end
+        if debt > 0 or algorithm.kept and algorithm.kept(history) then plain = false end
       end
     end
     if claims[n] > 0 then
       holds, plain = true, false
-      if ttl < Meter.CLAIM_TTL_MS then
-        ttl = Meter.CLAIM_TTL_MS
-      end
+      if ttl < Meter.CLAIM_TTL_MS then ttl = Meter.CLAIM_TTL_MS end
     end
   end
   if not holds then

@@ -10,9 +10,7 @@ local text = Clock.text
 -- Adds the refusal of a verdict: too big for ever, or by the strategy of the rule that decides.
 function Newcomer.refuse(batch, verdict)
   local binding, deciding = verdict.binding, verdict.deciding
-  if verdict.wait == -1 then
-    return Reply.add(batch.reply, Decide.never(binding), -1, binding)
-  end
+  if verdict.wait == -1 then return Reply.add(batch.reply, Decide.never(binding), -1, binding) end
   Reply.add(batch.reply, OUTCOME.REJECT, max(verdict.wait, 1), deciding, nil, deciding.strictness)
 end
 
@@ -35,9 +33,7 @@ end
 -- How long a call will wait at a place in the line of a meter, and what binds it (nil: it has room).
 local function weigh_in_line(batch, call, now, meter, place)
   local length = Line.length(meter)
-  if length > 0 then
-    meter.share_ahead = redis.call('ZCOUNT', Line.key(meter), '-inf', '(' .. text(place)) / length
-  end
+  if length > 0 then meter.share_ahead = redis.call('ZCOUNT', Line.key(meter), '-inf', '(' .. text(place)) / length end
   local verdict = Decide.weigh(batch, call, now, Decide.newcomer_view(batch))
   meter.share_ahead = nil
   return verdict and verdict.wait or 0, verdict and verdict.binding
@@ -71,17 +67,13 @@ end
 -- A newcomer gets a place in line, unless the line is full or the call would start too late.
 -- @param behind how long the calls before it wait, where it has room itself
 local function stand_new(batch, call, now, binding, deciding, behind)
-  if call[CALL_JSON] == '' then
-    return Reply.add(batch.reply, OUTCOME.AGAIN)
-  end
+  if call[CALL_JSON] == '' then return Reply.add(batch.reply, OUTCOME.AGAIN) end
   local rule, length = binding.meter.rule, Line.length(binding.meter)
   if rule.max_waiting > 0 and length >= rule.max_waiting then
     return Reply.add(batch.reply, OUTCOME.LINE_FULL, 0, binding, length)
   end
   local wait, latest = weigh_in_line(batch, call, now, binding.meter, Line.place_now(call[CALL_PRIORITY], now))
-  if not latest and behind then
-    wait = max(wait, behind)
-  end
+  if not latest and behind then wait = max(wait, behind) end
   local deadline = Line.deadline_of(call, now, longest_wait(batch, call, rule, deciding))
   if starts_late(now, wait, latest or binding, deadline) then
     return Reply.add(batch.reply, OUTCOME.LATE, wait, latest or binding)
@@ -116,32 +108,22 @@ local function slow(batch, call, now, verdict, door, before)
   if not known or before or wait > rule.hold then
     return stand_new(batch, call, now, binding, deciding, before and wait)
   end
-  if call[CALL_JSON] == '' then
-    return Reply.add(batch.reply, OUTCOME.AGAIN)
-  end
+  if call[CALL_JSON] == '' then return Reply.add(batch.reply, OUTCOME.AGAIN) end
   local deadline = Line.deadline_of(call, now, rule.max_wait)
-  if starts_late(now, wait, binding, deadline) then
-    return Reply.add(batch.reply, OUTCOME.LATE, wait, binding)
-  end
+  if starts_late(now, wait, binding, deadline) then return Reply.add(batch.reply, OUTCOME.LATE, wait, binding) end
   Newcomer.promise(batch, call, now, now + wait, deadline)
   Reply.add(batch.reply, door.held, wait, binding)
 end
 
 function Newcomer.decide(batch, call, now, door)
   local verdict = Decide.weigh(batch, call, now, Decide.newcomer_view(batch))
-  if verdict and verdict.wait == -1 then
-    return Newcomer.refuse(batch, verdict)
-  end
+  if verdict and verdict.wait == -1 then return Newcomer.refuse(batch, verdict) end
   if call.deadline and call.deadline > 0 and call.deadline <= now then
     return Reply.add(batch.reply, OUTCOME.EXPIRED, 0, nil)
   end
   local before, behind = Decide.line_ahead(batch, call, now)
-  if before and not verdict then
-    verdict = { wait = behind, binding = before, deciding = before }
-  end
-  if not verdict then
-    return Reply.add(batch.reply, door.admit(batch, call, now), 0, nil)
-  end
+  if before and not verdict then verdict = { wait = behind, binding = before, deciding = before } end
+  if not verdict then return Reply.add(batch.reply, door.admit(batch, call, now), 0, nil) end
   local strictness = verdict.deciding.strictness
   if strictness > STRICTNESS.THROTTLE then
     return Newcomer.refuse(batch, verdict)

@@ -75,9 +75,7 @@ end
 
 function Record.parse(value)
   local kind = string.sub(value, 1, 1)
-  if kind == 'S' then
-    return parse_started(value)
-  end
+  if kind == 'S' then return parse_started(value) end
   local head, call = string.match(value, '^(.-)\n(.*)$')
   if kind == 'W' then
     local place, moves, deadline, line = string.match(head, '^W (%S+) (%S+) (%S+) (.*)$')

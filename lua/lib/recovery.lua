@@ -32,9 +32,7 @@ end
 function Recovery.factor_after(block, steps)
   local factor = block[FACTOR]
   for _ = 1, steps do
-    if factor >= 1 then
-      return 1
-    end
+    if factor >= 1 then return 1 end
     factor = factor * block.grows
   end
   return min(1, factor)
@@ -62,14 +60,10 @@ local function each_step(block, from, fn)
   local factor, ends = block[FACTOR], block[SINCE] + block.every * block[BACKOFF]
   from = max(from, block[SINCE])
   while true do
-    if factor >= 1 then
-      return fn(math.huge, 1)
-    end
+    if factor >= 1 then return fn(math.huge, 1) end
     if ends > from then
       local found = fn(ends - from, factor)
-      if found then
-        return found
-      end
+      if found then return found end
       from = ends
     end
     factor, ends = factor * block.grows, ends + block.every
@@ -92,9 +86,7 @@ end
 -- known. A cost above the reduced burst passes once the bucket is full, so no cost is too big.
 Recovery.mirrored = {
   roll = function(limit, used, _, from, now, block)
-    if block[SINCE] == 0 or from >= now or now <= block[SINCE] then
-      return used, 0
-    end
+    if block[SINCE] == 0 or from >= now or now <= block[SINCE] then return used, 0 end
     local most, left, back = observed_factor(limit, block), now - max(from, block[SINCE]), 0
     each_step(block, from, function(length, factor)
       local part = min(length, left)
@@ -104,39 +96,27 @@ Recovery.mirrored = {
     return max(0, used - back), 0
   end,
   wait = function(limit, used, _, now, cost, ahead, block)
-    if not Recovery.is_cut(block, now) then
-      return 0
-    end
+    if not Recovery.is_cut(block, now) then return 0 end
     local capacity, most = Recovery.capacity(limit, block, now), observed_factor(limit, block)
     local over = used + min(cost, capacity) + ahead - capacity
-    if over <= limit.slack then
-      return 0
-    end
+    if over <= limit.slack then return 0 end
     local waited = max(0, block[SINCE] - now)
     return each_step(block, now, function(length, factor)
       local rate = limit.rate * min(factor, most)
-      if over <= length * rate then
-        return Algorithms.wait_up(waited + over / rate)
-      end
+      if over <= length * rate then return Algorithms.wait_up(waited + over / rate) end
       over, waited = over - length * rate, waited + length
     end)
   end,
-  charge = function(_, block, used, cost, now)
-    return Recovery.is_cut(block, now) and used + cost or used
-  end,
+  charge = function(_, block, used, cost, now) return Recovery.is_cut(block, now) and used + cost or used end,
   -- A charge from before the cut was not counted here.
   overrun = function(_, block, used, amount, at, now)
     return Recovery.is_cut(block, now) and at >= block[SINCE] and used + amount or used
   end,
   refund = function(_, block, used, amount, at, now)
-    if not Recovery.is_cut(block, now) or at < block[SINCE] then
-      return used, false
-    end
+    if not Recovery.is_cut(block, now) or at < block[SINCE] then return used, false end
     return max(0, used - amount), true
   end,
-  ttl = function()
-    return 0
-  end,
+  ttl = function() return 0 end,
   slack = Algorithms.slack_of_rate,
   no_burst = true,
 }

@@ -22,9 +22,7 @@ end
 function Reply.add(reply, outcome, wait, binding, rank, strictness)
   local size = #reply
   reply[size + 1] = outcome
-  if outcome == RUN or outcome == WATCHED or outcome == AGAIN then
-    return
-  end
+  if outcome == RUN or outcome == WATCHED or outcome == AGAIN then return end
   reply[size + 2] = outcome ~= HOLD and outcome ~= SLOWED and binding and binding.unknown and -1 or wait
   reply[size + 3] = binding and binding.at or 0
   reply[size + 4] = binding and binding.n or 0
@@ -49,9 +47,7 @@ end
 
 function Reply.pack(reply, batch)
   for _, meter in ipairs(batch.meters) do
-    if meter.rule.kind ~= KIND.UPSTREAM then
-      add_meter(reply, meter)
-    end
+    if meter.rule.kind ~= KIND.UPSTREAM then add_meter(reply, meter) end
   end
   local parts, size = {}, #reply
   for from = 1, size, PACKED_AT_ONCE do

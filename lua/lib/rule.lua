@@ -73,9 +73,7 @@ local kept, kept_count = {}, 0
 function Rule.of(encoded)
   local rule = kept[encoded]
   if not rule then
-    if kept_count >= KEPT then
-      kept, kept_count = {}, 0
-    end
+    if kept_count >= KEPT then kept, kept_count = {}, 0 end
     rule = prepare(encoded)
     kept[encoded], kept_count = rule, kept_count + 1
   end

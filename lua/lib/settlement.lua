@@ -12,9 +12,7 @@ local function open_entry_of(batch, call, now)
     return nil
   end
   local settled, entry = batch.settled, call[CALL_RECORD_KEY]
-  if call[CALL_LEDGER_KEY] then
-    settled, entry = Ledger.of(batch, call[CALL_LEDGER_KEY]).settled, call[CALL_TOKEN]
-  end
+  if call[CALL_LEDGER_KEY] then settled, entry = Ledger.of(batch, call[CALL_LEDGER_KEY]).settled, call[CALL_TOKEN] end
   return not settled[entry] and charged or nil, settled, entry
 end
 
@@ -44,17 +42,13 @@ local function charge_actual(batch, call, charged, now)
         end
       end
     end
-    if freed and batch.any_line then
-      Line.stir(meter, now)
-    end
+    if freed and batch.any_line then Line.stir(meter, now) end
   end
 end
 
 local function settle(batch, call, now)
   local charged, settled, entry = open_entry_of(batch, call, now)
-  if not charged then
-    return false
-  end
+  if not charged then return false end
   settled[entry] = true
   charge_actual(batch, call, charged, now)
   Batch.drop_record(batch, call)
@@ -64,9 +58,7 @@ end
 -- The end of a call. Returns whether its entry was open.
 function Settlement.finish(batch, call, now)
   local charged = settle(batch, call, now)
-  if not charged then
-    return false
-  end
+  if not charged then return false end
   Upstream.end_probe(batch, call, charged, now, true)
   Figures.count(batch, 'settled', 1)
   local estimated, actual = Record.charged_cost(charged, UNIT.TOKENS), call[CALL_COST + UNIT.TOKENS]
@@ -81,9 +73,7 @@ end
 -- back. Sent again, or late, it changes nothing.
 function Settlement.part(batch, call, now)
   local charged = open_entry_of(batch, call, now)
-  if not charged then
-    return false
-  end
+  if not charged then return false end
   local raised = {}
   Decide.each_limit(batch, call, function(meter, n, cost, limit)
     local was = Record.charged_cost(charged, limit.unit)

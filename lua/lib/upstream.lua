@@ -74,9 +74,7 @@ function Upstream.load(rule, first, value, now)
   local block = value and string.byte(value) == Rule.EXTENDED and unpack_value(meter, value)
   local at = block and meter.kept[2] or now
   meter.kept[2] = max(at, now)
-  if not block then
-    return meter
-  end
+  if not block then return meter end
   if at > now + CLOCK_STEP_MS then
     -- The clock was set back: the block moves along, so that it is as long ago as it was.
     for _, place in ipairs(TIMES) do
@@ -111,9 +109,7 @@ function Upstream.save(meter, now)
   for n, limit in ipairs(rule.limits) do
     local claimed = meter.claimed[n]
     parts[n + 2] = Meter.pack_entry(limit.id, meter.kept[rule.offset + n], 0, claimed)
-    if claimed > 0 then
-      ttl = max(ttl, Meter.CLAIM_TTL_MS)
-    end
+    if claimed > 0 then ttl = max(ttl, Meter.CLAIM_TTL_MS) end
   end
   Clock.save(key, table.concat(parts), now, ttl)
 end
@@ -122,21 +118,15 @@ end
 -- @param ahead whether other calls have a right to be the probe
 function Upstream.wait(meter, now, ahead)
   local block = meter.block
-  if not block or block.over <= now then
-    return 0
-  end
+  if not block or block.over <= now then return 0 end
   local probing = block[SINCE] == 0
   if block[UNTIL] > now then
     -- A probe is woken a little ahead of time, the calls behind it are not.
     local behind = probing and ahead and block[AWAITED] > now
     return Algorithms.wait_up(block[UNTIL] - now + (behind and PROBE_LOOK_MS or 0))
   end
-  if not probing then
-    return 0
-  end
-  if block[PROBE_END] > now then
-    return Algorithms.wait_up(min(PROBE_LOOK_MS, block[PROBE_END] - now))
-  end
+  if not probing then return 0 end
+  if block[PROBE_END] > now then return Algorithms.wait_up(min(PROBE_LOOK_MS, block[PROBE_END] - now)) end
   return ahead and Algorithms.wait_up(PROBE_LOOK_MS) or 0
 end
 
@@ -170,9 +160,7 @@ end
 -- A call starts: as the probe, or at the cost of the mirrored limits.
 function Upstream.start(meter, call, now)
   local rule, block = meter.rule, meter.block
-  if not block then
-    return
-  end
+  if not block then return end
   meter.changed = true
   if block[SINCE] == 0 then
     block[PROBE_END], block[PROBE_AT], block[AWAITED] = now + rule.recovery.probe_lease, now, 0
@@ -197,9 +185,7 @@ end
 function Upstream.end_probe(batch, call, charged, now, passed)
   local meter = Upstream.of(batch, call)
   local block = meter and meter.block
-  if not block or block[SINCE] ~= 0 or block[PROBE_END] == 0 or charged.at ~= block[PROBE_AT] then
-    return
-  end
+  if not block or block[SINCE] ~= 0 or block[PROBE_END] == 0 or charged.at ~= block[PROBE_AT] then return end
   block[PROBE_END] = 0
   meter.changed = true
   -- If another call was refused meanwhile, its time counts, and this probe did not ask for it.
@@ -208,15 +194,11 @@ function Upstream.end_probe(batch, call, charged, now, passed)
     block.over = now + Recovery.duration(block)
     empty_mirrored(meter, now)
   end
-  if batch.any_line then
-    Line.stir(meter, now)
-  end
+  if batch.any_line then Line.stir(meter, now) end
 end
 
 local function said(meter)
-  if not meter.block then
-    share_block(meter, new_block(meter.rule))
-  end
+  if not meter.block then share_block(meter, new_block(meter.rule)) end
   return meter.block
 end
 
@@ -251,13 +233,9 @@ function Upstream.refused(meter, now, till, started, reduce)
   elseif recovering then
     block[FACTOR] = Recovery.factor_at(block, now)
   end
-  if cut then
-    block[CUT_AT] = now
-  end
+  if cut then block[CUT_AT] = now end
   block[UNTIL] = max(block[UNTIL], till)
-  if recovering then
-    block[PROBE_END] = 0
-  end
+  if recovering then block[PROBE_END] = 0 end
   block[SINCE] = meter.rule.recovery.probe_lease > 0 and 0 or block[UNTIL]
   block[AWAITED] = 0
   meter.claimed, meter.changed = meter.rule.zeros, true
@@ -270,18 +248,14 @@ end
 function Upstream.pause(meter, till)
   local block = said(meter)
   block[UNTIL] = max(block[UNTIL], till)
-  if block[FACTOR] >= 1 then
-    block[SINCE] = block[UNTIL]
-  end
+  if block[FACTOR] >= 1 then block[SINCE] = block[UNTIL] end
   block.over = max(block.over, block[UNTIL])
   meter.changed = true
 end
 
 -- @param rates units per ms that the agent was seen to allow, by unit; 0 = it did not say
 function Upstream.note_observed(meter, rates)
-  if not meter.block then
-    return
-  end
+  if not meter.block then return end
   for unit, rate in ipairs(rates) do
     if rate > 0 then
       meter.block[OBSERVED + unit] = rate
@@ -305,9 +279,7 @@ end
 -- nothing was said.
 function Upstream.status(meter, now)
   local block = meter.block
-  if not block then
-    return { text(now), '0', '1', '0', '0', '0', '0' }
-  end
+  if not block then return { text(now), '0', '1', '0', '0', '0', '0' } end
   return {
     text(now), text(block[UNTIL]), text(Recovery.factor_at(block, now)), text(block[SINCE]), text(block[CUT_AT]), text(block.over),
     block[SINCE] == 0 and '1' or '0',

@@ -9,9 +9,7 @@ local text = Clock.text
 
 Algorithms[ALGORITHM.CONCURRENCY] = {
   keyed = true,
-  open = function(_, _, key)
-    return { key = key }
-  end,
+  open = function(_, _, key) return { key = key } end,
   -- How many slots are taken, and when the first comes free at the latest.
   look = function(limit, history, now)
     local after = '(' .. text(now)
@@ -22,38 +20,26 @@ Algorithms[ALGORITHM.CONCURRENCY] = {
     end
     return used
   end,
-  roll = function(_, used, debt)
-    return used, debt
-  end,
+  roll = function(_, used, debt) return used, debt end,
   wait = function(limit, used, _, now, cost, ahead, history)
-    if used + cost + ahead <= limit.capacity then
-      return 0
-    end
+    if used + cost + ahead <= limit.capacity then return 0 end
     return Algorithms.wait_up(max(1, (history.first_end or (now + limit.lease)) - now))
   end,
   always_refundable = true,
-  ttl = function()
-    return 0
-  end,
+  ttl = function() return 0 end,
   charge = function(limit, history, used, _, now, id)
     redis.call('ZREMRANGEBYSCORE', history.key, '-inf', text(now))
     redis.call('ZADD', history.key, text(now + limit.lease), id)
     redis.call('PEXPIRE', history.key, Clock.px(limit.lease))
     return used + 1
   end,
-  overrun = function(_, _, used)
-    return used
-  end,
+  overrun = function(_, _, used) return used end,
   refund = function(_, history, used, _, _, now, id)
     local ends = redis.call('ZSCORE', history.key, id)
-    if not ends then
-      return used, false
-    end
+    if not ends then return used, false end
     redis.call('ZREM', history.key, id)
     return tonumber(ends) > now and max(0, used - 1) or used, true
   end,
-  slack = function()
-    return 0
-  end,
+  slack = function() return 0 end,
 }
 end

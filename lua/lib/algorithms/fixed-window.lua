@@ -11,9 +11,7 @@ local LONGEST = 25 / 24
 
 local function window_of(limit, at)
   local borders = limit.borders
-  if not borders then
-    return floor((at - limit.offset) / limit.window)
-  end
+  if not borders then return floor((at - limit.offset) / limit.window) end
   local count = #borders
   if at < borders[1] then
     return 1 + floor((at - borders[1]) / (limit.window * LONGEST))
@@ -30,9 +28,7 @@ end
 -- When a window begins.
 local function begin_of(limit, window)
   local borders = limit.borders
-  if not borders then
-    return window * limit.window + limit.offset
-  end
+  if not borders then return window * limit.window + limit.offset end
   local nearest = max(1, min(#borders, window))
   return borders[nearest] + (window - nearest) * limit.window
 end
@@ -40,9 +36,7 @@ end
 Algorithms[ALGORITHM.FIXED_WINDOW] = {
   roll = function(limit, used, debt, from, now)
     local passed = window_of(limit, now) - window_of(limit, from)
-    if passed <= 0 then
-      return used, debt
-    end
+    if passed <= 0 then return used, debt end
     local capacity = limit.capacity
     local carried = max(0, debt - capacity * (passed - 1))
     used = min(carried, capacity)
@@ -52,14 +46,10 @@ Algorithms[ALGORITHM.FIXED_WINDOW] = {
     local capacity = limit.capacity
     -- Above the capacity only after it was lowered; that does not outlive the window.
     local over = min(used, capacity) + debt + cost + ahead - capacity
-    if over <= limit.slack then
-      return 0
-    end
+    if over <= limit.slack then return 0 end
     return Algorithms.wait_up(begin_of(limit, window_of(limit, now) + max(1, ceil(over / capacity))) - now)
   end,
-  refundable = function(limit, at, now)
-    return window_of(limit, at) == window_of(limit, now)
-  end,
+  refundable = function(limit, at, now) return window_of(limit, at) == window_of(limit, now) end,
   ttl = function(limit, _, debt, now)
     local capacity = limit.capacity
     local windows = 1 + (capacity > 0 and ceil(debt / capacity) or 0)

@@ -6,9 +6,7 @@ Algorithms[ALGORITHM.LEAKY_BUCKET] = {
   roll = Algorithms.leak,
   wait = function(limit, used, debt, _, _, ahead)
     local before = math.min(used, limit.capacity + limit.slack) + debt + ahead
-    if before <= limit.slack then
-      return 0
-    end
+    if before <= limit.slack then return 0 end
     return Algorithms.wait_up(before / limit.rate)
   end,
   always_refundable = true,

@@ -35,9 +35,7 @@ end
 
 -- A limit that was removed from its rule and added again starts anew: what its set still holds goes.
 local function begin_log(history, used)
-  if used <= 0 then
-    redis.call('DEL', history.key)
-  end
+  if used <= 0 then redis.call('DEL', history.key) end
 end
 
 -- Where the clock was set back, scores moved with their shift by more than this.
@@ -47,15 +45,11 @@ local SAME_TIME_MS = 1
 local function charge_in_log(history, at, of, charged)
   local member, score = bound(charged) .. '|' .. of, at - history.shift
   local found = redis.call('ZSCORE', history.key, member)
-  if found and math.abs(tonumber(found) - score) <= SAME_TIME_MS then
-    return member
-  end
+  if found and math.abs(tonumber(found) - score) <= SAME_TIME_MS then return member end
   -- Its amount changed since (settled in part), or its name was taken.
   local own = string.match(of, '^(.-)~*$')
   for _, other in ipairs(redis.call('ZRANGEBYSCORE', history.key, bound(score - SAME_TIME_MS), bound(score + SAME_TIME_MS))) do
-    if string.match(other, '^[^|]+|(.-)~*$') == own then
-      return other
-    end
+    if string.match(other, '^[^|]+|(.-)~*$') == own then return other end
   end
 end
 
@@ -80,16 +74,12 @@ local function date_debt(limit, history, amount, of, now)
     at = at + whole * window
     add_to_log(history, whole * capacity, of .. '*', at)
   end
-  if amount > whole * capacity then
-    add_to_log(history, amount - whole * capacity, of .. '+', at + window)
-  end
+  if amount > whole * capacity then add_to_log(history, amount - whole * capacity, of .. '+', at + window) end
 end
 
 Algorithms[ALGORITHM.SLIDING_LOG] = {
   keyed = true,
-  open = function(_, list, key)
-    return { key = key, shift = list and list[1] or 0 }
-  end,
+  open = function(_, list, key) return { key = key, shift = list and list[1] or 0 } end,
   roll = function(limit, used, _, from, now, history)
     if from > now then
       -- The clock was set back: charges move along, so that they are as long ago as they were.
@@ -106,9 +96,7 @@ Algorithms[ALGORITHM.SLIDING_LOG] = {
   end,
   wait = function(limit, used, _, now, cost, ahead, history)
     local over = used + cost + ahead - limit.capacity
-    if over <= limit.slack then
-      return 0
-    end
+    if over <= limit.slack then return 0 end
     local rounds
     over, rounds = rounds_ahead(limit, used, over)
     local from, offset = history.ended and '(' .. history.ended or '-inf', 0
@@ -145,9 +133,7 @@ Algorithms[ALGORITHM.SLIDING_LOG] = {
         add_to_log(history, amount - beyond, of .. '+', now)
       end
     end
-    if beyond > 0 then
-      date_debt(limit, history, beyond, of, now)
-    end
+    if beyond > 0 then date_debt(limit, history, beyond, of, now) end
     return used + amount
   end,
   refund = function(limit, history, used, amount, at, now, of, charged)
@@ -173,21 +159,15 @@ Algorithms[ALGORITHM.SLIDING_LOG] = {
       local there = amount_of(own)
       local taken = min(left, there)
       redis.call('ZREM', history.key, own)
-      if there > taken then
-        add_to_log(history, there - taken, of, at)
-      end
+      if there > taken then add_to_log(history, there - taken, of, at) end
       left = left - taken
     end
     return max(0, used - (amount - left)), left < amount
   end,
-  kept = function(history)
-    return history.shift ~= 0 and { history.shift } or nil
-  end,
+  kept = function(history) return history.shift ~= 0 and { history.shift } or nil end,
   -- Forgets charges that have left the window.
   tidy = function(_, history, used, ttl)
-    if history.ended then
-      redis.call('ZREMRANGEBYSCORE', history.key, '-inf', history.ended)
-    end
+    if history.ended then redis.call('ZREMRANGEBYSCORE', history.key, '-inf', history.ended) end
     redis.call('PEXPIRE', history.key, ttl)
     return redis.call('EXISTS', history.key) == 1 and used or 0
   end,

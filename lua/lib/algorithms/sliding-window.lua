@@ -72,19 +72,13 @@ local function add_debt(limit, history, amount, present)
     table.remove(history)
   end
   cell = cell + whole * round
-  if sum > 0 then
-    add_to_cell(history, cell, sum)
-  end
+  if sum > 0 then add_to_cell(history, cell, sum) end
   local rest = amount - whole * capacity
-  if rest > 0 then
-    add_to_cell(history, cell + round, rest)
-  end
+  if rest > 0 then add_to_cell(history, cell + round, rest) end
 end
 
 Algorithms[ALGORITHM.SLIDING_WINDOW] = {
-  open = function(_, list)
-    return list or {}
-  end,
+  open = function(_, list) return list or {} end,
   roll = function(limit, used, _, from, now, history)
     if from > now then
       -- The clock was set back: charges move along, so that they are as long ago as they were.
@@ -108,16 +102,12 @@ Algorithms[ALGORITHM.SLIDING_WINDOW] = {
   end,
   wait = function(limit, used, _, now, cost, ahead, history)
     local over = used + cost + ahead - limit.capacity
-    if over <= limit.slack then
-      return 0
-    end
+    if over <= limit.slack then return 0 end
     local rounds
     over, rounds = rounds_ahead(limit, used, over)
     for place = 1, #history, 2 do
       over = over - history[place + 1]
-      if over <= limit.slack then
-        return wait_up(end_of_cell(limit, history[place] + rounds * (CELLS + 1)) - now)
-      end
+      if over <= limit.slack then return wait_up(end_of_cell(limit, history[place] + rounds * (CELLS + 1)) - now) end
     end
     return wait_up(end_of_cell(limit, cell_of(limit, now) + rounds * (CELLS + 1)) - now)
   end,
@@ -134,17 +124,13 @@ Algorithms[ALGORITHM.SLIDING_WINDOW] = {
       local charged = cell_of(limit, at)
       add_to_cell(history, charged < present - CELLS and present or charged, amount - beyond)
     end
-    if beyond > 0 then
-      add_debt(limit, history, beyond, present)
-    end
+    if beyond > 0 then add_debt(limit, history, beyond, present) end
     return used + amount
   end,
   -- Returns what is used then, and whether anything came back.
   refund = function(limit, history, used, amount, at, now)
     local present, left = cell_of(limit, now), amount
-    if cell_of(limit, at) < present - CELLS then
-      return used, false
-    end
+    if cell_of(limit, at) < present - CELLS then return used, false end
     while left > 0 and #history > 0 and history[#history - 1] > present do
       left = left - take_from(history, #history - 1, left)
     end
@@ -156,9 +142,7 @@ Algorithms[ALGORITHM.SLIDING_WINDOW] = {
     end
     return #history > 0 and max(0, used - (amount - left)) or 0, left < amount
   end,
-  kept = function(history)
-    return history
-  end,
+  kept = function(history) return history end,
   tells_reset = true,
   slack = Algorithms.slack_of_sum,
 }

@@ -26,9 +26,7 @@ Algorithms[ALGORITHM.TOKEN_BUCKET] = {
   wait = function(limit, used, debt, _, cost, ahead)
     local capacity = limit.capacity
     local over = min(used, capacity + limit.slack) + debt + cost + ahead - capacity
-    if over <= limit.slack then
-      return 0
-    end
+    if over <= limit.slack then return 0 end
     return wait_up(over / limit.rate)
   end,
   always_refundable = true,
