@@ -38,7 +38,7 @@ test('a Redis that is killed and comes back with its data loses no call', { time
     'no job is left',
     async () => (await namespace.redis.exists(`${tollgate.prefix}:calls:wait`, `${tollgate.prefix}:calls:active`, `${tollgate.prefix}:calls:delayed`)) === 0,
   )
-  // A call may run twice whose end Redis did not hear of; most do not.
+  // A call runs again where Redis was killed before it knew of the call's end: at most those that ran at a kill.
   expect([...done.values()].reduce((sum, times) => sum + times, 0)).toBeLessThanOrEqual(1500 + 2 * 50)
 })
 
@@ -57,7 +57,7 @@ test('scripts that Redis has forgotten are loaded again in mid-run', async () =>
   expect(done).toBe(600)
 })
 
-test('a user who may not load functions has scripts instead, which are loaded again when they are forgotten', async () => {
+test('a Redis user without the right to load functions gets scripts, which are loaded again after SCRIPT FLUSH', async () => {
   const server = await startRedis()
   onTestFinished(() => server.stop())
   const namespace = newNamespace(server.url)
@@ -94,10 +94,10 @@ test('rules that change in mid-run count at once, keep usage, and wake who waits
   tollgate.worker(async () => void done++)
   await tollgate.enqueueMany(Array.from({ length: 30 }, () => ({ agent: 'llm', cost: { tokens: 1 } })))
   await until('the limit is reached', () => done === 10)
-  // Another process of the namespace changes them.
+  // By another process of the namespace.
   const other = await namespace.open()
   await other.rules.apply(rule(25))
-  await until('those who waited had the new room', () => done === 25)
+  await until('waiting calls have used the new room', () => done === 25)
   const [requests, tokens] = (await tollgate.gate.peek({ agent: 'llm', cost: { tokens: 1 } })).usage
   expect(requests).toMatchObject({ capacity: 25, used: 25 })
   expect(tokens?.used).toBeGreaterThan(24)

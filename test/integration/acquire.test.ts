@@ -8,8 +8,8 @@ const TOKENS: RuleSpec = { name: 'tokens', scope: 'agent', limits: [{ tokens: 10
 const SLOT: RuleSpec = { name: 'slot', scope: 'user', limits: [{ concurrency: 1 }] }
 const A = { agent: 'a', user: 'u' }
 
-/** Notes who was let in, in order. */
-function listing(): { entered: string[]; note: (name: string) => (grant: Grant) => Grant } {
+/** Notes the names of admitted calls, in order. */
+function admissionOrder(): { entered: string[]; note: (name: string) => (grant: Grant) => Grant } {
   const entered: string[] = []
   return {
     entered,
@@ -20,7 +20,7 @@ function listing(): { entered: string[]; note: (name: string) => (grant: Grant) 
   }
 }
 
-/** Whether it is still waiting once everything that was under way has come back. */
+/** Whether no further call is admitted before all commands on their way have been answered. */
 async function stillWaits(tollgate: Tollgate, entered: readonly string[]): Promise<boolean> {
   const before = entered.length
   for (let i = 0; i < 3; i++) await tollgate.gate.peek(A)
@@ -28,11 +28,11 @@ async function stillWaits(tollgate: Tollgate, entered: readonly string[]): Promi
 }
 
 describe.each(PLACES)('in %s', (place) => {
-  test('who acquires is let in as room comes, in the order of arrival', async () => {
+  test('acquiring calls are admitted as room comes, in the order of arrival', async () => {
     const tollgate = await newPlace(place).open({
       rules: [{ name: 'even', scope: 'agent', limits: [{ requests: 100, per: 'second', algorithm: 'leaky_bucket' }] }],
     })
-    const { entered, note } = listing()
+    const { entered, note } = admissionOrder()
     const names = Array.from({ length: 12 }, (_, index) => `call ${index}`)
     const grants = await Promise.all(names.map((name) => tollgate.gate.acquire(A).then(note(name))))
     expect(entered).toEqual(names)
@@ -41,7 +41,7 @@ describe.each(PLACES)('in %s', (place) => {
 
   test('a newcomer that would fit does not overtake one that waits for more', async () => {
     const tollgate = await newPlace(place).open({ rules: [TOKENS] })
-    const { entered, note } = listing()
+    const { entered, note } = admissionOrder()
     const first = await tollgate.gate.acquire({ ...A, cost: { tokens: 80 } })
     const large = tollgate.gate.acquire({ ...A, cost: { tokens: 50 } }).then(note('large'))
     expect(await stillWaits(tollgate, entered)).toBe(true)
@@ -53,7 +53,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await usedBy(tollgate, A)).toBe(80)
   })
 
-  test('those who wait for different scope values do not wait for each other', async () => {
+  test('calls that wait at different scope values do not wait for each other', async () => {
     const tollgate = await newPlace(place).open({ rules: [DAILY] })
     await tollgate.gate.acquire({ agent: 'busy' })
     const waiting = codeOf(tollgate.gate.acquire({ agent: 'busy' }))
@@ -68,7 +68,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await usedBy(tollgate, A)).toBe(0)
   })
 
-  test('a signal that aborts while it is asked charges nothing, and lets the next one in', async () => {
+  test('a signal that aborts while the store decides charges nothing, and the next call is admitted', async () => {
     const tollgate = await newPlace(place).open({ rules: [DAILY] })
     const controller = new AbortController()
     const aborted = tollgate.gate.acquire(A, { signal: controller.signal })
@@ -81,7 +81,7 @@ describe.each(PLACES)('in %s', (place) => {
 
   test('a signal that aborts while it waits charges nothing, and the next one goes on', async () => {
     const tollgate = await newPlace(place).open({ rules: [SLOT, TOKENS] })
-    const { entered, note } = listing()
+    const { entered, note } = admissionOrder()
     const held = await tollgate.gate.acquire({ ...A, cost: { tokens: 1 } })
     const controller = new AbortController()
     const aborted = tollgate.gate.acquire({ ...A, cost: { tokens: 10 } }, { signal: controller.signal })
@@ -97,7 +97,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect((await tollgate.stats.ledger()).open).toBe(0)
   })
 
-  test('a call that can never pass is told so at once', async () => {
+  test('a call that can never pass is refused at once', async () => {
     const tollgate = await newPlace(place).open({ rules: [TOKENS, { name: 'closed', scope: 'team', limits: [{ requests: 0, per: 'day' }] }] })
     expect(await codeOf(tollgate.gate.acquire({ ...A, cost: { tokens: 101 } }))).toBe('COST_TOO_BIG')
     expect(await codeOf(tollgate.gate.acquire({ ...A, team: 't', cost: { tokens: 1 } }))).toBe('LIMIT_CLOSED')
@@ -105,17 +105,17 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await usedBy(tollgate, A)).toBe(0)
   })
 
-  test('closing turns away who waits and who comes, and gives back what came too late', async () => {
+  test('closing turns away who waits and any later call, and releases a charge that was on its way', async () => {
     const shared = newPlace(place)
     const tollgate = await shared.open({ rules: [TOKENS] })
     const other = await shared.open({ rules: [TOKENS] })
     await tollgate.gate.acquire({ ...A, cost: { tokens: 100 } })
     const waiting = codeOf(tollgate.gate.acquire({ ...A, cost: { tokens: 1 } }))
     // Its charge is on its way when the Tollgate closes.
-    const asking = codeOf(tollgate.gate.acquire({ agent: 'other', cost: { tokens: 7 } }))
+    const admitting = codeOf(tollgate.gate.acquire({ agent: 'other', cost: { tokens: 7 } }))
     const closed = tollgate.close()
     expect(await waiting).toBe('CLOSED')
-    expect(await asking).toBe('CLOSED')
+    expect(await admitting).toBe('CLOSED')
     expect(await codeOf(tollgate.gate.acquire(A))).toBe('CLOSED')
     await closed
     expect(await codeOf(tollgate.gate.admit(A))).toBe('CLOSED')
@@ -128,10 +128,10 @@ describe.each(PLACES)('in %s', (place) => {
     ['its grant is settled at less', (_tollgate: Tollgate, grant: Grant) => grant.settle({ tokens: 10 })],
     ['it is released by its id', (tollgate: Tollgate) => tollgate.gate.release({ ...A, id: 'held' })],
     ['it is settled by its id', (tollgate: Tollgate) => tollgate.gate.settle({ ...A, id: 'held' }, { tokens: 10 })],
-  ])('room that comes back in this process lets the next in at once: %s', async (_how, free) => {
-    // Nothing else would, for the rest of the day.
+  ])('room that comes back in this process goes to the next call at once: %s', async (_how, free) => {
+    // The window lasts for the rest of the day: only the room that comes back can admit the next call.
     const tollgate = await newPlace(place).open({ rules: [TOKENS] })
-    const { entered, note } = listing()
+    const { entered, note } = admissionOrder()
     const held = await tollgate.gate.acquire({ ...A, id: 'held', cost: { tokens: 100 } })
     const next = tollgate.gate.acquire({ ...A, cost: { tokens: 50 } }).then(note('next'))
     expect(await stillWaits(tollgate, entered)).toBe(true)
@@ -139,12 +139,12 @@ describe.each(PLACES)('in %s', (place) => {
     expect((await next).allowed).toBe(true)
   })
 
-  test('room that comes back while a call is asking lets it in', async () => {
+  test('a call is admitted by room that comes back while the store decides on it', async () => {
     const tollgate = await newPlace(place).open({ rules: [DAILY] })
     for (let turns = 0; turns < 20; turns++) {
       const held = await tollgate.gate.acquire(A)
       const next = tollgate.gate.acquire(A)
-      // At one of these moments it is refused, and the room is back before it stands in line.
+      // After some number of turns the call is refused, and the room is back before it stands in line.
       for (let turn = 0; turn < turns; turn++) await undefined
       if (place === 'Redis') await new Promise(setImmediate)
       await held.release()
@@ -153,36 +153,36 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await usedBy(tollgate, A)).toBe(0)
   })
 
-  test('a slot that another Tollgate gives back lets the next in', async () => {
+  test('a slot that another Tollgate gives back goes to the next call', async () => {
     const shared = newPlace(place)
     const tollgate = await shared.open({ rules: [SLOT] })
     const other = await shared.open({ rules: [SLOT] })
     const held = await other.gate.acquire(A)
-    const { entered, note } = listing()
+    const { entered, note } = admissionOrder()
     const next = tollgate.gate.acquire(A).then(note('next'))
     expect(await stillWaits(tollgate, entered)).toBe(true)
     await held.settle()
     await (await next).release()
   })
 
-  test('who waits for two limits is let in when both have room', async () => {
+  test('a call that waits for two limits is admitted when both have room', async () => {
     const tollgate = await newPlace(place).open({ rules: [SLOT, DAILY] })
-    const { entered, note } = listing()
+    const { entered, note } = admissionOrder()
     const slot = await tollgate.gate.acquire({ agent: 'b', user: 'u' })
-    const request = await tollgate.gate.acquire({ agent: 'a', user: 'v' })
+    const daily = await tollgate.gate.acquire({ agent: 'a', user: 'v' })
     const both = tollgate.gate.acquire(A).then(note('both'))
     expect(await stillWaits(tollgate, entered)).toBe(true)
     await slot.release()
     expect(await stillWaits(tollgate, entered)).toBe(true)
-    await request.release()
+    await daily.release()
     await both
     expect(await usedBy(tollgate, A, 'requests/day')).toBe(1)
     expect(await usedBy(tollgate, A, 'concurrency')).toBe(1)
   })
 
-  test('rules that change while it waits let it in', async () => {
+  test('rules that change while a call waits admit it', async () => {
     const tollgate = await newPlace(place).open({ rules: [DAILY] })
-    const { entered, note } = listing()
+    const { entered, note } = admissionOrder()
     await tollgate.gate.acquire(A)
     const next = tollgate.gate.acquire(A).then(note('next'))
     const last = tollgate.gate.acquire(A).then(note('last'))
@@ -195,7 +195,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(entered).toEqual(['next', 'last'])
   })
 
-  test('a strategy that refuses at once is not asked', async () => {
+  test('acquire waits whatever the strategy', async () => {
     const tollgate = await newPlace(place).open({ rules: [{ ...DAILY, strategy: 'hard' }] })
     const held = await tollgate.gate.acquire({ ...A, strategy: 'hard' })
     const next = tollgate.gate.acquire({ ...A, strategy: 'hard' })
@@ -215,7 +215,7 @@ describe.each(PLACES)('in %s', (place) => {
   })
 })
 
-test('a slot whose holder is gone lets the next in when its lease ends', async () => {
+test('a slot whose holder is gone goes to the next call when its lease ends', async () => {
   const tollgate = await newPlace('memory').open({ rules: [{ name: 'slot', scope: 'user', limits: [{ concurrency: 1, lease: '1s' }] }] })
   await tollgate.gate.acquire(A)
   let entered = false

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { GivenClock, type RuleSpec } from '../../src/index.js'
-import { T0 } from '../support/gate.js'
 import { newPlace, PLACES } from '../support/place.js'
+import { T0 } from '../support/script-client.js'
 
 const MINUTE = 60_000
 const CALL = { agent: 'a', user: 'u', cost: { tokens: 40 } }
@@ -18,7 +18,7 @@ const RULES: RuleSpec[] = [
 ]
 
 describe.each(PLACES)('in %s', (place) => {
-  test('an answer tells of every limit, and in short of the tightest', async () => {
+  test('an answer has the usage of every limit, and its short form is that of the tightest', async () => {
     const tollgate = await newPlace(place, new GivenClock(T0)).open({ rules: RULES })
     const grant = await tollgate.gate.admit(CALL)
     expect(grant).toMatchObject({ allowed: true, limitExceeded: null, remaining: 60, retryAfterMs: 0 })
@@ -30,12 +30,12 @@ describe.each(PLACES)('in %s', (place) => {
       ['user', 'tokens/minute', 'u', 'tokens', 100, 40, 60],
       ['user', 'requests/hour', 'u', 'requests', 50, 1, 49],
     ])
-    // What was charged counts until the whole of its thirty-second of a window is out of it.
+    // A charge counts until the whole cell that it is in, a thirty-second of a window, has left the window.
     expect(grant.resetAt?.getTime()).toBeGreaterThanOrEqual(T0 + MINUTE)
     expect(grant.resetAt?.getTime()).toBeLessThanOrEqual(T0 + MINUTE + MINUTE / 32)
   })
 
-  test('a refusal says which limit refused, and when the same call would pass, which it then does', async () => {
+  test('a refusal names the limit, and a time after which the same call passes', async () => {
     const clock = new GivenClock(T0)
     const tollgate = await newPlace(place, clock).open({ rules: RULES })
     for (let i = 0; i < 2; i++) await (await tollgate.gate.admit(CALL)).settle()
@@ -48,7 +48,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect((await tollgate.gate.peek(CALL)).allowed).toBe(true)
   })
 
-  test('nobody knows when a slot comes free, and never passes what is too big', async () => {
+  test('retryAfterMs is null where a slot comes free at an unknown time, and where a call is too big', async () => {
     const tollgate = await newPlace(place).open({ rules: [{ name: 'slot', scope: 'agent', limits: [{ concurrency: 1 }, { points: 5, per: 'minute' }] }] })
     await tollgate.gate.admit(CALL)
     expect(await tollgate.gate.peek(CALL)).toMatchObject({ allowed: false, limitExceeded: 'slot/concurrency', retryAfterMs: null })
@@ -59,7 +59,7 @@ describe.each(PLACES)('in %s', (place) => {
     })
   })
 
-  test('a call that no limit covers is let through, and has nothing to tell', async () => {
+  test('a call that no limit covers is allowed, with an empty answer', async () => {
     const tollgate = await newPlace(place).open({ rules: [{ name: 'team', scope: 'team', limits: [{ requests: 1, per: 'day' }] }] })
     expect((await tollgate.gate.peek(CALL)).toJSON()).toEqual({
       allowed: true,
@@ -71,7 +71,7 @@ describe.each(PLACES)('in %s', (place) => {
     })
   })
 
-  test('an answer in JSON is complete, whoever gave it', async () => {
+  test('an answer in JSON is complete, from gate and limiter', async () => {
     const tollgate = await newPlace(place, new GivenClock(T0)).open({ rules: RULES })
     const limiter = tollgate.limiter({ requests: 1, per: 'minute' })
     const answers = [
@@ -93,7 +93,7 @@ describe.each(PLACES)('in %s', (place) => {
     }
   })
 
-  test('what was used before a limit became 0 is told, and that it never comes back', async () => {
+  test('after a limit became 0 an answer has no room left and no time of retry, and JSON can hold it', async () => {
     const tollgate = await newPlace(place).open({ rules: [{ name: 'r', scope: 'agent', limits: [{ requests: 5, per: 'day' }] }] })
     await tollgate.gate.admit(CALL)
     await tollgate.rules.apply([{ name: 'r', scope: 'agent', limits: [{ requests: 0, per: 'day' }] }])

@@ -1,14 +1,14 @@
 import { describe, expect, test } from 'vitest'
 import { type AuditQuery, GivenClock, type RuleSpec } from '../../src/index.js'
-import { T0 } from '../support/gate.js'
 import { newNamespace } from '../support/namespace.js'
 import { newPlace, PLACES } from '../support/place.js'
+import { T0 } from '../support/script-client.js'
 
 const RULE: RuleSpec = { name: 'r', scope: 'user', limits: [{ requests: 5, per: 'day' }] }
 const DAY = 86_400_000
 
 describe.each(PLACES)('in %s', (place) => {
-  test('everything that is changed is in the audit, the newest first: when, by whom, what it was and what it is', async () => {
+  test('every change is in the audit, newest first, with its time, actor, and the values before and after', async () => {
     const clock = new GivenClock(T0)
     const tollgate = await newPlace(place, clock).open({ rules: [RULE], actor: 'deploy', auditRetentionMs: 10 * DAY })
     clock.advance(1000)
@@ -59,7 +59,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(new Set(audit.slice(0, 10).map((entry) => entry.at))).toEqual(new Set([at]))
   })
 
-  test('what changes nothing is not in the audit', async () => {
+  test('a call that changes nothing is not in the audit', async () => {
     const tollgate = await newPlace(place).open({ rules: [RULE] })
     await tollgate.rules.apply([RULE])
     await tollgate.rules.remove('none')
@@ -68,7 +68,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect((await tollgate.overrides.audit()).map(({ what }) => what)).toEqual(['rules.declared'])
   })
 
-  test('the audit answers what was changed in a time, by somebody, of a kind, and no more than is wanted', async () => {
+  test('the audit can be queried by time, actor and kind, with a limit', async () => {
     const clock = new GivenClock(T0)
     const tollgate = await newPlace(place, clock).open()
     for (let day = 0; day < 10; day++) {
@@ -83,7 +83,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await subjects({ since: new Date(T0 + 3 * DAY + 1), until: new Date(T0 + 5 * DAY - 1) })).toEqual(['user u4'])
   })
 
-  test('what is older than the retention is not shown any more', async () => {
+  test('entries older than the retention are not returned any more', async () => {
     const clock = new GivenClock(T0)
     const tollgate = await newPlace(place, clock).open({ auditRetentionMs: 5 * DAY })
     await tollgate.pause({ user: 'a' })
@@ -95,20 +95,20 @@ describe.each(PLACES)('in %s', (place) => {
   })
 
   test.each<[string, object, RegExp]>([
-    ['no time', { since: 'yesterday' }, /^since: must be a date, or a time in ISO 8601 .* \(got "yesterday"\)$/],
+    ['a text that is no time', { since: 'yesterday' }, /^since: must be a date, or a time in ISO 8601 .* \(got "yesterday"\)$/],
     ['a day that is not there', { until: '2026-13-40' }, /^until: must be a date/],
     ['an unknown kind', { what: 'everything' }, /^what: .* \(got "everything"\)$/],
-    ['no entries', { limit: 0 }, /^limit: .* \(got 0\)$/],
-    ['too many', { limit: 10_001 }, /^limit: .*10000 \(got 10001\)$/],
-    ['nobody', { by: '' }, /^by: .* \(got ""\)$/],
+    ['a limit of 0', { limit: 0 }, /^limit: .* \(got 0\)$/],
+    ['a limit too large', { limit: 10_001 }, /^limit: .*10000 \(got 10001\)$/],
+    ['an empty actor', { by: '' }, /^by: .* \(got ""\)$/],
     ['an unknown field', { who: 'x' }, /^who: is not a known field \(got "x"\)$/],
-  ])('a question for %s is refused, naming field, value and bound', async (_what, query, message) => {
+  ])('a query with %s is refused, naming field, value and bound', async (_what, query, message) => {
     const tollgate = await newPlace(place).open()
     await expect(tollgate.overrides.audit(query)).rejects.toThrow(expect.objectContaining({ code: 'REQUEST_INVALID', message: expect.stringMatching(message) }))
   })
 })
 
-test('the audit of a namespace is kept as long as was said, whoever changes something, and longer than what it holds never', async () => {
+test('every process of a namespace keeps the audit for the configured time, and removes older entries', async () => {
   const namespace = newNamespace()
   await namespace.open({ auditRetentionMs: 3_600_000 })
   const other = await namespace.open()
@@ -127,7 +127,7 @@ test('the audit of a namespace is kept as long as was said, whoever changes some
   await other.resume({ agent: 'llm' })
 })
 
-test('beside a clock that was set back the audit goes on', async () => {
+test('the audit goes on after a clock was set back', async () => {
   const namespace = newNamespace()
   const clock = new GivenClock(T0)
   const tollgate = await namespace.open({ clock })

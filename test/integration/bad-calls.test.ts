@@ -6,8 +6,8 @@ import { CallInvalid } from '../../src/model/errors.js'
 import { callOfJob } from '../../src/queue/stored-call.js'
 import { show } from '../../src/validation/faults.js'
 import { BAD_CALLS } from '../support/bad-calls.js'
+import { snapshot } from '../support/keys.js'
 import { type Namespace, newNamespace } from '../support/namespace.js'
-import { snapshot } from '../support/snapshot.js'
 import { until } from '../support/until.js'
 
 const RULES: RuleSpec[] = [
@@ -23,7 +23,7 @@ const RULES: RuleSpec[] = [
   { name: 'per-pair', scope: ['user', 'agent'], limits: [{ requests: 50, per: 'hour' }] },
 ]
 
-/** A snapshot after BullMQ has written what it writes when a queue is opened. */
+/** A snapshot after BullMQ has written the keys of a newly opened queue. */
 async function quietSnapshot(namespace: Namespace): Promise<Record<string, string>> {
   await until('BullMQ has opened the queue', async () => (await namespace.redis.exists(`${namespace.keys.prefix}:calls:meta`)) === 1)
   return snapshot(namespace)
@@ -38,16 +38,16 @@ async function refusal(work: Promise<unknown>): Promise<CallInvalid> {
   return error
 }
 
-test('a bad call is refused at every door, and nothing in Redis changes', async () => {
+test('a bad call is refused by enqueue, admit and peek, and nothing in Redis changes', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open({ rules: RULES })
-  // Something to be disturbed: usage, a slot, jobs.
+  // Usage and a slot, which a bad call could disturb.
   const grant = await tollgate.gate.admit({ agent: 'a', user: 'u', cost: { tokens: 10 } })
   const before = await quietSnapshot(namespace)
   expect(Object.keys(before).length).toBeGreaterThan(3)
   for (const { what, call, message } of BAD_CALLS) {
-    for (const door of [tollgate.enqueue(call as Call), tollgate.gate.admit(call as Call), tollgate.gate.peek(call as Call)]) {
-      const error = await refusal(door)
+    for (const work of [tollgate.enqueue(call as Call), tollgate.gate.admit(call as Call), tollgate.gate.peek(call as Call)]) {
+      const error = await refusal(work)
       expect(error.message, what).toMatch(message)
       expect(error.code).toBe('CALL_INVALID')
     }
@@ -83,7 +83,7 @@ test('the good calls among bad ones are enqueued, each in its place', async () =
   expect((await tollgate.gate.peek({ ...good, cost: { tokens: 0 } })).usage.find(({ rule }) => rule === 'per-agent')?.used).toBe(2)
 })
 
-/** What JSON makes of a call: jobs come from Redis. */
+/** A call after a way through JSON, as jobs are stored; undefined where JSON cannot hold it. */
 function asData(call: unknown): unknown {
   try {
     return JSON.parse(JSON.stringify(call))
@@ -92,7 +92,7 @@ function asData(call: unknown): unknown {
   }
 }
 
-/** Whether a bad call is one still as a job's data: it has an agent, a fault that JSON keeps, and in a field that is read. */
+/** Whether a bad call is still bad as the data of a job: it has an agent, and its fault survives JSON in a field that is read. */
 function staysBad({ call, message }: (typeof BAD_CALLS)[number]): boolean {
   const data = asData(call)
   if (data === null || typeof data !== 'object' || Array.isArray(data) || !('agent' in data)) return false
@@ -100,7 +100,7 @@ function staysBad({ call, message }: (typeof BAD_CALLS)[number]): boolean {
   return !/^\^(id:|usr|f\+|__proto__|constructor)/.test(text)
 }
 
-/** What is said of the data where it is checked without a queue. */
+/** The message of CallInvalid for the data of a job, checked without a queue. */
 function faultOf(data: unknown): string {
   try {
     callOfJob('any', data)
@@ -133,7 +133,7 @@ test('a bad call as data of a plain BullMQ job fails at once with the reason, an
   await queue.close()
 })
 
-test('what callOf makes of a job is checked like any call', async () => {
+test('a call that callOf makes of a job is checked like any call', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open({ rules: RULES })
   const queue = new Queue('calls', { connection: namespace.redis, prefix: tollgate.prefix })
@@ -152,7 +152,7 @@ test('what callOf makes of a job is checked like any call', async () => {
   await queue.close()
 })
 
-test('names of every kind have a meter of their own', async () => {
+test('names that differ have meters that differ, whatever their characters', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open({
     rules: [{ name: 'pair', scope: ['user', 'agent'], limits: [{ requests: 1, per: 'day', algorithm: 'fixed_window' }] }],
@@ -189,7 +189,7 @@ test('names of every kind have a meter of their own', async () => {
   expect(({} as Record<string, unknown>)['c']).toBeUndefined()
 })
 
-test('an id that is a name of prototypes works from end to end', async () => {
+test('an id such as __proto__ works from enqueue to explain', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open({ rules: RULES })
   tollgate.worker(async (call) => call.payload)
@@ -201,7 +201,7 @@ test('an id that is a name of prototypes works from end to end', async () => {
   }
 })
 
-test('an estimate that is no amount refuses the call before anything is charged', async () => {
+test('a call whose estimate is no amount is refused before anything is charged', async () => {
   for (const tokens of [Number.NaN, -1, 1e13, Number.POSITIVE_INFINITY, '5', null, undefined, {}]) {
     const namespace = newNamespace()
     const tollgate = await namespace.open({ rules: RULES, estimate: () => tokens as number })

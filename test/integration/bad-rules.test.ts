@@ -2,8 +2,8 @@ import { readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { type RuleSpec, RulesInvalid } from '../../src/index.js'
+import { snapshot } from '../support/keys.js'
 import { newNamespace } from '../support/namespace.js'
-import { snapshot } from '../support/snapshot.js'
 import { until } from '../support/until.js'
 
 const FOLDER = fileURLToPath(new URL('../fixtures/rules/', import.meta.url))
@@ -27,7 +27,7 @@ test('applying a bad rules file throws, and leaves the rules in force and their 
   expect(other.rules.list(), 'rules of a process that opens now').toEqual(RULES)
 })
 
-test('opening with a bad rules file throws, and changes nothing for the others', async () => {
+test('opening with a bad rules file throws, and changes nothing for other processes', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open({ rules: RULES })
   const rules = await namespace.redis.hgetall(namespace.keys.rules)
@@ -37,7 +37,7 @@ test('opening with a bad rules file throws, and changes nothing for the others',
   expect(tollgate.rules.list()).toEqual(RULES)
 })
 
-test('good rules files are applied one after the other, and usage of what stays is kept', async () => {
+test('good rules files are applied one after the other, and a rule that comes back has kept its usage', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open({ rules: RULES })
   await tollgate.gate.admit({ agent: 'a', user: 'u' })

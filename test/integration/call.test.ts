@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { newNamespace } from '../support/namespace.js'
 import { until } from '../support/until.js'
 
-test('a call goes through the gate and its result comes back', async () => {
+test('a call that is enqueued runs, is charged, and its result comes back', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open({ rules: [{ name: 'all', scope: 'agent', limits: [{ requests: 100, per: 'minute' }] }] })
   tollgate.worker(async (call) => ({ echoed: call.payload }))

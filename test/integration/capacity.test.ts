@@ -7,7 +7,7 @@ import { until } from '../support/until.js'
 const RULES: RuleSpec[] = [{ name: 'r', scope: 'user', limits: [{ requests: 1000, per: 'minute' }] }]
 
 describe.each(PLACES)('in %s', (place) => {
-  test('a capacity set at run time limits the calls of that resource, and says what is left and what runs', async () => {
+  test('a capacity set at run time limits the calls of that resource, and get returns what is available and in flight', async () => {
     const tollgate = await newPlace(place).open()
     expect(await tollgate.capacity.get('openai')).toBeNull()
     await tollgate.setCapacity('openai', 3, 'day')
@@ -35,7 +35,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(tollgate.rules.list()).toEqual(RULES)
   })
 
-  test('a raised capacity counts at once for who waits, and usage is kept', async () => {
+  test('a raised capacity counts at once for waiting calls, and usage is kept', async () => {
     const tollgate = await newPlace(place).open()
     await tollgate.setCapacity('openai', 1, 'day')
     await tollgate.gate.acquire({ agent: 'openai' })
@@ -45,7 +45,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await tollgate.capacity.get('openai')).toEqual({ limit: 5, per: 'day', available: 3, inFlight: 2 })
   })
 
-  test('declared rules change beside capacities, and neither can take the name of the other', async () => {
+  test('declared rules change without changing capacities, and neither can take the name of the other', async () => {
     const tollgate = await newPlace(place).open({ rules: RULES })
     await tollgate.setCapacity('openai', 60)
     await tollgate.rules.apply([])
@@ -104,7 +104,7 @@ test('capacities that are set at the same time, and rules that are applied meanw
   expect(after.rules.list()).toContainEqual(RULES[0])
 })
 
-test('a worker counts what it runs, and gives it back when it ends', async () => {
+test('a call counts as in flight while its handler runs', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open()
   await tollgate.setCapacity('openai', 100, 'day')

@@ -6,7 +6,7 @@ import { type Namespace, newNamespace } from '../support/namespace.js'
 
 const main = join(dirname(createRequire(import.meta.url).resolve('tollgate/package.json')), 'dist/src/cli/main.js')
 
-/** The exit code of a command, what it printed as JSON, and what it complained about. */
+/** @returns the exit code of a command, the JSON it printed, and its standard error */
 function tollgate(namespace: Namespace, ...args: string[]): Promise<{ code: number; json: unknown; errors: string }> {
   return new Promise((resolve) => {
     const all = [main, ...args, '--redis', namespace.url, '--namespace', namespace.name, '--json']

@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import { type CustomSpec, GivenClock, MemoryStore, type StateResult, Tollgate } from '../../src/index.js'
-import { T0 } from '../support/gate.js'
 import { newNamespace } from '../support/namespace.js'
 import { codeOf, newPlace, PLACES } from '../support/place.js'
 import { Script } from '../support/script.js'
+import { T0 } from '../support/script-client.js'
 
-/** Lets so many through, ever. */
+/** Allows `most` in total. */
 function counter(most: number, name = 'counter'): CustomSpec<{ count: number }> {
   return {
     name,
@@ -16,7 +16,7 @@ function counter(most: number, name = 'counter'): CustomSpec<{ count: number }> 
   }
 }
 
-/** One call each so many ms. */
+/** Allows one call per 500 ms. */
 const SPACED: CustomSpec<number> = {
   name: 'spaced',
   check: (next, now) =>
@@ -24,14 +24,14 @@ const SPACED: CustomSpec<number> = {
 }
 
 describe.each(PLACES)('in %s', (place) => {
-  test('an algorithm of your own lets through exactly what it allows, however many ask at once', async () => {
+  test('a custom algorithm admits exactly as many calls as it allows, however many are checked at once', async () => {
     const shared = newPlace(place)
     const limiters = await Promise.all(Array.from({ length: 4 }, async () => (await shared.open()).limiter(counter(100))))
     const answers = await Promise.all(limiters.flatMap((limiter) => Array.from({ length: 50 }, () => limiter.check('k'))))
     expect(answers.filter(({ allowed }) => allowed)).toHaveLength(100)
   })
 
-  test('it is given the state it answered last for the key, the clock of the store, and the cost', async () => {
+  test('check is called with the last state of the key, the time of the store, and the cost', async () => {
     const clock = new GivenClock(T0)
     const given: unknown[][] = []
     const tollgate = await newPlace(place, clock).open()
@@ -53,7 +53,7 @@ describe.each(PLACES)('in %s', (place) => {
     ])
   })
 
-  test('a refusal carries when it would pass, and changes no state', async () => {
+  test('a refusal has the time after which the call passes, and changes no state', async () => {
     const clock = new GivenClock(T0)
     const limiter = (await newPlace(place, clock).open()).limiter(SPACED)
     expect(await limiter.check('k')).toMatchObject({ allowed: true, limitExceeded: null, retryAfterMs: 0 })
@@ -85,18 +85,18 @@ describe.each(PLACES)('in %s', (place) => {
     expect((await other.limiter(counter(1, 'another')).peek('k')).allowed).toBe(true)
   })
 
-  test('a state is forgotten so long after its last change', async () => {
+  test('a state is forgotten keepMs after its last change', async () => {
     const clock = new GivenClock(T0)
     const limiter = (await newPlace(place, place === 'memory' ? clock : undefined).open()).limiter({ ...counter(1), keepMs: place === 'memory' ? 1000 : 1 })
     await limiter.check('k')
     clock.advance(1000)
-    // On Redis' own clock it is gone by the time that anyone can ask.
+    // With Redis' own clock keepMs is 1 ms, which is over soon.
     await expect.poll(async () => (await limiter.peek('k')).allowed).toBe(true)
   })
 
   test.each<[string, unknown, RegExp]>([
     ['nothing', undefined, /^limiter\.check must answer \{ allowed, state, retryAfterMs \} \(got undefined\)$/],
-    ['a yes', true, /^limiter\.check must answer .* \(got true\)$/],
+    ['a boolean', true, /^limiter\.check must answer .* \(got true\)$/],
     ['a promise', Promise.resolve({ allowed: true, state: 1, retryAfterMs: null }), /^limiter\.check must answer /],
     ['no state', { allowed: true, retryAfterMs: null }, /^limiter\.check must answer a state that JSON can hold \(got undefined\)$/],
     ['a function for a state', { allowed: true, state: () => 1, retryAfterMs: null }, /^limiter\.check must answer a state that JSON can hold /],
@@ -116,7 +116,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect((await tollgate.limiter(counter(5)).peek('k', 3)).allowed).toBe(false)
   })
 
-  test('an error that an algorithm throws reaches the caller, and the next one is asked', async () => {
+  test('an error that an algorithm throws rejects that check alone', async () => {
     const limiter = (await newPlace(place).open()).limiter<number>({
       name: 'moody',
       check: (_state, _now, cost) => {
@@ -124,13 +124,13 @@ describe.each(PLACES)('in %s', (place) => {
         return { allowed: true, state: cost, retryAfterMs: null }
       },
     })
-    const requests = await Promise.allSettled([limiter.consume('k', 1), limiter.consume('k', 13), limiter.consume('k', 2)])
-    expect(requests.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled'])
+    const checks = await Promise.allSettled([limiter.consume('k', 1), limiter.consume('k', 13), limiter.consume('k', 2)])
+    expect(checks.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled'])
     await expect(limiter.consume('k', 13)).rejects.toThrow('not that number')
   })
 })
 
-test('processes that work on one key let through exactly what the algorithm allows', async () => {
+test('processes that share a key admit exactly as many calls as the algorithm allows', async () => {
   const namespace = newNamespace()
   const code = `
 const tollgate = await Tollgate.open({ namespace: '${namespace.name}' })
@@ -148,7 +148,7 @@ await tollgate.close()
   expect(passed.reduce((sum, one) => sum + one, 0)).toBe(100)
 })
 
-/** A store in which another caller is always faster. */
+/** A store in which another caller changes the state before every write. */
 class BusyStore extends MemoryStore {
   private others = 0
 
@@ -158,20 +158,20 @@ class BusyStore extends MemoryStore {
   }
 }
 
-test('who finds the state changed by others each time gives up with LIMITER_CONTENDED, after so many tries', async () => {
+test('a check whose state is changed by others each time fails with LIMITER_CONTENDED after 50 tries', async () => {
   const tollgate = await Tollgate.open({ store: new BusyStore() })
-  let request = 0
+  let checks = 0
   const limiter = tollgate.limiter<number>({
     name: 'busy',
     check: (state) => {
-      request++
+      checks++
       return { allowed: true, state: Math.abs(state ?? 0), retryAfterMs: null }
     },
   })
   const error: unknown = await limiter.check('k').catch((thrown: unknown) => thrown)
   expect(error).toMatchObject({ code: 'LIMITER_CONTENDED', status: 503, retryable: true })
   expect((error as Error).message).toBe('the state of "k" in limiter busy was changed by others 50 times in a row')
-  expect(request).toBe(50)
+  expect(checks).toBe(50)
   expect(await codeOf(limiter.reset('k'))).toBe('LIMITER_CONTENDED')
   await tollgate.close()
 })
@@ -182,13 +182,13 @@ test.each<[string, Partial<CustomSpec<unknown>>, string]>([
   ['no function', { name: 'a', check: 5 as never }, 'limiter.check must be a function (got 5)'],
   ['a state that is not kept', { name: 'a', keepMs: 0 }, 'limiter.keepMs must be a whole number from 1 to 31622400000 (got 0)'],
   ['a state that is kept for half a ms', { name: 'a', keepMs: 0.5 }, 'limiter.keepMs must be a whole number from 1 to 31622400000 (got 0.5)'],
-])('an algorithm of your own is refused with %s', async (_what, spec, message) => {
+])('a custom algorithm with %s is refused', async (_what, spec, message) => {
   const tollgate = await newPlace('memory').open()
   const check = () => ({ allowed: true, state: null, retryAfterMs: null })
   expect(() => tollgate.limiter({ check, ...spec } as CustomSpec<unknown>)).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID', message }))
 })
 
-test('the store in memory forgets states that ran out, as others come', () => {
+test('the store in memory forgets states whose keepMs is over, as others are written', () => {
   let nowMs = 0
   const store = new MemoryStore(() => nowMs)
   for (let key = 0; key < 10_000; key++, nowMs++) store.compareAndSet('mine', String(key), '', '1', 10)

@@ -17,12 +17,12 @@ test.each<[Record<string, string>, string]>([
   expect(defaultLogger(environment).level).toBe(level)
 })
 
-test('a LOG_LEVEL that is no level is refused, naming it', () => {
+test('an unknown LOG_LEVEL is refused, naming it', () => {
   expect(() => defaultLogger({ LOG_LEVEL: 'chatty' })).toThrow(ConfigInvalid)
   expect(() => defaultLogger({ LOG_LEVEL: 'chatty' })).toThrow(/^LOG_LEVEL must be one of fatal, error, warn, info, debug, trace, silent \(got "chatty"\)$/)
 })
 
-test('warnings go to standard error, and standard output is the program’s', async () => {
+test('warnings go to standard error, and standard output stays empty but for the program’s own', async () => {
   const script = new Script(OPEN)
   expect(await script.result()).toBe('done')
   expect(script.errors).toContain('no Redis is configured')

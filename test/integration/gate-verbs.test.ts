@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { GivenClock, type LimitSpec, type RuleSpec } from '../../src/index.js'
-import { T0 } from '../support/gate.js'
 import { codeOf, newPlace, PLACES, usedBy } from '../support/place.js'
+import { T0 } from '../support/script-client.js'
 
 const HOUR = 3_600_000
 const A = { agent: 'a', user: 'u' }
@@ -22,7 +22,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await usedBy(one, A)).toBe(30)
   })
 
-  test('a call that is settled by its id without a usage cost what it was expected to', async () => {
+  test('a call that is settled by its id without a usage costs its estimate', async () => {
     const tollgate = await newPlace(place).open({ rules: tokens(1000) })
     await tollgate.gate.admit({ ...A, id: 'mine', cost: { tokens: 100 } })
     expect(await tollgate.gate.settle({ ...A, id: 'mine' })).toBe(true)
@@ -30,7 +30,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await tollgate.stats.ledger()).toMatchObject({ open: 0, settled: 1, released: 0, expired: 0 })
   })
 
-  test('a call is released by its id, by another Tollgate, as if it had never been asked for', async () => {
+  test('a call is released by its id, by another Tollgate, and leaves no charge', async () => {
     const shared = newPlace(place)
     const rules: RuleSpec[] = [...tokens(1000), { name: 'slot', scope: 'user', limits: [{ concurrency: 1 }] }]
     const [one, other] = [await shared.open({ rules }), await shared.open({ rules })]
@@ -45,8 +45,8 @@ describe.each(PLACES)('in %s', (place) => {
     const tollgate = await newPlace(place).open({ rules: tokens(1000) })
     await expect(tollgate.gate.settle(A)).rejects.toThrow('id: is needed to know which call ended (got undefined)')
     await expect(tollgate.gate.release(A)).rejects.toThrow('id: is needed to know which call ended (got undefined)')
-    expect(await tollgate.gate.settle({ ...A, id: 'nobody' }, { tokens: 5 })).toBe(false)
-    expect(await tollgate.gate.release({ ...A, id: 'nobody' })).toBe(false)
+    expect(await tollgate.gate.settle({ ...A, id: 'unknown' }, { tokens: 5 })).toBe(false)
+    expect(await tollgate.gate.release({ ...A, id: 'unknown' })).toBe(false)
     expect(await usedBy(tollgate, A)).toBe(0)
   })
 
@@ -56,7 +56,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await usedBy(tollgate, A)).toBe(100)
   })
 
-  test('what is recorded is charged whether there is room or not, and what exceeds the limit is debt', async () => {
+  test('a record is charged whether there is room or not, and the part above the limit is debt', async () => {
     const clock = new GivenClock(T0)
     const tollgate = await newPlace(place, clock).open({ rules: tokens(240, { algorithm: 'token_bucket' }) })
     const recorded = await tollgate.gate.record({ ...A, cost: { tokens: 300 } })
@@ -64,7 +64,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(recorded.usage[0]).toMatchObject({ used: 300, capacity: 240, remaining: 0 })
     const refused = await tollgate.gate.admit({ ...A, cost: { tokens: 10 } })
     expect(refused.allowed).toBe(false)
-    // 60 of debt and 10 of room come back at 10 an hour.
+    // 60 of debt and 10 of room are refilled at 10 an hour.
     expect(Math.round((refused.retryAfterMs ?? 0) / HOUR)).toBe(7)
     clock.advance(6 * HOUR)
     expect((await tollgate.gate.admit({ ...A, cost: { tokens: 10 } })).allowed).toBe(false)
@@ -72,7 +72,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect((await tollgate.gate.admit({ ...A, cost: { tokens: 10 } })).allowed).toBe(true)
   })
 
-  test('what is recorded under an id is charged once, and can be settled; what has none is charged each time', async () => {
+  test('a record with an id is charged once and can be settled; one without is charged each time', async () => {
     const tollgate = await newPlace(place).open({ rules: tokens(1000) })
     for (let i = 0; i < 3; i++) await tollgate.gate.record({ ...A, id: 'mine', cost: { tokens: 100 } })
     expect(await usedBy(tollgate, A)).toBe(100)
@@ -83,7 +83,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect((await tollgate.stats.ledger()).open).toBe(0)
   })
 
-  test('recording takes no slot: what has happened does not run', async () => {
+  test('a record takes no slot', async () => {
     const tollgate = await newPlace(place).open({ rules: [{ name: 'slot', scope: 'user', limits: [{ concurrency: 1 }] }] })
     await tollgate.gate.record(A)
     expect(await usedBy(tollgate, A)).toBe(0)
@@ -97,8 +97,8 @@ describe.each(PLACES)('in %s', (place) => {
     const tollgate = await newPlace(place, new GivenClock(T0)).open({ rules: tokens(1000, limit) })
     const grant = await tollgate.gate.admit({ ...A, cost: { tokens: 100 } })
     const used: (number | undefined)[] = []
-    for (const said of [50, 150, 150, 200, 120]) {
-      expect(await grant.settlePart({ tokens: said })).toBe(true)
+    for (const tokens of [50, 150, 150, 200, 120]) {
+      expect(await grant.settlePart({ tokens })).toBe(true)
       used.push(await usedBy(tollgate, A))
     }
     expect(used).toEqual([100, 150, 150, 200, 200])
@@ -110,7 +110,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await usedBy(tollgate, A)).toBe(130)
   })
 
-  test('a grant that was settled in parts and ends without a word has cost what was said', async () => {
+  test('a grant that was settled in parts and ends without a usage costs its last part', async () => {
     const tollgate = await newPlace(place).open({ rules: tokens(1000) })
     const grant = await tollgate.gate.admit({ ...A, cost: { tokens: 100 } })
     await grant.settlePart({ inputTokens: 100, outputTokens: 80 })
@@ -126,7 +126,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await usedBy(tollgate, A)).toBe(0)
   })
 
-  test('a call that was refused holds nothing that could be settled or given back', async () => {
+  test('a refused call holds nothing that could be settled or released', async () => {
     const tollgate = await newPlace(place).open({ rules: tokens(100) })
     await tollgate.gate.record({ ...A, cost: { tokens: 90 } })
     const refused = await tollgate.gate.admit({ ...A, cost: { tokens: 50 } })
@@ -135,7 +135,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await usedBy(tollgate, A)).toBe(90)
   })
 
-  test('the figures of the ledger say what became of every charge', async () => {
+  test('the figures of the ledger count every charge as open, settled, released or expired', async () => {
     const clock = new GivenClock(T0)
     const tollgate = await newPlace(place, clock).open({ rules: tokens(100_000) })
     expect(await tollgate.stats.ledger()).toEqual({ open: 0, settled: 0, released: 0, expired: 0, overEstimatedPercent: null })
@@ -144,18 +144,18 @@ describe.each(PLACES)('in %s', (place) => {
     await grants[0]?.settle({ tokens: 60 })
     await grants[1]?.settle({ tokens: 90 })
     await grants[2]?.release()
-    // 200 were expected, 150 were used.
+    // 200 were estimated, 150 were used.
     expect(await tollgate.stats.ledger()).toEqual({ open: 2, settled: 2, released: 1, expired: 0, overEstimatedPercent: 25 })
     clock.advance(26 * HOUR)
     expect(await tollgate.stats.ledger()).toEqual({ open: 0, settled: 2, released: 1, expired: 2, overEstimatedPercent: 25 })
   })
 
-  test('what a closed Tollgate is asked is refused with CLOSED', async () => {
+  test('every call of a closed Tollgate is refused with CLOSED', async () => {
     const tollgate = await newPlace(place).open({ rules: tokens(100) })
     const limiter = tollgate.limiter({ requests: 1, per: 'minute' })
     const grant = await tollgate.gate.admit({ ...A, cost: { tokens: 1 } })
     await tollgate.close()
-    const requests = [
+    const refused = [
       tollgate.gate.peek(A),
       tollgate.gate.admit(A),
       tollgate.gate.tryAcquire(A),
@@ -167,6 +167,6 @@ describe.each(PLACES)('in %s', (place) => {
       tollgate.setCapacity('a', 1),
       tollgate.enqueue(A),
     ]
-    expect(await Promise.all(requests.map(codeOf))).toEqual(requests.map(() => 'CLOSED'))
+    expect(await Promise.all(refused.map(codeOf))).toEqual(refused.map(() => 'CLOSED'))
   })
 })

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { type Call, ConfigInvalid, httpAgent, parseRules, type RuleSpec, type Tollgate, type TollgateError } from '../../src/index.js'
-import { json, startAgent } from '../support/agent-server.js'
+import { json, startAgent } from '../support/http-agent.js'
 import { newNamespace } from '../support/namespace.js'
 import { until } from '../support/until.js'
 
@@ -10,6 +10,11 @@ const USAGE = { prompt_tokens: 11, completion_tokens: 22, total_tokens: 33 }
 
 async function used(tollgate: Tollgate, agent = 'openai'): Promise<number | undefined> {
   return (await tollgate.gate.peek({ agent, cost: { tokens: 0 } })).usage[0]?.used
+}
+
+/** Until every charge is settled: only then is `used` what the calls cost in the end. */
+async function untilSettled(tollgate: Tollgate): Promise<void> {
+  await until('every charge is settled', async () => (await tollgate.stats.ledger()).open === 0)
 }
 
 async function failure(work: Promise<unknown>): Promise<TollgateError> {
@@ -55,7 +60,7 @@ test('429 with Retry-After sends the call back without using an attempt, and it 
   await until('only the last try is charged', async () => (await used(tollgate)) === 33)
 })
 
-test.each([503, 529])('%d is an agent that asks to be left alone, too', async (status) => {
+test.each([503, 529])('%d sends the call back as 429 does', async (status) => {
   const agent = await startAgent((response, count) => (count === 1 ? json(response, {}, status, { 'retry-after': '0' }) : json(response, {})))
   const tollgate = await newNamespace().open({ rules: RULES, attempts: 1 })
   tollgate.worker(httpAgent({ openai: { baseUrl: agent.url } }, {}))
@@ -63,18 +68,18 @@ test.each([503, 529])('%d is an agent that asks to be left alone, too', async (s
   expect(agent.requests).toHaveLength(2)
 })
 
-test("a Retry-After of seconds keeps that model's other calls away, and says for how long", async () => {
+test('a Retry-After in seconds blocks the other calls of that model, for that time', async () => {
   const agent = await startAgent((response) => json(response, {}, 429, { 'retry-after': '3600' }))
   const tollgate = await newNamespace().open({ rules: RULES })
   tollgate.worker(httpAgent({ openai: { baseUrl: agent.url } }, {}))
   const ticket = await tollgate.enqueue(CALL)
-  await until('the whole fleet knows', async () => !(await tollgate.gate.peek(CALL)).allowed)
+  await until('the block is known', async () => !(await tollgate.gate.peek(CALL)).allowed)
   const { limitExceeded, retryAfterMs } = await tollgate.gate.peek(CALL)
   expect(limitExceeded).toBe('~block/retry-after')
   expect(retryAfterMs).toBeGreaterThan(3_500_000)
   expect(retryAfterMs).toBeLessThanOrEqual(3_600_000)
   expect((await tollgate.gate.peek({ ...CALL, model: 'another' })).allowed).toBe(true)
-  expect(await used(tollgate), 'what was not answered is not charged').toBe(0)
+  expect(await used(tollgate), 'a refused call is not charged').toBe(0)
   expect(await tollgate.cancel(ticket.id)).toBe(true)
 })
 
@@ -86,6 +91,7 @@ test('500 fails the call with the status quoted when its attempts are used up', 
   expect([error.code, error.retryable]).toEqual(['UPSTREAM_FAILED', true])
   expect(error.message).toBe('openai answered 500: {"error":{"message":"the model fell over"}}')
   expect(agent.requests).toHaveLength(2)
+  await untilSettled(tollgate)
   expect(await used(tollgate), 'both tries reached the agent').toBe(10_000)
 })
 
@@ -97,7 +103,7 @@ test('a long error is quoted in part', async () => {
   expect(error.message).toMatch(/^openai answered 400: x{500}$/)
 })
 
-test('an error that tells of usage settles the estimate by it', async () => {
+test('an error with a usage settles the estimate by it', async () => {
   const agent = await startAgent((response) => json(response, { usage: USAGE }, 500))
   const tollgate = await newNamespace().open({ rules: RULES })
   tollgate.worker(httpAgent({ openai: { baseUrl: agent.url } }, {}))
@@ -110,6 +116,7 @@ test.each(['{"usage": {"prompt_tokens": 11,', '', 'plain text', '[1, 2'])('an an
   const tollgate = await newNamespace().open({ rules: RULES })
   tollgate.worker(httpAgent({ openai: { baseUrl: agent.url } }, {}))
   expect(await (await tollgate.enqueue(CALL)).result()).toEqual({ status: 200, output: text })
+  await untilSettled(tollgate)
   expect(await used(tollgate)).toBe(5000)
 })
 
@@ -120,6 +127,7 @@ test('an agent that hangs up fails the call', async () => {
   const error = await failure((await tollgate.enqueue(CALL)).result())
   expect(error.code).toBe('CALL_FAILED')
   expect(agent.requests).toHaveLength(1)
+  await untilSettled(tollgate)
   expect(await used(tollgate)).toBe(5000)
 })
 
@@ -171,16 +179,19 @@ test('no endpoint and no redirect takes the key to another host', async () => {
   expect(other.requests).toEqual([])
 })
 
-test.each(['unknown', '__proto__', 'constructor'])('a call to the agent %s, which is not configured, fails for good, naming those that are', async (agent) => {
-  const tollgate = await newNamespace().open({ attempts: 5 })
-  const attempts: number[] = []
-  const handler = httpAgent({ openai: { baseUrl: 'http://127.0.0.1:1' }, claude: { baseUrl: 'http://127.0.0.1:1' } }, {})
-  tollgate.worker((call, context) => {
-    attempts.push(context.attempt)
-    return handler(call, context)
-  })
-  const error = await failure((await tollgate.enqueue({ agent })).result())
-  expect(attempts).toEqual([1])
-  expect(error.code).toBe('CONFIG_INVALID')
-  expect(error.message).toContain(`agent ${agent} is not among the configured ones (openai, claude)`)
-})
+test.each(['unknown', '__proto__', 'constructor'])(
+  'a call to the agent %s, which is not configured, fails for good, naming the configured agents',
+  async (agent) => {
+    const tollgate = await newNamespace().open({ attempts: 5 })
+    const attempts: number[] = []
+    const handler = httpAgent({ openai: { baseUrl: 'http://127.0.0.1:1' }, claude: { baseUrl: 'http://127.0.0.1:1' } }, {})
+    tollgate.worker((call, context) => {
+      attempts.push(context.attempt)
+      return handler(call, context)
+    })
+    const error = await failure((await tollgate.enqueue({ agent })).result())
+    expect(attempts).toEqual([1])
+    expect(error.code).toBe('CONFIG_INVALID')
+    expect(error.message).toContain(`agent ${agent} is not among the configured ones (openai, claude)`)
+  },
+)

@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { TollgateError, UpstreamLimited } from '../../src/index.js'
+import { UpstreamLimited } from '../../src/index.js'
 import { COST_UNITS } from '../../src/model/cost.js'
 import { plainlyValid, validateCall } from '../../src/validation/call.js'
 import { newNamespace } from '../support/namespace.js'
+import { codeOf } from '../support/place.js'
 import { until } from '../support/until.js'
 
 const CLOSED_SOON = [
@@ -18,14 +19,7 @@ const CLOSED_SOON = [
   },
 ]
 
-async function codeOf(result: Promise<unknown>): Promise<string> {
-  return result.then(
-    () => 'no error',
-    (error: unknown) => (error instanceof TollgateError ? error.code : String(error)),
-  )
-}
-
-test('a waiting call says where it stands and why, and cancelling it frees its place', async () => {
+test('explain gives the position and the binding limit of a waiting call, and cancelling one frees its place', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open({ rules: CLOSED_SOON })
   const tickets = await tollgate.enqueueMany(Array.from({ length: 5 }, () => ({ agent: 'llm', cost: { tokens: 10 } })))
@@ -38,7 +32,7 @@ test('a waiting call says where it stands and why, and cancelling it frees its p
   expect((await tollgate.explain(fourth?.id ?? '')).position).toBe(0)
   await expect(tollgate.explain(third?.id ?? '')).rejects.toThrow(/CALL_UNKNOWN|no call/)
   for (const ticket of [tickets[0], tickets[1], fourth, fifth]) expect(await tollgate.cancel(ticket?.id ?? '')).toBe(true)
-  // All gave back what they held: nothing is claimed, nobody stands in line.
+  // Every call gave back its claim: nothing is used, and nothing is claimed.
   const [usage] = (await tollgate.gate.peek({ agent: 'llm' })).usage
   expect(usage).toMatchObject({ used: 0, claimed: 0 })
 })
@@ -60,7 +54,7 @@ test('a call enqueued twice under one id is one call', async () => {
   expect((await tollgate.gate.peek({ agent: 'llm' })).usage[0]).toMatchObject({ used: 1, claimed: 0 })
 })
 
-test('a running call that is cancelled aborts, and stays charged', async () => {
+test('cancelling a running call aborts its handler, and the call stays charged', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open({ rules: CLOSED_SOON })
   let aborted: unknown
@@ -84,7 +78,7 @@ test('a call that is cancelled while its worker holds it for its slot never star
   const namespace = newNamespace()
   const tollgate = await namespace.open({ rules: CLOSED_SOON })
   const ticket = await tollgate.enqueue({ agent: 'llm', cost: { tokens: 10 } })
-  // Its slot is put off by a moment, so that it is held for certain.
+  // The time at which it may start is moved into the future, so that its worker must hold it.
   const key = namespace.keys.call(`calls/${ticket.id}`)
   const [kind, place, moves, deadline, slot, ...rest] = ((await namespace.redis.get(key)) ?? '').split(' ')
   await namespace.redis.set(key, [kind, place, moves, deadline, Number(slot) + 1500, ...rest].join(' '), 'KEEPTTL')
@@ -101,7 +95,7 @@ test('a call that is cancelled while its worker holds it for its slot never star
   expect((await tollgate.gate.peek({ agent: 'llm' })).usage[0]).toMatchObject({ used: 0, claimed: 0 })
 })
 
-test('a handler that takes too long is ended, its slot comes back, and its estimate stays', async () => {
+test('a handler that exceeds its timeout fails the call; its slot comes back, and its estimate stays charged', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open({
     rules: [{ name: 'r', scope: 'agent', limits: [{ tokens: 1000, per: 'day', algorithm: 'fixed_window' }, { concurrency: 1 }] }],
@@ -127,7 +121,7 @@ test('usage settles the estimate, of calls that succeed and of calls that fail',
   await until('it is settled', async () => (await used()) === 352)
 })
 
-test('a grant settles once, and a released one was never there', async () => {
+test('a grant settles once, and a released one leaves no charge', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open({ rules: [{ name: 'r', scope: 'agent', limits: [{ tokens: 1000, per: 'day', algorithm: 'fixed_window' }] }] })
   const [first, second, refused] = await Promise.all([500, 400, 200].map((tokens) => tollgate.gate.admit({ agent: 'llm', cost: { tokens } })))
@@ -164,20 +158,20 @@ test('a call that its agent sends back uses no attempt, goes first, and blocks o
   expect(new Set(attempts)).toEqual(new Set([1]))
 })
 
-test('a rule that rejects does so at the front door and in the worker, with the time from which it would pass', async () => {
+test('a rule with the strategy hard refuses calls at enqueue, unless a call has another strategy', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open({ rules: [{ name: 'r', scope: 'user', strategy: 'hard', limits: [{ requests: 1, per: 'hour' }] }] })
   await tollgate.enqueue({ agent: 'llm', user: 'u' })
   const [refused] = await tollgate.enqueueMany([{ agent: 'llm', user: 'u' }])
   expect(refused?.error).toMatchObject({ code: 'RATE_LIMIT_EXCEEDED', rule: 'r', limit: 'requests/hour' })
   await expect(tollgate.enqueue({ agent: 'llm', user: 'u' })).rejects.toMatchObject({ code: 'RATE_LIMIT_EXCEEDED' })
-  // A call may ask to wait all the same, and one may ask not to.
+  // The strategy of a call goes before that of the rule.
   expect((await tollgate.enqueue({ agent: 'llm', user: 'u', strategy: 'queue' })).decision?.outcome).toBe('wait')
   for (const id of await namespace.redis.zrange(`${tollgate.prefix}:calls:delayed`, '0', '-1')) await tollgate.cancel(id)
   for (const id of await namespace.redis.lrange(`${tollgate.prefix}:calls:wait`, 0, -1)) await tollgate.cancel(id)
 })
 
-test('what passes the quick look at a call passes the schema too, as it is', () => {
+test('a call that plainlyValid accepts is accepted by the schema too, unchanged', () => {
   const odd = fc.oneof(fc.string(), fc.double(), fc.constantFrom(undefined, null, '', -1, 1e13, Number.NaN), fc.object())
   const name = fc.oneof({ weight: 6, arbitrary: fc.string({ minLength: 1, maxLength: 300 }) }, { weight: 1, arbitrary: odd })
   const cost = fc.oneof(fc.double({ min: 0, max: 1e12, noNaN: true }), odd)
@@ -190,7 +184,7 @@ test('what passes the quick look at a call passes the schema too, as it is', () 
     fc.property(call, (input) => {
       if (!plainlyValid(input)) return
       plain++
-      // The schema itself: a prototype keeps the quick look from seeing it.
+      // plainlyValid refuses objects with a prototype, so this copy is checked by the schema.
       const slow = Object.assign(Object.create({}) as object, input)
       expect(plainlyValid(slow)).toBe(false)
       expect(validateCall(slow)).toEqual(input)

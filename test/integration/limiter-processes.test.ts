@@ -4,8 +4,8 @@ import { Script } from '../support/script.js'
 
 const IN_MEMORY = 'no Redis is configured: limits are kept in the memory of this process alone'
 
-/** Takes as often as it is told, and prints how often it was let through. */
-function takes(limiter: string, namespace: string, times: number): string {
+/** The code of a script that checks a limiter `times` times at once, and prints how many checks passed. */
+function checksOf(limiter: string, namespace: string, times: number): string {
   return `
 const tollgate = await Tollgate.open({ namespace: '${namespace}' })
 const limiter = ${limiter}
@@ -16,7 +16,7 @@ await tollgate.close()
 `
 }
 
-test('a limiter needs nothing but its environment: in memory it works at once, and says so once in the log', async () => {
+test('a limiter needs only its environment: without a Redis it works in memory, and the log warns once', async () => {
   const script = new Script(
     `
 const tollgate = await Tollgate.open()
@@ -43,7 +43,7 @@ await tollgate.close()
 test('with REDIS_URL in the environment processes share their limiter, and nothing is logged', async () => {
   const namespace = newNamespace()
   const environment = { REDIS_URL: namespace.url, TOKEN_BUCKET_SIZE: '40', TOKEN_REFILL_RATE: '0.001' }
-  const scripts = Array.from({ length: 3 }, () => new Script(takes('tollgate.limiter()', namespace.name, 30), environment))
+  const scripts = Array.from({ length: 3 }, () => new Script(checksOf('tollgate.limiter()', namespace.name, 30), environment))
   const passed = (await Promise.all(scripts.map((script) => script.result()))) as number[]
   expect(passed.reduce((sum, one) => sum + one, 0)).toBe(40)
   expect(scripts.map(({ errors }) => errors)).toEqual(['', '', ''])
@@ -52,7 +52,7 @@ test('with REDIS_URL in the environment processes share their limiter, and nothi
 test('a sliding log is exact for processes that charge it at the same time', async () => {
   const namespace = newNamespace()
   const limiter = "tollgate.limiter({ requests: 50, per: 'day', algorithm: 'sliding_log' })"
-  const scripts = Array.from({ length: 3 }, () => new Script(takes(limiter, namespace.name, 25), { REDIS_URL: namespace.url }))
+  const scripts = Array.from({ length: 3 }, () => new Script(checksOf(limiter, namespace.name, 25), { REDIS_URL: namespace.url }))
   const passed = (await Promise.all(scripts.map((script) => script.result()))) as number[]
   expect(passed.reduce((sum, one) => sum + one, 0)).toBe(50)
   const [log] = (await namespace.allKeys()).filter((key) => key.includes('/h/'))
@@ -66,7 +66,7 @@ test.each([
   [{ TOKEN_BUCKET_SIZE: 'many', TOKEN_REFILL_RATE: '1' }, 'TOKEN_BUCKET_SIZE must be a number .* \\(got "many"\\)'],
   [{ TOKEN_BUCKET_SIZE: '5' }, 'TOKEN_REFILL_RATE must be a number above 0, .* \\(got undefined\\)'],
   [{ TOKEN_BUCKET_SIZE: '5', TOKEN_REFILL_RATE: '-1' }, 'TOKEN_REFILL_RATE must be a number above 0, .* \\(got "-1"\\)'],
-])('an environment that says no limit is refused, naming the variable: %j', async (environment, message) => {
+])('an environment without a valid limit is refused, naming the variable: %j', async (environment, message) => {
   const script = new Script(
     `
 const tollgate = await Tollgate.open()
@@ -74,7 +74,7 @@ try { tollgate.limiter() } catch (error) { console.log(JSON.stringify([error.cod
 `,
     environment,
   )
-  const [code, said] = (await script.result()) as [string, string]
+  const [code, text] = (await script.result()) as [string, string]
   expect(code).toBe('CONFIG_INVALID')
-  expect(said).toMatch(new RegExp(message.replace(/\((got \w+)\)$/, '\\($1\\)')))
+  expect(text).toMatch(new RegExp(message.replace(/\((got \w+)\)$/, '\\($1\\)')))
 })

@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest'
 import { GivenClock, type LimitSpec, RateLimitExceeded } from '../../src/index.js'
-import { T0 } from '../support/gate.js'
 import { codeOf, newPlace, PLACES } from '../support/place.js'
+import { T0 } from '../support/script-client.js'
 
 const MINUTE = 60_000
 
 describe.each(PLACES)('in %s', (place) => {
-  test('check charges one for a key, until there is no room, and says when there will be', async () => {
+  test('check charges one for a key, until there is no room, and then gives the time to wait', async () => {
     const clock = new GivenClock(T0)
     const limiter = (await newPlace(place, clock).open()).limiter({ requests: 3, per: 'minute' })
     const remaining: (number | null)[] = []
@@ -22,7 +22,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect((await limiter.check('u1')).allowed).toBe(true)
   })
 
-  test('consume charges a cost in the unit of the limit, or nothing where it does not fit', async () => {
+  test('consume charges a cost in the unit of the limit, and nothing where there is no room for it', async () => {
     const limiter = (await newPlace(place, new GivenClock(T0)).open()).limiter({ tokens: 100, per: 'minute' })
     expect(await limiter.consume('u', 70.5)).toMatchObject({ allowed: true, remaining: 29.5 })
     expect(await limiter.consume('u', 30)).toMatchObject({ allowed: false, remaining: 29.5 })
@@ -31,7 +31,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await limiter.consume('u', 101)).toMatchObject({ allowed: false, retryAfterMs: null })
   })
 
-  test('peek says what consume would, and charges nothing', async () => {
+  test('peek answers as consume would, and charges nothing', async () => {
     const limiter = (await newPlace(place, new GivenClock(T0)).open()).limiter({ points: 10, per: 'minute' })
     await limiter.consume('u', 4)
     for (let i = 0; i < 3; i++) expect(await limiter.peek('u', 6)).toMatchObject({ allowed: true, remaining: 6 })
@@ -39,7 +39,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await limiter.consume('u', 6)).toMatchObject({ allowed: true, remaining: 0 })
   })
 
-  test('checkOrThrow answers, or throws an error that says which limit, and when', async () => {
+  test('checkOrThrow answers, or throws an error with the limit and the time to wait', async () => {
     const tollgate = await newPlace(place, new GivenClock(T0)).open()
     const limiter = tollgate.limiter({ name: 'logins', requests: 1, per: 'minute' })
     expect((await limiter.checkOrThrow('u')).allowed).toBe(true)
@@ -52,7 +52,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await codeOf(tollgate.limiter({ name: 'none', requests: 0, per: 'minute' }).checkOrThrow('u'))).toBe('LIMIT_CLOSED')
   })
 
-  test('reset forgets what a key has used, and no other key', async () => {
+  test('reset clears the usage of one key, and of no other', async () => {
     const limiter = (await newPlace(place).open()).limiter({ requests: 1, per: 'day', algorithm: 'sliding_log' })
     await limiter.check('u1')
     await limiter.check('u2')
@@ -62,7 +62,7 @@ describe.each(PLACES)('in %s', (place) => {
     await limiter.reset('never-seen')
   })
 
-  test('a limiter of several limits lets through what all of them allow, and the tightest is told', async () => {
+  test('a limiter of several limits allows a check that all of them allow, and its answer is that of the tightest', async () => {
     const clock = new GivenClock(T0)
     const limits: LimitSpec[] = [
       { requests: 2, per: 'second' },
@@ -83,7 +83,7 @@ describe.each(PLACES)('in %s', (place) => {
   })
 
   test.each(['token_bucket', 'leaky_bucket', 'fixed_window', 'sliding_window', 'sliding_log'] as const)(
-    'every algorithm can be asked by key, and never lets through more than its limit: %s',
+    'every algorithm works by key, and never admits more than its limit: %s',
     async (algorithm) => {
       const limiter = (await newPlace(place, new GivenClock(T0)).open()).limiter({ requests: 10, per: 'minute', algorithm })
       const answers = await Promise.all(Array.from({ length: 50 }, () => limiter.check('u')))
@@ -92,7 +92,7 @@ describe.each(PLACES)('in %s', (place) => {
     },
   )
 
-  test('limiters of one name share what they have used, others do not', async () => {
+  test('limiters of one name share their usage, others do not', async () => {
     const shared = newPlace(place)
     const [one, other] = [await shared.open(), await shared.open()]
     const limit: LimitSpec = { requests: 5, per: 'day', algorithm: 'fixed_window' }
@@ -103,7 +103,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect((await other.limiter(limit).peek('u')).remaining).toBe(4)
   })
 
-  test('all lets through what every one of its limiters allows, under one key', async () => {
+  test('all allows a check that every one of its limiters allows, under one key', async () => {
     const tollgate = await newPlace(place).open()
     const [few, many] = [tollgate.limiter({ requests: 2, per: 'day' }), tollgate.limiter({ tokens: 5, per: 'day' })]
     const both = tollgate.all([few, many])
@@ -115,7 +115,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect((await few.peek('u')).usage[0]?.used).toBe(0)
   })
 
-  test('all with a key for each charges none where one refuses, however many ask at once', async () => {
+  test('all with a key for each limiter charges none where one refuses, however many checks run at once', async () => {
     const tollgate = await newPlace(place).open()
     const perUser = tollgate.limiter({ name: 'user', requests: 7, per: 'day', algorithm: 'fixed_window' })
     const perOrg = tollgate.limiter({ name: 'org', requests: 20, per: 'day', algorithm: 'fixed_window' })
@@ -173,7 +173,7 @@ test.each<[string, unknown, string]>([
   expect(() => tollgate.limiter(spec as LimitSpec)).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID', message }))
 })
 
-test('a limiter of slots is refused, saying what to use instead', async () => {
+test('a limiter with a concurrency is refused, naming gate.acquire instead', async () => {
   const tollgate = await newPlace('memory').open()
   expect(() => tollgate.limiter({ concurrency: 2 })).toThrow(/^limiter\.concurrency is for rules: .*; use tollgate\.gate\.acquire$/)
 })
@@ -192,9 +192,9 @@ test.each<[string, unknown, unknown, RegExp]>([
   const limiter = tollgate.limiter({ requests: 10, per: 'minute' })
   const custom = tollgate.limiter({ name: 'own', check: () => ({ allowed: true, state: 1, retryAfterMs: null }) })
   for (const one of [limiter, custom, tollgate.all([limiter])]) {
-    for (const ask of [one.consume, one.peek, one.checkOrThrow]) {
+    for (const method of [one.consume, one.peek, one.checkOrThrow]) {
       const refused = expect.objectContaining({ code: 'CALL_INVALID', message: expect.stringMatching(message) as string })
-      await expect(ask.call(one, key as string, cost as number)).rejects.toThrow(refused)
+      await expect(method.call(one, key as string, cost as number)).rejects.toThrow(refused)
     }
   }
   expect((await limiter.peek('u')).remaining).toBe(10)

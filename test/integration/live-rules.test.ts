@@ -20,7 +20,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect((await tollgate.gate.admit(CALL)).limitExceeded).toBe('added/requests/day')
   })
 
-  test('a rule is changed where it stands, by some of its fields, and keeps its usage', async () => {
+  test('update changes some fields of a rule, in its place in the list, and its usage is kept', async () => {
     const tollgate = await newPlace(place).open({ rules: DECLARED })
     await tollgate.rules.add(ADDED)
     await tollgate.gate.admit(CALL)
@@ -33,7 +33,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect((await tollgate.gate.admit(CALL)).usage.find(({ rule }) => rule === 'added')?.used).toBeCloseTo(2, 1)
   })
 
-  test('a rule that is removed limits no more, and says whether it was there', async () => {
+  test('a removed rule is gone from the list, and remove returns whether it was there', async () => {
     const tollgate = await newPlace(place).open({ rules: DECLARED })
     await tollgate.rules.add(ADDED)
     expect([await tollgate.rules.remove('added'), await tollgate.rules.remove('added'), await tollgate.rules.remove('declared')]).toEqual([true, false, true])
@@ -57,17 +57,17 @@ describe.each(PLACES)('in %s', (place) => {
   })
 })
 
-test('rules that are added are known in every process, survive all of them, and the declaring of others', async () => {
+test('added rules are known to every process, and stay when all processes close and others declare rules', async () => {
   const namespace = newNamespace()
   const [one, other] = [await namespace.open({ rules: DECLARED }), await namespace.open()]
   await one.rules.add(ADDED)
-  await until('the other knows of it', () => other.rules.get('added') !== null)
+  await until('the other process knows of it', () => other.rules.get('added') !== null)
   await Promise.all([one.close(), other.close()])
   const later = await namespace.open({ rules: [] })
   expect(later.rules.list()).toEqual([ADDED])
 })
 
-test('a process goes by its own changes at once, whatever it is still reading of those before', async () => {
+test('a process goes by its own change at once, also while it is still reading an earlier one', async () => {
   const tollgate = await newNamespace().open({ rules: DECLARED })
   const seen: boolean[] = []
   for (let i = 0; i < 150; i++) {
@@ -75,7 +75,7 @@ test('a process goes by its own changes at once, whatever it is still reading of
     seen.push(tollgate.rules.get('added') !== null)
     await tollgate.rules.remove('added')
     seen.push(tollgate.rules.get('added') === null)
-    // A moment in which what was heard is being read.
+    // Gives the process time to start reading the rules of an earlier change.
     await new Promise((resolve) => setImmediate(resolve))
   }
   expect(seen.filter((one) => !one)).toEqual([])

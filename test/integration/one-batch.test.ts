@@ -3,25 +3,25 @@ import type { RuleSpec } from '../../src/index.js'
 import { AS_ESTIMATED } from '../../src/model/cost.js'
 import { GivenClock, redisClock } from '../../src/model/time.js'
 import { ScriptClient } from '../../src/store/redis/script-client.js'
-import { ask, givenGate, resolverOf } from '../support/gate.js'
 import { newNamespace } from '../support/namespace.js'
+import { givenScriptClient, requestOf, resolverOf } from '../support/script-client.js'
 
 const HOURLY: RuleSpec = { name: 'hourly', scope: 'agent', limits: [{ requests: 100, per: 'hour', algorithm: 'fixed_window' }] }
 
-test('several newcomers of one batch without room are asked again, where their batch came without lines', async () => {
-  const { gate } = givenGate(newNamespace(), [
+test('newcomers without room have to be sent again where their batch was sent without calls to store in a line', async () => {
+  const { scriptClient } = givenScriptClient(newNamespace(), [
     { name: 'few', scope: 'agent', limits: [{ requests: 3, per: 'minute', algorithm: 'fixed_window' }] },
     { name: 'many', scope: 'user', limits: [{ requests: 100, per: 'minute', algorithm: 'fixed_window' }] },
   ])
   const call = { agent: 'openai', user: 'ann' }
-  // Charges both meters, and tells the gate that there are no lines.
-  await gate.check([ask(gate, 'first', call)])
-  const requests = Array.from({ length: 6 }, (_, place) => ({ ...ask(gate, `c${place}`, call, 'shared'), token: String(place) }))
-  const decisions = await gate.start(requests, [], false)
+  // Creates both meters; no line exists.
+  await scriptClient.check([requestOf(scriptClient, 'first', call)])
+  const requests = Array.from({ length: 6 }, (_, index) => ({ ...requestOf(scriptClient, `c${index}`, call, 'shared'), token: String(index) }))
+  const decisions = await scriptClient.start(requests, [], false)
   expect(decisions.map(({ outcome }) => outcome)).toEqual(['run', 'run', 'again', 'again', 'again', 'again'])
 })
 
-test('a call whose id is asked for twice in one turn is charged once, and has one entry', async () => {
+test('a call that is admitted twice under one id in one batch is charged once, and has one ledger entry', async () => {
   const tollgate = await newNamespace().open({ rules: [HOURLY] })
   const call = { id: 'one', agent: 'openai' }
   const [grant, other] = await Promise.all([tollgate.gate.admit(call), tollgate.gate.admit(call)])
@@ -41,7 +41,7 @@ test('a call that is enqueued twice at once claims its room once', async () => {
   expect((await tollgate.gate.peek({ agent: 'openai' })).usage[0]?.claimed).toBe(0)
 })
 
-test('limiters of one name that are asked in one turn each tell what is left', async () => {
+test('limiters of one name in one batch both answer the room left after both checks', async () => {
   const tollgate = await newNamespace().open()
   const limit = { requests: 100, per: 'hour', algorithm: 'fixed_window' } as const
   const answers = await Promise.all([tollgate.limiter(limit).check('ann'), tollgate.limiter(limit).check('ann')])
@@ -51,16 +51,16 @@ test('limiters of one name that are asked in one turn each tell what is left', a
 test('a clock set back by less than a step opens no window twice, on the clock that keys end by', async () => {
   const namespace = newNamespace()
   const rules: RuleSpec[] = [{ name: 'short', scope: 'agent', limits: [{ requests: 3, per: '2s', algorithm: 'fixed_window' }] }]
-  const gate = new ScriptClient(namespace.redis, resolverOf(namespace, rules), redisClock)
+  const scriptClient = new ScriptClient(namespace.redis, resolverOf(namespace, rules), redisClock)
   const nextMs = (Math.floor(Date.now() / 2000) + 2) * 2000
   const ahead = new ScriptClient(namespace.redis, resolverOf(namespace, rules), new GivenClock(nextMs + 500))
-  const charge = async (by: ScriptClient, id: string) => (await by.check([ask(by, id, { agent: 'openai' })]))[0]?.outcome
-  expect([await charge(ahead, 'a'), await charge(ahead, 'b'), await charge(gate, 'c')]).toEqual(['run', 'run', 'run'])
+  const charge = async (by: ScriptClient, id: string) => (await by.check([requestOf(by, id, { agent: 'openai' })]))[0]?.outcome
+  expect([await charge(ahead, 'a'), await charge(ahead, 'b'), await charge(scriptClient, 'c')]).toEqual(['run', 'run', 'run'])
   await new Promise((resolve) => setTimeout(resolve, nextMs + 200 - Date.now()))
-  expect(await charge(gate, 'd')).toBe('reject')
+  expect(await charge(scriptClient, 'd')).toBe('reject')
 })
 
-test('rules take the place of rules that are not valid any more', async () => {
+test('a process with rules replaces stored rules that it cannot read; one without rules fails to open', async () => {
   const namespace = newNamespace()
   const theirs = [{ name: 'theirs', scope: 'agent', limits: [{ requests: 1, per: 'hour', fieldOfAnotherVersion: 1 }] }]
   await namespace.redis.hset(namespace.keys.rules, { version: 'other', rules: JSON.stringify(theirs), prices: '{}', added: '[]' })
@@ -69,7 +69,7 @@ test('rules take the place of rules that are not valid any more', async () => {
   expect((await tollgate.gate.admit({ agent: 'openai' })).usage[0]?.rule).toBe('hourly')
 })
 
-test('limiters of one name with different limits each hold to their own, asked in one turn', async () => {
+test('limiters of one name with different limits each hold their own limit, in one batch', async () => {
   const tollgate = await newNamespace().open()
   const big = tollgate.limiter({ requests: 1000, per: 'hour', algorithm: 'fixed_window' })
   const small = tollgate.limiter({ requests: 10, per: 'hour', algorithm: 'fixed_window' })
@@ -79,7 +79,7 @@ test('limiters of one name with different limits each hold to their own, asked i
   expect((await Promise.all([small.peek('ann'), big.peek('ann')])).map(({ allowed }) => allowed)).toEqual([false, true])
 })
 
-test('entries that nobody closed are summed up once they have ended, and leave no field behind', async () => {
+test('entries that were never settled are counted as expired, and leave no field behind', async () => {
   const namespace = newNamespace()
   const clock = new GivenClock(1_800_000_000_000)
   const tollgate = await namespace.open({ rules: [HOURLY], clock })
@@ -93,15 +93,17 @@ test('entries that nobody closed are summed up once they have ended, and leave n
 
 test('calls of one batch whose rules count other units are each settled at their own costs', async () => {
   const namespace = newNamespace()
-  const { gate } = givenGate(namespace, [{ name: 'tokens', scope: 'org', limits: [{ tokens: 1000, per: 'hour', algorithm: 'fixed_window' }] }])
-  const other = givenGate(namespace, [{ name: 'requests', scope: 'org', limits: [{ requests: 1000, per: 'hour', algorithm: 'fixed_window' }] }]).gate
+  const { scriptClient } = givenScriptClient(namespace, [{ name: 'tokens', scope: 'org', limits: [{ tokens: 1000, per: 'hour', algorithm: 'fixed_window' }] }])
+  const other = givenScriptClient(namespace, [
+    { name: 'requests', scope: 'org', limits: [{ requests: 1000, per: 'hour', algorithm: 'fixed_window' }] },
+  ]).scriptClient
   const cost = { tokens: 100, requests: 3 }
   const requests = [
-    ask(gate, 'a', { agent: 'openai', org: 'acme', cost }, 'shared'),
-    { ...ask(other, 'b', { agent: 'openai', org: 'acme', cost }, 'shared'), token: '1' },
+    requestOf(scriptClient, 'a', { agent: 'openai', org: 'acme', cost }, 'shared'),
+    { ...requestOf(other, 'b', { agent: 'openai', org: 'acme', cost }, 'shared'), token: '1' },
   ]
-  await gate.check(requests)
-  await gate.settle(requests.map((one) => ({ request: one, actual: { ...AS_ESTIMATED, tokens: 40, requests: 2 } })))
-  const used = async (by: ScriptClient) => (await by.peek([ask(by, 'look', { agent: 'openai', org: 'acme' })]))[0]?.usage[0]?.used
-  expect([await used(gate), await used(other)]).toEqual([40, 2])
+  await scriptClient.check(requests)
+  await scriptClient.settle(requests.map((one) => ({ request: one, actual: { ...AS_ESTIMATED, tokens: 40, requests: 2 } })))
+  const used = async (by: ScriptClient) => (await by.peek([requestOf(by, 'peek', { agent: 'openai', org: 'acme' })]))[0]?.usage[0]?.used
+  expect([await used(scriptClient), await used(other)]).toEqual([40, 2])
 })

@@ -7,10 +7,10 @@ import { DEFAULTS } from '../../src/model/defaults.js'
 import { Enqueuer } from '../../src/queue/enqueuer.js'
 import { Results } from '../../src/queue/results.js'
 import { StrategyResolver } from '../../src/queue/strategy-resolver.js'
-import { realGate, T0 } from '../support/gate.js'
 import { type Namespace, newNamespace } from '../support/namespace.js'
 import { codeOf } from '../support/place.js'
 import { Script } from '../support/script.js'
+import { realScriptClient, T0 } from '../support/script-client.js'
 import { until } from '../support/until.js'
 
 const HOUR = 3_600_000
@@ -24,17 +24,17 @@ function calls(user: string, count: number) {
   return Array.from({ length: count }, () => ({ agent: 'llm', user }))
 }
 
-test('an override that one process grants wakes the calls that wait on the worker of another, and those of no one else', async () => {
+test('an override that one process grants wakes the waiting calls of its user on the worker of another process, and no others', async () => {
   const namespace = newNamespace()
   const worker = await namespace.open({ rules: RULES })
   const started: string[] = []
   worker.worker(async (call) => void started.push(call.user ?? ''))
   const app = await namespace.open()
   const tickets = await app.enqueueMany([...calls('alice', 10), ...calls('bob', 5)])
-  await until('each has had the one that the rules allow', () => started.length === 2)
+  await until('one call of each user has started, as the rules allow', () => started.length === 2)
   const other = await namespace.open()
   const id = await other.overrides.grant({ for: { user: 'alice' }, ...UNLIMITED })
-  await until('all of alice’s have started', () => started.filter((user) => user === 'alice').length === 10)
+  await until('all calls of alice have started', () => started.filter((user) => user === 'alice').length === 10)
   expect(started.filter((user) => user === 'bob')).toHaveLength(1)
   expect(worker.overrides.list().map((one) => one.id)).toEqual([id])
   await other.overrides.revoke(id, { by: 'ops' })
@@ -51,10 +51,10 @@ test('many lines: an override wakes its calls wherever their line stands', async
   tollgate.worker(async (call) => void started.push(call.user ?? ''))
   const users = Array.from({ length: 80 }, (_, index) => `user-${index}`)
   const tickets = await tollgate.enqueueMany(users.flatMap((user) => calls(user, 2)))
-  await until('each has had one', () => started.length === 80)
+  await until('one call of each user has started', () => started.length === 80)
   for (const user of ['user-0', 'user-40', 'user-79']) {
     await tollgate.overrides.grant({ for: { user }, ...UNLIMITED })
-    await until(`${user} has had the other`, () => started.filter((one) => one === user).length === 2, 5000)
+    await until(`the other call of ${user} has started`, () => started.filter((one) => one === user).length === 2, 5000)
   }
   expect(started).toHaveLength(83)
   await Promise.all(tickets.map(({ id }) => codeOf(tollgate.cancel(id))))
@@ -67,24 +67,24 @@ test('a call that a process put in line which had not heard of an override is wo
   tollgate.worker(async (_call, { id }) => void started.push(id))
   await tollgate.enqueue({ agent: 'llm', user: 'alice' })
   await until('the first has started', () => started.length === 1)
-  // As such a process has it: the rules as they were.
+  // An Enqueuer with the rules as they were before the override.
   const queue = new Queue('calls', { connection: namespace.redis, prefix: tollgate.prefix })
   const results = new Results(queue, namespace.redis)
   onTestFinished(async () => {
     await results.close()
     await queue.close()
   })
-  const gate = realGate(namespace, RULES)
+  const scriptClient = realScriptClient(namespace, RULES)
   const late = new Enqueuer({
-    scriptClient: gate,
+    scriptClient,
     redis: namespace.redis,
     queue,
     results,
-    strategyResolver: new StrategyResolver(gate, {}, pino({ level: 'silent' })),
+    strategyResolver: new StrategyResolver(scriptClient, {}, pino({ level: 'silent' })),
     attempts: undefined,
     timeoutMs: DEFAULTS.enqueueTimeoutMs,
   })
-  // After the drainer has looked for the first time, and before it does again; a slow machine tries again.
+  // Between the first two looks of the dispatcher at the lines that the override moves; a slow machine tries again.
   for (;;) {
     const id = await tollgate.overrides.grant({ for: { user: 'alice' }, ...UNLIMITED })
     const grantedAt = performance.now()
@@ -100,7 +100,7 @@ test('a call that a process put in line which had not heard of an override is wo
   }
 })
 
-test('calls that were promised room before an override leave nothing claimed when it ends', async () => {
+test('calls with a pass from before an override leave nothing claimed when it ends', async () => {
   const namespace = newNamespace()
   const rules: RuleSpec[] = [{ name: 'per-user', scope: 'user', limits: [{ requests: 5, per: 'hour' }] }]
   const app = await namespace.open({ rules })
@@ -116,7 +116,7 @@ test('calls that were promised room before an override leave nothing claimed whe
   expect(usage.map(({ used, claimed }) => [used, claimed])).toEqual([[0, 0]])
 })
 
-test('a call that was charged before an override settles on what it was charged', async () => {
+test('a call that was charged before an override settles at the meter that was charged', async () => {
   const namespace = newNamespace()
   const rules: RuleSpec[] = [{ name: 'per-user', scope: 'user', limits: [{ tokens: 100, per: 'hour', algorithm: 'fixed_window' }] }]
   const tollgate = await namespace.open({ rules })
@@ -130,7 +130,7 @@ test('a call that was charged before an override settles on what it was charged'
   expect(usage[0]?.used).toBe(30)
 })
 
-/** A process whose machine's clock is an hour off: it grants, and prints what it had granted when that has ended for it. */
+/** A process whose clock is off: it grants an override, waits until that has ended, and prints it. */
 function grantElsewhere(namespace: Namespace, offMs: number): Script {
   return new Script(
     `
@@ -149,8 +149,8 @@ test.each([-HOUR, HOUR])('a process whose clock is %i ms off agrees with the oth
   const namespace = newNamespace()
   const tollgate = await namespace.open({ rules: RULES })
   const other = grantElsewhere(namespace, offMs)
-  await until('this one knows of it', () => tollgate.overrides.list().length === 1)
-  await until('it has ended here', () => tollgate.overrides.list().length === 0)
+  await until('this process knows of it', () => tollgate.overrides.list().length === 1)
+  await until('it has ended in this process', () => tollgate.overrides.list().length === 0)
   const granted = (await other.result()) as { id: string; until: string }
   const [ended] = await tollgate.overrides.audit({ what: 'override.ended' })
   expect(ended?.subject).toBe(granted.id)
@@ -164,9 +164,9 @@ test('an override ends by Redis’ clock for all processes, whichever clock they
   const clocks = [new GivenClock(T0), new GivenClock(T0)] as const
   const [one, other] = [await namespace.open({ rules: RULES, clock: clocks[0] }), await namespace.open({ clock: clocks[1] })]
   await one.overrides.grant({ for: { user: 'alice' }, ...UNLIMITED })
-  await until('the other knows of it', () => other.overrides.list().length === 1)
+  await until('the other process knows of it', () => other.overrides.list().length === 1)
   clocks[1].advance(HOUR)
-  await until('it has ended for the other, and so for both', () => one.overrides.list().length + other.overrides.list().length === 0)
+  await until('it has ended in both processes', () => one.overrides.list().length + other.overrides.list().length === 0)
 })
 
 test('overrides that are granted and revoked at the same time by several processes are all kept, and all in the audit', async () => {
@@ -192,14 +192,14 @@ test('overrides that are granted and revoked at the same time by several process
   expect(audit.map(({ id }) => id)).toEqual([...new Set(audit.map(({ id }) => id))])
 })
 
-test('the end of an override is noted by whoever sees it, also after the rules were read again', async () => {
+test('the first process that sees the end of an override notes it, once, also after the rules were read again', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open({ rules: RULES })
   await namespace.open()
   await tollgate.overrides.grant({ for: { user: 'alice' }, ...UNLIMITED, forMs: DEFAULTS.rulesRefreshMs + 500 })
-  const kept = async () => JSON.parse((await namespace.redis.hget(namespace.keys.rules, 'overrides')) ?? '[]') as unknown[]
-  expect(await kept()).toHaveLength(1)
-  await until('it is gone from what is kept', async () => (await kept()).length === 0)
-  const noted = await namespace.redis.xrange(namespace.keys.audit, '-', '+')
-  expect(noted.filter(([, fields]) => fields.includes('override.ended'))).toHaveLength(1)
+  const stored = async () => JSON.parse((await namespace.redis.hget(namespace.keys.rules, 'overrides')) ?? '[]') as unknown[]
+  expect(await stored()).toHaveLength(1)
+  await until('it is gone from the stored policy', async () => (await stored()).length === 0)
+  const entries = await namespace.redis.xrange(namespace.keys.audit, '-', '+')
+  expect(entries.filter(([, fields]) => fields.includes('override.ended'))).toHaveLength(1)
 })

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { type Call, GivenClock, type GrantSpec, type RuleSpec } from '../../src/index.js'
-import { T0 } from '../support/gate.js'
 import { newPlace, PLACES, usedBy } from '../support/place.js'
+import { T0 } from '../support/script-client.js'
 import { until } from '../support/until.js'
 
 const RULES: RuleSpec[] = [
@@ -24,7 +24,7 @@ describe.each(PLACES)('in %s', (place) => {
     return 30
   }
 
-  test('unlimited lifts the rules that count by whom it is for, and no others', async () => {
+  test('an unlimited override lifts the rules that count by its subject, and no others', async () => {
     const tollgate = await newPlace(place).open({ rules: RULES })
     await tollgate.overrides.grant(grant({}))
     expect(await passing(tollgate, ALICE)).toBe(20)
@@ -33,7 +33,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await passing(tollgate, { ...BOB, agent: 'other' })).toBe(2)
   })
 
-  test('what is used under unlimited is not counted, what was used before still is when it ends', async () => {
+  test('usage under an unlimited override is not counted, and earlier usage is still there when it ends', async () => {
     const tollgate = await newPlace(place).open({ rules: RULES })
     await tollgate.gate.admit(ALICE)
     const id = await tollgate.overrides.grant(grant({}))
@@ -44,7 +44,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await tollgate.overrides.revoke(id)).toBe(false)
   })
 
-  test('limits of its own leave what the rule’s have used as it is, whoever settles when', async () => {
+  test('the own limits of an override leave the usage of the rule alone, whenever calls are settled', async () => {
     const rules: RuleSpec[] = [{ name: 'per-user', scope: 'user', limits: [{ name: 'daily', tokens: 100, per: 'day', algorithm: 'fixed_window' }] }]
     const tollgate = await newPlace(place).open({ rules })
     const call = { ...ALICE, cost: { tokens: 40 } }
@@ -109,7 +109,7 @@ describe.each(PLACES)('in %s', (place) => {
     for (let i = 0; i < 5; i++) expect((await tollgate.gate.admit({ agent: 'llm', ip: i % 2 ? '10.1.2.3' : '::ffff:10.1.2.3' })).allowed).toBe(true)
   })
 
-  test('who is on a permanent list is unlimited for good, until the rules are declared without it', async () => {
+  test('a user on a permanent list is unlimited until the rules are declared without the list', async () => {
     const exempt = { users: ['root', 'admin-*'], ips: ['10.0.0.0/8'] }
     const tollgate = await newPlace(place).open({ rules: RULES, exempt })
     for (const user of ['root', 'admin-eve']) expect(await passing(tollgate, { agent: user, user })).toBe(20)
@@ -143,7 +143,7 @@ describe.each(PLACES)('in %s', (place) => {
     ])
   })
 
-  test('who waits in acquire goes on at once when an override gives room', async () => {
+  test('a call that waits in acquire goes on at once when an override gives room', async () => {
     const tollgate = await newPlace(place).open({ rules: RULES })
     expect(await passing(tollgate, ALICE)).toBe(2)
     const waiting = tollgate.gate.acquire(ALICE)
@@ -152,11 +152,11 @@ describe.each(PLACES)('in %s', (place) => {
   })
 
   test.each<[string, object, RegExp]>([
-    ['for nobody', { for: {} }, /^for: must name exactly one of user, team, org, ip, agent, rule \(got \{\}\)$/],
-    ['for two', { for: { user: 'a', org: 'b' } }, /^for: must name exactly one of/],
-    ['for something unknown', { for: { model: 'gpt' } }, /^for\.model: is not a known field \(got "gpt"\)$/],
-    ['for an empty name', { for: { user: '' } }, /^for\.user: .* \(got ""\)$/],
-    ['for a bad address', { for: { ip: '10.0.0.0/33' } }, /^for\.ip: must be an IP address or a CIDR range such as 10\.0\.0\.0\/8 \(got "10\.0\.0\.0\/33"\)$/],
+    ['no subject', { for: {} }, /^for: must name exactly one of user, team, org, ip, agent, rule \(got \{\}\)$/],
+    ['two subjects', { for: { user: 'a', org: 'b' } }, /^for: must name exactly one of/],
+    ['an unknown subject', { for: { model: 'gpt' } }, /^for\.model: is not a known field \(got "gpt"\)$/],
+    ['an empty name', { for: { user: '' } }, /^for\.user: .* \(got ""\)$/],
+    ['a bad address', { for: { ip: '10.0.0.0/33' } }, /^for\.ip: must be an IP address or a CIDR range such as 10\.0\.0\.0\/8 \(got "10\.0\.0\.0\/33"\)$/],
     ['no rules', { rules: [] }, /^rules: .* \(got \[\]\)$/],
     ['nothing allowed', { allow: undefined }, /^allow: must be "unlimited", .* \(got undefined\)$/],
     ['a factor of 0', { allow: { times: 0 } }, /^allow.*: .*\(got .*0/],
@@ -176,8 +176,8 @@ describe.each(PLACES)('in %s', (place) => {
     ],
     ['an unknown reason', { reason: 'because' }, /^reason: .* \(got "because"\)$/],
     ['text too long', { text: 'x'.repeat(1001) }, /^text: .*1000/],
-    ['nobody who grants it', { by: undefined }, /^by: .* \(got undefined\)$/],
-    ['a control character in who grants it', { by: 'a\u0000' }, /^by: must be text without control characters/],
+    ['no actor', { by: undefined }, /^by: .* \(got undefined\)$/],
+    ['a control character in the actor', { by: 'a\u0000' }, /^by: must be text without control characters/],
     ['no end', { forMs: undefined }, /^forMs: or until is required, and one of them only: every override has an end \(got undefined\)$/],
     ['two ends', { until: '2099-01-01T00:00:00Z' }, /^forMs: or until is required/],
     ['an end too far ahead', { forMs: 8 * 24 * HOUR }, /^forMs: must be at most 604800000 ms ahead, .* \(got 691200000\)$/],
@@ -193,7 +193,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await tollgate.overrides.audit({ what: 'override.granted' })).toEqual([])
   })
 
-  test('how long overrides may hold, and who grants them, can be said once for a process', async () => {
+  test('the longest override and the actor can be set once for a process', async () => {
     const tollgate = await newPlace(place).open({ rules: RULES, longestOverrideMs: 1000, actor: 'support' })
     await expect(tollgate.overrides.grant(grant({ forMs: 1001 }))).rejects.toThrow(/^forMs: must be at most 1000 ms ahead/)
     await tollgate.overrides.grant(grant({ forMs: 1000, by: undefined }))

@@ -11,7 +11,7 @@ import { newNamespace } from '../support/namespace.js'
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const FOUND = { results: [{ echoed: 'tell me' }, { echoed: 2 }], allowed: [true, false] }
 
-/** A project that has the packed package and what that depends on installed, and nothing else. */
+/** A project with the packed package and its dependencies, and nothing else. */
 const project = mkdtempSync(join(tmpdir(), 'tollgate-package-'))
 const modules = join(project, 'node_modules')
 let tarball: string
@@ -67,7 +67,7 @@ test('attw and publint find nothing, and the tarball holds the Lua as a module',
   expect(readdirSync(join(modules, 'tollgate'))).not.toContain('lua')
 })
 
-test('importing it prints nothing, opens nothing, reads no environment and loads neither metrics nor command line', async () => {
+test('importing the package prints nothing, opens nothing, reads no environment and loads neither metrics nor command line', async () => {
   const { stdout, stderr } = await node('quiet.mjs')
   const found = JSON.parse(stdout) as Record<'names' | 'read' | 'handles' | 'loaded', string[]>
   expect(found).toMatchObject({ read: [], handles: [], listeners: 0 })
@@ -77,7 +77,7 @@ test('importing it prints nothing, opens nothing, reads no environment and loads
   expect(stderr).toBe('')
 })
 
-test('TypeScript with module node16 compiles a CommonJS program with it, which runs and prints only what it prints itself', async () => {
+test('TypeScript with module node16 compiles a CommonJS program with the package; it runs, and the package prints nothing', async () => {
   const { stdout, stderr } = await node('out/main.js')
   expect(JSON.parse(stdout)).toEqual(FOUND)
   expect(stderr).toBe('')
@@ -90,15 +90,15 @@ test('the ES module and the CommonJS copy know each other’s errors, and a NATS
   expect(found.nats).toMatch(/^bus: a NATS needs the package @nats-io\/transport-node; add it to your dependencies/)
 })
 
-test('it runs under jest', async () => {
+test('the package runs under jest', async () => {
   await node(bin('jest', 'jest'), ['--rootDir', project, '--watchman=false', '--detectOpenHandles'])
 })
 
 test.each([
   ['cjs', 'out/main.js', {}],
   ['esm', 'main.ts', { js: "import { createRequire } from 'node:module'\nconst require = createRequire(import.meta.url)" }],
-] as const)('a bundle that esbuild made of it runs by itself (%s, minified)', async (format, entry, banner) => {
-  // No node_modules beside it: all of it is in the bundle.
+] as const)('a bundle that esbuild made of the package runs alone (%s, minified)', async (format, entry, banner) => {
+  // Without node_modules: everything must be in the bundle.
   const alone = mkdtempSync(join(tmpdir(), 'tollgate-bundle-'))
   try {
     const outfile = join(alone, format === 'esm' ? 'bundle.mjs' : 'bundle.cjs')

@@ -11,7 +11,7 @@ const RULES: RuleSpec[] = [
 ]
 
 describe.each(PLACES)('in %s', (place) => {
-  test('a paused call is refused at the gate with a code of its own, and nothing is charged', async () => {
+  test('a paused call is refused with the reason paused, and nothing is charged', async () => {
     const tollgate = await newPlace(place).open({ rules: RULES })
     expect(await tollgate.pause({ agent: 'llm' }, { by: 'ops', reason: 'the provider is down' })).toBe(true)
     expect(await tollgate.pause({ agent: 'llm' })).toBe(false)
@@ -55,13 +55,13 @@ describe.each(PLACES)('in %s', (place) => {
   })
 
   test.each<[string, unknown, unknown, string, RegExp]>([
-    ['nobody', {}, {}, 'REQUEST_INVALID', /^for: must name exactly one of agent, user, team, org, rule \(got \{\}\)$/],
-    ['two', { agent: 'a', user: 'b' }, {}, 'REQUEST_INVALID', /^for: must name exactly one of/],
-    ['something unknown', { model: 'gpt' }, {}, 'REQUEST_INVALID', /^model: is not a known field \(got "gpt"\)$/],
-    ['nothing at all', undefined, {}, 'REQUEST_INVALID', /\(got undefined\)$/],
+    ['no subject', {}, {}, 'REQUEST_INVALID', /^for: must name exactly one of agent, user, team, org, rule \(got \{\}\)$/],
+    ['two subjects', { agent: 'a', user: 'b' }, {}, 'REQUEST_INVALID', /^for: must name exactly one of/],
+    ['an unknown subject', { model: 'gpt' }, {}, 'REQUEST_INVALID', /^model: is not a known field \(got "gpt"\)$/],
+    ['undefined', undefined, {}, 'REQUEST_INVALID', /\(got undefined\)$/],
     ['an empty name', { agent: '' }, {}, 'REQUEST_INVALID', /^agent: .*\(got ""\)$/],
     ['a rule that is not there', { rule: 'none' }, {}, 'RULE_UNKNOWN', /^no rule is called "none"$/],
-    ['an agent by nobody', { agent: 'a' }, { by: '' }, 'REQUEST_INVALID', /^by: .*\(got ""\)$/],
+    ['an agent by an empty actor', { agent: 'a' }, { by: '' }, 'REQUEST_INVALID', /^by: .*\(got ""\)$/],
     ['an agent for a reason too long', { agent: 'a' }, { reason: 'x'.repeat(1001) }, 'REQUEST_INVALID', /^reason: .*1000/],
   ])('a pause of %s is refused, naming field, value and bound, and changes nothing', async (_what, subject, options, code, message) => {
     const tollgate = await newPlace(place).open({ rules: RULES })
@@ -102,7 +102,7 @@ test('paused calls wait in line whatever the strategy of their rules, and all go
   expect((await app.gate.peek({ agent: 'llm' })).usage[0]?.used).toBeCloseTo(15, 1)
 })
 
-test('who waits in another line, was promised room, or came from a plain BullMQ queue stops at a pause; who runs goes on', async () => {
+test('calls in another line, calls with a pass and plain BullMQ jobs stop at a pause; running calls go on', async () => {
   const namespace = newNamespace()
   const rules: RuleSpec[] = [{ name: 'account', scope: 'agent', limits: [{ requests: 20, per: 'second', burst: 2 }] }]
   const app = await namespace.open({ rules })
@@ -122,13 +122,13 @@ test('who waits in another line, was promised room, or came from a plain BullMQ 
   await app.pause({ agent: 'llm' })
   await until('the worker knows', () => worker.paused().length === 1)
   await plain.addBulk(Array.from({ length: 5 }, () => ({ name: 'llm', data: {} })))
-  await until('all others stand in its line', async () => {
+  await until('all other calls stand in the line of the pause', async () => {
     const running = release.length
     return (await namespace.redis.zcard(namespace.keys.line('~pause.agent', 'llm'))) === 25 - running
   })
   const running = release.length
   for (const one of release) one()
-  await until('those that ran have ended', () => ended === running)
+  await until('the running calls have ended', () => ended === running)
   expect(release).toHaveLength(running)
   await app.resume({ agent: 'llm' })
   await until('all have started', () => release.length === 25)
@@ -146,13 +146,13 @@ test('a call that two pauses hold waits for both', async () => {
   const ticket = await tollgate.enqueue({ agent: 'llm', user: 'alice', org: 'gold' })
   await tollgate.resume({ rule: 'gold' })
   await tollgate.resume({ agent: 'other' })
-  await until('it waits for the other', async () => (await tollgate.explain(ticket.id)).binding?.rule === '~pause.agent')
+  await until('it waits for the other pause', async () => (await tollgate.explain(ticket.id)).binding?.rule === '~pause.agent')
   expect(done).toBe(0)
   await tollgate.resume({ agent: 'llm' })
   await ticket.result()
 })
 
-test('a call that asks to be refused at once is refused when it is paused', async () => {
+test('a paused call with the strategy hard is refused at once', async () => {
   const tollgate = await newNamespace().open({ rules: RULES })
   await tollgate.pause({ agent: 'llm' })
   expect(await codeOf(tollgate.enqueue({ agent: 'llm', strategy: 'hard' }))).toBe('PAUSED')

@@ -9,7 +9,7 @@ const PRICES: PriceTable = { large: { input: 10, cachedInput: 1, output: 40 } }
 const CALL = { agent: 'a', model: 'large', cost: { inputTokens: 100_000, outputTokens: 50_000 } }
 
 describe.each(PLACES)('in %s', (place) => {
-  test('a limit of dollars is charged what a call is expected to cost, and then what it cost', async () => {
+  test('a limit of dollars is charged the estimate of a call, and then its actual cost', async () => {
     const tollgate = await newPlace(place).open({ rules: RULES, prices: PRICES })
     const grant = await tollgate.gate.admit(CALL)
     expect(await usedBy(tollgate, CALL)).toBeCloseTo(1 + 2, 9)
@@ -17,7 +17,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await usedBy(tollgate, CALL)).toBeCloseTo(0.1 + 0.09 + 0.4, 9)
   })
 
-  test('a model without a price is refused, saying what to do, and nothing is charged', async () => {
+  test('a call of a model without a price is refused with a hint, and nothing is charged', async () => {
     const tollgate = await newPlace(place).open({ rules: RULES, prices: PRICES })
     const unknown = { agent: 'a', model: 'small', cost: { tokens: 10 } }
     const message = 'cost.usd: no price for model "small"; add it under prices, give a price for "*", or say cost.usd'
@@ -42,7 +42,7 @@ describe.each(PLACES)('in %s', (place) => {
   })
 })
 
-test('prices travel with the rules to a worker that opened without either, and so do their changes', async () => {
+test('a worker that opened without rules gets rules and prices from Redis, and their changes', async () => {
   const namespace = newNamespace()
   const app = await namespace.open({ rules: RULES, prices: PRICES })
   const elsewhere = await namespace.open()
@@ -52,7 +52,7 @@ test('prices travel with the rules to a worker that opened without either, and s
   expect(await usedBy(app, CALL)).toBeCloseTo(2 + 0.4, 9)
 
   await app.rules.apply(RULES, { large: { input: 1, output: 4 } })
-  // At the old price this call would cost more than is left, at the new one it would not.
+  // At the old price this call costs more than is left, at the new one less.
   const dear = { agent: 'a', model: 'large', cost: { inputTokens: 1_000_000, outputTokens: 0 } }
   await until('the worker knows the new prices', async () => (await elsewhere.gate.peek(dear)).allowed)
   await (await app.enqueue(CALL)).result()
@@ -60,7 +60,7 @@ test('prices travel with the rules to a worker that opened without either, and s
   expect(await usedBy(app, CALL)).toBeCloseTo(2.4 + 0.2 + 0.04, 9)
 })
 
-test('a job of a model without a price fails with what to do about it', async () => {
+test('enqueue and enqueueMany refuse a call of a model without a price', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open({ rules: RULES, prices: PRICES })
   tollgate.worker(async () => 'never')

@@ -7,7 +7,7 @@ import { newNamespace } from '../support/namespace.js'
 
 const require = createRequire(import.meta.url)
 
-/** ioredis 6 loaded a second time: the same code with classes of its own, as where a package manager installs two copies. */
+/** ioredis 6 loaded a second time, with classes of its own, as where a package manager installs two copies. */
 function secondCopy(): typeof Redis {
   for (const file of Object.keys(require.cache)) if (file.includes('/node_modules/ioredis/')) delete require.cache[file]
   const { Redis: Copy } = require('ioredis') as { Redis: typeof Redis }
@@ -64,14 +64,14 @@ test.each<[string, () => object, RegExp]>([
     () => ({ host: 'localhost', port: 6379 }),
     /^redis must be .* ioredis 5 or later \(got an object without call, .*, status, options\)$/,
   ],
-])('%s is refused, and the error says what is missing', async (_, given, message) => {
+])('%s is refused, and the error names the reason', async (_, given, message) => {
   const refused = Tollgate.open({ redis: given() as Client })
   await expect(refused).rejects.toBeInstanceOf(ConfigInvalid)
   await expect(refused).rejects.toThrow(message)
 })
 
 test.each(['redis-cluster://host:1', 'redis+cluster://host', 'redis-sentinel://host:26379/mymaster', 'sentinel://user:secret@host'])(
-  'the URL %s is refused as one that is not supported',
+  'the URL %s is refused as not supported, without its password',
   async (redis) => {
     const refused = Tollgate.open({ redis })
     await expect(refused).rejects.toThrow(/^redis: URLs of a Redis Cluster or a Sentinel are not supported; .*\(got "[^"]*host[^"]*"\)$/)

@@ -2,13 +2,13 @@ import { getEventListeners } from 'node:events'
 import { expect, onTestFinished, test } from 'vitest'
 import { newNamespace } from '../support/namespace.js'
 
-/** Rejections that nobody hears, which end a Node process. */
-function unheard(): unknown[] {
-  const heard: unknown[] = []
-  const listener = (reason: unknown) => void heard.push(reason)
+/** Rejections without a handler, which end a Node process. */
+function unhandledRejections(): unknown[] {
+  const reasons: unknown[] = []
+  const listener = (reason: unknown) => void reasons.push(reason)
   process.on('unhandledRejection', listener)
   onTestFinished(() => void process.off('unhandledRejection', listener))
-  return heard
+  return reasons
 }
 
 test('waiting for a result ends when its signal aborts, also while the waiting begins', async () => {
@@ -24,17 +24,17 @@ test('waiting for a result ends when its signal aborts, also while the waiting b
   expect(await tollgate.cancel(ticket.id)).toBe(true)
 })
 
-test('a call that fails while its result is looked up rejects its waiter, and nothing else', async () => {
+test('a call that fails while its result is looked up rejects its waiter, and leaves no rejection unhandled', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open()
-  const rejections = unheard()
+  const rejections = unhandledRejections()
   const ticket = await tollgate.enqueue({ agent: 'a' })
   const listening = new AbortController()
   const before = ticket.result({ signal: listening.signal })
   const ends = Array.from({ length: 50 }, () => new AbortController())
   const waits = ends.map(({ signal }) => ticket.result({ signal }))
   const settled = Promise.allSettled([before, ...waits])
-  // Aborted one turn of the event loop after the other: some while the look-up is on its way.
+  // One abort per turn of the event loop: some come while the look-up is on its way.
   for (const end of [listening, ...ends]) {
     await new Promise((resolve) => setImmediate(resolve))
     end.abort(new Error('enough'))

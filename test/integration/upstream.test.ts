@@ -1,23 +1,23 @@
 import { describe, expect, test } from 'vitest'
 import { type CallInvalid, ConfigInvalid, GivenClock, httpAgent, type RuleSpec, type UpstreamChange, UpstreamLimited } from '../../src/index.js'
-import { T0 } from '../support/gate.js'
 import { startAgent } from '../support/http-agent.js'
 import { newNamespace } from '../support/namespace.js'
 import { newPlace, PLACES } from '../support/place.js'
+import { T0 } from '../support/script-client.js'
 import { until } from '../support/until.js'
 
 const RULES: RuleSpec[] = [{ name: 'account', scope: 'agent', limits: [{ requests: 100, per: 'second', burst: 10 }] }]
 const NAME = { agent: 'llm', endpoint: '/v1', model: 'm' }
 
 describe.each(PLACES)('in %s', (place) => {
-  test('what an agent said is announced to all who share its limits, of that model alone', async () => {
+  test('announce blocks one model of an agent for every Tollgate that shares its limits, and sends them news of it', async () => {
     const where = newPlace(place, new GivenClock(T0))
     const one = await where.open({ rules: RULES })
     const other = await where.open({ rules: RULES })
     const heard: UpstreamChange[] = []
     other.capacity.on('change', (change) => heard.push(change))
     expect(await one.capacity.get(NAME)).toEqual({ ...NAME, state: 'open', factor: 1, blockedMs: 0, cutAt: null })
-    // One process in memory learns no factor: it is only blocked.
+    // The store in memory learns no factor: it only blocks.
     const cut = place === 'memory' ? { factor: 1, cutAt: null } : { factor: 0.5, cutAt: new Date(T0) }
     const state = { ...NAME, state: 'blocked', blockedMs: 2000, ...cut }
     expect(await one.capacity.announce({ ...NAME, retryAfterMs: 2000 })).toMatchObject(state)
@@ -35,7 +35,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await tollgate.capacity.announce({ ...NAME, retryAfterMs: 10 })).toMatchObject({ blockedMs: 5000, factor: place === 'memory' ? 1 : 0.5 })
   })
 
-  test('what it told of its limits stands beside those of the rules', async () => {
+  test('stats.upstream lists observed limits beside those of the rules', async () => {
     const tollgate = await newPlace(place, new GivenClock(T0)).open({ rules: RULES })
     await tollgate.capacity.announce({ ...NAME, limits: { requests: { limit: 50, remaining: 20, resetMs: 1000, windowMs: 60_000 } } })
     expect(await tollgate.stats.upstream()).toEqual([
@@ -53,13 +53,13 @@ describe.each(PLACES)('in %s', (place) => {
     expect((await tollgate.gate.admit(NAME)).allowed).toBe(true)
   })
 
-  test('where nothing is left nobody goes until about one is back', async () => {
+  test('where an agent has no requests left, calls are blocked until about one is refilled', async () => {
     const clock = new GivenClock(T0)
     const tollgate = await newPlace(place, clock).open({ rules: RULES })
     await tollgate.capacity.announce({ ...NAME, limits: { requests: { limit: 10, remaining: 0, resetMs: 5000, windowMs: null } } })
     expect(await tollgate.capacity.get(NAME)).toMatchObject({ state: 'blocked', blockedMs: 500, factor: 1 })
     clock.advance(500)
-    expect((await tollgate.gate.admit(NAME)).allowed, 'without a canary').toBe(true)
+    expect((await tollgate.gate.admit(NAME)).allowed, 'without a probe').toBe(true)
     expect((await tollgate.gate.admit(NAME)).allowed).toBe(true)
   })
 
@@ -76,48 +76,49 @@ describe.each(PLACES)('in %s', (place) => {
   })
 })
 
-test('options of what is learned are checked', async () => {
+test('the upstream and bus options are checked', async () => {
   const namespace = newNamespace()
   await expect(namespace.open({ upstream: { reduceFactor: 1 } })).rejects.toThrow(/^upstream.reduceFactor: .*\(got 1\)/)
   await expect(namespace.open({ upstream: { recoverFactor: 1 } })).rejects.toThrow(ConfigInvalid)
   await expect(namespace.open({ bus: 'kafka://secret@x' })).rejects.toThrow(/^bus: must be redis, memory or a nats:\/\/.* \(got string\)/)
 })
 
-test('workers whose clocks are an hour apart learn of an agent alike', async () => {
+test('processes whose clocks are an hour apart agree on the end of a block', async () => {
   const namespace = newNamespace()
-  const skewed = Date.now
+  const realNow = Date.now
   try {
     const one = await namespace.open({ rules: RULES })
     const other = await namespace.open({ rules: RULES })
-    Date.now = () => skewed() - 3_600_000
+    Date.now = () => realNow() - 3_600_000
     await one.capacity.announce({ ...NAME, retryAfterMs: 30_000 })
-    Date.now = skewed
+    Date.now = realNow
     const { retryAfterMs } = await other.gate.admit(NAME)
     expect(retryAfterMs).toBeGreaterThan(20_000)
     expect(retryAfterMs).toBeLessThanOrEqual(30_001)
   } finally {
-    Date.now = skewed
+    Date.now = realNow
   }
 })
 
-test("a real agent's 429 sends one canary before the others, all calls finish, and its headers are known", async () => {
+test("after a real agent's 429 one probe goes before the others, all calls finish, and the agent's headers are observed", async () => {
   let running = 0
   let most = 0
+  let mostWithProbe = 0
   let refused = 0
-  const agent = await startAgent((_, response, count) => {
+  const agent = await startAgent((response, count) => {
     const headers = { 'x-ratelimit-limit-requests': '60', 'x-ratelimit-remaining-requests': '30', 'x-ratelimit-reset-requests': '30s' }
     if (count <= 5) {
       refused++
       response.writeHead(429, { 'retry-after-ms': '300', ...headers }).end('{}')
       return
     }
-    // From the canary's arrival to its end nobody else is there.
+    // From the arrival of the probe to its end no other call is at the agent.
     running++
     if (count === 6) most = 0
     most = Math.max(most, running)
     setTimeout(
       () => {
-        if (count === 6) expect(most).toBe(1)
+        if (count === 6) mostWithProbe = most
         running--
         response.writeHead(200, headers).end('{}')
       },
@@ -129,13 +130,13 @@ test("a real agent's 429 sends one canary before the others, all calls finish, a
   const tickets = await tollgate.enqueueMany(Array.from({ length: 30 }, () => ({ agent: 'llm', payload: {} })))
   await Promise.all(tickets.map((ticket) => ticket.result()))
   expect(refused).toBe(5)
-  expect(agent.requests()).toBe(35)
+  expect(mostWithProbe).toBe(1)
+  expect(agent.requests.length).toBe(35)
   expect(await tollgate.capacity.get({ agent: 'llm' })).toMatchObject({ state: 'recovering', factor: 0.5 })
   expect((await tollgate.stats.upstream())[0]).toMatchObject({ agent: 'llm', observed: { requests: { limit: 60, windowMs: 60_000 } } })
-  await agent.stop()
 })
 
-test('a handler of your own says what it saw by its headers', async () => {
+test('a custom handler reports headers by context.observe and UpstreamLimited', async () => {
   const tollgate = await newNamespace().open({ rules: RULES })
   tollgate.worker((_, context) => {
     context.observe({ 'anthropic-ratelimit-requests-limit': '40' })

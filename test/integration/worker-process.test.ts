@@ -1,28 +1,17 @@
-import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import type { AddressInfo } from 'node:net'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
+import { freePort } from '../support/free-port.js'
 import { startAgent } from '../support/http-agent.js'
 import { newNamespace } from '../support/namespace.js'
 import { until } from '../support/until.js'
 import { WorkerProcess } from '../support/worker-process.js'
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0)
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
-test('a worker process calls its agents, tells its metrics, and finishes what runs when it is asked to stop', async () => {
+test('a worker process calls its agents, serves its metrics, and finishes running calls after SIGTERM', async () => {
   const namespace = newNamespace()
   let release: () => void = () => {}
-  const agent = await startAgent((_request, response, count) => {
+  const agent = await startAgent((response, count) => {
     const answer = () => response.end('{"usage":{"prompt_tokens":7,"completion_tokens":3}}')
     if (count === 1) answer()
     else release = answer
@@ -37,7 +26,6 @@ test('a worker process calls its agents, tells its metrics, and finishes what ru
   const worker = new WorkerProcess({ rules, redis: namespace.url, namespace: namespace.name, 'metrics-port': port })
   onTestFinished(async () => {
     await worker.end('SIGKILL')
-    await agent.stop()
     await rm(folder, { recursive: true })
   })
   await until('it takes calls', () => worker.takesCalls)
@@ -50,16 +38,16 @@ test('a worker process calls its agents, tells its metrics, and finishes what ru
 
   const second = await tollgate.enqueue({ agent: 'llm', cost: { tokens: 100 } })
   const result = second.result()
-  await until('the second call is at the agent', () => agent.requests() === 2)
+  await until('the second call is at the agent', () => agent.requests.length === 2)
   const ended = worker.end('SIGTERM')
-  await until('it was asked to stop', () => worker.log.includes('asked to stop'))
+  await until('the worker logs SIGTERM', () => worker.log.includes('asked to stop'))
   release()
   expect(await ended).toBe(0)
   expect(await result).toMatchObject({ status: 200 })
   expect((await tollgate.gate.peek({ agent: 'llm', cost: { tokens: 0 } })).usage[0]?.used).toBe(20)
 })
 
-test('a worker process that is told something wrong says what, from where, and ends with 2', async () => {
+test('a worker process with a wrong setting names it and its source, and ends with exit code 2', async () => {
   const worker = new WorkerProcess({ rules: '/nowhere.yaml', concurrency: 'many' })
   expect(await worker.exited()).toBe(2)
   expect(worker.log).toMatch(/concurrency \(flag\): .*\(got "many"\)/)

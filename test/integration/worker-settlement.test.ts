@@ -13,7 +13,7 @@ import { WorkerProcess } from '../support/worker-process.js'
 const RULES: RuleSpec[] = [{ name: 'r', scope: 'agent', limits: [{ tokens: 10_000, per: 'day', algorithm: 'fixed_window' }, { concurrency: 5 }] }]
 const CALL = { agent: 'llm', cost: { tokens: 100 } }
 
-/** Waits until the call has been settled, its slot being back, and says what it was charged in the end. */
+/** Waits until every call is settled. @returns what is used of the limit then */
 async function charged(tollgate: Tollgate, limit = 'tokens/day', call: Parameters<typeof usedBy>[1] = CALL): Promise<number | undefined> {
   await until('it is settled', async () => (await tollgate.stats.ledger()).open === 0)
   return usedBy(tollgate, call, limit)
@@ -25,7 +25,7 @@ async function withHandler(handler: (context: CallContext) => Promise<unknown>, 
   return tollgate
 }
 
-test('a stream that says what it has used is charged at once beyond its estimate, and at its end what it cost', async () => {
+test('a stream that settles parts is charged at once beyond its estimate, and at its end its usage', async () => {
   const seen: (number | undefined)[] = []
   const tollgate = await withHandler(async (context) => {
     for (const tokens of [40, 150, 220, 180]) {
@@ -53,7 +53,7 @@ test.each([
   expect(await charged(tollgate)).toBe(tokens)
 })
 
-test('a stream whose last word is its estimate costs no more, whatever it said before', async () => {
+test('a stream whose final usage equals its estimate costs that, whatever its parts were', async () => {
   const tollgate = await withHandler(async (context) => {
     await context.settlePart({ tokens: 400 })
     return { usage: { tokens: 100 } }
@@ -62,7 +62,7 @@ test('a stream whose last word is its estimate costs no more, whatever it said b
   expect(await charged(tollgate)).toBe(100)
 })
 
-test('a stream that is cancelled has cost what it said last, and what it says later counts no more', async () => {
+test('a cancelled stream costs its last part, and parts settled later do not count', async () => {
   const late: Promise<void>[] = []
   const tollgate = await withHandler(async (context) => {
     await context.settlePart({ tokens: 170 })
@@ -70,17 +70,17 @@ test('a stream that is cancelled has cost what it said last, and what it says la
     late.push(charged(tollgate).then(() => context.settlePart({ tokens: 900 })))
   })
   const ticket = await tollgate.enqueue(CALL)
-  await until('it has said something', async () => (await usedBy(tollgate, CALL, 'tokens/day')) === 170)
+  await until('the first part is settled', async () => (await usedBy(tollgate, CALL, 'tokens/day')) === 170)
   const result = codeOf(ticket.result())
   expect(await tollgate.cancel(ticket.id)).toBe(true)
   expect(await result).toBe('CALL_CANCELLED')
-  await until('it said more', () => late.length > 0)
+  await until('it has settled another part', () => late.length > 0)
   await Promise.all(late)
   expect(await charged(tollgate)).toBe(170)
   expect(await usedBy(tollgate, CALL, 'concurrency')).toBe(0)
 })
 
-test('a stream that takes too long has cost what it said last', async () => {
+test('a stream that exceeds its timeout costs its last part', async () => {
   const tollgate = await withHandler(
     async (context) => {
       await context.settlePart({ tokens: 120 })
@@ -92,14 +92,14 @@ test('a stream that takes too long has cost what it said last', async () => {
   expect(await charged(tollgate)).toBe(120)
 })
 
-test('a handler that returns without a word has cost what was expected', async () => {
+test('a handler that returns no usage costs the estimate', async () => {
   const tollgate = await withHandler(async () => 'done')
   await (await tollgate.enqueue(CALL)).result()
   expect(await charged(tollgate)).toBe(100)
   expect(await usedBy(tollgate, CALL, 'concurrency')).toBe(0)
 })
 
-test('dollars are settled by the price of the model, cached input at its own', async () => {
+test('dollars are settled by the prices of the model, cached input at its own price', async () => {
   const rules: RuleSpec[] = [{ name: 'money', scope: 'agent', limits: [{ usd: 10, per: 'day', algorithm: 'fixed_window' }] }]
   const prices: PriceTable = { 'small-*': { input: 2, cachedInput: 0.5, output: 8 } }
   const tollgate = await newNamespace().open({ rules, prices })
@@ -115,7 +115,7 @@ test('dollars are settled by the price of the model, cached input at its own', a
 
 test('a worker that is killed leaves its estimate charged; its slot comes back, and the next worker is charged anew', async () => {
   const namespace = newNamespace()
-  const agent = await startAgent((_request, response, count) => {
+  const agent = await startAgent((response, count) => {
     if (count > 1) response.end('{"usage":{"prompt_tokens":7,"completion_tokens":3}}')
   })
   const folder = await mkdtemp(join(tmpdir(), 'tollgate-test-'))
@@ -131,13 +131,12 @@ agents: { llm: { baseUrl: '${agent.url}' } }
   const workers = [new WorkerProcess(flags)]
   onTestFinished(async () => {
     await Promise.all(workers.map((worker) => worker.end('SIGKILL')))
-    await agent.stop()
     await rm(folder, { recursive: true })
   })
   await until('it takes calls', () => workers[0]?.takesCalls === true)
   const tollgate = await namespace.open()
   const ticket = await tollgate.enqueue({ agent: 'llm', cost: { tokens: 70 } })
-  await until('the call is at its agent', () => agent.requests() === 1)
+  await until('the call is at its agent', () => agent.requests.length === 1)
   await workers[0]?.end('SIGKILL')
   await until('its slot is back', async () => (await usedBy(tollgate, { agent: 'llm', cost: { tokens: 0 } }, 'concurrency')) === 0)
   expect(await usedBy(tollgate, { agent: 'llm', cost: { tokens: 0 } }, 'tokens/day')).toBe(70)

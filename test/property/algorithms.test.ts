@@ -10,10 +10,10 @@ import { MemoryStore } from '../../src/store/memory/memory-store.js'
 import { RedisStore } from '../../src/store/redis/redis-store.js'
 import { ScriptClient } from '../../src/store/redis/script-client.js'
 import { requestFor } from '../../testing/request.js'
-import { resolverOf, T0 } from '../support/gate.js'
-import { everything, forget } from '../support/keys.js'
+import { forget, snapshot } from '../support/keys.js'
 import { type Namespace, newNamespace } from '../support/namespace.js'
 import { runs } from '../support/runs.js'
+import { resolverOf, T0 } from '../support/script-client.js'
 import { bothStores } from '../support/stores.js'
 import { expectNeverOver, type Start } from '../support/sums.js'
 
@@ -28,8 +28,8 @@ function named(kind: LimitSpec): string {
   return [kind.algorithm, kind.timezone, kind.burst].filter((part) => part !== undefined).join(', ')
 }
 
-/** Asks one limit, under a rule that is compiled once. */
-function asker(limits: RuleSpec['limits'], namespace = 'contract'): (tokens: number, forGood?: boolean) => AdmissionRequest {
+/** Requests under these limits, whose rule is compiled once. */
+function requestsUnder(limits: RuleSpec['limits'], namespace = 'contract'): (tokens: number, forGood?: boolean) => AdmissionRequest {
   const request = requestFor([{ name: 'r', scope: 'agent', limits }], { agent: 'a' }, {}, { namespace })
   return (tokens, forGood = false) => ({ ...request, forGood, costs: { ...NOTHING, requests: 1, tokens, usd: tokens / 100, points: 1 } })
 }
@@ -37,8 +37,8 @@ function asker(limits: RuleSpec['limits'], namespace = 'contract'): (tokens: num
 const amounts = fc.oneof(fc.integer({ min: 1, max: 40 }), fc.double({ min: 0.3, max: 40, noNaN: true }))
 const windows = fc.constantFrom('250ms', 'second', '7s', 'minute', 'hour')
 
-/** Shares of the limit that are asked for, and of the window that pass before; a wait of -1: as long as it was told. */
-const asks = fc.array(
+/** Costs as shares of the limit, and waits before them as shares of the window; -1 waits for the `retryAfterMs` of the call before. */
+const offers = fc.array(
   fc.record({
     share: fc.oneof(fc.constantFrom(1, 0.5, 0.1, 1 / 3), fc.double({ min: 0.001, max: 1, noNaN: true })),
     wait: fc.oneof(fc.constantFrom(0, -1, -1, 1 / 32, 1 / 64), fc.double({ min: 0, max: 0.2, noNaN: true }), fc.double({ min: 0, max: 1.4, noNaN: true })),
@@ -49,18 +49,18 @@ const asks = fc.array(
 async function starts(
   store: Store,
   clock: GivenClock,
-  ask: (tokens: number) => AdmissionRequest,
+  requestOf: (tokens: number) => AdmissionRequest,
   most: number,
   windowMs: number,
   given: readonly { share: number; wait: number }[],
 ) {
   const started: Start[] = []
-  let told = 0
+  let retryAfterMs = 0
   for (const { share, wait } of given) {
-    clock.advance(wait < 0 ? told : wait * windowMs)
+    clock.advance(wait < 0 ? retryAfterMs : wait * windowMs)
     const amount = share * most
-    const { decision } = await store.admit(ask(amount))
-    told = decision.outcome === 'reject' ? (decision.retryAfterMs ?? 0) : 0
+    const { decision } = await store.admit(requestOf(amount))
+    retryAfterMs = decision.outcome === 'reject' ? (decision.retryAfterMs ?? 0) : 0
     if (decision.outcome === 'run') started.push({ atMs: clock.nowMs, amount })
   }
   return started
@@ -68,12 +68,12 @@ async function starts(
 
 test.each(KINDS.map((kind) => [named(kind), kind] as const))('%s is never over in any window that it promises (invariant 1)', async (_, kind) => {
   await fc.assert(
-    fc.asyncProperty(amounts, windows, fc.double({ min: 0, max: 1, noNaN: true }), asks, async (amount, per, offset, given) => {
+    fc.asyncProperty(amounts, windows, fc.double({ min: 0, max: 1, noNaN: true }), offers, async (amount, per, offset, given) => {
       const spec: LimitSpec = { tokens: amount, per, ...kind, ...(kind.burst === undefined ? {} : { burst: amount * kind.burst }) }
       const windowMs = periodMs(spec.per as string) as number
-      // March in Berlin has a day of 23 hours.
+      // In March Berlin has a day of 23 hours.
       const clock = new GivenClock(Date.UTC(2027, 2, 26) + offset * windowMs)
-      const started = await starts(new MemoryStore(() => clock.nowMs), clock, asker([spec]), Math.min(amount, spec.burst ?? amount), windowMs, given)
+      const started = await starts(new MemoryStore(() => clock.nowMs), clock, requestsUnder([spec]), Math.min(amount, spec.burst ?? amount), windowMs, given)
       expectNeverOver(started, spec, amount, windowMs)
       expect(started.length).toBeGreaterThan(0)
     }),
@@ -81,7 +81,7 @@ test.each(KINDS.map((kind) => [named(kind), kind] as const))('%s is never over i
   )
 })
 
-/** Everything at once, in all units. */
+/** All algorithms in one rule, in several units. */
 const ALL: RuleSpec['limits'] = [
   { name: 'bucket', tokens: 100, per: '10s', burst: 60 },
   { name: 'fixed', tokens: 150, per: '5s', algorithm: 'fixed_window' },
@@ -106,13 +106,13 @@ test('a refused call and a look leave every byte in Redis as it was (invariant 2
     fc.asyncProperty(moves, async (steps) => {
       await forget(namespace)
       const { clock, redis } = bothStores(namespace)
-      const ask = asker(ALL, namespace.name)
+      const requestOf = requestsUnder(ALL, namespace.name)
       for (const { ms, tokens, peek } of steps) {
         clock.advance(ms)
-        const before = await everything(namespace)
-        const decision = peek ? await redis.peek(ask(tokens)) : (await redis.admit(ask(tokens))).decision
+        const before = await snapshot(namespace)
+        const decision = peek ? await redis.peek(requestOf(tokens)) : (await redis.admit(requestOf(tokens))).decision
         if (!peek && decision.outcome === 'run') continue
-        expect(await everything(namespace)).toBe(before)
+        expect(await snapshot(namespace)).toEqual(before)
         refusals++
       }
     }),
@@ -129,17 +129,17 @@ test.each(KINDS.map((kind) => [named(kind), kind] as const))(
     await fc.assert(
       fc.asyncProperty(moves, held, async (steps, heldMs) => {
         const spec: LimitSpec = { tokens: 100, per: '10s', ...kind, ...(kind.burst === undefined ? {} : { burst: 150 }) }
-        const ask = asker([spec])
+        const requestOf = requestsUnder([spec])
         const clock = new GivenClock(T0)
         const [ghostly, plain] = [new MemoryStore(() => clock.nowMs), new MemoryStore(() => clock.nowMs)]
         for (const [index, { ms, tokens, peek: phantom }] of steps.entries()) {
           clock.advance(ms)
-          const [one, other] = [ghostly.admit(ask(tokens)).decision, plain.admit(ask(tokens)).decision]
+          const [one, other] = [ghostly.admit(requestOf(tokens)).decision, plain.admit(requestOf(tokens)).decision]
           expect(one.outcome, `call ${index}`).toBe(other.outcome)
           if (one.outcome === 'reject') expect(one.retryAfterMs).toBeCloseTo((other as typeof one).retryAfterMs as number, 2)
           expect(one.usage[0]?.used).toBeCloseTo(other.usage[0]?.used as number, 6)
           if (!phantom) continue
-          const ghost = ghostly.admit(ask(20))
+          const ghost = ghostly.admit(requestOf(20))
           clock.advance(index % 2 === 0 ? heldMs : 0)
           expect(ghostly.release(ghost.request)).toBe(ghost.decision.outcome === 'run')
           expect(ghostly.release(ghost.request), 'a second time').toBe(false)
@@ -150,16 +150,16 @@ test.each(KINDS.map((kind) => [named(kind), kind] as const))(
   },
 )
 
-/** Keys end by Redis' clock as it was when a script began, at whole ms: a busy machine is some of them off. */
+/** Redis sets the end of a key from its clock at the begin of a script, in whole ms: a busy machine reads PTTL some ms later. */
 const NOISE_MS = 10
 
-/** All keys that are not a line's: when they end, by kind. */
+/** Keys of a kind (meters, logs, leases) with the ms until they end. */
 async function lifetimes(namespace: Namespace, kind: 'm' | 'h' | 's'): Promise<Map<string, number>> {
   const keys = (await namespace.allKeys()).filter((key) => key.startsWith(`${namespace.keys.prefix}/${kind}/`))
   return new Map(await Promise.all(keys.map(async (key) => [key, await namespace.redis.pttl(key)] as const)))
 }
 
-test('every key has an end, and a meter goes no later than its state is empty (invariant 9)', async () => {
+test('every key has an end, and that of a meter is no later than its state is empty (invariant 9)', async () => {
   const namespace = newNamespace()
   await fc.assert(
     fc.asyncProperty(
@@ -167,12 +167,12 @@ test('every key has an end, and a meter goes no later than its state is empty (i
       async (calls) => {
         await forget(namespace)
         const store = new RedisStore(new ScriptClient(namespace.redis, resolverOf(namespace, []), redisClock), namespace.redis, redisClock)
-        const ask = asker(ALL, namespace.name)
+        const requestOf = requestsUnder(ALL, namespace.name)
         for (const { tokens, over } of calls) {
-          const { request, decision } = await store.admit(ask(tokens))
+          const { request, decision } = await store.admit(requestOf(tokens))
           if (decision.outcome === 'run' && over !== 1)
             await store.settle(request, { ...AS_ESTIMATED, tokens: tokens * over, usd: (tokens * over) / 100 }, 'end')
-          const { usage } = await store.peek(ask(0))
+          const { usage } = await store.peek(requestOf(0))
           const resets = new Map(usage.map(({ limit, resetMs }) => [limit, resetMs]))
           const lastMs = Math.max(...[...resets].filter(([limit]) => limit !== 'concurrency').map(([, resetMs]) => resetMs))
           for (const [key, ms] of await lifetimes(namespace, 'm')) expect(ms, key).toBeLessThanOrEqual(Math.ceil(lastMs) + NOISE_MS)
@@ -187,13 +187,13 @@ test('every key has an end, and a meter goes no later than its state is empty (i
 })
 
 test.each(KINDS.map((kind) => [named(kind), kind] as const))(
-  '%s says at once that a cost is too big, and keeps nothing of it (invariant 11)',
+  '%s refuses a cost above its capacity as too big, and writes nothing (invariant 11)',
   async (_, kind) => {
     const namespace = newNamespace()
     await fc.assert(
       fc.asyncProperty(amounts, fc.double({ min: 1.000001, max: 1e9, noNaN: true }), async (amount, times) => {
         const spec: LimitSpec = { tokens: amount, per: '10s', ...kind, ...(kind.burst === undefined ? {} : { burst: amount * kind.burst }) }
-        const ask = asker(
+        const requestOf = requestsUnder(
           [
             { tokens: 1e12, per: 'second' },
             { ...spec, name: 'tight' },
@@ -203,7 +203,7 @@ test.each(KINDS.map((kind) => [named(kind), kind] as const))(
         const { memory, redis } = bothStores(namespace)
         const tokens = amount * (kind.burst ?? 1) * times
         for (const store of [memory, redis] as Store[]) {
-          expect((await store.admit(ask(tokens))).decision).toMatchObject({
+          expect((await store.admit(requestOf(tokens))).decision).toMatchObject({
             outcome: 'reject',
             reason: 'too_big',
             retryAfterMs: null,
@@ -218,7 +218,7 @@ test.each(KINDS.map((kind) => [named(kind), kind] as const))(
 )
 
 test.each(KINDS.map((kind) => [named(kind), kind] as const))(
-  '%s: whatever overruns, in the long run no more is used than the limit allows, and a window',
+  '%s: however calls overrun, in the long run no more is used than the limit and one window allow',
   async (_, kind) => {
     const calls = fc.array(
       fc.record({
@@ -235,14 +235,14 @@ test.each(KINDS.map((kind) => [named(kind), kind] as const))(
         const windowMs = periodMs(spec.per as string) as number
         const clock = new GivenClock(T0)
         const store = new MemoryStore(() => clock.nowMs)
-        const ask = asker([spec])
+        const requestOf = requestsUnder([spec])
         const running: { request: AdmissionRequest; estimate: number; actual: number; after: number }[] = []
         let used = 0
-        let told = 0
+        let retryAfterMs = 0
         for (const [index, { estimate, times, wait, later }] of given.entries()) {
-          clock.advance(wait < 0 ? told : wait * windowMs)
-          const { request, decision } = store.admit(ask(estimate))
-          told = decision.outcome === 'reject' ? (decision.retryAfterMs ?? 0) : 0
+          clock.advance(wait < 0 ? retryAfterMs : wait * windowMs)
+          const { request, decision } = store.admit(requestOf(estimate))
+          retryAfterMs = decision.outcome === 'reject' ? (decision.retryAfterMs ?? 0) : 0
           if (decision.outcome === 'run') {
             used += estimate
             // A day may have 23 hours.
@@ -256,7 +256,7 @@ test.each(KINDS.map((kind) => [named(kind), kind] as const))(
               running.push(call)
               continue
             }
-            // After a day nobody is asked any more.
+            // A day after its charge a call cannot be settled any more.
             if (store.settle(call.request, { ...AS_ESTIMATED, tokens: call.actual }, 'end')) used += call.actual - call.estimate
           }
         }
@@ -266,22 +266,22 @@ test.each(KINDS.map((kind) => [named(kind), kind] as const))(
   },
 )
 
-test.each(['sliding_window', 'sliding_log'] as const)('%s: debt on debt counts with all that was charged beside it', async (algorithm) => {
+test.each(['sliding_window', 'sliding_log'] as const)('%s: a second debt counts together with everything charged beside it', async (algorithm) => {
   const namespace = newNamespace()
   const { clock, memory, redis } = bothStores(namespace)
-  const ask = asker([{ tokens: 100, per: '33s', algorithm }], namespace.name)
+  const requestOf = requestsUnder([{ tokens: 100, per: '33s', algorithm }], namespace.name)
   for (const store of [memory, redis] as Store[]) {
     clock.nowMs = T0
-    const first = await store.admit(ask(100))
+    const first = await store.admit(requestOf(100))
     clock.nowMs = T0 + 5_000
     await store.settle(first.request, { ...AS_ESTIMATED, tokens: 110 }, 'end')
-    // Its 10 of debt are dated a window after that; 90 fit beside them a moment before, and overrun.
+    // The debt of 10 is dated one window later: just before it, 90 fit beside it, and overrun.
     clock.nowMs = T0 + 34_500
-    const second = await store.admit(ask(90))
+    const second = await store.admit(requestOf(90))
     expect(second.decision.outcome).toBe('run')
     await store.settle(second.request, { ...AS_ESTIMATED, tokens: 180 }, 'end')
-    // The debt of 90 does not count together with the 90 of that window.
+    // The debt of 90 is in another window than the 90 that were admitted.
     clock.nowMs = T0 + 73_000
-    expect((await store.peek(ask(0))).usage[0]?.used).toBe(90)
+    expect((await store.peek(requestOf(0))).usage[0]?.used).toBe(90)
   }
 })

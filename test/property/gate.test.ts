@@ -2,11 +2,11 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Call, RuleSpec } from '../../src/index.js'
 import { AS_ESTIMATED } from '../../src/model/cost.js'
-import { ask, decideAt, givenGate, realGate } from '../support/gate.js'
-import { everything, forget } from '../support/keys.js'
+import { forget, snapshot } from '../support/keys.js'
 import { Model } from '../support/model.js'
 import { newNamespace } from '../support/namespace.js'
 import { runs } from '../support/runs.js'
+import { decideBy, givenScriptClient, realScriptClient, requestOf } from '../support/script-client.js'
 
 const RUNS = { numRuns: runs(150) }
 const SLACK = 1e-6
@@ -52,25 +52,25 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('release' as const), which: fc.nat() }) },
 )
 
-test('the gate decides as the reference model does, and a refusal changes nothing (invariants 1, 2, 3, 11)', async () => {
+test('the scripts decide as the reference model does, and a refusal changes nothing (invariants 1, 2, 3, 11)', async () => {
   const namespace = newNamespace()
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), async (steps) => {
       await forget(namespace)
-      const { gate, clock } = givenGate(namespace, RULES)
-      const model = new Model(gate.rules)
+      const { scriptClient, clock } = givenScriptClient(namespace, RULES)
+      const model = new Model(scriptClient.rules)
       const admitted: { id: string; call: Call }[] = []
       for (const [index, one] of steps.entries()) {
         const id = `c${index}`
         if (one.do === 'pass') clock.advance(one.ms)
         if (one.do === 'admit') {
           const call: Call = { agent: 'llm', org: one.org, user: one.user, cost: { tokens: one.tokens } }
-          const before = await everything(namespace)
-          const [decision] = await gate.check([ask(gate, id, call)])
+          const before = await snapshot(namespace)
+          const [decision] = await scriptClient.check([requestOf(scriptClient, id, call)])
           const expected = model.admit(id, call, clock.nowMs)
           expect(decision?.outcome === 'reject' ? decision.reason : decision?.outcome).toBe(expected.verdict)
           if (decision?.outcome === 'reject') {
-            expect(await everything(namespace)).toBe(before)
+            expect(await snapshot(namespace)).toEqual(before)
             if (decision.reason === 'limited' && decision.binding.unit !== 'concurrency') expect(decision.retryAfterMs).toBeCloseTo(expected.waitMs, 2)
           } else admitted.push({ id, call })
           const used = decision?.usage.map((usage) => usage.used) ?? []
@@ -79,11 +79,11 @@ test('the gate decides as the reference model does, and a refusal changes nothin
         const picked = one.do === 'settle' || one.do === 'release' ? admitted[one.which % Math.max(1, admitted.length)] : undefined
         if (picked !== undefined && one.do === 'settle') {
           const actual = { ...AS_ESTIMATED, tokens: Math.round((picked.call.cost?.tokens ?? 0) * one.share) }
-          const [settled] = await gate.settle([{ request: ask(gate, picked.id, picked.call), actual }])
+          const [settled] = await scriptClient.settle([{ request: requestOf(scriptClient, picked.id, picked.call), actual }])
           expect(settled).toBe(model.settle(picked.id, actual, clock.nowMs))
         }
         if (picked !== undefined && one.do === 'release') {
-          const held = await gate.release(ask(gate, picked.id, picked.call))
+          const held = await scriptClient.release(requestOf(scriptClient, picked.id, picked.call))
           expect(held === 'S').toBe(model.settle(picked.id, 'nothing', clock.nowMs))
         }
       }
@@ -93,12 +93,12 @@ test('the gate decides as the reference model does, and a refusal changes nothin
   )
 })
 
-/** Adds up what was started, whatever any algorithm says (invariant 1). */
+/** Adds up the costs of the starts, without any algorithm of the program (invariant 1). */
 function checkNeverOver(model: Model): void {
   for (const [key, events] of model.events) {
     const { limit } = model.meters.get(key) ?? expect.fail(`no meter ${key}`)
     for (const [last, event] of events.entries()) {
-      // A call that costs nothing of a unit does not ask its limits, whatever they owe.
+      // A call that costs nothing in a unit passes its limits, whatever their debt.
       if (event.kind !== 'start' || event.amount === 0 || limit.unit === 'concurrency') continue
       let sum = 0
       for (let first = last; first >= 0; first--) {
@@ -117,8 +117,8 @@ function checkNeverOver(model: Model): void {
 }
 
 test('a reservation that is given back in full leaves every meter as if it had never been (invariant 3)', async () => {
-  const with_ = newNamespace()
-  const without = newNamespace()
+  const reserving = newNamespace()
+  const plain = newNamespace()
   const moves = fc.array(
     fc.record({
       ms: fc.integer({ min: 0, max: 3000 }),
@@ -133,29 +133,29 @@ test('a reservation that is given back in full leaves every meter as if it had n
   )
   await fc.assert(
     fc.asyncProperty(moves, async (steps) => {
-      await Promise.all([forget(with_), forget(without)])
-      // Buckets only: a window that ended keeps what was charged in it, and so it should.
+      await Promise.all([forget(reserving), forget(plain)])
+      // Buckets only: a charge counts in its own window, and a refund after the end of that window changes no later one.
       const rules: RuleSpec[] = [
         { name: 'r', scope: 'org', limits: [{ requests: 100, per: 'second', burst: 50 }, { tokens: 9000, per: '10s', burst: 8000 }, { concurrency: 100 }] },
       ]
-      const one = givenGate(with_, rules)
-      const other = givenGate(without, rules)
+      const one = givenScriptClient(reserving, rules)
+      const other = givenScriptClient(plain, rules)
       const call: Call = { agent: 'llm', org: 'a' }
       for (const [index, { ms, tokens, phantom, held }] of steps.entries()) {
         for (const { clock } of [one, other]) clock.advance(ms)
         const real = { ...call, cost: { tokens } }
-        await one.gate.check([ask(one.gate, `r${index}`, real)])
-        await other.gate.check([ask(other.gate, `r${index}`, real)])
+        await one.scriptClient.check([requestOf(one.scriptClient, `r${index}`, real)])
+        await other.scriptClient.check([requestOf(other.scriptClient, `r${index}`, real)])
         if (!phantom) continue
-        const ghost = ask(one.gate, `g${index}`, { ...call, cost: { tokens: 100 } })
-        const [decision] = await one.gate.check([ghost])
+        const ghost = requestOf(one.scriptClient, `g${index}`, { ...call, cost: { tokens: 100 } })
+        const [decision] = await one.scriptClient.check([ghost])
         for (const { clock } of [one, other]) clock.advance(held)
-        if (decision?.outcome === 'run') expect(await one.gate.release(ghost)).toBe('S')
-        expect(await one.gate.release(ghost), 'a second time').toBe('-')
+        if (decision?.outcome === 'run') expect(await one.scriptClient.release(ghost)).toBe('S')
+        expect(await one.scriptClient.release(ghost), 'a second time').toBe('-')
       }
-      const look = ask(one.gate, 'look', { ...call, cost: { tokens: 0 } })
-      const [a] = await one.gate.peek([look])
-      const [b] = await other.gate.peek([look])
+      const peeked = requestOf(one.scriptClient, 'peek', { ...call, cost: { tokens: 0 } })
+      const [a] = await one.scriptClient.peek([peeked])
+      const [b] = await other.scriptClient.peek([peeked])
       for (const [place, usage] of (a?.usage ?? []).entries()) expect(usage.used).toBeCloseTo(b?.usage[place]?.used ?? Number.NaN, 6)
     }),
     { numRuns: runs(25) },
@@ -171,21 +171,22 @@ test('settling any number of times equals settling once, in one batch or in seve
       fc.array(fc.integer({ min: 1, max: 4 }), { minLength: 1, maxLength: 4 }),
       async (estimate, actual, batches) => {
         await forget(namespace)
-        const { gate, clock } = givenGate(namespace, [{ name: 'r', scope: 'org', limits: [{ tokens: 1000, per: 'minute', burst: 1000 }] }])
-        const request = ask(gate, 'c', { agent: 'llm', org: 'a', cost: { tokens: estimate } })
-        await gate.check([request])
+        const { scriptClient, clock } = givenScriptClient(namespace, [{ name: 'r', scope: 'org', limits: [{ tokens: 1000, per: 'minute', burst: 1000 }] }])
+        const request = requestOf(scriptClient, 'c', { agent: 'llm', org: 'a', cost: { tokens: estimate } })
+        await scriptClient.check([request])
         const settled: boolean[] = []
         for (const size of batches)
-          settled.push(...(await gate.settle(Array.from({ length: size }, () => ({ request, actual: { ...AS_ESTIMATED, tokens: actual } })))))
+          settled.push(...(await scriptClient.settle(Array.from({ length: size }, () => ({ request, actual: { ...AS_ESTIMATED, tokens: actual } })))))
         expect(settled.filter(Boolean)).toHaveLength(1)
-        const [look] = await gate.peek([ask(gate, 'look', { agent: 'llm', org: 'a', cost: { tokens: 0 } })])
-        expect(look?.usage[0]?.used).toBeCloseTo(actual, 6)
-        // Debt is paid back before the next call starts, to the millisecond.
+        const [peeked] = await scriptClient.peek([requestOf(scriptClient, 'peek', { agent: 'llm', org: 'a', cost: { tokens: 0 } })])
+        expect(peeked?.usage[0]?.used).toBeCloseTo(actual, 6)
+        // The next call starts when the debt is paid back, to the millisecond.
         const debtMs = Math.max(0, (actual + 1 - 1000) / (1000 / 60_000))
         clock.advance(Math.floor(debtMs) - 1)
-        if (debtMs > 1) expect((await gate.check([ask(gate, 'early', { agent: 'llm', org: 'a', cost: { tokens: 1 } })]))[0]?.outcome).toBe('reject')
+        if (debtMs > 1)
+          expect((await scriptClient.check([requestOf(scriptClient, 'early', { agent: 'llm', org: 'a', cost: { tokens: 1 } })]))[0]?.outcome).toBe('reject')
         clock.advance(3)
-        expect((await gate.check([ask(gate, 'late', { agent: 'llm', org: 'a', cost: { tokens: 1 } })]))[0]?.outcome).toBe('run')
+        expect((await scriptClient.check([requestOf(scriptClient, 'late', { agent: 'llm', org: 'a', cost: { tokens: 1 } })]))[0]?.outcome).toBe('run')
       },
     ),
     { numRuns: runs(30) },
@@ -194,45 +195,45 @@ test('settling any number of times equals settling once, in one batch or in seve
 
 test('a start whose reply was lost is answered again and charged once', async () => {
   const namespace = newNamespace()
-  const { gate } = givenGate(namespace, [{ name: 'r', scope: 'org', limits: [{ requests: 10, per: 'hour' }, { concurrency: 1 }] }])
-  const request = ask(gate, 'c', { agent: 'llm', org: 'a' }, 'first')
-  for (let i = 0; i < 3; i++) expect((await decideAt(gate, 'start', [request]))[0]?.outcome).toBe('run')
-  const again = ask(gate, 'c', { agent: 'llm', org: 'a' }, 'second')
-  const [decision] = await decideAt(gate, 'start', [again])
-  // A new attempt after its worker died: it has its slot back and is charged anew, as the agent may have seen both.
+  const { scriptClient } = givenScriptClient(namespace, [{ name: 'r', scope: 'org', limits: [{ requests: 10, per: 'hour' }, { concurrency: 1 }] }])
+  const request = requestOf(scriptClient, 'c', { agent: 'llm', org: 'a' }, 'first')
+  for (let i = 0; i < 3; i++) expect((await decideBy(scriptClient, 'start', [request]))[0]?.outcome).toBe('run')
+  const again = requestOf(scriptClient, 'c', { agent: 'llm', org: 'a' }, 'second')
+  const [decision] = await decideBy(scriptClient, 'start', [again])
+  // A new attempt after the worker died: it takes over the slot and is charged again, because the agent may have seen both.
   expect(decision?.outcome).toBe('run')
   expect(decision?.usage.map(({ used }) => used)).toEqual([2, 1])
 })
 
 test('a crashed call keeps its charge, and its slot comes back when the lease ends', async () => {
   const namespace = newNamespace()
-  const { gate, clock } = givenGate(namespace, [
+  const { scriptClient, clock } = givenScriptClient(namespace, [
     { name: 'r', scope: 'org', limits: [{ requests: 10, per: 'hour', algorithm: 'fixed_window' }, { concurrency: 1 }] },
   ])
   const call: Call = { agent: 'llm', org: 'a' }
-  await gate.check([ask(gate, 'dead', call)])
+  await scriptClient.check([requestOf(scriptClient, 'dead', call)])
   clock.advance(29_999)
-  expect((await gate.check([ask(gate, 'b', call)]))[0]).toMatchObject({ outcome: 'reject', binding: { limit: 'concurrency' } })
+  expect((await scriptClient.check([requestOf(scriptClient, 'b', call)]))[0]).toMatchObject({ outcome: 'reject', binding: { limit: 'concurrency' } })
   clock.advance(2)
-  const [decision] = await gate.check([ask(gate, 'c', call)])
+  const [decision] = await scriptClient.check([requestOf(scriptClient, 'c', call)])
   expect(decision?.outcome).toBe('run')
   expect(decision?.usage.map(({ used }) => used)).toEqual([2, 1])
 })
 
-test('a cost above what a meter can ever hold is said at once and changes nothing (invariant 11)', async () => {
+test('a cost above the capacity of a meter is refused at once and changes nothing (invariant 11)', async () => {
   const namespace = newNamespace()
   await fc.assert(
     fc.asyncProperty(
       fc.integer({ min: 1, max: 1000 }),
       fc.double({ min: 0.001, max: 1e9, noNaN: true }),
       fc.constantFrom('check' as const, 'enqueue' as const, 'start' as const),
-      async (limit, above, mode) => {
+      async (limit, above, script) => {
         await forget(namespace)
-        const { gate } = givenGate(namespace, [
+        const { scriptClient } = givenScriptClient(namespace, [
           { name: 'roomy', scope: 'global', limits: [{ requests: 1000, per: 'second' }] },
           { name: 'tight', scope: 'org', limits: [{ tokens: limit, per: 'minute' }] },
         ])
-        const [decision] = await decideAt(gate, mode, [ask(gate, 'c', { agent: 'llm', org: 'a', cost: { tokens: limit + above } })])
+        const [decision] = await decideBy(scriptClient, script, [requestOf(scriptClient, 'c', { agent: 'llm', org: 'a', cost: { tokens: limit + above } })])
         expect(decision).toMatchObject({ outcome: 'reject', reason: 'too_big', retryAfterMs: null, binding: { rule: 'tight' } })
         expect(await namespace.allKeys()).toEqual([])
       },
@@ -241,16 +242,16 @@ test('a cost above what a meter can ever hold is said at once and changes nothin
   )
 })
 
-test('every key has an end, and a meter goes no later than its state is empty (invariant 9)', async () => {
+test('every key has an end, and that of a meter is no later than its state is empty (invariant 9)', async () => {
   const namespace = newNamespace()
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 30 }), async (steps) => {
       await forget(namespace)
-      const gate = realGate(namespace, RULES)
+      const scriptClient = realScriptClient(namespace, RULES)
       for (const [index, one] of steps.entries()) {
         if (one.do === 'admit') {
           const call: Call = { agent: 'llm', org: one.org, user: one.user, cost: { tokens: one.tokens } }
-          const [decision] = await decideAt(gate, index % 2 === 0 ? 'check' : 'start', [ask(gate, `c${index}`, call)])
+          const [decision] = await decideBy(scriptClient, index % 2 === 0 ? 'check' : 'start', [requestOf(scriptClient, `c${index}`, call)])
           const resets = new Map<string, number>()
           for (const { rule, scopeValue, resetMs, unit } of decision?.usage ?? []) {
             if (unit !== 'concurrency')

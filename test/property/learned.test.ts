@@ -3,67 +3,73 @@ import { expect, test } from 'vitest'
 import { GivenClock, type RuleSpec } from '../../src/index.js'
 import { AS_ESTIMATED, NOTHING } from '../../src/model/cost.js'
 import type { UpstreamOutcome, UpstreamReport } from '../../src/model/upstream.js'
-import { resolverOf, T0 } from '../support/gate.js'
 import { newNamespace } from '../support/namespace.js'
 import { newPlace } from '../support/place.js'
 import { runs } from '../support/runs.js'
+import { resolverOf, T0 } from '../support/script-client.js'
 import { redisStore } from '../support/stores.js'
-import { guard, LimitedAgent, UpstreamFleet } from '../support/upstream.js'
+import { guard, LimitedAgent, UpstreamSimulation } from '../support/upstream.js'
 
 const FIVE_MINUTES = 300_000
 
-/** A fleet on a Redis of its own namespace. */
-function fleetOf(rules: readonly RuleSpec[], agent: Pick<LimitedAgent, 'call'>, latencyMs: () => number): UpstreamFleet {
+/** A simulation on Redis, in its own namespace. */
+function simulate(rules: readonly RuleSpec[], agent: Pick<LimitedAgent, 'call'>, latencyMs: () => number): UpstreamSimulation {
   const namespace = newNamespace()
   const clock = new GivenClock(T0)
-  return new UpstreamFleet(redisStore(namespace, clock), clock, resolverOf(namespace, rules), agent, latencyMs)
+  return new UpstreamSimulation(redisStore(namespace, clock), clock, resolverOf(namespace, rules), agent, latencyMs)
 }
 
 test.each([
   { perSecond: 10, burst: 5 },
   { perSecond: 20, burst: 1 },
   { perSecond: 100, burst: 10 },
-])('20 workers learn that an agent allows half of $perSecond/s: hardly a 429 more, and it is used (five minutes)', async ({ perSecond, burst }) => {
-  const agent = new LimitedAgent(perSecond / 2, burst, T0)
-  const fleet = fleetOf([guard(perSecond, burst)], agent, () => 25)
-  await fleet.run(20, FIVE_MINUTES)
-  expect(agent.refused).toBeGreaterThan(0)
-  expect((agent.refused - 1) / fleet.starts.length).toBeLessThanOrEqual(0.02)
-  expect(agent.served / ((perSecond / 2) * 300)).toBeGreaterThanOrEqual(0.9)
-})
+])(
+  '20 workers learn that an agent allows half of $perSecond/s: 2 % more 429s at most, and 90 % of its limit used (five minutes)',
+  async ({ perSecond, burst }) => {
+    const agent = new LimitedAgent(perSecond / 2, burst, T0)
+    const simulation = simulate([guard(perSecond, burst)], agent, () => 25)
+    await simulation.run(20, FIVE_MINUTES)
+    expect(agent.refused).toBeGreaterThan(0)
+    expect((agent.refused - 1) / simulation.starts.length).toBeLessThanOrEqual(0.02)
+    expect(agent.served / ((perSecond / 2) * 300)).toBeGreaterThanOrEqual(0.9)
+  },
+)
 
 test('after a cut no window holds more than the factor leaves of the limit', async () => {
+  let cut = 0
   const cases = fc.record({ perSecond: fc.integer({ min: 5, max: 60 }), burst: fc.integer({ min: 1, max: 30 }), latencyMs: fc.integer({ min: 1, max: 80 }) })
   await fc.assert(
     fc.asyncProperty(cases, async ({ perSecond, burst, latencyMs }) => {
-      // Refuses what comes in the first moment, and nothing after that: the factor alone holds the fleet back.
+      // The agent refuses calls above its limit in the first 2 s, and none later: from then on only the factor holds the workers back.
       const agent = new LimitedAgent(perSecond / 2, 1, T0)
-      const fleet = fleetOf([guard(perSecond, burst)], { call: (nowMs) => (nowMs < T0 + 2000 ? agent.call(nowMs) : 0) }, () => latencyMs)
-      await fleet.run(20, 28_000)
-      if (fleet.refusals.length === 0) return
-      const last = fleet.refusals.at(-1) as number
-      // A factor of 0.5 at most, and of 0.55 once after 30 s, which this does not reach.
-      const after = fleet.starts.filter((atMs) => atMs > last)
+      const simulation = simulate([guard(perSecond, burst)], { call: (nowMs) => (nowMs < T0 + 2000 ? agent.call(nowMs) : 0) }, () => latencyMs)
+      await simulation.run(20, 28_000)
+      if (simulation.refusals.length === 0) return
+      cut++
+      const last = simulation.refusals.at(-1) as number
+      // The factor is 0.5 at most: it grows after 30 s, and this run is shorter.
+      const after = simulation.starts.filter((atMs) => atMs > last)
       for (let from = 0; from < after.length; from++) {
         for (let to = from; to < Math.min(after.length, from + 200); to++) {
           const lengthMs = (after[to] as number) - (after[from] as number)
-          // The probe, and the one that a bucket below one lets through when it is full.
+          // Two more: the probe, and the call that a full bucket with a burst below one admits.
           expect(to - from + 1).toBeLessThanOrEqual((lengthMs / 1000) * perSecond * 0.5 + burst * 0.5 + 2)
         }
       }
     }),
     { numRuns: runs(20) },
   )
+  expect(cut).toBeGreaterThan(0)
 })
 
 const RULES = [guard(10, 10)]
 const NAME = { agent: 'llm' }
 
-function said(kind: UpstreamReport['kind'], retryAfterMs: number): UpstreamReport {
+function reportOf(kind: UpstreamReport['kind'], retryAfterMs: number): UpstreamReport {
   return { kind, retryAfterMs, reduceFactor: 0.5, name: NAME, observed: null }
 }
 
-/** A store in Redis, with what the tests ask of it. */
+/** The block of one agent in a store in Redis, and the calls to it. */
 function account() {
   const namespace = newNamespace()
   const clock = new GivenClock(T0)
@@ -73,9 +79,8 @@ function account() {
     clock,
     store,
     admit: () => store.admit({ id: '', token: '', call: {}, ...resolver.resolve(NAME, { ...NOTHING, requests: 1 }) }),
-    announce: async (report: UpstreamReport) => store.reportUpstream(resolver.blockOf(NAME), report),
     known: async () => (await store.upstreamStatus([resolver.blockOf(NAME)]))[0] as UpstreamOutcome,
-    refuse: async (request: Awaited<ReturnType<typeof store.admit>>['request'], ms: number) => store.reportUpstream(request, said('refused', ms)),
+    refuse: async (request: Awaited<ReturnType<typeof store.admit>>['request'], ms: number) => store.reportUpstream(request, reportOf('refused', ms)),
     end: async (request: Awaited<ReturnType<typeof store.admit>>['request']) => store.settle(request, AS_ESTIMATED, 'end'),
   }
 }
@@ -100,7 +105,7 @@ test('a call from before a cut that is refused once recovery has begun prolongs 
   clock.advance(40_000)
   const outcome = await refuse(slow.request, 3000)
   expect(outcome).toMatchObject({ cut: false, canary: true, blockedUntilMs: clock.nowMs + 3000 })
-  expect(outcome.factor, 'it goes on where it was').toBeCloseTo(0.55, 9)
+  expect(outcome.factor, 'recovery goes on').toBeCloseTo(0.55, 9)
 })
 
 test('when a block ends one probe goes, then the others at half the rate, which grows', async () => {
@@ -116,7 +121,7 @@ test('when a block ends one probe goes, then the others at half the rate, which 
   const sinceMs = clock.nowMs
   expect(await known()).toMatchObject({ factor: 0.5, canary: false, sinceMs })
   const next = await admit()
-  expect(next.decision, 'nobody knows what the agent has left').toMatchObject({
+  expect(next.decision, 'the room that the agent has left is unknown').toMatchObject({
     outcome: 'reject',
     binding: { rule: '~block', limit: 'account/requests/second' },
   })
@@ -143,14 +148,14 @@ test('a probe that dies, is released or refused: another one goes', async () => 
   clock.advance(60_001)
   const refused = await admit()
   expect(refused.decision.outcome, 'after the lease of one that died').toBe('run')
-  expect(await refuse(refused.request, 2000), 'that it came too early is no second cut').toMatchObject({ cut: false, factor: 0.5 })
+  expect(await refuse(refused.request, 2000), 'a refused probe is no second cut').toMatchObject({ cut: false, factor: 0.5 })
   expect((await admit()).decision.outcome).toBe('reject')
   clock.advance(2001)
   expect((await admit()).decision.outcome).toBe('run')
   expect((await known()).canary).toBe(true)
 })
 
-test('a factor that held is come back to, a new one that fails is halved', async () => {
+test('after a failed try the factor goes back to the stable one; where that fails, too, it is halved', async () => {
   const { clock, admit, refuse, end, known } = account()
   const round = async () => {
     const { request } = await admit()
@@ -162,14 +167,14 @@ test('a factor that held is come back to, a new one that fails is halved', async
   expect(await round()).toBe(0.5)
   clock.advance(31_000)
   expect((await known()).factor).toBeCloseTo(0.55, 6)
-  expect(await round(), 'half held for a whole period').toBe(0.5)
+  expect(await round(), '0.5 held for a whole period, so it is stable').toBe(0.5)
   clock.advance(5000)
-  expect(await round(), 'what the try left behind halves nothing').toBe(0.5)
+  expect(await round(), 'a refusal soon after the failed try halves nothing').toBe(0.5)
   clock.advance(5000)
   expect(await round()).toBe(0.25)
 })
 
-test('nothing is forgotten before the probe is back, however short recovery is', async () => {
+test('a block is kept until its probe has ended, however short recovery is', async () => {
   const clock = new GivenClock(T0)
   const tollgate = await newPlace('Redis', clock).open({
     rules: [{ name: 'r', scope: 'agent', limits: [{ requests: 100, per: 'second' }] }],

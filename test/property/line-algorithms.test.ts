@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import type { LimitSpec } from '../../src/index.js'
-import { Fleet } from '../support/fleet.js'
-import { givenGate } from '../support/gate.js'
 import { newNamespace } from '../support/namespace.js'
+import { givenScriptClient } from '../support/script-client.js'
+import { SimulatedQueue } from '../support/simulated-queue.js'
 
 const PER_SECOND = 50
 const CALLS = 400
@@ -28,9 +28,9 @@ function mostInAligned(times: readonly number[]): number {
 
 interface Expected {
   readonly limit: LimitSpec
-  /** What of the limit is used while calls wait, at least. */
+  /** The least share of the limit that is used while calls wait. */
   readonly used: number
-  /** Throws where more started than the algorithm allows. */
+  /** @throws AssertionError where more calls started than the algorithm allows */
   readonly neverOver: (starts: readonly number[]) => void
 }
 
@@ -54,21 +54,21 @@ const PROMISES: Readonly<Record<string, Expected>> = {
 }
 
 test.each(Object.entries(PROMISES))(
-  'a line at a %s is worked off in order, never over it, and without leaving it idle (invariants 1, 5, 6, 8)',
+  'calls in line at a %s start in order, never above the limit, and without leaving it idle (invariants 1, 5, 6, 8)',
   async (_, promise) => {
     const namespace = newNamespace()
-    const { gate, clock } = givenGate(namespace, [{ name: 'r', scope: 'agent', limits: [promise.limit] }])
-    const fleet = new Fleet({ namespace, gate, clock, latencyMs: () => 5 })
+    const { scriptClient, clock } = givenScriptClient(namespace, [{ name: 'r', scope: 'agent', limits: [promise.limit] }])
+    const queue = new SimulatedQueue({ namespace, scriptClient, clock, latencyMs: () => 5 })
     const begin = clock.nowMs
-    await fleet.enqueue(Array.from({ length: CALLS }, (_, index) => ({ id: `c${index}`, call: { agent: 'llm' } })))
-    await fleet.pass(SECONDS * 1000, 1)
-    const times = fleet.starts.map(({ atMs }) => atMs)
+    await queue.enqueue(Array.from({ length: CALLS }, (_, index) => ({ id: `c${index}`, call: { agent: 'llm' } })))
+    await queue.runFor(SECONDS * 1000, 1)
+    const times = queue.starts.map(({ atMs }) => atMs)
     promise.neverOver(times)
     const [from, to] = [begin + 1000, begin + SECONDS * 1000]
     expect(times.filter((time) => time >= from && time < to).length).toBeGreaterThanOrEqual(Math.floor(promise.used * PER_SECOND * (SECONDS - 1)) - 1)
-    expect(fleet.pickups).toBeLessThanOrEqual(Math.ceil(fleet.starts.length * 1.05) + PER_SECOND)
-    const order = fleet.starts.map(({ id }) => Number(id.slice('calls/c'.length)))
+    expect(queue.pickups).toBeLessThanOrEqual(Math.ceil(queue.starts.length * 1.05) + PER_SECOND)
+    const order = queue.starts.map(({ id }) => Number(id.slice('calls/c'.length)))
     expect(order).toEqual([...order].sort((one, other) => one - other))
-    await fleet.finish()
+    await queue.cancelAll()
   },
 )

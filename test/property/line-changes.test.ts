@@ -6,16 +6,16 @@ import { compilePolicy } from '../../src/policy/compile.js'
 import type { Allowance, Override } from '../../src/policy/override.js'
 import { EMPTY_POLICY, type Policy } from '../../src/policy/policy.js'
 import { ScriptClient } from '../../src/store/redis/script-client.js'
-import { Fleet } from '../support/fleet.js'
-import { resolverOf, T0 } from '../support/gate.js'
 import { forget } from '../support/keys.js'
 import { newNamespace } from '../support/namespace.js'
 import { runs } from '../support/runs.js'
+import { resolverOf, T0 } from '../support/script-client.js'
+import { SimulatedQueue } from '../support/simulated-queue.js'
 
 const AGENTS = ['a', 'b'] as const
 const ORGS = ['x', 'y'] as const
 
-/** What happens in between, and how much time passes after it. */
+/** A change, and the time that passes after it. */
 const step = fc.record({
   what: fc.oneof(
     { weight: 6, arbitrary: fc.record({ kind: fc.constant('enqueue' as const), count: fc.integer({ min: 1, max: 8 }) }) },
@@ -70,15 +70,15 @@ function policyOf({ perSecond, slots, org, overrides, paused }: Settings): Polic
   return { ...EMPTY_POLICY, declared: rulesWith(perSecond, slots, org), overrides, pauses }
 }
 
-test('whatever comes, is cancelled, runs out of time or changes: each accepted call ends once, none too late, and nothing is left of it (invariants 4, 9)', async () => {
+test('however calls are enqueued, cancelled and expire, and rules change: each accepted call ends once, none too late, and nothing is left of it (invariants 4, 9)', async () => {
   const namespace = newNamespace()
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 25 }), fc.infiniteStream(call), async (steps, calls) => {
       await forget(namespace)
       const clock = new GivenClock(T0)
       const resolver = resolverOf(namespace, rulesWith(10, 3, true))
-      const gate = new ScriptClient(namespace.redis, resolver, clock)
-      const fleet = new Fleet({ namespace, gate, clock, runMs: 30 })
+      const scriptClient = new ScriptClient(namespace.redis, resolver, clock)
+      const queue = new SimulatedQueue({ namespace, scriptClient, clock, runMs: 30 })
       const accepted = new Map<string, { untilMs: number; call: Call }>()
       const cancelled = new Set<string>()
       let settings: Settings = { perSecond: 10, slots: 3, org: true, overrides: [], paused: null }
@@ -87,12 +87,12 @@ test('whatever comes, is cancelled, runs out of time or changes: each accepted c
       const change = (to: Partial<Settings>) => {
         settings = { ...settings, ...to }
         resolver.rules = compilePolicy(policyOf(settings), clock.nowMs)
-        fleet.wakeAll()
+        queue.rulesChanged()
       }
       for (const { what, passMs } of steps) {
         if (what.kind === 'enqueue') {
           const some = Array.from({ length: what.count }, () => ({ id: `c${count++}`, call: calls.next().value as Call }))
-          const outcomes = await fleet.enqueue(some)
+          const outcomes = await queue.enqueue(some)
           for (const [index, outcome] of outcomes.entries()) {
             const one = some[index] as (typeof some)[number]
             if (outcome !== 'reject')
@@ -100,7 +100,7 @@ test('whatever comes, is cancelled, runs out of time or changes: each accepted c
           }
         } else if (what.kind === 'cancel') {
           const id = [...accepted.keys()][what.which % Math.max(1, accepted.size)]
-          if (id !== undefined && (await fleet.cancel(id))) cancelled.add(id)
+          if (id !== undefined && (await queue.cancel(id))) cancelled.add(id)
         } else if (what.kind === 'capacity') change({ perSecond: what.perSecond, slots: what.slots })
         else if (what.kind === 'rule') change({ org: what.on })
         else if (what.kind === 'pause') change({ paused: what.org })
@@ -117,24 +117,24 @@ test('whatever comes, is cancelled, runs out of time or changes: each accepted c
           }
           change({ overrides: [...settings.overrides, override] })
         }
-        await fleet.pass(passMs, 10)
-        // Overrides end by themselves.
+        await queue.runFor(passMs, 10)
+        // Compiles the policy at the new time: overrides may have ended.
         change({})
       }
       change({ perSecond: 40, slots: 3, org: false, overrides: [], paused: null })
-      await fleet.pass(8000, 10)
+      await queue.runFor(8000, 10)
 
-      const started = fleet.starts.map(({ id }) => id)
-      const ends = [...started, ...cancelled, ...fleet.turnedAway.map(({ id }) => id)]
+      const started = queue.starts.map(({ id }) => id)
+      const ends = [...started, ...cancelled, ...queue.notStarted.map(({ id }) => id)]
       expect([...ends].sort()).toEqual([...accepted.keys()].sort())
-      for (const { id, atMs } of fleet.starts) expect(atMs, id).toBeLessThan((accepted.get(id) as { untilMs: number }).untilMs)
-      for (const { id, atMs, outcome } of fleet.turnedAway) {
+      for (const { id, atMs } of queue.starts) expect(atMs, id).toBeLessThan((accepted.get(id) as { untilMs: number }).untilMs)
+      for (const { id, atMs, outcome } of queue.notStarted) {
         const { untilMs, call } = accepted.get(id) as { untilMs: number; call: Call }
         if (outcome === 'expired') expect(atMs, id).toBeGreaterThanOrEqual(untilMs)
-        // Accepted calls are refused only by rules that changed since, and only where they are hard.
+        // An accepted call is refused only where the rules have changed since, and its strategy is hard.
         else expect(call.strategy, id).toBe('hard')
       }
-      await fleet.pass(1000, 100)
+      await queue.runFor(1000, 100)
       const left = (await namespace.allKeys()).filter((key) => !/\/(m|sequence|figures)(\/|$)/.test(key))
       expect(left).toEqual([])
     }),

@@ -6,36 +6,37 @@ import { requestFor } from '../../testing/request.js'
 import { newNamespace } from '../support/namespace.js'
 import { bothStores } from '../support/stores.js'
 
-/** Those that let their whole limit through at once. */
+/** The algorithms that admit their whole limit at once. */
 const BURSTING: readonly NamedAlgorithm[] = ['token_bucket', 'fixed_window', 'sliding_window', 'sliding_log']
 
-interface AdmissionRequest {
+/** A limit of one of the stores. */
+interface Meter {
   readonly clock: GivenClock
-  /** What a call is told that costs so much: 'run', why not, or how long it waits. */
+  /** @returns 'run', the ms to wait, or the reason of a refusal without a time */
   admit(costs: Partial<Costs>): Promise<string | number>
-  /** Charges what has happened already. */
+  /** Charges whether there is room or not. */
   record(costs: Partial<Costs>): Promise<void>
   used(): Promise<number>
 }
 
-/** Asks one limit of both stores. */
-async function onBoth(spec: LimitSpec, startMs: number, check: (of: AdmissionRequest) => Promise<void>): Promise<void> {
+/** Runs a check on one limit of each store. */
+async function onBoth(spec: LimitSpec, startMs: number, check: (meter: Meter) => Promise<void>): Promise<void> {
   const namespace = newNamespace()
   const { memory, redis, clock } = bothStores(namespace)
-  const ask = (costs: Partial<Costs>) =>
+  const requestOf = (costs: Partial<Costs>) =>
     requestFor([{ name: 'r', scope: 'agent', limits: [spec] }], { agent: 'a' }, costs, { namespace: namespace.name, forGood: true })
   for (const store of [memory, redis] as Store[]) {
     clock.nowMs = startMs
     await check({
       clock,
       admit: async (costs) => {
-        const { decision } = await store.admit(ask(costs))
+        const { decision } = await store.admit(requestOf(costs))
         return decision.outcome === 'run' ? 'run' : (decision.retryAfterMs ?? decision.reason)
       },
       record: async (costs) => {
-        await store.record(ask(costs))
+        await store.record(requestOf(costs))
       },
-      used: async () => (await store.peek(ask({}))).usage[0]?.used ?? Number.NaN,
+      used: async () => (await store.peek(requestOf({}))).usage[0]?.used ?? Number.NaN,
     })
   }
 }
@@ -53,7 +54,7 @@ test.each(BURSTING)('%s of 1e12 loses no unit', async (algorithm) => {
   })
 })
 
-test.each(BURSTING)('%s adds up fractions as one does on paper', async (algorithm) => {
+test.each(BURSTING)('%s adds up fractions without an error that admits or refuses a call', async (algorithm) => {
   for (const [usd, cost, times] of [
     [0.3, 0.1, 3],
     [1, 0.1, 10],
@@ -69,14 +70,14 @@ test.each(BURSTING)('%s adds up fractions as one does on paper', async (algorith
   }
 })
 
-test.each([...BURSTING, 'leaky_bucket' as const])('%s of 0 is closed to what costs, and open to what does not', async (algorithm) => {
+test.each([...BURSTING, 'leaky_bucket' as const])('%s of 0 is closed to calls that cost its unit, and open to others', async (algorithm) => {
   await onBoth({ usd: 0, per: 'day', algorithm }, NOON, async ({ admit }) => {
     expect(await admit({ usd: 1e-9 })).toBe('closed')
     expect(await admit({ tokens: 5 })).toBe('run')
   })
 })
 
-test('a burst multiplier of 1.5 lets 15 of 10 per minute in at once, and then 10 a minute', async () => {
+test('a burst multiplier of 1.5 admits 15 of 10 per minute at once, and then 10 a minute', async () => {
   await onBoth({ requests: 10, per: 'minute', burstMultiplier: 1.5 }, NOON, async ({ admit, clock }) => {
     for (let call = 0; call < 15; call++) expect(await admit({ requests: 1 })).toBe('run')
     expect(await admit({ requests: 1 })).toBeCloseTo(6000, 2)
@@ -123,7 +124,7 @@ test('a debt of many days is paid a day at a time, also over a change of the clo
           await record({ tokens: 300 })
           clock.advance(passedMs)
           const left = 300 - 10 * days(startMs, clock.nowMs)
-          // What cannot be told apart any more is taken for owed: a day at most.
+          // The exact border of long ago is not known any more: up to one day's limit is counted as not paid yet.
           expect(await used()).toBeGreaterThanOrEqual(left)
           expect(await used()).toBeLessThanOrEqual(left + 10)
         })

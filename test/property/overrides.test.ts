@@ -10,7 +10,7 @@ import { until } from '../support/until.js'
 const PER_SECOND = 200
 const BURST = 10
 const RULES: RuleSpec[] = [
-  // No override is for this one.
+  // No override applies to this rule.
   { name: 'account', scope: 'global', limits: [{ requests: PER_SECOND, per: 'second', burst: BURST }] },
   { name: 'per-user', scope: 'user', limits: [{ requests: 20, per: 'second', burst: 2 }, { concurrency: 3 }] },
   { name: 'pair', scope: ['user', 'agent'], limits: [{ requests: 100, per: 'minute', algorithm: 'sliding_window' }] },
@@ -51,13 +51,13 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 )
 const history = fc.array(fc.record({ step, restMs: fc.integer({ min: 0, max: 25 }) }), { minLength: 15, maxLength: 40 })
 
-/** Enqueued calls by id, and what became of each. */
+/** The calls and overrides of one history. */
 class Run {
   readonly calls: string[] = []
   readonly cancelled = new Set<string>()
   readonly grants: string[] = []
 
-  async take(tollgate: Tollgate, one: Step): Promise<void> {
+  async perform(tollgate: Tollgate, one: Step): Promise<void> {
     switch (one.kind) {
       case 'enqueue': {
         const tickets = await tollgate.enqueueMany(Array.from({ length: one.count }, () => ({ agent: one.agent, user: one.user })))
@@ -85,7 +85,7 @@ class Run {
   }
 }
 
-/** The most starts beyond what the bucket allows in any stretch of time. */
+/** Fails where more calls started in some time than the bucket allows. */
 function checkNeverOver(startsMs: readonly number[]): void {
   const sorted = [...startsMs].sort((one, other) => one - other)
   for (const [last, end] of sorted.entries()) {
@@ -105,10 +105,10 @@ test('overrides, pauses and rules that come and go at random moments lose no cal
       for (const tollgate of tollgates) tollgate.worker(async (_call, { id, decision }) => void starts.push({ id, atMs: decision.atMs }), { concurrency: 10 })
       const run = new Run()
       for (const [index, { step: one, restMs }] of steps.entries()) {
-        await run.take(tollgates[index % 2] as Tollgate, one)
+        await run.perform(tollgates[index % 2] as Tollgate, one)
         await sleep(restMs)
       }
-      // Whatever held them goes; the account stays as it is.
+      // Removes everything that holds calls back, but the account rule.
       const [tollgate] = tollgates
       for (const { id } of tollgate.overrides.list()) await tollgate.overrides.revoke(id)
       for (const pause of tollgate.paused()) await tollgate.resume(pause.for)
@@ -127,7 +127,7 @@ test('overrides, pauses and rules that come and go at random moments lose no cal
       expect(await namespace.redis.exists(namespace.keys.lines)).toBe(0)
       await Promise.all(tollgates.map((one) => codeOf(one.close())))
     }),
-    // What fails here depends on the moment: a smaller case says nothing.
+    // A failure depends on the moment: a shrunk case would not show it.
     { numRuns: runs(6), endOnFailure: true },
   )
 })

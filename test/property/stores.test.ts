@@ -6,10 +6,10 @@ import type { Call, GivenClock, RuleSpec, Store } from '../../src/index.js'
 import { type ActualCosts, AS_ESTIMATED, COST_UNITS, type Costs, type CostUnit, NOTHING } from '../../src/model/cost.js'
 import type { UpstreamReport, UpstreamStatus } from '../../src/model/upstream.js'
 import type { MemoryStore } from '../../src/store/memory/memory-store.js'
-import { resolverOf } from '../support/gate.js'
 import { forget } from '../support/keys.js'
 import { type Namespace, newNamespace } from '../support/namespace.js'
 import { runs } from '../support/runs.js'
+import { resolverOf } from '../support/script-client.js'
 import { bothStores, expectSame } from '../support/stores.js'
 
 /** All algorithms, several units, several limits of a rule, several rules. */
@@ -45,7 +45,7 @@ const FIRST: RuleSpec[] = [
   { name: 'money', scope: 'org', limits: [{ name: 'm', usd: 0.25, per: '30s', algorithm: 'sliding_log' }] },
 ]
 
-/** Other amounts, other windows, limits gone and come, another order, other algorithms under the same name. */
+/** The same rules changed: amounts, windows, order, limits removed and added, algorithms under the same name. */
 const SECOND: RuleSpec[] = [
   {
     name: 'account',
@@ -76,7 +76,7 @@ const SECOND: RuleSpec[] = [
   { name: 'money', scope: 'org', limits: [{ name: 'm', usd: 0.5, per: '30s', algorithm: 'sliding_window' }] },
 ]
 
-/** Everything closed or nearly so, and limits that cover nothing else. */
+/** Fewer rules, and a limit of 0. */
 const THIRD: RuleSpec[] = [
   { name: 'org', scope: 'org', limits: [{ name: 'r', requests: 30, per: '5s', algorithm: 'fixed_window' }, { concurrency: 5 }] },
   {
@@ -102,13 +102,13 @@ const costs = fc.record({
 
 const share = fc.constantFrom(0, 0.3, 0.5, 1, 1.5, 2.5, 12)
 
-const who = { org: fc.constantFrom('a', 'b'), user: fc.constantFrom('x', 'y') }
+const identity = { org: fc.constantFrom('a', 'b'), user: fc.constantFrom('x', 'y') }
 
 type Step =
   | { do: 'pass'; ms: number }
-  | { do: 'ask'; how: 'admit' | 'peek' | 'record'; org: string; user: string; costs: Costs; forGood: boolean }
+  | { do: 'decide'; how: 'admit' | 'peek' | 'record'; org: string; user: string; costs: Costs; forGood: boolean }
   | { do: 'close'; how: 'end' | 'part' | 'release'; which: number; share: number; estimated: CostUnit | null }
-  | { do: 'announce'; kind: UpstreamReport['kind']; ms: number; which: number | null; limit: number }
+  | { do: 'report'; kind: UpstreamReport['kind']; ms: number; which: number | null; limit: number }
   | { do: 'reset'; org: string; user: string }
   | { do: 'rules'; which: number }
 
@@ -119,26 +119,26 @@ function one<Kind extends Step['do']>(kind: Kind): fc.Arbitrary<Kind> {
 const forwards = fc.oneof(fc.integer({ min: 0, max: 400 }), fc.double({ min: 0, max: 3000, noNaN: true }), fc.integer({ min: 0, max: 80_000 }))
 const backwards = fc.oneof(fc.double({ min: -59_000, max: -0.001, noNaN: true }), fc.integer({ min: -400_000, max: -60_001 }), fc.constant(-3_600_000))
 const how = fc.constantFrom('admit' as const, 'admit' as const, 'admit' as const, 'peek' as const, 'record' as const)
-// What a fleet learns from refusals, one process in memory does not: they only share that a block has an end.
+// Only the store in Redis learns a factor from refusals: both know that a block has an end.
 const kind = fc.constantFrom('paused' as const, 'paused' as const, 'observed' as const)
 const end = fc.constantFrom('end' as const, 'part' as const, 'release' as const)
 
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ do: one('pass'), ms: forwards }) },
   { weight: 1, arbitrary: fc.record({ do: one('pass'), ms: backwards }) },
-  { weight: 8, arbitrary: fc.record({ do: one('ask'), how, ...who, costs, forGood: fc.constantFrom(false, false, true) }) },
+  { weight: 8, arbitrary: fc.record({ do: one('decide'), how, ...identity, costs, forGood: fc.constantFrom(false, false, true) }) },
   { weight: 3, arbitrary: fc.record({ do: one('close'), how: end, which: fc.nat(), share, estimated: fc.constantFrom(...COST_UNITS, null) }) },
   {
     weight: 2,
     arbitrary: fc.record({
-      do: one('announce'),
+      do: one('report'),
       kind,
       ms: fc.integer({ min: 1, max: 60_000 }),
       which: fc.option(fc.nat()),
       limit: fc.integer({ min: 1, max: 200 }),
     }),
   },
-  { weight: 1, arbitrary: fc.record({ do: one('reset'), ...who }) },
+  { weight: 1, arbitrary: fc.record({ do: one('reset'), ...identity }) },
   { weight: 1, arbitrary: fc.record({ do: one('rules'), which: fc.constantFrom(0, 1, 2) }) },
 )
 
@@ -147,12 +147,12 @@ function actualOf({ costs }: AdmissionRequest, times: number, estimated: CostUni
   return { ...AS_ESTIMATED, ...actual }
 }
 
-function expectSameKnown(one: UpstreamStatus, other: UpstreamStatus): void {
+function expectSameStatus(one: UpstreamStatus, other: UpstreamStatus): void {
   expect(other.canary).toBe(one.canary)
   for (const field of ['atMs', 'blockedUntilMs', 'factor', 'sinceMs', 'cutAtMs', 'overMs'] as const) expect(other[field], field).toBeCloseTo(one[field], 3)
 }
 
-/** Both stores, of which everything is asked alike. */
+/** Both stores: every step is done on each, and both must answer alike. */
 class Pair {
   private readonly clock: GivenClock
   private readonly memory: MemoryStore
@@ -160,7 +160,7 @@ class Pair {
   private readonly versions: readonly Resolver[]
   private resolver: Resolver
   private readonly admitted: { call: Call; memory: AdmissionRequest; redis: AdmissionRequest }[] = []
-  private asks = 0
+  private count = 0
 
   constructor(namespace: Namespace) {
     const { clock, memory, redis } = bothStores(namespace)
@@ -178,27 +178,27 @@ class Pair {
       const request = this.named('~/reset', { agent: 'llm', org: step.org, user: step.user }, NOTHING)
       this.memory.reset(request)
       await this.redis.reset(request)
-    } else if (step.do === 'announce') await this.announce(step)
-    else if (step.do === 'ask') await this.ask(step)
+    } else if (step.do === 'report') await this.report(step)
+    else if (step.do === 'decide') await this.decide(step)
     else await this.close(step)
   }
 
-  /** Looks at every meter that there is. */
-  async look(): Promise<void> {
+  /** Peeks at every meter. */
+  async peekAll(): Promise<void> {
     for (const org of ['a', 'b']) {
       for (const user of ['x', 'y']) {
-        const request = this.named('~/look', { agent: 'llm', org, user }, { ...NOTHING, requests: 1, tokens: 1, usd: 0.01, points: 1 })
+        const request = this.named('~/peek', { agent: 'llm', org, user }, { ...NOTHING, requests: 1, tokens: 1, usd: 0.01, points: 1 })
         expectSame(this.memory.peek(request), await this.redis.peek(request))
       }
     }
   }
 
-  /** What is known of the agent. */
-  async known(): Promise<void> {
+  /** The state of the agent's block. */
+  async upstreamStatus(): Promise<void> {
     const requests = [this.resolver.blockOf({ agent: 'llm' })]
     const [memory] = this.memory.upstreamStatus(requests)
     const [redis] = await this.redis.upstreamStatus(requests)
-    expectSameKnown(memory as UpstreamStatus, redis as UpstreamStatus)
+    expectSameStatus(memory as UpstreamStatus, redis as UpstreamStatus)
   }
 
   async figures(): Promise<void> {
@@ -212,8 +212,8 @@ class Pair {
     return { id, token: '', call: call.id === undefined ? {} : { id: call.id }, ...this.resolver.resolve(call, costs), forGood }
   }
 
-  private async ask({ how, org, user, costs, forGood }: Step & { do: 'ask' }): Promise<void> {
-    const number = this.asks++
+  private async decide({ how, org, user, costs, forGood }: Step & { do: 'decide' }): Promise<void> {
+    const number = this.count++
     const call: Call = { agent: 'llm', org, user, ...(number % 3 === 0 ? { id: `c${number % 5}` } : {}) }
     const request = this.named(call.id === undefined ? (forGood ? `~/n${number}` : '') : `~/${call.id}`, call, costs, forGood)
     if (how === 'peek') return expectSame(this.memory.peek(request), await this.redis.peek(request))
@@ -223,8 +223,8 @@ class Pair {
     if (memory.decision.outcome === 'run' && !forGood) this.admitted.push({ call, memory: memory.request, redis: redis.request })
   }
 
-  /** By name, or about a call that was admitted, which is given back. */
-  private async announce({ kind, ms, which, limit }: Step & { do: 'announce' }): Promise<void> {
+  /** A report by name, or one of an admitted call, which is released by it. */
+  private async report({ kind, ms, which, limit }: Step & { do: 'report' }): Promise<void> {
     const observed = { requests: { limit, remaining: null, resetMs: null, windowMs: 60_000 } }
     const report: UpstreamReport = { kind, retryAfterMs: kind === 'observed' ? 0 : ms, reduceFactor: 0.5, name: { agent: 'llm' }, observed }
     const picked = which === null ? undefined : this.admitted[which % Math.max(1, this.admitted.length)]
@@ -233,10 +233,10 @@ class Pair {
     const memory = this.memory.reportUpstream({ ...(picked?.memory ?? request), meters, costs, counted }, report)
     const redis = await this.redis.reportUpstream({ ...(picked?.redis ?? request), meters, costs, counted }, report)
     expect(redis.cut).toBe(memory.cut)
-    expectSameKnown(memory, redis)
+    expectSameStatus(memory, redis)
   }
 
-  /** The rules of now say which meters are changed. */
+  /** Ends a call, at the meters that it has under the rules in force now. */
   private async close({ how, which, share, estimated }: Step & { do: 'close' }): Promise<void> {
     const picked = this.admitted[which % Math.max(1, this.admitted.length)]
     if (picked === undefined) return
@@ -251,7 +251,7 @@ class Pair {
   }
 }
 
-test('the store in memory and the one in Redis decide alike, to the last figure, whatever happens', async () => {
+test('the store in memory and the one in Redis decide alike, to the last figure, in any sequence of steps', async () => {
   const namespace = newNamespace()
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), async (steps) => {
@@ -259,8 +259,8 @@ test('the store in memory and the one in Redis decide alike, to the last figure,
       const pair = new Pair(namespace)
       for (const one of steps) {
         await pair.do(one)
-        await pair.look()
-        await pair.known()
+        await pair.peekAll()
+        await pair.upstreamStatus()
       }
       await pair.figures()
     }),

@@ -1,6 +1,6 @@
 import { COST_UNITS } from '../../src/model/cost.js'
 
-/** Calls of one fault each, and what must be said of them. */
+/** A call with one fault, and the message that must name it. */
 export interface BadCall {
   readonly what: string
   readonly call: unknown

@@ -8,7 +8,7 @@ declare module 'vitest' {
   }
 }
 
-/** One Redis for all tests, each of which has a namespace of its own: the one that is given, or one that is started and stopped. */
+/** One Redis for all tests, each of which has a namespace of its own: the one of REDIS_URL, or one that starts and ends with the run. */
 export default async function setup(project: TestProject): Promise<(() => Promise<void>) | undefined> {
   // Worker processes run as users run them: compiled.
   execFileSync(process.execPath, ['scripts/run.mjs', 'build', 'modules'], { stdio: 'inherit' })

@@ -1,10 +1,10 @@
 import type { Namespace } from './namespace.js'
 
-/** Everything the namespace holds, to the byte. */
-export async function everything(namespace: Namespace): Promise<string> {
+/** The value of every key of the namespace, byte for byte: equal before and after a call that must change nothing. */
+export async function snapshot(namespace: Namespace): Promise<Record<string, string>> {
   const keys = await namespace.allKeys()
   const values = await Promise.all(keys.map((key) => namespace.redis.dumpBuffer(key)))
-  return keys.map((key, index) => `${key}=${values[index]?.toString('base64')}`).join('\n')
+  return Object.fromEntries(keys.map((key, index) => [key, values[index]?.toString('base64') ?? '']))
 }
 
 /** Removes every key of the namespace. */

@@ -4,7 +4,7 @@ import { ALGORITHMS } from '../../src/limits/algorithms.js'
 import type { CompiledLimit } from '../../src/limits/compiled-limit.js'
 import { COST_UNITS } from '../../src/model/cost.js'
 import type { RuleSet } from '../../src/policy/compile.js'
-import { saidCosts } from './gate.js'
+import { declaredCosts } from './script-client.js'
 
 interface Meter {
   readonly limit: CompiledLimit
@@ -12,33 +12,30 @@ interface Meter {
   atMs: number
 }
 
-/** What happened at one meter: a charge (at a start), an overrun, or a refund (negative). */
+/** A change of one meter: a charge (at a start), an overrun, or a refund (negative). */
 export interface MeterEvent {
   readonly atMs: number
   readonly amount: number
   readonly kind: 'start' | 'overrun' | 'refund'
-  /** When the call that it belongs to was charged. */
+  /** When its call was charged. */
   readonly chargedAtMs: number
 }
 
 /**
- * The reference: a few lines of ordinary code that do one thing after the other, with no
- * Redis, no packing and no batches. It keeps every event, so bounds can be checked by
- * adding up instead of by trusting any algorithm.
+ * The reference model: the algorithms of the store in memory, one call after the other, with no
+ * Redis, no packing and no batches. It keeps every event, so that a test can check bounds by
+ * adding up charges instead of trusting an algorithm.
  */
 export class Model {
   readonly meters = new Map<string, Meter>()
   readonly events = new Map<string, MeterEvent[]>()
   private readonly open = new Map<string, { call: Call; atMs: number }>()
-  private readonly rules: RuleSet
 
-  constructor(rules: RuleSet) {
-    this.rules = rules
-  }
+  constructor(private readonly rules: RuleSet) {}
 
-  /** Every limit the call meets, brought to now. */
+  /** The meter of every limit that covers the call, rolled to `nowMs`, and what the call costs there. */
   private met(call: Call, nowMs: number): { key: string; meter: Meter; cost: number }[] {
-    const costs = saidCosts(call)
+    const costs = declaredCosts(call)
     return this.rules.rules.flatMap((rule) => {
       const value = rule.scopeValue(call)
       if (value === null) return []
@@ -65,7 +62,7 @@ export class Model {
     const big = met.find(({ meter, cost }) => cost > meter.limit.capacity)
     if (big !== undefined) return { verdict: big.meter.limit.capacity === 0 ? 'closed' : 'too_big', waitMs: -1 }
     const waits = met.map(({ meter, cost }) => (cost === 0 ? 0 : ALGORITHMS[meter.limit.algorithm].waitMs(meter.state, meter.limit, nowMs, cost, 0)))
-    // A time that is known says more than the latest at which a slot comes free.
+    // The wait for a slot is only the latest time at which one comes free: the wait of another limit is reported where there is one.
     const knownMs = Math.max(0, ...waits.filter((_, index) => met[index]?.meter.limit.unit !== 'concurrency'))
     const waitMs = knownMs > 0 ? knownMs : Math.max(0, ...waits)
     if (waitMs > 0) return { verdict: 'limited', waitMs }
@@ -77,7 +74,7 @@ export class Model {
     return { verdict: 'run', waitMs: 0 }
   }
 
-  /** @param actual what it really cost; 'nothing' gives everything back */
+  /** @param actual what the call used; 'nothing' releases the whole charge */
   settle(id: string, actual: { tokens?: number | undefined } | 'nothing', nowMs: number): boolean {
     const entry = this.open.get(id)
     if (entry === undefined) return false
@@ -100,7 +97,7 @@ export class Model {
     return true
   }
 
-  /** What each limit that covers the call has in use. */
+  /** What is used of each limit that covers the call. */
   used(call: Call, nowMs: number): number[] {
     return this.met(call, nowMs).map(({ meter: { state } }) => state.used + state.debt)
   }

@@ -5,16 +5,14 @@ import { inject } from 'vitest'
 import { Tollgate, type TollgateOptions } from '../../src/index.js'
 import { Keys } from '../../src/redis/keys.js'
 
-/** A namespace of one test: what it opens is closed, and what it leaves in Redis is looked through. */
+/** A namespace of one test: its Tollgates are closed when the test ends, and its keys are checked and removed. */
 export class Namespace {
   readonly name = `t-${randomUUID()}`
   readonly keys = new Keys(this.name)
   readonly redis: Redis
-  readonly url: string
   private readonly opened: Tollgate[] = []
 
-  constructor(url: string) {
-    this.url = url
+  constructor(readonly url: string) {
     this.redis = new Redis(url, { maxRetriesPerRequest: null, retryStrategy: () => 50 })
     this.redis.on('error', () => {})
   }
@@ -25,7 +23,7 @@ export class Namespace {
     return tollgate
   }
 
-  /** Every key of the namespace, but the one that processes write to by themselves every second: their sign of life. */
+  /** Every key of the namespace but that of the heartbeats, which processes write every second whatever a test does. */
   async allKeys(): Promise<string[]> {
     return (await this.keysWithMembers()).filter((key) => key !== this.keys.members)
   }
@@ -37,7 +35,7 @@ export class Namespace {
     return found.sort()
   }
 
-  /** What a finished test must not leave: keys of ours without an end, jobs that nobody will run. */
+  /** @returns what a finished test must not leave: keys of Tollgate without an end, and jobs that have not run */
   async end(): Promise<string[]> {
     await Promise.all(this.opened.map((tollgate) => tollgate.close()))
     const left: string[] = []
@@ -55,7 +53,7 @@ export class Namespace {
 
 const namespaces: Namespace[] = []
 
-/** A namespace on the tests' Redis, or on another. */
+/** @param url default: the Redis that all tests share */
 export function newNamespace(url: string = inject('redisUrl')): Namespace {
   const namespace = new Namespace(url)
   namespaces.push(namespace)

@@ -4,17 +4,17 @@ import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { freePort } from './free-port.js'
 
-/** A real NATS of a test's own, that can be away at first, killed and brought back. */
+/** A real NATS for one test: it may start late, be killed, and start again. */
 export interface NatsServer {
   readonly url: string
   start(): Promise<void>
   kill(): Promise<void>
 }
 
-// It may stand where only root looks, as on Debian.
+// Debian installs nats-server in /usr/sbin, which is on the PATH of root only.
 const PATH = `${process.env['PATH']}:/usr/local/sbin:/usr/sbin:/sbin`
 
-function answers(port: number): Promise<boolean> {
+function isListening(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1')
     const end = (good: boolean) => {
@@ -35,7 +35,7 @@ export async function newNats(): Promise<NatsServer> {
       const started = spawn('nats-server', ['-a', '127.0.0.1', '-p', String(port)], { stdio: 'ignore', env: { ...process.env, PATH } })
       child = started
       started.on('error', () => {})
-      while (!(await answers(port))) {
+      while (!(await isListening(port))) {
         if (started.exitCode !== null || started.pid === undefined) throw new Error('nats-server did not start: apt-get install nats-server')
         await sleep(20)
       }

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, expect } from 'vitest'
 import { endNamespaces } from './namespace.js'
 
-/** What keeps a process alive when it should end. Timers are left out: the test runner has its own among them. */
+/** Resources that keep a process alive when it should end. Timers are left out: the test runner has its own among them. */
 const HANDLES = ['TCPSocketWrap', 'TCPServerWrap', 'PipeWrap', 'ProcessWrap']
 const GRACE_MS = 3000
 
@@ -12,25 +12,25 @@ function openHandles(): Map<string, number> {
   return counts
 }
 
-function more(now: ReadonlyMap<string, number>, before: ReadonlyMap<string, number>): string[] {
+function added(now: ReadonlyMap<string, number>, before: ReadonlyMap<string, number>): string[] {
   return [...now].filter(([kind, count]) => count > (before.get(kind) ?? 0)).map(([kind, count]) => `${count - (before.get(kind) ?? 0)} × ${kind}`)
 }
 
-// First in, last out: whatever a test closes when it has finished is closed by then.
+// The first hook to be registered runs last: by then everything that a test closes in its own hooks is closed.
 beforeEach(({ onTestFinished }) => {
   const before = openHandles()
   onTestFinished(async () => {
     const deadline = performance.now() + GRACE_MS
-    let left = more(openHandles(), before)
+    let left = added(openHandles(), before)
     while (left.length > 0 && performance.now() < deadline) {
       await sleep(20)
-      left = more(openHandles(), before)
+      left = added(openHandles(), before)
     }
     expect(left, 'handles left open').toEqual([])
   })
 })
 
-// Every test ends its namespaces; what they leave behind fails the test.
+// Ends the namespaces of the test, which fails if they leave anything in Redis.
 afterEach(async () => {
   const left = await endNamespaces()
   expect(left, 'left behind').toEqual([])

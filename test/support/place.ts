@@ -3,7 +3,7 @@ import { onTestFinished } from 'vitest'
 import { type GivenClock, MemoryStore, Tollgate, type TollgateOptions } from '../../src/index.js'
 import { newNamespace } from './namespace.js'
 
-/** Where limits are kept in a test: what holds of one store holds of the other. */
+/** The stores that a test runs on: what holds of one holds of the other. */
 export const PLACES = ['Redis', 'memory'] as const
 export type PlaceName = (typeof PLACES)[number]
 
@@ -12,7 +12,7 @@ export interface Place {
   open(options?: TollgateOptions): Promise<Tollgate>
 }
 
-/** @param clock stands still until it is moved; else the store's own */
+/** @param clock stands still until a test moves it; default: the clock of the store */
 export function newPlace(name: PlaceName, clock?: GivenClock): Place {
   const given = clock === undefined ? {} : { clock }
   if (name === 'Redis') {
@@ -35,7 +35,7 @@ export async function usedBy(tollgate: Tollgate, call: Parameters<Tollgate['gate
   return usage.find((one) => limit === undefined || one.limit === limit)?.used
 }
 
-/** The code of the error that something ends with. */
+/** The code of the error that a promise rejects with. */
 export async function codeOf(work: Promise<unknown>): Promise<string> {
   return work.then(
     () => 'no error',

@@ -5,11 +5,11 @@ import { dirname } from 'node:path'
 
 const root = dirname(createRequire(import.meta.url).resolve('tollgate/package.json'))
 
-/** A process of a user's own: plain JavaScript with the compiled package, and nothing in its environment but what it is given. */
+/** A user's process: plain JavaScript that imports the compiled package, with no environment but the given one. */
 export class Script {
   private readonly child: ChildProcess
   output = ''
-  /** Its log. */
+  /** Its standard error, where the log goes. */
   errors = ''
 
   constructor(code: string, environment: Record<string, string> = {}) {
@@ -27,7 +27,7 @@ export class Script {
     })
   }
 
-  /** What it printed, as JSON, when it has ended by itself. */
+  /** Waits until the process ends. @returns the JSON that it printed. @throws Error where its exit code is not 0 */
   async result(): Promise<unknown> {
     if (this.child.exitCode === null) await once(this.child, 'close')
     if (this.child.exitCode !== 0) throw new Error(`the script ended with ${this.child.exitCode}: ${this.errors}`)

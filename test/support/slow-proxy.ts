@@ -1,9 +1,9 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 
-/** A way to a Redis on which answers take as long as they are told to. */
+/** A proxy before a Redis that delays every answer by `delayMs`. */
 export class SlowProxy {
-  /** How long each answer is kept, in ms. */
+  /** May change at any time. */
   delayMs = 0
   readonly url: string
   private readonly sockets: Set<Socket>
@@ -31,7 +31,7 @@ export class SlowProxy {
       }
       client.pipe(upstream)
       upstream.on('data', (chunk: Buffer) => {
-        // In the order they came: later ones are not kept for less.
+        // Timers of one length fire in the order they were set: answers keep their order while `delayMs` stays.
         setTimeout(() => client.writable && client.write(chunk), proxy.delayMs)
       })
     }).listen(0, '127.0.0.1')

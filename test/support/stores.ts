@@ -4,15 +4,15 @@ import { GivenClock } from '../../src/model/time.js'
 import { MemoryStore } from '../../src/store/memory/memory-store.js'
 import { RedisStore } from '../../src/store/redis/redis-store.js'
 import { ScriptClient } from '../../src/store/redis/script-client.js'
-import { resolverOf, T0 } from './gate.js'
 import type { Namespace } from './namespace.js'
+import { resolverOf, T0 } from './script-client.js'
 
-/** A store on real Redis, whose time is the clock's. */
+/** A store on real Redis that goes by the given clock. */
 export function redisStore(namespace: Namespace, clock: GivenClock, rules: readonly RuleSpec[] = []): RedisStore {
   return new RedisStore(new ScriptClient(namespace.redis, resolverOf(namespace, rules), clock), namespace.redis, clock)
 }
 
-/** A store in memory and one on real Redis, on one clock that stands still until it is moved. */
+/** A store in memory and one on real Redis, on one clock that stands still until a test moves it. */
 export function bothStores(namespace: Namespace, startMs = T0): { clock: GivenClock; memory: MemoryStore; redis: Store } {
   const clock = new GivenClock(startMs)
   return { clock, memory: new MemoryStore(() => clock.nowMs), redis: redisStore(namespace, clock) }
@@ -26,14 +26,14 @@ function close(one: number, other: number, within: number, what: string): void {
   expect(Math.abs(one - other), `${what}: ${one} and ${other}`).toBeLessThanOrEqual(within)
 }
 
-/** Holds two decisions on the same call against each other: verdict, reason, binding, and every figure. */
+/** Two stores must decide alike on the same call: outcome, reason, binding, and every figure. */
 export function expectSame(one: RunDecision | RejectDecision, other: RunDecision | RejectDecision): void {
-  expect(verdictOf(one)).toEqual(verdictOf(other))
+  expect(outcomeOf(one)).toEqual(outcomeOf(other))
   if (one.outcome === 'reject' && other.outcome === 'reject' && one.retryAfterMs !== null) {
     close(one.retryAfterMs, other.retryAfterMs ?? Number.NaN, CLOSE_MS, 'retryAfterMs')
   }
-  for (const [place, usage] of one.usage.entries()) {
-    const twin = other.usage[place]
+  for (const [index, usage] of one.usage.entries()) {
+    const twin = other.usage[index]
     const name = `${usage.rule}/${usage.limit}/${usage.scopeValue}`
     expect(`${twin?.rule}/${twin?.limit}/${twin?.scopeValue}`).toBe(name)
     for (const field of ['capacity', 'used', 'remaining', 'claimed'] as const) close(usage[field], twin?.[field] ?? Number.NaN, CLOSE, `${field} of ${name}`)
@@ -42,6 +42,8 @@ export function expectSame(one: RunDecision | RejectDecision, other: RunDecision
   expect(one.usage.length).toBe(other.usage.length)
 }
 
-function verdictOf(decision: RunDecision | RejectDecision): object {
-  return decision.outcome === 'run' ? { outcome: 'run' } : { outcome: 'reject', reason: decision.reason, binding: decision.binding }
+function outcomeOf(decision: RunDecision | RejectDecision): object {
+  return decision.outcome === 'run'
+    ? { outcome: 'run' }
+    : { outcome: 'reject', reason: decision.reason, binding: decision.binding, waitKnown: decision.retryAfterMs !== null }
 }

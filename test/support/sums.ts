@@ -1,7 +1,7 @@
 import { expect } from 'vitest'
 import type { LimitSpec } from '../../src/index.js'
 
-/** What was started, and when. */
+/** When a call started, and what it cost. */
 export interface Start {
   readonly atMs: number
   readonly amount: number
@@ -9,13 +9,13 @@ export interface Start {
 
 const SLACK = 1.000001
 
-/** The day that the clocks of a zone show, as nobody here works it out. */
+/** The day that clocks of a time zone show, by Intl: the code under test has its own calendar. */
 function dayIn(timeZone: string): (atMs: number) => string {
   const format = new Intl.DateTimeFormat('en-CA', { timeZone, dateStyle: 'short' })
   return (atMs) => format.format(atMs)
 }
 
-/** In every window that ends with a start: no more than the limit. */
+/** Checks every window that ends with a start against the limit. */
 function inAnyWindow(starts: readonly Start[], limit: number, windowMs: number): void {
   let first = 0
   let sum = 0
@@ -39,21 +39,21 @@ function spaced(starts: readonly Start[], msPerUnit: number): void {
   }
 }
 
-/** Never more than the burst and what has come back since: Σ from any start on, held against its time. */
+/** From any start on, the sum of the starts is at most the burst and what was refilled since. */
 function inBucket(starts: readonly Start[], burst: number, perMs: number): void {
-  // The largest of (sum before a start) − (what had come back by then) bounds all beginnings at once.
+  // The smallest (sum before a start) − (refilled by then) stands for the beginning that allows least: one pass checks them all.
   let sum = 0
   let least = Number.POSITIVE_INFINITY
   const fromMs = starts[0]?.atMs ?? 0
   for (const { atMs, amount } of starts) {
-    const back = (atMs - fromMs) * perMs
-    least = Math.min(least, sum - back)
+    const refilled = (atMs - fromMs) * perMs
+    least = Math.min(least, sum - refilled)
     sum += amount
-    expect(sum - back - least, `started until ${atMs}`).toBeLessThanOrEqual(burst * SLACK + 0.001 * perMs)
+    expect(sum - refilled - least, `started until ${atMs}`).toBeLessThanOrEqual(burst * SLACK + 0.001 * perMs)
   }
 }
 
-/** Adds up what was started, whatever any algorithm says (invariant 1). */
+/** Adds up the costs of the starts, without any algorithm of the program (invariant 1). */
 export function expectNeverOver(starts: readonly Start[], spec: LimitSpec, amount: number, windowMs: number): void {
   const { algorithm, timezone } = spec
   if (algorithm === 'sliding_log' || algorithm === 'sliding_window') inAnyWindow(starts, amount, windowMs)

@@ -3,7 +3,7 @@ import type { Resolver } from '../../src/admission/resolver.js'
 import type { GivenClock, RuleSpec, Store } from '../../src/index.js'
 import { AS_ESTIMATED, NOTHING } from '../../src/model/cost.js'
 
-/** An agent with a limit of its own, as a token bucket that says 429 with Retry-After. */
+/** An agent with its own limit, a token bucket: above it, it answers 429 with Retry-After in whole seconds. */
 export class LimitedAgent {
   refused = 0
   served = 0
@@ -19,7 +19,7 @@ export class LimitedAgent {
     this.atMs = nowMs
   }
 
-  /** 0 where it served the call, else for how long it asks to be left alone. */
+  /** @returns 0 where the agent served the call, else its Retry-After in ms */
   call(nowMs: number): number {
     this.tokens = Math.min(this.burst, this.tokens + (nowMs - this.atMs) * this.perMs)
     this.atMs = nowMs
@@ -33,7 +33,7 @@ export class LimitedAgent {
   }
 }
 
-/** When what happens next, in order. */
+/** A step of the simulation, run at its time. */
 interface Event {
   readonly atMs: number
   readonly run: () => void | Promise<void>
@@ -41,9 +41,9 @@ interface Event {
 
 /**
  * Workers that always have a call to make, an agent that is `latencyMs` away, and a store on a given
- * clock: each worker waits for as long as it is told and asks again.
+ * clock. A worker whose call is refused waits for `retryAfterMs` and tries again.
  */
-export class UpstreamFleet {
+export class UpstreamSimulation {
   readonly starts: number[] = []
   readonly refusals: number[] = []
   private readonly events: Event[] = []
@@ -76,13 +76,13 @@ export class UpstreamFleet {
     this.events.push({ atMs, run })
   }
 
-  /** A worker wants to make its next call: the workers that wait go first. */
+  /** Starts calls for the workers that wait, until the store refuses one. */
   private async wake(): Promise<void> {
     this.wakeAtMs = Number.POSITIVE_INFINITY
     while (this.waiting > 0 && (await this.start())) this.waiting--
   }
 
-  /** Starts one call if the store lets it; returns whether it did. */
+  /** @returns whether the store admitted the call */
   private async start(): Promise<boolean> {
     const resolved = this.resolver.resolve({ agent: 'llm' }, { ...NOTHING, requests: 1 })
     const { decision, request } = await this.store.admit({ id: '', token: '', call: {}, ...resolved })

@@ -8,17 +8,17 @@ const root = dirname(createRequire(import.meta.url).resolve('tollgate/package.js
 /** A worker as users run it: a process of its own, from the compiled entry file. */
 export class WorkerProcess {
   private readonly child: ChildProcess
-  /** Its log so far. */
+  /** Its log so far: both of its output streams. */
   log = ''
 
   constructor(flags: Record<string, string | number>) {
     const args = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, String(value)])
     this.child = spawn(process.execPath, [join(root, 'dist/workers/agent.js'), ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
-    const hear = (chunk: Buffer) => {
+    const append = (chunk: Buffer) => {
       this.log += chunk.toString()
     }
-    this.child.stdout?.on('data', hear)
-    this.child.stderr?.on('data', hear)
+    this.child.stdout?.on('data', append)
+    this.child.stderr?.on('data', append)
   }
 
   get takesCalls(): boolean {

@@ -58,7 +58,7 @@ test.each<[CallUsage, Cost]>([
   expect(actualCosts(usage, CALL, PRICES)).toEqual(expected)
 })
 
-test('a usage of a model without a price leaves the dollars as estimated', () => {
+test('without a price of the model a usage has no actual dollars', () => {
   for (const model of ['unknown', undefined]) {
     expect(actualCosts({ inputTokens: 3, outputTokens: 4 }, callOf(model), compilePrices({}))).toEqual({ tokens: 7, inputTokens: 3, outputTokens: 4 })
   }

@@ -219,6 +219,6 @@ test.each([
   expect(isTimeZone(name)).toBe(false)
 })
 
-test('what is no time zone has no borders', () => {
+test('an unknown time zone has no borders', () => {
   expect(() => bordersAround('day', 'Mars/Olympus', 0)).toThrow(RangeError)
 })

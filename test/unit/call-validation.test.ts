@@ -52,7 +52,7 @@ test('nothing of a call reaches the prototype of objects', () => {
   expect(({} as Record<string, unknown>)['polluted']).toBeUndefined()
 })
 
-test('the bounds themselves are in', () => {
+test('the bounds themselves are valid', () => {
   const call = { agent: 'a', priority: 4000, cost: { requests: MAX_AMOUNT, tokens: 0 } }
   expect(validateCall(call)).toEqual(call)
   expect(validateCall({ agent: 'a', priority: -4000, cost: { tokens: 0.25 } }).priority).toBe(-4000)
@@ -71,7 +71,7 @@ test.each(['call-1', '01x', '1.5', '-x', 'a/b', 'NaNs', 'waiter', '😀', 'META'
   expect(validateCall({ agent: 'a', id }).id).toBe(id)
 })
 
-test('whatever it is given, it answers a call or throws CallInvalid', () => {
+test('validateCall returns a call or throws CallInvalid, for any value', () => {
   const fields = ['id', 'agent', 'endpoint', 'model', 'user', 'team', 'org', 'ip', 'keys', 'cost', 'priority', 'strategy', 'payload', 'other']
   const any = fc.oneof(fc.anything({ withBigInt: true, withDate: true, withMap: true, withNullPrototype: true }), fc.string({ unit: 'binary' }))
   const calls = fc.oneof(any, fc.dictionary(fc.constantFrom(...fields), any))
@@ -88,7 +88,7 @@ test('whatever it is given, it answers a call or throws CallInvalid', () => {
   )
 })
 
-test('a value is shown shortly, whatever it is', () => {
+test('show returns a short text for any value', () => {
   const circular: Record<string, unknown> = {}
   circular['self'] = circular
   const bare = Object.assign(Object.create(null) as object, { self: circular })

@@ -23,12 +23,12 @@ function atOnce(call: Call, needed: ReadonlySet<CostUnit>, estimate?: Estimate, 
   return costs
 }
 
-test('nothing that is counted costs a request and a point', () => {
+test('a call of which no unit is counted costs a request and a point', () => {
   expect(atOnce(callOf(undefined), units())).toEqual({ requests: 1, tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0, points: 1 })
   expect(atOnce({ agent: 'a' }, units('requests', 'points'))).toEqual({ requests: 1, tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0, points: 1 })
 })
 
-test('what a call says is taken as it is, counted or not', () => {
+test('declared costs are taken as they are, counted or not', () => {
   const cost = { requests: 0, tokens: 10, inputTokens: 20, outputTokens: 30, usd: 0.25, points: 0 }
   expect(atOnce(callOf(cost), units())).toEqual(cost)
   expect(atOnce(callOf(cost), ALL)).toEqual(cost)
@@ -59,13 +59,13 @@ test.each<[Cost, Partial<Costs>]>([
     { tokens: 50, outputTokens: 80 },
     { tokens: 50, inputTokens: 0, outputTokens: 80 },
   ],
-])('from a cost of %j the rest follows at once: %j', (cost, expected) => {
+])('from a declared cost of %j the others follow without the tokenizer: %j', (cost, expected) => {
   const costs = atOnce(callOf(cost), ALL)
   expect(costs).toMatchObject(expected)
   expect(costs.usd).toBeCloseTo((costs.inputTokens + costs.outputTokens * 4) / 1e6, 15)
 })
 
-test('without a word of the payload, output is the default at most', () => {
+test('where the payload has no max_tokens, output is the default at most', () => {
   expect(atOnce(callOf({ tokens: 5000 }, { payload: null }), ALL)).toMatchObject({
     inputTokens: 5000 - DEFAULTS.outputTokens,
     outputTokens: DEFAULTS.outputTokens,
@@ -79,7 +79,7 @@ test.each<[Cost | undefined, Partial<Costs>]>([
   [{ requests: 3 }, { requests: 3, tokens: 107, inputTokens: 7, outputTokens: 100 }],
   [{ inputTokens: 50 }, { tokens: 150, inputTokens: 50, outputTokens: 100 }],
   [{ outputTokens: 50 }, { tokens: 57, inputTokens: 7, outputTokens: 50 }],
-])('what a cost of %j leaves open is estimated: %j', async (cost, expected) => {
+])('the units that a cost of %j does not declare are estimated: %j', async (cost, expected) => {
   const costs = await estimateCosts(callOf(cost), ALL, PRICES, undefined)
   expect(costs).toMatchObject(expected)
   expect(costs.usd).toBeCloseTo((costs.inputTokens + costs.outputTokens * 4) / 1e6, 15)
@@ -127,7 +127,7 @@ test('a unit that is neither counted nor given is 0, and any other is the same w
   )
 })
 
-test('tokens are input and output together, unless a call says more of them than fits', async () => {
+test('tokens are input and output together, unless a call declares parts that exceed them', async () => {
   const amount = fc.option(fc.double({ min: 0, max: 1e9, noNaN: true }), { nil: undefined })
   const cost = fc.record({ tokens: amount, inputTokens: amount, outputTokens: amount })
   await fc.assert(
@@ -145,7 +145,7 @@ test('tokens are input and output together, unless a call says more of them than
   )
 })
 
-test('no cost is more than the largest amount', () => {
+test('no cost exceeds the largest amount', () => {
   const dear = compilePrices({ '*': { input: 1e6, output: 1e6 } })
   const costs = atOnce(callOf({ inputTokens: MAX_AMOUNT, outputTokens: MAX_AMOUNT }), ALL, undefined, dear)
   expect(costs).toMatchObject({ tokens: MAX_AMOUNT, inputTokens: MAX_AMOUNT, outputTokens: MAX_AMOUNT, usd: MAX_AMOUNT })
@@ -173,7 +173,7 @@ test.each<[string | undefined, string]>([
   expect(atOnce(callOf({ tokens: 5 }, { model }), ALL, undefined, dear).usd).toBe(5)
 })
 
-test("what a call says goes before the user's estimate, and that before prices and the tokenizer", async () => {
+test("declared costs go before the user's estimate, and that before prices and the tokenizer", async () => {
   const mine: Estimate = () => ({ requests: 2, tokens: 30, inputTokens: 20, outputTokens: 10, usd: 9, points: 8 })
   expect(atOnce(callOf(undefined), ALL, mine)).toEqual(mine(callOf(undefined)))
   expect(atOnce(callOf({ requests: 5, usd: 1, points: 0 }), ALL, mine)).toEqual({
@@ -213,7 +213,8 @@ test.each<[Cost, number | Cost, Partial<Costs>]>([
 })
 
 test("the user's estimate runs only where something is counted that the call leaves open, requests apart", () => {
-  const request = (cost: Cost, ...needed: CostUnit[]) => {
+  /** The requests of the estimate where it ran once, else how often it ran. */
+  const requestsOf = (cost: Cost, ...needed: CostUnit[]) => {
     let times = 0
     const costs = atOnce(callOf(cost), units(...needed), () => {
       times++
@@ -221,15 +222,15 @@ test("the user's estimate runs only where something is counted that the call lea
     })
     return times === 1 ? costs.requests : times
   }
-  expect(request({})).toBe(0)
-  expect(request({}, 'requests')).toBe(0)
-  expect(request({ tokens: 5 }, 'requests', 'tokens', 'inputTokens', 'outputTokens', 'usd')).toBe(0)
-  expect(request({ points: 5 }, 'requests', 'points')).toBe(0)
-  expect(request({ usd: 5 }, 'usd')).toBe(0)
-  for (const unit of ['tokens', 'inputTokens', 'outputTokens', 'usd', 'points'] as const) expect(request({}, unit), unit).toBe(2)
+  expect(requestsOf({})).toBe(0)
+  expect(requestsOf({}, 'requests')).toBe(0)
+  expect(requestsOf({ tokens: 5 }, 'requests', 'tokens', 'inputTokens', 'outputTokens', 'usd')).toBe(0)
+  expect(requestsOf({ points: 5 }, 'requests', 'points')).toBe(0)
+  expect(requestsOf({ usd: 5 }, 'usd')).toBe(0)
+  for (const unit of ['tokens', 'inputTokens', 'outputTokens', 'usd', 'points'] as const) expect(requestsOf({}, unit), unit).toBe(2)
 })
 
-test("a user's estimate that answers later, fails or says no amount does so for the call", async () => {
+test("a user's estimate may answer later, and an invalid amount refuses the call", async () => {
   const call = callOf(undefined)
   expect(estimateCosts(call, ALL, PRICES, async () => 500)).toBeInstanceOf(Promise)
   expect(await estimateCosts(call, ALL, PRICES, async () => 500)).toMatchObject({ tokens: 500, inputTokens: 400 })

@@ -13,7 +13,7 @@ function tableOf(text: string): string[][] {
 
 const documented = tableOf(readFileSync(new URL('../../docs/errors.md', import.meta.url), 'utf8'))
 
-test('docs/errors.md lists every error of the catalogue, as it is, in its order, and no other', () => {
+test('docs/errors.md lists the errors of the catalogue in its order, and no others', () => {
   const catalogue = Object.entries(ERRORS).map(([code, { status, retryable, what, todo }]) => [
     `\`${code}\``,
     String(status),
@@ -24,7 +24,7 @@ test('docs/errors.md lists every error of the catalogue, as it is, in its order,
   expect(documented).toEqual(catalogue)
 })
 
-test('every error says what it is and what to do, in whole sentences, with a status of errors', () => {
+test('every error has a description and a remedy in whole sentences, and a status of 4xx or 5xx', () => {
   for (const [code, { status, what, todo }] of Object.entries(ERRORS)) {
     expect(code).toMatch(/^[A-Z]+(_[A-Z]+)*$/)
     expect(status).toBeGreaterThanOrEqual(400)
@@ -34,7 +34,7 @@ test('every error says what it is and what to do, in whole sentences, with a sta
   }
 })
 
-test('an error carries what the catalogue says of its code', () => {
+test('an error has the status, retryable and todo of its code in the catalogue', () => {
   for (const code of Object.keys(ERRORS) as ErrorCode[]) {
     const error = new TollgateError(code, 'why')
     expect({ status: error.status, retryable: error.retryable, todo: error.todo }).toEqual({

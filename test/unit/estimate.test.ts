@@ -21,28 +21,28 @@ test.each([
   ['hello', 1],
   ['hello world', 2],
   ['The quick brown fox jumps over the lazy dog.', 10],
-])('the message %j counts its tokens and what stands around them', async (text, tokens) => {
+])('the message %j counts its tokens and 6 more for its frame', async (text, tokens) => {
   expect(await chat(message(text))).toBe(tokens + 3 + 3)
 })
 
-test('what the call may answer with is part of the estimate', async () => {
+test('the longest possible answer is part of the estimate', async () => {
   expect(await chat({ ...message('hello'), max_tokens: 100 })).toBe(107)
   expect(await chat({ ...message('hello'), max_completion_tokens: 50, max_tokens: 100 })).toBe(57)
   const { max_tokens: _, ...withoutMax } = message('hello')
   expect(await chat(withoutMax)).toBe(7 + DEFAULTS.outputTokens)
 })
 
-test('the tokenizer tells what a call sends from what it may be answered with', async () => {
+test('the estimate has the tokens sent and the longest answer apart', async () => {
   expect(await estimateChat({ agent: 'a', payload: { ...message('hello'), max_tokens: 100 } })).toEqual({ inputTokens: 7, outputTokens: 100 })
   expect(await estimateChat({ agent: 'a', payload: 'hello world' })).toEqual({ inputTokens: 2, outputTokens: DEFAULTS.outputTokens })
   expect(await estimateChat({ agent: 'a' })).toEqual({ inputTokens: 0, outputTokens: DEFAULTS.outputTokens })
 })
 
-test.each([[-1], ['100'], [null], [Number.NaN], [{}]])('a max_tokens of %j is not believed', async (maxTokens) => {
+test.each([[-1], ['100'], [null], [Number.NaN], [{}]])('a max_tokens of %j is ignored', async (maxTokens) => {
   expect(await chat({ ...message('hello'), max_tokens: maxTokens })).toBe(7 + DEFAULTS.outputTokens)
 })
 
-test('every message counts, and a system prompt of its own', async () => {
+test('every message counts, and a separate system prompt, too', async () => {
   const two = { messages: [{ content: 'hello' }, { content: 'hello world' }], max_tokens: 0 }
   expect(await chat(two)).toBe(1 + 3 + 2 + 3 + 3)
   expect(await chat({ ...two, system: 'hello' })).toBe(1 + 3 + 2 + 3 + 1 + 3 + 3)
@@ -68,7 +68,7 @@ test('a payload without messages counts as its text', async () => {
   expect(await chat(null)).toBe(1 + DEFAULTS.outputTokens)
 })
 
-test('long texts count nearly as in one piece, and one letter without an end does not take minutes', async () => {
+test('long texts count nearly as in one piece, and a megabyte of one letter is counted in less than a minute', async () => {
   const sentence = 'The quick brown fox jumps over the lazy dog. '
   const long = await chat(message(sentence.repeat(1000)))
   expect(long).toBeGreaterThan(10_000)
@@ -91,7 +91,7 @@ test.each([1e300, 2e12, Number.POSITIVE_INFINITY])('a max_tokens of %d is refuse
   )
 })
 
-test("what the call says goes before the user's estimate, and that before the tokenizer's", async () => {
+test("a declared cost goes before the user's estimate, and that before the tokenizer's", async () => {
   const call = { agent: 'a', payload: message('hello') }
   expect(await estimateTokens({ ...call, cost: { tokens: 0 } }, () => 5)).toBe(0)
   expect(await estimateTokens(call, () => 5)).toBe(5)
@@ -160,7 +160,7 @@ test("a user's estimate that fails refuses the call, saying why", async () => {
   await expect(estimateTokens({ agent: 'a' }, failing)).rejects.toThrow(message)
 })
 
-test("what a user's cost leaves out of the tokens the tokenizer adds", async () => {
+test("the tokenizer adds the tokens that a user's estimate leaves out", async () => {
   const call = { agent: 'a', payload: { ...message('hello'), max_tokens: 100 } }
   expect(await estimateTokens(call, () => ({ tokens: 5 }))).toBe(5)
   expect(await estimateTokens(call, () => ({ inputTokens: 5, outputTokens: 6 }))).toBe(11)

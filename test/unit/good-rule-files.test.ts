@@ -85,7 +85,7 @@ test('each scope counts by its own field, a list by all of its fields, a custom 
   })
 })
 
-test('a call that lacks what a rule counts by is not covered by it', async () => {
+test('a call without the field that a rule counts by is not covered by it', async () => {
   const { rules } = await compiled('scopes')
   expect(rules.filter((rule) => rule.scopeValue({ agent: 'A', org: 'O', keys: { region: 'eu' } }) !== null).map(({ name }) => name)).toEqual([
     'by-global',
@@ -111,7 +111,7 @@ test('globs and ranges of a file decide what its rules cover', async () => {
   expect(covers('everything', { agent: 'a', user: 'u', team: 't', endpoint: '/v1/x' })).toBe(false)
 })
 
-test('a disabled rule is kept in the file and left out of the gate; aliases and agents are read', async () => {
+test('a disabled rule is kept in the file and not compiled; aliases and agents are read', async () => {
   const { file, rules } = await compiled('whole')
   expect(file.rules.map(({ name }) => name)).toEqual(['first', 'off', 'last.of-them_all'])
   expect(rules.map(({ name, priority, strategy }) => [name, priority, strategy])).toEqual([
@@ -145,14 +145,14 @@ test('a file without rules limits nothing', async () => {
   expect(file).toEqual({ rules: [], agents: {}, prices: {}, exempt: {}, degradeTo: {} })
 })
 
-test('every algorithm can be named, and has the numbers that it needs', async () => {
+test('every algorithm can be named, and its limit has its numbers', async () => {
   const { byName } = await compiled('algorithms')
   const { limits, keyed } = byName('algorithms')
   const MINUTE = 60 * SECOND
   expect(limits.map(({ name, algorithm, capacity, rate, windowMs, leaseMs }) => [name, algorithm, capacity, rate || leaseMs || windowMs])).toEqual([
     ['bucket', 'token_bucket', 3, 10 / MINUTE],
     ['even', 'leaky_bucket', 10, 10 / MINUTE],
-    // A call costs a whole request: it must fit, however slowly it flows out.
+    // A call costs a whole request, which must fit, however low the rate is.
     ['slow', 'leaky_bucket', 1, 0.5 / (60 * MINUTE)],
     ['window', 'fixed_window', 10, MINUTE],
     ['sliding', 'sliding_window', 10, MINUTE],
@@ -188,7 +188,7 @@ test('windows of a time zone and months follow the calendar, a day in UTC has it
   expect(borders[4]).toBeUndefined()
 })
 
-test('a rule that throttles spaces its windows evenly, and nothing else; what runs degraded has limits of its own', async () => {
+test('a rule that throttles has a pace beside its window, other rules have none; degraded calls have limits of their own', async () => {
   const { byName } = await compiled('strategies')
   expect(byName('throttle').limits).toMatchObject([
     { name: 'requests/minute', algorithm: 'sliding_window', capacity: 60 },

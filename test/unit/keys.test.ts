@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { Keys } from '../../src/redis/keys.js'
 
-/** The slot's part of a key, as Redis Cluster reads it. */
+/** The hash tag of a key: Redis Cluster hashes only this part. */
 const tagOf = (key: string) => /\{([^}]+)\}/.exec(key)?.[1]
 
 test('all keys of a namespace carry its hash tag', () => {
@@ -28,7 +28,7 @@ test('namespaces that begin alike share no key', () => {
   expect(keys.some((one) => keys.some((other) => one !== other && other.startsWith(one)))).toBe(false)
 })
 
-test('state, line and leases of a meter differ, and those of rules and values that touch', () => {
+test('meter, line and leases have keys that differ, also for rules and values that concatenate alike', () => {
   const keys = new Keys('n')
   const all = [
     ['r', 'v'],
@@ -40,7 +40,7 @@ test('state, line and leases of a meter differ, and those of rules and values th
   expect(new Set(all).size).toBe(all.length)
 })
 
-test('the key of a line tells its rule and value, other keys tell of none', () => {
+test('parseLine reads rule and value from the key of a line, and null from other keys', () => {
   const keys = new Keys('n')
   expect(keys.parseLine(keys.line('rule.1', 'a/b|c'))).toEqual({ rule: 'rule.1', value: 'a/b|c' })
   expect(keys.parseLine(keys.line('rule', ''))).toEqual({ rule: 'rule', value: '' })

@@ -54,7 +54,7 @@ test('every import of src points down the list of layers', () => {
   expect(upward.map(({ from, to }) => `${from} -> ${to}`)).toEqual([])
 })
 
-test('nothing in src imports from outside of it, and CONTRIBUTING prints the same layers', () => {
+test('src imports no file from outside, and CONTRIBUTING prints the same layers', () => {
   expect(imports.filter(({ to }) => !to.startsWith('src/'))).toEqual([])
   const page = readFileSync(join(ROOT, 'CONTRIBUTING.md'), 'utf8')
   const [, printed = ''] = /```layers\n([\s\S]*?)```/.exec(page) ?? []

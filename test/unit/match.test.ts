@@ -47,12 +47,12 @@ test.each([
   expect(matchesUser(glob, value)).toBe(matches)
 })
 
-test('a glob of many stars does not take longer and longer', () => {
+test('a glob of many stars is matched without exponential backtracking', () => {
   expect(matchesUser(`${'*a'.repeat(120)}*b`, 'a'.repeat(256))).toBe(false)
   expect(matchesUser(`${'*a'.repeat(120)}*`, 'a'.repeat(256))).toBe(true)
 })
 
-test('globs match as the plain reading of them by regular expressions does', () => {
+test('globs match as the equivalent regular expressions do', () => {
   const few = (characters: string[]) => fc.array(fc.constantFrom(...characters), { maxLength: 7 }).map((parts) => parts.join(''))
   fc.assert(
     fc.property(few(['a', 'b', '*', '?', '.']), few(['a', 'b', '.', '😀']), (glob, value) => {

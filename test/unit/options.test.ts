@@ -27,7 +27,7 @@ test.each<[string, unknown, RegExp]>([
   ['a colon in the queue', { queue: 'a:b' }, /^queue: must be .* \(got "a:b"\)$/],
   ['a slash in the queue', { queue: 'a/b' }, /^queue: must be .* \(got "a\/b"\)$/],
   ['a queue too long', { queue: 'q'.repeat(129) }, /^queue: must be 1 to 128/],
-  ['nobody for an actor', { actor: '' }, /^actor: .*>=1 characters \(got ""\)$/],
+  ['an empty actor', { actor: '' }, /^actor: .*>=1 characters \(got ""\)$/],
   ['an override of no time', { longestOverrideMs: 0 }, /^longestOverrideMs: .*>=1000 \(got 0\)$/],
   ['an override without end', { longestOverrideMs: Number.POSITIVE_INFINITY }, /^longestOverrideMs: .*\(got Infinity\)$/],
   ['an audit of no time', { auditRetentionMs: 1 }, /^auditRetentionMs: .*>=1000 \(got 1\)$/],

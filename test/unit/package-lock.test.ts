@@ -18,7 +18,7 @@ test('the lock holds a version and a checksum of every package, of every platfor
   expect(entries.filter(([, { resolved }]) => resolved !== undefined).map(([path]) => path)).toEqual([])
 })
 
-test('the lock holds what every package needs on the platforms that this machine is not', () => {
+test('the lock holds the optional packages for every platform', () => {
   const names = new Set(entries.map(([path]) => path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length)))
   const missing = entries.flatMap(([path, { optionalDependencies = {} }]) =>
     Object.keys(optionalDependencies)

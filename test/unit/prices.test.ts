@@ -29,10 +29,10 @@ test.each([
   ['llama', 1],
   ['GPT-4o', 1],
   [undefined, 1],
-])('of exact names, then globs from the longest on, %s has the first that fits', (model, usd) => {
+])('%s has the price of its exact name, else of the longest glob that matches', (model, usd) => {
   const prices = compilePrices(TABLE)
   expect(prices.priceOf(model)?.input).toBe(usd)
-  expect(prices.priceOf(model)?.input, 'remembered').toBe(usd)
+  expect(prices.priceOf(model)?.input, 'from the cache').toBe(usd)
 })
 
 test('a model that no name and no glob fits has no price, nor has a call without a model', () => {
@@ -43,7 +43,7 @@ test('a model that no name and no glob fits has no price, nor has a call without
   }
 })
 
-test('prices stay right for more models than are remembered', () => {
+test('prices stay right for more models than the cache holds', () => {
   const prices = compilePrices({ 'a*': flat(1), 'b*': flat(2) })
   for (let round = 0; round < 2; round++) {
     for (let i = 0; i < 3000; i++) {
@@ -54,7 +54,7 @@ test('prices stay right for more models than are remembered', () => {
   }
 })
 
-test('a name that is no glob has no other model', () => {
+test('a name without * and ? is the price of one model', () => {
   fc.assert(
     fc.property(fc.string({ minLength: 1 }), fc.string(), (name, model) => {
       fc.pre(!/[*?]/.test(name) && name !== '__proto__')
@@ -99,7 +99,7 @@ test('a call costs between all its tokens at the lowest of its prices and all at
   )
 })
 
-test('the bounds of a price are in, and the order of a table is kept', () => {
+test('the bounds of a price are valid, and the order of a table is kept', () => {
   const table = { 'z*': { input: 0, output: MAX_PRICE }, 'a*': { input: MAX_PRICE, output: 0 }, [`${'m'.repeat(256)}`]: flat(0) }
   expect(Object.entries(priceTableSchema.parse(table))).toEqual(Object.entries(table))
 })

@@ -24,7 +24,7 @@ test.each([
   expect(durationMs(text)).toBe(ms)
 })
 
-test("OpenAI's headers tell of requests and tokens; how fast a limit fills says how long its window is", () => {
+test("OpenAI's headers are read for requests and tokens, with a window worked out from the rate at which they refill", () => {
   const limits = readLimits({
     'x-ratelimit-limit-requests': '60',
     'x-ratelimit-remaining-requests': '59',
@@ -41,10 +41,10 @@ test("OpenAI's headers tell of requests and tokens; how fast a limit fills says 
   expect(aDay?.requests?.windowMs).toBe(86_400_000)
 })
 
-test("Anthropic's headers tell of a minute, and reset at a date, told from when the answer was sent", () => {
+test("Anthropic's headers are read with windows of a minute, and reset dates relative to the Date of the answer", () => {
   const limits = readLimits(
     new Headers({
-      // This machine's clock is years away from it.
+      // Years from the clock of this machine.
       date: 'Tue, 01 Jan 2030 00:00:00 GMT',
       'anthropic-ratelimit-requests-limit': '50',
       'anthropic-ratelimit-requests-remaining': '0',
@@ -59,7 +59,7 @@ test("Anthropic's headers tell of a minute, and reset at a date, told from when 
     inputTokens: { limit: 40_000, remaining: null, resetMs: null, windowMs: 60_000 },
     outputTokens: { limit: 8000, remaining: null, resetMs: null, windowMs: 60_000 },
   })
-  expect(pauseMs(limits ?? {}), 'until about one request is back').toBe(600)
+  expect(pauseMs(limits ?? {}), 'until about one request is refilled').toBe(600)
 })
 
 test.each([
@@ -68,12 +68,12 @@ test.each([
   ['0', { 'x-ratelimit-limit-requests': '0', 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-reset-requests': '1s' }],
   ['NaN', { 'x-ratelimit-limit-requests': 'NaN' }],
   ['absurd', { 'x-ratelimit-limit-requests': '1e99' }],
-  ['more than anybody allows', { 'x-ratelimit-limit-requests': '99999999999999' }],
-])('a limit that is %s says nothing', (_, headers) => {
+  ['above the largest amount', { 'x-ratelimit-limit-requests': '99999999999999' }],
+])('a limit that is %s is ignored', (_, headers) => {
   expect(readLimits(headers, NOW)).toBeNull()
 })
 
-test('a remaining that is -1, or above the limit, is not believed, and pauses nobody', () => {
+test('a remaining of -1, above the limit or without a number is ignored, and causes no pause', () => {
   for (const remaining of ['-1', '70', 'many']) {
     const limits = readLimits({ 'X-RateLimit-Limit-Requests': '60', 'X-RateLimit-Remaining-Requests': remaining, 'X-RateLimit-Reset-Requests': '1s' })
     expect(limits?.requests).toEqual({ limit: 60, remaining: null, resetMs: 1000, windowMs: null })
@@ -81,11 +81,11 @@ test('a remaining that is -1, or above the limit, is not believed, and pauses no
   }
 })
 
-test('a date of Retry-After is told from the Date of its answer, however far the clocks are apart', () => {
+test('a date in Retry-After is relative to the Date of its answer, however far the clocks are apart', () => {
   expect(readRetryAfter({ date: 'Thu, 01 Jan 2026 11:00:00 GMT', 'retry-after': 'Thu, 01 Jan 2026 11:00:20 GMT' })).toBe(20_000)
 })
 
-test("errors of OpenAI's and Anthropic's clients are refusals, with the headers that they carry", () => {
+test("errors of OpenAI's and Anthropic's clients with status 429, 503 or 529 are refusals, with their headers", () => {
   for (const status of [429, 503, 529]) {
     for (const headers of [new Headers({ 'retry-after-ms': '70' }), { 'retry-after-ms': '70' }]) {
       const limited = upstreamLimited(Object.assign(new Error('too many'), { status, headers }))

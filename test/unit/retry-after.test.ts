@@ -22,7 +22,7 @@ test.each([
   expect(read({ 'retry-after': value })).toBe(ms)
 })
 
-test('a date without a zone is in GMT, wherever this runs', () => {
+test('a date without a zone is in GMT, whatever the time zone of the process', () => {
   const zone = process.env['TZ']
   process.env['TZ'] = 'America/New_York'
   try {
@@ -45,12 +45,12 @@ test('retry-after-ms is exact and goes before Retry-After', () => {
 })
 
 test.each(['', '-5', '1e3', 'soon', 'soon 5', '1,5', '5 seconds', '0x10', 'NaN', 'Infinity', '12:00:30', 'Thu, 99 Foo 2026 99:99:99 GMT'])(
-  'Retry-After: %j says nothing',
+  'Retry-After: %j is ignored',
   (value) => {
     expect(read({ 'retry-after': value })).toBeUndefined()
   },
 )
 
-test('no header says nothing', () => {
+test('without a header there is no time', () => {
   expect(read({})).toBeUndefined()
 })

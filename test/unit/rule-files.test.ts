@@ -37,7 +37,7 @@ test('no two rules files expect the same message', () => {
   const seen = new Map<string, string>()
   for (const file of files) {
     const { source } = expectation(file)
-    expect(seen.get(source), `${file} expects what another does`).toBeUndefined()
+    expect(seen.get(source), `${file} expects the message of another file`).toBeUndefined()
     seen.set(source, file)
   }
   expect(seen.size).toBeGreaterThan(100)
@@ -58,7 +58,7 @@ test('a folder is not a rules file', async () => {
   expect((await faultOf(readRules(FOLDER))).message).toMatch(/cannot be read \(EISDIR\)$/)
 })
 
-test('what looks like a key or a password in the agents section is not repeated in the message', () => {
+test('a key or password in the agents section is not in the message', () => {
   for (const field of ['apiKey: sk-hunter2', 'apiKeyEnv: sk-hunter2', 'token: sk-hunter2', 'baseUrl: "https://u:sk-hunter2@host"']) {
     const text = `rules: []\nagents:\n  openai: { baseUrl: "https://host", ${field} }\n`.replace(/baseUrl: "https:\/\/host", (?=baseUrl)/, '')
     expect(() => parseRules(text, 'keys.yaml')).toThrow(RulesInvalid)
@@ -71,10 +71,10 @@ test.each([
   ['infinity', { tokens: Number.POSITIVE_INFINITY, per: 'minute' }, 'rules.0.limits.0.tokens must be a number from 0 to 1000000000000 (got Infinity)'],
   ['a bigint', { requests: 10n, per: 'minute' }, 'rules.0.limits.0.requests must be a number from 0 to 1000000000000 (got 10)'],
   ['no window', { requests: 1 }, 'rules.0.limits.0.per is required: the window of the limit (got undefined)'],
-])('rules given as objects are refused for %s, without a place', (_, limit, message) => {
+])('rules given as objects are refused for %s, without file and line', (_, limit, message) => {
   expect(() => checkRules([{ name: 'a', scope: 'user', limits: [limit] } as RuleSpec])).toThrow(new RulesInvalid([message]))
 })
 
-test.each([[undefined], [null], [{}], [5]])('what is no list of rules is refused: %j', (rules) => {
+test.each([[undefined], [null], [{}], [5]])('a value that is no list of rules is refused: %j', (rules) => {
   expect(() => checkRules(rules as unknown as RuleSpec[])).toThrow(/^rules Invalid input: expected array/)
 })

@@ -34,7 +34,7 @@ test('two different pairs of values never share a scope value', () => {
   )
 })
 
-test('a separator in a name is not taken for the one between names', () => {
+test('a separator within a name is escaped', () => {
   const byBoth = scopeValueOf(['user', 'agent'])
   const values = [
     { user: 'a|b', agent: 'c' },
@@ -50,7 +50,7 @@ test('a separator in a name is not taken for the one between names', () => {
   expect(values.slice(0, 2)).toEqual(['a%7Cb|c', 'a|b%7Cc'])
 })
 
-test('a scope value never breaks the hash tag of its keys, and a line gives back its rule and value', () => {
+test('a scope value never breaks the hash tag of its keys, and parseLine reads it from the key of a line', () => {
   const keys = new Keys('space')
   const rules = compileRules([{ name: 'r.1', scope: ['user', 'agent'], limits: [{ concurrency: 5 }] }])
   const resolver = new Resolver(rules, keys)
@@ -80,7 +80,7 @@ test.each(['__proto__', 'constructor', 'toString', 'hasOwnProperty', 'prototype'
   expect(scopeValueOf([scope])({ agent: 'a' })).toBeNull()
 })
 
-test('spellings of one address are counted as one, different addresses apart', () => {
+test('spellings of one address have one scope value, different addresses differ', () => {
   const byIp = scopeValueOf(['ip'])
   const value = (ip: string) => byIp({ agent: 'a', ip })
   expect(new Set(['::1', '0:0:0:0:0:0:0:1', '0::0:1'].map(value)).size).toBe(1)
@@ -89,7 +89,7 @@ test('spellings of one address are counted as one, different addresses apart', (
   expect(new Set(['10.0.0.1', '10.0.0.10', '::10.0.0.1', '::1', '::'].map(value)).size).toBe(5)
 })
 
-test('the block of an agent is its own per agent, endpoint and model, and none is not mistaken for another', () => {
+test('each combination of agent, endpoint and model has its own block, also where endpoint or model is missing', () => {
   const value = (call: Call) => blockValue(call)
   const values = [
     { agent: 'a' },

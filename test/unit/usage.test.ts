@@ -37,14 +37,14 @@ test("the usage of Anthropic's answers is read, cached tokens standing beside th
   expect(readUsage({ usage: { input_tokens: 12, cache_creation_input_tokens: null, output_tokens: 6 } })).toEqual({ inputTokens: 12, outputTokens: 6 })
 })
 
-test('a usage in the form of OpenAI that tells of caches as Anthropic does has them in its prompt', () => {
+test('a usage in the form of OpenAI with the cache fields of Anthropic counts these as part of the prompt', () => {
   const usage = { prompt_tokens: 2257, completion_tokens: 393, cache_creation_input_tokens: 188, cache_read_input_tokens: 2048 }
   expect(readUsage({ usage })).toEqual({ inputTokens: 2257, cachedInputTokens: 2048, cacheWriteTokens: 188, outputTokens: 393 })
   expect(readUsage({ usage: { ...usage, prompt_tokens_details: { cached_tokens: 2000 } } })?.cachedInputTokens).toBe(2000)
 })
 
 test.each([[null], [undefined], ['many'], [5], [{}], [{ cached_tokens: null }], [{ cached_tokens: -1 }], [{ cached_tokens: '5' }]])(
-  'details of the input that say nothing are left out: %j',
+  'invalid details of the input are ignored: %j',
   (details) => {
     expect(readUsage({ usage: { prompt_tokens: 7, completion_tokens: 1, prompt_tokens_details: details } })).toEqual({ inputTokens: 7, outputTokens: 1 })
     expect(readUsage({ usage: { input_tokens: 7, output_tokens: 1, input_tokens_details: details } })).toEqual({ inputTokens: 7, outputTokens: 1 })
@@ -66,7 +66,7 @@ test.each([
   [{ prompt_tokens: 10, completion_tokens: 5, total_tokens: 3 }, 5],
   // A gateway that counts Anthropic's cached input beside the prompt.
   [{ prompt_tokens: 5, cache_read_input_tokens: 1000, completion_tokens: 3, total_tokens: 1008 }, 3],
-])('what a total has beyond input and output was answered: %j', (usage, outputTokens) => {
+])('the part of a total beyond input and output counts as output: %j', (usage, outputTokens) => {
   expect(readUsage({ usage })?.outputTokens).toBe(outputTokens)
 })
 
@@ -80,11 +80,11 @@ test.each([
   [{ usage: null }],
   [{ usage: 'much' }],
   [{ usage: [] }],
-  [{ usage: { prompt_tokens: '12', completion_tokens: -1 } }],
-  [{ usage: { prompt_tokens: Number.NaN, output_tokens: Number.POSITIVE_INFINITY } }],
-  [{ usage: { prompt_tokens: 1e300, completion_tokens: 1e13 } }],
-  [{ usage: { prompt_tokens: { a: 1 } } }],
-])('an answer that tells of no usage has none: %j', (answer) => {
+  [{ prompt_tokens: '12', completion_tokens: -1 }],
+  [{ prompt_tokens: Number.NaN, output_tokens: Number.POSITIVE_INFINITY }],
+  [{ prompt_tokens: 1e300, completion_tokens: 1e13 }],
+  [{ a: 1 }],
+])('an answer without a valid usage has none: %j', (answer) => {
   expect(readUsage(answer)).toBeUndefined()
   expect(usageOfResult(answer)).toBeUndefined()
 })
@@ -119,12 +119,12 @@ test.each<[CallUsage]>([
   expect(usageOfResult({ usage: { ...usage, other: 5, points: usage.points ?? null } })).toEqual(usage)
 })
 
-test("what a handler says itself goes before the agent's form beside it", () => {
+test("fields in our form go before the agent's form beside them", () => {
   const agents = { prompt_tokens: 100, completion_tokens: 20, prompt_tokens_details: { cached_tokens: 80 } }
   expect(usageOfResult({ usage: { ...agents, usd: 0.25, inputTokens: 90 } })).toEqual({ inputTokens: 90, cachedInputTokens: 80, outputTokens: 20, usd: 0.25 })
 })
 
-test.each([-1, 1e13, Number.NaN, '5', null, {}])('an amount of %j is not believed in any field', (value) => {
+test.each([-1, 1e13, Number.NaN, '5', null, {}])('an amount of %j is ignored in any field', (value) => {
   for (const name of ['tokens', 'inputTokens', 'outputTokens', 'cachedInputTokens', 'cacheWriteTokens', 'usd', 'points', 'requests']) {
     expect(usageOfResult({ usage: { [name]: value } })).toBeUndefined()
     expect(usageOfResult({ usage: { [name]: value, prompt_tokens: 3 } })).toEqual({ inputTokens: 3 })
