@@ -8,37 +8,37 @@ import type { RuleSpec } from '../src/policy/rule.js'
 import type { Admission, Store } from '../src/store/store.js'
 import { requestFor } from './request.js'
 
-/** A store that is held to the contract, with the clock it goes by. */
+/** The store under test, with the clock that it goes by. */
 export interface Subject {
   readonly store: Store
   readonly clock: GivenClock
   readonly namespace?: string | undefined
 }
 
-/** One thing that holds of every store. */
+/** One property of every store. */
 export interface Case {
   readonly name: string
   check(subject: Subject): Promise<void>
 }
 
-/** Times are told in whole microseconds, rounded up, and one more. */
+/** Stores answer times in whole microseconds, rounded up, and one more. */
 const ROUNDING_MS = 0.0021
-/** A wait that is cut by so much is too short. */
-const HAIR_MS = 0.01
+/** A call that comes this much before its `retryAfterMs` must still be refused. */
+const EARLY_MS = 0.01
 
 export function assertClose(actual: number | null | undefined, expected: number, what: string, within = 1e-6): void {
   assert.ok(typeof actual === 'number' && (actual === expected || Math.abs(actual - expected) <= within), `${what}: ${actual}, not ${expected}`)
 }
 
-/** One organisation under one rule, and what a store says to its calls. */
+/** One organisation under one rule: sends its calls to a store and asserts the answers. */
 export class Account {
-  private readonly subject: Subject
-  private readonly org: string
   private rules: readonly RuleSpec[]
 
-  constructor(subject: Subject, limits: RuleSpec['limits'], org = 'o') {
-    this.subject = subject
-    this.org = org
+  constructor(
+    private readonly subject: Subject,
+    limits: RuleSpec['limits'],
+    private readonly org = 'o',
+  ) {
     this.rules = [{ name: 'rule', scope: 'org', limits }]
   }
 
@@ -47,16 +47,16 @@ export class Account {
     this.rules = [{ name: 'rule', scope: 'org', limits }]
   }
 
-  ask(costs: Partial<Costs>, id?: string, forGood = false): AdmissionRequest {
+  request(costs: Partial<Costs>, id?: string, forGood = false): AdmissionRequest {
     const call = { agent: 'agent', org: this.org, ...(id === undefined ? {} : { id }) }
     return requestFor(this.rules, call, costs, { namespace: this.subject.namespace ?? 'contract', forGood })
   }
 
   async admit(costs: Partial<Costs>, id?: string): Promise<Admission> {
-    return this.subject.store.admit(this.ask(costs, id))
+    return this.subject.store.admit(this.request(costs, id))
   }
 
-  /** Must be let in. @returns as what it is settled and released */
+  /** Must be admitted. @returns the request by which the call is settled or released */
   async passes(costs: Partial<Costs>, id?: string): Promise<AdmissionRequest> {
     const { request, decision } = await this.admit(costs, id)
     assert.equal(decision.outcome, 'run', `${JSON.stringify(costs)} passes: ${JSON.stringify(decision)}`)
@@ -70,23 +70,23 @@ export class Account {
     return decision
   }
 
-  /** Is refused, passes after just the time it was told, and not a hair earlier. */
+  /** Must be refused, must be refused again just before its `retryAfterMs`, and must pass at it. */
   async passesAfter(costs: Partial<Costs>, expectedMs?: number): Promise<AdmissionRequest> {
     const { clock } = this.subject
     const { reason, retryAfterMs } = await this.refused(costs)
     assert.equal(reason, 'limited')
-    assert.ok(retryAfterMs !== null && retryAfterMs > HAIR_MS, `a time to wait: ${retryAfterMs}`)
+    assert.ok(retryAfterMs !== null && retryAfterMs > EARLY_MS, `a time to wait: ${retryAfterMs}`)
     if (expectedMs !== undefined) assertClose(retryAfterMs, expectedMs, 'retryAfterMs', ROUNDING_MS)
     const fromMs = clock.nowMs
-    clock.nowMs = fromMs + retryAfterMs - HAIR_MS
-    assert.equal((await this.refused(costs)).reason, 'limited', 'a hair too early')
+    clock.nowMs = fromMs + retryAfterMs - EARLY_MS
+    assert.equal((await this.refused(costs)).reason, 'limited', 'just before retryAfterMs')
     clock.nowMs = fromMs + retryAfterMs
     return this.passes(costs)
   }
 
-  /** How the limits stand, of which nothing is asked. */
+  /** The usage of the limits, by a request that costs nothing. */
   async usage(): Promise<readonly Usage[]> {
-    return (await this.subject.store.peek(this.ask({}))).usage
+    return (await this.subject.store.peek(this.request({}))).usage
   }
 
   async used(n = 0): Promise<number> {
@@ -103,13 +103,13 @@ export class Account {
   }
 
   async records(costs: Partial<Costs>, id?: string): Promise<AdmissionRequest> {
-    const { request, decision } = await this.subject.store.record(this.ask(costs, id, id === undefined))
+    const { request, decision } = await this.subject.store.record(this.request(costs, id, id === undefined))
     assert.equal(decision.outcome, 'run')
     return request
   }
 }
 
-/** Of the same limits, both must stand alike. */
+/** Both accounts must have the same usage of the same limits. */
 export async function assertAlike(one: Account, other: Account, what: string): Promise<void> {
   const [mine, others] = [await one.usage(), await other.usage()]
   assert.equal(mine.length, others.length)

@@ -9,7 +9,7 @@ import { upstreamCases } from './upstream-cases.js'
 /** A store for one case, empty. */
 export interface OpenStore {
   readonly store: Store
-  /** Under which the calls' keys are built, where the store keeps meters by these; default "contract". */
+  /** The namespace in the keys of the requests, for a store that uses these keys; default "contract". */
   readonly namespace?: string
   close?(): Promise<void>
 }
@@ -24,7 +24,7 @@ const CASES: readonly Case[] = [...limitCases, ...slotCases, ...ledgerCases, ...
  *
  *     for (const { name, run } of storeContract(open)) test(name, run)
  *
- * @param open opens an empty store that goes by the given clock, which stands still until a case moves it
+ * @param open opens an empty store that goes by the given clock; only the cases move that clock
  */
 export function storeContract(open: (clock: GivenClock) => Promise<OpenStore>): { readonly name: string; run(): Promise<void> }[] {
   return CASES.map(({ name, check }) => ({

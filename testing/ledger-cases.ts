@@ -13,7 +13,7 @@ const TIERS: LimitSpec[] = [
   { concurrency: 3 },
 ]
 
-/** Several limits at once, and what the ledger comes to. */
+/** Several limits at once, the ledger, and states by key. */
 export const ledgerCases: readonly Case[] = [
   {
     name: 'a call that one of several limits refuses is charged by none',
@@ -44,7 +44,7 @@ export const ledgerCases: readonly Case[] = [
     },
   },
   {
-    name: 'a call is answered again under its id, and charged once; once settled it is a new one',
+    name: 'a call with an id is charged once until it is settled; then the id is a new call',
     async check(subject) {
       const account = new Account(subject, TIERS)
       const request = await account.passes({ tokens: 50, requests: 1 }, 'job')
@@ -57,11 +57,11 @@ export const ledgerCases: readonly Case[] = [
     },
   },
   {
-    name: 'a call is settled by anybody who knows its id',
+    name: 'a call can be settled by its id alone',
     async check(subject) {
       const account = new Account(subject, TIERS)
       await account.passes({ tokens: 50, requests: 1 }, 'job')
-      assert.equal(await account.settles(account.ask({}, 'job'), 10), true)
+      assert.equal(await account.settles(account.request({}, 'job'), 10), true)
       assert.equal(await account.used(), 10)
     },
   },
@@ -69,7 +69,7 @@ export const ledgerCases: readonly Case[] = [
     name: 'a call that is charged for good leaves nothing open',
     async check(subject) {
       const account = new Account(subject, TIERS)
-      const request = account.ask({ tokens: 10 }, 'job', true)
+      const request = account.request({ tokens: 10 }, 'job', true)
       assert.equal((await subject.store.admit(request)).decision.outcome, 'run')
       assert.equal((await subject.store.figures()).open, 0)
       assert.equal(await account.settles(request, 1), false)
@@ -77,7 +77,7 @@ export const ledgerCases: readonly Case[] = [
     },
   },
   {
-    name: 'the figures say what became of everything that was charged',
+    name: 'the figures count every charge as open, settled, released or expired',
     async check(subject) {
       const account = new Account(subject, ROOMY)
       const { store, clock } = subject
@@ -91,14 +91,14 @@ export const ledgerCases: readonly Case[] = [
       await account.releases(fourth)
       const { overEstimatedPercent, ...counts } = await store.figures()
       assert.deepEqual(counts, { open: 1, settled: 3, released: 1, expired: 0 })
-      assertClose(overEstimatedPercent, 37.25, 'of those that said what they used')
+      assertClose(overEstimatedPercent, 37.25, 'over-estimate of the calls that were settled with a usage')
       clock.advance(DAY + 2 * HOUR)
       assert.deepEqual({ ...(await store.figures()), overEstimatedPercent: null }, { open: 0, settled: 3, released: 1, expired: 1, overEstimatedPercent: null })
-      assert.equal(await account.settles(calls[4] as (typeof calls)[0], 1), false, 'after a day it is too late')
+      assert.equal(await account.settles(calls[4] as (typeof calls)[0], 1), false, 'settled a day after its charge')
     },
   },
   {
-    name: 'a state is swapped by who knows it as it is, read by anybody, and kept for as long as was said',
+    name: 'compareAndSet writes a state only where the given one is stored, reads it, and keeps names and keys apart',
     async check({ store, clock }) {
       const read = () => store.compareAndSet('name', 'key', '', '', 0)
       assert.deepEqual(await read(), { nowMs: clock.nowMs, written: false, state: '' })
@@ -111,7 +111,7 @@ export const ledgerCases: readonly Case[] = [
     },
   },
   {
-    name: 'who is counted apart has limits apart',
+    name: 'each scope value has its own usage',
     async check(subject) {
       const [one, other] = [new Account(subject, TIERS, 'one'), new Account(subject, TIERS, 'other')]
       await one.passes({ tokens: 100 })

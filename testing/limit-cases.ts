@@ -3,11 +3,12 @@ import type { NamedAlgorithm } from '../src/limits/algorithms.js'
 import type { LimitSpec } from '../src/limits/limit.js'
 import { Account, assertAlike, assertClose, type Case } from './account.js'
 
-/** How an algorithm stands to 10 tokens per 10 s. */
+/** How an algorithm treats 10 tokens per 10 s. */
 interface Kind {
   readonly algorithm: NamedAlgorithm
-  /** How many calls of one token pass at once, and when the next does after them. */
+  /** How many calls of one token pass at once. */
   readonly atOnce: number
+  /** The wait of the next one. */
   readonly nextMs: number
 }
 
@@ -15,7 +16,7 @@ const KINDS: readonly Kind[] = [
   { algorithm: 'token_bucket', atOnce: 10, nextMs: 1000 },
   { algorithm: 'leaky_bucket', atOnce: 1, nextMs: 1000 },
   { algorithm: 'fixed_window', atOnce: 10, nextMs: 10_000 },
-  // A thirty-second of the window more: until its whole cell is out of the window.
+  // A thirty-second of the window longer: until the whole cell of the charge has left the window.
   { algorithm: 'sliding_window', atOnce: 10, nextMs: 10_312.5 },
   { algorithm: 'sliding_log', atOnce: 10, nextMs: 10_000 },
 ]
@@ -29,7 +30,7 @@ function casesOf({ algorithm, atOnce, nextMs }: Kind): Case[] {
     for (let call = 0; call < atOnce; call++) await account.passes(one)
   }
   return [
-    named('admits up to the limit, and says exactly when the next passes', async (subject) => {
+    named('admits up to the limit, and gives the exact time at which the next call passes', async (subject) => {
       const account = new Account(subject, [limit])
       await full(account)
       assertClose(await account.used(), atOnce, 'used')
@@ -37,7 +38,7 @@ function casesOf({ algorithm, atOnce, nextMs }: Kind): Case[] {
       assert.deepEqual(refusal.binding, { kind: 'rule', rule: 'rule', limit: 'limit', scopeValue: 'o', unit: 'tokens' })
       await account.passesAfter(one, nextMs)
     }),
-    named('says exactly when a call passes that costs several, after charges at several times', async (subject) => {
+    named('gives the exact time at which a call of a larger cost passes, after charges at several times', async (subject) => {
       const account = new Account(subject, [limit])
       for (const tokens of [2.5, 4, 3]) {
         await account.passes({ tokens })
@@ -47,20 +48,20 @@ function casesOf({ algorithm, atOnce, nextMs }: Kind): Case[] {
       await account.passesAfter({ tokens: 7 })
       await account.passesAfter({ tokens: 9.5 })
     }),
-    named('a refusal and a look change nothing', async (subject) => {
+    named('a refusal and a peek change nothing', async (subject) => {
       const [account, control] = [new Account(subject, [limit]), new Account(subject, [limit], 'control')]
       for (const each of [account, control]) await full(each)
       for (const ms of [0, 300, 0.25]) {
         subject.clock.advance(ms)
         await account.refused({ tokens: 10 })
-        assert.equal((await subject.store.peek(account.ask({ tokens: 10 }))).outcome, 'reject')
+        assert.equal((await subject.store.peek(account.request({ tokens: 10 }))).outcome, 'reject')
         await account.usage()
       }
       subject.clock.advance(-200)
       await assertAlike(account, control, 'after a clock set back')
       assert.equal((await subject.store.figures()).open, 2 * atOnce)
     }),
-    named('a cost above what it can ever hold is too big, and a limit of 0 closed', async (subject) => {
+    named('a cost above the capacity is too big, and a limit of 0 is closed', async (subject) => {
       const account = new Account(subject, [limit])
       for (const [tokens, reason] of [
         [10.01, 'too_big'],
@@ -75,15 +76,15 @@ function casesOf({ algorithm, atOnce, nextMs }: Kind): Case[] {
       assert.equal(closed.reason, 'closed')
       assert.equal(closed.retryAfterMs, null)
     }),
-    named('settling for less gives back what was too much', async (subject) => {
+    named('settling for less refunds the difference', async (subject) => {
       const [account, control] = [new Account(subject, [limit]), new Account(subject, [limit], 'control')]
       const request = await account.passes({ tokens: 8 })
       await control.passes({ tokens: 3 })
       subject.clock.advance(2000)
       assert.equal(await account.settles(request, 3), true)
-      await assertAlike(account, control, 'as if it had been charged so at first')
+      await assertAlike(account, control, 'as if the actual cost had been charged at first')
     }),
-    named('settling for more records it in full, and what is above the limit is paid back before the next start', async (subject) => {
+    named('settling for more charges the full cost, and debt above the limit is paid back before the next start', async (subject) => {
       const account = new Account(subject, [limit])
       const request = await account.passes({ tokens: 6 })
       assert.equal(await account.settles(request, 35), true)
@@ -98,7 +99,7 @@ function casesOf({ algorithm, atOnce, nextMs }: Kind): Case[] {
       assert.equal(await account.releases(request), false)
       assertClose(await account.used(), 2, 'used')
     }),
-    named('a part settled charges more at once and gives nothing back; the end does', async (subject) => {
+    named('settling a part charges more at once and refunds nothing; settling the end refunds', async (subject) => {
       const account = new Account(subject, [limit])
       const request = await account.passes({ tokens: 4 })
       assert.equal(await account.settles(request, 2, 'part'), true)
@@ -108,7 +109,7 @@ function casesOf({ algorithm, atOnce, nextMs }: Kind): Case[] {
       assert.equal(await account.settles(request, 5), true)
       assertClose(await account.used(), 5, 'used in the end')
     }),
-    named('what its parts have charged goes back with a release, whenever they were said', async (subject) => {
+    named('a release refunds the charges of all parts, whenever they were made', async (subject) => {
       const account = new Account(subject, [limit])
       const request = await account.passes({ tokens: 4 })
       for (const tokens of [6, 7, 12]) {
@@ -118,7 +119,7 @@ function casesOf({ algorithm, atOnce, nextMs }: Kind): Case[] {
       assert.equal(await account.releases(request), true)
       assertClose(await account.used(), 0, 'used after a release')
     }),
-    named('a release leaves it as it was', async (subject) => {
+    named('a release leaves the meter as it was before the charge', async (subject) => {
       const [account, control] = [new Account(subject, [limit]), new Account(subject, [limit], 'control')]
       for (const each of [account, control]) await each.passes(one)
       subject.clock.advance(1500)
@@ -128,15 +129,7 @@ function casesOf({ algorithm, atOnce, nextMs }: Kind): Case[] {
       assert.equal(await account.releases(request), false)
       await assertAlike(account, control, 'after a release')
     }),
-    named('charges of the same amount at the same time are given back each for itself', async (subject) => {
-      const account = new Account(subject, [limit])
-      if (atOnce < 3) return
-      const [first, , third] = [await account.passes({ tokens: 3 }), await account.passes({ tokens: 3 }), await account.passes({ tokens: 4 })]
-      await account.settles(first, 2)
-      await account.releases(third)
-      assertClose(await account.used(), 5, 'used')
-    }),
-    named('an id that is used again is charged again, whatever it was charged before', async (subject) => {
+    named('an id that is used again after its settlement is charged again', async (subject) => {
       const [account, control] = [new Account(subject, [limit]), new Account(subject, [limit], 'control')]
       for (const [time, ms] of [3500, 250].entries()) {
         assert.equal(await account.settles(await account.passes({ tokens: 3 }, 'job'), undefined), true)
@@ -145,9 +138,9 @@ function casesOf({ algorithm, atOnce, nextMs }: Kind): Case[] {
       }
       for (const ms of [0, 6500, 1000, 1000]) {
         subject.clock.advance(ms)
-        // What is counted is brought to now.
+        // Rolls the meters to the new time.
         for (const each of [account, control]) await each.admit({ tokens: 1e-6 })
-        await assertAlike(account, control, 'as if they were two')
+        await assertAlike(account, control, 'as if they were two ids')
       }
     }),
     named('a record is charged whether there is room or not', async (subject) => {
@@ -159,10 +152,10 @@ function casesOf({ algorithm, atOnce, nextMs }: Kind): Case[] {
       assertClose(await account.used(), 29, 'charged once under an id')
       await account.passesAfter(one)
     }),
-    named('a reset forgets what was counted', async (subject) => {
+    named('a reset clears the usage', async (subject) => {
       const account = new Account(subject, [limit])
       await account.records({ tokens: 25 })
-      await subject.store.reset(account.ask({}))
+      await subject.store.reset(account.request({}))
       assertClose(await account.used(), 0, 'used')
       await full(account)
       await account.refused(one)
@@ -176,7 +169,7 @@ function casesOf({ algorithm, atOnce, nextMs }: Kind): Case[] {
       assertClose(await account.used(), 6, 'used of a lowered limit')
       await account.passesAfter({ tokens: 2 })
     }),
-    named('nothing is used any more after resetMs', async (subject) => {
+    named('usage is 0 after resetMs, and not before', async (subject) => {
       const account = new Account(subject, [limit])
       await account.records({ tokens: 17 })
       const [usage] = await account.usage()
@@ -185,13 +178,25 @@ function casesOf({ algorithm, atOnce, nextMs }: Kind): Case[] {
       subject.clock.advance(1.001)
       assertClose(await account.used(), 0, 'used')
     }),
-    ...(algorithm.endsWith('bucket') ? [] : [intoItsWindow(named, limit)]),
+    ...(atOnce < 3 ? [] : [equalChargesCase(named, limit)]),
+    ...(algorithm.endsWith('bucket') ? [] : [refundCase(named, limit)]),
   ]
 }
 
-/** Buckets have no window. */
-function intoItsWindow(named: (name: string, check: Case['check']) => Case, limit: LimitSpec): Case {
-  return named('a refund goes into the window that was charged, and into no other', async (subject) => {
+/** Not for leaky buckets, which admit one call at a time. */
+function equalChargesCase(named: (name: string, check: Case['check']) => Case, limit: LimitSpec): Case {
+  return named('charges of the same amount at the same time are refunded each for itself', async (subject) => {
+    const account = new Account(subject, [limit])
+    const [first, , third] = [await account.passes({ tokens: 3 }), await account.passes({ tokens: 3 }), await account.passes({ tokens: 4 })]
+    await account.settles(first, 2)
+    await account.releases(third)
+    assertClose(await account.used(), 5, 'used')
+  })
+}
+
+/** Not for buckets, which have no window. */
+function refundCase(named: (name: string, check: Case['check']) => Case, limit: LimitSpec): Case {
+  return named('a refund changes the window that was charged, and no other', async (subject) => {
     const account = new Account(subject, [limit])
     const [less, released] = [await account.passes({ tokens: 4 }), await account.passes({ tokens: 5 })]
     subject.clock.advance(11_000)

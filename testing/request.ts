@@ -7,17 +7,16 @@ import type { RuleSpec } from '../src/policy/rule.js'
 import { checkRules } from '../src/policy/rules-file.js'
 import { Keys } from '../src/redis/keys.js'
 
-/** What `askOf` is told besides the call. */
 export interface RequestOptions {
-  /** Whose keys the meters get, where a store keeps them by these. */
+  /** In the keys of the meters. */
   readonly namespace?: string
-  /** Charged for good: it cannot be settled or given back. */
+  /** The charge stays: the call cannot be settled or released. */
   readonly forGood?: boolean
 }
 
 /**
- * What a store is asked: a call under these rules, at these costs (none in the units that are
- * not named). A call with an `id` is known by it, one without is given a name by the store.
+ * The request of a call under these rules, at these costs (0 in units that are not named). The
+ * ledger entry of a call with an `id` has that id; the store names the entry of one without.
  * @throws RulesInvalid
  */
 export function requestFor(

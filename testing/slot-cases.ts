@@ -6,7 +6,7 @@ const LIMITS = [{ concurrency: 2, lease: '5s' }]
 /** Slots of a concurrency. */
 export const slotCases: readonly Case[] = [
   {
-    name: 'concurrency: admits as many at once as there are slots, and nobody can say when the next comes free',
+    name: 'concurrency: admits as many calls at once as there are slots, and refuses the next without a time',
     async check(subject) {
       const account = new Account(subject, LIMITS)
       const first = await account.passes({})
@@ -33,7 +33,7 @@ export const slotCases: readonly Case[] = [
     },
   },
   {
-    name: 'concurrency: a part settled keeps the slot, an end and a release give it back once',
+    name: 'concurrency: settling a part keeps the slot; settling the end and a release free it once',
     async check(subject) {
       const account = new Account(subject, LIMITS)
       const [first, second] = [await account.passes({}), await account.passes({})]
@@ -47,21 +47,21 @@ export const slotCases: readonly Case[] = [
     },
   },
   {
-    name: 'concurrency: a look, a refusal and a record take no slot, and a reset frees all',
+    name: 'concurrency: a peek, a refusal and a record take no slot, and a reset frees all',
     async check(subject) {
       const account = new Account(subject, LIMITS)
       await account.passes({})
-      await subject.store.peek(account.ask({}))
+      await subject.store.peek(account.request({}))
       await account.records({})
       assert.equal(await account.used(), 1)
       await account.passes({})
       await account.refused({})
-      await subject.store.reset(account.ask({}))
+      await subject.store.reset(account.request({}))
       assert.equal(await account.used(), 0)
     },
   },
   {
-    name: 'concurrency: lowered below what runs, it admits again once enough have ended; at 0 it is closed',
+    name: 'concurrency: a limit below the number of running calls admits again once enough have ended; at 0 it is closed',
     async check(subject) {
       const account = new Account(subject, LIMITS)
       const [first, second] = [await account.passes({}), await account.passes({})]

@@ -11,7 +11,7 @@ function refusal(retryAfterMs: number): UpstreamReport {
 
 /** A request for nothing but the block of the account's agent. */
 function blockOf(account: Account): AdmissionRequest {
-  const request = account.ask({}, undefined, true)
+  const request = account.request({}, undefined, true)
   return { ...request, meters: request.meters.slice(-1) }
 }
 
@@ -20,10 +20,10 @@ async function upstreamStatus({ store }: Subject, account: Account) {
   return one
 }
 
-/** What agents say about their limits. */
+/** Refusals and limits that agents report. */
 export const upstreamCases: readonly Case[] = [
   {
-    name: 'upstream: an agent that said nothing is open',
+    name: 'upstream: an agent without a report is open',
     async check(subject) {
       const account = new Account(subject, LIMITS)
       const { nowMs } = subject.clock
@@ -32,7 +32,7 @@ export const upstreamCases: readonly Case[] = [
     },
   },
   {
-    name: 'upstream: a call that is refused is given back, and its agent blocked until the latest time',
+    name: 'upstream: a call that its agent refused is released, and the agent is blocked until the latest time',
     async check(subject) {
       const account = new Account(subject, LIMITS)
       const [first, second] = [await account.passes({ requests: 1 }), await account.passes({ requests: 1 })]
@@ -47,7 +47,7 @@ export const upstreamCases: readonly Case[] = [
     },
   },
   {
-    name: 'upstream: after a block calls pass again, one at least',
+    name: 'upstream: after a block a first call passes, and others once that is settled',
     async check(subject) {
       const account = new Account(subject, LIMITS)
       await subject.store.reportUpstream(blockOf(account), refusal(1000))
@@ -57,7 +57,7 @@ export const upstreamCases: readonly Case[] = [
     },
   },
   {
-    name: 'upstream: what was observed last is kept, and a refusal keeps it',
+    name: 'upstream: the limits observed last are kept, also by a refusal',
     async check(subject) {
       const account = new Account(subject, LIMITS)
       const limits = { requests: { limit: 60, remaining: 5, resetMs: 1000, windowMs: 60_000 } }
