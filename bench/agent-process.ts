@@ -2,7 +2,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { serve } from './lib/processes.js'
 
-// An agent that answers at once and remembers when it was asked, by its own clock.
+// An agent that answers at once and keeps the arrival of each request, by its own clock.
 let arrivals: { at: number; name: string }[] = []
 const server = createServer((request, response) => {
   arrivals.push({ at: performance.timeOrigin + performance.now(), name: request.url ?? '' })

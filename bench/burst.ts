@@ -9,10 +9,9 @@ const WARM_UP = 20
 const ROUNDS = 21
 
 /**
- * What a check costs that comes with 999 others, each of another user, in one turn of the
- * event loop: the latency that all but 5 % of them stay below, against the median of single
- * checks, of which one is asked when the one before was answered. Same connection; a round
- * is a burst, then the singles.
+ * The latency of 1,000 checks of different users in one turn of the event loop: their 95th
+ * percentile, against the median of single checks, each sent when the one before was answered.
+ * Both use one connection; a round is a burst, then the singles.
  */
 export function burst(redis: string): Promise<Figure[]> {
   return inNamespaces(redis, [NAMESPACE], async () => [await measure(redis)])

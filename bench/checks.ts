@@ -7,10 +7,10 @@ const ONE = 'bench-one'
 const NINE = 'bench-nine'
 
 /**
- * What a check costs: one limit against the least that a script on a key can cost, and nine
- * against the peers' nine, all fixed windows (contender-process.ts). By key is what the peers
- * do, too; by rules a call is matched, validated and entered in the ledger besides. Bottleneck
- * is left to the benchmark of the peers: it has no check of several limits.
+ * The rate of checks: one limit, against a bare script that increments one key; and nine limits,
+ * against the peers' nine, all fixed windows (contender-process.ts). Peers check by key, as a
+ * limiter does; under rules a call is also validated, matched and entered in the ledger.
+ * Bottleneck is in the benchmark `peers` only: it has no check of several limits.
  */
 export function checks(redis: string): Promise<Figure[]> {
   return inNamespaces(redis, [ONE, NINE], async () => [...(await oneLimit(redis)), ...(await nineLimits(redis))])

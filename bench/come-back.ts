@@ -9,7 +9,7 @@ const CLIENTS = 40
 const TIMES = 4
 const WINDOW = '2s'
 
-/** A client of its own, which nobody else's calls meet, comes until it is refused, waits just as long as it is told, and comes back. */
+/** A client with its own scope value: sends calls until one is refused, waits for its `retryAfterMs`, and sends one more. @returns whether each of these was admitted */
 async function comeBack(tollgate: Tollgate, agent: string, user: string): Promise<boolean[]> {
   const admitted: boolean[] = []
   while (admitted.length < TIMES) {
@@ -23,7 +23,7 @@ async function comeBack(tollgate: Tollgate, agent: string, user: string): Promis
   return admitted
 }
 
-/** When it may come back; undefined where it was let in. */
+/** @returns `retryAfterMs` where the call was refused; undefined where it was admitted */
 async function refusalOf(tollgate: Tollgate, agent: string, user: string): Promise<number | undefined> {
   try {
     await (await tollgate.enqueue({ agent, user })).result()
@@ -35,8 +35,8 @@ async function refusalOf(tollgate: Tollgate, agent: string, user: string): Promi
 }
 
 /**
- * Whether clients that a `retry_after` rule refuses are let in when they come back at the time
- * that they were told: through the front door and a worker, on Redis' own clock, per algorithm.
+ * Whether clients that a `retry_after` rule refuses are admitted when they come back after their
+ * `retryAfterMs`: through enqueue and a worker, on Redis' own clock, per algorithm.
  */
 export function comeBackBench(redis: string): Promise<Figure[]> {
   return inNamespaces(redis, [NAMESPACE], async () => {
@@ -55,6 +55,6 @@ export function comeBackBench(redis: string): Promise<Figure[]> {
     const admitted = (await Promise.all(clients)).flat()
     const share = admitted.filter(Boolean).length / admitted.length
     const detail = `${admitted.length} refusals of ${CLIENTS} clients at each of ${NAMED_ALGORITHMS.join(', ')}: 3 per ${WINDOW}, enqueued and run`
-    return [atLeast('clients of a retry_after rule that are let in at the time they were told', share, 1, detail)]
+    return [atLeast('clients of a retry_after rule that are admitted when they come back after their retryAfterMs', share, 1, detail)]
   })
 }

@@ -5,15 +5,15 @@ import { OTHER_KEYS } from './lib/namespace.js'
 import { PEERS, type Peer, ROOMY } from './lib/peers.js'
 import { serve } from './lib/processes.js'
 
-// One contender: checks for a time, and says how fast it was.
+// One contender: sends checks for a given time, and answers their rate.
 export interface ContenderOptions {
   readonly redis: string
   readonly namespace: string
-  /** Per check: one per minute on the user, or per minute, hour and day on user, team and org. */
+  /** In a check: one limit per minute of the user; or nine, per minute, hour and day of user, team and org. */
   readonly limits: 1 | 9
-  /** 'tollgate' asks limiters by key, as the peers are asked; 'rules' the gate with a call; 'bare' is the least that a script on a key can cost. */
+  /** 'tollgate' checks limiters by key, as peers do; 'rules' admits a call at the gate; 'bare' runs a script that increments one key. */
   readonly contender: 'tollgate' | 'rules' | 'bare' | Peer
-  /** Whether ioredis writes the commands of one turn together. */
+  /** Whether ioredis pipelines the commands of one turn of the event loop. */
   readonly pipelined?: boolean
 }
 
@@ -22,33 +22,33 @@ const PERIODS = { minute: 60, hour: 3600, day: 86_400 }
 
 const options = JSON.parse(process.argv[2] ?? '{}') as ContenderOptions
 const redis = new Redis(options.redis, { enableAutoPipelining: options.pipelined === true })
-const whom = (index: number) => ({ user: `u${index % 100}`, team: `t${index % 10}`, org: `o${index % 3}` })
+const identityOf = (index: number) => ({ user: `u${index % 100}`, team: `t${index % 10}`, org: `o${index % 3}` })
 
 async function bare(): Promise<Check> {
   const sha = (await redis.script('LOAD', "return redis.call('INCR', KEYS[1])")) as string
-  return (index) => redis.evalsha(sha, 1, `${OTHER_KEYS}${whom(index).user}`)
+  return (index) => redis.evalsha(sha, 1, `${OTHER_KEYS}${identityOf(index).user}`)
 }
 
-/** Nine are fixed windows, as the peers' are; one is what a rule has by default, a token bucket. */
+/** Nine limits are fixed windows, as those of the peers; one limit is a token bucket, the default of rules. */
 function rules(): RuleSpec[] {
   if (options.limits === 1) return [{ name: 'user', scope: 'user', limits: [{ requests: ROOMY, per: 'minute' }] }]
   const limits = Object.keys(PERIODS).map((per) => ({ requests: ROOMY, per, algorithm: 'fixed_window' as const }))
   return SCOPES.map((scope) => ({ name: scope, scope, limits }))
 }
 
-let looked = false
+let checked = false
 
-/** That all limits were asked is seen once: a peer does not say more than whether it let in, either. */
+/** The number of limits is checked on the first answer only: peers answer no more than whether a check is allowed. */
 function mustBeAllowed(answer: Answer): void {
   if (!answer.allowed) throw new Error('the benchmark reached its limit')
-  if (!looked && answer.usage.length !== options.limits) throw new Error(`the benchmark asked ${answer.usage.length} limits instead of ${options.limits}`)
-  looked = true
+  if (!checked && answer.usage.length !== options.limits) throw new Error(`the benchmark checked ${answer.usage.length} limits instead of ${options.limits}`)
+  checked = true
 }
 
 /** A call under rules, with an entry in the ledger by which it can be settled. */
 function byRules(tollgate: Tollgate): Check {
   return async (index) => {
-    const scopes = whom(index)
+    const scopes = identityOf(index)
     mustBeAllowed(await tollgate.gate.admit(options.limits === 1 ? { agent: 'a', user: scopes.user } : { agent: 'a', ...scopes }))
   }
 }
@@ -56,24 +56,24 @@ function byRules(tollgate: Tollgate): Check {
 function byKey(tollgate: Tollgate): Check {
   const limiters = rules().map(({ name, limits }) => tollgate.limiter(limits.map((limit) => ({ ...limit, name: `${name}-${limit.per}` }))))
   const [one] = limiters
-  if (options.limits === 1 && one !== undefined) return async (index) => mustBeAllowed(await one.check(whom(index).user))
+  if (options.limits === 1 && one !== undefined) return async (index) => mustBeAllowed(await one.check(identityOf(index).user))
   const nine = tollgate.all(limiters)
   return async (index) => {
-    const { user, team, org } = whom(index)
+    const { user, team, org } = identityOf(index)
     mustBeAllowed(await nine.check([user, team, org]))
   }
 }
 
-/** A peer is asked for all of its limits at once. */
+/** A peer checks all of its limits at once. */
 function theirs(peer: Peer): Check {
   if (options.limits === 1) {
-    const ask = PEERS[peer](redis, 'user:60', PERIODS.minute)
-    return (index) => ask(whom(index).user)
+    const check = PEERS[peer](redis, 'user:60', PERIODS.minute)
+    return (index) => check(identityOf(index).user)
   }
-  const limiters = SCOPES.flatMap((scope) => Object.values(PERIODS).map((seconds) => ({ scope, ask: PEERS[peer](redis, `${scope}:${seconds}`, seconds) })))
+  const limiters = SCOPES.flatMap((scope) => Object.values(PERIODS).map((seconds) => ({ scope, check: PEERS[peer](redis, `${scope}:${seconds}`, seconds) })))
   return (index) => {
-    const scopes = whom(index)
-    return Promise.all(limiters.map(({ scope, ask }) => ask(scopes[scope])))
+    const scopes = identityOf(index)
+    return Promise.all(limiters.map(({ scope, check }) => check(scopes[scope])))
   }
 }
 

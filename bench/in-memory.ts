@@ -7,9 +7,9 @@ const WARM_UP = 2
 const ROUNDS = 7
 const USERS = Array.from({ length: 100 }, (_, index) => `u${index}`)
 
-/** How many checks a second one process does whose limits are in its memory: one limit, 100 users, one check after the other. */
+/** The rate of checks of one process whose limits are in its memory: one limit, 100 users, one check after the other. */
 export async function inMemory(): Promise<Figure[]> {
-  // Without a Redis, whatever the environment says.
+  // A given store: REDIS_URL is not used.
   const tollgate = await Tollgate.open({ store: new MemoryStore() })
   const limiter = tollgate.limiter({ requests: ROOMY, per: 'minute' })
   const rates: number[] = []

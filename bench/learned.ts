@@ -4,9 +4,9 @@ import { atLeast, atMost, type Figure } from './lib/measure.js'
 import { inNamespaces } from './lib/namespace.js'
 import { Helper } from './lib/processes.js'
 
-// An agent whose real limit is half of what the rules say, 20 workers in four processes, and
-// always a call to make. Windows are a tenth of their length: a step of recovery every 3 s
-// instead of every 30 s, and 30 s instead of five minutes from the first 429 on.
+// An agent whose real limit is half of the configured one, 20 workers in four processes, and
+// always a call in line. Times are a tenth: a step of recovery every 3 s instead of 30 s, and
+// 30 s instead of five minutes measured from the first 429 on.
 const NAMESPACE = 'bench-learned'
 const PROCESSES = 4
 const WORKERS_EACH = 5
@@ -18,7 +18,7 @@ const WINDOW_MS = 30_000
 const RECOVER_EVERY_MS = 3000
 const UPSTREAM = { recoverEveryMs: RECOVER_EVERY_MS }
 
-/** What a fleet learns of an agent: how many calls are refused after the first, and how much of the agent's limit is used. */
+/** How well workers learn the limit of an agent: the share of calls refused after the first 429, and the share of the limit used. */
 export function learned(redis: string): Promise<Figure[]> {
   return inNamespaces(redis, [NAMESPACE], () => measure(redis))
 }
@@ -28,12 +28,12 @@ async function measure(redis: string): Promise<Figure[]> {
   const perSecond = CONFIGURED_PER_SECOND * SHARE
   const tollgate = await Tollgate.open({ redis, namespace: NAMESPACE, rules, upstream: UPSTREAM })
   const agent = await Helper.start('limited-agent-process', { perSecond, burst: BURST, latencyMs: LATENCY_MS })
-  const port = await agent.ask<number>('port')
+  const port = await agent.request<number>('port')
   const options = { redis, namespace: NAMESPACE, concurrency: WORKERS_EACH, agent: port, upstream: UPSTREAM }
   const workers = await Promise.all(Array.from({ length: PROCESSES }, () => Helper.start('worker-process', options)))
   const calls = Math.ceil((perSecond * (WINDOW_MS + 10_000)) / 1000)
   await tollgate.enqueueMany(Array.from({ length: calls }, () => ({ agent: 'agent' })))
-  const answersSoFar = () => agent.ask<{ at: number; status: number }[]>('answers')
+  const answersSoFar = () => agent.request<{ at: number; status: number }[]>('answers')
   const firstAt = async () => (await answersSoFar()).find(({ status }) => status === 429)?.at
   const deadline = performance.now() + 20_000
   while ((await firstAt()) === undefined && performance.now() < deadline) await sleep(100)

@@ -2,7 +2,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { serve } from './lib/processes.js'
 
-// An agent with a limit of its own, a token bucket: above it, it says 429 and when to come again.
+// An agent with its own limit, a token bucket: above it, it answers 429 with retry-after-ms.
 const { perSecond, burst, latencyMs } = JSON.parse(process.argv[2] ?? '{}') as { perSecond: number; burst: number; latencyMs: number }
 const answers: { at: number; status: number }[] = []
 let tokens = burst

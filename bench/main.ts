@@ -47,7 +47,7 @@ const CONNECT_MS = 5000
 
 let stopping = false
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop(signal))
-// Whoever started us and our Redis has died: as when a terminal is closed.
+// The parent process, which started the Redis too, has died: end as when a terminal is closed.
 process.once('disconnect', () => stop('SIGHUP'))
 process.channel?.unref()
 
@@ -55,12 +55,12 @@ function stop(signal: NodeJS.Signals): void {
   if (stopping) return
   stopping = true
   const leave = () => process.exit(128 + constants.signals[signal])
-  // The Redis may be gone, too.
+  // Without Redis the cleaning up may hang.
   setTimeout(leave, CONNECT_MS)
   void leaveAll().then(leave, leave)
 }
 
-/** @throws Error that says where no Redis answers */
+/** @throws Error where no Redis answers at the URL */
 async function redisVersion(url: string): Promise<string> {
   const redis = new Redis(url, { lazyConnect: true, connectTimeout: CONNECT_MS, retryStrategy: () => null })
   redis.on('error', () => {})
@@ -93,20 +93,20 @@ async function measure(name: Name, redis: string, trace: string | undefined): Pr
 }
 
 async function bench({ names, json, trace }: BenchArguments<Name>, url: string): Promise<boolean> {
-  // Better now than after minutes of measuring.
+  // Fails before minutes of measuring, not after.
   if (json !== undefined && json !== '-') await mustBeWritable(json)
   const about = { node: process.version, redis: await redisVersion(url), cpus: availableParallelism(), date: new Date().toISOString() }
-  // Who reads the JSON from the standard output reads nothing else there.
-  const say = json === '-' ? console.error : console.log
-  say(`Node ${about.node}, Redis ${about.redis}, ${about.cpus} CPUs\n\n${HEAD}`)
+  // With --json - the standard output has the JSON alone.
+  const print = json === '-' ? console.error : console.log
+  print(`Node ${about.node}, Redis ${about.redis}, ${about.cpus} CPUs\n\n${HEAD}`)
   const figures: Figure[] = []
   for (const name of names) {
     const of = await measure(name, url, trace)
     if (stopping) return false
     figures.push(...of)
-    for (const figure of of) say(row(figure))
+    for (const figure of of) print(row(figure))
   }
-  say(`\n${table(figures)}`)
+  print(`\n${table(figures)}`)
   const report = `${JSON.stringify({ ...about, figures }, null, 2)}\n`
   if (json === '-') process.stdout.write(report)
   else if (json !== undefined) await writeFile(json, report)

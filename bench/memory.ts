@@ -10,10 +10,10 @@ const BAR = 160
 const VALUE = /user-\d{6}/
 
 /**
- * What Redis keeps for one scope value with three limits of the default algorithm after one
- * check: MEMORY USAGE of every key that carries its name. The limits are low, so that no
- * bucket is full again, and its key gone, before it is asked for. What checks leave besides
- * is said beside it.
+ * The bytes that Redis keeps for one scope value with three limits of the default algorithm
+ * after one check: MEMORY USAGE of every key with its name. The limits are so low that no
+ * bucket is full again, which would remove its key, before it is measured. The detail has the
+ * bytes per check in all other keys.
  */
 export function memory(redis: string): Promise<Figure[]> {
   return inNamespaces(redis, [NAMESPACE], async () => [await measure(redis)])
@@ -43,7 +43,7 @@ async function measure(url: string): Promise<Figure> {
   )
 }
 
-/** Bytes by scope value; under '' what belongs to none. */
+/** Bytes by scope value; under '' those of keys without one. */
 async function usage(redis: Redis): Promise<Map<string, number>> {
   const bytes = new Map<string, number>()
   for await (const keys of redis.scanStream({ match: `${new Keys(NAMESPACE).prefix}*`, count: 1000 })) {

@@ -18,12 +18,12 @@ function waits(redis: string, greedyCalls: number): Promise<number[]> {
 async function measure(redis: string, namespace: string, greedyCalls: number): Promise<number[]> {
   const tollgate = await Tollgate.open({ redis, namespace, rules: RULES })
   const agent = await Helper.start('agent-process', {})
-  const worker = await Helper.start('worker-process', { redis, namespace, concurrency: 100, agent: await agent.ask<number>('port') })
+  const worker = await Helper.start('worker-process', { redis, namespace, concurrency: 100, agent: await agent.request<number>('port') })
   const now = () => performance.timeOrigin + performance.now()
   const warm = Array.from({ length: 50 }, () => ({ agent: 'agent', payload: { at: now() } }))
   await tollgate.enqueueMany(warm)
   await sleep(500)
-  await worker.ask('starts')
+  await worker.request('starts')
   const greedy = tollgate.enqueueMany(Array.from({ length: greedyCalls }, () => ({ agent: 'agent', org: 'greedy', payload: { at: now() } })))
   await greedy
   for (let i = 0; i < MODEST_PER_SECOND * SECONDS; i++) {
@@ -31,13 +31,13 @@ async function measure(redis: string, namespace: string, greedyCalls: number): P
     await sleep(1000 / MODEST_PER_SECOND)
   }
   await sleep(500)
-  const starts = await worker.ask<{ at: number; name: string; enqueuedAt: number }[]>('starts')
+  const starts = await worker.request<{ at: number; name: string; enqueuedAt: number }[]>('starts')
   await Promise.all([worker.stop(), agent.stop()])
   await tollgate.close()
   return starts.filter(({ name }) => name === 'modest').map(({ at, enqueuedAt }) => at - enqueuedAt)
 }
 
-/** Whether a tenant within its limit feels another that is 100 times over its own. */
+/** Whether a tenant within its limit waits longer beside another that is 100 times over its own. */
 export async function neighbour(redis: string): Promise<Figure[]> {
   const alone = await waits(redis, 0)
   const beside = await waits(redis, PER_SECOND * 100)

@@ -3,35 +3,35 @@ import { pino } from 'pino'
 import { Tollgate, type TollgateOptions } from '../src/index.js'
 import { serve } from './lib/processes.js'
 
-// Asks the gate at a steady rate, whatever it is answered, and says what that was and how long it took.
+// Admits calls at a steady rate, whatever the answers, and keeps the answer and latency of each.
 const options = JSON.parse(process.argv[2] ?? '{}') as TollgateOptions & { everyMs: number }
 const { everyMs, ...ofOpen } = options
 const tollgate = await Tollgate.open({ ...ofOpen, logger: pino({ level: 'silent' }) })
 
-/** One call: when it was asked and let in, by a clock that all processes share. */
-export interface AdmissionRequest {
+/** One decision; times are on a clock that all processes of a machine share. */
+export interface TimedDecision {
   readonly atMs: number
   readonly tookMs: number
   readonly allowed: boolean
 }
 
-const requests: AdmissionRequest[] = []
+const decisions: TimedDecision[] = []
 const open = new Set<Promise<void>>()
-let asking: Promise<void> | undefined
+let admitting: Promise<void> | undefined
 let stop = false
 
-async function ask(): Promise<void> {
+async function admit(): Promise<void> {
   const begin = performance.now()
   const grant = await tollgate.gate.admit({ agent: 'llm' })
-  requests.push({ atMs: performance.timeOrigin + begin, tookMs: performance.now() - begin, allowed: grant.allowed })
+  decisions.push({ atMs: performance.timeOrigin + begin, tookMs: performance.now() - begin, allowed: grant.allowed })
   if (grant.allowed) await grant.settle()
 }
 
-async function askOn(): Promise<void> {
+async function admitAtRate(): Promise<void> {
   const begin = performance.now()
   for (let n = 0; !stop; n++) {
     await sleep(Math.max(0, begin + n * everyMs - performance.now()))
-    const one: Promise<void> = ask()
+    const one: Promise<void> = admit()
       .catch(() => {})
       .finally(() => open.delete(one))
     open.add(one)
@@ -42,15 +42,15 @@ serve(
   {
     ready: () => null,
     begin: () => {
-      asking = askOn()
+      admitting = admitAtRate()
       return null
     },
     outage: () => tollgate.stats.outage(),
     end: async () => {
       stop = true
-      await asking
+      await admitting
       await Promise.all(open)
-      return requests
+      return decisions
     },
   },
   () => tollgate.close(),

@@ -3,7 +3,7 @@ import { Redis } from 'ioredis'
 import { type RuleSpec, Tollgate } from '../src/index.js'
 import { serve } from './lib/processes.js'
 
-// Works off a queue that was filled before, with the gate or without it, and says how fast.
+// Runs the jobs of a queue filled before, with Tollgate or with plain BullMQ, and answers the rate.
 const options = JSON.parse(process.argv[2] ?? '{}') as { redis: string; namespace: string; concurrency: number }
 const ROOMY = 1e12
 const rules: RuleSpec[] = (['user', 'team', 'org'] as const).map((scope) => ({
@@ -28,7 +28,7 @@ async function fill(jobs: number): Promise<void> {
   }
 }
 
-async function workOff(gated: boolean, jobs: number): Promise<number> {
+async function runJobs(gated: boolean, jobs: number): Promise<number> {
   await fill(jobs)
   let done = 0
   let finish: () => void = () => {}
@@ -59,8 +59,8 @@ async function workOff(gated: boolean, jobs: number): Promise<number> {
 serve(
   {
     ready: () => null,
-    gated: (jobs) => workOff(true, jobs as number),
-    plain: (jobs) => workOff(false, jobs as number),
+    gated: (jobs) => runJobs(true, jobs as number),
+    plain: (jobs) => runJobs(false, jobs as number),
   },
   async () => {
     await queue.obliterate({ force: true })

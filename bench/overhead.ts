@@ -8,20 +8,20 @@ const ROUNDS = 5
 const CONCURRENCY = 100
 const NAMESPACE = 'bench-overhead'
 
-/** What the gate costs a worker that never reaches a limit: nine limits, charged and settled, against the same worker without it. */
+/** The rate of a worker that never reaches one of its nine limits, which are charged and settled, against the same worker without Tollgate. */
 export function overhead(redis: string): Promise<Figure[]> {
   return inNamespaces(redis, [NAMESPACE], () => measure(redis))
 }
 
 async function measure(redis: string): Promise<Figure[]> {
   const helper = await Helper.start('overhead-process', { redis, namespace: NAMESPACE, concurrency: CONCURRENCY })
-  await helper.ask('plain', JOBS)
-  await helper.ask('gated', JOBS)
+  await helper.request('plain', JOBS)
+  await helper.request('gated', JOBS)
   const plain: number[] = []
   const gated: number[] = []
   for (let round = 0; round < ROUNDS; round++) {
-    plain.push(await helper.ask<number>('plain', JOBS))
-    gated.push(await helper.ask<number>('gated', JOBS))
+    plain.push(await helper.request<number>('plain', JOBS))
+    gated.push(await helper.request<number>('gated', JOBS))
   }
   await helper.stop()
   const ratio = median(gated) / median(plain)

@@ -12,12 +12,12 @@ export interface Overload {
   readonly calls: number
   readonly perSecond: number
   readonly burst: number
-  /** How fast they are enqueued, as a multiple of what the meter allows; Infinity = all at once. */
+  /** The rate of enqueueing, as a multiple of the limit; Infinity = all at once. */
   readonly enqueuedAt: number
   readonly utilisation: number
 }
 
-/** One meter, more calls than it allows for a long while: how much of it is used, how often a call is handed out, how exact the starts are. */
+/** Many more calls than one meter allows: the share of the limit used, pickups per call, and the most starts in a second. */
 export function overload(redis: string, run: Overload): Promise<Figure[]> {
   const namespace = `bench-overload-${run.perSecond}`
   return inNamespaces(redis, [namespace], () => measure(redis, namespace, run))
@@ -29,9 +29,9 @@ async function measure(redis: string, namespace: string, run: Overload): Promise
   ]
   const tollgate = await Tollgate.open({ redis, namespace, rules })
   const agent = await Helper.start('agent-process', {})
-  const worker = await Helper.start('worker-process', { redis, namespace, concurrency: CONCURRENCY, agent: await agent.ask<number>('port') })
+  const worker = await Helper.start('worker-process', { redis, namespace, concurrency: CONCURRENCY, agent: await agent.request<number>('port') })
   const warm = await warmUp(tollgate, worker)
-  await agent.ask('arrivals')
+  await agent.request('arrivals')
 
   const begin = performance.timeOrigin + performance.now()
   const perTick = Math.min(run.calls, (run.perSecond * run.enqueuedAt * TICK_MS) / 1000)
@@ -43,11 +43,11 @@ async function measure(redis: string, namespace: string, run: Overload): Promise
   let progress = { pickups: 0, finished: 0 }
   while (progress.finished < run.calls && performance.now() < deadline) {
     await sleep(50)
-    const { pickups, finished } = await worker.ask<Progress>('progress')
+    const { pickups, finished } = await worker.request<Progress>('progress')
     progress = { pickups: pickups - warm.pickups, finished: finished - warm.finished }
   }
-  const charged = (await worker.ask<{ at: number }[]>('starts')).map(({ at }) => at).sort((a, b) => a - b)
-  const seen = (await agent.ask<{ at: number }[]>('arrivals')).map(({ at }) => at)
+  const charged = (await worker.request<{ at: number }[]>('starts')).map(({ at }) => at).sort((a, b) => a - b)
+  const seen = (await agent.request<{ at: number }[]>('arrivals')).map(({ at }) => at)
   await Promise.all([worker.stop(), agent.stop(), tollgate.close()])
 
   const last = charged.at(-1) ?? Number.NaN

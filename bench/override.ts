@@ -7,13 +7,13 @@ import { Helper } from './lib/processes.js'
 const NAMESPACE = 'bench-override'
 const BAR_MS = 100
 const ROUNDS = 100
-/** Calls of the user that the override is for; all of them wait. */
+/** Waiting calls of the user that the override is for. */
 const WAITING = 10
-/** Users beside it whose calls wait, each in a line of its own, and go on waiting. */
+/** Other users with a waiting call, each in a line of its own, which the override does not move. */
 const OTHER_LINES = [0, 200] as const
 const RULES: RuleSpec[] = [{ name: 'user', scope: 'user', limits: [{ requests: 1, per: 'day' }] }]
 const HOUR_MS = 3_600_000
-const PATIENCE_MS = 10_000
+const TIMEOUT_MS = 10_000
 
 const now = () => performance.timeOrigin + performance.now()
 
@@ -22,25 +22,25 @@ interface Start {
   readonly name: string
 }
 
-/** From the call of grant() to the start of each call that waited for it, in ms. */
+/** @returns the ms from the call of grant() to the start of each waiting call */
 async function measure(redis: string, otherLines: number): Promise<number[]> {
   const tollgate = await Tollgate.open({ redis, namespace: NAMESPACE, rules: RULES })
   const agent = await Helper.start('agent-process', {})
-  const worker = await Helper.start('worker-process', { redis, namespace: NAMESPACE, concurrency: 100, agent: await agent.ask<number>('port') })
+  const worker = await Helper.start('worker-process', { redis, namespace: NAMESPACE, concurrency: 100, agent: await agent.request<number>('port') })
   const line = (user: string, calls: number) => Array.from({ length: calls }, () => ({ agent: 'agent', user, org: user }))
   await tollgate.enqueueMany(Array.from({ length: otherLines }, (_, index) => line(`other-${index}`, 2)).flat())
   const wakes: number[] = []
   for (let round = 0; round < ROUNDS; round++) {
     const user = `user-${round}`
     await tollgate.enqueueMany(line(user, 1 + WAITING))
-    // The first of them starts at once, and nothing else goes on.
-    for (let first = false; !first; await sleep(5)) first = (await worker.ask<Start[]>('starts')).some(({ name }) => name === user)
+    // The first of them has room and starts; the others wait.
+    for (let first = false; !first; await sleep(5)) first = (await worker.request<Start[]>('starts')).some(({ name }) => name === user)
     await sleep(50)
     const begin = now()
     const id = await tollgate.overrides.grant({ for: { user }, allow: 'unlimited', reason: 'testing', by: 'bench', forMs: HOUR_MS })
     let woken = 0
-    while (woken < WAITING && now() - begin < PATIENCE_MS) {
-      const starts = (await worker.ask<Start[]>('starts')).filter(({ name }) => name === user)
+    while (woken < WAITING && now() - begin < TIMEOUT_MS) {
+      const starts = (await worker.request<Start[]>('starts')).filter(({ name }) => name === user)
       woken += starts.length
       wakes.push(...starts.map(({ at }) => at - begin))
       await sleep(5)
@@ -52,7 +52,7 @@ async function measure(redis: string, otherLines: number): Promise<number[]> {
   return wakes
 }
 
-/** How long an override takes to start the calls that wait for it, on a worker in another process. */
+/** The time from the grant of an override to the start of its waiting calls, on a worker in another process. */
 export async function override(redis: string): Promise<Figure[]> {
   const figures: Figure[] = []
   for (const otherLines of OTHER_LINES) {

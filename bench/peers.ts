@@ -6,9 +6,9 @@ import { inNamespaces } from './lib/namespace.js'
 const NAMESPACE = 'bench-peers'
 
 /**
- * One limit per user and minute that nobody reaches, for 100 users: Tollgate's default
- * algorithm against what others have for it. All run on the same Redis; how each is set up
- * is said in lib/peers.ts. The best of them counts.
+ * One limit per user and minute that no user reaches, for 100 users: a limiter with Tollgate's
+ * default algorithm, against the best of other libraries on the same Redis (lib/peers.ts has
+ * their settings).
  */
 export function peers(redis: string): Promise<Figure[]> {
   return inNamespaces(redis, [NAMESPACE], async () => [await measure(redis)])

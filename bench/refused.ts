@@ -7,9 +7,9 @@ const NAMESPACE = 'bench-refused'
 const CHECKS = 1000
 const WHAT = `write commands that Redis ran for ${CHECKS.toLocaleString('en')} refused checks`
 const BAR = 0
-/** What each process writes every second to say that it is there; these limits write none of them. */
-const BEAT: ReadonlySet<string> = new Set(['zremrangebyscore', 'zrem', 'zadd', 'pexpire'])
-/** Eight that have room, and one that is used up by one check. */
+/** The commands of the heartbeat that each process writes every second; checks of these limits use none of them. */
+const HEARTBEAT: ReadonlySet<string> = new Set(['zremrangebyscore', 'zrem', 'zadd', 'pexpire'])
+/** Eight limits with room, and one that a single check uses up. */
 const LIMITS = [
   ...['second', 'minute', 'hour', 'day'].flatMap((per) => [
     { requests: ROOMY, per },
@@ -19,10 +19,10 @@ const LIMITS = [
 ]
 
 /**
- * Whether a check that is refused writes anything: what INFO commandstats counts, scripts'
- * calls included, of the commands that Redis itself flags as writing. It counts for the
- * whole server: on a Redis that others use, their writes are in the figure. The control is
- * as many checks that pass, which have to write.
+ * Whether a refused check writes anything: the calls that INFO commandstats counts, those of
+ * scripts included, of commands that Redis flags as writing. It counts for the whole server:
+ * on a Redis in other use, the figure includes other writes. The control is as many allowed
+ * checks, which have to write.
  */
 export function refused(redis: string): Promise<Figure[]> {
   return inNamespaces(redis, [NAMESPACE], async () => [await measure(redis)])
@@ -31,7 +31,7 @@ export function refused(redis: string): Promise<Figure[]> {
 async function measure(url: string): Promise<Figure> {
   const tollgate = await openHere({ redis: url, namespace: NAMESPACE, rules: [{ name: 'user', scope: 'user', limits: LIMITS }] })
   const redis = new Redis(url)
-  const ask = async (users: readonly string[], allowed: boolean) => {
+  const admit = async (users: readonly string[], allowed: boolean) => {
     const grants = await Promise.all(users.map((user) => tollgate.gate.admit({ agent: 'a', user, cost: { tokens: 1 } })))
     const others = grants.filter((grant) => grant.allowed !== allowed || grant.usage.length !== LIMITS.length)
     if (others.length > 0)
@@ -40,11 +40,11 @@ async function measure(url: string): Promise<Figure> {
   const half = CHECKS / 2
   const writesOf = async (users: readonly string[], allowed: boolean) => {
     const before = await calls(redis)
-    await ask(users.slice(0, half), allowed)
-    for (const user of users.slice(half)) await ask([user], allowed)
+    await admit(users.slice(0, half), allowed)
+    for (const user of users.slice(half)) await admit([user], allowed)
     return writes(redis, before, await calls(redis))
   }
-  await ask(['full'], true)
+  await admit(['full'], true)
   const whenRefused = await writesOf(
     Array.from({ length: CHECKS }, () => 'full'),
     false,
@@ -54,14 +54,14 @@ async function measure(url: string): Promise<Figure> {
     true,
   )
   redis.disconnect()
-  const said = (counted: ReadonlyMap<string, number>) => [...counted].map(([name, count]) => `${name} ${count.toLocaleString('en')}`).join(', ')
+  const listed = (counted: ReadonlyMap<string, number>) => [...counted].map(([name, count]) => `${name} ${count.toLocaleString('en')}`).join(', ')
   if (whenAllowed.size === 0) return notMeasured(WHAT, `≤ ${BAR}`, 'the control, checks that passed, wrote nothing, either')
   const total = [...whenRefused.values()].reduce((sum, count) => sum + count, 0)
   return atMost(
     WHAT,
     total,
     BAR,
-    `${total === 0 ? '' : `${said(whenRefused)}; `}nine limits, one used up, half of them at once, half one by one; control: as many that passed wrote ${said(whenAllowed)}`,
+    `${total === 0 ? '' : `${listed(whenRefused)}; `}nine limits, one used up, half of them at once, half one by one; control: as many that passed wrote ${listed(whenAllowed)}`,
   )
 }
 
@@ -71,11 +71,13 @@ async function calls(redis: Redis): Promise<Map<string, number>> {
   return new Map([...stats].map(([, name, count]) => [name as string, Number(count)]))
 }
 
-/** Those that were called in between and write. */
+/** The writing commands that were called in between, with their numbers of calls. */
 async function writes(redis: Redis, before: ReadonlyMap<string, number>, after: ReadonlyMap<string, number>): Promise<Map<string, number>> {
-  const called = [...after].map(([name, count]) => [name, count - (before.get(name) ?? 0)] as const).filter(([name, count]) => count > 0 && !BEAT.has(name))
+  const called = [...after]
+    .map(([name, count]) => [name, count - (before.get(name) ?? 0)] as const)
+    .filter(([name, count]) => count > 0 && !HEARTBEAT.has(name))
   const about = (await redis.command('INFO', ...called.map(([name]) => name))) as ([name: string, arity: number, flags: string[]] | null)[]
   const unknown = called.filter((_, index) => about[index] === null).map(([name]) => name)
-  if (unknown.length > 0) throw new Error(`Redis does not say whether ${unknown.join(', ')} write`)
+  if (unknown.length > 0) throw new Error(`Redis does not know whether ${unknown.join(', ')} write`)
   return new Map(called.filter((_, index) => about[index]?.[2].includes('write')))
 }

@@ -1,8 +1,8 @@
+import { seededRandom } from '../examples/sample-agent/random.js'
 import type { RuleSpec, Tollgate } from '../src/index.js'
 import { type Check, compare, contender, perSecond, ROUNDS } from './lib/compare.js'
 import { atLeast, type Figure } from './lib/measure.js'
 import { inNamespaces, openHere } from './lib/namespace.js'
-import { seeded } from './lib/random.js'
 
 const VALUES = [10, 1000, 1_000_000]
 const LINES = [0, 1000, 100_000]
@@ -14,15 +14,15 @@ const ENQUEUED_AT_ONCE = 5000
 const BAR = 0.85
 
 /**
- * A bucket that holds what the benchmark takes and fills so slowly that its key stays: one
- * that were full again within a second would be forgotten, and a million never be there.
+ * A bucket that holds everything that the benchmark takes, and refills so slowly that its key
+ * stays: the key of a bucket that is full again expires, and a million would never be there.
  */
 const RULES: RuleSpec[] = [
   { name: 'user', scope: 'user', match: { agents: ['roomy'] }, limits: [{ requests: 1, per: 'day', burst: 1e9 }] },
   { name: 'crowd', scope: 'agent', match: { agents: ['crowded'] }, limits: [{ requests: 1, per: 'day' }] },
 ]
 
-/** Whether the rate of checks depends on how many scope values there are, or on how many calls stand in line at another's meter. */
+/** Whether the rate of checks depends on the number of scope values, or on the number of calls in line at another meter. */
 export async function scale(redis: string): Promise<Figure[]> {
   return [await inNamespaces(redis, [VALUES_NAMESPACE], () => byValues(redis)), await inNamespaces(redis, LINES.map(lineNamespace), () => byLines(redis))]
 }
@@ -32,16 +32,16 @@ async function admit(tollgate: Tollgate, user: number): Promise<void> {
   if (!grant.allowed) throw new Error('the benchmark reached its limit')
 }
 
-/** Users drawn evenly from so many, in the same order in every run. */
+/** Checks of users drawn at random, in the same order in every run. */
 function drawn(tollgate: Tollgate, users: number): Check {
-  const random = seeded(1)
+  const random = seededRandom(1)
   return () => admit(tollgate, Math.floor(random() * users))
 }
 
 /**
- * All values are there throughout, and a contender draws from the first so many of them: so
- * the sizes take turns, and what disturbs the machine disturbs all of them. Of 10 values the
- * checks of one batch share meters, which is less work than any larger number can be.
+ * All values exist throughout, and each contender draws from the first of them: so the sizes
+ * take turns, and a disturbance of the machine meets all of them. With 10 values the checks of
+ * one batch share meters, which is less work than with any larger number.
  */
 async function byValues(redis: string): Promise<Figure> {
   const tollgate = await openHere({ redis, namespace: VALUES_NAMESPACE, rules: RULES })
@@ -52,13 +52,13 @@ async function byValues(redis: string): Promise<Figure> {
   return figure(`checks at ${list(Object.keys(rates))} scope values: slowest against fastest`, rates)
 }
 
-/** A namespace per line, each with the same checks of others. No worker and no drainer runs: the lines stay as they are. */
+/** One namespace per length of line, each with the same checks beside it. No worker and no dispatcher runs: the lines stay as they are. */
 async function byLines(redis: string): Promise<Figure> {
   const tollgates: Tollgate[] = []
   for (const calls of LINES) {
     const tollgate = await openHere({ redis, namespace: lineNamespace(calls), rules: RULES })
     tollgates.push(tollgate)
-    // One more: the first of them has its room.
+    // One more: the first call has room.
     await standInLine(tollgate, calls === 0 ? 0 : calls + 1)
   }
   const rates = await compare(

@@ -19,10 +19,10 @@ const NAMESPACE = 'bench-upstream'
 const RULES: RuleSpec[] = [
   { name: 'account', scope: 'agent', match: { agents: ['nginx'] }, limits: [{ requests: PER_SECOND, per: 'second', burst: BURST, algorithm: 'token_bucket' }] },
 ]
-// What worker-process asks for is named after the call's org.
+// worker-process requests the path /<org>: 'run' is that of the calls that are measured.
 const CALL = { agent: 'nginx', org: 'run' }
 
-function ask(port: number, path: string, connections: Agent): Promise<void> {
+function fetchPath(port: number, path: string, connections: Agent): Promise<void> {
   return new Promise((resolve, reject) => {
     get({ host: '127.0.0.1', port, path, agent: connections }, (response) => {
       response.resume()
@@ -31,17 +31,17 @@ function ask(port: number, path: string, connections: Agent): Promise<void> {
   })
 }
 
-/** The control: with nobody in between, nginx has to refuse. Returns how many it did. */
+/** The control: without Tollgate in between, nginx has to refuse. @returns how many requests it refused */
 async function flood(nginx: Nginx): Promise<number> {
   const connections = new Agent({ keepAlive: true, maxSockets: FLOOD.atOnce })
-  await Promise.all(Array.from({ length: FLOOD.requests }, () => ask(nginx.port, '/flood', connections)))
+  await Promise.all(Array.from({ length: FLOOD.requests }, () => fetchPath(nginx.port, '/flood', connections)))
   connections.destroy()
-  // Until what the flood has used of the rate is free again.
+  // Until the flood's share of the rate is free again.
   await sleep(((BURST + 1) / PER_SECOND) * 1000 + 500)
   return (await nginx.log('/flood')).filter(({ status }) => status === 429).length
 }
 
-/** Enqueues each call at its time; returns when the first one was. */
+/** Enqueues each call at its time. @returns the begin, which the times count from */
 async function replay(tollgate: Tollgate, atMs: readonly number[]): Promise<number> {
   const begin = performance.now()
   const failures: unknown[] = []
@@ -68,12 +68,12 @@ async function measure(redis: string, nginx: Nginx, version: string, trace: stri
   let finished = 0
   while (finished < atMs.length && performance.timeOrigin + performance.now() < deadline) {
     await sleep(100)
-    finished = (await worker.ask<Progress>('progress')).finished - warm.finished
+    finished = (await worker.request<Progress>('progress')).finished - warm.finished
   }
-  const starts = await worker.ask<{ at: number }[]>('starts')
+  const starts = await worker.request<{ at: number }[]>('starts')
   await Promise.all([worker.stop(), tollgate.close()])
 
-  // Counted by who refuses: also those that Tollgate sent again.
+  // Counted in nginx's log: includes refused calls that Tollgate sent again.
   const answered = await nginx.log('/run')
   const refused = answered.filter(({ status }) => status === 429).length
   const served = answered.filter(({ status }) => status === 200).length
@@ -95,7 +95,7 @@ async function measure(redis: string, nginx: Nginx, version: string, trace: stri
   }
 }
 
-/** Whether an upstream that counts for itself, by its own clock and its own algorithm, ever has to refuse a call. */
+/** Whether an independent upstream, with its own clock and its own algorithm, ever has to refuse a call. */
 export async function upstream(redis: string, trace: string | undefined): Promise<Figure[]> {
   const program = nginxProgram()
   if (program === undefined)

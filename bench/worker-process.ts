@@ -2,7 +2,7 @@ import { Agent, type IncomingHttpHeaders, request } from 'node:http'
 import { Tollgate, type UpstreamOptions } from '../src/index.js'
 import { serve } from './lib/processes.js'
 
-// A worker whose handler asks the agent over HTTP, and counts what BullMQ hands it.
+// A worker whose handler calls the agent over HTTP; it counts pickups and finished calls.
 const options = JSON.parse(process.argv[2] ?? '{}') as { redis: string; namespace: string; concurrency: number; agent: number; upstream?: UpstreamOptions }
 const tollgate = await Tollgate.open({ redis: options.redis, namespace: options.namespace, upstream: options.upstream })
 const connections = new Agent({ keepAlive: true, maxSockets: options.concurrency })

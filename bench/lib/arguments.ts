@@ -1,9 +1,9 @@
 import { parseArgs } from 'node:util'
 
 export interface BenchArguments<Name extends string> {
-  /** In the order they are run in. */
+  /** In the order in which they run. */
   readonly names: readonly Name[]
-  /** Where the figures are written to as JSON; - is the standard output. */
+  /** The file that gets the figures as JSON; - is the standard output. */
   readonly json: string | undefined
   /** A trace to replay instead of the one beside the project. */
   readonly trace: string | undefined
@@ -14,7 +14,7 @@ export const usage = (known: readonly string[]) => `usage: npm run bench [-- [--
   --json FILE          write the figures to a file as JSON, or to the standard output where it is -
   --trace FILE.csv     what the upstream is sent (columns TIMESTAMP,ContextTokens,GeneratedTokens)`
 
-/** @throws Error that says which argument is wrong */
+/** @throws Error that names the wrong argument */
 export function readArguments<Name extends string>(args: readonly string[], known: readonly Name[]): BenchArguments<Name> | 'help' {
   const { values } = parseArgs({
     args: [...args],

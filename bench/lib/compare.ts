@@ -1,16 +1,16 @@
 import { median } from './measure.js'
 
-/** How many checks are under way at any time. */
+/** Checks in flight at any time. */
 export const AT_ONCE = 50
 export const ROUNDS = 7
 const ROUND_MS = 400
 const WARM_UP_MS = 1000
 
 export type Check = (index: number) => Promise<unknown>
-/** Runs for a time and says how many checks a second it made. */
+/** Sends checks for a time. @returns checks per second */
 export type Contender = (forMs: number) => Promise<number>
 
-/** By time, not by number: a slow contender must not stretch the run, nor a fast one be measured for a moment only. */
+/** A round has a length, not a number of checks: slow and fast contenders are measured for the same time. */
 export function contender(check: Check): Contender {
   return async (forMs) => {
     let next = 0
@@ -25,9 +25,9 @@ export function contender(check: Check): Contender {
 }
 
 /**
- * The median rate of each. One contender after the other, several times over, so that what
- * disturbs the machine disturbs all; each round begins with another one, so that nobody
- * always follows the same neighbour.
+ * The median rate of each contender. They take turns, several times, so that a disturbance of
+ * the machine meets all; each round begins with another contender, so that none always runs
+ * after the same one.
  */
 export async function compare<Name extends string>(contenders: Readonly<Record<Name, Contender>>): Promise<Record<Name, number>> {
   const names = Object.keys(contenders) as Name[]
@@ -40,10 +40,10 @@ export async function compare<Name extends string>(contenders: Readonly<Record<N
   return Object.fromEntries(names.map((name) => [name, median(rates.get(name) ?? [])])) as Record<Name, number>
 }
 
-/** A rate as a person reads it. */
+/** A rate as a whole number with separators. */
 export const perSecond = (rate: number) => Math.round(rate).toLocaleString('en')
 
-/** The fastest, and all of them for the detail. */
+/** The fastest rate, and all rates as text. */
 export function best(rates: Readonly<Record<string, number>>): { rate: number; all: string } {
   const sorted = Object.entries(rates).sort(([, a], [, b]) => b - a)
   return { rate: sorted[0]?.[1] ?? Number.NaN, all: sorted.map(([name, rate]) => `${name} ${perSecond(rate)}`).join(', ') }

@@ -4,8 +4,8 @@ import type { Peer } from './peers.js'
 import { Helper } from './processes.js'
 
 /**
- * The same connection in two ways: as it comes, and with the commands of one turn written
- * together, an option for whoever uses a peer. Each peer counts as it is faster.
+ * A connection in two ways: by default, and with auto-pipelining, which users of a peer may
+ * turn on. The faster way of each peer counts.
  */
 const CLIENTS = { '': false, ' (auto-pipelining)': true }
 
@@ -17,8 +17,8 @@ export function overEach(peers: readonly Peer[]): Record<string, { contender: Pe
 }
 
 /**
- * The rates of contenders, each in a process of its own: within one they would share a heap
- * and a compiler, and the garbage and the shapes of one slow the next.
+ * The rates of contenders, each in a process of its own: in one process, garbage and object
+ * shapes of one contender would slow the next.
  */
 export async function compareProcesses<Name extends string>(
   common: Pick<ContenderOptions, 'redis' | 'namespace' | 'limits'>,
@@ -27,7 +27,7 @@ export async function compareProcesses<Name extends string>(
   const names = Object.keys(contenders) as Name[]
   const helpers = await Promise.all(names.map((name) => Helper.start('contender-process', { ...common, ...contenders[name] })))
   const rates = await compare(
-    Object.fromEntries(names.map((name, index) => [name, (forMs: number) => (helpers[index] as Helper).ask<number>('rate', forMs)])) as Record<
+    Object.fromEntries(names.map((name, index) => [name, (forMs: number) => (helpers[index] as Helper).request<number>('rate', forMs)])) as Record<
       Name,
       (forMs: number) => Promise<number>
     >,

@@ -16,19 +16,19 @@ export function percentile(values: readonly number[], share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN
 }
 
-/** The middle value: what a noisy machine disturbs least. */
+/** The middle value, which outliers of a noisy machine do not change. */
 export function median(values: readonly number[]): number {
   return percentile(values, 0.5)
 }
 
-/** What a run shows, against its bar. */
+/** A measured value against its bar. */
 export interface Figure {
   readonly what: string
   /** Null where it could not be measured. */
   readonly value: number | null
   readonly bar: string
   readonly ok: boolean
-  /** How it came about. */
+  /** Further figures of the run, and how it was measured. */
   readonly detail: string
 }
 
@@ -40,7 +40,7 @@ export function atMost(what: string, value: number, bar: number, detail: string)
   return { what, value, bar: `≤ ${bar}`, ok: value <= bar, detail }
 }
 
-/** A figure that counts as missed, since nobody knows. */
+/** A figure without a value counts as missed. */
 export function notMeasured(what: string, bar: string, why: string): Figure {
   return { what, value: null, bar, ok: false, detail: `not measured: ${why}` }
 }

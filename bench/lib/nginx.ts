@@ -7,14 +7,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { freePort } from '../../test/support/free-port.js'
 
-// An administrator's folder, which is not on everybody's PATH.
+// Debian installs nginx in /usr/sbin, which is on the PATH of root only.
 const PROGRAMS = ['nginx', '/usr/sbin/nginx', '/usr/local/sbin/nginx']
 const KEEPER = fileURLToPath(new URL('../../../scripts/keeper.mjs', import.meta.url))
-const PATIENCE_MS = 10_000
-/** Of a port that is free when we ask and taken when nginx does. */
+const START_TIMEOUT_MS = 10_000
+/** A port that was free may be taken by the time that nginx binds it. */
 const TRIES = 3
 
-/** A request that nginx has answered. */
+/** A request in the log of nginx. */
 export interface Logged {
   readonly atMs: number
   readonly status: number
@@ -24,16 +24,16 @@ export interface Logged {
 /** The nginx of this machine, if any. */
 export function nginxProgram(): { path: string; version: string } | undefined {
   for (const path of PROGRAMS) {
-    const said = spawnSync(path, ['-v'], { encoding: 'utf8' })
-    if (said.status === 0) return { path, version: said.stderr.trim().replace(/^.*: /, '') }
+    const result = spawnSync(path, ['-v'], { encoding: 'utf8' })
+    if (result.status === 0) return { path, version: result.stderr.trim().replace(/^.*: /, '') }
   }
   return undefined
 }
 
 /**
- * One zone for all that is asked, except under /warm-up, which no limit covers. The key is
- * a constant, for an empty one is not counted; the answer is made in the content phase,
- * for a `return` comes before limit_req has its say. What it says about time is unbuffered.
+ * One zone limits every request but those under /warm-up. Its key is a constant: nginx does not
+ * count requests with an empty key. The answer comes from the content phase (empty_gif): a
+ * `return` would answer before limit_req is checked.
  */
 function config(port: number, perSecond: number, burst: number): string {
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `  ${name}_temp_path temporary;`)
@@ -61,8 +61,8 @@ ${temporary.join('\n')}
 `
 }
 
-async function answers(port: number, keeper: ChildProcess): Promise<boolean> {
-  const deadline = performance.now() + PATIENCE_MS
+async function answersWarmUp(port: number, keeper: ChildProcess): Promise<boolean> {
+  const deadline = performance.now() + START_TIMEOUT_MS
   while (keeper.exitCode === null && performance.now() < deadline) {
     const response = await fetch(`http://127.0.0.1:${port}/warm-up`).catch(() => undefined)
     await response?.arrayBuffer()
@@ -72,19 +72,15 @@ async function answers(port: number, keeper: ChildProcess): Promise<boolean> {
   return false
 }
 
-/** An nginx of our own that allows so many requests a second; it lives as long as we do, at the longest. */
+/** An nginx with limit_req at a given rate. Its keeper ends it when this process ends, however that is. */
 export class Nginx {
-  readonly port: number
-  private readonly folder: string
-  private readonly keeper: ChildProcess
+  private constructor(
+    readonly port: number,
+    private readonly folder: string,
+    private readonly keeper: ChildProcess,
+  ) {}
 
-  private constructor(port: number, folder: string, keeper: ChildProcess) {
-    this.port = port
-    this.folder = folder
-    this.keeper = keeper
-  }
-
-  /** @throws Error with what nginx said */
+  /** @throws Error with the standard error of nginx */
   static async start(program: string, perSecond: number, burst: number): Promise<Nginx> {
     for (let tries = 1; ; tries++) {
       const port = await freePort()
@@ -94,18 +90,18 @@ export class Nginx {
       const start = [program, '-p', folder, '-c', 'nginx.conf', '-g', 'daemon off;']
       const keeper = spawn(process.execPath, [KEEPER, JSON.stringify({ start, folder })], { stdio: ['pipe', 'ignore', 'pipe'], detached: true })
       keeper.stdin?.on('error', () => {})
-      let said = ''
+      let errors = ''
       keeper.stderr?.setEncoding('utf8').on('data', (text: string) => {
-        said += text
+        errors += text
       })
       const nginx = new Nginx(port, folder, keeper)
-      if (await answers(port, keeper)) return nginx
+      if (await answersWarmUp(port, keeper)) return nginx
       await nginx.stop()
-      if (tries === TRIES) throw new Error(`nginx did not start: ${said.trim()}`)
+      if (tries === TRIES) throw new Error(`nginx did not start: ${errors.trim()}`)
     }
   }
 
-  /** What it has answered to the path, in order. */
+  /** The requests to a path, in order. */
   async log(path: string): Promise<Logged[]> {
     const lines = (await readFile(join(this.folder, 'access.log'), 'utf8')).split('\n').filter((line) => line !== '')
     const rows = lines.map((line) => {
@@ -115,7 +111,7 @@ export class Nginx {
     return rows.filter((row) => row.path === path)
   }
 
-  /** By how many requests those to the path that it refused were above its rate: it refuses what is above its burst. */
+  /** For each refused request to a path: by how many requests it exceeded the rate, as nginx logs it. */
   async excesses(path: string): Promise<number[]> {
     const lines = (await readFile(join(this.folder, 'error.log'), 'utf8')).split('\n')
     return lines.flatMap((line) => {

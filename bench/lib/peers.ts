@@ -5,12 +5,12 @@ import { RateLimiterRedis } from 'rate-limiter-flexible'
 import { OTHER_KEYS } from './namespace.js'
 import { upstashOverIoredis } from './upstash-over-ioredis.js'
 
-/** Of a limit that nobody reaches. */
+/** A limit that is never reached. */
 export const ROOMY = 1e12
 /** Bottleneck reads capacities as 32 bit integers: more would overflow, and its jobs would never start. */
 const BOTTLENECK_ROOMY = 1e9
 
-/** A limit by key, of another library; rejects where it refuses. */
+/** A check by key of another library; rejects where that refuses. */
 export type Limiter = (key: string) => Promise<unknown>
 
 /** rate-limiter-flexible: fixed windows; no insurance, no block in memory. */
@@ -20,8 +20,8 @@ function flexible(redis: Redis, name: string, seconds: number): Limiter {
 }
 
 /**
- * Upstash's limiter: no cache in memory, no analytics, and no timeout, whose timer per check
- * would only slow it down.
+ * Upstash's limiter: no cache in memory, no analytics, and no timeout, which would cost a timer
+ * per check.
  */
 function upstash(redis: Redis, name: string, limiter: ReturnType<typeof Ratelimit.fixedWindow>): Limiter {
   const ratelimit = new Ratelimit({
@@ -39,13 +39,13 @@ function upstash(redis: Redis, name: string, limiter: ReturnType<typeof Ratelimi
 }
 
 /**
- * Bottleneck, clustered: a limiter per key over one shared connection, its reservoir filled
- * up once a window, no least time and no concurrency. It has no check without a job, so the
- * job is empty.
+ * Bottleneck, clustered: a limiter per key over one shared connection, with a reservoir that is
+ * refilled once per window, no minimum time and no concurrency. It checks only with a job, so
+ * the job is empty.
  */
 function bottleneck(redis: Redis, name: string, seconds: number): Limiter {
   const group = new Bottleneck.Group({
-    // One that begins wipes what it finds under its name: each process has its own.
+    // A group that starts clears the data under its id: each process has its own id.
     id: `${OTHER_KEYS}bottleneck:${name}:${process.pid}`,
     connection: new Bottleneck.IORedisConnection({ client: redis }),
     clearDatastore: true,
@@ -59,7 +59,7 @@ function bottleneck(redis: Redis, name: string, seconds: number): Limiter {
   return (key) => group.key(key).schedule(job)
 }
 
-/** Each by the limit it has that is nearest to a token bucket, and Upstash also by the one that is fastest. */
+/** Each library with its limit that is nearest to a token bucket, and Upstash also with its fastest one. */
 export const PEERS = {
   'rate-limiter-flexible': flexible,
   'upstash fixed window': (redis, name, seconds) => upstash(redis, `window:${name}`, Ratelimit.fixedWindow(ROOMY, `${seconds} s`)),

@@ -7,7 +7,7 @@ function line(ok: string, value: string, bar: string, what: string, how: string)
   return `${columns}  ${what}\n${' '.repeat(columns.length)}    ${how}`
 }
 
-/** Whole numbers as they are, others to what a run can tell. */
+/** Whole numbers as they are, others with four digits: a run is no more precise. */
 export function show(value: number): string {
   return Number.isInteger(value) ? value.toLocaleString('en') : value.toPrecision(4)
 }
@@ -19,7 +19,7 @@ export function row({ what, value, bar, ok, detail }: Figure): string {
   return line(ok ? 'yes' : 'NO', show(value), bar, what, detail)
 }
 
-/** All figures, and how many of them are as they should be. */
+/** All figures, and the number of bars met. */
 export function table(figures: readonly Figure[]): string {
   const unknown = figures.filter(({ value }) => value === null).length
   const met = figures.filter(({ ok }) => ok).length

@@ -31,17 +31,17 @@ function synthetic(): number[] {
   return sorted.map((time) => time - (sorted[0] as number))
 }
 
-/** The trace of a file (by default the one beside the project, or one made up where that is missing), so many times as fast as it was. */
+/** The arrivals of a trace, `speed` times as fast: of the given file, else of the one beside the project, else a synthetic trace. */
 export async function arrivals(file: string | undefined, speed: number): Promise<Arrivals> {
-  const made = file === undefined && !existsSync(FILE)
-  const atMs = made ? synthetic() : (await readTrace(file ?? FILE)).map((traced) => traced.atMs)
+  const isSynthetic = file === undefined && !existsSync(FILE)
+  const atMs = isSynthetic ? synthetic() : (await readTrace(file ?? FILE)).map((traced) => traced.atMs)
   return {
     atMs: atMs.map((at) => at / speed),
-    source: made ? `made-up bursts of the same size, since there is no ${basename(FILE)}` : basename(file ?? FILE),
+    source: isSynthetic ? `made-up bursts of the same size, since there is no ${basename(FILE)}` : basename(file ?? FILE),
   }
 }
 
-/** When the last of them can start at the earliest, through a token bucket that is full at the beginning. */
+/** The earliest time at which the last call can start, through a token bucket that is full at the beginning. */
 export function earliestEnd(atMs: readonly number[], perSecond: number, burst: number): number {
   let tokens = burst
   let now = 0

@@ -7,11 +7,11 @@ type Client = Pick<UpstashRedis, 'eval' | 'evalsha' | 'get' | 'set'>
 const sha1 = (text: string) => createHash('sha1').update(text).digest('hex')
 
 /**
- * What @upstash/ratelimit asks of its client, over a plain connection instead of HTTP:
- * `evalsha`, and `eval` where Redis does not know the script yet. Its scripts begin with a
- * flag that only Upstash's Redis knows; they are run without that line, so under another
- * hash, which is looked up by the one it asks for. Its type demands `get` and `set`, too,
- * which limits without analytics and deny list never call.
+ * The client that @upstash/ratelimit needs, over a plain connection instead of HTTP: `evalsha`,
+ * and `eval` where Redis does not know the script yet. Its scripts begin with a flag that only
+ * Upstash's Redis knows; this client removes that line, and maps the hash of a script to that
+ * of the text without it. The type has `get` and `set` too, which limits without analytics and
+ * deny list never call.
  */
 export function upstashOverIoredis(redis: Redis): Client {
   const hashes = new Map<string, string>()
@@ -21,9 +21,9 @@ export function upstashOverIoredis(redis: Redis): Client {
     evalsha: async <TArgs extends unknown[], TData>(sha: string, keys: string[], args: TArgs) =>
       (await redis.evalsha(hashes.get(sha) ?? sha, keys.length, ...keys, ...plain(args))) as TData,
     eval: async <TArgs extends unknown[], TData>(script: string, keys: string[], args: TArgs) => {
-      const understood = script.replace(/^#!lua .*\n/, '')
-      hashes.set(sha1(script), sha1(understood))
-      return (await redis.eval(understood, keys.length, ...keys, ...plain(args))) as TData
+      const portable = script.replace(/^#!lua .*\n/, '')
+      hashes.set(sha1(script), sha1(portable))
+      return (await redis.eval(portable, keys.length, ...keys, ...plain(args))) as TData
     },
     get: never,
     set: never,

@@ -3,28 +3,28 @@ import type { Tollgate } from '../../src/index.js'
 import type { Helper } from './processes.js'
 
 const CALLS = 300
-const PATIENCE_MS = 30_000
+const TIMEOUT_MS = 30_000
 
-/** What a worker process has been handed and has finished. */
+/** Calls that BullMQ has handed to a worker process, and calls that it has finished. */
 export interface Progress {
   readonly pickups: number
   readonly finished: number
 }
 
 /**
- * Before the clock starts: calls to an agent that no rule covers go through the same worker
- * to the same upstream. Code and connections are then as in a process that has been up for
- * a while, and the meters are as they were. Returns what is to be left out of the count.
+ * Before a measurement: sends calls to an agent that no rule covers through the same worker to
+ * the same upstream. Code is then compiled and connections are open, and no meter has changed.
+ * @returns the progress so far, to be left out of the count
  */
 export async function warmUp(tollgate: Tollgate, worker: Helper): Promise<Progress> {
   await tollgate.enqueueMany(Array.from({ length: CALLS }, () => ({ agent: 'warm-up', org: 'warm-up' })))
-  const deadline = performance.now() + PATIENCE_MS
-  let progress = await worker.ask<Progress>('progress')
+  const deadline = performance.now() + TIMEOUT_MS
+  let progress = await worker.request<Progress>('progress')
   while (progress.finished < CALLS) {
     if (performance.now() > deadline) throw new Error(`only ${progress.finished} of ${CALLS} warm-up calls finished`)
     await sleep(50)
-    progress = await worker.ask<Progress>('progress')
+    progress = await worker.request<Progress>('progress')
   }
-  await worker.ask('starts')
+  await worker.request('starts')
   return progress
 }
