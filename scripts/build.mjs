@@ -26,7 +26,7 @@ function compile(config) {
   return runQuietly(process.execPath, [binOf('typescript', 'tsc'), '-p', join(root, config)])
 }
 
-/** ES modules: what `import` of the package finds, the command line, workers, examples and benchmarks. */
+/** ES modules: the package for `import`, the command line, workers, examples and benchmarks. */
 export async function buildModules() {
   await compile(CONFIG)
   writeLuaText(join(DIST, 'src'), 'esm')
@@ -40,7 +40,7 @@ function requireInTry(file, name) {
   writeFileSync(file, text.replace(inCallback, `__importStar(require('${name}'))`))
 }
 
-/** CommonJS: what `require` of the package finds. */
+/** CommonJS: the package for `require`. */
 export async function buildCommonJs() {
   const folder = join(DIST, 'cjs')
   await compile(COMMON_JS_CONFIG)
@@ -49,14 +49,14 @@ export async function buildCommonJs() {
   writeFileSync(join(folder, 'package.json'), '{ "type": "commonjs" }\n')
 }
 
-/** The whole package, from nothing: a file that is gone from the sources is gone from it. */
+/** The whole package, into an empty folder: a file removed from the sources is not left over. */
 export async function buildPackage() {
   rmSync(DIST, { recursive: true, force: true })
   await buildModules()
   await buildCommonJs()
 }
 
-/** Compiles what a command runs, unless the last build is newer than every source. */
+/** Compiles the program of a command, unless the last build is newer than every source. */
 export async function build(name) {
   const entry = entries[name]
   const changed = Math.max(...SOURCES.map((folder) => newestIn(join(root, folder))), ...SETTINGS.map((file) => writtenAt(join(root, file))))

@@ -60,7 +60,7 @@ export async function runChild(command, args, { env = process.env, ipc = false }
   return code
 }
 
-/** Runs a program without showing its output; a Failure carries it. @throws Failure, Interrupted */
+/** Runs a program without showing its output. @throws Failure with the output, Interrupted */
 export async function runQuietly(command, args, env = process.env) {
   throwIfInterrupted()
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env, shell: process.platform === 'win32' })

@@ -11,7 +11,7 @@ function needsNode() {
   if (ourMajor < major || (ourMajor === major && ourMinor < minor)) throw new Failure(`Node ${engines.node} is needed; this is ${process.versions.node}`)
 }
 
-/** Installs the packages of package-lock.json, unless that was done after its last change. */
+/** Installs the packages of package-lock.json, unless they were installed after its last change. */
 export async function installDependencies() {
   needsNode()
   const lock = join(root, 'package-lock.json')

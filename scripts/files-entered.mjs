@@ -18,7 +18,7 @@ import { root } from './files.mjs'
 
 const WARM_UP_CALLS = 20
 const ROUNDS = 5
-/** After the result is there: what a worker does for a job that has ended. */
+/** Time after a result for the work that the worker still does for its ended job. */
 const SETTLE_MS = 100
 
 const SOURCES = pathToFileURL(join(root, 'dist', 'src')).href
@@ -59,8 +59,8 @@ async function open(namespace) {
   return Tollgate.open({ redis: process.env.REDIS_URL, namespace, rules: RULES })
 }
 
-/** The child: enqueues a call when it is told to, and says when its result is there. */
-async function enqueueWhenAsked(namespace) {
+/** In the child process: enqueues a call for every message 'enqueue', and sends 'done' when its result is there. */
+async function enqueueOnMessage(namespace) {
   const tollgate = await open(namespace)
   process.on('message', async (message) => {
     if (message === 'end') {
@@ -110,4 +110,4 @@ async function measure() {
 }
 
 const [namespace] = process.argv.slice(2)
-await (namespace === undefined ? measure() : enqueueWhenAsked(namespace))
+await (namespace === undefined ? measure() : enqueueOnMessage(namespace))

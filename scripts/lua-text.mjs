@@ -32,7 +32,7 @@ export function writeLuaText(folder, format) {
   writeFileSync(file, format === 'cjs' ? luaTextCommonJs() : luaTextModule())
 }
 
-/** A Vite plugin: tests import src/redis/lua-text.js with the text that is in lua/ now, and run again when it changes. */
+/** A Vite plugin: tests that import src/redis/lua-text.js get the current text of lua/, and run again when it changes. */
 export function luaTextPlugin() {
   const id = '\0lua-text'
   return {

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// npm run build, demo, test, bench, files-entered: each but the build from a bare clone, on a
-// machine that has Node and npm. Only Node's own modules here: nothing else is there before the first run.
+// npm run build, demo, test, bench, files-entered: all but build run from a bare clone, on a machine
+// with Node and npm. Imports only modules of Node: before the first run no package is installed.
 import { build, buildCommonJs, buildModules, buildPackage, entries } from './build.mjs'
 import { runChild } from './child.mjs'
 import { binOf, installDependencies } from './dependencies.mjs'

@@ -1,7 +1,7 @@
 import type { RuleSpec } from '../../src/index.js'
 import type { AgentOptions } from '../sample-agent/options.js'
 
-/** What the provider allows our account: the numbers that the gate keeps and the agent enforces. */
+/** The limits of the account at the provider: Tollgate's rules have them, and the agent enforces them. */
 export interface Account {
   readonly requestsPerSecond: number
   readonly requestBurst: number
@@ -12,9 +12,9 @@ export interface Account {
 export const AGENT = 'sample'
 
 /**
- * A call that takes this much longer on its way than the one before arrives this much
- * nearer to the one after. The gate counts starts, the agent arrivals: whoever enforces to
- * the last request has to forgive what the network does. At 20 a second these are two.
+ * Tollgate counts starts, the agent counts arrivals. A call that travels longer than the one
+ * before arrives nearer to the one after it; so an agent that enforces to the last request
+ * needs a burst that is larger by this time. At 20 requests a second these are two.
  */
 const TRANSIT_MS = 100
 
@@ -29,7 +29,7 @@ export function accountRule(account: Account): RuleSpec {
   }
 }
 
-/** The agent's side: the same rates, and bursts that are larger by what transit can shift. */
+/** The limits of the agent: the same rates, and bursts larger by the arrivals of TRANSIT_MS. */
 export function accountOfAgent(account: Account): Partial<AgentOptions> {
   const { requestsPerSecond, requestBurst, tokensPerMinute, tokenBurst } = account
   return {

@@ -10,7 +10,7 @@ export const USAGE = `usage: npm run demo [-- --trace FILE.csv [--speed N]]
   --trace FILE.csv  replay a recorded trace (columns TIMESTAMP,ContextTokens,GeneratedTokens)
   --speed N         N times as fast as it was recorded; default: so that it takes about 25 s`
 
-/** @throws Error that says which argument is wrong */
+/** @throws Error that names the wrong argument */
 export function readArguments(args: readonly string[]): DemoArguments | 'help' {
   const { values } = parseArgs({
     args: [...args],

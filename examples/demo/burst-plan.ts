@@ -4,10 +4,10 @@ import { type Account, AGENT, accountOfAgent, accountRule } from './account.js'
 import type { Plan, PlannedCall } from './plan.js'
 
 const ACCOUNT: Account = { requestsPerSecond: 20, requestBurst: 10, tokensPerMinute: 330_000, tokenBurst: 20_000 }
-/** Half of the account for one organisation, however much it asks for. */
+/** The limit of each organisation: half of the account. */
 const PER_ORG = { requestsPerSecond: 10, burst: 10, concurrency: 12 }
 
-/** acme throws 25 seconds of its limit at the gate at once; the others come in waves within theirs. */
+/** acme enqueues 25 seconds of its limit at once; the others send waves within theirs. */
 const WAVES: readonly { readonly org: string; readonly calls: number; readonly atMs: readonly number[] }[] = [
   { org: 'acme', calls: 250, atMs: [0] },
   { org: 'globex', calls: 32, atMs: [0, 6000, 12_000, 18_000] },
@@ -27,7 +27,7 @@ export function burstPlan(): Plan {
       agent: AGENT,
       org,
       model: 'sample-large',
-      // What the agent itself will reserve for it; the real usage settles it.
+      // The estimate is what the agent reserves; the usage in its answer settles the call.
       cost: { tokens: tokensIn(content) + maxTokens },
       payload: { model: 'sample-large', messages: [{ role: 'user', content }], max_tokens: maxTokens },
     }

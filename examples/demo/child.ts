@@ -1,10 +1,10 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
-/** How long a child may take to end its calls. */
-const PATIENCE_MS = 5000
+/** How long a child may take to end its calls before it is killed. */
+const STOP_TIMEOUT_MS = 5000
 
-/** A process of the demo. It ends when we let go of it, and so also when we die. */
+/** A process of the demo. It ends when its IPC channel closes: by stop(), or because this process has died. */
 export class Child<Message> {
   private readonly child: ChildProcess
   private readonly ended: Promise<number | null>
@@ -26,8 +26,8 @@ export class Child<Message> {
   async stop(): Promise<void> {
     this.stopping = true
     if (this.child.connected) this.child.disconnect()
-    const impatience = setTimeout(() => this.child.kill('SIGKILL'), PATIENCE_MS)
+    const killTimer = setTimeout(() => this.child.kill('SIGKILL'), STOP_TIMEOUT_MS)
     await this.ended
-    clearTimeout(impatience)
+    clearTimeout(killTimer)
   }
 }

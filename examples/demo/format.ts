@@ -14,7 +14,7 @@ export function seconds(ms: number): string {
   return `${(ms / 1000).toFixed(1)} s`
 }
 
-/** As much of a second as it takes to see something. */
+/** In ms below a second, in seconds above. */
 export function duration(ms: number): string {
   return ms < 1000 ? `${Math.round(ms)} ms` : seconds(ms)
 }

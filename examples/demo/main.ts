@@ -6,10 +6,10 @@ import { succeeded, summary } from './summary.js'
 import { tracePlan } from './trace-plan.js'
 import { viewFor } from './view.js'
 
-/** After all is said and done: a connection to a Redis that is gone would keep us from ending. */
+/** How long the process may linger at its end: a connection to a Redis that is gone would keep it alive for ever. */
 const LINGER_MS = 500
 
-/** Somebody wants us to end: not a fault. */
+/** The demo was ended by a signal, which is no fault. */
 class Stopped extends Error {
   readonly exitCode: number
 
@@ -23,7 +23,7 @@ async function demo({ trace, speed }: DemoArguments): Promise<number> {
   const plan = trace === undefined ? burstPlan() : await tracePlan(trace, speed)
   const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort(new Stopped(signal)))
-  // Whoever started us and our Redis has died: as when a terminal is closed.
+  // The parent process, which started the Redis too, has died: end as when a terminal is closed.
   process.once('disconnect', () => stop.abort(new Stopped('SIGHUP')))
   process.channel?.unref()
   console.log(`${plan.title}\n`)

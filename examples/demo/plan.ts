@@ -2,14 +2,14 @@ import type { Call, RuleSpec } from '../../src/index.js'
 import type { AgentOptions } from '../sample-agent/options.js'
 import type { Account } from './account.js'
 
-/** A call with what the demo needs to know of it beforehand. */
+/** A call with the fields that the demo shows and counts by. */
 export interface PlannedCall extends Call {
   readonly id: string
   readonly org: string
   readonly cost: { readonly tokens: number }
 }
 
-/** What a run of the demo does. */
+/** The agent, the rules and the calls of one run of the demo. */
 export interface Plan {
   readonly title: string
   readonly account: Account
@@ -21,6 +21,6 @@ export interface Plan {
   readonly calls: readonly { readonly atMs: number; readonly call: PlannedCall }[]
   /** Calls that the worker process runs at once. */
   readonly concurrency: number
-  /** After this long something is wrong. */
+  /** The run is aborted after this time. */
   readonly longestMs: number
 }

@@ -9,12 +9,12 @@ interface Followed {
   actualTokens: number | undefined
 }
 
-/** What became of every call so far. */
+/** The state of every call so far. */
 export class Progress {
   readonly total: number
   finished = 0
   pickups = 0
-  /** Why calls ended that did not finish. */
+  /** The errors of calls that failed or were refused. */
   readonly failures: string[] = []
   readonly done: Promise<void>
   private readonly followed = new Map<string, Followed>()
@@ -27,7 +27,7 @@ export class Progress {
     })
   }
 
-  /** Before it is enqueued: the worker may report on it before the front door has answered. */
+  /** To be called before the call is enqueued: the worker may report on it before enqueue has returned. */
   sent(call: PlannedCall): void {
     this.followed.set(call.id, { call, acceptedAtMs: undefined, startedAtMs: undefined, actualTokens: undefined })
   }
@@ -38,7 +38,7 @@ export class Progress {
     if (ticket.error !== undefined) this.failed(ticket.error.message)
   }
 
-  heard(event: WorkerEvent): void {
+  report(event: WorkerEvent): void {
     switch (event.kind) {
       case 'ready':
         return
@@ -76,21 +76,21 @@ export class Progress {
     return [...this.followed.values()].filter(({ startedAtMs }) => startedAtMs !== undefined).length
   }
 
-  /** How long those of an organisation (default: all) that started had waited, in ms. */
+  /** The waits of started calls of an organisation (default: of all), in ms. */
   waitsMs(org?: string): number[] {
     return [...this.followed.values()].flatMap(({ call, acceptedAtMs, startedAtMs }) =>
       acceptedAtMs === undefined || startedAtMs === undefined || (org !== undefined && call.org !== org) ? [] : [Math.max(0, startedAtMs - acceptedAtMs)],
     )
   }
 
-  /** From the first call at the front door to the last start, in ms. */
+  /** From the first accepted call to the last start, in ms. */
   get spanMs(): number {
     const all = [...this.followed.values()]
     const first = all.reduce((least, { acceptedAtMs }) => Math.min(least, acceptedAtMs ?? least), Number.POSITIVE_INFINITY)
     return all.reduce((most, { startedAtMs }) => Math.max(most, (startedAtMs ?? 0) - first), 0)
   }
 
-  /** Of the calls that finished. */
+  /** The sums over finished calls. */
   get tokens(): { estimated: number; actual: number } {
     const sums = { estimated: 0, actual: 0 }
     for (const { call, actualTokens } of this.followed.values()) {

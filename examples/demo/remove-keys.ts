@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis'
 
-/** Removes every key of a namespace that is used no more. The Redis may be anybody's: nothing of ours may stay. */
+/** Removes every key with a prefix: the given Redis may be in other use. */
 export async function removeKeys(url: string, prefix: string): Promise<void> {
   const redis = new Redis(url, { lazyConnect: true, retryStrategy: () => null })
   redis.on('error', () => {})

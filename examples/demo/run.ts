@@ -16,10 +16,10 @@ import type { WorkerEvent, WorkerSettings } from './worker-events.js'
 
 const QUEUE = 'demo'
 const LAST_LOOK_MS = 1000
-/** How long a step of taking down may take: longer than a child has to end. */
+/** How long a step of the clean-up may take: longer than a child may take to end. */
 const STEP_MS = 6000
 
-/** Plays a plan through: agent, gate, worker, calls; and takes everything down again, however it ends. */
+/** Runs a plan: starts agent and worker, enqueues the calls, waits for their ends, and cleans up, also after an error. */
 export async function run(plan: Plan, redis: string, view: View, outer: AbortSignal): Promise<{ progress: Progress; agent: Counters }> {
   const namespace = `demo-${randomUUID()}`
   const broken = new AbortController()
@@ -42,7 +42,7 @@ export async function run(plan: Plan, redis: string, view: View, outer: AbortSig
       await orAbort(Promise.all([sendCalls(plan, tollgate, progress, signal), progress.done]), signal)
     } finally {
       ended.abort()
-      // Without Redis its last question is never answered.
+      // Without Redis its last commands are never answered.
       await Promise.race([watching, sleep(LAST_LOOK_MS, undefined, { ref: false })])
     }
     const agent = (await (await fetch(`${agentUrl}/stats`)).json()) as Counters
@@ -53,7 +53,7 @@ export async function run(plan: Plan, redis: string, view: View, outer: AbortSig
   }
 }
 
-/** One step of taking down that fails or hangs, say without Redis, must not keep the others from being taken. */
+/** A step of the clean-up that fails or hangs, for example without Redis, must not stop the others. */
 async function tryTo(step: () => Promise<void>): Promise<void> {
   const tooLong = sleep(STEP_MS, undefined, { ref: false }).then(() => Promise.reject(new Error(`it took longer than ${STEP_MS} ms`)))
   await Promise.race([step(), tooLong]).catch((error: unknown) => {
@@ -78,7 +78,7 @@ async function startWorker(
   onDeath: (error: Error) => void,
 ): Promise<void> {
   const ready = new Promise<void>((resolve) => {
-    const onEvent = (event: WorkerEvent) => (event.kind === 'ready' ? resolve() : progress.heard(event))
+    const onEvent = (event: WorkerEvent) => (event.kind === 'ready' ? resolve() : progress.report(event))
     const child = new Child<WorkerEvent>('./worker-process.js', [JSON.stringify(settings)], onEvent, onDeath)
     takeDown.push(() => child.stop())
   })

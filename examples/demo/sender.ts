@@ -3,10 +3,10 @@ import type { Tollgate } from '../../src/index.js'
 import type { Plan } from './plan.js'
 import type { Progress } from './progress.js'
 
-/** Calls that come closer together than this go to the gate together. */
+/** Calls that are due within this time are enqueued together. */
 const TICK_MS = 10
 
-/** Enqueues every call at its time. @throws whatever the signal gives when it aborts */
+/** Enqueues every call at its time. @throws the reason of the signal when it aborts */
 export async function sendCalls(plan: Plan, tollgate: Tollgate, progress: Progress, signal: AbortSignal): Promise<void> {
   const begin = performance.now()
   for (let next = 0; next < plan.calls.length; ) {

@@ -3,16 +3,17 @@ import { AGENT } from './account.js'
 import type { Plan } from './plan.js'
 import type { Progress } from './progress.js'
 
-/** An organisation's calls that wait. */
+/** The waiting calls of an organisation. */
 export interface Line {
   readonly org: string
   readonly length: number
-  /** Of the last one: when it will start, as the gate estimates it, and what it waits for. */
+  /** Of the last call: the ms until its estimated start. */
   readonly etaMs: number | null
+  /** Of the last call: the limit that it waits for. */
   readonly waitsFor: string | null
 }
 
-/** How everything stands at a moment. */
+/** The state of limits, lines and calls at one moment. */
 export interface Snapshot {
   readonly limits: readonly Usage[]
   readonly lines: readonly Line[]
@@ -23,7 +24,7 @@ export interface Snapshot {
 }
 
 async function explained(tollgate: Tollgate, id: string): Promise<Explanation | null> {
-  // It may have finished since we looked.
+  // The call may have ended since.
   return tollgate.explain(id).catch(() => null)
 }
 
@@ -35,7 +36,7 @@ async function lineOf(org: string, tollgate: Tollgate, progress: Progress): Prom
   return { org, length: waiting.length, etaMs: explanation?.etaMs ?? null, waitsFor: binding === null ? null : `${binding.rule} ${binding.limit}`.trim() }
 }
 
-/** Asks the gate how every limit stands, which charges nothing. */
+/** Peeks at every limit, which charges nothing. */
 export async function takeSnapshot(plan: Plan, tollgate: Tollgate, progress: Progress): Promise<Snapshot> {
   const answers = await Promise.all(plan.orgs.map((org) => tollgate.gate.peek({ agent: AGENT, org, cost: { tokens: 0 } })))
   // Limits that organisations share come with each of them.

@@ -3,10 +3,10 @@ import { count, duration, percent, percentile, seconds } from './format.js'
 import type { Plan } from './plan.js'
 import type { Progress } from './progress.js'
 
-/** A wait that somebody could notice; below it is the way through the queue. */
-const NOTICED_MS = 100
+/** Calls that start within this time did not wait: it is the way through the queue. */
+const WAITED_MS = 100
 
-/** Whether the demo shows what it is there to show: every call finished, and the agent never had to refuse. */
+/** Whether every call finished, and the agent refused none. */
 export function succeeded(progress: Progress, agent: Counters): boolean {
   return progress.finished === progress.total && agent.tooMany === 0
 }
@@ -21,12 +21,12 @@ export function summary(plan: Plan, progress: Progress, agent: Counters): string
   const { estimated, actual } = progress.tokens
   const spanSeconds = progress.spanMs / 1000
   const all = progress.waitsMs()
-  // What the account would have allowed in that time, its burst included.
+  // The most that the account allows in that time, burst included.
   const requests = account.requestBurst + account.requestsPerSecond * spanSeconds
   const tokens = account.tokenBurst + (account.tokensPerMinute / 60) * spanSeconds
   const rows: [string, string][] = [
     ['calls finished', `${count(progress.finished)} of ${count(progress.total)}, the last one started after ${seconds(progress.spanMs)}`],
-    ['calls that had to wait', `${count(all.filter((ms) => ms > NOTICED_MS).length)} (longer than ${NOTICED_MS} ms)`],
+    ['calls that had to wait', `${count(all.filter((ms) => ms > WAITED_MS).length)} (longer than ${WAITED_MS} ms)`],
     ['waited, all', waits(all)],
     ...(orgs.length > 1 ? orgs.map((org): [string, string] => [`waited, ${org}`, waits(progress.waitsMs(org))]) : []),
     ['account: requests used', `${percent(progress.started / requests)} of ${count(account.requestsPerSecond)}/s, burst ${count(account.requestBurst)}`],

@@ -4,9 +4,9 @@ import type { Plan, PlannedCall } from './plan.js'
 import { readTrace, type Traced } from './trace-file.js'
 
 const ORG = 'trace'
-/** Nobody knows beforehand how long an answer gets; what it was comes with the settlement. */
+/** The length of an answer is not known beforehand; the settlement corrects this guess. */
 const GUESSED_OUTPUT = 64
-/** The account allows this much of the trace's average: its peaks have to wait, and lines drain in between. */
+/** The account allows this multiple of the trace's average: calls of a peak wait, and start after it. */
 const HEADROOM = 1.25
 const LATENCY_MS = 80
 const CONCURRENCY = 128

@@ -8,7 +8,7 @@ const HIDE_CURSOR = '\u001b[?25l'
 const SHOW_CURSOR = '\u001b[?25h'
 const CLEAR_BELOW = '\u001b[0J'
 
-/** Shows how the run goes on. */
+/** Shows the progress of a run. */
 export interface View {
   readonly everyMs: number
   show(snapshot: Snapshot, elapsedMs: number): void
@@ -16,7 +16,7 @@ export interface View {
 }
 
 function lineText({ org, length, etaMs, waitsFor }: Line): string {
-  if (length === 0) return `${org.padEnd(10)} nobody waits`
+  if (length === 0) return `${org.padEnd(10)} no call waits`
   const eta = etaMs === null ? '' : `, the last starts in ${seconds(etaMs)}`
   return `${org.padEnd(10)} ${count(length).padStart(5)} wait${waitsFor === null ? '' : ` for ${waitsFor}`}${eta}`
 }

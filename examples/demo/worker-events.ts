@@ -1,7 +1,7 @@
-/** What the worker process reports. Times are of Redis' clock, as those of the front door are. */
+/** A report of the worker process. Times are on Redis' clock, as those of tickets are. */
 export type WorkerEvent =
   | { readonly kind: 'ready' }
-  /** BullMQ handed it a job, whether it may start or not. */
+  /** BullMQ handed the worker a job, which may start or has to wait. */
   | { readonly kind: 'pickedUp' }
   | { readonly kind: 'started'; readonly id: string; readonly atMs: number }
   | { readonly kind: 'finished'; readonly id: string; readonly tokens: number }

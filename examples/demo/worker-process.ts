@@ -1,7 +1,7 @@
 import { type AgentAnswer, httpAgent, Tollgate } from '../../src/index.js'
 import type { WorkerEvent, WorkerSettings } from './worker-events.js'
 
-// The worker of the demo: what an app's own worker process looks like, plus reports on what it does.
+// The worker of the demo: a worker process as an application has it, plus reports of its calls.
 const settings = JSON.parse(process.argv[2] ?? '{}') as WorkerSettings
 
 function report(event: WorkerEvent): void {
@@ -27,10 +27,10 @@ worker.bull.on('completed', (job, answer: AgentAnswer) => {
 })
 worker.bull.on('failed', (job, error) => report({ kind: 'failed', id: job?.id ?? '', reason: error.message }))
 
-// Whoever forked us decides when we end, also by going away. A Ctrl-C in the terminal reaches both.
+// The parent ends this process by closing the IPC channel, also by dying. Ctrl-C in the terminal reaches both, so it is ignored here.
 process.on('SIGINT', () => {})
 process.once('disconnect', () => {
-  // Should Redis be gone already, its connections would wait for it forever.
+  // Where Redis is gone, close() would wait for it for ever.
   setTimeout(() => process.exit(1), 4000).unref()
   void tollgate.close()
 })

@@ -6,7 +6,7 @@ import { Limits } from './limits.js'
 import type { AgentOptions } from './options.js'
 import { seededRandom } from './random.js'
 
-/** Answers chats as an agent with limits of its own does. */
+/** Answers chat requests within its own limits. */
 export class Agent {
   readonly counters: Counters = newCounters()
   private readonly options: AgentOptions
@@ -26,7 +26,7 @@ export class Agent {
       this.counters.invalid++
       return failure(400, 'invalid_request_error', null, "the body must be a JSON object with an array 'messages'")
     }
-    // As the large providers do: the most it may use is taken at once, the rest given back later.
+    // As large providers do: the largest possible usage is reserved at once, and the rest is put back later.
     const reserved = request.promptTokens + request.maxTokens
     const refusal = this.limits.take(reserved, performance.now())
     if (refusal !== null) {

@@ -1,7 +1,7 @@
 import type { ChatRequest } from './chat-request.js'
 import type { Refusal } from './limits.js'
 
-/** What goes back over HTTP. */
+/** A response over HTTP. */
 export interface HttpAnswer {
   readonly status: number
   readonly headers: Readonly<Record<string, string>>

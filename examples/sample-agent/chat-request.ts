@@ -1,10 +1,10 @@
-/** What the agent reads of a request to /v1/chat/completions. */
+/** The fields of a request to /v1/chat/completions that the agent reads. */
 export interface ChatRequest {
   readonly model: string
   readonly promptTokens: number
-  /** The most it may answer with, which is what it reserves. */
+  /** The longest answer, which the agent reserves. */
   readonly maxTokens: number
-  /** What the answer shall have used, where the request says so: for replaying a recorded trace. */
+  /** The usage that the answer must have, where the request sets it: for the replay of a recorded trace. */
   readonly completionTokens: number | undefined
 }
 
@@ -23,7 +23,7 @@ function count(value: unknown): number | undefined {
   return typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : undefined
 }
 
-/** Reads a request's body, or null if it is none. */
+/** @returns null where the body is no chat request */
 export function readChatRequest(body: string, defaultMaxTokens: number): ChatRequest | null {
   let parsed: unknown
   try {

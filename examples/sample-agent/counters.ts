@@ -1,4 +1,4 @@
-/** What the agent has seen since it started. */
+/** Counts since the agent started. */
 export interface Counters {
   requests: number
   answered: number

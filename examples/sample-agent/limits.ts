@@ -1,7 +1,7 @@
 import type { AgentOptions } from './options.js'
 import { RefillBucket } from './refill-bucket.js'
 
-/** A refusal: which limit, and how long it will not do. */
+/** The limit that refused, and the ms until it has room. */
 export interface Refusal {
   readonly kind: 'requests' | 'tokens'
   readonly retryAfterMs: number
@@ -28,7 +28,7 @@ export class Limits {
     return null
   }
 
-  /** Corrects what was reserved for a request by what it used. */
+  /** Replaces the reserved tokens of a request by the used ones. */
   settle(reserved: number, used: number, nowMs: number): void {
     this.tokens.putBack(reserved - used, nowMs)
   }

@@ -4,7 +4,7 @@ import { Agent } from './agent.js'
 import { type AgentOptions, readAgentOptions } from './options.js'
 import { agentServer } from './server.js'
 
-/** What the agent tells a process that forked it. */
+/** The message to the parent process when the agent listens. */
 export interface AgentReady {
   readonly url: string
 }
@@ -25,7 +25,7 @@ async function start(options: AgentOptions): Promise<void> {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, stop)
     return
   }
-  // Forked: whoever did decides when we end, also by going away. A Ctrl-C in the terminal reaches both.
+  // Forked: the parent ends this process by closing the IPC channel, also by dying. Ctrl-C in the terminal reaches both, so it is ignored here.
   process.on('SIGINT', () => {})
   process.once('disconnect', stop)
   process.send({ url } satisfies AgentReady)

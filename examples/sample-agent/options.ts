@@ -1,9 +1,9 @@
 import { parseArgs } from 'node:util'
 
-/** What the agent allows and how it behaves. */
+/** The limits and the behaviour of the agent. */
 export interface AgentOptions {
   readonly host: string
-  /** 0 = any that is free. */
+  /** 0 = any free port. */
   readonly port: number
   readonly requestsPerSecond: number
   readonly requestBurst: number
@@ -12,9 +12,9 @@ export interface AgentOptions {
   readonly latencyMs: number
   /** A call takes up to this much more or less than `latencyMs`. */
   readonly jitterMs: number
-  /** What a request without max_tokens may answer with. */
+  /** max_tokens of a request that sets none. */
   readonly defaultMaxTokens: number
-  /** The same seed, the same answers. */
+  /** The same seed gives the same answers. */
   readonly seed: number
 }
 
@@ -51,7 +51,7 @@ export function readAgentOptions(args: readonly string[]): AgentOptions {
   return { ...DEFAULTS, ...Object.fromEntries(given) }
 }
 
-/** The flags that say these options. */
+/** The options as flags. */
 export function agentFlags(options: Partial<AgentOptions>): string[] {
   return Object.entries(options).map(([name, value]) => `--${flagOf(name)}=${value}`)
 }

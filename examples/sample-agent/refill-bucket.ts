@@ -1,6 +1,6 @@
 /**
- * The agent's own idea of a limit: a bucket that fills at a steady rate up to its burst.
- * Written apart from Tollgate's, on purpose: a mistake there must show here as a 429.
+ * The limit of the agent: a bucket that refills at a steady rate up to its burst. It shares no
+ * code with Tollgate: a mistake there must show here as a 429.
  */
 export class RefillBucket {
   readonly perSecond: number
@@ -15,7 +15,7 @@ export class RefillBucket {
     this.filledAtMs = nowMs
   }
 
-  /** What may be taken now; below zero where more was used than reserved. */
+  /** The amount that can be taken now; below zero where more was used than reserved. */
   available(nowMs: number): number {
     const elapsedMs = Math.max(0, nowMs - this.filledAtMs)
     this.filledAtMs += elapsedMs
@@ -23,7 +23,7 @@ export class RefillBucket {
     return this.level
   }
 
-  /** Ms until so much may be taken; Infinity where it never can. */
+  /** The ms until an amount can be taken; Infinity where it exceeds the burst. */
   msUntil(amount: number, nowMs: number): number {
     if (amount > this.burst) return Number.POSITIVE_INFINITY
     return Math.max(0, ((amount - this.available(nowMs)) / this.perSecond) * 1000)
@@ -33,7 +33,7 @@ export class RefillBucket {
     this.level = this.available(nowMs) - amount
   }
 
-  /** Puts back what was taken and not used; a negative amount takes what was used beyond. */
+  /** Puts back an amount that was reserved and not used; a negative amount takes more. */
   putBack(amount: number, nowMs: number): void {
     this.level = Math.min(this.burst, this.available(nowMs) + amount)
   }

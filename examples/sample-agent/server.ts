@@ -33,7 +33,7 @@ async function serve(agent: Agent, request: IncomingMessage, response: ServerRes
 /** The agent over HTTP: POST /v1/chat/completions, and GET /stats. */
 export function agentServer(agent: Agent): Server {
   const server = createServer((request, response) => void serve(agent, request, response))
-  // Longer than any client keeps a connection for later: a call must not meet one that is just being closed.
+  // Longer than clients keep idle connections: no request may meet a connection that the server is closing.
   server.keepAliveTimeout = 120_000
   return server
 }
