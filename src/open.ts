@@ -166,7 +166,9 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
     await outage?.close()
     subscriber.disconnect()
     if (owned) client.disconnect()
-    throw isStoreError(error) ? new TollgateError('REDIS_UNAVAILABLE', `Redis refuses (${(error as Error).message})`, { cause: error }) : error
+    throw isStoreError(error) && !(error instanceof TollgateError)
+      ? new TollgateError('REDIS_UNAVAILABLE', `Redis refuses (${(error as Error).message})`, { cause: error })
+      : error
   }
 }
 

@@ -35,7 +35,7 @@ function refusal({ reason, strategy, binding, etaMs = 0, waiting = 0, ...decisio
     case 'paused':
       return new RateLimitExceeded('PAUSED', `such calls are paused until they are resumed (${where})`, { rule, limit })
     case 'unavailable':
-      return new StoreUnavailable(`Redis is away, and nobody knows whether there is room (${where})`, { retryAfterMs: retryAfterMs ?? 0 })
+      return new StoreUnavailable(`Redis is away, and it is not known whether there is room (${where})`, { retryAfterMs: retryAfterMs ?? 0 })
     case 'late':
       return new RateLimitExceeded('DEADLINE_MISSED', `the call would start in ${Math.ceil(etaMs)} ms, after its deadline (${where})`, {
         rule,

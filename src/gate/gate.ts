@@ -107,7 +107,7 @@ export class Gate {
 
   /** Rejects the calls that wait. Resolves when none is being decided. */
   close(): Promise<void> {
-    return this.lines.close(new TollgateError('CLOSED', 'this Tollgate was closed, and lets nobody in any more'))
+    return this.lines.close(new TollgateError('CLOSED', 'this Tollgate was closed, and admits no call any more'))
   }
 
   private async end(input: Call, how: (request: CallRequest, granter: Granter) => boolean | Promise<boolean>): Promise<boolean> {

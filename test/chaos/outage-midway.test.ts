@@ -168,7 +168,7 @@ test.each(['fixed_window', 'sliding_window', 'sliding_log', 'token_bucket'] as c
   },
 )
 
-test('who waits in acquire waits on while Redis is away, and is let in when it is back', async () => {
+test('a call that waits in acquire waits on while Redis is away, and is admitted when it is back', async () => {
   const { server, namespace } = await ownRedis()
   const tollgate = await namespace.open({ ...QUICK, onStoreError: 'closed' })
   await server.kill()

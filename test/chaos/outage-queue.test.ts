@@ -149,7 +149,7 @@ test('while Redis is gone an override ends all the same, and an agent that asked
   await untilBack(tollgate)
 })
 
-test('calls that were given up while Redis stood still keep nobody waiting when it goes on', async () => {
+test('calls that were given up while Redis stood still keep no call waiting when it goes on', async () => {
   const { server, namespace } = await ownRedis()
   const tollgate = await namespace.open({ ...QUICK, rules: [{ name: 'r', scope: 'agent', limits: [{ requests: 20, per: 'second', burst: 1 }] }] })
   let done = 0

@@ -77,7 +77,7 @@ test('a Redis user without the right to load functions gets scripts, which are l
   expect(await namespace.redis.function('LIST')).toEqual([])
 })
 
-test('rules that change in mid-run count at once, keep usage, and wake who waits', async () => {
+test('rules that change in mid-run count at once, keep usage, and wake the calls that wait', async () => {
   const namespace = newNamespace()
   const rule = (requests: number) => [
     {

@@ -105,7 +105,7 @@ describe.each(PLACES)('in %s', (place) => {
     expect(await usedBy(tollgate, A)).toBe(0)
   })
 
-  test('closing turns away who waits and any later call, and releases a charge that was on its way', async () => {
+  test('closing turns away the calls that wait and any later call, and releases a charge that was on its way', async () => {
     const shared = newPlace(place)
     const tollgate = await shared.open({ rules: [TOKENS] })
     const other = await shared.open({ rules: [TOKENS] })

@@ -34,7 +34,7 @@ test('news of an agent reaches other processes by NATS', async () => {
   expect(heard[0]?.cutAt).toBeInstanceOf(Date)
 })
 
-test('a NATS that is away at the start hurts nobody: Redis decides, and news comes when it is there', async () => {
+test('a NATS that is away at the start does no harm: Redis decides, and news comes when it is there', async () => {
   const server = await nats()
   const { one, other, heard } = await two(server)
   await one.capacity.announce({ ...NAME, retryAfterMs: 60_000 })

@@ -14,7 +14,7 @@ export interface MemoryEntry {
   charged: Costs
 }
 
-/** After a day nobody is asked any more what a call has cost. */
+/** After a day a call is not settled any more: its charge stands. */
 export function hasExpired({ atMs }: MemoryEntry, nowMs: number): boolean {
   return atMs + DEFAULTS.ledgerMs <= nowMs
 }

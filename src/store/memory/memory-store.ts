@@ -95,7 +95,7 @@ export class MemoryStore implements Store {
     }
     this.entries.delete(request.id)
     this.counts.settled++
-    // Where nobody said how many tokens it were, the estimate was neither right nor wrong.
+    // Without a figure of the actual tokens the estimate is neither right nor wrong.
     if (entry.counted.includes('tokens') && actual.tokens !== undefined) {
       this.counts.estimated += entry.charged.tokens
       this.counts.actual += actual.tokens

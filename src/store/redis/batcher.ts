@@ -48,7 +48,7 @@ export class Batcher<Request, Reply> {
     })
   }
 
-  /** The first of those who wait: one part of so many, as far as they may travel together. */
+  /** The first requests that wait: one part of so many, as far as they may travel together. */
   private take(parts: number): Waiting<Request, Reply>[] {
     const wanted = Math.ceil(this.waiting.length / parts)
     let weight = 0
