@@ -1,4 +1,5 @@
 import { DEFAULTS } from '../model/defaults.js'
+import { within } from '../redis/bounded-wait.js'
 import { isStoreError, StoreSilent } from '../redis/store-error.js'
 
 export interface BreakerParts {
@@ -42,7 +43,8 @@ type BreakerState =
  */
 export class CircuitBreaker {
   private state: BreakerState = { kind: 'closed' }
-  private readonly waiting = new Set<(error: Error) => void>()
+  /** Ends the waits for all commands under way. */
+  private waits = new AbortController()
 
   constructor(private readonly parts: BreakerParts) {}
 
@@ -88,31 +90,13 @@ export class CircuitBreaker {
 
   /** Fails where a command that was sent takes longer than it may, or the breaker opens meanwhile. */
   within<T>(sent: Promise<T>): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const late = () => fail(new StoreSilent(`Redis did not answer within ${this.parts.timeoutMs} ms`))
-      const timer = setTimeout(() => setImmediate(() => this.waiting.has(fail) && late()), this.parts.timeoutMs)
-      const done = () => {
-        clearTimeout(timer)
-        this.waiting.delete(fail)
-      }
-      const fail = (error: Error) => {
-        done()
-        reject(error)
-      }
-      this.waiting.add(fail)
-      sent.then(
-        (value) => {
-          done()
-          resolve(value)
-        },
-        (error: unknown) => fail(error as Error),
-      )
-    })
+    return within(this.parts.timeoutMs, sent, { signal: this.waits.signal })
   }
 
   private failWaiting(cause: Error): void {
-    const silent = new StoreSilent(`Redis is away (${cause.message})`, { cause })
-    for (const fail of [...this.waiting]) fail(silent)
+    const { waits } = this
+    this.waits = new AbortController()
+    waits.abort(new StoreSilent(`Redis is away (${cause.message})`, { cause }))
   }
 
   private open(cause: Error, delayMs: number, inMs: number): BreakerState {

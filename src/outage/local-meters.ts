@@ -150,6 +150,7 @@ export class LocalMeters {
 
   noteCharged(local: LocalRef): void {
     const { meter } = local
+    if (meter.charged && meter.last === local) return
     meter.last = local
     if (meter.charged) return
     meter.charged = true
