@@ -9,8 +9,8 @@
               that goes on as itself
   ARGV[3]     how long the mark stays, in ms
   ARGV[4]     as JSON, per call of the batch: of a call that goes on 0, of one that has only been
-              recorded, and holds no slots, 1; of a meter two amounts for each of its limits: what counts
-              now, in full, above the limit as debt; and what may count, as far as there is room for it
+              recorded, and holds no slots, 1; of a meter what was used of each of its limits: charged in
+              full, above the limit as debt
 
   Reply       1, or 0 if it was done before
   Cost        one MGET, one SET per meter, one SET per call that goes on
@@ -23,18 +23,9 @@ local now = Clock.now(ARGV[1])
 local batch = Batch.load(ARGV[2], now)
 local amounts = cjson.decode(ARGV[4])
 
-local function room_of(meter, n, limit)
-  return limit.capacity - meter.kept[meter.rule.offset + n] - meter.debt[n]
-end
-
-local function merge_meter(call, counted)
-  local place = 0
+local function merge_meter(call, used)
   Decide.each_limit(batch, call, function(meter, n, _, limit)
-    local sure, perhaps = counted[place + 1] or 0, counted[place + 2] or 0
-    place = place + 2
-    if sure > 0 then Charge.overrun(meter, n, limit, sure, now, now, call) end
-    local room = room_of(meter, n, limit)
-    if perhaps > 0 and room > 0 then Charge.charge(meter, n, limit, math.min(perhaps, room), now, call) end
+    if used[n] > 0 then Charge.overrun(meter, n, limit, used[n], now, now, call) end
   end)
 end
 
@@ -42,15 +33,13 @@ end
 local function go_on(call, runs)
   if call[CALL_PARSED] then return end
   Decide.each_limit(batch, call, function(meter, n, cost, limit)
-    if n > meter.rule.active then
-      -- An override lifts it: as at a start.
-      return
-    end
+    -- An override lifts it: as at a start.
+    if n > meter.rule.active then return end
     if limit.leased then
       if runs then Charge.charge(meter, n, limit, cost, now, call) end
     elseif cost > 0 then
       -- What has room is charged as at a start: a sliding log gives back what it finds under its name.
-      if cost <= room_of(meter, n, limit) then
+      if cost <= limit.capacity - meter.kept[meter.rule.offset + n] - meter.debt[n] then
         Charge.charge(meter, n, limit, cost, now, call)
       else
         Charge.overrun(meter, n, limit, cost, now, now, call)

@@ -107,7 +107,7 @@ export const DEFAULTS = Object.freeze({
   /** The most settlements that a process keeps for a Redis that is away. */
   outageSettlements: 100_000,
   /** How long Redis remembers which reports of an outage it has merged, so that a repeated one counts once; longer than a command can be under way. */
-  absorbedMs: 1 * HOUR,
+  mergedMs: 1 * HOUR,
   /** The first and the longest time between two tries of a command that Redis refused. */
   storeRetryMs: 100,
   longestStoreRetryMs: 2 * SECOND,

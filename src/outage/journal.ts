@@ -181,5 +181,5 @@ export async function mergeUsage(redis: Redis, keys: Keys, clock: Clock, name: s
   for (const { request } of open) encoder.force(request, false)
   const amounts = [...meters.map((one) => one.amounts), ...open.map(({ runs }) => (runs ? 0 : 1))]
   const batch = encoder.batch()
-  await scripts.mergeUsage.run(redis, [...encoder.keys, keys.absorbed(name)], [clock.forScripts(), batch, DEFAULTS.absorbedMs, JSON.stringify(amounts)])
+  await scripts.mergeUsage.run(redis, [...encoder.keys, keys.merged(name)], [clock.forScripts(), batch, DEFAULTS.mergedMs, JSON.stringify(amounts)])
 }

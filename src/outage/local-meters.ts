@@ -12,7 +12,7 @@ import { OutageRule, type Share, startOf } from './outage-rule.js'
 /** Under whose name usage and slots stand that are assumed, since the outage hides whose they are. */
 const ASSUMED = '~assumed'
 
-/** What Redis is to be charged at one meter: two amounts for each limit, see `lua/merge-usage.lua`. */
+/** What Redis is to be charged at one meter: an amount for each limit. */
 export interface MeterUsage {
   readonly part: MeterRef
   readonly amounts: readonly number[]
@@ -224,11 +224,11 @@ export class LocalMeters {
 
   private usageOf(meter: LocalMeter, { ref, share }: LocalRef, apart: ReadonlyMap<number, number> | undefined): MeterUsage {
     const states = this.store.meter(share, this.nowMs).look(share.rule, this.nowMs)
-    const amounts = share.rule.limits.flatMap((limit, n) => {
+    const amounts = share.rule.limits.map((limit, n) => {
       const state = states[n] as MeterState
       const used = counts(limit) ? totalOf(state) - this.knownOf(meter, limit) - (apart?.get(limit.id) ?? 0) : 0
       meter.known.set(limit.id, { state: snapshot(state), atMs: this.nowMs })
-      return [used > limit.slack ? used : 0, 0]
+      return used > limit.slack ? used : 0
     })
     meter.charged = false
     return { part: ref, amounts }

@@ -91,7 +91,7 @@ export class Keys {
     return `${this.prefix}/c/${id}`
   }
   /** The mark that a part of a process' usage during an outage was merged. */
-  absorbed(name: string): string {
+  merged(name: string): string {
     return `${this.prefix}/o/${name}`
   }
   /** Rule and scope value of a line's key, or null if it is not one. */

@@ -12,7 +12,7 @@ test('all keys of a namespace carry its hash tag', () => {
     keys.dispatcher,
     keys.rules,
     keys.members,
-    keys.absorbed('n'),
+    keys.merged('n'),
     keys.notices,
     keys.meter('r', 'v'),
     keys.line('r', 'v'),
