@@ -61,7 +61,8 @@ test('while a line is not empty its meter is used to at least 99 %, and never ov
     }),
     { numRuns: runs(8) },
   )
-})
+  // Half a minute on an idle machine: up to 3,720 calls a run.
+}, 240_000)
 
 test('within a line calls go by priority, then by arrival (invariant 8)', async () => {
   const namespace = newNamespace()

@@ -221,7 +221,7 @@ test('no flag and no environment variable is in the pages for users that the pro
 })
 
 test('every error code in the pages for users is one of the catalogue', () => {
-  const codes = all(USER_PAGES, /`([A-Z]+(?:_[A-Z]+)+)`/g).filter((code) => !/^(TOLLGATE|TOKEN)_|_URL$|^TIMESTAMP/.test(code))
+  const codes = all(USER_PAGES, /`([A-Z]+(?:_[A-Z]+)+)`/g).filter((code) => !/^(TOLLGATE|TOKEN|LOG)_|_URL$|^TIMESTAMP/.test(code))
   expect(codes.length).toBeGreaterThan(10)
   for (const code of codes) expect(Object.keys(ERRORS)).toContain(code)
 })
