@@ -29,7 +29,7 @@ for _, call in ipairs(batch.calls) do
   decide(call)
 end
 
--- Packed before it is saved: what is saved of a concurrency is not how many run.
+-- Packed before it is saved: Meter.save writes 0 as the used of a concurrency, whose slots are a set.
 local packed = Reply.pack(reply, batch)
 Batch.save(batch)
 return packed

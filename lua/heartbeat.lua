@@ -15,16 +15,16 @@
 --- @include "lib/clock.lua"
 
 local now = Clock.now(ARGV[1])
-local stay, plain, owing = tonumber(ARGV[3]), ARGV[2], '~' .. ARGV[2]
+local stay, plain, reporting = tonumber(ARGV[3]), ARGV[2], '~' .. ARGV[2]
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', Clock.text(now))
 if stay > 0 then
-  local name, other = plain, owing
-  if ARGV[4] == '1' then name, other = owing, plain end
+  local name, other = plain, reporting
+  if ARGV[4] == '1' then name, other = reporting, plain end
   redis.call('ZREM', KEYS[1], other)
   redis.call('ZADD', KEYS[1], Clock.text(now + stay), name)
   redis.call('PEXPIRE', KEYS[1], Clock.px(stay))
 else
-  redis.call('ZREM', KEYS[1], plain, owing)
+  redis.call('ZREM', KEYS[1], plain, reporting)
 end
 local found, members = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'), {}
 for i = 1, #found, 2 do

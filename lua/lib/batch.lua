@@ -6,7 +6,7 @@
 --   calls    { number of meters, cost in each unit …, meter …, … }, one call after the other
 --   heads    { record key, token, priority, strictness, id, ledger key, … }: what identifies the calls;
 --            empty where no call has an identity: limiters by key send none
---   patience { number of the call, its deadline or 0, its longest wait in ms or 0, … }: of calls that
+--   waitBounds { number of the call, its deadline or 0, its longest wait in ms or 0, … }: of calls that
 --            do not wait for as long as it takes
 --   ended, endedHeads   calls to settle first, in the same form
 -- A key of 0 means that there is none. A call has a record of its own while it is on its way; its
@@ -50,14 +50,14 @@ local function lay_out_calls(flat, heads, units)
 end
 
 local function lay_out(given, now)
-  local units, patience = given.units, given.patience or {}
+  local units, bounds = given.units, given.waitBounds or {}
   local batch = {
     meters = {}, units = units, calls = lay_out_calls(given.calls, given.heads, units), ended = lay_out_calls(given.ended, given.endedHeads, units),
     now = now, ledgers = {}, settled = {}, figures = {}, open = {}, any_line = redis.call('EXISTS', KEYS[FIXED.LINES]) == 1, seen = false,
   }
-  for i = 1, #patience, 3 do
-    local call = batch.calls[patience[i]]
-    call.deadline, call.max_wait = patience[i + 1], patience[i + 2]
+  for i = 1, #bounds, 3 do
+    local call = batch.calls[bounds[i]]
+    call.deadline, call.max_wait = bounds[i + 1], bounds[i + 2]
   end
   return batch
 end

@@ -79,7 +79,8 @@ function Charge.refund(meter, n, limit, amount, at, now, call, charged)
   return true
 end
 
--- A call whose worker died after its start holds its slot still: the slot is the same call's now.
+-- If a worker died after the start of a call, the call still holds its slots. The next start frees
+-- them first, so no call holds two.
 function Charge.take_over_slots(batch, call, now)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]

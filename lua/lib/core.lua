@@ -1,7 +1,7 @@
 -- What every script that touches meters needs, in the order of its dependencies. Each file makes
--- one table and keeps the rest of its names in a block of its own: Lua allows a function 200 local
--- names, and all scripts are one function here. The constants before it come from the protocol
--- (src/store/redis/protocol.ts).
+-- one table (lib/call.lua the places of a list instead) and keeps the rest of its names in a block of
+-- its own: Lua allows a function 200 local names, and all scripts are one function here. The constants
+-- before it come from the protocol (src/store/redis/protocol.ts).
 --- @include "lib/clock.lua"
 --- @include "lib/call.lua"
 --- @include "lib/algorithms/index.lua"

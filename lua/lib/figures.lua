@@ -19,7 +19,7 @@ function Figures.count_open(batch, at, amount)
   open[hour] = (open[hour] or 0) + amount
 end
 
--- Tokens may come in fractions. Redis takes a number that was a fraction once for no integer any more.
+-- Tokens may come in fractions, and HINCRBY fails on a field that holds one.
 local FRACTIONS = { estimated = true, actual = true }
 
 -- An entry that was opened at the end of an hour ends a day after that hour.

@@ -82,7 +82,7 @@ function Settlement.part(batch, call, now)
       raised[limit.unit] = true
     end
   end)
-  -- What no limit of today counts was not charged, and is not given back later.
+  -- A unit that no current limit counts was not charged by this: its entry keeps what was charged.
   if next(raised) then
     for unit in pairs(raised) do
       charged.list[charged.base + charged.offsets[unit]] = call[CALL_COST + unit]

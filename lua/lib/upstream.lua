@@ -1,5 +1,5 @@
--- Upstream: what an agent, endpoint and model has said of its limits, kept in one meter that every call
--- to it passes besides those of its rules. Nearly always nothing was said, the meter does not exist,
+-- Upstream: what is known of the limits of an agent, endpoint and model, kept in one meter that every
+-- call to it passes besides those of its rules. Nearly always nothing is known, the meter does not exist,
 -- and a call pays for one missing key.
 --
 --   refused by the agent ─▶ blocked ─▶ probe ─▶ recovering ─▶ forgotten
@@ -14,7 +14,7 @@
 -- woken probe is lost, AWAITED ends and another call is woken.
 --
 -- meter.block is the list of numbers that lib/recovery.lua names, with `every` and `grows` of the rule,
--- and `over`: when all of this is forgotten. false = nothing was said.
+-- and `over`: when all of this is forgotten. false = nothing is known.
 local Upstream = {}
 do
 local max, min = math.max, math.min
@@ -37,7 +37,7 @@ local function new_block(rule)
   return with_rule(rule, { 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, over = 0 })
 end
 
--- The block among the meters of a call, which stands last; nil where nothing was said.
+-- The block among the meters of a call, which stands last; nil where nothing is known.
 function Upstream.of(batch, call)
   local meter = batch.meters[call[#call]]
   return meter and meter.block and meter or nil
@@ -188,7 +188,7 @@ function Upstream.end_probe(batch, call, charged, now, passed)
   if not block or block[SINCE] ~= 0 or block[PROBE_END] == 0 or charged.at ~= block[PROBE_AT] then return end
   block[PROBE_END] = 0
   meter.changed = true
-  -- If another call was refused meanwhile, its time counts, and this probe did not ask for it.
+  -- If another call was refused while the probe ran, its block is not over: recovery does not begin.
   if passed and block[UNTIL] <= now then
     block[SINCE] = now
     block.over = now + Recovery.duration(block)
@@ -197,7 +197,7 @@ function Upstream.end_probe(batch, call, charged, now, passed)
   if batch.any_line then Line.stir(meter, now) end
 end
 
-local function said(meter)
+local function block_of(meter)
   if not meter.block then share_block(meter, new_block(meter.rule)) end
   return meter.block
 end
@@ -211,7 +211,8 @@ local function cut_again(block, started, reduce)
     block[STABLE_FACTOR] = block[FACTOR]
     block[BACKOFF] = min(MOST_BACKOFF, block[BACKOFF] * 2)
   elseif block[STABLE_FACTOR] > 0 and block[FACTOR] <= block[STABLE_FACTOR] then
-    -- This factor held before. What the try left behind at the agent is no reason to halve it, once.
+    -- This factor held before: one refusal at it is put down to the larger factor that was tried, and cuts
+    -- nothing.
     block[STABLE_FACTOR] = 0
   else
     block[FACTOR], block[STABLE_FACTOR] = max(LEAST_FACTOR, block[FACTOR] * reduce), 0
@@ -223,7 +224,7 @@ end
 -- too early says nothing about the rate. A shorter block never shortens a longer one.
 -- Returns whether the factor was cut.
 function Upstream.refused(meter, now, till, started, reduce)
-  local block = said(meter)
+  local block = block_of(meter)
   local recovering = block[SINCE] > 0
   local cut = block[FACTOR] >= 1 or (recovering and started >= block[SINCE])
   if block[FACTOR] >= 1 then
@@ -246,7 +247,7 @@ end
 
 -- The agent has nothing left before a time: nothing is cut, and no call goes ahead.
 function Upstream.pause(meter, till)
-  local block = said(meter)
+  local block = block_of(meter)
   block[UNTIL] = max(block[UNTIL], till)
   if block[FACTOR] >= 1 then block[SINCE] = block[UNTIL] end
   block.over = max(block.over, block[UNTIL])
@@ -276,7 +277,7 @@ end
 
 -- What is known, as text: now, until when it is blocked, the factor, since when it grows, when it was
 -- cut last, when all of this is over, 1 if a probe is due or under way. All 0 and a factor of 1 where
--- nothing was said.
+-- nothing is known.
 function Upstream.status(meter, now)
   local block = meter.block
   if not block then return { text(now), '0', '1', '0', '0', '0', '0' } end

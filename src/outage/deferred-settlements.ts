@@ -101,5 +101,7 @@ function sent(one: Deferred, sender: SettlementSender): Promise<unknown> {
       return sender.release(one.request)
     case 'report':
       return sender.mergeUsage(one.name, one.report)
+    default:
+      return one satisfies never
   }
 }

@@ -9,7 +9,7 @@ import type { OnStoreError } from '../policy/rule.js'
 import { MemoryStore } from '../store/memory/memory-store.js'
 import { OutageRule, type Share, startOf } from './outage-rule.js'
 
-/** Under whose name usage and slots stand that are assumed, since the outage hides whose they are. */
+/** The holder of usage and slots that are assumed at the start of an outage, since it hides whose they are. */
 const ASSUMED = '~assumed'
 
 /** What Redis is to be charged at one meter: an amount for each limit. */
@@ -38,7 +38,7 @@ interface LocalMeter {
 
 /** The meter of a call, as this process counts it in an outage. */
 export class LocalRef {
-  /** By which calls are charged that cost more than they were let in for. */
+  /** Under the whole share: for what a call costs beyond its estimate. */
   readonly share: MeterRef
   private current: MeterRef
 
@@ -52,19 +52,19 @@ export class LocalRef {
     this.current = this.share
   }
 
-  /** By which calls are admitted now. */
+  /** Under the share, or the tenth of it: for a call that must have room now. */
   asked(nowMs: number): MeterRef {
     const rule = this.rule.at(nowMs)
     if (rule !== this.current.rule) this.current = this.under(rule)
     return this.current
   }
 
-  /** By which calls give back: as they were charged, since a meter takes another form of its rule only by copying itself. */
+  /** For a refund: under the rule object of the charge, since the meter in memory copies its states for any other. */
   given(nowMs: number): MeterRef {
     return this.rule.mode === 'local' ? this.asked(nowMs) : this.counted
   }
 
-  /** By which calls are charged without being asked for. */
+  /** Under the share without slots: for a charge that needs no room. */
   get counted(): MeterRef {
     return this.under(this.rule.counted)
   }
@@ -261,7 +261,8 @@ function snapshot(state: MeterState): MeterState {
 /** Makes up for usage before the outage: what is not known to be free counts as used; what is counted already is part of it. */
 function fill(state: MeterState, limit: CompiledLimit, atMs: number): void {
   const algorithm = ALGORITHMS[limit.algorithm]
-  switch (startOf(limit.algorithm)) {
+  const start = startOf(limit.algorithm)
+  switch (start) {
     case 'leased':
       for (let slot = state.used; slot < limit.capacity; slot++) algorithm.charge(state, limit, 1, atMs, `${ASSUMED}${slot}`)
       return
@@ -273,5 +274,7 @@ function fill(state: MeterState, limit: CompiledLimit, atMs: number): void {
     }
     case 'tenth':
       return
+    default:
+      start satisfies never
   }
 }

@@ -5,7 +5,7 @@ import type { Keys } from '../redis/keys.js'
 import { scripts } from '../store/redis/scripts.js'
 import type { Share } from './outage-rule.js'
 
-/** How many numbers are remembered: a number that fell is believed when it was heard for as long as a silent process is counted. */
+/** Counts that are kept; the share goes by the highest, so a lower count takes effect after `memberMs`. */
 const REMEMBERED = Math.ceil(DEFAULTS.memberMs / DEFAULTS.beatMs)
 
 /** An answer that took less tells Redis' time, with an error of half of this at most. */

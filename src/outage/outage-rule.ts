@@ -27,6 +27,8 @@ export function startOf(algorithm: AlgorithmName): Start {
       return 'filled'
     case 'concurrency':
       return 'leased'
+    default:
+      return algorithm satisfies never
   }
 }
 

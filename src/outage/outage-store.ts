@@ -40,11 +40,11 @@ interface Ending {
   readonly over: boolean
 }
 
-/** Whether a call was open Redis alone knows: while it is away it is taken to be. */
+/** Only Redis knows whether an entry is open: while it is away, the answer is that it was. */
 async function ended(outage: Outage, request: AdmissionRequest, { here, send, defer, over }: Ending): Promise<boolean> {
   if (here()) return true
   const { breaker, deferred, local, takesReleases } = outage
-  // Its charge may be among what is still being sent: the call must not end before.
+  // The report that charges this call may still be deferred: its end is queued behind it.
   if (!breaker.away && deferred.size > 0) {
     defer()
     return true
@@ -123,8 +123,8 @@ export function outageStore(outage: Outage, make: (around: SendGuard) => Store):
         outage,
         () => promised(() => redis.compareAndSet(name, key, was, becomes, keepMs)),
         () => {
-          if (becomes !== '' && local.letIn()) return { nowMs: Date.now(), written: true, state: becomes }
-          if (becomes === '' && local.lets) return { nowMs: Date.now(), written: false, state: '' }
+          if (becomes !== '' && local.letIn()) return { nowMs: outage.nowMs(), written: true, state: becomes }
+          if (becomes === '' && local.lets) return { nowMs: outage.nowMs(), written: false, state: '' }
           return unavailable()
         },
       ),

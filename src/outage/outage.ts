@@ -73,11 +73,10 @@ export class Outage {
   private readonly ready = () => this.breaker.tryNow()
 
   constructor(private readonly parts: OutageParts) {
-    const { client, scriptClient, clock, log, ledgerNames } = parts
+    const { client, scriptClient, log, ledgerNames } = parts
     this.members = new Members(client, scriptClient.keys)
     this.deferred = new DeferredSettlements(ledgerNames, log)
-    const now = () => (clock.forScripts() === '' ? this.members.nowMs() : approximateMs(clock))
-    this.local = new LocalAdmission(parts.onStoreError, parts.maxUnchecked, ledgerNames, now)
+    this.local = new LocalAdmission(parts.onStoreError, parts.maxUnchecked, ledgerNames, () => this.nowMs())
     this.breaker = new CircuitBreaker({
       timeoutMs: parts.timeoutMs,
       connected: () => client.status === 'ready',
@@ -99,6 +98,12 @@ export class Outage {
   /** @param blockedMs for how long an agent, endpoint and model are blocked, as far as this process has heard */
   followBlocks(blockedMs: (value: string) => number): void {
     this.local.blockedMs = blockedMs
+  }
+
+  /** The time by which scripts would decide: about Redis', also while it is away, or the given one. */
+  nowMs(): number {
+    const { clock } = this.parts
+    return clock.forScripts() === '' ? this.members.nowMs() : approximateMs(clock)
   }
 
   /** Whether Redis takes what gives room back, though nothing else: it has no memory left. */
@@ -191,7 +196,7 @@ export class Outage {
       // A charge for good cannot be given back there: it is not reported instead.
       if (letIn) this.local.journal.chargedByRedis(given.request, atMs)
     } else if (letIn || real.call.id === undefined) this.deferred.takeBack(real)
-    // Else it was refused under an id of its own: asked again it is found charged.
+    // Otherwise this process refused the call, and Redis charged it under its id: a repeated admit finds the entry.
   }
 
   /** @param answeredAtMs when Redis answered first, by its own clock */
@@ -209,7 +214,7 @@ export class Outage {
     await this.takeIn()
   }
 
-  /** Once, whatever is used meanwhile: a busy process would never be done. */
+  /** Sends one report. To repeat it until nothing is left would never end while calls are admitted. */
   private async takeIn(): Promise<void> {
     const { client, scriptClient, clock } = this.parts
     const { breaker } = this

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import type { RuleSpec, Tollgate } from '../../src/index.js'
+import { GivenClock } from '../../src/model/time.js'
 import { ownRedis, untilAway, untilBack } from '../support/outage.js'
 import { SlowProxy } from '../support/slow-proxy.js'
 import { until } from '../support/until.js'
@@ -218,6 +219,26 @@ test('an algorithm of a user is refused while Redis is away, and its state stays
   server.resume()
   await untilBack(tollgate)
   expect((await limiter.check('k')).allowed).toBe(true)
+})
+
+test("an algorithm of a user that is let in unchecked goes by the store's clock, not by this machine's", async () => {
+  const { server, namespace } = await ownRedis()
+  const clock = new GivenClock(1_700_000_000_000)
+  const tollgate = await namespace.open({ ...QUICK, onStoreError: 'open', clock })
+  const seen: number[] = []
+  const check = (_: null, nowMs: number) => {
+    seen.push(nowMs)
+    return { allowed: true, state: null, retryAfterMs: null }
+  }
+  const limiter = tollgate.limiter({ name: 'mine', check })
+  await limiter.check('k')
+  server.pause()
+  await untilAway(tollgate)
+  clock.advance(1500)
+  await limiter.check('k')
+  expect(seen).toEqual([1_700_000_000_000, 1_700_000_001_500])
+  server.resume()
+  await untilBack(tollgate)
 })
 
 test('a Redis that has no memory left takes what gives room back', async () => {

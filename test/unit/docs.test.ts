@@ -30,6 +30,7 @@ import { DEFAULTS } from '../../src/model/defaults.js'
 import { checkOptions, checkWorkerOptions } from '../../src/options.js'
 import { ON_STORE_ERROR, SCOPES } from '../../src/policy/rule.js'
 import { MAX_PRICE, type Price } from '../../src/pricing/prices.js'
+import { REFUSED_WORDS } from '../support/refused-words.js'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
@@ -47,8 +48,6 @@ const OPTIONS = read('docs/options.md')
 /** Those that describe the program to its users. */
 const REFERENCE = ['README.md', ...['rules', 'calls', 'limiter', 'operations', 'upstream', 'administration', 'options'].map((name) => `docs/${name}.md`)]
 const USER_PAGES = REFERENCE.map(read).join('\n')
-/** No subjects of a sentence: the reader cannot tell which process, call or person is meant. */
-const REFUSED_WORDS = ['whoever', 'nobody', 'those who', 'what was said']
 const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
 
 /** Every match's first group, once each, in order. */
@@ -148,10 +147,7 @@ test('sentences name their subjects', () => {
   for (const page of PAGES) {
     // A test that a page names has words of its own.
     const text = read(page).replace(/\[[^\]\n]*\]\([^)\s]+\.test\.ts\)/g, '')
-    expect(
-      REFUSED_WORDS.filter((words) => new RegExp(`\\b${words.replaceAll(' ', '\\s+')}\\b`, 'i').test(text)),
-      page,
-    ).toEqual([])
+    expect(text.match(REFUSED_WORDS), page).toBeNull()
   }
 })
 

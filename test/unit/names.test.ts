@@ -2,6 +2,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
+import { REFUSED_WORDS } from '../support/refused-words.js'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 
@@ -32,9 +33,6 @@ function namesTwice(sources: Sources): string[] {
   return [...declared].filter(([, { files, shared }]) => shared && files.size > 1).map(([name, { files }]) => `${name}: ${[...files].join(', ')}`)
 }
 
-/** Words that leave open which class, process, job or request a sentence is about. */
-const REFUSED = /\b(whoever|nobody|what was said|those who|of whom)\b/gi
-
 /** The comments of a source, each without its marks and line breaks. */
 function commentsOf(file: string, text: string): string[] {
   const mark = file.endsWith('.lua') ? /^--+|(?<=\s)--+/ : /^(\/\/|\/\*+|\*+\/?)|(?<=\s)\/\/(?=\s)/
@@ -55,7 +53,7 @@ function commentsOf(file: string, text: string): string[] {
 /** Refused words in comments, as "file: word". */
 function refusedWords(sources: Sources): string[] {
   return [...sources].flatMap(([file, text]) =>
-    commentsOf(file, text).flatMap((comment) => [...comment.matchAll(REFUSED)].map(([word]) => `${file}: ${word.toLowerCase()}`)),
+    commentsOf(file, text).flatMap((comment) => [...comment.matchAll(REFUSED_WORDS)].map(([word]) => `${file}: ${word.toLowerCase()}`)),
   )
 }
 

@@ -15,6 +15,7 @@
 --                                                         given back; or always_refundable = true
 -- and, where `used` and `debt` are not all there is to it:
 --   open(limit, list, key)            the history, from the list of numbers that is kept of it
+--   look(limit, history, now)         what is used, where only a key of its own says so
 --   charge, overrun, refund           see sliding-window; otherwise lib/charge.lua does it
 --   kept(history)                     the list of numbers to keep of it
 --   tidy(limit, history, used, ttl)   before it is saved; returns what is used

@@ -4,8 +4,8 @@
 --                                       by ~ a second charge of the same name
 --   history  { key, shift, ended }: the scores are `shift` ms less than the times; members up to
 --            the score `ended` have left the window
--- What is used is kept with the meter, so that only members which left since need be read; it is the
--- sum of the set, from which nothing goes that was not taken off it.
+-- What is used is kept with the meter, so that only members which left since need be read. It is the
+-- sum of the set: whenever a member is removed, its amount is taken off.
 -- Its memory grows with the calls of a window, about 100 bytes each: for limits of some thousands.
 -- Overrun beyond the capacity is dated ahead, as in sliding-window.lua.
 do

@@ -84,7 +84,7 @@ export class BatchEncoder {
   private readonly calls: Entered[] = []
   private readonly ended: Entered[] = []
   /** Deadlines and longest waits: rare, so they are sent apart from the calls. */
-  private patience = ''
+  private waitBounds = ''
   private encodedRules = ''
   private encodedMeters = ''
   private counted: readonly CostUnit[] = []
@@ -118,7 +118,7 @@ export class BatchEncoder {
     const { deadline, maxWaitMs } = request.call
     if (deadline === undefined && maxWaitMs === undefined) return
     const deadlineMs = deadline === undefined ? 0 : new Date(deadline).getTime()
-    this.patience += `${this.patience === '' ? '' : ','}${count},${deadlineMs},${maxWaitMs ?? 0}`
+    this.waitBounds += `${this.waitBounds === '' ? '' : ','}${count},${deadlineMs},${maxWaitMs ?? 0}`
   }
 
   /** Adds a call that is settled: among the others, or before them. */
@@ -133,8 +133,8 @@ export class BatchEncoder {
     const units = unitCodes(this.counted)
     const calls = `"calls":[${encode(this.calls, units)}],"heads":[${headsOf(this.calls)}]`
     const ended = `"ended":[${encode(this.ended, units)}],"endedHeads":[${headsOf(this.ended)}]`
-    const patience = this.patience === '' ? '' : `"patience":[${this.patience}],`
-    return `{"rules":[${this.encodedRules}],"units":[${units}],"meters":[${this.encodedMeters}],${patience}${calls},${ended}}`
+    const waitBounds = this.waitBounds === '' ? '' : `"waitBounds":[${this.waitBounds}],`
+    return `{"rules":[${this.encodedRules}],"units":[${units}],"meters":[${this.encodedMeters}],${waitBounds}${calls},${ended}}`
   }
 
   /** The number of a line's meter, 0 where no call of the batch meets it. */
