@@ -29,7 +29,4 @@ for _, call in ipairs(batch.calls) do
   decide(call)
 end
 
--- Packed before it is saved: Meter.save writes 0 as the used of a concurrency, whose slots are a set.
-local packed = Reply.pack(reply, batch)
-Batch.save(batch)
-return packed
+return Reply.save(reply, batch)

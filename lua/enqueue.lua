@@ -47,6 +47,4 @@ for i, call in ipairs(batch.calls) do
   end
 end
 
-local packed = Reply.pack(batch.reply, batch)
-Batch.save(batch)
-return packed
+return Reply.save(batch.reply, batch)

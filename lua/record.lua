@@ -31,6 +31,4 @@ for _, call in ipairs(batch.calls) do
   end
 end
 
-local packed = Reply.pack(reply, batch)
-Batch.save(batch)
-return packed
+return Reply.save(reply, batch)

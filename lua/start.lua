@@ -140,7 +140,4 @@ for i, call in ipairs(batch.calls) do
   end
 end
 
--- Packed before it is saved: Meter.save writes 0 as the used of a concurrency, whose slots are a set.
-local packed = Reply.pack(reply, batch)
-Batch.save(batch)
-return packed
+return Reply.save(reply, batch)

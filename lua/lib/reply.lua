@@ -57,4 +57,11 @@ function Reply.pack(reply, batch)
   end
   return table.concat(parts)
 end
+
+-- Packed before the batch is saved: Meter.save writes 0 as the used of a concurrency, whose slots are a set.
+function Reply.save(reply, batch)
+  local packed = Reply.pack(reply, batch)
+  Batch.save(batch)
+  return packed
+end
 end
