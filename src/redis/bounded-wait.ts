@@ -35,10 +35,6 @@ export function within<T>(ms: number, work: Promise<T>, { signal, late }: { sign
   return new Promise((resolve, reject) => {
     let waiting = true
     let timer: NodeJS.Timeout | undefined
-    const abort = () => {
-      end()
-      reject(signal?.reason)
-    }
     const end = () => {
       waiting = false
       clearTimeout(timer)
@@ -51,17 +47,12 @@ export function within<T>(ms: number, work: Promise<T>, { signal, late }: { sign
     }
     // Answers that arrived while the event loop was busy are read before the wait counts as too long.
     if (ms < Number.POSITIVE_INFINITY) timer = setTimeout(() => setImmediate(check), Math.max(0, ms))
+    const abort = () => {
+      end()
+      reject(signal?.reason)
+    }
     const leaveSignal = signal === undefined ? undefined : onAbort(signal, abort)
-    work.then(
-      (value) => {
-        end()
-        resolve(value)
-      },
-      (error: unknown) => {
-        end()
-        reject(error as Error)
-      },
-    )
+    work.finally(end).then(resolve, reject)
     if (signal?.aborted === true) abort()
   })
 }
