@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import { PAUSABLE, type Pause, pausedBy } from '../policy/pause.js'
+import { subjectOf } from '../policy/override.js'
+import { PAUSABLE, type Pause } from '../policy/pause.js'
 import { rulesOf } from '../policy/policy.js'
 import { actorOf, checkRequest, freeText, plainName } from '../validation/requests.js'
 import { unknownRule } from './change.js'
@@ -11,16 +12,16 @@ const subjectSchema = z
 
 /** Checks the subject of a pause. @throws RequestInvalid */
 function checkSubject(subject: Pause['for']): Pause['for'] {
-  const [kind, value] = pausedBy({ for: checkRequest(subjectSchema, subject, 'for') })
+  const [kind, value] = subjectOf({ for: checkRequest(subjectSchema, subject, 'for') })
   return { [kind]: value }
 }
 
 function isPauseOf(subject: Pause['for'], pause: Pause): boolean {
-  return pausedBy(pause).join() === pausedBy({ for: subject }).join()
+  return subjectOf(pause).join() === subjectOf({ for: subject }).join()
 }
 
 function subjectName(subject: Pause['for']): string {
-  return pausedBy({ for: subject }).join(' ')
+  return subjectOf({ for: subject }).join(' ')
 }
 
 /** Holds calls in line until they are resumed (`tollgate.pause`, `tollgate.resume`). */

@@ -51,7 +51,7 @@ export function endOf({ until }: Override): number {
   return Date.parse(until)
 }
 
-/** The subject of an override, as kind and value. */
+/** The subject of an override or a pause, as kind and value. */
 export function subjectOf({ for: subject }: Pick<Override, 'for'>): readonly [Overridable, string] {
   const kind = OVERRIDABLE.find((one) => subject[one] !== undefined) ?? 'user'
   return [kind, subject[kind] ?? '']

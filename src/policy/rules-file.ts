@@ -91,23 +91,18 @@ export function parseRules(text: string, file: string): RulesFile {
     }
     return `${file}:1: `
   }
-  let input: unknown
   try {
-    input = document.toJS({ maxAliasCount: 100 })
+    return checkFile(document.toJS({ maxAliasCount: 100 }), locate)
   } catch (error) {
     if (!(error instanceof ReferenceError)) throw error
     throw new RulesInvalid([`${file}:${aliasLine(document, lines)}: ${error.message}`])
   }
-  return checkFile(input, locate)
 }
 
 /** Reads, parses and checks a rules file. @throws RulesInvalid naming file, line, field, value and bound */
 export async function readRules(file: string): Promise<RulesFile> {
-  let text: string
-  try {
-    text = await readFile(file, 'utf8')
-  } catch (cause) {
-    throw new RulesInvalid([`${file}: cannot be read (${(cause as NodeJS.ErrnoException).code ?? String(cause)})`])
-  }
+  const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    throw new RulesInvalid([`${file}: cannot be read (${cause.code ?? String(cause)})`])
+  })
   return parseRules(text, file)
 }
