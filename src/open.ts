@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { type Declaration, declareRules, setSettings } from './administration/change.js'
-import { BoundedPolicyStore, MemoryPolicyStore, type PolicyStore, RedisPolicyStore } from './administration/policy-store.js'
+import { boundedPolicyStore, MemoryPolicyStore, type PolicyStore, RedisPolicyStore } from './administration/policy-store.js'
 import { limitOf, meterOf } from './admission/rejection.js'
 import { Resolver } from './admission/resolver.js'
 import { DEFAULTS } from './model/defaults.js'
@@ -122,7 +122,7 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
     await waitUntilReady(client, options.connectTimeoutMs)
     await waitUntilReady(subscriber, options.connectTimeoutMs)
     const clock = options.clock ?? redisClock
-    const rules = new BoundedPolicyStore(new RedisPolicyStore(client, keys, clock), client, options.enqueueTimeoutMs)
+    const rules = boundedPolicyStore(new RedisPolicyStore(client, keys, clock), client, options.enqueueTimeoutMs)
     const resolver = new Resolver(await rulesInForce(rules, declared, options), keys, options.estimate, options.upstream)
     const scriptClient = new ScriptClient(client, resolver, clock)
     const ledgerNames = new LedgerNames()

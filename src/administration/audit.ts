@@ -4,7 +4,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { checkRequest, moment, plainName } from '../validation/requests.js'
 
 /** The kinds of changes in the audit. */
-export const CHANGES = [
+const CHANGES = [
   'rules.declared',
   'rule.added',
   'rule.updated',
@@ -53,29 +53,24 @@ export interface AuditQuery {
 }
 
 /** A checked query; times in ms since the epoch. */
-export interface CheckedQuery {
-  readonly sinceMs: number
-  readonly untilMs: number
-  readonly limit: number
-  fits(entry: AuditEntry): boolean
-}
+export type CheckedQuery = ReturnType<typeof checkQuery>
 
 const querySchema = z.strictObject({
-  since: moment.optional(),
-  until: moment.optional(),
+  since: moment.default(0),
+  until: moment.default(Number.MAX_SAFE_INTEGER),
   by: plainName.optional(),
   what: z.enum(CHANGES).optional(),
   limit: z.number().int().min(1).max(10_000).default(DEFAULTS.auditEntries),
 })
 
 /** Checks a query and fills in its defaults. @throws RequestInvalid naming field, value and bound */
-export function checkQuery(query: AuditQuery): CheckedQuery {
-  const { since, until, by, what, limit } = checkRequest(querySchema, query, 'audit')
+export function checkQuery(query: AuditQuery) {
+  const { since: sinceMs, until: untilMs, by, what, limit } = checkRequest(querySchema, query, 'audit')
   return {
-    sinceMs: since ?? 0,
-    untilMs: until ?? Number.MAX_SAFE_INTEGER,
+    sinceMs,
+    untilMs,
     limit,
-    fits: (entry) => (by === undefined || entry.by === by) && (what === undefined || entry.what === what),
+    fits: (entry: AuditEntry) => (by === undefined || entry.by === by) && (what === undefined || entry.what === what),
   }
 }
 

@@ -11,17 +11,14 @@ const subjectSchema = z
   .refine((subject) => PAUSABLE.filter((kind) => subject[kind] !== undefined).length === 1, `must name exactly one of ${PAUSABLE.join(', ')}`)
 
 /** Checks the subject of a pause. @throws RequestInvalid */
-function checkSubject(subject: Pause['for']): Pause['for'] {
+function checkSubject(subject: Pause['for']): { for: Pause['for']; name: string } {
   const [kind, value] = subjectOf({ for: checkRequest(subjectSchema, subject, 'for') })
-  return { [kind]: value }
+  return { for: { [kind]: value }, name: `${kind} ${value}` }
 }
 
-function isPauseOf(subject: Pause['for'], pause: Pause): boolean {
-  return subjectOf(pause).join() === subjectOf({ for: subject }).join()
-}
-
-function subjectName(subject: Pause['for']): string {
-  return subjectOf({ for: subject }).join(' ')
+/** The subject as the audit names it; it identifies the pause. */
+function nameOf(pause: Pick<Pause, 'for'>): string {
+  return subjectOf(pause).join(' ')
 }
 
 /** Holds calls in line until they are resumed (`tollgate.pause`, `tollgate.resume`). */
@@ -30,35 +27,30 @@ export class Pauses {
 
   /** Pauses the calls of a subject; calls that run already go on. Returns false where they were paused before. @throws RequestInvalid, RULE_UNKNOWN */
   async pause(input: Pause['for'], options: { by?: string | undefined; reason?: string | undefined } = {}): Promise<boolean> {
-    const subject = checkSubject(input)
+    const { for: subject, name } = checkSubject(input)
     const by = actorOf(options.by, this.policyClient.actor)
     const { reason } = checkRequest(z.object({ reason: freeText.optional() }), options, 'pause')
     let paused = false
     await this.policyClient.change((policy, nowMs) => {
-      if (policy.pauses.some((one) => isPauseOf(subject, one))) return { policy, noted: [] }
-      if (subject.rule !== undefined && !rulesOf(policy).some(({ name }) => name === subject.rule)) throw unknownRule(subject.rule)
+      if (policy.pauses.some((one) => nameOf(one) === name)) return { policy, noted: [] }
+      if (subject.rule !== undefined && !rulesOf(policy).some((rule) => rule.name === subject.rule)) throw unknownRule(subject.rule)
       paused = true
       const pause: Pause = { for: subject, by, ...(reason === undefined ? {} : { reason }), since: new Date(nowMs).toISOString() }
-      return {
-        policy: { ...policy, pauses: [...policy.pauses, pause] },
-        noted: [{ by, what: 'calls.paused', subject: subjectName(subject), before: null, after: pause }],
-      }
+      const pauses = [...policy.pauses, pause]
+      return { policy: { ...policy, pauses }, noted: [{ by, what: 'calls.paused', subject: name, before: null, after: pause }] }
     })
     return paused
   }
 
   /** Ends the pause of a subject: its calls go on at once, unless another pause covers them. Returns whether they were paused. @throws RequestInvalid */
   async resume(input: Pause['for'], options: { by?: string | undefined } = {}): Promise<boolean> {
-    const subject = checkSubject(input)
+    const { name } = checkSubject(input)
     const by = actorOf(options.by, this.policyClient.actor)
-    let resumed = false
-    await this.policyClient.change((policy) => {
-      const before = policy.pauses.find((one) => isPauseOf(subject, one))
-      resumed ||= before !== undefined
-      const pauses = policy.pauses.filter((one) => !isPauseOf(subject, one))
-      return { policy: { ...policy, pauses }, noted: [{ by, what: 'calls.resumed', subject: subjectName(subject), before: before ?? null, after: null }] }
+    return this.policyClient.remove((policy) => {
+      const before = policy.pauses.find((one) => nameOf(one) === name) ?? null
+      const pauses = policy.pauses.filter((one) => one !== before)
+      return { policy: { ...policy, pauses }, noted: [{ by, what: 'calls.resumed', subject: name, before, after: null }] }
     })
-    return resumed
   }
 
   /** The pauses in force. */

@@ -1,11 +1,9 @@
 import type { AdmissionRequest } from '../admission/request.js'
+import { LONGEST_TIMER_MS } from '../model/time.js'
 import { onAbort } from '../redis/bounded-wait.js'
 
 /** The result of one try: granted, or to be repeated (`waitMs` at the latest) from the head of a line. */
 export type AcquireAttempt<T> = { readonly granted: T } | { readonly waitMs: number; readonly line: string }
-
-/** Node's timers cannot be set further ahead. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1
 
 interface AcquireWaiter<T> {
   /** The order of arrival, over all lines. */
