@@ -71,13 +71,8 @@ const LONGEST_MS = 3650 * DAY
 
 const QUEUE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/
 
-function isObject(value: unknown): boolean {
-  return value !== null && typeof value === 'object'
-}
-
-function isFunction(value: unknown): boolean {
-  return typeof value === 'function'
-}
+const isObject = (value: unknown) => value !== null && typeof value === 'object'
+const isFunction = (value: unknown) => typeof value === 'function'
 
 const schema = z.strictObject({
   redis: z.union([z.string(), z.custom<RedisClient>(isObject)], 'must be a redis:// or rediss:// URL or an ioredis client').optional(),

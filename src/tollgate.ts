@@ -63,8 +63,8 @@ export class Tollgate {
   }
 
   private constructor(private readonly parts: TollgateParts) {
-    this.prefix = parts.namespace.prefix
-    this.queue = parts.namespace.queue
+    this.prefix = parts.keys.prefix
+    this.queue = parts.options.queue
     this.store = closableStore(parts.store, parts.noteReset)
     this.gate = new Gate(parts.resolver, this.store)
     this.policyClient = new PolicyClient({ ...parts, actor: parts.options.actor, changed: (before) => this.wake(before) })
@@ -92,7 +92,7 @@ export class Tollgate {
   limiter<State>(algorithm: CustomSpec<State>): CustomLimiter<State>
   limiter<State>(spec: LimitSpec | readonly LimitSpec[] | CustomSpec<State> = limitOfEnvironment(process.env)): DirectLimiter | CustomLimiter<State> {
     if (spec !== null && typeof spec === 'object' && 'check' in spec) return new CustomLimiter(spec, this.store)
-    return new DirectLimiter(checkLimiterLimits(spec), this.store, this.parts.resolver.keys, this.parts.ledgerNames)
+    return new DirectLimiter(checkLimiterLimits(spec), this.store, this.parts.keys, this.parts.ledgerNames)
   }
 
   /** Several limiters as one: each must have room for the call, or none is charged. @throws ConfigInvalid for an algorithm of your own */
