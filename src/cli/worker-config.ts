@@ -64,12 +64,9 @@ export const WORKER_ENVIRONMENT = {
 type Source = Readonly<Record<string, unknown>>
 
 async function readConfigFile(file: string): Promise<Source> {
-  let text: string
-  try {
-    text = await readFile(file, 'utf8')
-  } catch (cause) {
-    throw new ConfigInvalid(`config file ${file} cannot be read (${(cause as NodeJS.ErrnoException).code ?? String(cause)})`)
-  }
+  const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    throw new ConfigInvalid(`config file ${file} cannot be read (${cause.code ?? String(cause)})`)
+  })
   let content: unknown
   try {
     content = parse(text)

@@ -64,42 +64,27 @@ export class AcquireLines<T> {
   private places = 0
   private closed: Error | undefined
 
-  enter(
+  async enter(
     lines: readonly string[],
     attempt: () => Promise<AcquireAttempt<T>>,
     undo: (granted: T) => Promise<unknown>,
     signal: AbortSignal | undefined,
   ): Promise<T> {
-    return new Promise((resolve, reject) => {
-      if (this.closed !== undefined || signal?.aborted === true) {
-        reject(this.closed ?? (signal?.reason as Error))
-        return
-      }
+    if (this.closed !== undefined) throw this.closed
+    signal?.throwIfAborted()
+    let leaveSignal = () => {}
+    const granted = new Promise<T>((resolve, reject) => {
+      const waiter: AcquireWaiter<T> = { place: ++this.places, lines, attempt, undo, left: false, woken: false, resolve, reject }
       const abort = () => {
         this.leave(waiter)
-        waiter.reject(signal?.reason)
+        reject(signal?.reason)
       }
-      const done = signal === undefined ? () => {} : onAbort(signal, abort)
-      const waiter: AcquireWaiter<T> = {
-        place: ++this.places,
-        lines,
-        attempt,
-        undo,
-        left: false,
-        woken: false,
-        resolve: (granted) => {
-          done()
-          resolve(granted)
-        },
-        reject: (error) => {
-          done()
-          reject(error as Error)
-        },
-      }
+      if (signal !== undefined) leaveSignal = onAbort(signal, abort)
       const before = lines.find((line) => this.lines.has(line))
       if (before === undefined) void this.try(waiter)
       else this.join(before, waiter)
     })
+    return granted.finally(leaveSignal)
   }
 
   /** Room came back at these lines. */
