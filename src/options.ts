@@ -85,7 +85,7 @@ const schema = z.strictObject({
   degradeTo: z.record(z.string(), z.string().min(1).max(MAX_NAME_LENGTH)).optional(),
   strategies: z
     .record(z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 letters, digits, _ or -'), z.custom<CustomStrategy>(isFunction, 'must be a function'))
-    .optional(),
+    .default({}),
   estimate: z.custom<Estimate>(isFunction, 'must be a function').optional(),
   attempts: z.number().int().min(1).max(1000).optional(),
   connectTimeoutMs: z.number().int().min(1).max(3_600_000).default(10_000),

@@ -12,11 +12,7 @@ import { checkRequest, freeText, moment, plainName } from '../validation/request
 
 /** An override to grant. */
 export interface GrantSpec {
-  /**
-   * The subject, by exactly one field. A user, team, org, ip (an address or a CIDR range) or
-   * agent: the override applies to its meters in the rules that count by it. A rule: to all meters
-   * of that rule.
-   */
+  /** The subject, by exactly one field: a rule (all its meters), or a user, team, org, ip or agent (its meters in the rules that count by it). An ip is an address or a CIDR range. */
   for: { [Kind in Overridable]?: string | undefined }
   /** The rules that it applies to, by name or glob; default all that count by its subject. */
   rules?: string[] | undefined

@@ -11,9 +11,9 @@ const subjectSchema = z
   .refine((subject) => PAUSABLE.filter((kind) => subject[kind] !== undefined).length === 1, `must name exactly one of ${PAUSABLE.join(', ')}`)
 
 /** Checks the subject of a pause. @throws RequestInvalid */
-function checkSubject(subject: Pause['for']): { for: Pause['for']; name: string } {
+function checkSubject(subject: Pause['for']): Pick<Pause, 'for'> {
   const [kind, value] = subjectOf({ for: checkRequest(subjectSchema, subject, 'for') })
-  return { for: { [kind]: value }, name: `${kind} ${value}` }
+  return { for: { [kind]: value } }
 }
 
 /** The subject as the audit names it; it identifies the pause. */
@@ -21,40 +21,36 @@ function nameOf(pause: Pick<Pause, 'for'>): string {
   return subjectOf(pause).join(' ')
 }
 
-/** Holds calls in line until they are resumed (`tollgate.pause`, `tollgate.resume`). */
-export class Pauses {
-  constructor(private readonly policyClient: PolicyClient) {}
+/** Pauses the calls of a subject; calls that run already go on. Returns false where they were paused before. @throws RequestInvalid, RULE_UNKNOWN */
+export async function pause(
+  policyClient: PolicyClient,
+  input: Pause['for'],
+  options: { by?: string | undefined; reason?: string | undefined } = {},
+): Promise<boolean> {
+  const subject = checkSubject(input)
+  const name = nameOf(subject)
+  const { rule } = subject.for
+  const by = actorOf(options.by, policyClient.actor)
+  const { reason } = checkRequest(z.object({ reason: freeText.optional() }), options, 'pause')
+  let paused = false
+  await policyClient.change((policy, nowMs) => {
+    if (policy.pauses.some((one) => nameOf(one) === name)) return { policy, noted: [] }
+    if (rule !== undefined && !rulesOf(policy).some((one) => one.name === rule)) throw unknownRule(rule)
+    paused = true
+    const pause: Pause = { ...subject, by, ...(reason === undefined ? {} : { reason }), since: new Date(nowMs).toISOString() }
+    const pauses = [...policy.pauses, pause]
+    return { policy: { ...policy, pauses }, noted: [{ by, what: 'calls.paused', subject: name, before: null, after: pause }] }
+  })
+  return paused
+}
 
-  /** Pauses the calls of a subject; calls that run already go on. Returns false where they were paused before. @throws RequestInvalid, RULE_UNKNOWN */
-  async pause(input: Pause['for'], options: { by?: string | undefined; reason?: string | undefined } = {}): Promise<boolean> {
-    const { for: subject, name } = checkSubject(input)
-    const by = actorOf(options.by, this.policyClient.actor)
-    const { reason } = checkRequest(z.object({ reason: freeText.optional() }), options, 'pause')
-    let paused = false
-    await this.policyClient.change((policy, nowMs) => {
-      if (policy.pauses.some((one) => nameOf(one) === name)) return { policy, noted: [] }
-      if (subject.rule !== undefined && !rulesOf(policy).some((rule) => rule.name === subject.rule)) throw unknownRule(subject.rule)
-      paused = true
-      const pause: Pause = { for: subject, by, ...(reason === undefined ? {} : { reason }), since: new Date(nowMs).toISOString() }
-      const pauses = [...policy.pauses, pause]
-      return { policy: { ...policy, pauses }, noted: [{ by, what: 'calls.paused', subject: name, before: null, after: pause }] }
-    })
-    return paused
-  }
-
-  /** Ends the pause of a subject: its calls go on at once, unless another pause covers them. Returns whether they were paused. @throws RequestInvalid */
-  async resume(input: Pause['for'], options: { by?: string | undefined } = {}): Promise<boolean> {
-    const { name } = checkSubject(input)
-    const by = actorOf(options.by, this.policyClient.actor)
-    return this.policyClient.remove((policy) => {
-      const before = policy.pauses.find((one) => nameOf(one) === name) ?? null
-      const pauses = policy.pauses.filter((one) => one !== before)
-      return { policy: { ...policy, pauses }, noted: [{ by, what: 'calls.resumed', subject: name, before, after: null }] }
-    })
-  }
-
-  /** The pauses in force. */
-  list(): readonly Pause[] {
-    return this.policyClient.ruleSet.policy.pauses
-  }
+/** Ends the pause of a subject: its calls go on at once, unless another pause covers them. Returns whether they were paused. @throws RequestInvalid */
+export async function resume(policyClient: PolicyClient, input: Pause['for'], options: { by?: string | undefined } = {}): Promise<boolean> {
+  const name = nameOf(checkSubject(input))
+  const by = actorOf(options.by, policyClient.actor)
+  return policyClient.remove((policy) => {
+    const before = policy.pauses.find((one) => nameOf(one) === name) ?? null
+    const pauses = policy.pauses.filter((one) => one !== before)
+    return { policy: { ...policy, pauses }, noted: [{ by, what: 'calls.resumed', subject: name, before, after: null }] }
+  })
 }

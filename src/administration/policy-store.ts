@@ -83,14 +83,8 @@ function hasEnded({ nextEndMs }: RuleSet, nowMs: number): boolean {
   return nextEndMs !== null && nextEndMs <= nowMs
 }
 
-/** A policy as read from Redis. */
-interface StoredPolicy {
-  /** '' where none is stored. */
-  readonly version: string
-  /** Not checked: another version of Tollgate, with other rules about rules, may have written it. */
-  readonly policy: Policy
-  readonly nowMs: number
-}
+/** A policy as read from Redis, not checked: another version of Tollgate, with other rules about rules, may have written it. The version is '' where none is stored. */
+type StoredPolicy = Pick<RuleSet, 'version' | 'policy'> & { readonly nowMs: number }
 
 /** The policy of a namespace in Redis. */
 export class RedisPolicyStore implements PolicyStore {
@@ -107,9 +101,10 @@ export class RedisPolicyStore implements PolicyStore {
   /** Compare-and-set on the version, repeated until no other process has written in between. An equal policy is not written. */
   async change(change: PolicyChange): Promise<RuleSet> {
     for (;;) {
-      const { version, policy, nowMs } = await this.stored()
-      const changed = applyChange(policy, change, nowMs)
-      if (changed === null) return this.compiled({ version, policy, nowMs })
+      const stored = await this.stored()
+      const { version, nowMs } = stored
+      const changed = applyChange(stored.policy, change, nowMs)
+      if (changed === null) return this.compiled(stored)
       const next: StoredPolicy = { version: versionOf(changed.policy), policy: changed.policy, nowMs }
       const ruleSet = this.compiled(next)
       if (next.version === version) return ruleSet

@@ -181,27 +181,26 @@ export class AcquireLines<T> {
     try {
       const result = await waiter.attempt()
       if ('granted' in result) {
-        if (waiter.left) await waiter.undo(result.granted)
-        else this.finish(waiter, () => waiter.resolve(result.granted))
+        if (waiter.left) return void (await waiter.undo(result.granted))
+        this.takeOut(waiter)
+        waiter.resolve(result.granted)
       } else if (!waiter.left) this.wait(waiter, result.line, result.waitMs)
     } catch (error) {
-      this.finish(waiter, () => waiter.reject(error))
+      this.takeOut(waiter)
+      waiter.reject(error)
     }
   }
 
-  private finish(waiter: AcquireWaiter<T>, how: () => void): void {
-    for (const line of this.lines.values()) {
-      const index = line.waiters.indexOf(waiter)
-      if (index >= 0) line.waiters.splice(index, 1)
+  /** Takes a waiter out of the line it stands in, unless that is the one to keep. */
+  private takeOut(waiter: AcquireWaiter<T>, keep?: string): void {
+    for (const [name, { waiters }] of this.lines) {
+      const index = name === keep ? -1 : waiters.indexOf(waiter)
+      if (index >= 0) waiters.splice(index, 1)
     }
-    how()
   }
 
   private wait(waiter: AcquireWaiter<T>, name: string, waitMs: number): void {
-    for (const [other, line] of this.lines) {
-      const index = other === name ? -1 : line.waiters.indexOf(waiter)
-      if (index >= 0) line.waiters.splice(index, 1)
-    }
+    this.takeOut(waiter, name)
     const known = this.lines.get(name)
     const line = known?.waiters.includes(waiter) === true ? known : this.join(name, waiter)
     // The waiters before it make their attempts first.

@@ -42,14 +42,11 @@ function checkFile(input: unknown, locate: Locate): RulesFile {
   const parsed = ruleSetSchema.safeParse(input)
   if (parsed.success) {
     const { rules, agents = {}, prices = {}, exempt = {} } = parsed.data
-    return { rules, agents, prices, exempt, degradeTo: degradeToOf(agents) }
+    const degradeTo = Object.fromEntries(Object.entries(agents).flatMap(([agent, { degradeTo }]) => (degradeTo === undefined ? [] : [[agent, degradeTo]])))
+    return { rules, agents, prices, exempt, degradeTo }
   }
   const faults = faultsOf(parsed.error, input, { whole: 'rules', name: (path) => path.map(String).join('.'), show: showWithoutSecrets })
   throw new RulesInvalid(faults.map(({ path, field, message, got }) => `${locate(path)}${field} ${message} (got ${got})`))
-}
-
-function degradeToOf(agents: Readonly<Record<string, AgentSpec>>): Record<string, string> {
-  return Object.fromEntries(Object.entries(agents).flatMap(([agent, { degradeTo }]) => (degradeTo === undefined ? [] : [[agent, degradeTo]])))
 }
 
 /** Checks rules that are given as objects, with what is declared beside them. @throws RulesInvalid naming field, value and bound */

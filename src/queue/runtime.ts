@@ -34,7 +34,7 @@ interface QueueRuntimeParts {
   readonly options: {
     readonly queue: string
     readonly attempts?: number | undefined
-    readonly strategies?: Readonly<Record<string, CustomStrategy>> | undefined
+    readonly strategies: Readonly<Record<string, CustomStrategy>>
     /** How long Redis may take to take in, explain or cancel a call. */
     readonly enqueueTimeoutMs: number
   }
@@ -65,12 +65,12 @@ export class QueueRuntime {
 
   constructor(private readonly parts: QueueRuntimeParts) {
     this.queues = new Queues(parts.client, parts.keys)
-    const { attempts, enqueueTimeoutMs: timeoutMs } = parts.options
+    const { scriptClient, client: redis, log } = parts
+    const { attempts, strategies, enqueueTimeoutMs: timeoutMs } = parts.options
     const queue = this.queues.get(parts.options.queue)
-    this.results = new Results(queue, parts.client)
-    const { scriptClient } = parts
-    const strategyResolver = this.strategyResolver(scriptClient)
-    this.enqueuer = new Enqueuer({ scriptClient, attempts, timeoutMs, redis: parts.client, queue, results: this.results, strategyResolver })
+    this.results = new Results(queue, redis)
+    const strategyResolver = new StrategyResolver(scriptClient, strategies, log)
+    this.enqueuer = new Enqueuer({ scriptClient, redis, queue, results: this.results, strategyResolver, attempts, timeoutMs })
     parts.subscriber.on('message', (channel: string, message: string) => this.hear(channel, message))
     parts.subscriber.on('ready', parts.rulesChanged)
     this.refresh = setInterval(parts.rulesChanged, DEFAULTS.rulesRefreshMs)
@@ -80,12 +80,9 @@ export class QueueRuntime {
   worker(handler: Handler, options: WorkerOptions): Worker {
     this.working ??= this.startWorking()
     const { scriptClient, client: redis } = this.working
-    const strategyResolver = this.strategyResolver(scriptClient)
-    const {
-      keys,
-      options: { queue },
-    } = this.parts
-    const worker = new Worker({ ...this.parts, scriptClient, redis, queue, prefix: keys.prefix, strategyResolver }, handler, options)
+    const { queue, strategies } = this.parts.options
+    const strategyResolver = new StrategyResolver(scriptClient, strategies, this.parts.log)
+    const worker = new Worker({ ...this.parts, scriptClient, redis, queue, prefix: this.parts.keys.prefix, strategyResolver }, handler, options)
     this.workers.add(worker)
     return worker
   }
@@ -154,10 +151,6 @@ export class QueueRuntime {
       subscriber.disconnect()
       this.working?.client.disconnect()
     }
-  }
-
-  private strategyResolver(scriptClient: ScriptClient): StrategyResolver {
-    return new StrategyResolver(scriptClient, this.parts.options.strategies ?? {}, this.parts.log)
   }
 
   private startWorking(): WorkingParts {

@@ -1,5 +1,5 @@
 import { type Job, UnrecoverableError } from 'bullmq'
-import type { CallRequest, ResolvedMeters } from '../admission/request.js'
+import type { CallRequest } from '../admission/request.js'
 import { type Call, MAX_NAME_LENGTH } from '../model/call.js'
 import { COST_UNITS, type Costs, NOTHING } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
@@ -41,12 +41,10 @@ export function callRequest(scriptClient: ScriptClient, id: string, token: strin
   return { id, token, call, ...scriptClient.resolve(call, costs) }
 }
 
-const NO_METERS: ResolvedMeters = { meters: [], costs: NOTHING, counted: [] }
-
 /** The request of a call that has a record, under the rules in force now; one without meters where the record is gone. */
 export function restoredRequest(scriptClient: ScriptClient, id: string, record: string | null): CallRequest {
   const call = readRecord(record)?.call ?? null
-  if (call === null) return { id, token: '', call: { agent: '' }, ...NO_METERS }
+  if (call === null) return { id, token: '', call: { agent: '' }, meters: [], costs: NOTHING, counted: [] }
   return callRequest(scriptClient, id, '', call, storedCosts(call))
 }
 

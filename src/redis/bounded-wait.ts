@@ -103,12 +103,6 @@ export class Unanswered extends Error {
   ) {
     super(message, { cause })
   }
-
-  /** @param what the subject of a sentence: 'the change' */
-  publicError(what: string): StoreUnavailable {
-    const after = this.sent ? `${what} may have happened after all; ask again` : 'nothing was sent'
-    return new StoreUnavailable(`${this.message}: ${after}`, { retryAfterMs: DEFAULTS.longestProbeMs, cause: this.cause })
-  }
 }
 
 /**
@@ -158,6 +152,8 @@ export async function answeredWithin<T>(redis: Redis, ms: number, what: string, 
   try {
     return await new Budget(redis, ms).step(send)
   } catch (error) {
-    throw error instanceof Unanswered ? error.publicError(what) : error
+    if (!(error instanceof Unanswered)) throw error
+    const after = error.sent ? `${what} may have happened after all; ask again` : 'nothing was sent'
+    throw new StoreUnavailable(`${error.message}: ${after}`, { retryAfterMs: DEFAULTS.longestProbeMs, cause: error.cause })
   }
 }
