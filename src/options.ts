@@ -69,15 +69,16 @@ export interface TollgateOptions {
 /** Ten years, in ms. */
 const LONGEST_MS = 3650 * DAY
 
-const QUEUE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/
-
 const isObject = (value: unknown) => value !== null && typeof value === 'object'
 const isFunction = (value: unknown) => typeof value === 'function'
 
 const schema = z.strictObject({
   redis: z.union([z.string(), z.custom<RedisClient>(isObject)], 'must be a redis:// or rediss:// URL or an ioredis client').optional(),
   namespace: z.string().optional(),
-  queue: z.string().regex(QUEUE_NAME, 'must be 1 to 128 letters, digits, . _ or -').default(DEFAULTS.queue),
+  queue: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/, 'must be 1 to 128 letters, digits, . _ or -')
+    .default(DEFAULTS.queue),
   store: z.custom<Store>(isObject, 'must be a store').optional(),
   rules: z.union([z.string().min(1), z.array(z.unknown())]).optional(),
   prices: z.record(z.string(), z.unknown()).optional(),

@@ -121,23 +121,20 @@ function previousId(id: string): string {
 }
 
 /** The audit of a namespace: a Redis stream, which each script that changes something appends to. */
-export class RedisLog implements AuditLog {
-  constructor(
-    private readonly redis: Redis,
-    private readonly key: string,
-  ) {}
-
-  async read({ sinceMs, untilMs, limit, fits }: CheckedQuery): Promise<AuditEntry[]> {
-    const found: AuditEntry[] = []
-    const since = String(Math.max(0, Math.ceil(sinceMs)))
-    let until = String(Math.max(0, Math.floor(untilMs)))
-    while (found.length < limit) {
-      const entries = await this.redis.xrevrange(this.key, until, since, 'COUNT', READ_AT_ONCE)
-      for (const entry of entries.map(entryOf)) if (found.length < limit && fits(entry)) found.push(entry)
-      const last = entries.at(-1)
-      if (last === undefined || entries.length < READ_AT_ONCE) break
-      until = previousId(last[0])
-    }
-    return found
+export function redisLog(redis: Redis, key: string): AuditLog {
+  return {
+    async read({ sinceMs, untilMs, limit, fits }) {
+      const found: AuditEntry[] = []
+      const since = String(Math.max(0, Math.ceil(sinceMs)))
+      let until = String(Math.max(0, Math.floor(untilMs)))
+      while (found.length < limit) {
+        const entries = await redis.xrevrange(key, until, since, 'COUNT', READ_AT_ONCE)
+        for (const entry of entries.map(entryOf)) if (found.length < limit && fits(entry)) found.push(entry)
+        const last = entries.at(-1)
+        if (last === undefined || entries.length < READ_AT_ONCE) break
+        until = previousId(last[0])
+      }
+      return found
+    },
   }
 }

@@ -8,7 +8,7 @@ import { checkRules } from '../policy/rules-file.js'
 import { answeredWithin } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
 import { scripts } from '../store/redis/scripts.js'
-import { type AuditLog, type AuditNote, MemoryLog, RedisLog } from './audit.js'
+import { type AuditLog, type AuditNote, MemoryLog, redisLog } from './audit.js'
 import type { ChangedPolicy, PolicyChange } from './change.js'
 
 /** Stores the policy of a namespace and the audit of its changes. */
@@ -88,14 +88,14 @@ type StoredPolicy = Pick<RuleSet, 'version' | 'policy'> & { readonly nowMs: numb
 
 /** The policy of a namespace in Redis. */
 export class RedisPolicyStore implements PolicyStore {
-  readonly audit: RedisLog
+  readonly audit: AuditLog
 
   constructor(
     private readonly redis: Redis,
     private readonly keys: Keys,
     private readonly clock: Clock,
   ) {
-    this.audit = new RedisLog(redis, keys.audit)
+    this.audit = redisLog(redis, keys.audit)
   }
 
   /** Compare-and-set on the version, repeated until no other process has written in between. An equal policy is not written. */

@@ -135,14 +135,12 @@ const agentSchema = z.strictObject({
   degradeTo: z.string().min(1).max(MAX_NAME_LENGTH).optional(),
 })
 
-const exemptSchema = z.strictObject({ users: globs, teams: globs, orgs: globs, agents: globs, ips: ranges })
-
 export const ruleSetSchema = z
   .strictObject({
     rules: z.array(ruleSchema).max(10_000),
     agents: z.record(z.string().min(1).max(MAX_NAME_LENGTH), agentSchema).optional(),
     prices: priceTableSchema.optional(),
-    exempt: exemptSchema.optional(),
+    exempt: z.strictObject({ users: globs, teams: globs, orgs: globs, agents: globs, ips: ranges }).optional(),
   })
   .superRefine((set, context) => {
     for (const { index, earlier } of twins(set.rules.map(({ name }) => name)))

@@ -97,9 +97,7 @@ export class Attempt implements JobHolder {
       const call = await requestOfJob(scriptClient, this.job, options.callOf)
       for (;;) {
         this.throwIfAborted()
-        const first = await start(call)
-        const refused = first.decision.outcome === 'reject' ? first.decision : undefined
-        const { request, decision } = refused === undefined ? first : await strategyResolver.resolve(call, refused, start, options.callOf === undefined)
+        const { request, decision } = await strategyResolver.decide(call, start, options.callOf === undefined)
         switch (decision.outcome) {
           case 'run':
           case 'degrade':
@@ -144,8 +142,8 @@ export class Attempt implements JobHolder {
 
   /** What the handler gets besides the call. */
   private context(request: CallRequest, decision: StartDecision): CallContext {
-    const { job, parts } = this
-    const signal = () => this.signal()
+    const attempt = this
+    const { job, parts } = attempt
     return {
       id: job.id as string,
       attempt: job.attemptsMade + 1,
@@ -154,18 +152,14 @@ export class Attempt implements JobHolder {
       degradeTo: parts.scriptClient.degradeTo(request.call.agent),
       settlePart: (usage) => this.settlePart(request, usage),
       observe: (headers) => parts.tracker.observe(request.call, headers),
+      /** Made when a handler reads it, which most handlers do not. */
       get signal() {
-        return signal()
+        attempt.controller ??= new AbortController()
+        const aborted = attempt.abortedBy()
+        if (aborted !== undefined) attempt.controller.abort(aborted)
+        return attempt.controller.signal
       },
     }
-  }
-
-  /** Made when a handler reads it, which most handlers do not. */
-  private signal(): AbortSignal {
-    this.controller ??= new AbortController()
-    const aborted = this.abortedBy()
-    if (aborted !== undefined) this.controller.abort(aborted)
-    return this.controller.signal
   }
 
   /** Sends what a call has used that goes on, if that is more than was charged. */

@@ -178,9 +178,7 @@ export class Enqueuer {
       return decided
     }
     try {
-      const first = await send(call.request)
-      const refused = first.decision.outcome === 'reject' ? first.decision : undefined
-      const { request, decision } = refused === undefined ? first : await this.parts.strategyResolver.resolve(call.request, refused, send)
+      const { request, decision } = await this.parts.strategyResolver.decide(call.request, send)
       switch (decision.outcome) {
         case 'run':
         case 'degrade':
