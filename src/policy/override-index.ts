@@ -72,19 +72,17 @@ function timesOf({ allow }: Override): number {
 /** Finds the override or permanent list that decides about a meter. */
 export class OverrideIndex {
   private readonly kinds = new Map<Overridable, OverridesOfKind>()
-  private readonly exempt: ReadonlyMap<Field, Check>
+  private readonly exempt = new Map<Field, Check>()
 
   constructor(overrides: readonly Override[], exempt: Exempt) {
     for (const kind of OVERRIDABLE) {
       const of = overrides.filter((override) => subjectOf(override)[0] === kind)
       if (of.length > 0) this.kinds.set(kind, new OverridesOfKind(kind, of))
     }
-    this.exempt = new Map(
-      FIELDS.flatMap((field) => {
-        const list = exempt[`${field}s`] ?? []
-        return list.length === 0 ? [] : [[field, compileExempt(field, list)] as const]
-      }),
-    )
+    for (const field of FIELDS) {
+      const list = exempt[`${field}s`] ?? []
+      if (list.length > 0) this.exempt.set(field, compileExempt(field, list))
+    }
   }
 
   /** The overrides that can apply to meters of a rule; null where neither an override nor a permanent list can. */

@@ -97,7 +97,9 @@ export class Attempt implements JobHolder {
       const call = await requestOfJob(scriptClient, this.job, options.callOf)
       for (;;) {
         this.throwIfAborted()
-        const { request, decision } = await strategyResolver.decide(call, start, options.callOf === undefined)
+        const first = await start(call)
+        const { request, decision } =
+          first.decision.outcome === 'reject' ? await strategyResolver.resolve(call, first.decision, start, options.callOf === undefined) : first
         switch (decision.outcome) {
           case 'run':
           case 'degrade':

@@ -178,7 +178,8 @@ export class Enqueuer {
       return decided
     }
     try {
-      const { request, decision } = await this.parts.strategyResolver.decide(call.request, send)
+      const first = await send(call.request)
+      const { request, decision } = first.decision.outcome === 'reject' ? await this.parts.strategyResolver.resolve(call.request, first.decision, send) : first
       switch (decision.outcome) {
         case 'run':
         case 'degrade':

@@ -45,16 +45,14 @@ export class StrategyResolver {
   ) {}
 
   /**
-   * The decision on a call: that of the script, or a second one where the script refuses the call and its strategy needs that.
+   * The decision on a call that a script has refused: the refusal itself, or a second decision where its strategy needs one.
    * @param keepsMode whether a call can wait in degraded mode: its job can be changed to that
    * @throws ConfigInvalid where the user's own strategy fails, or returns what it must not
    */
-  async decide(request: CallRequest, decide: Decide, keepsMode = true): Promise<ResolvedDecision> {
-    const first = await decide(request)
-    const { decision } = first
-    if (decision.outcome !== 'reject' || decision.reason !== 'limited') return first
-    if (decision.strategy === 'graceful') return this.degrade(request, decision, decide, keepsMode)
-    return decision.strategy?.startsWith('custom:') ? this.decideCustom(request, decision, decide, keepsMode) : first
+  async resolve(request: CallRequest, refused: RejectDecision, decide: Decide, keepsMode = true): Promise<ResolvedDecision> {
+    if (refused.reason === 'limited' && refused.strategy === 'graceful') return this.degrade(request, refused, decide, keepsMode)
+    if (refused.reason === 'limited' && refused.strategy?.startsWith('custom:')) return this.decideCustom(request, refused, decide, keepsMode)
+    return { request, decision: refused }
   }
 
   private async decideCustom(request: CallRequest, decision: RejectDecision, decide: Decide, keepsMode: boolean): Promise<ResolvedDecision> {

@@ -45,7 +45,8 @@ function scene(script: Script, rules: readonly RuleSpec[], custom: CustomStrateg
     decide: async (call = {}) => {
       const request = requestOf(scriptClient, `c${++calls}`, { agent: 'llm', ...call })
       const send = async (one: CallRequest) => ({ request: one, decision: (await decideBy(scriptClient, script, [one]))[0] as Decision })
-      const decided = await strategyResolver.decide(request, send)
+      const first = await send(request)
+      const decided = first.decision.outcome === 'reject' ? await strategyResolver.resolve(request, first.decision, send) : first
       made.push({ scriptClient, decided })
       return decided
     },
