@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { type Declaration, declareRules, setSettings } from './administration/change.js'
-import { BoundedPolicyStore, MemoryPolicyStore, type PolicyStore, RedisPolicyStore } from './administration/policy-store.js'
+import { boundedPolicyStore, MemoryPolicyStore, type PolicyStore, RedisPolicyStore } from './administration/policy-store.js'
 import { limitOf, meterOf } from './admission/rejection.js'
 import { Resolver } from './admission/resolver.js'
 import { DEFAULTS } from './model/defaults.js'
@@ -10,7 +10,6 @@ import { approximateMs, type Clock, redisClock } from './model/time.js'
 import { checkOptions, type TollgateOptions } from './options.js'
 import { Outage } from './outage/outage.js'
 import { outageStore } from './outage/outage-store.js'
-import type { RuleSet } from './policy/compile.js'
 import type { Exempt } from './policy/override.js'
 import type { RuleSpec } from './policy/rule.js'
 import { checkRules, readRules } from './policy/rules-file.js'
@@ -30,30 +29,34 @@ import { type Bus, MemoryBus, RedisBus } from './upstream/bus.js'
 import { isNats, loadNats, NatsBus } from './upstream/nats-bus.js'
 import type { UpstreamTracker } from './upstream/tracker.js'
 
+type Options = ReturnType<typeof checkOptions>
+
+/** The parts of every Tollgate. */
+interface CommonParts {
+  /** Those of `open`, with their defaults. */
+  readonly options: Options
+  readonly keys: Keys
+  readonly ledgerNames: LedgerNames
+  readonly clock: Clock
+  readonly log: Logger
+}
+
 /** The parts that a Tollgate is composed of. */
-export interface TollgateParts {
-  readonly namespace: { readonly prefix: string; readonly queue: string }
+export interface TollgateParts extends CommonParts {
   readonly store: Store
   readonly resolver: Resolver
   readonly rules: PolicyStore
-  readonly ledgerNames: LedgerNames
-  readonly clock: Clock
-  /** Those of `open`, with their defaults. */
-  readonly options: Pick<ReturnType<typeof checkOptions>, 'actor' | 'longestOverrideMs'>
   /** Writes resets to the audit; undefined where the store does so itself. */
-  readonly noteReset: NoteReset | undefined
-  readonly log: Logger
+  readonly noteReset?: NoteReset
   /** Carries news of agents to other processes. */
   readonly bus: Bus
   /** Decides while Redis is away; undefined in a process without a Redis. */
-  readonly outage: Outage | undefined
+  readonly outage?: Outage
   /** Opens the queue; undefined in a process without a Redis. */
-  readonly openQueue: ((rulesChanged: () => void, tracker: UpstreamTracker) => QueueRuntime) | undefined
+  readonly openQueue?: (rulesChanged: () => void, tracker: UpstreamTracker) => QueueRuntime
   /** Connections that Tollgate opened, and closes with itself. */
   readonly owned: readonly Redis[]
 }
-
-type Options = ReturnType<typeof checkOptions>
 
 /** The rules that the options declare; undefined where they declare none and those of the namespace stay in force. */
 async function declaredRules({ rules, prices, exempt, degradeTo }: Options): Promise<Declaration | undefined> {
@@ -66,14 +69,15 @@ async function declaredRules({ rules, prices, exempt, degradeTo }: Options): Pro
   return rules === undefined ? undefined : checkRules(rules as RuleSpec[], prices as PriceTable | undefined, exempt as Exempt | undefined, degradeTo)
 }
 
-/** Writes what the options declare as the policy of the namespace, and returns the rules that are in force then. */
-async function rulesInForce(store: PolicyStore, declared: Declaration | undefined, { auditRetentionMs, actor }: Options): Promise<RuleSet> {
-  const declaring = declared === undefined ? undefined : await store.change(declareRules(declared, actor))
-  if (auditRetentionMs !== undefined) return store.change(setSettings({ auditRetentionMs }, actor))
-  return declaring ?? store.read()
+/** Writes what the options declare as the policy of the namespace, and returns what resolves calls under the rules that are in force then. */
+async function resolverOf(store: PolicyStore, declared: Declaration | undefined, { options, keys }: CommonParts): Promise<Resolver> {
+  const { auditRetentionMs, actor, estimate, upstream } = options
+  let rules = declared === undefined ? undefined : await store.change(declareRules(declared, actor))
+  if (auditRetentionMs !== undefined) rules = await store.change(setSettings({ auditRetentionMs }, actor))
+  return new Resolver(rules ?? (await store.read()), keys, estimate, upstream)
 }
 
-function busOf(options: Options, keys: Keys, log: Logger, ofRedis: (() => Bus) | undefined): Bus {
+function busOf({ options, keys, log }: CommonParts, ofRedis?: () => Bus): Bus {
   const bus = options.bus ?? (ofRedis === undefined ? 'memory' : 'redis')
   if (bus === 'memory') return new MemoryBus(keys.news)
   if (bus !== 'redis') return new NatsBus(bus, `tollgate.${options.namespace ?? DEFAULTS.namespace}.news`, log)
@@ -82,37 +86,28 @@ function busOf(options: Options, keys: Keys, log: Logger, ofRedis: (() => Bus) |
 }
 
 /** A process without a Redis: its limits are in the given store, or in its memory. */
-async function openAlone(options: Options, keys: Keys, log: Logger, declared: Declaration | undefined): Promise<TollgateParts> {
-  const clock = options.clock ?? redisClock
+async function openAlone(common: CommonParts, declared: Declaration | undefined): Promise<TollgateParts> {
+  const { options, clock, log } = common
   if (options.store === undefined)
     log.warn('no Redis is configured: limits are kept in the memory of this process alone, and there is no queue; set REDIS_URL to share them')
-  const store: Store = options.store ?? new MemoryStore(() => approximateMs(clock))
   const rules = new MemoryPolicyStore(clock)
-  const resolver = new Resolver(await rulesInForce(rules, declared, options), keys, options.estimate, options.upstream)
-  const noteReset: NoteReset = (request, usage) => {
-    const before = Object.fromEntries(usage.map(({ rule, limit, used }) => [limitOf(rule, limit), used]))
-    rules.note({ by: options.actor, what: 'limiter.reset', subject: request.meters.map(meterOf).join(', '), before, after: null })
-  }
-  const bus = busOf(options, keys, log, undefined)
   return {
-    namespace: { prefix: keys.prefix, queue: options.queue },
-    store,
-    outage: undefined,
-    noteReset,
-    resolver,
+    ...common,
+    store: options.store ?? new MemoryStore(() => approximateMs(clock)),
     rules,
-    ledgerNames: new LedgerNames(),
-    clock,
-    options,
-    log,
-    bus,
-    openQueue: undefined,
+    resolver: await resolverOf(rules, declared, common),
+    noteReset: (request, usage) => {
+      const before = Object.fromEntries(usage.map(({ rule, limit, used }) => [limitOf(rule, limit), used]))
+      rules.note({ by: options.actor, what: 'limiter.reset', subject: request.meters.map(meterOf).join(', '), before, after: null })
+    },
+    bus: busOf(common),
     owned: [],
   }
 }
 
 /** A process that shares limits, lines and policy with the others of its namespace, by Redis. */
-async function openShared(options: Options, keys: Keys, log: Logger, declared: Declaration | undefined): Promise<TollgateParts> {
+async function openShared(common: CommonParts, declared: Declaration | undefined): Promise<TollgateParts> {
+  const { options, keys, ledgerNames, clock, log } = common
   const { client, owned } = connect(options.redis)
   logConnection(client, log, 'connection to Redis')
   const subscriber: Redis = client.duplicate()
@@ -121,42 +116,28 @@ async function openShared(options: Options, keys: Keys, log: Logger, declared: D
   try {
     await waitUntilReady(client, options.connectTimeoutMs)
     await waitUntilReady(subscriber, options.connectTimeoutMs)
-    const clock = options.clock ?? redisClock
-    const rules = new BoundedPolicyStore(new RedisPolicyStore(client, keys, clock), client, options.enqueueTimeoutMs)
-    const resolver = new Resolver(await rulesInForce(rules, declared, options), keys, options.estimate, options.upstream)
+    const rules = boundedPolicyStore(new RedisPolicyStore(client, keys, clock), client, options.enqueueTimeoutMs)
+    const resolver = await resolverOf(rules, declared, common)
     const scriptClient = new ScriptClient(client, resolver, clock)
-    const ledgerNames = new LedgerNames()
     const { onStoreError, storeTimeoutMs, maxUnchecked } = options
     outage = new Outage({ client, scriptClient, clock, log, ledgerNames, onStoreError, timeoutMs: storeTimeoutMs, maxUnchecked })
     await outage.join()
     await subscriber.subscribe(keys.notices, keys.wake, keys.news)
     return {
-      namespace: { prefix: keys.prefix, queue: options.queue },
+      ...common,
       store: outageStore(outage, (around) => new RedisStore(scriptClient, client, clock, { around, actor: options.actor, ledgerNames })),
       outage,
-      noteReset: undefined,
       resolver,
       rules,
-      ledgerNames,
-      clock,
-      options,
-      log,
-      bus: busOf(options, keys, log, () => new RedisBus(client, subscriber, keys.news, log)),
+      bus: busOf(common, () => new RedisBus(client, subscriber, keys.news, log)),
       openQueue: (rulesChanged, tracker) =>
         new QueueRuntime({
+          ...common,
           client,
           subscriber,
-          keys,
-          clock,
-          log,
           scriptClient,
-          ledgerNames,
           resolver,
-          queue: options.queue,
-          attempts: options.attempts,
-          strategies: options.strategies,
           tracker,
-          timeoutMs: options.enqueueTimeoutMs,
           away: () => outage?.breaker.away === true,
           rulesChanged,
         }),
@@ -182,5 +163,6 @@ export async function openParts(given: TollgateOptions): Promise<TollgateParts> 
   const log = options.logger ?? defaultLogger()
   if (options.store !== undefined && options.redis !== undefined) throw new ConfigInvalid('store: contradicts redis; give one of them')
   const alone = options.store !== undefined || (options.redis === undefined && process.env['REDIS_URL'] === undefined)
-  return alone ? openAlone(options, keys, log, declared) : openShared(options, keys, log, declared)
+  const common: CommonParts = { options, keys, ledgerNames: new LedgerNames(), clock: options.clock ?? redisClock, log }
+  return alone ? openAlone(common, declared) : openShared(common, declared)
 }

@@ -69,20 +69,16 @@ export interface TollgateOptions {
 /** Ten years, in ms. */
 const LONGEST_MS = 3650 * DAY
 
-const QUEUE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/
-
-function isObject(value: unknown): boolean {
-  return value !== null && typeof value === 'object'
-}
-
-function isFunction(value: unknown): boolean {
-  return typeof value === 'function'
-}
+const isObject = (value: unknown) => value !== null && typeof value === 'object'
+const isFunction = (value: unknown) => typeof value === 'function'
 
 const schema = z.strictObject({
   redis: z.union([z.string(), z.custom<RedisClient>(isObject)], 'must be a redis:// or rediss:// URL or an ioredis client').optional(),
   namespace: z.string().optional(),
-  queue: z.string().regex(QUEUE_NAME, 'must be 1 to 128 letters, digits, . _ or -').default(DEFAULTS.queue),
+  queue: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/, 'must be 1 to 128 letters, digits, . _ or -')
+    .default(DEFAULTS.queue),
   store: z.custom<Store>(isObject, 'must be a store').optional(),
   rules: z.union([z.string().min(1), z.array(z.unknown())]).optional(),
   prices: z.record(z.string(), z.unknown()).optional(),
@@ -90,7 +86,7 @@ const schema = z.strictObject({
   degradeTo: z.record(z.string(), z.string().min(1).max(MAX_NAME_LENGTH)).optional(),
   strategies: z
     .record(z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 letters, digits, _ or -'), z.custom<CustomStrategy>(isFunction, 'must be a function'))
-    .optional(),
+    .default({}),
   estimate: z.custom<Estimate>(isFunction, 'must be a function').optional(),
   attempts: z.number().int().min(1).max(1000).optional(),
   connectTimeoutMs: z.number().int().min(1).max(3_600_000).default(10_000),

@@ -1,7 +1,7 @@
 import { capacityRule, capacityRuleName } from './administration/capacity.js'
 import { putRule } from './administration/change.js'
 import { Overrides } from './administration/overrides.js'
-import { Pauses } from './administration/pauses.js'
+import { pause, resume } from './administration/pauses.js'
 import { PolicyClient } from './administration/policy-client.js'
 import { Rules } from './administration/rules.js'
 import { Gate } from './gate/gate.js'
@@ -54,7 +54,6 @@ export class Tollgate {
   private readonly tracker: UpstreamTracker
   private readonly runtime: QueueRuntime | undefined
   private readonly policyClient: PolicyClient
-  private readonly pauses: Pauses
   private closing: Promise<void> | undefined
 
   /** @throws ConfigInvalid, RulesInvalid, REDIS_UNAVAILABLE */
@@ -63,14 +62,13 @@ export class Tollgate {
   }
 
   private constructor(private readonly parts: TollgateParts) {
-    this.prefix = parts.namespace.prefix
-    this.queue = parts.namespace.queue
+    this.prefix = parts.keys.prefix
+    this.queue = parts.options.queue
     this.store = closableStore(parts.store, parts.noteReset)
     this.gate = new Gate(parts.resolver, this.store)
     this.policyClient = new PolicyClient({ ...parts, actor: parts.options.actor, changed: (before) => this.wake(before) })
     this.rules = new Rules(this.policyClient)
     this.overrides = new Overrides(this.policyClient, parts.options.longestOverrideMs)
-    this.pauses = new Pauses(this.policyClient)
     this.tracker = new UpstreamTracker({ ...parts, store: this.store })
     parts.outage?.followBlocks((value) => this.tracker.blockedMs(value))
     this.capacity = new Capacities(parts.resolver, this.store, this.tracker)
@@ -92,7 +90,7 @@ export class Tollgate {
   limiter<State>(algorithm: CustomSpec<State>): CustomLimiter<State>
   limiter<State>(spec: LimitSpec | readonly LimitSpec[] | CustomSpec<State> = limitOfEnvironment(process.env)): DirectLimiter | CustomLimiter<State> {
     if (spec !== null && typeof spec === 'object' && 'check' in spec) return new CustomLimiter(spec, this.store)
-    return new DirectLimiter(checkLimiterLimits(spec), this.store, this.parts.resolver.keys, this.parts.ledgerNames)
+    return new DirectLimiter(checkLimiterLimits(spec), this.store, this.parts.keys, this.parts.ledgerNames)
   }
 
   /** Several limiters as one: each must have room for the call, or none is charged. @throws ConfigInvalid for an algorithm of your own */
@@ -121,17 +119,17 @@ export class Tollgate {
    * subject was paused already. @throws RequestInvalid, RULE_UNKNOWN
    */
   pause(subject: Pause['for'], options: { by?: string | undefined; reason?: string | undefined } = {}): Promise<boolean> {
-    return this.pauses.pause(subject, options)
+    return pause(this.policyClient, subject, options)
   }
 
   /** Ends such a pause. Returns false where the subject was not paused. @throws RequestInvalid */
   resume(subject: Pause['for'], options: { by?: string | undefined } = {}): Promise<boolean> {
-    return this.pauses.resume(subject, options)
+    return resume(this.policyClient, subject, options)
   }
 
   /** The pauses in force. */
   paused(): readonly Pause[] {
-    return this.pauses.list()
+    return this.policyClient.ruleSet.policy.pauses
   }
 
   /** Checks the call's rules and adds its job. @throws CallInvalid, RateLimitExceeded; then nothing is charged or enqueued */

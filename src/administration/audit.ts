@@ -4,7 +4,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { checkRequest, moment, plainName } from '../validation/requests.js'
 
 /** The kinds of changes in the audit. */
-export const CHANGES = [
+const CHANGES = [
   'rules.declared',
   'rule.added',
   'rule.updated',
@@ -53,29 +53,24 @@ export interface AuditQuery {
 }
 
 /** A checked query; times in ms since the epoch. */
-export interface CheckedQuery {
-  readonly sinceMs: number
-  readonly untilMs: number
-  readonly limit: number
-  fits(entry: AuditEntry): boolean
-}
+export type CheckedQuery = ReturnType<typeof checkQuery>
 
 const querySchema = z.strictObject({
-  since: moment.optional(),
-  until: moment.optional(),
+  since: moment.default(0),
+  until: moment.default(Number.MAX_SAFE_INTEGER),
   by: plainName.optional(),
   what: z.enum(CHANGES).optional(),
   limit: z.number().int().min(1).max(10_000).default(DEFAULTS.auditEntries),
 })
 
 /** Checks a query and fills in its defaults. @throws RequestInvalid naming field, value and bound */
-export function checkQuery(query: AuditQuery): CheckedQuery {
-  const { since, until, by, what, limit } = checkRequest(querySchema, query, 'audit')
+export function checkQuery(query: AuditQuery) {
+  const { since: sinceMs, until: untilMs, by, what, limit } = checkRequest(querySchema, query, 'audit')
   return {
-    sinceMs: since ?? 0,
-    untilMs: until ?? Number.MAX_SAFE_INTEGER,
+    sinceMs,
+    untilMs,
     limit,
-    fits: (entry) => (by === undefined || entry.by === by) && (what === undefined || entry.what === what),
+    fits: (entry: AuditEntry) => (by === undefined || entry.by === by) && (what === undefined || entry.what === what),
   }
 }
 
@@ -126,23 +121,20 @@ function previousId(id: string): string {
 }
 
 /** The audit of a namespace: a Redis stream, which each script that changes something appends to. */
-export class RedisLog implements AuditLog {
-  constructor(
-    private readonly redis: Redis,
-    private readonly key: string,
-  ) {}
-
-  async read({ sinceMs, untilMs, limit, fits }: CheckedQuery): Promise<AuditEntry[]> {
-    const found: AuditEntry[] = []
-    const since = String(Math.max(0, Math.ceil(sinceMs)))
-    let until = String(Math.max(0, Math.floor(untilMs)))
-    while (found.length < limit) {
-      const entries = await this.redis.xrevrange(this.key, until, since, 'COUNT', READ_AT_ONCE)
-      for (const entry of entries.map(entryOf)) if (found.length < limit && fits(entry)) found.push(entry)
-      const last = entries.at(-1)
-      if (last === undefined || entries.length < READ_AT_ONCE) break
-      until = previousId(last[0])
-    }
-    return found
+export function redisLog(redis: Redis, key: string): AuditLog {
+  return {
+    async read({ sinceMs, untilMs, limit, fits }) {
+      const found: AuditEntry[] = []
+      const since = String(Math.max(0, Math.ceil(sinceMs)))
+      let until = String(Math.max(0, Math.floor(untilMs)))
+      while (found.length < limit) {
+        const entries = await redis.xrevrange(key, until, since, 'COUNT', READ_AT_ONCE)
+        for (const entry of entries.map(entryOf)) if (found.length < limit && fits(entry)) found.push(entry)
+        const last = entries.at(-1)
+        if (last === undefined || entries.length < READ_AT_ONCE) break
+        until = previousId(last[0])
+      }
+      return found
+    },
   }
 }

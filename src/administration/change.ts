@@ -1,10 +1,8 @@
 import { isDeepStrictEqual } from 'node:util'
 import { RulesInvalid, TollgateError } from '../model/errors.js'
-import type { Exempt } from '../policy/override.js'
 import { type Policy, rulesOf, type Settings } from '../policy/policy.js'
 import type { RuleSpec } from '../policy/rule.js'
 import { checkRules } from '../policy/rules-file.js'
-import type { PriceTable } from '../pricing/prices.js'
 import type { AuditNote, Change } from './audit.js'
 
 /** A changed policy, and the notes about it for the audit. */
@@ -20,13 +18,7 @@ export interface ChangedPolicy {
 export type PolicyChange = (policy: Policy, nowMs: number) => ChangedPolicy
 
 /** The declared part of a policy: by a rules file or an application. */
-export interface Declaration {
-  readonly rules: readonly RuleSpec[]
-  readonly prices: Readonly<PriceTable>
-  readonly exempt: Exempt
-  /** The model that calls in degraded mode run with, by agent. */
-  readonly degradeTo: Readonly<Record<string, string>>
-}
+export type Declaration = Pick<Policy, 'prices' | 'exempt' | 'degradeTo'> & { readonly rules: readonly RuleSpec[] }
 
 /** The rules that the other list does not contain in equal form. */
 function differing(rules: readonly RuleSpec[], others: readonly RuleSpec[]): RuleSpec[] {
@@ -41,16 +33,13 @@ export function declareRules({ rules, prices, exempt, degradeTo }: Declaration, 
     checkRules([...rules, ...policy.added])
     const before: Record<string, unknown> = { rules: differing(policy.declared, rules) }
     const after: Record<string, unknown> = { rules: differing(rules, policy.declared) }
-    for (const [part, was, is] of [
-      ['prices', policy.prices, prices],
-      ['exempt', policy.exempt, exempt],
-      ['degradeTo', policy.degradeTo, degradeTo],
-    ] as const) {
-      if (isDeepStrictEqual(was, is)) continue
-      before[part] = was
-      after[part] = is
+    const declared = { prices, exempt, degradeTo }
+    for (const part of Object.keys(declared) as (keyof typeof declared)[]) {
+      if (isDeepStrictEqual(policy[part], declared[part])) continue
+      before[part] = policy[part]
+      after[part] = declared[part]
     }
-    return { policy: { ...policy, declared: rules, prices, exempt, degradeTo }, noted: [{ by, what: 'rules.declared', subject: 'rules', before, after }] }
+    return { policy: { ...policy, ...declared, declared: rules }, noted: [{ by, what: 'rules.declared', subject: 'rules', before, after }] }
   }
 }
 
@@ -110,8 +99,8 @@ export function removeRule(name: string, by: string): PolicyChange {
 
 /** Changes the settings that are given. */
 export function setSettings(settings: Settings, by: string): PolicyChange {
-  return (policy) => ({
-    policy: { ...policy, settings: { ...policy.settings, ...settings } },
-    noted: [{ by, what: 'settings.changed', subject: 'settings', before: policy.settings, after: { ...policy.settings, ...settings } }],
-  })
+  return (policy) => {
+    const after = { ...policy.settings, ...settings }
+    return { policy: { ...policy, settings: after }, noted: [{ by, what: 'settings.changed', subject: 'settings', before: policy.settings, after }] }
+  }
 }

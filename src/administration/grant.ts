@@ -1,22 +1,18 @@
 import { isIP } from 'node:net'
 import { z } from 'zod'
 import type { LimitSpec } from '../limits/limit.js'
-import { MAX_NAME_LENGTH } from '../model/call.js'
 import { RequestInvalid, RulesInvalid } from '../model/errors.js'
 import { compileLimits } from '../policy/compile.js'
 import { type Allowance, OVERRIDABLE, type Overridable, REASONS, type Reason } from '../policy/override.js'
+import { glob, range as ruleRange } from '../policy/rule.js'
 import { checkRules } from '../policy/rules-file.js'
 import { show } from '../validation/faults.js'
-import { parseRange, plainAddress } from '../validation/patterns.js'
+import { plainAddress } from '../validation/patterns.js'
 import { checkRequest, freeText, moment, plainName } from '../validation/requests.js'
 
 /** An override to grant. */
 export interface GrantSpec {
-  /**
-   * The subject, by exactly one field. A user, team, org, ip (an address or a CIDR range) or
-   * agent: the override applies to its meters in the rules that count by it. A rule: to all meters
-   * of that rule.
-   */
+  /** The subject, by exactly one field: a rule (all its meters), or a user, team, org, ip or agent (its meters in the rules that count by it). An ip is an address or a CIDR range. */
   for: { [Kind in Overridable]?: string | undefined }
   /** The rules that it applies to, by name or glob; default all that count by its subject. */
   rules?: string[] | undefined
@@ -34,25 +30,12 @@ export interface GrantSpec {
 }
 
 /** A checked grant. Its end is checked by `endOfGrant`, which knows the time of Redis. */
-export interface CheckedGrant {
-  readonly for: { readonly [Kind in Overridable]?: string }
-  readonly rules?: readonly string[] | undefined
-  readonly allow: Allowance
-  readonly reason: Reason
-  readonly text?: string | undefined
-  readonly by: string
-  readonly forMs: number | undefined
-  readonly untilMs: number | undefined
-}
+export type CheckedGrant = ReturnType<typeof checkGrant>
 
 /** The largest factor of an override. */
 const MOST_TIMES = 1e6
 
-const glob = z.string().min(1).max(MAX_NAME_LENGTH)
-const range = z
-  .string()
-  .refine((value) => parseRange(value) !== null, 'must be an IP address or a CIDR range such as 10.0.0.0/8')
-  .transform((value) => (isIP(value) === 0 ? value : plainAddress(value)))
+const range = ruleRange.transform((value) => (isIP(value) === 0 ? value : plainAddress(value)))
 
 const grantSchema = z
   .strictObject({
@@ -92,11 +75,11 @@ function kindsOf(subject: { readonly [Kind in Overridable]?: string | undefined 
 }
 
 /** Checks the limits of an override like those of a rule. @throws RequestInvalid */
-function checkOverrideLimits(limits: readonly LimitSpec[]): LimitSpec[] {
+function checkOverrideLimits(given: readonly LimitSpec[]): LimitSpec[] {
   try {
-    const [rule] = checkRules([{ name: 'override', scope: 'global', limits: [...limits] }]).rules
-    compileLimits('override', rule?.limits ?? [])
-    return rule?.limits ?? []
+    const limits = checkRules([{ name: 'override', scope: 'global', limits: [...given] }]).rules.flatMap((rule) => rule.limits)
+    compileLimits('override', limits)
+    return limits
   } catch (error) {
     if (!(error instanceof RulesInvalid)) throw error
     throw new RequestInvalid(error.faults.map((fault) => fault.replace(/^rules\.0\.limits/, 'allow.limits')).join('\n'))
@@ -104,7 +87,7 @@ function checkOverrideLimits(limits: readonly LimitSpec[]): LimitSpec[] {
 }
 
 /** Checks a grant. @param actor the default of `by`. @throws RequestInvalid naming field, value and bound */
-export function checkGrant(spec: GrantSpec, actor: string | undefined): CheckedGrant {
+export function checkGrant(spec: GrantSpec, actor: string | undefined) {
   const given: unknown = spec !== null && typeof spec === 'object' && spec.by === undefined && actor !== undefined ? { ...spec, by: actor } : spec
   const { until, forMs, allow, for: subject, ...rest } = checkRequest(grantSchema, given, 'override')
   return {

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Call } from '../model/call.js'
 import { DEFAULTS, UNKNOWN_ACTOR } from '../model/defaults.js'
-import type { RuleSet } from '../policy/compile.js'
 import type { Allowance, Override } from '../policy/override.js'
 import { validateCall } from '../validation/call.js'
 import { actorOf } from '../validation/requests.js'
@@ -25,12 +24,8 @@ function addOverride(id: string, grant: CheckedGrant, longestMs: number): Policy
     // An earlier try wrote it, but its reply was lost.
     if (policy.overrides.some((one) => one.id === id)) return { policy, noted: [] }
     const { forMs: _forMs, untilMs: _untilMs, ...given } = grant
-    const override: Override = {
-      id,
-      ...given,
-      grantedAt: new Date(nowMs).toISOString(),
-      until: new Date(endOfGrant(grant, nowMs, longestMs)).toISOString(),
-    }
+    const until = new Date(endOfGrant(grant, nowMs, longestMs)).toISOString()
+    const override: Override = { id, ...given, grantedAt: new Date(nowMs).toISOString(), until }
     const overrides = [...policy.overrides, override]
     return { policy: { ...policy, overrides }, noted: [{ by: grant.by, what: 'override.granted', subject: id, before: null, after: override }] }
   }
@@ -58,26 +53,22 @@ export class Overrides {
   /** Ends an override now. Returns whether it was still in force. @throws RequestInvalid */
   async revoke(id: string, { by }: { by?: string | undefined } = {}): Promise<boolean> {
     const actor = actorOf(by, this.policyClient.actor)
-    // Not only the last run counts: an earlier try may have removed the override, and lost its reply.
-    let held = false
-    await this.policyClient.change((policy) => {
-      const before = policy.overrides.find((one) => one.id === id)
-      held ||= before !== undefined
-      const overrides = policy.overrides.filter((one) => one.id !== id)
-      return { policy: { ...policy, overrides }, noted: [{ by: actor, what: 'override.revoked', subject: String(id), before: before ?? null, after: null }] }
+    return this.policyClient.remove((policy) => {
+      const before = policy.overrides.find((one) => one.id === id) ?? null
+      const overrides = policy.overrides.filter((one) => one !== before)
+      return { policy: { ...policy, overrides }, noted: [{ by: actor, what: 'override.revoked', subject: String(id), before, after: null }] }
     })
-    return held
   }
 
   /** The overrides in force, in the order in which they were granted. */
   list(): readonly Override[] {
-    return this.ruleSet.overrides
+    return this.policyClient.ruleSet.overrides
   }
 
   /** The override that decides about a call now, for each rule that has one. @throws CallInvalid */
   find(input: Call): readonly Applied[] {
     const call = validateCall(input)
-    const { specs, rules, overrideIndex } = this.ruleSet
+    const { specs, rules, overrideIndex } = this.policyClient.ruleSet
     return specs.flatMap(({ name, scope }) => {
       const covers = rules.find((rule) => rule.name === name)?.scopeValue(call) ?? null
       const deciding = covers === null ? null : overrideIndex.decide(name, [scope].flat(), call)
@@ -88,9 +79,5 @@ export class Overrides {
   /** Entries of the audit of all changes (not only of overrides), the newest first. @throws RequestInvalid naming field, value and bound */
   async audit(query: AuditQuery = {}): Promise<AuditEntry[]> {
     return this.policyClient.audit(checkQuery(query))
-  }
-
-  private get ruleSet(): RuleSet {
-    return this.policyClient.ruleSet
   }
 }

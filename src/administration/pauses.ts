@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import { PAUSABLE, type Pause, pausedBy } from '../policy/pause.js'
+import { subjectOf } from '../policy/override.js'
+import { PAUSABLE, type Pause } from '../policy/pause.js'
 import { rulesOf } from '../policy/policy.js'
 import { actorOf, checkRequest, freeText, plainName } from '../validation/requests.js'
 import { unknownRule } from './change.js'
@@ -10,58 +11,46 @@ const subjectSchema = z
   .refine((subject) => PAUSABLE.filter((kind) => subject[kind] !== undefined).length === 1, `must name exactly one of ${PAUSABLE.join(', ')}`)
 
 /** Checks the subject of a pause. @throws RequestInvalid */
-function checkSubject(subject: Pause['for']): Pause['for'] {
-  const [kind, value] = pausedBy({ for: checkRequest(subjectSchema, subject, 'for') })
-  return { [kind]: value }
+function checkSubject(subject: Pause['for']): Pick<Pause, 'for'> {
+  const [kind, value] = subjectOf({ for: checkRequest(subjectSchema, subject, 'for') })
+  return { for: { [kind]: value } }
 }
 
-function isPauseOf(subject: Pause['for'], pause: Pause): boolean {
-  return pausedBy(pause).join() === pausedBy({ for: subject }).join()
+/** The subject as the audit names it; it identifies the pause. */
+function nameOf(pause: Pick<Pause, 'for'>): string {
+  return subjectOf(pause).join(' ')
 }
 
-function subjectName(subject: Pause['for']): string {
-  return pausedBy({ for: subject }).join(' ')
+/** Pauses the calls of a subject; calls that run already go on. Returns false where they were paused before. @throws RequestInvalid, RULE_UNKNOWN */
+export async function pause(
+  policyClient: PolicyClient,
+  input: Pause['for'],
+  options: { by?: string | undefined; reason?: string | undefined } = {},
+): Promise<boolean> {
+  const subject = checkSubject(input)
+  const name = nameOf(subject)
+  const { rule } = subject.for
+  const by = actorOf(options.by, policyClient.actor)
+  const { reason } = checkRequest(z.object({ reason: freeText.optional() }), options, 'pause')
+  let paused = false
+  await policyClient.change((policy, nowMs) => {
+    if (policy.pauses.some((one) => nameOf(one) === name)) return { policy, noted: [] }
+    if (rule !== undefined && !rulesOf(policy).some((one) => one.name === rule)) throw unknownRule(rule)
+    paused = true
+    const pause: Pause = { ...subject, by, ...(reason === undefined ? {} : { reason }), since: new Date(nowMs).toISOString() }
+    const pauses = [...policy.pauses, pause]
+    return { policy: { ...policy, pauses }, noted: [{ by, what: 'calls.paused', subject: name, before: null, after: pause }] }
+  })
+  return paused
 }
 
-/** Holds calls in line until they are resumed (`tollgate.pause`, `tollgate.resume`). */
-export class Pauses {
-  constructor(private readonly policyClient: PolicyClient) {}
-
-  /** Pauses the calls of a subject; calls that run already go on. Returns false where they were paused before. @throws RequestInvalid, RULE_UNKNOWN */
-  async pause(input: Pause['for'], options: { by?: string | undefined; reason?: string | undefined } = {}): Promise<boolean> {
-    const subject = checkSubject(input)
-    const by = actorOf(options.by, this.policyClient.actor)
-    const { reason } = checkRequest(z.object({ reason: freeText.optional() }), options, 'pause')
-    let paused = false
-    await this.policyClient.change((policy, nowMs) => {
-      if (policy.pauses.some((one) => isPauseOf(subject, one))) return { policy, noted: [] }
-      if (subject.rule !== undefined && !rulesOf(policy).some(({ name }) => name === subject.rule)) throw unknownRule(subject.rule)
-      paused = true
-      const pause: Pause = { for: subject, by, ...(reason === undefined ? {} : { reason }), since: new Date(nowMs).toISOString() }
-      return {
-        policy: { ...policy, pauses: [...policy.pauses, pause] },
-        noted: [{ by, what: 'calls.paused', subject: subjectName(subject), before: null, after: pause }],
-      }
-    })
-    return paused
-  }
-
-  /** Ends the pause of a subject: its calls go on at once, unless another pause covers them. Returns whether they were paused. @throws RequestInvalid */
-  async resume(input: Pause['for'], options: { by?: string | undefined } = {}): Promise<boolean> {
-    const subject = checkSubject(input)
-    const by = actorOf(options.by, this.policyClient.actor)
-    let resumed = false
-    await this.policyClient.change((policy) => {
-      const before = policy.pauses.find((one) => isPauseOf(subject, one))
-      resumed ||= before !== undefined
-      const pauses = policy.pauses.filter((one) => !isPauseOf(subject, one))
-      return { policy: { ...policy, pauses }, noted: [{ by, what: 'calls.resumed', subject: subjectName(subject), before: before ?? null, after: null }] }
-    })
-    return resumed
-  }
-
-  /** The pauses in force. */
-  list(): readonly Pause[] {
-    return this.policyClient.ruleSet.policy.pauses
-  }
+/** Ends the pause of a subject: its calls go on at once, unless another pause covers them. Returns whether they were paused. @throws RequestInvalid */
+export async function resume(policyClient: PolicyClient, input: Pause['for'], options: { by?: string | undefined } = {}): Promise<boolean> {
+  const name = nameOf(checkSubject(input))
+  const by = actorOf(options.by, policyClient.actor)
+  return policyClient.remove((policy) => {
+    const before = policy.pauses.find((one) => nameOf(one) === name) ?? null
+    const pauses = policy.pauses.filter((one) => one !== before)
+    return { policy: { ...policy, pauses }, noted: [{ by, what: 'calls.resumed', subject: name, before, after: null }] }
+  })
 }

@@ -2,7 +2,7 @@ import type { Logger } from 'pino'
 import type { Resolver } from '../admission/resolver.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { StoreUnavailable, TollgateError } from '../model/errors.js'
-import type { Clock } from '../model/time.js'
+import { type Clock, LONGEST_TIMER_MS } from '../model/time.js'
 import { compilePolicy, type RuleSet } from '../policy/compile.js'
 import { retentionOf } from '../policy/policy.js'
 import type { AuditEntry, CheckedQuery } from './audit.js'
@@ -12,11 +12,8 @@ import type { PolicyStore } from './policy-store.js'
 /** A change of nothing. The policy store then still removes overrides that have ended, and notes their end. */
 const NO_CHANGE: PolicyChange = (policy) => ({ policy, noted: [] })
 
-/** The longest timer that Node supports. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1
-
 /** What a PolicyClient works with. */
-export interface PolicyClientParts {
+interface PolicyClientParts {
   readonly resolver: Resolver
   readonly rules: PolicyStore
   readonly clock: Clock
@@ -63,6 +60,17 @@ export class PolicyClient {
     const changing = this.reading.then(async () => this.use(await this.parts.rules.change(change)))
     this.reading = changing.catch(() => {})
     return changing
+  }
+
+  /** Makes a change that takes something away. Returns whether any run of it found that: an earlier try may have removed it, and lost its reply. */
+  async remove(change: PolicyChange): Promise<boolean> {
+    let found = false
+    await this.change((policy, nowMs) => {
+      const changed = change(policy, nowMs)
+      found ||= changed.noted.some(({ before }) => before !== null)
+      return changed
+    })
+    return found
   }
 
   /** Reads the audit, after the ends of overrides were noted in it. */

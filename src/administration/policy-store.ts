@@ -8,40 +8,8 @@ import { checkRules } from '../policy/rules-file.js'
 import { answeredWithin } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
 import { scripts } from '../store/redis/scripts.js'
-import { type AuditLog, type AuditNote, MemoryLog, RedisLog } from './audit.js'
+import { type AuditLog, type AuditNote, MemoryLog, redisLog } from './audit.js'
 import type { ChangedPolicy, PolicyChange } from './change.js'
-
-/** The policy in a Redis that may be away: each request fails when `timeoutMs` is over, instead of waiting until Redis is back. */
-export class BoundedPolicyStore implements PolicyStore {
-  readonly audit: AuditLog
-
-  constructor(
-    private readonly policies: PolicyStore,
-    private readonly redis: Redis,
-    private readonly timeoutMs: number,
-  ) {
-    this.audit = { read: (query) => this.bounded('the look at the audit', () => policies.audit.read(query)) }
-  }
-
-  /** @throws StoreUnavailable that says whether it may have been changed after all, and what the change throws */
-  change(change: PolicyChange): Promise<RuleSet> {
-    return this.bounded('the change', () => this.policies.change(change))
-  }
-
-  /** @throws StoreUnavailable */
-  read(known?: RuleSet): Promise<RuleSet> {
-    return this.bounded('the look at the rules', () => this.policies.read(known))
-  }
-
-  /** @throws StoreUnavailable */
-  nowMs(): Promise<number> {
-    return this.bounded('the look at the clock', () => this.policies.nowMs())
-  }
-
-  private bounded<T>(what: string, send: () => Promise<T>): Promise<T> {
-    return answeredWithin(this.redis, this.timeoutMs, what, send)
-  }
-}
 
 /** Stores the policy of a namespace and the audit of its changes. */
 export interface PolicyStore {
@@ -52,6 +20,20 @@ export interface PolicyStore {
   read(known?: RuleSet): Promise<RuleSet>
   /** The clock by which overrides end, in ms since the epoch. */
   nowMs(): Promise<number>
+}
+
+/**
+ * The policy in a Redis that may be away: each request fails when `timeoutMs` is over, instead of waiting until Redis is back.
+ * Its methods throw StoreUnavailable; that of a change says whether it may have happened after all.
+ */
+export function boundedPolicyStore(policies: PolicyStore, redis: Redis, timeoutMs: number): PolicyStore {
+  const bounded = <T>(what: string, send: () => Promise<T>) => answeredWithin(redis, timeoutMs, what, send)
+  return {
+    audit: { read: (query) => bounded('the look at the audit', () => policies.audit.read(query)) },
+    change: (change) => bounded('the change', () => policies.change(change)),
+    read: (known) => bounded('the look at the rules', () => policies.read(known)),
+    nowMs: () => bounded('the look at the clock', () => policies.nowMs()),
+  }
 }
 
 /** Applies a change, and removes overrides that have ended. Null where neither changes anything. */
@@ -101,36 +83,31 @@ function hasEnded({ nextEndMs }: RuleSet, nowMs: number): boolean {
   return nextEndMs !== null && nextEndMs <= nowMs
 }
 
-/** A policy as read from Redis. */
-interface StoredPolicy {
-  /** '' where none is stored. */
-  readonly version: string
-  /** Not checked: another version of Tollgate, with other rules about rules, may have written it. */
-  readonly policy: Policy
-  readonly nowMs: number
-}
+/** A policy as read from Redis, not checked: another version of Tollgate, with other rules about rules, may have written it. The version is '' where none is stored. */
+type StoredPolicy = Pick<RuleSet, 'version' | 'policy'> & { readonly nowMs: number }
 
 /** The policy of a namespace in Redis. */
 export class RedisPolicyStore implements PolicyStore {
-  readonly audit: RedisLog
+  readonly audit: AuditLog
 
   constructor(
     private readonly redis: Redis,
     private readonly keys: Keys,
     private readonly clock: Clock,
   ) {
-    this.audit = new RedisLog(redis, keys.audit)
+    this.audit = redisLog(redis, keys.audit)
   }
 
   /** Compare-and-set on the version, repeated until no other process has written in between. An equal policy is not written. */
   async change(change: PolicyChange): Promise<RuleSet> {
     for (;;) {
-      const { version, policy, nowMs } = await this.stored()
-      const changed = applyChange(policy, change, nowMs)
-      if (changed === null) return this.compiled({ version, policy, nowMs })
+      const stored = await this.stored()
+      const { version, nowMs } = stored
+      const changed = applyChange(stored.policy, change, nowMs)
+      if (changed === null) return this.compiled(stored)
       const next: StoredPolicy = { version: versionOf(changed.policy), policy: changed.policy, nowMs }
-      if (next.version === version) return this.compiled(next)
       const ruleSet = this.compiled(next)
+      if (next.version === version) return ruleSet
       const parts = POLICY_PARTS.flatMap((part) => [policyField(part), JSON.stringify(next.policy[part])])
       const entries = changed.noted.flatMap(({ by, what, subject, before, after }) => [by, what, subject, JSON.stringify(before), JSON.stringify(after)])
       const args = [version, next.version, JSON.stringify({ rules: next.version }), retentionOf(next.policy), POLICY_PARTS.length, ...parts, ...entries]
@@ -157,8 +134,8 @@ export class RedisPolicyStore implements PolicyStore {
 
   /** Both commands are sent in one turn of the event loop, so they take one round trip. */
   private async stored(): Promise<StoredPolicy> {
-    const [values, nowMs] = await Promise.all([this.redis.hmget(this.keys.rules, 'version', ...POLICY_PARTS.map(policyField)), this.nowMs()])
-    const [version, ...parts] = values
+    const fields = this.redis.hmget(this.keys.rules, 'version', ...POLICY_PARTS.map(policyField))
+    const [[version, ...parts], nowMs] = await Promise.all([fields, this.nowMs()])
     const stored: Partial<Policy> = Object.fromEntries(
       POLICY_PARTS.flatMap((part, index) => {
         const json = parts[index]

@@ -1,6 +1,5 @@
 import { RulesInvalid } from '../model/errors.js'
 import type { Exempt } from '../policy/override.js'
-import { rulesOf } from '../policy/policy.js'
 import type { RuleSpec } from '../policy/rule.js'
 import { checkRules, readRules } from '../policy/rules-file.js'
 import type { PriceTable } from '../pricing/prices.js'
@@ -50,14 +49,7 @@ export class Rules {
 
   /** Removes a rule; a declared one comes back with the next declaration. Returns whether it existed. */
   async remove(name: string, { by }: By = {}): Promise<boolean> {
-    const change = removeRule(name, actorOf(by, this.policyClient.actor))
-    // Not only the last run counts: an earlier try may have removed the rule, and lost its reply.
-    let existed = false
-    await this.policyClient.change((policy, nowMs) => {
-      existed ||= rulesOf(policy).some((rule) => rule.name === name)
-      return change(policy, nowMs)
-    })
-    return existed
+    return this.policyClient.remove(removeRule(name, actorOf(by, this.policyClient.actor)))
   }
 
   /**
@@ -75,8 +67,7 @@ export class Rules {
 /** Checks one rule; messages name its fields without the place in a list. @throws RulesInvalid */
 function checkRule(spec: RuleSpec): RuleSpec {
   try {
-    const [rule] = checkRules([spec]).rules
-    return rule as RuleSpec
+    return checkRules([spec]).rules[0] as RuleSpec
   } catch (error) {
     if (!(error instanceof RulesInvalid)) throw error
     throw new RulesInvalid(error.faults.map((fault) => fault.replace(/^rules\.0\.?/, '') || fault))

@@ -4,7 +4,7 @@ import { DEFAULT_URL } from '../redis/connection.js'
 import { Tollgate } from '../tollgate.js'
 
 /** ok: done; failed: refused or failed; invalid: the input was not valid; unavailable: Redis did not answer. */
-export const EXIT = { ok: 0, failed: 1, invalid: 2, unavailable: 3 } as const
+const EXIT = { ok: 0, failed: 1, invalid: 2, unavailable: 3 } as const
 
 const UNAVAILABLE: readonly ErrorCode[] = ['REDIS_UNAVAILABLE', 'STORE_UNAVAILABLE']
 
@@ -27,7 +27,14 @@ export function print(value: unknown, json: boolean | undefined): void {
   console.log(json === true ? JSON.stringify(value) : JSON.stringify(value, null, 2))
 }
 
-export async function withTollgate(options: Common, use: (tollgate: Tollgate) => Promise<number>): Promise<void> {
+/** What a command prints; it fails where `ok` is false. */
+interface Outcome {
+  readonly prints: unknown
+  readonly ok?: boolean
+}
+
+/** Opens a Tollgate, prints the outcome of a command with it, and sets the exit code. */
+export async function withTollgate(options: Common, use: (tollgate: Tollgate) => Promise<Outcome>): Promise<void> {
   const tollgate = await Tollgate.open({
     redis: options.redis ?? process.env['REDIS_URL'] ?? DEFAULT_URL,
     namespace: options.namespace,
@@ -35,7 +42,9 @@ export async function withTollgate(options: Common, use: (tollgate: Tollgate) =>
     actor: process.env['USER'] || undefined,
   })
   try {
-    process.exitCode = await use(tollgate)
+    const { prints, ok = true } = await use(tollgate)
+    print(prints, options.json)
+    process.exitCode = ok ? EXIT.ok : EXIT.failed
   } finally {
     await tollgate.close()
   }

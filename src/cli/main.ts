@@ -3,7 +3,7 @@ import { createRequire } from 'node:module'
 import { Command } from 'commander'
 import type { Call } from '../model/call.js'
 import { validateCall } from '../validation/call.js'
-import { type Common, common, EXIT, fail, parseJson, print, withTollgate } from './common.js'
+import { type Common, common, fail, parseJson, withTollgate } from './common.js'
 import { administrationCommands } from './overrides.js'
 import { rulesCommands } from './rules.js'
 import { workerConfig, workerFlags } from './worker-config.js'
@@ -27,9 +27,8 @@ common(program.command('enqueue <call>').description('enqueue a call, given as J
     const call = parseCall(text)
     await withTollgate(options, async (tollgate) => {
       const ticket = await tollgate.enqueue(call)
-      if (options.wait === true) print({ id: ticket.id, result: await ticket.result() }, options.json)
-      else print({ id: ticket.id, decision: ticket.decision }, options.json)
-      return EXIT.ok
+      const { id, decision } = ticket
+      return { prints: options.wait === true ? { id, result: await ticket.result() } : { id, decision } }
     })
   },
 )
@@ -38,23 +37,18 @@ common(program.command('check <call>').description('what the gate would say to a
   const call = parseCall(text)
   await withTollgate(options, async (tollgate) => {
     const answer = await tollgate.gate.peek(call)
-    print(answer, options.json)
-    return answer.allowed ? EXIT.ok : EXIT.failed
+    return { prints: answer, ok: answer.allowed }
   })
 })
 
 common(program.command('explain <id>').description('where a call stands, what it waits for, and for how long')).action((id: string, options: Common) =>
-  withTollgate(options, async (tollgate) => {
-    print(await tollgate.explain(id), options.json)
-    return EXIT.ok
-  }),
+  withTollgate(options, async (tollgate) => ({ prints: await tollgate.explain(id) })),
 )
 
 common(program.command('cancel <id>').description('take a call back')).action((id: string, options: Common) =>
   withTollgate(options, async (tollgate) => {
     const cancelled = await tollgate.cancel(id)
-    print({ id, cancelled }, options.json)
-    return cancelled ? EXIT.ok : EXIT.failed
+    return { prints: { id, cancelled }, ok: cancelled }
   }),
 )
 

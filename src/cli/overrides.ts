@@ -2,21 +2,7 @@ import type { Command } from 'commander'
 import type { Change } from '../administration/audit.js'
 import type { GrantSpec } from '../administration/grant.js'
 import type { Pause } from '../policy/pause.js'
-import { type ByFlag, type Common, changing, common, EXIT, parseJson, print, withTollgate } from './common.js'
-
-interface AuditFlags {
-  since?: string
-  until?: string
-  by?: string
-  what?: Change
-  limit?: string
-}
-
-/** Prints the outcome of a change. @param changed false where there was nothing to change: the command fails then */
-function printChange(value: object, changed: boolean, json: boolean | undefined): number {
-  print(value, json)
-  return changed ? EXIT.ok : EXIT.failed
-}
+import { type ByFlag, type Common, changing, common, parseJson, withTollgate } from './common.js'
 
 /** `tollgate override …` */
 function overrideCommands(program: Command): void {
@@ -25,21 +11,17 @@ function overrideCommands(program: Command): void {
     const given = parseJson(text, 'override', 'REQUEST_INVALID') as GrantSpec
     return withTollgate(options, async (tollgate) => {
       const id = await tollgate.overrides.grant(options.by === undefined ? given : { ...given, by: options.by })
-      print({ id, until: tollgate.overrides.list().find((one) => one.id === id)?.until }, options.json)
-      return EXIT.ok
+      return { prints: { id, until: tollgate.overrides.list().find((one) => one.id === id)?.until } }
     })
   })
   changing(override.command('revoke <id>').description('end an override now')).action((id: string, options: Common & ByFlag) =>
     withTollgate(options, async (tollgate) => {
       const revoked = await tollgate.overrides.revoke(id, options)
-      return printChange({ id, revoked }, revoked, options.json)
+      return { prints: { id, revoked }, ok: revoked }
     }),
   )
   common(override.command('list').description('the overrides that hold')).action((options: Common) =>
-    withTollgate(options, async (tollgate) => {
-      print(tollgate.overrides.list(), options.json)
-      return EXIT.ok
-    }),
+    withTollgate(options, async (tollgate) => ({ prints: tollgate.overrides.list() })),
   )
 }
 
@@ -52,11 +34,10 @@ export function administrationCommands(program: Command): void {
     .option('--by <who>', 'by whom')
     .option('--what <change>', 'one kind of change, such as override.granted')
     .option('--limit <entries>', 'how many at most (default: 100)')
-    .action((options: Common & AuditFlags) =>
+    .action((options: Common & ByFlag & { since?: string; until?: string; what?: Change; limit?: string }) =>
       withTollgate(options, async (tollgate) => {
         const { since, until, by, what, limit } = options
-        print(await tollgate.overrides.audit({ since, until, by, what, limit: limit === undefined ? undefined : Number(limit) }), options.json)
-        return EXIT.ok
+        return { prints: await tollgate.overrides.audit({ since, until, by, what, limit: limit === undefined ? undefined : Number(limit) }) }
       }),
     )
   changing(program.command('pause <kind> <value>').description('keep the calls of an agent, user, team, org or rule where they are'))
@@ -64,13 +45,13 @@ export function administrationCommands(program: Command): void {
     .action((kind: string, value: string, options: Common & ByFlag & { reason?: string }) =>
       withTollgate(options, async (tollgate) => {
         const paused = await tollgate.pause({ [kind]: value } as Pause['for'], { by: options.by, reason: options.reason })
-        return printChange({ for: { [kind]: value }, paused }, paused, options.json)
+        return { prints: { for: { [kind]: value }, paused }, ok: paused }
       }),
     )
   changing(program.command('resume <kind> <value>').description('let them go on')).action((kind: string, value: string, options: Common & ByFlag) =>
     withTollgate(options, async (tollgate) => {
       const resumed = await tollgate.resume({ [kind]: value } as Pause['for'], { by: options.by })
-      return printChange({ for: { [kind]: value }, resumed }, resumed, options.json)
+      return { prints: { for: { [kind]: value }, resumed }, ok: resumed }
     }),
   )
 }

@@ -1,39 +1,33 @@
 import type { Command } from 'commander'
 import type { RuleSpec } from '../policy/rule.js'
 import { readRules } from '../policy/rules-file.js'
-import { type ByFlag, type Common, changing, common, EXIT, parseJson, print, withTollgate } from './common.js'
+import { type ByFlag, type Common, changing, common, parseJson, print, withTollgate } from './common.js'
 
 /** `tollgate rules …` */
 export function rulesCommands(program: Command): void {
   const rules = program.command('rules').description('the rules of a namespace')
   common(rules.command('list').description('the rules in force')).action((options: Common) =>
-    withTollgate(options, async (tollgate) => {
-      print(tollgate.rules.list(), options.json)
-      return EXIT.ok
-    }),
+    withTollgate(options, async (tollgate) => ({ prints: tollgate.rules.list() })),
   )
   changing(rules.command('add <rule>').description('add a rule, given as JSON, beside the declared ones')).action((text: string, options: Common & ByFlag) => {
     const rule = parseJson(text, 'rule', 'RULES_INVALID') as RuleSpec
     return withTollgate(options, async (tollgate) => {
       await tollgate.rules.add(rule, options)
-      print({ added: rule.name }, options.json)
-      return EXIT.ok
+      return { prints: { added: rule.name } }
     })
   })
   changing(rules.command('remove <name>').description('take a rule away; a declared one comes back when it is declared anew')).action(
     (name: string, options: Common & ByFlag) =>
       withTollgate(options, async (tollgate) => {
         const removed = await tollgate.rules.remove(name, options)
-        print({ name, removed }, options.json)
-        return removed ? EXIT.ok : EXIT.failed
+        return { prints: { name, removed }, ok: removed }
       }),
   )
   changing(rules.command('apply <file>').description('make a rules file the namespace’s, everywhere within a second; usage is kept')).action(
     (file: string, options: Common & ByFlag) =>
       withTollgate(options, async (tollgate) => {
         await tollgate.rules.apply(file, undefined, options.by === undefined ? {} : { by: options.by })
-        print({ applied: tollgate.rules.list().length }, options.json)
-        return EXIT.ok
+        return { prints: { applied: tollgate.rules.list().length } }
       }),
   )
   rules

@@ -2,6 +2,7 @@ import { type Logger, pino } from 'pino'
 import { httpAgent } from '../agents/http-agent.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { readRules } from '../policy/rules-file.js'
+import { within } from '../redis/bounded-wait.js'
 import { DEFAULT_URL } from '../redis/connection.js'
 import { Metrics, serveMetrics } from '../telemetry/metrics.js'
 import { Tollgate } from '../tollgate.js'
@@ -56,20 +57,13 @@ export async function runWorker(config: WorkerConfig): Promise<void> {
 
   const signal = await stopped
   log.info({ signal }, 'asked to stop; finishing the calls that run')
-  const late = Symbol('late')
-  let timer: NodeJS.Timeout | undefined
-  const outcome = await Promise.race([
-    tollgate.close(),
-    new Promise((resolve) => {
-      timer = setTimeout(() => resolve(late), DEFAULTS.shutdownTimeoutMs)
-    }),
-  ])
-  clearTimeout(timer)
-  if (outcome === late) {
+  const late = new Error('late')
+  await within(DEFAULTS.shutdownTimeoutMs, tollgate.close(), { late: () => late }).catch((error: unknown) => {
+    if (error !== late) throw error
     log.error({ waitedMs: DEFAULTS.shutdownTimeoutMs }, 'calls still run; ending without them, another worker runs them again')
     // Running handlers would keep the process and its leases alive.
     process.exit(1)
-  }
+  })
   metricsServer?.closeAllConnections()
   metricsServer?.close()
   log.info('stopped')

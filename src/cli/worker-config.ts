@@ -23,8 +23,6 @@ export function workerFlags(command: Command): Command {
     .option('--log-level <level>', 'fatal to trace, or silent (TOLLGATE_LOG_LEVEL)')
 }
 
-const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
-
 const whole = (least: number, most: number) => z.coerce.number().int().min(least).max(most)
 
 const workerConfigSchema = z.strictObject({
@@ -37,7 +35,7 @@ const workerConfigSchema = z.strictObject({
   concurrency: whole(1, 100_000).default(DEFAULTS.concurrency),
   timeoutMs: whole(0, 86_400_000).default(DEFAULTS.timeoutMs),
   leaseMs: whole(1000, 3_600_000).default(DEFAULTS.leaseMs),
-  logLevel: z.enum(LOG_LEVELS).default('info'),
+  logLevel: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
   /** The port of /metrics; without one there are no metrics. */
   metricsPort: whole(1, 65_535).optional(),
   /** Carries news of agents between processes. */
@@ -64,12 +62,9 @@ export const WORKER_ENVIRONMENT = {
 type Source = Readonly<Record<string, unknown>>
 
 async function readConfigFile(file: string): Promise<Source> {
-  let text: string
-  try {
-    text = await readFile(file, 'utf8')
-  } catch (cause) {
-    throw new ConfigInvalid(`config file ${file} cannot be read (${(cause as NodeJS.ErrnoException).code ?? String(cause)})`)
-  }
+  const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    throw new ConfigInvalid(`config file ${file} cannot be read (${cause.code ?? String(cause)})`)
+  })
   let content: unknown
   try {
     content = parse(text)

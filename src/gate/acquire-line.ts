@@ -1,11 +1,9 @@
 import type { AdmissionRequest } from '../admission/request.js'
+import { LONGEST_TIMER_MS } from '../model/time.js'
 import { onAbort } from '../redis/bounded-wait.js'
 
 /** The result of one try: granted, or to be repeated (`waitMs` at the latest) from the head of a line. */
 export type AcquireAttempt<T> = { readonly granted: T } | { readonly waitMs: number; readonly line: string }
-
-/** Node's timers cannot be set further ahead. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1
 
 interface AcquireWaiter<T> {
   /** The order of arrival, over all lines. */
@@ -66,42 +64,27 @@ export class AcquireLines<T> {
   private places = 0
   private closed: Error | undefined
 
-  enter(
+  async enter(
     lines: readonly string[],
     attempt: () => Promise<AcquireAttempt<T>>,
     undo: (granted: T) => Promise<unknown>,
     signal: AbortSignal | undefined,
   ): Promise<T> {
-    return new Promise((resolve, reject) => {
-      if (this.closed !== undefined || signal?.aborted === true) {
-        reject(this.closed ?? (signal?.reason as Error))
-        return
-      }
+    if (this.closed !== undefined) throw this.closed
+    signal?.throwIfAborted()
+    let leaveSignal = () => {}
+    const granted = new Promise<T>((resolve, reject) => {
+      const waiter: AcquireWaiter<T> = { place: ++this.places, lines, attempt, undo, left: false, woken: false, resolve, reject }
       const abort = () => {
         this.leave(waiter)
-        waiter.reject(signal?.reason)
+        reject(signal?.reason)
       }
-      const done = signal === undefined ? () => {} : onAbort(signal, abort)
-      const waiter: AcquireWaiter<T> = {
-        place: ++this.places,
-        lines,
-        attempt,
-        undo,
-        left: false,
-        woken: false,
-        resolve: (granted) => {
-          done()
-          resolve(granted)
-        },
-        reject: (error) => {
-          done()
-          reject(error as Error)
-        },
-      }
+      if (signal !== undefined) leaveSignal = onAbort(signal, abort)
       const before = lines.find((line) => this.lines.has(line))
       if (before === undefined) void this.try(waiter)
       else this.join(before, waiter)
     })
+    return granted.finally(leaveSignal)
   }
 
   /** Room came back at these lines. */
@@ -198,27 +181,26 @@ export class AcquireLines<T> {
     try {
       const result = await waiter.attempt()
       if ('granted' in result) {
-        if (waiter.left) await waiter.undo(result.granted)
-        else this.finish(waiter, () => waiter.resolve(result.granted))
+        if (waiter.left) return void (await waiter.undo(result.granted))
+        this.takeOut(waiter)
+        waiter.resolve(result.granted)
       } else if (!waiter.left) this.wait(waiter, result.line, result.waitMs)
     } catch (error) {
-      this.finish(waiter, () => waiter.reject(error))
+      this.takeOut(waiter)
+      waiter.reject(error)
     }
   }
 
-  private finish(waiter: AcquireWaiter<T>, how: () => void): void {
-    for (const line of this.lines.values()) {
-      const index = line.waiters.indexOf(waiter)
-      if (index >= 0) line.waiters.splice(index, 1)
+  /** Takes a waiter out of the line it stands in, unless that is the one to keep. */
+  private takeOut(waiter: AcquireWaiter<T>, keep?: string): void {
+    for (const [name, { waiters }] of this.lines) {
+      const index = name === keep ? -1 : waiters.indexOf(waiter)
+      if (index >= 0) waiters.splice(index, 1)
     }
-    how()
   }
 
   private wait(waiter: AcquireWaiter<T>, name: string, waitMs: number): void {
-    for (const [other, line] of this.lines) {
-      const index = other === name ? -1 : line.waiters.indexOf(waiter)
-      if (index >= 0) line.waiters.splice(index, 1)
-    }
+    this.takeOut(waiter, name)
     const known = this.lines.get(name)
     const line = known?.waiters.includes(waiter) === true ? known : this.join(name, waiter)
     // The waiters before it make their attempts first.

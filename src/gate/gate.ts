@@ -8,8 +8,7 @@ import { type Costs, NOTHING } from '../model/cost.js'
 import type { RejectDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { CallInvalid, TollgateError } from '../model/errors.js'
-import type { CallUsage } from '../pricing/usage.js'
-import { actualCosts } from '../pricing/usage.js'
+import { actualCosts, type CallUsage } from '../pricing/usage.js'
 import type { Store } from '../store/store.js'
 import { validateCall } from '../validation/call.js'
 import { type AcquireAttempt, AcquireLines, linesOf } from './acquire-line.js'
@@ -91,13 +90,13 @@ export class Gate {
    * Settles a call that was admitted under its `id`, in any process.
    * Returns whether it was open. @throws CallInvalid where it has no id
    */
-  settle(call: Call, usage?: CallUsage): Promise<boolean> {
-    return this.end(call, (request, granter) => this.store.settle(request, granter.actual(usage), 'end'))
+  async settle(call: Call, usage?: CallUsage): Promise<boolean> {
+    return this.grantOf(call).settle(usage)
   }
 
   /** Gives back the charge of a call that was admitted under its `id` and not made. @throws CallInvalid where it has no id */
-  release(call: Call): Promise<boolean> {
-    return this.end(call, (request) => this.store.release(request))
+  async release(call: Call): Promise<boolean> {
+    return this.grantOf(call).release()
   }
 
   /** The rules changed: calls that wait may have room. */
@@ -110,13 +109,12 @@ export class Gate {
     return this.lines.close(new TollgateError('CLOSED', 'this Tollgate was closed, and admits no call any more'))
   }
 
-  private async end(input: Call, how: (request: CallRequest, granter: Granter) => boolean | Promise<boolean>): Promise<boolean> {
+  /** The grant that a call got under its id. @throws CallInvalid where it has none */
+  private grantOf(input: Call): Grant {
     const call = validateCall(input)
     if (call.id === undefined) throw new CallInvalid('id: is needed to know which call ended (got undefined)')
     const request: CallRequest = { id: `~/${call.id}`, token: '', call, ...this.resolver.resolve(call, NOTHING) }
-    const ended = await how(request, this.granter(call))
-    if (ended) this.lines.wake(linesOf(request))
-    return ended
+    return new Grant(this.granter(call), { request, decision: { outcome: 'run', atMs: 0, usage: [] } })
   }
 
   private async charge(request: CallRequest): Promise<Grant> {

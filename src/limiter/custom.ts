@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Answer, DecisionAnswer } from '../admission/answer.js'
-import type { RejectDecision, RunDecision, Usage } from '../model/decision.js'
+import type { Binding } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { ConfigInvalid, TollgateError } from '../model/errors.js'
 import type { StateResult, Store } from '../store/store.js'
@@ -115,8 +115,8 @@ export class CustomLimiter<State> implements Limiter {
 
   private decide(found: StateResult, cost: number): CustomVerdict<State> {
     const state = found.state === '' ? null : (JSON.parse(found.state) as State | null)
-    const decided: unknown = this.spec.check(state, found.nowMs, cost)
-    if (!isCustomVerdict<State>(decided)) throw new ConfigInvalid(`limiter.check must answer { allowed, state, retryAfterMs } (got ${show(decided)})`)
+    const decided = this.spec.check(state, found.nowMs, cost) as CustomVerdict<State> | null | undefined
+    if (typeof decided?.allowed !== 'boolean') throw new ConfigInvalid(`limiter.check must answer { allowed, state, retryAfterMs } (got ${show(decided)})`)
     const { retryAfterMs = null } = decided
     if (!decided.allowed && retryAfterMs !== null && !(Number.isFinite(retryAfterMs) && retryAfterMs >= 0))
       throw new ConfigInvalid(`limiter.check must answer a retryAfterMs that is a number from 0 or null (got ${show(retryAfterMs)})`)
@@ -124,17 +124,10 @@ export class CustomLimiter<State> implements Limiter {
   }
 
   private answer(key: string, decided: CustomVerdict<State>, atMs: number): DecisionAnswer {
-    const usage: Usage[] = []
-    if (decided.allowed) return new DecisionAnswer({ outcome: 'run', atMs, usage } satisfies RunDecision)
-    const binding = { kind: 'limiter' as const, rule: `~~${this.spec.name}`, limit: this.spec.name, scopeValue: key, unit: 'none' as const }
-    return new DecisionAnswer({
-      outcome: 'reject',
-      reason: 'limited',
-      retryAfterMs: decided.retryAfterMs ?? null,
-      binding,
-      atMs,
-      usage,
-    } satisfies RejectDecision)
+    if (decided.allowed) return new DecisionAnswer({ outcome: 'run', atMs, usage: [] })
+    const { name } = this.spec
+    const binding: Binding = { kind: 'limiter', rule: `~~${name}`, limit: name, scopeValue: key, unit: 'none' }
+    return new DecisionAnswer({ outcome: 'reject', reason: 'limited', retryAfterMs: decided.retryAfterMs ?? null, binding, atMs, usage: [] })
   }
 
   private contended(key: string): TollgateError {
@@ -143,10 +136,6 @@ export class CustomLimiter<State> implements Limiter {
       `the state of ${show(key)} in limiter ${this.spec.name} was changed by others ${DEFAULTS.customTries} times in a row`,
     )
   }
-}
-
-function isCustomVerdict<State>(decided: unknown): decided is CustomVerdict<State> {
-  return decided !== null && typeof decided === 'object' && 'allowed' in decided && typeof decided.allowed === 'boolean'
 }
 
 function stateText(state: unknown): string {

@@ -5,14 +5,12 @@ import { countedUnits } from '../limits/compiled-limit.js'
 import { type LimitSpec, limitName } from '../limits/limit.js'
 import { MAX_AMOUNT, MAX_NAME_LENGTH } from '../model/call.js'
 import { type Costs, type CostUnit, NOTHING } from '../model/cost.js'
-import type { RejectDecision, RunDecision } from '../model/decision.js'
 import { CallInvalid } from '../model/errors.js'
 import { compileLimits } from '../policy/compile.js'
-import type { CompiledRule } from '../policy/compiled-rule.js'
-import { NO_OPTIONS } from '../policy/compiled-rule.js'
+import { BARE_RULE, type CompiledRule } from '../policy/compiled-rule.js'
 import type { Keys } from '../redis/keys.js'
 import type { LedgerNames } from '../store/ledger-names.js'
-import type { MaybePromise, Store } from '../store/store.js'
+import type { Store } from '../store/store.js'
 import { isAmount } from '../validation/call.js'
 import { show } from '../validation/faults.js'
 
@@ -99,8 +97,7 @@ abstract class BaseLimiter<Key> implements Limiter<Key> {
   }
 
   async peek(key: Key, cost = 1): Promise<Answer> {
-    const decided: MaybePromise<RunDecision | RejectDecision> = this.store.peek(this.request(key, cost))
-    return new DecisionAnswer(await decided)
+    return new DecisionAnswer(await this.store.peek(this.request(key, cost)))
   }
 
   async reset(key: Key): Promise<void> {
@@ -127,17 +124,7 @@ export class DirectLimiter extends BaseLimiter<string> implements Metered {
   constructor(specs: readonly LimitSpec[], store: Store, keys: Keys, names: LedgerNames) {
     // No rule can have such a name, and no limiter's own name the ':' of one that has none.
     const name = `~~${specs[0]?.name ?? limitName(specs[0] ?? {}).replaceAll('/', ':')}`
-    const rule: CompiledRule = {
-      kind: 'limiter',
-      name,
-      priority: 0,
-      strategy: 'hard',
-      degraded: null,
-      ...compileLimits(name, specs),
-      options: NO_OPTIONS,
-      guards: false,
-      scopeValue: () => null,
-    }
+    const rule: CompiledRule = { ...BARE_RULE, ...compileLimits(name, specs), kind: 'limiter', name, priority: 0, strategy: 'hard', scopeValue: () => null }
     super(store, countedUnits(rule.limits), names)
     this.name = name
     this.ruleMeters = new RuleMeters(rule, keys)
@@ -166,26 +153,20 @@ export class CombinedLimiter extends BaseLimiter<string | readonly string[]> {
     this.namesakes = new Set(limiters.map(({ name }) => name)).size < limiters.length
   }
 
+  /** @param key one for all limiters, or one for each in their order */
   protected metersOf(key: string | readonly string[]): readonly MeterRef[] {
-    const meters = this.metersOfAll(key)
-    if (this.namesakes) {
-      const seen = new Set<string>()
-      for (const { rule, value } of meters) {
-        if (seen.has(`${rule.name}/${value}`))
-          throw new CallInvalid(
-            `key: two of the limiters are called ${rule.name.slice(2)}, and would count the call twice; give them names, or each its own key (got ${show(key)})`,
-          )
-        seen.add(`${rule.name}/${value}`)
-      }
+    if (typeof key !== 'string' && (!Array.isArray(key) || key.length !== this.limiters.length))
+      throw new CallInvalid(`key: must be a string, or ${this.limiters.length} strings, one for each limiter (got ${show(key)})`)
+    const meters = this.limiters.map((limiter, index) => limiter.meter(typeof key === 'string' ? key : (key[index] as string)))
+    const seen = new Set<string>()
+    for (const { rule, value } of this.namesakes ? meters : []) {
+      const meter = `${rule.name}/${value}`
+      if (seen.has(meter))
+        throw new CallInvalid(
+          `key: two of the limiters are called ${rule.name.slice(2)}, and would count the call twice; give them names, or each its own key (got ${show(key)})`,
+        )
+      seen.add(meter)
     }
     return meters
-  }
-
-  /** @param key one for all limiters, or one for each in their order */
-  private metersOfAll(key: string | readonly string[]): readonly MeterRef[] {
-    if (typeof key === 'string') return this.limiters.map((limiter) => limiter.meter(key))
-    if (!Array.isArray(key) || key.length !== this.limiters.length)
-      throw new CallInvalid(`key: must be a string, or ${this.limiters.length} strings, one for each limiter (got ${show(key)})`)
-    return this.limiters.map((limiter, index) => limiter.meter(key[index] as string))
   }
 }

@@ -1,5 +1,6 @@
 import { type LimitSpec, limitName, limitSchema, MOST_LIMITS } from '../limits/limit.js'
 import { ConfigInvalid } from '../model/errors.js'
+import { twins } from '../policy/rule.js'
 import { faultsOf, show } from '../validation/faults.js'
 
 /** One limit, checked. @throws ConfigInvalid naming field, value and bound */
@@ -19,13 +20,9 @@ export function checkLimiterLimits(spec: LimitSpec | readonly LimitSpec[]): Limi
   if (!Array.isArray(spec)) return [checkLimit(spec, 'limiter')]
   if (spec.length < 1 || spec.length > MOST_LIMITS) throw new ConfigInvalid(`limiter must have 1 to ${MOST_LIMITS} limits (got ${spec.length})`)
   const limits = spec.map((one: unknown, index) => checkLimit(one, `limiter.${index}`))
-  const seen = new Map<string, number>()
-  for (const [index, limit] of limits.entries()) {
-    const name = limitName(limit)
-    const earlier = seen.get(name)
-    if (earlier !== undefined) throw new ConfigInvalid(`limiter.${index} contradicts limiter.${earlier}: both are ${name}; keep one, or give them names`)
-    seen.set(name, index)
-  }
+  const [twin] = twins(limits.map(limitName))
+  if (twin !== undefined)
+    throw new ConfigInvalid(`limiter.${twin.index} contradicts limiter.${twin.earlier}: both are ${twin.name}; keep one, or give them names`)
   return limits
 }
 

@@ -24,6 +24,9 @@ export class GivenClock implements Clock {
   }
 }
 
+/** The longest timer that Node supports. */
+export const LONGEST_TIMER_MS = 2 ** 31 - 1
+
 /** Lengths of time in ms. */
 export const SECOND = 1000
 export const MINUTE = 60 * SECOND

@@ -6,7 +6,7 @@ import type { CostUnit } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { RulesInvalid } from '../model/errors.js'
 import { compilePrices, type Prices, type PriceTable } from '../pricing/prices.js'
-import { type CompiledRule, NO_OPTIONS, type RuleOptions, type Variants } from './compiled-rule.js'
+import { BARE_RULE, type CompiledRule, type RuleOptions, type Variants } from './compiled-rule.js'
 import { compileScopeValue } from './match.js'
 import { type Allowance, endOf, type Override } from './override.js'
 import { type DecidingOverride, OverrideIndex } from './override-index.js'
@@ -70,18 +70,7 @@ function compileDegraded({ name, degraded, onStoreError }: RuleSpec, priority: n
   if (degraded === undefined) return null
   // Names of rules in a policy contain no `~`, so the names cannot clash.
   const own = `${name}~degraded`
-  return {
-    kind: 'degraded',
-    name: own,
-    priority,
-    strategy: 'retry_after',
-    guards: false,
-    degraded: null,
-    onStoreError,
-    ...compileLimits(own, degraded),
-    options: NO_OPTIONS,
-    scopeValue,
-  }
+  return { ...BARE_RULE, ...compileLimits(own, degraded), kind: 'degraded', name: own, priority, strategy: 'retry_after', onStoreError, scopeValue }
 }
 
 const UPSTREAM_SCOPES: readonly string[] = ['agent', 'endpoint', 'model']
@@ -155,7 +144,7 @@ export function compilePolicy(policy: Policy, nowMs: number): RuleSet {
   const overrides = policy.overrides.filter((override) => endOf(override) > nowMs)
   const overrideIndex = new OverrideIndex(overrides, policy.exempt)
   const rules = specs.filter((spec) => spec.enabled !== false).map((spec) => compileRule(spec, overrideIndex))
-  const limits: readonly CompiledLimit[] = rules.flatMap((rule) => [...rule.limits, ...(rule.degraded?.limits ?? []), ...(rule.variants?.limits ?? [])])
+  const limits = rules.flatMap((rule) => [...rule.limits, ...(rule.degraded?.limits ?? []), ...(rule.variants?.limits ?? [])])
   return {
     version: versionOf(policy),
     policy,

@@ -73,6 +73,17 @@ export interface CompiledRule {
   scopeValue(call: Call): string | null
 }
 
+/** What rules have in common that have no limits, lines in order of arrival, and neither bounds nor degraded mode. */
+export const BARE_RULE = {
+  strategy: 'queue',
+  limits: [],
+  keyed: [],
+  active: 0,
+  degraded: null,
+  options: NO_OPTIONS,
+  guards: false,
+} as const satisfies Partial<CompiledRule>
+
 /** A rule under overrides: the same name and meters with other limits. */
 export interface Variants {
   /** The rule for a call that it covers, undefined where no override applies; the same for all calls of one meter. */

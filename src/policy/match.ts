@@ -8,20 +8,13 @@ function anyOf(predicates: readonly Predicate[]): Predicate {
   return (value) => predicates.some((predicate) => predicate(value))
 }
 
-const FIELDS = [
-  ['agents', 'agent'],
-  ['endpoints', 'endpoint'],
-  ['models', 'model'],
-  ['users', 'user'],
-  ['teams', 'team'],
-  ['orgs', 'org'],
-] as const
+const FIELDS = ['agent', 'endpoint', 'model', 'user', 'team', 'org'] as const
 
 /** Compiles a rule's `match` to a check of calls. A call that lacks a matched field is not covered. */
 export function compileMatch(match: MatchSpec | undefined): (call: Call) => boolean {
   const checks: ((call: Call) => boolean)[] = []
-  for (const [list, field] of FIELDS) {
-    const globs = match?.[list]
+  for (const field of FIELDS) {
+    const globs = match?.[`${field}s`]
     if (globs === undefined) continue
     const matches = anyOf(globs.map(compileGlob))
     checks.push((call) => {
@@ -47,8 +40,8 @@ function scopePart(scope: string): (call: Call) => string | undefined {
     const key = scope.slice('keys.'.length)
     return (call) => (call.keys !== undefined && Object.hasOwn(call.keys, key) ? call.keys[key] : undefined)
   }
-  const field = scope as 'agent' | 'endpoint' | 'model' | 'user' | 'team' | 'org' | 'ip'
-  return field === 'ip' ? (call) => (call.ip === undefined ? undefined : plainAddress(call.ip)) : (call) => call[field]
+  if (scope === 'ip') return (call) => (call.ip === undefined ? undefined : plainAddress(call.ip))
+  return (call) => call[scope as (typeof FIELDS)[number]]
 }
 
 /** Compiles scopes to a function that gives the scope value of a call; null where the call lacks one of the fields. */

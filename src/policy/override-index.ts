@@ -11,7 +11,6 @@ export interface DecidingOverride {
 type Check = (value: string) => boolean
 type Field = Exclude<Overridable, 'rule'>
 
-const EXEMPT_LISTS = { user: 'users', team: 'teams', org: 'orgs', agent: 'agents', ip: 'ips' } as const satisfies Record<Field, keyof Exempt>
 const FIELDS = OVERRIDABLE.filter((kind) => kind !== 'rule')
 
 /** The value of a call that overrides are matched with. An address is taken in its canonical form, as in the names of meters. */
@@ -34,11 +33,12 @@ function compileExempt(field: Field, list: readonly string[]): Check {
 class OverridesOfKind {
   private readonly byValue = new Map<string, Override[]>()
   private readonly byRange: (readonly [Check, Override])[] = []
-  readonly all: readonly Override[]
 
-  constructor(kind: Overridable, overrides: readonly Override[]) {
-    this.all = overrides
-    for (const override of overrides) {
+  constructor(
+    kind: Overridable,
+    readonly all: readonly Override[],
+  ) {
+    for (const override of all) {
       const [, value] = subjectOf(override)
       const inRange = kind === 'ip' ? parseRange(value) : null
       if (inRange !== null) this.byRange.push([inRange, override])
@@ -71,27 +71,23 @@ function timesOf({ allow }: Override): number {
 
 /** Finds the override or permanent list that decides about a meter. */
 export class OverrideIndex {
-  private readonly kinds: ReadonlyMap<Overridable, OverridesOfKind>
-  private readonly exempt: ReadonlyMap<Field, Check>
+  private readonly kinds = new Map<Overridable, OverridesOfKind>()
+  private readonly exempt = new Map<Field, Check>()
 
   constructor(overrides: readonly Override[], exempt: Exempt) {
-    const kinds = new Map<Overridable, OverridesOfKind>()
     for (const kind of OVERRIDABLE) {
       const of = overrides.filter((override) => subjectOf(override)[0] === kind)
-      if (of.length > 0) kinds.set(kind, new OverridesOfKind(kind, of))
+      if (of.length > 0) this.kinds.set(kind, new OverridesOfKind(kind, of))
     }
-    this.kinds = kinds
-    this.exempt = new Map(
-      FIELDS.flatMap((field) => {
-        const list = exempt[EXEMPT_LISTS[field]] ?? []
-        return list.length === 0 ? [] : [[field, compileExempt(field, list)] as const]
-      }),
-    )
+    for (const field of FIELDS) {
+      const list = exempt[`${field}s`] ?? []
+      if (list.length > 0) this.exempt.set(field, compileExempt(field, list))
+    }
   }
 
   /** The overrides that can apply to meters of a rule; null where neither an override nor a permanent list can. */
   candidates(rule: string, scopes: readonly string[]): readonly Override[] | null {
-    const found: Override[] = [...(this.kinds.get('rule')?.find(rule) ?? [])]
+    const found = [...(this.kinds.get('rule')?.find(rule) ?? [])]
     let lists = false
     for (const field of FIELDS) {
       if (!scopes.includes(field)) continue
@@ -103,7 +99,7 @@ export class OverrideIndex {
 
   /** The override or list that decides about a call's meter at a rule; null where the rule's own limits are in force. The same for every call of that meter. */
   decide(rule: string, scopes: readonly string[], call: Call): DecidingOverride | null {
-    const found: Override[] = [...(this.kinds.get('rule')?.find(rule) ?? [])]
+    const found = [...(this.kinds.get('rule')?.find(rule) ?? [])]
     for (const field of FIELDS) {
       const value = scopes.includes(field) ? subjectValue(call, field) : undefined
       if (value === undefined) continue

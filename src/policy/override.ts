@@ -17,11 +17,7 @@ export type Allowance = 'unlimited' | { readonly times: number } | { readonly li
 /** A temporary exception from rules. */
 export interface Override {
   readonly id: string
-  /**
-   * The subject, by exactly one field. A user, team, org, ip (an address or a CIDR range) or
-   * agent: the override applies to its meters in the rules that count by it. A rule: to all meters
-   * of that rule.
-   */
+  /** The subject, by exactly one field: a rule (all its meters), or a user, team, org, ip or agent (its meters in the rules that count by it). An ip is an address or a CIDR range. */
   readonly for: { readonly [Kind in Overridable]?: string | undefined }
   /** The rules that it applies to, by name or glob; default all. */
   readonly rules?: readonly string[] | undefined
@@ -51,7 +47,7 @@ export function endOf({ until }: Override): number {
   return Date.parse(until)
 }
 
-/** The subject of an override, as kind and value. */
+/** The subject of an override or a pause, as kind and value. */
 export function subjectOf({ for: subject }: Pick<Override, 'for'>): readonly [Overridable, string] {
   const kind = OVERRIDABLE.find((one) => subject[one] !== undefined) ?? 'user'
   return [kind, subject[kind] ?? '']

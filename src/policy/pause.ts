@@ -1,10 +1,11 @@
 import type { Call } from '../model/call.js'
-import { type CompiledRule, NO_OPTIONS } from './compiled-rule.js'
+import { BARE_RULE, type CompiledRule } from './compiled-rule.js'
 import { escapePart } from './match.js'
+import { subjectOf } from './override.js'
 
 /** The kinds of subjects whose calls can be paused. */
 export const PAUSABLE = ['agent', 'user', 'team', 'org', 'rule'] as const
-export type Pausable = (typeof PAUSABLE)[number]
+type Pausable = (typeof PAUSABLE)[number]
 
 /** A pause: the calls of a subject do not start until they are resumed. */
 export interface Pause {
@@ -17,15 +18,8 @@ export interface Pause {
   readonly since: string
 }
 
-/** The subject of a pause, as kind and value. */
-export function pausedBy({ for: subject }: Pick<Pause, 'for'>): readonly [Pausable, string] {
-  const kind = PAUSABLE.find((one) => subject[one] !== undefined) ?? 'agent'
-  return [kind, subject[kind] ?? '']
-}
-
 /** Above the priority of any rule of a policy: a pause decides before every other rule. */
 const PRIORITY = 2_000_000
-const NAME = '~pause.'
 /**
  * The assumed wait of a paused call, in ms. Longer than a worker holds a call, so that the call goes to
  * a line; short, so that a call that joined the line under an older policy is checked again soon.
@@ -50,22 +44,8 @@ function scopeOf(kind: Pausable, values: ReadonlySet<string>, rules: readonly Co
  */
 export function pauseRules(pauses: readonly Pause[], rules: readonly CompiledRule[]): CompiledRule[] {
   return PAUSABLE.flatMap((kind) => {
-    const values = new Set(pauses.map(pausedBy).flatMap(([one, value]) => (one === kind ? [value] : [])))
+    const values = new Set(pauses.map(subjectOf).flatMap(([one, value]) => (one === kind ? [value] : [])))
     if (values.size === 0) return []
-    return [
-      {
-        kind: 'pause' as const,
-        name: `${NAME}${kind}`,
-        priority: PRIORITY,
-        strategy: 'queue' as const,
-        limits: [],
-        keyed: [],
-        degraded: null,
-        guards: false,
-        active: 0,
-        options: NO_OPTIONS,
-        scopeValue: scopeOf(kind, values, rules),
-      },
-    ]
+    return [{ ...BARE_RULE, kind: 'pause' as const, name: `~pause.${kind}`, priority: PRIORITY, scopeValue: scopeOf(kind, values, rules) }]
   })
 }

@@ -5,6 +5,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { priceTableSchema } from '../pricing/prices.js'
 import { strategySchema, waitMs } from '../validation/call.js'
 import { parseRange } from '../validation/patterns.js'
+import type { Exempt } from './override.js'
 
 /** The scopes that a rule can count by, besides `keys.<name>`. */
 export const SCOPES = ['global', 'agent', 'endpoint', 'model', 'user', 'team', 'org', 'ip'] as const
@@ -49,16 +50,10 @@ export interface RuleSpec {
   limits: LimitSpec[]
 }
 
-/** Which calls a rule covers: each list that is given must contain the call's value. Names may be globs (* and ?). */
-export interface MatchSpec {
-  agents?: string[] | undefined
+/** Which calls a rule covers: each list that is given must contain the call's value. Names may be globs (* and ?), as in `Exempt`. */
+export interface MatchSpec extends Exempt {
   endpoints?: string[] | undefined
   models?: string[] | undefined
-  users?: string[] | undefined
-  teams?: string[] | undefined
-  orgs?: string[] | undefined
-  /** Addresses or CIDR ranges. */
-  ips?: string[] | undefined
 }
 
 /** How to reach an agent over HTTP. */
@@ -72,29 +67,30 @@ export interface AgentSpec {
   degradeTo?: string | undefined
 }
 
-const glob = z.string().min(1).max(MAX_NAME_LENGTH)
+export const glob = z.string().min(1).max(MAX_NAME_LENGTH)
+export const range = z.string().refine((value) => parseRange(value) !== null, 'must be an IP address or a CIDR range such as 10.0.0.0/8')
 const globs = z.array(glob).min(1).max(1000).optional()
-const range = z.string().refine((value) => parseRange(value) !== null, 'must be an IP address or a CIDR range such as 10.0.0.0/8')
+const ranges = z.array(range).min(1).max(1000).optional()
 
 const scope = z
   .string()
   .refine((value) => (SCOPES as readonly string[]).includes(value) || CUSTOM_SCOPE.test(value), `must be one of ${SCOPES.join(', ')} or keys.<name>`)
 
+/** The names that stand in a list before, with the place of each and of the one before it. */
+export function twins(names: readonly string[]): { name: string; index: number; earlier: number }[] {
+  const last = new Map<string, number>()
+  return names.flatMap((name, index) => {
+    const earlier = last.get(name)
+    last.set(name, index)
+    return earlier === undefined ? [] : [{ name, index, earlier }]
+  })
+}
+
 const ruleSchema = z
   .strictObject({
     name: ruleName,
     scope: z.union([scope, z.array(scope).min(1).max(8)], 'must be a scope or a list of 1 to 8 scopes'),
-    match: z
-      .strictObject({
-        agents: globs,
-        endpoints: globs,
-        models: globs,
-        users: globs,
-        teams: globs,
-        orgs: globs,
-        ips: z.array(range).min(1).max(1000).optional(),
-      })
-      .optional(),
+    match: z.strictObject({ agents: globs, endpoints: globs, models: globs, users: globs, teams: globs, orgs: globs, ips: ranges }).optional(),
     strategy: strategySchema.optional(),
     maxWaitMs: waitMs.optional(),
     maxWaiting: z.number('must be a whole number from 1 to 1000000000').int().min(1).max(1e9).optional(),
@@ -107,30 +103,18 @@ const ruleSchema = z
     limits: z.array(limitSchema).min(1).max(MOST_LIMITS),
   })
   .superRefine((rule, context) => {
+    const fault = (path: (string | number)[], message: string) => context.addIssue({ code: 'custom', path, message })
+    const isConcurrency = ({ concurrency }: LimitSpec) => concurrency !== undefined
     const scopes = [rule.scope].flat()
-    if (new Set(scopes).size !== scopes.length) context.addIssue({ code: 'custom', path: ['scope'], message: 'names a scope twice' })
-    if (scopes.length > 1 && scopes.includes('global'))
-      context.addIssue({ code: 'custom', path: ['scope'], message: 'global cannot be combined with other scopes' })
-    for (const list of ['limits', 'degraded'] as const) {
-      const seen = new Map<string, number>()
-      rule[list]?.forEach((limit, index) => {
-        const name = limitName(limit)
-        const earlier = seen.get(name)
-        if (earlier !== undefined) {
-          context.addIssue({ code: 'custom', path: [list, index], message: `contradicts ${list}.${earlier}: both are ${name}; keep one, or give them names` })
-        }
-        seen.set(name, index)
-      })
-    }
-    if (rule.strategy === 'graceful' && rule.degraded === undefined)
-      context.addIssue({ code: 'custom', path: ['degraded'], message: 'is required by graceful: the limits of what may run in degraded mode' })
-    if (rule.degraded?.some((limit) => limit.concurrency !== undefined))
-      context.addIssue({ code: 'custom', path: ['degraded'], message: 'has a concurrency limit; what may run in degraded mode is limited by a window' })
-    for (const field of ['holdMs', 'maxDelayMs'] as const)
-      if (rule[field] !== undefined && rule.strategy !== 'throttle') context.addIssue({ code: 'custom', path: [field], message: 'is for throttle only' })
-    if (rule.limits.filter((limit) => limit.concurrency !== undefined).length > 1) {
-      context.addIssue({ code: 'custom', path: ['limits'], message: 'has two concurrency limits; the lower one would always decide' })
-    }
+    if (new Set(scopes).size !== scopes.length) fault(['scope'], 'names a scope twice')
+    if (scopes.length > 1 && scopes.includes('global')) fault(['scope'], 'global cannot be combined with other scopes')
+    for (const list of ['limits', 'degraded'] as const)
+      for (const { name, index, earlier } of twins((rule[list] ?? []).map(limitName)))
+        fault([list, index], `contradicts ${list}.${earlier}: both are ${name}; keep one, or give them names`)
+    if (rule.strategy === 'graceful' && rule.degraded === undefined) fault(['degraded'], 'is required by graceful: the limits of what may run in degraded mode')
+    if (rule.degraded?.some(isConcurrency)) fault(['degraded'], 'has a concurrency limit; what may run in degraded mode is limited by a window')
+    for (const field of ['holdMs', 'maxDelayMs'] as const) if (rule[field] !== undefined && rule.strategy !== 'throttle') fault([field], 'is for throttle only')
+    if (rule.limits.filter(isConcurrency).length > 1) fault(['limits'], 'has two concurrency limits; the lower one would always decide')
   })
 
 function isPlainUrl(text: string): boolean {
@@ -151,23 +135,14 @@ const agentSchema = z.strictObject({
   degradeTo: z.string().min(1).max(MAX_NAME_LENGTH).optional(),
 })
 
-const ranges = z.array(range).min(1).max(1000).optional()
-
-const exemptSchema = z.strictObject({ users: globs, teams: globs, orgs: globs, agents: globs, ips: ranges })
-
 export const ruleSetSchema = z
   .strictObject({
     rules: z.array(ruleSchema).max(10_000),
     agents: z.record(z.string().min(1).max(MAX_NAME_LENGTH), agentSchema).optional(),
     prices: priceTableSchema.optional(),
-    exempt: exemptSchema.optional(),
+    exempt: z.strictObject({ users: globs, teams: globs, orgs: globs, agents: globs, ips: ranges }).optional(),
   })
   .superRefine((set, context) => {
-    const seen = new Map<string, number>()
-    set.rules.forEach((rule, index) => {
-      const earlier = seen.get(rule.name)
-      if (earlier !== undefined)
-        context.addIssue({ code: 'custom', path: ['rules', index, 'name'], message: `is taken by rules.${earlier}; names must differ` })
-      seen.set(rule.name, index)
-    })
+    for (const { index, earlier } of twins(set.rules.map(({ name }) => name)))
+      context.addIssue({ code: 'custom', path: ['rules', index, 'name'], message: `is taken by rules.${earlier}; names must differ` })
   })

@@ -42,14 +42,11 @@ function checkFile(input: unknown, locate: Locate): RulesFile {
   const parsed = ruleSetSchema.safeParse(input)
   if (parsed.success) {
     const { rules, agents = {}, prices = {}, exempt = {} } = parsed.data
-    return { rules, agents, prices, exempt, degradeTo: degradeToOf(agents) }
+    const degradeTo = Object.fromEntries(Object.entries(agents).flatMap(([agent, { degradeTo }]) => (degradeTo === undefined ? [] : [[agent, degradeTo]])))
+    return { rules, agents, prices, exempt, degradeTo }
   }
   const faults = faultsOf(parsed.error, input, { whole: 'rules', name: (path) => path.map(String).join('.'), show: showWithoutSecrets })
   throw new RulesInvalid(faults.map(({ path, field, message, got }) => `${locate(path)}${field} ${message} (got ${got})`))
-}
-
-function degradeToOf(agents: Readonly<Record<string, AgentSpec>>): Record<string, string> {
-  return Object.fromEntries(Object.entries(agents).flatMap(([agent, { degradeTo }]) => (degradeTo === undefined ? [] : [[agent, degradeTo]])))
 }
 
 /** Checks rules that are given as objects, with what is declared beside them. @throws RulesInvalid naming field, value and bound */
@@ -91,23 +88,18 @@ export function parseRules(text: string, file: string): RulesFile {
     }
     return `${file}:1: `
   }
-  let input: unknown
   try {
-    input = document.toJS({ maxAliasCount: 100 })
+    return checkFile(document.toJS({ maxAliasCount: 100 }), locate)
   } catch (error) {
     if (!(error instanceof ReferenceError)) throw error
     throw new RulesInvalid([`${file}:${aliasLine(document, lines)}: ${error.message}`])
   }
-  return checkFile(input, locate)
 }
 
 /** Reads, parses and checks a rules file. @throws RulesInvalid naming file, line, field, value and bound */
 export async function readRules(file: string): Promise<RulesFile> {
-  let text: string
-  try {
-    text = await readFile(file, 'utf8')
-  } catch (cause) {
-    throw new RulesInvalid([`${file}: cannot be read (${(cause as NodeJS.ErrnoException).code ?? String(cause)})`])
-  }
+  const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    throw new RulesInvalid([`${file}: cannot be read (${cause.code ?? String(cause)})`])
+  })
   return parseRules(text, file)
 }

@@ -1,20 +1,12 @@
 import { isIP } from 'node:net'
 import { parseRange } from '../validation/patterns.js'
 import type { RuleSet } from './compile.js'
-import { type Override, subjectOf } from './override.js'
-import { pausedBy } from './pause.js'
+import { subjectOf } from './override.js'
 
-type Subject = readonly [kind: string, value: string]
-
-/** The subjects of the overrides and pauses that exactly one of two policies has. */
-function changedSubjects(before: RuleSet, after: RuleSet): Subject[] {
-  const without = <One>(ones: readonly One[], others: readonly One[], idOf: (one: One) => string): One[] => {
-    const known = new Set(others.map(idOf))
-    return ones.filter((one) => !known.has(idOf(one)))
-  }
-  const overrides = (one: RuleSet, other: RuleSet): Override[] => without(one.overrides, other.overrides, ({ id }) => id)
-  const pauses = (one: RuleSet, other: RuleSet) => without(one.policy.pauses, other.policy.pauses, (pause) => pausedBy(pause).join())
-  return [...[...overrides(after, before), ...overrides(before, after)].map(subjectOf), ...[...pauses(after, before), ...pauses(before, after)].map(pausedBy)]
+/** The subjects of overrides and pauses: by the id of the override, or the subject of the pause itself. */
+function subjectsOf({ overrides, policy }: RuleSet): Map<string, readonly [kind: string, value: string]> {
+  const ofPauses = policy.pauses.map((pause) => [subjectOf(pause).join(), subjectOf(pause)] as const)
+  return new Map([...overrides.map((override) => [override.id, subjectOf(override)] as const), ...ofPauses])
 }
 
 function unescapePart(part: string): string {
@@ -30,7 +22,8 @@ function unescapePart(part: string): string {
  * dispatched first where there are many; in the end all are, so a wrong guess only delays a call.
  */
 export function touchedLines(before: RuleSet, after: RuleSet): (rule: string, value: string) => boolean {
-  const changed = changedSubjects(before, after)
+  const [was, is] = [subjectsOf(before), subjectsOf(after)]
+  const changed = [...was, ...is].flatMap(([key, subject]) => (was.has(key) && is.has(key) ? [] : [subject]))
   const rules = new Set(changed.flatMap(([kind, value]) => (kind === 'rule' ? [value] : [])))
   const values = new Set(changed.flatMap(([kind, value]) => (kind === 'rule' ? [] : [value])))
   const ranges = changed.flatMap(([kind, value]) => (kind === 'ip' ? [parseRange(value)] : []))

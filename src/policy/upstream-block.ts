@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { type CompiledLimit, limitId } from '../limits/compiled-limit.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { HOUR } from '../model/time.js'
-import { type CompiledRule, type MirroredLimit, NO_OPTIONS } from './compiled-rule.js'
+import { BARE_RULE, type CompiledRule, type MirroredLimit } from './compiled-rule.js'
 import { blockValue } from './match.js'
 
 /** How Tollgate learns from the refusals of an agent (`Tollgate.open({ upstream })`). */
@@ -66,16 +66,10 @@ export class UpstreamBlocks {
   private block(guards: readonly CompiledRule[]): CompiledRule {
     const { canary, canaryLeaseMs, recoverEveryMs, recoverFactor } = this.upstream
     return {
+      ...BARE_RULE,
       kind: 'upstream',
       name: BLOCK_NAME,
       priority: BLOCK_PRIORITY,
-      strategy: 'queue',
-      guards: false,
-      limits: [],
-      keyed: [],
-      active: 0,
-      degraded: null,
-      options: NO_OPTIONS,
       recovery: {
         id: limitId('upstream'),
         probeLeaseMs: canary ? canaryLeaseMs : 0,

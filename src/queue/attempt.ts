@@ -8,7 +8,6 @@ import { type ActualCosts, COST_UNITS, NOTHING } from '../model/cost.js'
 import type { DegradeDecision, RunDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError } from '../model/errors.js'
-import type { HeadersLike } from '../model/upstream.js'
 import { actualCosts, type CallUsage, usageOfResult } from '../pricing/usage.js'
 import { retrying, within } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
@@ -81,6 +80,8 @@ type StartDecision = RunDecision | DegradeDecision
 export class Attempt implements JobHolder {
   private state: AttemptState = { name: 'at the gate' }
   private controller: AbortController | undefined
+  /** The usage that the handler reported last. */
+  private reported: CallUsage | undefined
 
   constructor(
     private readonly parts: AttemptParts,
@@ -97,8 +98,8 @@ export class Attempt implements JobHolder {
       for (;;) {
         this.throwIfAborted()
         const first = await start(call)
-        const refused = first.decision.outcome === 'reject' ? first.decision : undefined
-        const { request, decision } = refused === undefined ? first : await strategyResolver.resolve(call, refused, start, options.callOf === undefined)
+        const { request, decision } =
+          first.decision.outcome === 'reject' ? await strategyResolver.resolve(call, first.decision, start, options.callOf === undefined) : first
         switch (decision.outcome) {
           case 'run':
           case 'degrade':
@@ -141,16 +142,31 @@ export class Attempt implements JobHolder {
     })
   }
 
-  /** Made when a handler reads it, which most handlers do not. */
-  get signal(): AbortSignal {
-    this.controller ??= new AbortController()
-    const aborted = this.abortedBy()
-    if (aborted !== undefined) this.controller.abort(aborted)
-    return this.controller.signal
+  /** What the handler gets besides the call. */
+  private context(request: CallRequest, decision: StartDecision): CallContext {
+    const attempt = this
+    const { job, parts } = attempt
+    return {
+      id: job.id as string,
+      attempt: job.attemptsMade + 1,
+      decision,
+      degraded: request.call.degraded === true,
+      degradeTo: parts.scriptClient.degradeTo(request.call.agent),
+      settlePart: (usage) => this.settlePart(request, usage),
+      observe: (headers) => parts.tracker.observe(request.call, headers),
+      /** Made when a handler reads it, which most handlers do not. */
+      get signal() {
+        attempt.controller ??= new AbortController()
+        const aborted = attempt.abortedBy()
+        if (aborted !== undefined) attempt.controller.abort(aborted)
+        return attempt.controller.signal
+      },
+    }
   }
 
   /** Sends what a call has used that goes on, if that is more than was charged. */
-  async settlePart(request: CallRequest, usage: CallUsage): Promise<void> {
+  private async settlePart(request: CallRequest, usage: CallUsage): Promise<void> {
+    this.reported = usage
     const actual = this.actual(request, usage)
     const { costs } = request
     if (!COST_UNITS.some((unit) => (actual[unit] ?? 0) > costs[unit])) return
@@ -178,7 +194,7 @@ export class Attempt implements JobHolder {
     const timeoutMs = options.timeoutMs ?? DEFAULTS.timeoutMs
     const late = () => this.abort(new TollgateError('CALL_TIMED_OUT', `the handler did not finish within ${timeoutMs} ms`))
     const timer = timeoutMs > 0 ? setTimeout(late, timeoutMs) : undefined
-    const context = new Context(this, request, decision, this.parts)
+    const context = this.context(request, decision)
     leases.add(request)
     let reachedAgent = false
     try {
@@ -194,7 +210,7 @@ export class Attempt implements JobHolder {
       }
       reachedAgent = true
       const result = await this.outcome(handler(request.call, context))
-      this.settle(request, 'done', usageOfResult(result), context)
+      this.settle(request, 'done', usageOfResult(result), decision)
       return result
     } catch (error) {
       // An error of the fallback is none of the agent's.
@@ -204,7 +220,7 @@ export class Attempt implements JobHolder {
         clearTimeout(timer)
         return await sendBack.limited(this, request, limited, () => this.observeEnd(request, 'returned', undefined))
       }
-      this.settle(request, 'failed', usageOfResult(error), context)
+      this.settle(request, 'failed', usageOfResult(error), decision)
       throw error instanceof TollgateError ? jobFailure(error) : error
     } finally {
       clearTimeout(timer)
@@ -223,9 +239,9 @@ export class Attempt implements JobHolder {
   }
 
   /** Settles a call that has ended. Where its result has no usage, the usage of the last `settlePart` is its cost. */
-  private settle(request: CallRequest, how: Ended, usage: CallUsage | undefined, { reported, decision }: Context): void {
-    const actual = this.actual(request, usage ?? reported)
-    this.parts.batcher.settle(request, actual, { asEstimated: reported === undefined, watched: decision.watched === true })
+  private settle(request: CallRequest, how: Ended, usage: CallUsage | undefined, { watched }: StartDecision): void {
+    const actual = this.actual(request, usage ?? this.reported)
+    this.parts.batcher.settle(request, actual, { asEstimated: this.reported === undefined, watched: watched === true })
     this.observeEnd(request, how, actual.tokens)
   }
 
@@ -241,49 +257,5 @@ export class Attempt implements JobHolder {
 
   private observeEnd({ call, costs }: CallRequest, how: Ended, actual: number | undefined): void {
     this.parts.options.observer?.ended?.(call, how, { estimated: costs.tokens, actual })
-  }
-}
-
-class Context implements CallContext {
-  readonly id: string
-  readonly attempt: number
-  readonly degraded: boolean
-  readonly degradeTo: string | undefined
-  readonly #attempt: Attempt
-  readonly #request: CallRequest
-  readonly #parts: AttemptParts
-  #reported: CallUsage | undefined
-
-  constructor(
-    attempt: Attempt,
-    request: CallRequest,
-    readonly decision: StartDecision,
-    parts: AttemptParts,
-  ) {
-    this.id = attempt.job.id as string
-    this.attempt = attempt.job.attemptsMade + 1
-    this.degraded = request.call.degraded === true
-    this.degradeTo = parts.scriptClient.degradeTo(request.call.agent)
-    this.#attempt = attempt
-    this.#request = request
-    this.#parts = parts
-  }
-
-  /** The usage that `settlePart` was given last. */
-  get reported(): CallUsage | undefined {
-    return this.#reported
-  }
-
-  async settlePart(usage: CallUsage): Promise<void> {
-    this.#reported = usage
-    await this.#attempt.settlePart(this.#request, usage)
-  }
-
-  observe(headers: HeadersLike): void {
-    this.#parts.tracker.observe(this.#request.call, headers)
-  }
-
-  get signal(): AbortSignal {
-    return this.#attempt.signal
   }
 }

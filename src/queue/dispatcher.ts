@@ -54,10 +54,7 @@ type Lease = { readonly name: 'held'; readonly untilMs: number } | { readonly na
  * - after expired calls were taken out of their lines: they have passes, which are found in the same way.
  * - and no dispatcher is left: BullMQ returns each job at its estimated time, and its worker sends a start.
  *
- * Rejected: a worker that puts a job back until a predicted time (2.67 pickups per call at 1,000 calls a second,
- * utilisation 0.60), BullMQ's own limiter (stops every tenant of a queue), lines without delayed jobs (a call
- * would not be in BullMQ): decision 0001. A dispatcher in every worker, one on the way of every settlement, and
- * a process of its own: decision 0004.
+ * Rejected, with their measurements: decisions 0001 (other ways to wait) and 0004 (other places to dispatch).
  */
 export class Dispatcher {
   private readonly id = randomUUID()

@@ -179,8 +179,7 @@ export class Enqueuer {
     }
     try {
       const first = await send(call.request)
-      const refused = first.decision.outcome === 'reject' ? first.decision : undefined
-      const { request, decision } = refused === undefined ? first : await this.parts.strategyResolver.resolve(call.request, refused, send)
+      const { request, decision } = first.decision.outcome === 'reject' ? await this.parts.strategyResolver.resolve(call.request, first.decision, send) : first
       switch (decision.outcome) {
         case 'run':
         case 'degrade':

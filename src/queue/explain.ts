@@ -1,8 +1,8 @@
+import type { Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Binding, Decision, Usage } from '../model/decision.js'
 import { TollgateError } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
-import type { Queues } from './queues.js'
 import { callFailure, readRecord, recordId, restoredRequest } from './stored-call.js'
 
 /** Where a call stands, and why. */
@@ -28,10 +28,9 @@ function endedState(failedReason: string | null): Explanation['state'] {
 }
 
 /** @throws CALL_UNKNOWN */
-export async function explain(parts: { scriptClient: ScriptClient; redis: Redis; queues: Queues; queue: string }, jobId: string): Promise<Explanation> {
-  const { scriptClient, redis, queues } = parts
-  const id = recordId(parts.queue, jobId)
-  const key = queues.get(parts.queue).toKey(jobId)
+export async function explain(scriptClient: ScriptClient, redis: Redis, queue: Queue, jobId: string): Promise<Explanation> {
+  const id = recordId(queue.name, jobId)
+  const key = queue.toKey(jobId)
   const [record, [finishedOn = null, failedReason = null, data = null], locked] = await Promise.all([
     redis.get(scriptClient.keys.call(id)),
     redis.hmget(key, 'finishedOn', 'failedReason', 'data'),
@@ -39,7 +38,7 @@ export async function explain(parts: { scriptClient: ScriptClient; redis: Redis;
   ])
   const stored = readRecord(record)
   if (stored === null && data === null)
-    throw new TollgateError('CALL_UNKNOWN', `no call ${jobId} in queue ${parts.queue}: it never was, or it finished too long ago`)
+    throw new TollgateError('CALL_UNKNOWN', `no call ${jobId} in queue ${queue.name}: it never was, or it finished too long ago`)
   const nothing = { id: jobId, binding: null, position: null, etaMs: null, reason: null, usage: [] }
   if (stored === null || stored.state === 'started') {
     if (finishedOn !== null) return { ...nothing, state: endedState(failedReason), reason: failedReason }

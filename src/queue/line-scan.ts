@@ -13,16 +13,6 @@ const PASSES_AT_ONCE = 100
 /** Whether a line, by its rule and scope value, is to be looked at before the others. */
 export type FirstLines = (rule: string, value: string) => boolean
 
-/** What one turn of the dispatcher has to do. */
-interface DueWork {
-  /** Keys of lines whose first call may have room. */
-  readonly lines: readonly string[]
-  /** Ids of woken calls that should have started. */
-  readonly passes: readonly string[]
-  /** Ids of waiting calls whose deadlines have passed. */
-  readonly late: readonly string[]
-}
-
 /** Reads from Redis what is due: by the time that Redis keeps for it, and line by line after a change that may have moved any line. */
 export class LineScan {
   private readAll = true
@@ -54,7 +44,11 @@ export class LineScan {
     this.offsetMs = redisMs - performance.now()
   }
 
-  async due(): Promise<DueWork> {
+  /**
+   * What one turn of the dispatcher has to do.
+   * @returns keys of lines whose first call may have room, ids of woken calls that should have started, and of waiting calls whose deadlines have passed
+   */
+  async due(): Promise<Record<'lines' | 'passes' | 'late', readonly string[]>> {
     const nowMs = this.nowMs()
     const readAll = this.readAll
     this.readAll = false
@@ -82,8 +76,7 @@ export class LineScan {
   }
 
   fronts(lines: readonly string[]): Promise<LineFront[]> {
-    const perLine = Math.max(FEWEST_PER_LINE, Math.floor(CALLS_AT_ONCE / lines.length))
-    return readLineFronts(this.redis, this.scriptClient, lines, perLine)
+    return readLineFronts(this.redis, this.scriptClient, lines, Math.max(FEWEST_PER_LINE, Math.floor(CALLS_AT_ONCE / lines.length)))
   }
 
   /** The requests of calls under the rules in force now, each with the line it stands in ('' where it stands in none). */

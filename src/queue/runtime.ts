@@ -22,7 +22,7 @@ import { readRecord, recordId, restoredRequest } from './stored-call.js'
 import { StrategyResolver } from './strategy-resolver.js'
 import { Worker } from './worker.js'
 
-export interface QueueRuntimeParts {
+interface QueueRuntimeParts {
   readonly client: Redis
   readonly subscriber: Redis
   readonly keys: Keys
@@ -31,12 +31,14 @@ export interface QueueRuntimeParts {
   readonly scriptClient: ScriptClient
   readonly ledgerNames: LedgerNames
   readonly resolver: Resolver
-  readonly queue: string
-  readonly attempts: number | undefined
-  readonly strategies: Readonly<Record<string, CustomStrategy>> | undefined
+  readonly options: {
+    readonly queue: string
+    readonly attempts?: number | undefined
+    readonly strategies: Readonly<Record<string, CustomStrategy>>
+    /** How long Redis may take to take in, explain or cancel a call. */
+    readonly enqueueTimeoutMs: number
+  }
   readonly tracker: UpstreamTracker
-  /** How long Redis may take to take in, explain or cancel a call. */
-  readonly timeoutMs: number
   /** Whether Redis does not answer or refuses, though it may be connected. */
   readonly away: () => boolean
   /** Is called when another process has changed the rules, or may have. */
@@ -63,10 +65,12 @@ export class QueueRuntime {
 
   constructor(private readonly parts: QueueRuntimeParts) {
     this.queues = new Queues(parts.client, parts.keys)
-    const queue = this.queues.get(parts.queue)
-    this.results = new Results(queue, parts.client)
-    const strategyResolver = new StrategyResolver(parts.scriptClient, parts.strategies ?? {}, parts.log)
-    this.enqueuer = new Enqueuer({ ...parts, redis: parts.client, queue, results: this.results, strategyResolver })
+    const { scriptClient, client: redis, log } = parts
+    const { attempts, strategies, enqueueTimeoutMs: timeoutMs } = parts.options
+    const queue = this.queues.get(parts.options.queue)
+    this.results = new Results(queue, redis)
+    const strategyResolver = new StrategyResolver(scriptClient, strategies, log)
+    this.enqueuer = new Enqueuer({ scriptClient, redis, queue, results: this.results, strategyResolver, attempts, timeoutMs })
     parts.subscriber.on('message', (channel: string, message: string) => this.hear(channel, message))
     parts.subscriber.on('ready', parts.rulesChanged)
     this.refresh = setInterval(parts.rulesChanged, DEFAULTS.rulesRefreshMs)
@@ -74,32 +78,30 @@ export class QueueRuntime {
   }
 
   worker(handler: Handler, options: WorkerOptions): Worker {
-    const { keys, queue, log, tracker, ledgerNames } = this.parts
     this.working ??= this.startWorking()
-    const { scriptClient, client } = this.working
-    const strategyResolver = new StrategyResolver(scriptClient, this.parts.strategies ?? {}, log)
-    const worker = new Worker(
-      { scriptClient, ledgerNames, redis: client, queue, prefix: keys.prefix, log, strategyResolver, tracker, away: this.parts.away },
-      handler,
-      options,
-    )
+    const { scriptClient, client: redis } = this.working
+    const { queue, strategies } = this.parts.options
+    const strategyResolver = new StrategyResolver(scriptClient, strategies, this.parts.log)
+    const worker = new Worker({ ...this.parts, scriptClient, redis, queue, prefix: this.parts.keys.prefix, strategyResolver }, handler, options)
     this.workers.add(worker)
     return worker
   }
 
   explain(id: string): Promise<Explanation> {
-    const { scriptClient, client, queue, timeoutMs } = this.parts
-    return answeredWithin(client, timeoutMs, 'an explanation', () => explain({ scriptClient, redis: client, queues: this.queues, queue }, id))
+    const { scriptClient, client, options } = this.parts
+    const queue = this.queues.get(options.queue)
+    return answeredWithin(client, options.enqueueTimeoutMs, 'an explanation', () => explain(scriptClient, client, queue, id))
   }
 
   cancel(id: string): Promise<boolean> {
-    const { client, timeoutMs } = this.parts
-    return answeredWithin(client, timeoutMs, 'the cancellation', () => this.release(id))
+    const { client, options } = this.parts
+    return answeredWithin(client, options.enqueueTimeoutMs, 'the cancellation', () => this.release(id))
   }
 
   /** Releases what a call holds, and removes its job or has its worker abort it. */
   private async release(id: string): Promise<boolean> {
-    const { scriptClient, client, keys, queue } = this.parts
+    const { scriptClient, client, keys } = this.parts
+    const { queue } = this.parts.options
     const key = recordId(queue, id)
     const record = await client.get(keys.call(key))
     const stored = readRecord(record)
@@ -136,15 +138,15 @@ export class QueueRuntime {
     const { gone } = this
     try {
       await Promise.all([...this.workers].map((worker) => worker.close(gone)))
-      if (!gone) {
-        await this.working?.dispatcher.close()
-        await this.results.close()
-        await this.queues.close()
-        await this.working?.queues.close()
-      } else {
+      if (gone) {
         this.working?.dispatcher.stop()
         this.results.stop()
+        return
       }
+      await this.working?.dispatcher.close()
+      await this.results.close()
+      await this.queues.close()
+      await this.working?.queues.close()
     } finally {
       subscriber.disconnect()
       this.working?.client.disconnect()
@@ -176,6 +178,6 @@ export class QueueRuntime {
       return
     }
     if (notice.rules !== undefined) this.parts.rulesChanged()
-    if (notice.cancel?.queue === this.parts.queue) for (const worker of this.workers) worker.abort(notice.cancel.id)
+    if (notice.cancel?.queue === this.parts.options.queue) for (const worker of this.workers) worker.abort(notice.cancel.id)
   }
 }

@@ -135,12 +135,10 @@ export class StartBatcher {
 }
 
 /** Leaves out the meters that a settlement cannot change: where the cost is as estimated and no slot is held; and the block, unless the call is watched. */
-function trimmed(settlement: Settlement, asEstimated: boolean, watched: boolean): Settlement {
-  const { request, actual } = settlement
+function trimmed({ request, actual }: Settlement, asEstimated: boolean, watched: boolean): Settlement {
   const matters = ({ rule }: MeterRef) =>
     rule.kind === 'upstream'
       ? watched
       : !asEstimated || rule.limits.some(({ unit }) => unit === 'concurrency' || (actual[unit] ?? request.costs[unit]) !== request.costs[unit])
-  const meters = request.meters.filter(matters)
-  return { actual, request: { ...request, meters } }
+  return { actual, request: { ...request, meters: request.meters.filter(matters) } }
 }

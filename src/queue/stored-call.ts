@@ -1,11 +1,11 @@
 import { type Job, UnrecoverableError } from 'bullmq'
-import type { CallRequest, ResolvedMeters } from '../admission/request.js'
+import type { CallRequest } from '../admission/request.js'
 import { type Call, MAX_NAME_LENGTH } from '../model/call.js'
 import { COST_UNITS, type Costs, NOTHING } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { ERRORS, type ErrorCode, TollgateError } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
-import { validateCall } from '../validation/call.js'
+import { CALL_FIELDS, validateCall } from '../validation/call.js'
 
 // A call on its way is stored twice: as a BullMQ job, and as a record of ours in Redis. This file reads and writes both forms.
 
@@ -20,7 +20,7 @@ export function parseRecordId(id: string): { queue: string; jobId: string } {
 }
 
 /** A record; `lua/lib/record.lua` describes its forms. */
-export interface StoredCall {
+interface StoredCall {
   readonly state: 'waiting' | 'passed' | 'started'
   /** The key of the line a waiting call stands in. */
   readonly line: string
@@ -41,12 +41,10 @@ export function callRequest(scriptClient: ScriptClient, id: string, token: strin
   return { id, token, call, ...scriptClient.resolve(call, costs) }
 }
 
-const NO_METERS: ResolvedMeters = { meters: [], costs: NOTHING, counted: [] }
-
 /** The request of a call that has a record, under the rules in force now; one without meters where the record is gone. */
 export function restoredRequest(scriptClient: ScriptClient, id: string, record: string | null): CallRequest {
   const call = readRecord(record)?.call ?? null
-  if (call === null) return { id, token: '', call: { agent: '' }, ...NO_METERS }
+  if (call === null) return { id, token: '', call: { agent: '' }, meters: [], costs: NOTHING, counted: [] }
   return callRequest(scriptClient, id, '', call, storedCosts(call))
 }
 
@@ -94,23 +92,8 @@ export function callFailure(failedReason: string): TollgateError {
   return new TollgateError('CALL_FAILED', failedReason)
 }
 
-const FIELDS = [
-  'agent',
-  'endpoint',
-  'model',
-  'user',
-  'team',
-  'org',
-  'ip',
-  'keys',
-  'cost',
-  'priority',
-  'strategy',
-  'deadline',
-  'maxWaitMs',
-  'deduplicationKey',
-  'degraded',
-] as const
+/** The fields of a job's data that are fields of its call: all but the id, which is that of the job, and the payload. */
+const FIELDS = CALL_FIELDS.filter((field) => field !== 'id' && field !== 'payload')
 
 /**
  * The call in a job, which any BullMQ producer may have added. Data that has an `agent`
@@ -124,11 +107,8 @@ export function callOfJob(name: string, data: unknown): Call {
     const agent = name.length > MAX_NAME_LENGTH ? name.slice(0, MAX_NAME_LENGTH).replace(/[\ud800-\udbff]$/, '') : name
     return validateCall({ agent, payload: data })
   }
-  const fields: Record<string, unknown> = {}
-  for (const field of FIELDS) {
-    const value = (data as Record<string, unknown>)[field]
-    if (value !== undefined) fields[field] = value
-  }
+  const given = data as Record<string, unknown>
+  const fields = Object.fromEntries(FIELDS.flatMap((field) => (given[field] === undefined ? [] : [[field, given[field]]])))
   return validateCall({ ...fields, payload: 'payload' in data ? data.payload : data })
 }
 

@@ -103,13 +103,8 @@ function cancellation(): TollgateError {
 /** Renewals per lease: two in a row may be lost. */
 const RENEWALS_PER_LEASE = 3
 
-interface Slot {
-  readonly key: string
-  readonly leaseMs: number
-}
-
 /** The concurrency slots that a call holds while it runs. */
-function slotsOf(request: AdmissionRequest): Slot[] {
+function slotsOf(request: AdmissionRequest): { key: string; leaseMs: number }[] {
   return request.meters.flatMap(({ rule, keys }) => {
     const index = rule.keyed.findIndex(({ unit }) => unit === 'concurrency')
     const limit = rule.keyed[index]
@@ -119,7 +114,7 @@ function slotsOf(request: AdmissionRequest): Slot[] {
 
 /** Renews the leases of the concurrency slots of a worker's calls. If the process dies, the leases end by themselves. */
 class SlotLeases {
-  private readonly slots = new Map<AdmissionRequest, Slot[]>()
+  private readonly slots = new Map<AdmissionRequest, ReturnType<typeof slotsOf>>()
   private timer: NodeJS.Timeout | undefined
   private everyMs = Number.POSITIVE_INFINITY
   private renewal: Promise<unknown> = Promise.resolve()

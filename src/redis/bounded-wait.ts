@@ -35,10 +35,6 @@ export function within<T>(ms: number, work: Promise<T>, { signal, late }: { sign
   return new Promise((resolve, reject) => {
     let waiting = true
     let timer: NodeJS.Timeout | undefined
-    const abort = () => {
-      end()
-      reject(signal?.reason)
-    }
     const end = () => {
       waiting = false
       clearTimeout(timer)
@@ -51,17 +47,12 @@ export function within<T>(ms: number, work: Promise<T>, { signal, late }: { sign
     }
     // Answers that arrived while the event loop was busy are read before the wait counts as too long.
     if (ms < Number.POSITIVE_INFINITY) timer = setTimeout(() => setImmediate(check), Math.max(0, ms))
+    const abort = () => {
+      end()
+      reject(signal?.reason)
+    }
     const leaveSignal = signal === undefined ? undefined : onAbort(signal, abort)
-    work.then(
-      (value) => {
-        end()
-        resolve(value)
-      },
-      (error: unknown) => {
-        end()
-        reject(error as Error)
-      },
-    )
+    work.finally(end).then(resolve, reject)
     if (signal?.aborted === true) abort()
   })
 }
@@ -112,12 +103,6 @@ export class Unanswered extends Error {
   ) {
     super(message, { cause })
   }
-
-  /** @param what the subject of a sentence: 'the change' */
-  publicError(what: string): StoreUnavailable {
-    const after = this.sent ? `${what} may have happened after all; ask again` : 'nothing was sent'
-    return new StoreUnavailable(`${this.message}: ${after}`, { retryAfterMs: DEFAULTS.longestProbeMs, cause: this.cause })
-  }
 }
 
 /**
@@ -167,6 +152,8 @@ export async function answeredWithin<T>(redis: Redis, ms: number, what: string, 
   try {
     return await new Budget(redis, ms).step(send)
   } catch (error) {
-    throw error instanceof Unanswered ? error.publicError(what) : error
+    if (!(error instanceof Unanswered)) throw error
+    const after = error.sent ? `${what} may have happened after all; ask again` : 'nothing was sent'
+    throw new StoreUnavailable(`${error.message}: ${after}`, { retryAfterMs: DEFAULTS.longestProbeMs, cause: error.cause })
   }
 }

@@ -4,67 +4,56 @@ import { show } from '../validation/faults.js'
 /** The keys that every script over meters gets first, in their order. */
 export const FIXED_KEYS = ['lines', 'passes', 'sequence', 'queued', 'wake', 'figures', 'deadlines'] as const
 
-/**
- * Names of Redis keys and channels, built here and nowhere else. All keys of a namespace, those
- * of its queues included, carry one hash tag, so a script touches a single slot. After the
- * prefix BullMQ's keys go on with ':' and Tollgate's with '/', so no name of a queue can make
- * a key of BullMQ equal to one of Tollgate.
- */
-export class Keys {
+/** The keys of one namespace begin with its prefix. */
+class Prefixed {
   /** The `prefix` of the namespace's BullMQ queues. */
   readonly prefix: string
-  /** Sorted set: the lines, by the time at which their first call can move. */
-  readonly lines: string
-  /** Sorted set: the passes (of dispatched calls that have not started), by the time at which to check them. */
-  readonly passes: string
-  /** The arrival time of the last call that got a place in a line: the next place is after it. */
-  readonly sequence: string
-  /** Hash: per line the costs of its calls in each unit, packed. */
-  readonly queued: string
-  /** The sums of the ledger. */
-  readonly figures: string
-  /** Sorted set: calls in a line that have a deadline, by the deadline. */
-  readonly deadlines: string
-  /** What agents reported of their limits. */
-  readonly upstream: string
-  /** Channel: a dispatcher has to look at the lines. */
-  readonly wake: string
-  /** Channel: changes of the policy, and cancellations of running calls. */
-  readonly notices: string
-  /** Channel: news of agents, for the bus. */
-  readonly news: string
-  /** The lease of the process that dispatches. */
-  readonly dispatcher: string
-  /** The namespace's policy and its version. */
-  readonly rules: string
-  /** The audit log. */
-  readonly audit: string
-  /** The processes that have the namespace open. */
-  readonly members: string
-  /** The first keys of every script over meters, in their order. */
-  readonly fixed: readonly string[]
 
   constructor(namespace: string) {
     if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(namespace)) {
       throw new ConfigInvalid(`namespace must be 1 to 64 letters, digits, . _ or - (got ${show(namespace)})`)
     }
     this.prefix = `{tollgate:${namespace}}`
-    this.lines = `${this.prefix}/lines`
-    this.passes = `${this.prefix}/passes`
-    this.sequence = `${this.prefix}/sequence`
-    this.queued = `${this.prefix}/queued`
-    this.figures = `${this.prefix}/figures`
-    this.deadlines = `${this.prefix}/deadlines`
-    this.upstream = `${this.prefix}/upstream`
-    this.wake = `${this.prefix}/wake`
-    this.notices = `${this.prefix}/notices`
-    this.news = `${this.prefix}/news`
-    this.dispatcher = `${this.prefix}/drainer`
-    this.rules = `${this.prefix}/rules`
-    this.audit = `${this.prefix}/audit`
-    this.members = `${this.prefix}/members`
-    this.fixed = FIXED_KEYS.map((name) => this[name])
   }
+}
+
+/**
+ * Names of Redis keys and channels, built here and nowhere else. All keys of a namespace, those
+ * of its queues included, carry one hash tag, so a script touches a single slot. After the
+ * prefix BullMQ's keys go on with ':' and Tollgate's with '/', so no name of a queue can make
+ * a key of BullMQ equal to one of Tollgate.
+ */
+export class Keys extends Prefixed {
+  /** Sorted set: the lines, by the time at which their first call can move. */
+  readonly lines = `${this.prefix}/lines`
+  /** Sorted set: the passes (of dispatched calls that have not started), by the time at which to check them. */
+  readonly passes = `${this.prefix}/passes`
+  /** The arrival time of the last call that got a place in a line: the next place is after it. */
+  readonly sequence = `${this.prefix}/sequence`
+  /** Hash: per line the costs of its calls in each unit, packed. */
+  readonly queued = `${this.prefix}/queued`
+  /** The sums of the ledger. */
+  readonly figures = `${this.prefix}/figures`
+  /** Sorted set: calls in a line that have a deadline, by the deadline. */
+  readonly deadlines = `${this.prefix}/deadlines`
+  /** What agents reported of their limits. */
+  readonly upstream = `${this.prefix}/upstream`
+  /** Channel: a dispatcher has to look at the lines. */
+  readonly wake = `${this.prefix}/wake`
+  /** Channel: changes of the policy, and cancellations of running calls. */
+  readonly notices = `${this.prefix}/notices`
+  /** Channel: news of agents, for the bus. */
+  readonly news = `${this.prefix}/news`
+  /** The lease of the process that dispatches. */
+  readonly dispatcher = `${this.prefix}/drainer`
+  /** The namespace's policy and its version. */
+  readonly rules = `${this.prefix}/rules`
+  /** The audit log. */
+  readonly audit = `${this.prefix}/audit`
+  /** The processes that have the namespace open. */
+  readonly members = `${this.prefix}/members`
+  /** The first keys of every script over meters, in their order. */
+  readonly fixed: readonly string[] = FIXED_KEYS.map((name) => this[name])
 
   /** The meter of a rule for one scope value: the state of its limits. */
   meter(rule: string, value: string): string {

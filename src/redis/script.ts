@@ -109,39 +109,30 @@ function startsWith(error: unknown, ...texts: string[]): boolean {
  * SCRIPT FLUSH). No other error leads to a second attempt: the script may have run.
  */
 export class Script<Reply> {
-  private readonly binary: boolean
   private source: string | undefined
   private sha = ''
 
-  /** @param binary whether the reply is bytes rather than text */
+  /** @param options.binary whether the reply is bytes rather than text */
   constructor(
     readonly name: string,
     private readonly library: Library,
-    options: { binary?: boolean } = {},
-  ) {
-    this.binary = options.binary ?? false
-  }
+    private readonly options: { binary?: boolean } = {},
+  ) {}
 
   async run(redis: Redis, keys: readonly string[], args: readonly Argument[]): Promise<Reply> {
-    if (withoutFunctions.has(redis)) return this.runScript(redis, keys, args)
-    const name = this.library.functionName(this.name)
-    try {
-      return await this.send(redis, 'fcall', name, keys, args)
-    } catch (error) {
-      if (startsWith(error, 'ERR unknown command', 'NOPERM')) return this.withoutFunctions(redis, keys, args)
-      if (!startsWith(error, 'ERR Function not found')) throw error
+    if (!withoutFunctions.has(redis)) {
+      const send = () => this.send(redis, 'fcall', this.library.functionName(this.name), keys, args)
+      try {
+        return await send().catch(async (error: unknown) => {
+          if (!startsWith(error, 'ERR Function not found')) throw error
+          await this.library.load(redis)
+          return send()
+        })
+      } catch (error) {
+        if (!startsWith(error, 'ERR unknown command', 'NOPERM')) throw error
+        withoutFunctions.add(redis)
+      }
     }
-    try {
-      await this.library.load(redis)
-    } catch (error) {
-      if (startsWith(error, 'ERR unknown command', 'NOPERM')) return this.withoutFunctions(redis, keys, args)
-      throw error
-    }
-    return this.send(redis, 'fcall', name, keys, args)
-  }
-
-  private withoutFunctions(redis: Redis, keys: readonly string[], args: readonly Argument[]): Promise<Reply> {
-    withoutFunctions.add(redis)
     return this.runScript(redis, keys, args)
   }
 
@@ -162,6 +153,6 @@ export class Script<Reply> {
 
   private send(redis: Redis, command: 'fcall' | 'eval' | 'evalsha', script: string, keys: readonly string[], args: readonly Argument[]): Promise<Reply> {
     const all = [script, keys.length, ...keys, ...args]
-    return (this.binary ? redis.callBuffer(command, ...all) : redis.call(command, ...all)) as Promise<Reply>
+    return (this.options.binary ? redis.callBuffer(command, ...all) : redis.call(command, ...all)) as Promise<Reply>
   }
 }
