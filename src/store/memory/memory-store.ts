@@ -1,4 +1,4 @@
-import { type AdmissionRequest, bindingOf, costIn, type MeterRef } from '../../admission/request.js'
+import { type AdmissionRequest, bindingOf, costIn, gateBinding, type MeterRef, usageOf } from '../../admission/request.js'
 import { type MeterState, waitUp } from '../../limits/algorithm.js'
 import { ALGORITHMS } from '../../limits/algorithms.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
@@ -8,7 +8,7 @@ import { DEFAULTS } from '../../model/defaults.js'
 import type { Observation, UpstreamOutcome, UpstreamReport, UpstreamStatus } from '../../model/upstream.js'
 import { overEstimatedPercent } from '../ledger-figures.js'
 import type { Admission, LedgerFigures, StateResult, Store } from '../store.js'
-import { hasExpired, type MemoryEntry, MemoryMeter, meterUsage } from './memory-meter.js'
+import { hasExpired, type MemoryEntry, MemoryMeter } from './memory-meter.js'
 import { MemoryStates } from './memory-states.js'
 import { MemoryUpstream } from './memory-upstream.js'
 
@@ -16,18 +16,13 @@ interface Refusal {
   readonly binding: Binding
   readonly reason: 'limited' | 'paused' | 'closed' | 'too_big'
   readonly waitMs: number
-  /** Whether it is known when there is room. */
-  readonly known: boolean
+  /** Whether the call waits for a slot: when it comes free is not known. */
   readonly leased: boolean
 }
 
 /** Of two refusals the one that lasts longer; any time that is known says more than that of a slot. */
 function later(one: Refusal | null, other: Refusal): Refusal {
   return one === null || (!other.leased && (one.leased || other.waitMs > one.waitMs)) ? other : one
-}
-
-function gateBinding({ rule, value }: MeterRef, limit: string): Binding {
-  return { kind: rule.kind, rule: rule.name, limit, scopeValue: value, unit: 'none' }
 }
 
 /** What the block of a request is counted by. */
@@ -39,12 +34,10 @@ function blockedValue({ meters }: AdmissionRequest): string {
 const SWEEP_FROM = 1000
 
 /**
- * Meters in this process's memory, with the decisions of the one in Redis: the same
- * algorithms, the same order, the same answers. There are no lines here: who has no room
- * is refused.
+ * Meters in this process's memory. The store decides as the one in Redis does: the same algorithms, the same order, the same answers.
+ * It has no lines: a call without room is refused.
  */
 export class MemoryStore implements Store {
-  private readonly now: () => number
   private readonly upstream = new MemoryUpstream()
   private readonly meters = new Map<string, Map<string, MemoryMeter>>()
   private readonly entries = new Map<string, MemoryEntry>()
@@ -56,9 +49,7 @@ export class MemoryStore implements Store {
   private sweepAt = SWEEP_FROM
 
   /** @param now the clock, in ms since the epoch */
-  constructor(now: () => number = Date.now) {
-    this.now = now
-  }
+  constructor(private readonly now: () => number = Date.now) {}
 
   admit(request: AdmissionRequest): Admission {
     const nowMs = this.timeOf(request)
@@ -226,22 +217,18 @@ export class MemoryStore implements Store {
     for (const meter of request.meters) {
       const { rule, value } = meter
       // While calls are paused no other time counts.
-      if (rule.kind === 'pause') return { binding: gateBinding(meter, 'paused'), reason: 'paused', waitMs: 0, known: false, leased: false }
+      if (rule.kind === 'pause') return { binding: gateBinding(meter), reason: 'paused', waitMs: 0, leased: false }
       const blockedMs = rule.kind === 'upstream' ? this.upstream.blockedMs(value, nowMs) : 0
-      if (blockedMs > 0)
-        latest = later(latest, { binding: gateBinding(meter, 'retry-after'), reason: 'limited', waitMs: waitUp(blockedMs), known: true, leased: false })
+      if (blockedMs > 0) latest = later(latest, { binding: gateBinding(meter), reason: 'limited', waitMs: waitUp(blockedMs), leased: false })
       if (rule.active === 0) continue
       const states = this.meter(meter, nowMs).look(rule, nowMs)
       for (let n = 0; n < rule.active; n++) {
         const limit = rule.limits[n] as CompiledLimit
         const cost = costIn(request.costs, limit.unit)
-        const binding = () => bindingOf(meter, limit)
         if (cost > limit.capacity + limit.slack)
-          return { binding: binding(), reason: limit.capacity === 0 ? 'closed' : 'too_big', waitMs: -1, known: false, leased: false }
+          return { binding: bindingOf(meter, limit), reason: limit.capacity === 0 ? 'closed' : 'too_big', waitMs: -1, leased: false }
         const waitMs = cost > 0 ? ALGORITHMS[limit.algorithm].waitMs(states[n] as MeterState, limit, nowMs, cost, 0) : 0
-        // When a slot comes free is not known.
-        const leased = limit.unit === 'concurrency'
-        if (waitMs > 0) latest = later(latest, { binding: binding(), reason: 'limited', waitMs, known: !leased, leased })
+        if (waitMs > 0) latest = later(latest, { binding: bindingOf(meter, limit), reason: 'limited', waitMs, leased: limit.unit === 'concurrency' })
       }
     }
     return latest
@@ -270,12 +257,13 @@ export class MemoryStore implements Store {
 
   private usage(request: AdmissionRequest, nowMs: number): Usage[] {
     const usage: Usage[] = []
-    for (const { rule, value } of request.meters) {
-      const { limits, active } = rule
-      const states = this.meter({ rule, value }, nowMs).look(rule, nowMs)
+    for (const meter of request.meters) {
+      const { limits, active } = meter.rule
+      const states = this.meter(meter, nowMs).look(meter.rule, nowMs)
       for (let n = 0; n < active; n++) {
         const limit = limits[n] as CompiledLimit
-        usage.push(meterUsage(rule, limit, value, states[n] as MeterState, nowMs))
+        const state = states[n] as MeterState
+        usage.push(usageOf(meter, limit, { used: state.used + state.debt, claimed: 0, resetMs: ALGORITHMS[limit.algorithm].resetMs(state, limit, nowMs) }))
       }
     }
     return usage
@@ -285,8 +273,8 @@ export class MemoryStore implements Store {
     return { outcome: 'run', atMs: nowMs, usage: this.usage(request, nowMs) }
   }
 
-  private reject(request: AdmissionRequest, { binding, reason, waitMs, known }: Refusal, nowMs: number): RejectDecision {
-    const retryAfterMs = reason === 'limited' && known ? waitMs : null
+  private reject(request: AdmissionRequest, { binding, reason, waitMs, leased }: Refusal, nowMs: number): RejectDecision {
+    const retryAfterMs = reason === 'limited' && !leased ? waitMs : null
     return { outcome: 'reject', reason, retryAfterMs, binding, atMs: nowMs, usage: this.usage(request, nowMs) }
   }
 

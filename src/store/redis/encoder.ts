@@ -130,11 +130,12 @@ export class BatchEncoder {
 
   /** The batch as JSON, see `lua/lib/batch.lua`. */
   batch(): string {
-    const units = unitCodes(this.counted)
+    const units = COST_UNITS.filter((unit) => this.counted.includes(unit))
+    const codes = units.map((unit) => UNIT_CODES[unit])
     const calls = `"calls":[${encode(this.calls, units)}],"heads":[${headsOf(this.calls)}]`
     const ended = `"ended":[${encode(this.ended, units)}],"endedHeads":[${headsOf(this.ended)}]`
     const patience = this.patience === '' ? '' : `"patience":[${this.patience}],`
-    return `{"rules":[${this.encodedRules}],"units":[${units}],"meters":[${this.encodedMeters}],${patience}${calls},${ended}}`
+    return `{"rules":[${this.encodedRules}],"units":[${codes}],"meters":[${this.encodedMeters}],${patience}${calls},${ended}}`
   }
 
   /** The number of a line's meter, 0 where no call of the batch meets it. */
@@ -192,8 +193,7 @@ export class BatchEncoder {
 }
 
 /** What the calls cost in these units, and their meters. */
-function encode(calls: readonly Entered[], codes: readonly number[]): string {
-  const units = codes.map((code) => COST_UNITS[code - 1] as CostUnit)
+function encode(calls: readonly Entered[], units: readonly CostUnit[]): string {
   let encoded = ''
   for (const { request, costs, places } of calls) {
     let amounts = ''
@@ -228,9 +228,4 @@ export function ratesOf(observed: ObservedLimits | null): number[] {
     const { limit = 0, windowMs = null } = observed?.[unit] ?? {}
     return windowMs === null ? 0 : limit / windowMs
   })
-}
-
-/** The codes of units of cost, ascending, as a batch names them. */
-function unitCodes(units: readonly CostUnit[]): readonly number[] {
-  return COST_UNITS.filter((unit) => units.includes(unit)).map((unit) => UNIT_CODES[unit])
 }

@@ -21,9 +21,6 @@ const NOTHING_AROUND: SendGuard = { admits: (_, send) => send(), peeks: (_, send
 
 /** Meters in Redis, for every process that shares it. What is asked in one turn of the event loop travels together. */
 export class RedisStore implements Store {
-  private readonly scriptClient: ScriptClient
-  private readonly redis: Redis
-  private readonly clock: Clock
   private readonly actor: string
   private readonly ledgerNames: LedgerNames
   private readonly admits: Batcher<AdmissionRequest, Admission>
@@ -31,16 +28,13 @@ export class RedisStore implements Store {
 
   /** @param options.actor who resets meters, as the audit says; options.around what guards each script call */
   constructor(
-    scriptClient: ScriptClient,
-    redis: Redis,
-    clock: Clock,
+    private readonly scriptClient: ScriptClient,
+    private readonly redis: Redis,
+    private readonly clock: Clock,
     { actor = UNKNOWN_ACTOR, around = NOTHING_AROUND, ledgerNames = new LedgerNames() }: { actor?: string; around?: SendGuard; ledgerNames?: LedgerNames } = {},
   ) {
     this.actor = actor
     this.ledgerNames = ledgerNames
-    this.scriptClient = scriptClient
-    this.redis = redis
-    this.clock = clock
     this.admits = new Batcher(DEFAULTS.batchKeys, weightOf, (requests) => around.admits(requests, () => this.send(requests)))
     this.peeks = new Batcher(DEFAULTS.batchKeys, weightOf, (requests) =>
       around.peeks(requests, () => scriptClient.peek(requests) as Promise<(RunDecision | RejectDecision)[]>),

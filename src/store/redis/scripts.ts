@@ -1,30 +1,14 @@
+import { LUA_TEXT } from '../../redis/lua-text.js'
 import { Library, Script } from '../../redis/script.js'
 import { LUA_CONSTANTS } from './protocol.js'
 
-const NAMES = [
-  'check',
-  'peek',
-  'enqueue',
-  'start',
-  'record',
-  'settle',
-  'release',
-  'dispatch',
-  'expire',
-  'reconcile-passes',
-  'report-upstream',
-  'upstream-status',
-  'write-policy',
-  'reset',
-  'compare-and-set',
-  'renew',
-  'lease',
-  'heartbeat',
-  'merge-usage',
-] as const
-const library = new Library(NAMES, LUA_CONSTANTS)
+/** Every file of `lua/` is a script; those of its folders are included by them. */
+const NAMES = Object.keys(LUA_TEXT)
+  .filter((path) => !path.includes('/'))
+  .map((path) => path.replace(/\.lua$/, ''))
+const library = new Library(NAMES.sort(), LUA_CONSTANTS)
 
-function script<Reply>(name: (typeof NAMES)[number], options: { binary?: boolean } = {}): Script<Reply> {
+function script<Reply>(name: string, options: { binary?: boolean } = {}): Script<Reply> {
   return new Script<Reply>(name, library, options)
 }
 
