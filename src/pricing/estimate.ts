@@ -10,22 +10,14 @@ import { type Price, type Prices, usdOf } from './prices.js'
 export type Estimate = (call: Call) => number | Cost | Promise<number | Cost>
 
 /** The estimated tokens of a chat call. */
-export interface ChatTokens {
-  readonly inputTokens: number
-  readonly outputTokens: number
-}
+export type ChatTokens = Pick<Costs, 'inputTokens' | 'outputTokens'>
 
 /** OpenAI's chat format adds these tokens to each message, and to the reply. */
 const TOKENS_PER_MESSAGE = 3
 const TOKENS_OF_REPLY = 3
 const SLICE_LENGTH = 2048
 
-interface ChatPayload {
-  readonly messages?: unknown
-  readonly system?: unknown
-  readonly max_tokens?: unknown
-  readonly max_completion_tokens?: unknown
-}
+type ChatPayload = Partial<Record<'messages' | 'system' | 'max_tokens' | 'max_completion_tokens', unknown>>
 
 function textOf(content: unknown): string {
   if (typeof content === 'string') return content
@@ -71,11 +63,6 @@ function outputBound(call: Call): number {
   const { max_completion_tokens: newer, max_tokens: older } = payloadOf(call)
   if (typeof newer === 'number' && newer >= 0) return newer
   return typeof older === 'number' && older >= 0 ? older : DEFAULTS.outputTokens
-}
-
-/** Estimates the output tokens of a call; needs no tokenizer. @throws CallInvalid where they exceed MAX_AMOUNT */
-function estimateOutput(call: Call): number {
-  return checkEstimate('outputTokens', outputBound(call))
 }
 
 async function inputOf(call: Call): Promise<number> {
@@ -143,16 +130,10 @@ function needsPrice(known: Cost, needed: ReadonlySet<CostUnit>): boolean {
   return known.usd === undefined && needed.has('usd')
 }
 
-/** Whether the input tokens have to be estimated: they, their sum or their price are counted, and they follow from nothing known. */
-function lacksInput(known: Cost, needed: ReadonlySet<CostUnit>): boolean {
-  if (known.tokens !== undefined || known.inputTokens !== undefined) return false
-  return needed.has('tokens') || needed.has('inputTokens') || needsPrice(known, needed)
-}
-
-/** Whether the output tokens have to be estimated; see `lacksInput`. */
-function lacksOutput(known: Cost, needed: ReadonlySet<CostUnit>): boolean {
-  if (known.tokens !== undefined || known.outputTokens !== undefined) return false
-  return needed.has('tokens') || needed.has('outputTokens') || needsPrice(known, needed)
+/** Whether the input or the output tokens have to be estimated: they, their sum or their price are counted, and they follow from nothing known. */
+function lacks(unit: 'inputTokens' | 'outputTokens', known: Cost, needed: ReadonlySet<CostUnit>): boolean {
+  if (known.tokens !== undefined || known[unit] !== undefined) return false
+  return needed.has('tokens') || needed.has(unit) || needsPrice(known, needed)
 }
 
 /**
@@ -161,7 +142,7 @@ function lacksOutput(known: Cost, needed: ReadonlySet<CostUnit>): boolean {
  */
 function needsEstimate(call: Call, given: Cost, needed: ReadonlySet<CostUnit>, prices: Prices): boolean {
   if (needed.has('points') && given.points === undefined) return true
-  if (lacksInput(given, needed) || lacksOutput(given, needed)) return true
+  if (lacks('inputTokens', given, needed) || lacks('outputTokens', given, needed)) return true
   return needsPrice(given, needed) && prices.priceOf(call.model) === undefined
 }
 
@@ -221,8 +202,8 @@ function costsOf(call: Call, known: Cost, needed: ReadonlySet<CostUnit>, price: 
 function complete(call: Call, known: Cost, needed: ReadonlySet<CostUnit>, prices: Prices): Costs | Promise<Costs> {
   // First: without a price the call is invalid, and the tokenizer's work would be wasted.
   const price = needsPrice(known, needed) ? priceFor(call, prices) : undefined
-  if (!lacksInput(known, needed)) {
-    const outputTokens = known.outputTokens ?? (lacksOutput(known, needed) ? estimateOutput(call) : undefined)
+  if (!lacks('inputTokens', known, needed)) {
+    const outputTokens = known.outputTokens ?? (lacks('outputTokens', known, needed) ? checkEstimate('outputTokens', outputBound(call)) : undefined)
     return costsOf(call, outputTokens === known.outputTokens ? known : { ...known, outputTokens }, needed, price)
   }
   return estimateChat(call).then(({ inputTokens, outputTokens }) =>
@@ -242,6 +223,6 @@ export function estimateCosts(call: Call, needed: ReadonlySet<CostUnit>, prices:
   const given = call.cost ?? NO_COST
   if (estimate === undefined || !needsEstimate(call, given, needed, prices)) return complete(call, given, needed, prices)
   const answer = runEstimate(estimate, call)
-  if (answer instanceof Promise) return answer.then((later) => complete(call, merged(given, later), needed, prices))
-  return complete(call, merged(given, answer), needed, prices)
+  const completed = (estimated: Cost) => complete(call, merged(given, estimated), needed, prices)
+  return answer instanceof Promise ? answer.then(completed) : completed(answer)
 }

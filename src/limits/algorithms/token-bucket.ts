@@ -19,7 +19,7 @@ export const leakyBucket: Algorithm = {
 }
 
 /** Refills a bucket from `fromMs` to `nowMs`: first the debt is reduced, then `used`. A bucket that was lowered lacks at most its new capacity. */
-export function leak(state: MeterState, limit: MeterLimit, fromMs: number, nowMs: number): void {
+function leak(state: MeterState, limit: MeterLimit, fromMs: number, nowMs: number): void {
   let back = Math.max(0, nowMs - fromMs) * limit.rate
   if (state.debt > 0) {
     const left = Math.max(0, state.debt - back)
@@ -30,12 +30,12 @@ export function leak(state: MeterState, limit: MeterLimit, fromMs: number, nowMs
 }
 
 /** The amount that a bucket lacks, cut to its capacity: it may have been larger when it was charged. */
-export function missing({ used }: MeterState, { capacity, slack }: MeterLimit): number {
+function missing({ used }: MeterState, { capacity, slack }: MeterLimit): number {
   return Math.min(used, capacity + slack)
 }
 
 /** Milliseconds until the bucket is full and without debt. */
-export function timeToLeak(state: MeterState, limit: MeterLimit): number {
+function timeToLeak(state: MeterState, limit: MeterLimit): number {
   return state.used + state.debt === 0 ? 0 : (state.used + state.debt) / limit.rate
 }
 

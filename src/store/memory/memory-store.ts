@@ -9,8 +9,8 @@ import type { Observation, UpstreamOutcome, UpstreamReport, UpstreamStatus } fro
 import { overEstimatedPercent } from '../ledger-figures.js'
 import type { Admission, LedgerFigures, StateResult, Store } from '../store.js'
 import { hasExpired, type MemoryEntry, MemoryMeter } from './memory-meter.js'
-import { MemoryStates } from './memory-states.js'
 import { MemoryUpstream } from './memory-upstream.js'
+import { SWEEP_FROM, SweptMap } from './swept-map.js'
 
 interface Refusal {
   readonly binding: Binding
@@ -30,9 +30,6 @@ function blockedValue({ meters }: AdmissionRequest): string {
   return meters.findLast(({ rule }) => rule.kind === 'upstream')?.value ?? ''
 }
 
-/** Meters are swept when there are so many of them, and again when twice as many are left. */
-const SWEEP_FROM = 1000
-
 /**
  * Meters in this process's memory. The store decides as the one in Redis does: the same algorithms, the same order, the same answers.
  * It has no lines: a call without room is refused.
@@ -41,7 +38,8 @@ export class MemoryStore implements Store {
   private readonly upstream = new MemoryUpstream()
   private readonly meters = new Map<string, Map<string, MemoryMeter>>()
   private readonly entries = new Map<string, MemoryEntry>()
-  private readonly states = new MemoryStates()
+  /** The states of algorithms of a user's own, which have no meters. */
+  private readonly states = new SweptMap<{ readonly state: string; readonly untilMs: number }>(({ untilMs }, nowMs) => untilMs <= nowMs)
   private readonly counts = { settled: 0, released: 0, expired: 0, estimated: 0, actual: 0 }
   private latestMs = 0
   private names = 0
@@ -127,7 +125,13 @@ export class MemoryStore implements Store {
   }
 
   compareAndSet(name: string, key: string, was: string, becomes: string, keepMs: number): StateResult {
-    return this.states.compareAndSet(`${name}/${key}`, was, becomes, keepMs, this.now())
+    const nowMs = this.now()
+    const id = `${name}/${key}`
+    const found = this.states.get(id)
+    const state = found === undefined || found.untilMs <= nowMs ? '' : found.state
+    if (becomes === '' || state !== was) return { nowMs, written: false, state }
+    this.states.put(id, { state: becomes, untilMs: nowMs + keepMs }, nowMs)
+    return { nowMs, written: true, state: becomes }
   }
 
   figures(): LedgerFigures {

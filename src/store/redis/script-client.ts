@@ -11,9 +11,10 @@ import type { RuleSet } from '../../policy/compile.js'
 import { retentionOf } from '../../policy/policy.js'
 import type { Keys } from '../../redis/keys.js'
 import type { Script } from '../../redis/script.js'
+import type { StateResult } from '../store.js'
 import { type AgainDecision, DecisionReply, readUpstreamStatus } from './decoder.js'
 import { BatchEncoder, ratesOf } from './encoder.js'
-import { scripts } from './scripts.js'
+import { type Held, type PassOutcome, scripts } from './scripts.js'
 
 /** The front of one line, as a dispatch looks at it. */
 export interface LineFront {
@@ -127,22 +128,18 @@ export class ScriptClient {
     await scripts.reset.run(this.redis, [...encoder.keys, this.keys.audit], args)
   }
 
-  /** Writes the state of a user's own algorithm if the one it was worked out from still stands; `becomes` '' only reads. */
-  async compareAndSet(key: string, was: string, becomes: string, keepMs: number): Promise<{ nowMs: number; written: boolean; state: string }> {
+  /** Writes the state of a user's own algorithm; see `StateStore`. */
+  async compareAndSet(key: string, was: string, becomes: string, keepMs: number): Promise<StateResult> {
     const [nowMs, written, state] = await scripts.compareAndSet.run(this.redis, [key], [this.now(), was, becomes, keepMs])
     return { nowMs: Number(nowMs), written: written === 1, state }
   }
 
-  /**
-   * Gives back all a call holds: W its place in line, P its pass, S its charge; '-' it
-   * held nothing, R it runs under another token.
-   * @param lineKey the line the call stands in, where it is known to stand in one
-   */
-  async release(request: AdmissionRequest, lineKey = ''): Promise<'W' | 'P' | 'S' | 'R' | '-'> {
+  /** Gives back all that a call holds. @param lineKey the line the call stands in, where it is known to stand in one */
+  async release(request: AdmissionRequest, lineKey = ''): Promise<Held> {
     const encoder = this.encode([request], true)
     if (lineKey !== '' && !encoder.keys.includes(lineKey)) encoder.keys.push(lineKey)
     const [held = '-'] = await scripts.release.run(this.redis, encoder.keys, [this.now(), encoder.batch(), lineKey])
-    return held as 'W' | 'P' | 'S' | 'R' | '-'
+    return held
   }
 
   /** An agent said something about its limits; a call that stands open is given back. */
@@ -162,8 +159,8 @@ export class ScriptClient {
     onItsWay: boolean,
   ): Promise<UpstreamOutcome> {
     const encoder = this.encode([request], onItsWay)
-    const observation =
-      observed === null && kind !== 'refused' ? '' : JSON.stringify({ name, limits: observed ?? {}, atMs: Math.round(approximateMs(this.clock)) })
+    const noted = observed !== null || kind === 'refused'
+    const observation = noted ? JSON.stringify({ name, limits: observed ?? {}, atMs: Math.round(approximateMs(this.clock)) }) : ''
     const details = [kind, reduceFactor, JSON.stringify(ratesOf(observed)), observation, upstreamKey(name), observed === null ? 0 : 1]
     const args = [this.now(), encoder.batch(), blockPlace(request), retryAfterMs, stored, ...details]
     const [cut, ...status] = await scripts.reportUpstream.run(this.redis, [...encoder.keys, this.keys.upstream], args)
@@ -193,23 +190,16 @@ export class ScriptClient {
   }
 
   /** Looks after passes that have not started; says what became of each. */
-  reconcilePasses(
-    passes: readonly { request: AdmissionRequest; seen: 'queued' | 'held' | 'missing' }[],
-  ): Promise<('kept' | 'unclaimed' | 'dropped' | 'gone')[]> {
-    const encoder = this.encode(
-      passes.map(({ request }) => request),
-      true,
-    )
-    const args = [this.now(), encoder.batch(), ...passes.map(({ seen }) => seen)]
-    return scripts.reconcilePasses.run(this.redis, encoder.keys, args)
+  reconcilePasses(passes: readonly { request: AdmissionRequest; seen: 'queued' | 'held' | 'missing' }[]): Promise<PassOutcome[]> {
+    const requests = passes.map(({ request }) => request)
+    const encoder = this.encode(requests, true)
+    return scripts.reconcilePasses.run(this.redis, encoder.keys, [this.now(), encoder.batch(), ...passes.map(({ seen }) => seen)])
   }
 
   /** Takes calls out of their lines whose deadlines have passed; returns the ids of those that were in one. */
   expire(waiting: readonly { request: AdmissionRequest; line: string }[]): Promise<string[]> {
-    const encoder = this.encode(
-      waiting.map(({ request }) => request),
-      true,
-    )
+    const requests = waiting.map(({ request }) => request)
+    const encoder = this.encode(requests, true)
     for (const { line } of waiting) if (line !== '' && !encoder.keys.includes(line)) encoder.keys.push(line)
     return scripts.expire.run(this.redis, encoder.keys, [this.now(), encoder.batch(), ...waiting.map(({ line }) => line)])
   }
