@@ -63,9 +63,8 @@ function withModel(payload: unknown, model: string): unknown {
 }
 
 /**
- * Makes a handler that posts the payload of a call to its agent, at the call's `endpoint` under
- * the agent's `baseUrl`. The default endpoint is `/v1/chat/completions` (openai) or `/v1/messages`
- * (anthropic). 429, 503 and 529 return the call to its line (UPSTREAM_LIMITED); other statuses than
+ * Makes a handler that posts the payload of a call to its agent, at the call's `endpoint` under the agent's `baseUrl`. The default endpoint is
+ * `/v1/chat/completions` (openai) or `/v1/messages` (anthropic). 429, 503 and 529 return the call to its line (UPSTREAM_LIMITED); other statuses than
  * 2xx fail it with UPSTREAM_FAILED, settled by the usage in the answer, if any.
  * @param environment where the API keys are read, by the name in `apiKeyEnv`
  * @throws ConfigInvalid at once where an agent's key is missing from the environment

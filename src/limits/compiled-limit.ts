@@ -28,10 +28,9 @@ function hashOf(text: string): number {
 }
 
 /**
- * The id of a limit in packed meters. Its usage is found under it after any change of the limit's
- * numbers. Algorithms whose states have different forms get different ids, and so do sliding
- * windows of different lengths, whose cells differ. The others all store `used` and `debt`, so a
- * limit keeps its usage when it changes between them.
+ * The id of a limit in packed meters. Its usage is found under it after any change of the limit's numbers. Algorithms whose states have different
+ * forms get different ids, and so do sliding windows of different lengths, whose cells differ. The others all store `used` and `debt`, so a limit
+ * keeps its usage when it changes between them.
  */
 export function limitId(name: string, algorithm: AlgorithmName = 'token_bucket', windowMs = 0): number {
   switch (algorithm) {

@@ -140,10 +140,7 @@ export const limitSchema = z
     else checkWindow(limit, unit, algorithm, fault)
   })
 
-/**
- * Multiplies a limit, and its burst where it has one. At least one call stays allowed: an override
- * that is to close a rule gives limits of 0 instead.
- */
+/** Multiplies a limit, and its burst where it has one. At least one call stays allowed: an override that is to close a rule gives limits of 0 instead. */
 export function scaleLimit(spec: LimitSpec, times: number): LimitSpec {
   const unit = unitOf(spec)
   const perCall = ONE_PER_CALL.includes(unit)

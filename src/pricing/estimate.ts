@@ -76,9 +76,8 @@ async function inputOf(call: Call): Promise<number> {
 }
 
 /**
- * Estimates the tokens of a chat call: those of its messages, by OpenAI's encoding o200k_base (of
- * GPT-4o and later; close enough for other models, as the call is settled by its actual usage),
- * and the most that it may be answered with. A payload without messages counts as its text.
+ * Estimates the tokens of a chat call: those of its messages, by OpenAI's encoding o200k_base (of GPT-4o and later; close enough for other models, as
+ * the call is settled by its actual usage), and the most that it may be answered with. A payload without messages counts as its text.
  * @throws CallInvalid where the tokens exceed MAX_AMOUNT, or the payload cannot be written as JSON
  */
 export async function estimateChat(call: Call): Promise<ChatTokens> {
@@ -212,12 +211,10 @@ function complete(call: Call, known: Cost, needed: ReadonlySet<CostUnit>, prices
 }
 
 /**
- * The expected cost of a call in the units that are `needed`. Each amount comes from the first
- * of these sources that has it: the call's own `cost`; the custom estimate; a sum, difference or
- * price of known amounts; the tokenizer. A unit that is neither needed nor given is 0, but
- * `requests` and `points` are 1. The answer is a promise only where something has to be estimated.
- * @throws CallInvalid (or rejects with it) where an estimate is not valid, or where `usd` is
- * needed, not given, and the model has no price
+ * The expected cost of a call in the units that are `needed`. Each amount comes from the first of these sources that has it: the call's own `cost`;
+ * the custom estimate; a sum, difference or price of known amounts; the tokenizer. A unit that is neither needed nor given is 0, but `requests` and
+ * `points` are 1. The answer is a promise only where something has to be estimated.
+ * @throws CallInvalid (or rejects with it) where an estimate is not valid, or where `usd` is needed, not given, and the model has no price
  */
 export function estimateCosts(call: Call, needed: ReadonlySet<CostUnit>, prices: Prices, estimate: Estimate | undefined): Costs | Promise<Costs> {
   const given = call.cost ?? NO_COST

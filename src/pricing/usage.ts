@@ -68,10 +68,8 @@ function outputByTotal(usage: unknown, inputTokens: number): number | undefined 
 }
 
 /**
- * Reads the usage of an answer in OpenAI's form (`usage.prompt_tokens`, `completion_tokens`;
- * in the Responses API `input_tokens`, `output_tokens`) or in Anthropic's (`usage.input_tokens`,
- * `cache_*_input_tokens` beside it, `output_tokens`). Undefined where it reports neither input
- * nor output.
+ * Reads the usage of an answer in OpenAI's form (`usage.prompt_tokens`, `completion_tokens`; in the Responses API `input_tokens`, `output_tokens`) or
+ * in Anthropic's (`usage.input_tokens`, `cache_*_input_tokens` beside it, `output_tokens`). Undefined where it reports neither input nor output.
  */
 export function readUsage(answer: unknown): CallUsage | undefined {
   const usage = field(answer, 'usage')

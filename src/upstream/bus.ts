@@ -4,9 +4,8 @@ import type { Logger } from 'pino'
 import { z } from 'zod'
 
 /**
- * Carries news of what agents said to the other processes of a namespace. The bus decides
- * nothing: the state in the store does, with the next script. Where news is lost, late or sent
- * twice, a listener is told later, twice, or not at all, and no decision changes.
+ * Carries news of what agents said to the other processes of a namespace. The bus decides nothing: the state in the store does, with the next script.
+ * Where news is lost, late or sent twice, a listener is told later, twice, or not at all, and no decision changes.
  */
 export interface Bus {
   /** Sends to all other processes, without a confirmation of arrival; never throws. */

@@ -116,8 +116,7 @@ export function pauseMs(limits: ObservedLimits): number {
 const HTTP_DATE = /^[A-Z][a-z]{2,8},? .*\d\d:\d\d:\d\d( GMT|$| \d{4}$)/
 
 /**
- * How long an agent asked to wait, in ms: `retry-after-ms`, or `Retry-After` in seconds or as a
- * date (RFC 9110). Undefined where it has neither.
+ * How long an agent asked to wait, in ms: `retry-after-ms`, or `Retry-After` in seconds or as a date (RFC 9110). Undefined where it has neither.
  * @param nowMs when the answer was sent; default: its `Date`, so that skew between the clocks does not matter
  */
 export function readRetryAfter(headers: HeadersLike, nowMs?: number): number | undefined {

@@ -5,9 +5,8 @@ import type { HeadersLike } from '../model/upstream.js'
 export const REFUSED_STATUSES: ReadonlySet<unknown> = new Set([429, 503, 529])
 
 /**
- * The refusal in an error of a handler; undefined where the error is something else. A refusal is an
- * UpstreamLimited, or any error with one of `REFUSED_STATUSES` as its `status`, such as those of
- * OpenAI's and Anthropic's clients, whose `headers` contain the Retry-After.
+ * The refusal in an error of a handler; undefined where the error is something else. A refusal is an UpstreamLimited, or any error with one of
+ * `REFUSED_STATUSES` as its `status`, such as those of OpenAI's and Anthropic's clients, whose `headers` contain the Retry-After.
  */
 export function upstreamLimited(error: unknown): UpstreamLimited | undefined {
   if (error instanceof UpstreamLimited) return error

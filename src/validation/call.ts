@@ -106,9 +106,8 @@ function isPlainCost(cost: object): boolean {
 }
 
 /**
- * A fast check that accepts only ordinary calls: printable names, a cost, a payload. The schema
- * takes longer than the gate itself, and most calls are ordinary. False means "ask the schema",
- * not "invalid". A test compares the two.
+ * A fast check that accepts only ordinary calls: printable names, a cost, a payload. The schema takes longer than the gate itself, and most calls are
+ * ordinary. False means "ask the schema", not "invalid". A test compares the two.
  */
 export function plainlyValid(input: unknown): input is Call {
   if (input === null || typeof input !== 'object' || Object.getPrototypeOf(input) !== Object.prototype) return false

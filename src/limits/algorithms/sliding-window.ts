@@ -104,9 +104,8 @@ function addDebt(limit: MeterLimit, history: number[], debt: number, present: nu
 }
 
 /**
- * Sliding window: at most the limit in any window, wherever it begins. Charges are summed per cell
- * (1/32 of the window) and expire when the whole cell has left the window, so at most 1/33 of the
- * limit lies idle, and the state is bounded whatever the limit. `history` is `cell, amount, …`,
+ * Sliding window: at most the limit in any window, wherever it begins. Charges are summed per cell (1/32 of the window) and expire when the whole
+ * cell has left the window, so at most 1/33 of the limit lies idle, and the state is bounded whatever the limit. `history` is `cell, amount, …`,
  * ascending. The twin `lua/lib/algorithms/sliding-window.lua` derives the bounds.
  */
 export const slidingWindow: Algorithm = {

@@ -1,10 +1,9 @@
 import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfRate, waitUp } from '../algorithm.js'
 
 /**
- * Leaky bucket as a meter (Turner, "New directions in communications", 1986; equal to the virtual
- * scheduling form of ATM's generic cell rate algorithm, ITU-T I.371, with tolerance 0): even
- * spacing, no burst. A call starts once the cost of the calls before it has leaked out, so a call
- * of cost n delays the next one by n intervals.
+ * Leaky bucket as a meter (Turner, "New directions in communications", 1986; equal to the virtual scheduling form of ATM's generic cell rate
+ * algorithm, ITU-T I.371, with tolerance 0): even spacing, no burst. A call starts once the cost of the calls before it has leaked out, so a call of
+ * cost n delays the next one by n intervals.
  */
 export const leakyBucket: Algorithm = {
   ...counted,
@@ -39,10 +38,7 @@ function timeToLeak(state: MeterState, limit: MeterLimit): number {
   return state.used + state.debt === 0 ? 0 : (state.used + state.debt) / limit.rate
 }
 
-/**
- * Token bucket (Turner, "New directions in communications", 1986): it refills at a constant rate
- * up to its burst. `used` is the amount that it lacks.
- */
+/** Token bucket (Turner, "New directions in communications", 1986): it refills at a constant rate up to its burst. `used` is the amount that it lacks. */
 export const tokenBucket: Algorithm = {
   ...counted,
   slack: slackOfRate,

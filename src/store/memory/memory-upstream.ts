@@ -23,9 +23,8 @@ function blockEndMs(block: Block | undefined, nowMs: number): number {
 }
 
 /**
- * What agents have said, in the memory of one process: a block with an end. What an agent allows is
- * learned by a fleet in Redis (`lua/lib/upstream.lua`); one process without lines has its own limits,
- * and a factor would only refuse calls that its agent takes.
+ * What agents have said, in the memory of one process: a block with an end. What an agent allows is learned by a fleet in Redis
+ * (`lua/lib/upstream.lua`); one process without lines has its own limits, and a factor would only refuse calls that its agent takes.
  */
 export class MemoryUpstream {
   /** By what a block is counted by: agent, endpoint and model. */

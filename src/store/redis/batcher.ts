@@ -10,10 +10,9 @@ const WORTH_HALVING = 16
 const UNDER_WAY = 2
 
 /**
- * Collects the requests of one turn of the event loop and sends them together, so that many checks cost one script call. Two
- * such calls are under way at most: while Redis works on one, the other is already there, and this process works on the reply to
- * the one before. Requests that come meanwhile are collected for the next call. With one call at a time Redis would be idle while
- * this process works, and this process while Redis does.
+ * Collects the requests of one turn of the event loop and sends them together, so that many checks cost one script call. Two such calls are under way
+ * at most: while Redis works on one, the other is already there, and this process works on the reply to the one before. Requests that come meanwhile
+ * are collected for the next call. With one call at a time Redis would be idle while this process works, and this process while Redis does.
  */
 export class Batcher<Request, Reply> {
   private waiting: Waiting<Request, Reply>[] = []

@@ -67,12 +67,10 @@ interface Entered {
 }
 
 /**
- * Collects calls into the keys and the JSON of one script call: every rule, meter and ledger once,
- * however many calls share it.
+ * Collects calls into the keys and the JSON of one script call: every rule, meter and ledger once, however many calls share it.
  *
- * A batch names a meter with the limits of one version of its rule. Rules change at run time, and
- * limiters of one name may have different limits: a call that meets a meter of the batch under other
- * limits is refused by `add`, and starts the next batch.
+ * A batch names a meter with the limits of one version of its rule. Rules change at run time, and limiters of one name may have different limits: a
+ * call that meets a meter of the batch under other limits is refused by `add`, and starts the next batch.
  */
 export class BatchEncoder {
   readonly keys: string[]

@@ -10,9 +10,8 @@ import { PAUSE_WAIT_MS } from '../../policy/pause.js'
 import { FIXED_KEYS } from '../../redis/keys.js'
 
 /**
- * What TypeScript and the scripts both have to know, said once: codes, places in what is sent and
- * answered, and times. `LUA_CONSTANTS` is the same as Lua; the loader puts it before the library, and
- * a test holds that no Lua file declares any of it.
+ * What TypeScript and the scripts both have to know, said once: codes, places in what is sent and answered, and times. `LUA_CONSTANTS` is the same as
+ * Lua; the loader puts it before the library, and a test holds that no Lua file declares any of it.
  */
 
 /** The code of each unit. Those of costs are their places in `COST_UNITS`, from 1. */
@@ -46,12 +45,11 @@ export function strategyOf(strictness: number): Strategy | undefined {
 }
 
 /**
- * What a script decides on a call. RUN: it may start. WATCHED: the same, and the block of its agent,
- * which has said something, has to hear of its end. SLOWED: it runs from a slot that is `wait` away.
- * WAIT: it stands in line. HOLD: it is to come again when the wait is over. REJECT: refused by its
- * strategy. REFUSED: refused where no call waits. TOO_BIG: it costs more than its limit can hold.
- * CLOSED: its limit is 0. AGAIN: it has to stand in line, and came without the call to keep there.
- * LATE: it would start after its deadline. EXPIRED: its deadline has passed. LINE_FULL: as many wait as may.
+ * What a script decides on a call. RUN: it may start. WATCHED: the same, and the block of its agent, which has said something, has to hear of its
+ * end. SLOWED: it runs from a slot that is `wait` away. WAIT: it stands in line. HOLD: it is to come again when the wait is over. REJECT: refused by
+ * its strategy. REFUSED: refused where no call waits. TOO_BIG: it costs more than its limit can hold. CLOSED: its limit is 0. AGAIN: it has to stand
+ * in line, and came without the call to keep there. LATE: it would start after its deadline. EXPIRED: its deadline has passed. LINE_FULL: as many
+ * wait as may.
  */
 export const OUTCOME = {
   RUN: 0,
