@@ -1,5 +1,6 @@
+import { countedUnits } from '../limits/compiled-limit.js'
 import type { Call } from '../model/call.js'
-import { COST_UNITS, type Costs, type CostUnit, NOTHING } from '../model/cost.js'
+import { type Costs, type CostUnit, NOTHING } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
 import type { UpstreamName } from '../model/upstream.js'
 import type { RuleSet } from '../policy/compile.js'
@@ -26,7 +27,7 @@ class RuleSetResolver {
       rule,
       meters: new RuleMeters(rule, keys),
       degraded: rule.degraded === null ? null : new RuleMeters(rule.degraded, keys),
-      units: costUnits(rule),
+      units: countedUnits([...rule.limits, ...(rule.degraded?.limits ?? []), ...(rule.variants?.limits ?? [])]),
     }))
     this.blocks = new RuleMeters(this.blockRules.of([]), keys)
   }
@@ -74,11 +75,6 @@ interface RuleEntry {
 function degrades(rule: CompiledRule, call: Call): boolean {
   const strategy = call.strategy ?? rule.strategy
   return strategy === 'graceful' || strategy.startsWith('custom:')
-}
-
-function costUnits({ limits, degraded, variants }: CompiledRule): CostUnit[] {
-  const all = [...limits, ...(degraded?.limits ?? []), ...(variants?.limits ?? [])]
-  return COST_UNITS.filter((unit) => all.some((limit) => limit.unit === unit))
 }
 
 /** Finds the costs and meters of calls under the rules in force, which change at run time. */

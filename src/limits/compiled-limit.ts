@@ -65,13 +65,10 @@ function rateNumbers(spec: LimitSpec, unit: Unit, algorithm: NamedAlgorithm): Me
   // A bucket of requests holds at least one, however slowly it refills: otherwise no call would ever pass.
   const least = limit > 0 && (unit === 'requests' || unit === 'points') ? 1 : 0
   switch (algorithm) {
-    case 'token_bucket':
-      return {
-        ...NO_NUMBERS,
-        capacity: limit === 0 ? 0 : (spec.burst ?? Math.max(least, limit * (spec.burstMultiplier ?? 1))),
-        rate: limit / windowMs,
-        windowMs,
-      }
+    case 'token_bucket': {
+      const burst = spec.burst ?? Math.max(least, limit * (spec.burstMultiplier ?? 1))
+      return { ...NO_NUMBERS, capacity: limit === 0 ? 0 : burst, rate: limit / windowMs, windowMs }
+    }
     case 'leaky_bucket':
       return { ...NO_NUMBERS, capacity: Math.max(least, limit), rate: limit / windowMs, windowMs }
     case 'fixed_window':

@@ -23,7 +23,7 @@ export interface CallUsage {
 const FIELDS = ['tokens', 'inputTokens', 'outputTokens', 'cachedInputTokens', 'cacheWriteTokens', 'usd', 'points', 'requests'] as const
 
 /** A reported amount, or undefined where it is not a number from 0 to MAX_AMOUNT: such values are ignored. */
-export function count(value: unknown): number | undefined {
+function count(value: unknown): number | undefined {
   return isAmount(value) ? value : undefined
 }
 
@@ -90,14 +90,11 @@ export function usageOfResult(value: unknown): CallUsage | undefined {
   const usage = field(value, 'usage')
   if (usage === null || typeof usage !== 'object') return undefined
   const found: CallUsage = { ...readUsage(value) }
-  let own = false
   for (const name of FIELDS) {
     const reported = count(field(usage, name))
-    if (reported === undefined) continue
-    found[name] = reported
-    own = true
+    if (reported !== undefined) found[name] = reported
   }
-  return own || found.inputTokens !== undefined || found.outputTokens !== undefined ? found : undefined
+  return Object.values(found).some((amount) => amount !== undefined) ? found : undefined
 }
 
 /**

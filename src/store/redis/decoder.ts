@@ -22,12 +22,8 @@ function resetMsOf(limit: CompiledLimit, used: number, atMs: number): number {
   return ALGORITHMS[limit.algorithm].resetMs(state, limit, atMs)
 }
 
-/** A meter as the batch names it: a later call of the batch may have made a MeterRef of its own for it. */
-interface NamedMeter {
-  readonly meter: MeterRef
-  /** Where its usage begins in the reply. */
-  readonly offset: number
-}
+/** A meter as the batch names it (a later call of the batch may have made a MeterRef of its own for it), and where its usage begins in the reply. */
+type NamedMeter = Readonly<{ meter: MeterRef; offset: number }>
 
 /** How many doubles of a reply a limit takes. */
 function doublesOf({ algorithm }: CompiledLimit): number {

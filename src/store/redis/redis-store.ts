@@ -36,9 +36,7 @@ export class RedisStore implements Store {
     this.actor = actor
     this.ledgerNames = ledgerNames
     this.admits = new Batcher(DEFAULTS.batchKeys, weightOf, (requests) => around.admits(requests, () => this.send(requests)))
-    this.peeks = new Batcher(DEFAULTS.batchKeys, weightOf, (requests) =>
-      around.peeks(requests, () => scriptClient.peek(requests) as Promise<(RunDecision | RejectDecision)[]>),
-    )
+    this.peeks = new Batcher(DEFAULTS.batchKeys, weightOf, (requests) => around.peeks(requests, () => scriptClient.peek(requests)))
   }
 
   admit(request: AdmissionRequest): Promise<Admission> {
@@ -99,7 +97,7 @@ export class RedisStore implements Store {
 
   private async send(requests: readonly AdmissionRequest[]): Promise<Admission[]> {
     const entered = this.enter(requests)
-    const decisions = (await this.scriptClient.check(entered)) as (RunDecision | RejectDecision)[]
+    const decisions = await this.scriptClient.check(entered)
     return entered.map((one, index) => ({ request: one, decision: decisions[index] as RunDecision | RejectDecision }))
   }
 }

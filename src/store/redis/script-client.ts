@@ -4,7 +4,7 @@ import { type AdmissionRequest, blockPlace, type CallRequest, type ResolvedMeter
 import type { Resolver } from '../../admission/resolver.js'
 import type { Call } from '../../model/call.js'
 import { COST_UNITS, type Costs } from '../../model/cost.js'
-import type { Decision } from '../../model/decision.js'
+import type { Decision, RejectDecision, RunDecision } from '../../model/decision.js'
 import { approximateMs, type Clock } from '../../model/time.js'
 import { type UpstreamOutcome, type UpstreamReport, type UpstreamStatus, upstreamKey } from '../../model/upstream.js'
 import type { RuleSet } from '../../policy/compile.js'
@@ -56,13 +56,13 @@ export class ScriptClient {
   }
 
   /** Charges each call at all of its meters, or refuses it. */
-  async check(requests: readonly AdmissionRequest[]): Promise<Decision[]> {
-    return (await this.decide(scripts.check, requests, { onTheirWay: false })) as Decision[]
+  async check(requests: readonly AdmissionRequest[]): Promise<(RunDecision | RejectDecision)[]> {
+    return (await this.decide(scripts.check, requests, { onTheirWay: false })) as (RunDecision | RejectDecision)[]
   }
 
   /** What `check` would answer; changes nothing. */
-  async peek(requests: readonly AdmissionRequest[]): Promise<Decision[]> {
-    return (await this.decide(scripts.peek, requests, { onTheirWay: false })) as Decision[]
+  async peek(requests: readonly AdmissionRequest[]): Promise<(RunDecision | RejectDecision)[]> {
+    return (await this.decide(scripts.peek, requests, { onTheirWay: false })) as (RunDecision | RejectDecision)[]
   }
 
   /** Charges what has happened already, whether there is room or not. */
