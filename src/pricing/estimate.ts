@@ -36,16 +36,10 @@ function slices(text: string): string[] {
   return cut
 }
 
-let tokenizer: Promise<(text: string) => number> | undefined
-
 /** Loads the tokenizer at its first use: it is large, and calls that bring their cost do not need it. */
-function loadTokenizer(): Promise<(text: string) => number> {
-  tokenizer ??= import('gpt-tokenizer').then(
-    ({ countTokens }) =>
-      (text) =>
-        slices(text).reduce((sum, slice) => sum + countTokens(slice, { disallowedSpecial: new Set() }), 0),
-  )
-  return tokenizer
+async function loadTokenizer(): Promise<(text: string) => number> {
+  const { countTokens } = await import('gpt-tokenizer')
+  return (text) => slices(text).reduce((sum, slice) => sum + countTokens(slice, { disallowedSpecial: new Set() }), 0)
 }
 
 /** Checks an estimated amount. @throws CallInvalid */

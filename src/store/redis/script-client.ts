@@ -142,23 +142,14 @@ export class ScriptClient {
     return held
   }
 
-  /** An agent said something about its limits; a call that stands open is given back. */
-  reportUpstream(request: AdmissionRequest, report: UpstreamReport): Promise<UpstreamOutcome> {
-    return this.report(request, report, '', false)
-  }
-
-  /** The call's agent asked to be left alone: as above, and puts the call at the head of its line. */
-  giveBack(request: CallRequest, report: UpstreamReport): Promise<UpstreamOutcome> {
-    return this.report(request, report, storedCall(request), true)
-  }
-
-  private async report(
-    request: AdmissionRequest,
-    { kind, retryAfterMs, reduceFactor, observed, name }: UpstreamReport,
-    stored: string,
-    onItsWay: boolean,
-  ): Promise<UpstreamOutcome> {
-    const encoder = this.encode([request], onItsWay)
+  /**
+   * An agent said something about its limits; a call that stands open is given back.
+   * @param back the call, where it is put at the head of its line: its agent asked to be left alone
+   */
+  async reportUpstream(request: AdmissionRequest, report: UpstreamReport, back?: CallRequest): Promise<UpstreamOutcome> {
+    const { kind, retryAfterMs, reduceFactor, observed, name } = report
+    const encoder = this.encode([request], back !== undefined)
+    const stored = back === undefined ? '' : storedCall(back)
     const noted = observed !== null || kind === 'refused'
     const observation = noted ? JSON.stringify({ name, limits: observed ?? {}, atMs: Math.round(approximateMs(this.clock)) }) : ''
     const details = [kind, reduceFactor, JSON.stringify(ratesOf(observed)), observation, upstreamKey(name), observed === null ? 0 : 1]
