@@ -3,7 +3,7 @@ import { ConfigInvalid, TollgateError, UpstreamLimited } from '../model/errors.j
 import type { AgentSpec } from '../policy/rule.js'
 import { type CallUsage, readUsage } from '../pricing/usage.js'
 import type { CallContext, Handler } from '../queue/handler.js'
-import { REFUSED_STATUSES } from '../upstream/refusal.js'
+import { REFUSED_STATUSES } from '../upstream/headers.js'
 
 /** The result of a call to an agent over HTTP. */
 export interface AgentAnswer {

@@ -35,6 +35,11 @@ export interface LedgerFigures {
   readonly overEstimatedPercent: number | null
 }
 
+/** How much of the estimated tokens of settled calls they did not use, in per cent; null before any. */
+export function overEstimatedPercent(estimated: number, actual: number): number | null {
+  return estimated === 0 ? null : (100 * (estimated - actual)) / estimated
+}
+
 /** Meters and the ledger: what calls may use, and what they have used. */
 export interface QuotaStore {
   /**
