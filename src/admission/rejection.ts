@@ -17,7 +17,6 @@ export function rejection(decision: RejectDecision | ExpiredDecision): TollgateE
   return decision.outcome === 'expired' ? new TollgateError('CALL_EXPIRED', 'the deadline of the call passed before it could start') : refusal(decision)
 }
 
-/** The error of a refused call. */
 function refusal({ reason, strategy, binding, waiting = 0, ...decision }: RejectDecision): RateLimitExceeded | StoreUnavailable {
   const { rule, limit, scopeValue } = binding
   const where = `rule ${rule}, limit ${limit}, ${scopeValue}`

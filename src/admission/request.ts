@@ -138,7 +138,6 @@ export function usageOf({ rule, value }: MeterRef, limit: CompiledLimit, { used,
   return { rule: rule.name, limit: name, scopeValue: value, unit, capacity, used, claimed, remaining, resetMs }
 }
 
-/** The cost of a call at a limit of this unit. */
 export function costIn(costs: Costs, unit: CompiledLimit['unit']): number {
   return unit === 'concurrency' ? 1 : costs[unit]
 }

@@ -104,7 +104,6 @@ export class Resolver {
     return estimateCosts(call, this.current.needed(call), this.rules.prices, this.estimate)
   }
 
-  /** The meters of a call. */
   resolve(call: Call, costs: Costs): ResolvedMeters {
     return this.current.resolve(call, costs)
   }

@@ -57,7 +57,6 @@ function parse(text: string): unknown {
   }
 }
 
-/** A payload with another model. */
 function withModel(payload: unknown, model: string): unknown {
   return payload !== null && typeof payload === 'object' && !Array.isArray(payload) ? { ...payload, model } : { model }
 }

@@ -43,7 +43,6 @@ export interface MeterState {
   slots: Map<string, number> | null
 }
 
-/** The state of an unused limit. */
 export function emptyState(): MeterState {
   return { used: 0, debt: 0, history: null, gone: 0, holders: null, slots: null }
 }

@@ -78,7 +78,6 @@ function rateNumbers(spec: LimitSpec, unit: Unit, algorithm: NamedAlgorithm): Me
   }
 }
 
-/** Computes the numbers of a valid limit. */
 export function compileLimit(spec: LimitSpec): CompiledLimit {
   const unit = unitOf(spec)
   const algorithm = unit === 'concurrency' ? 'concurrency' : (spec.algorithm ?? 'token_bucket')

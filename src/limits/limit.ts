@@ -54,7 +54,6 @@ export function isBucket({ algorithm }: LimitSpec): boolean {
   return algorithm === undefined || algorithm === 'token_bucket' || algorithm === 'leaky_bucket'
 }
 
-/** The unit that a valid limit counts. */
 export function unitOf(limit: LimitSpec): Unit {
   return UNITS.find((candidate) => limit[candidate] !== undefined) ?? 'requests'
 }

@@ -9,7 +9,6 @@ import { type Price, type Prices, usdOf } from './prices.js'
 /** A custom estimate of the cost of a call: a number of tokens, or amounts by unit. Units that it leaves out are estimated by Tollgate. */
 export type Estimate = (call: Call) => number | Cost | Promise<number | Cost>
 
-/** The estimated tokens of a chat call. */
 export type ChatTokens = Pick<Costs, 'inputTokens' | 'outputTokens'>
 
 /** OpenAI's chat format adds these tokens to each message, and to the reply. */

@@ -236,7 +236,7 @@ export class Attempt implements JobHolder {
   }
 
   private actual({ call }: CallRequest, usage: CallUsage | undefined): ActualCosts {
-    return actualCosts(usage, call, this.parts.scriptClient.rules.prices)
+    return actualCosts(usage, call, this.parts.scriptClient.resolver.rules.prices)
   }
 
   private observeEnd({ call, costs }: CallRequest, how: Ended, actual: number | undefined): void {

@@ -7,7 +7,6 @@ import type { Bus } from './bus.js'
 const CONNECT_TIMEOUT_MS = 2000
 const RETRY_MS = 500
 
-/** Whether a bus is a NATS, by its URL. */
 export function isNats(bus: string | undefined): boolean {
   return bus !== undefined && /^(nats|tls):/.test(bus)
 }

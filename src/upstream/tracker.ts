@@ -134,7 +134,6 @@ export class UpstreamTracker {
     return this.publish(report, await store.reportUpstream(resolver.blockOf(name), report))
   }
 
-  /** The state of an agent, endpoint and model now. */
   async get(name: UpstreamName): Promise<UpstreamState> {
     const [known] = await this.parts.store.upstreamStatus([this.parts.resolver.blockOf(name)])
     return upstreamState(name, known as UpstreamStatus)

@@ -53,7 +53,6 @@ export const SLIDING_CELLS = 32
 /** A cell expires this many cells later. */
 const ROUND = SLIDING_CELLS + 1
 
-/** The cell that contains a time. */
 function cellOf(limit: MeterLimit, atMs: number): number {
   return Math.floor((atMs * SLIDING_CELLS) / limit.windowMs)
 }

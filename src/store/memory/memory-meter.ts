@@ -5,7 +5,6 @@ import type { Costs, CostUnit } from '../../model/cost.js'
 import { DEFAULTS } from '../../model/defaults.js'
 import type { CompiledRule } from '../../policy/compiled-rule.js'
 
-/** A ledger entry in memory. */
 export interface MemoryEntry {
   readonly atMs: number
   /** The units that the rules counted when it was charged. */

@@ -34,7 +34,6 @@ export const KIND_CODES: Readonly<Record<RuleKind, number>> = { rule: 1, degrade
 const STRICTNESS = { QUEUE: 1, THROTTLE: 2, GRACEFUL: 3, CUSTOM: 4, RETRY_AFTER: 5, HARD: 6 } as const
 const STRATEGIES: readonly (Strategy | undefined)[] = [undefined, 'queue', 'throttle', 'graceful', undefined, 'retry_after', 'hard']
 
-/** The code of a strategy. */
 export function strictnessOf(strategy: Strategy): number {
   return strategy.startsWith('custom:') ? STRICTNESS.CUSTOM : STRATEGIES.indexOf(strategy)
 }

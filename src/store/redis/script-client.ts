@@ -1,13 +1,11 @@
 import type { Redis } from 'ioredis'
 import { limitOf, meterOf } from '../../admission/rejection.js'
-import { type AdmissionRequest, blockPlace, type CallRequest, type ResolvedMeters, type Settlement } from '../../admission/request.js'
+import { type AdmissionRequest, blockPlace, type CallRequest, type Settlement } from '../../admission/request.js'
 import type { Resolver } from '../../admission/resolver.js'
-import type { Call } from '../../model/call.js'
-import { COST_UNITS, type Costs } from '../../model/cost.js'
+import { COST_UNITS } from '../../model/cost.js'
 import type { Decision, RejectDecision, RunDecision } from '../../model/decision.js'
 import { approximateMs, type Clock } from '../../model/time.js'
 import { type UpstreamOutcome, type UpstreamReport, type UpstreamStatus, upstreamKey } from '../../model/upstream.js'
-import type { RuleSet } from '../../policy/compile.js'
 import { retentionOf } from '../../policy/policy.js'
 import type { Keys } from '../../redis/keys.js'
 import type { Script } from '../../redis/script.js'
@@ -29,29 +27,15 @@ export class ScriptClient {
 
   constructor(
     private readonly redis: Redis,
-    private readonly resolver: Resolver,
+    readonly resolver: Resolver,
     private readonly clock: Clock,
   ) {
     this.keys = resolver.keys
   }
 
-  get rules(): RuleSet {
-    return this.resolver.rules
-  }
-
-  /** What a call is expected to cost; a promise only where that has to be worked out. @throws CallInvalid */
-  costs(call: Call): Costs | Promise<Costs> {
-    return this.resolver.costs(call)
-  }
-
-  /** The meters a call meets under the rules in force. */
-  resolve(call: Call, costs: Costs): ResolvedMeters {
-    return this.resolver.resolve(call, costs)
-  }
-
   /** The model that calls of this agent run with in degraded mode; undefined where it says none. */
   degradeTo(agent: string): string | undefined {
-    const { degradeTo } = this.rules.policy
+    const { degradeTo } = this.resolver.rules.policy
     return Object.hasOwn(degradeTo, agent) ? degradeTo[agent] : undefined
   }
 
@@ -124,7 +108,7 @@ export class ScriptClient {
     const encoder = this.encode([{ ...request, forGood: true }], false)
     const { meters } = request
     const limits = meters.flatMap(({ rule }) => rule.limits.map(({ name }) => limitOf(rule.name, name)))
-    const args = [this.now(), encoder.batch(), retentionOf(this.rules.policy), by, meters.map(meterOf).join(', '), ...limits]
+    const args = [this.now(), encoder.batch(), retentionOf(this.resolver.rules.policy), by, meters.map(meterOf).join(', '), ...limits]
     await scripts.reset.run(this.redis, [...encoder.keys, this.keys.audit], args)
   }
 
