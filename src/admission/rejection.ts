@@ -2,19 +2,14 @@ import type { ExpiredDecision, RejectDecision } from '../model/decision.js'
 import { RateLimitExceeded, StoreUnavailable, TollgateError } from '../model/errors.js'
 import type { MeterRef } from './request.js'
 
-/** The name of a rule without the prefix of limiters by key. */
-function withoutMark(rule: string): string {
-  return rule.replace(/^~~/, '')
+/** The name of a limit in the audit, without the prefix of limiters by key. */
+export function limitOf(rule: string, limit: string): string {
+  return `${rule.replace(/^~~/, '')}/${limit}`
 }
 
 /** The name of a meter in the audit. */
 export function meterOf({ rule, value }: MeterRef): string {
-  return `${withoutMark(rule.name)}/${value}`
-}
-
-/** The name of a limit in the audit. */
-export function limitOf(rule: string, limit: string): string {
-  return `${withoutMark(rule)}/${limit}`
+  return limitOf(rule.name, value)
 }
 
 /** The error of a call that may not start. */
@@ -22,10 +17,10 @@ export function rejection(decision: RejectDecision | ExpiredDecision): TollgateE
   return decision.outcome === 'expired' ? new TollgateError('CALL_EXPIRED', 'the deadline of the call passed before it could start') : refusal(decision)
 }
 
-/** The error of a refused call. */
-function refusal({ reason, strategy, binding, etaMs = 0, waiting = 0, ...decision }: RejectDecision): RateLimitExceeded | StoreUnavailable {
+function refusal({ reason, strategy, binding, waiting = 0, ...decision }: RejectDecision): RateLimitExceeded | StoreUnavailable {
   const { rule, limit, scopeValue } = binding
   const where = `rule ${rule}, limit ${limit}, ${scopeValue}`
+  const etaMs = Math.ceil(decision.etaMs ?? 0)
   const retryAfterMs = decision.retryAfterMs === null ? null : Math.ceil(decision.retryAfterMs)
   switch (reason) {
     case 'too_big':
@@ -37,11 +32,7 @@ function refusal({ reason, strategy, binding, etaMs = 0, waiting = 0, ...decisio
     case 'unavailable':
       return new StoreUnavailable(`Redis is away, and it is not known whether there is room (${where})`, { retryAfterMs: retryAfterMs ?? 0 })
     case 'late':
-      return new RateLimitExceeded('DEADLINE_MISSED', `the call would start in ${Math.ceil(etaMs)} ms, after its deadline (${where})`, {
-        rule,
-        limit,
-        etaMs: Math.ceil(etaMs),
-      })
+      return new RateLimitExceeded('DEADLINE_MISSED', `the call would start in ${etaMs} ms, after its deadline (${where})`, { rule, limit, etaMs })
     case 'line_full':
       return new RateLimitExceeded('LINE_FULL', `${waiting} calls wait already, as many as may (${where})`, { rule, limit, waiting })
     case 'limited': {

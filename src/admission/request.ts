@@ -1,7 +1,8 @@
+import { ALGORITHMS } from '../limits/algorithms.js'
 import type { CompiledLimit } from '../limits/compiled-limit.js'
 import type { Call, Strategy } from '../model/call.js'
 import type { ActualCosts, Costs, CostUnit } from '../model/cost.js'
-import type { Binding } from '../model/decision.js'
+import type { Binding, Usage } from '../model/decision.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
 import type { Keys } from '../redis/keys.js'
 
@@ -27,22 +28,17 @@ class LazyMeterRef implements MeterRef {
   ) {}
 
   get keys(): readonly string[] {
-    this.#keys ??= this.buildKeys()
+    const { name, keyed } = this.rule
+    this.#keys ??= [
+      this.names.meter(name, this.value),
+      ...keyed.map((limit) => (limit.unit === 'concurrency' ? this.names.leases(name, this.value) : this.names.log(name, limit.id, this.value))),
+    ]
     return this.#keys
   }
 
   get line(): string {
     this.#line ??= this.names.line(this.rule.name, this.value)
     return this.#line
-  }
-
-  private buildKeys(): string[] {
-    const { name, keyed } = this.rule
-    const keys = [this.names.meter(name, this.value)]
-    for (const limit of keyed) {
-      keys.push(limit.unit === 'concurrency' ? this.names.leases(name, this.value) : this.names.log(name, limit.id, this.value))
-    }
-    return keys
   }
 }
 
@@ -129,7 +125,19 @@ export function bindingOf({ rule, value }: Pick<MeterRef, 'rule' | 'value'>, lim
   return { kind: rule.kind, rule: rule.name, limit: limit.name, scopeValue: value, unit: limit.unit }
 }
 
-/** The cost of a call at a limit of this unit. */
+/** The gate of a pause or an upstream block, which has no limit, as what binds a call. */
+export function gateBinding({ rule, value }: MeterRef): Binding {
+  const limit = { pause: 'paused', upstream: 'retry-after', rule: '', degraded: '', limiter: '' }[rule.kind]
+  return { kind: rule.kind, rule: rule.name, limit, scopeValue: value, unit: 'none' }
+}
+
+/** The state of a limit of a meter, as a decision shows it. */
+export function usageOf({ rule, value }: MeterRef, limit: CompiledLimit, { used, claimed, resetMs }: Pick<Usage, 'used' | 'claimed' | 'resetMs'>): Usage {
+  const { name, unit, capacity, algorithm } = limit
+  const remaining = ALGORITHMS[algorithm].remaining(used + claimed, limit)
+  return { rule: rule.name, limit: name, scopeValue: value, unit, capacity, used, claimed, remaining, resetMs }
+}
+
 export function costIn(costs: Costs, unit: CompiledLimit['unit']): number {
   return unit === 'concurrency' ? 1 : costs[unit]
 }

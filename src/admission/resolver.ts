@@ -1,5 +1,6 @@
+import { countedUnits } from '../limits/compiled-limit.js'
 import type { Call } from '../model/call.js'
-import { COST_UNITS, type Costs, type CostUnit, NOTHING } from '../model/cost.js'
+import { type Costs, type CostUnit, NOTHING } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
 import type { UpstreamName } from '../model/upstream.js'
 import type { RuleSet } from '../policy/compile.js'
@@ -26,7 +27,7 @@ class RuleSetResolver {
       rule,
       meters: new RuleMeters(rule, keys),
       degraded: rule.degraded === null ? null : new RuleMeters(rule.degraded, keys),
-      units: costUnits(rule),
+      units: countedUnits([...rule.limits, ...(rule.degraded?.limits ?? []), ...(rule.variants?.limits ?? [])]),
     }))
     this.blocks = new RuleMeters(this.blockRules.of([]), keys)
   }
@@ -76,11 +77,6 @@ function degrades(rule: CompiledRule, call: Call): boolean {
   return strategy === 'graceful' || strategy.startsWith('custom:')
 }
 
-function costUnits({ limits, degraded, variants }: CompiledRule): CostUnit[] {
-  const all = [...limits, ...(degraded?.limits ?? []), ...(variants?.limits ?? [])]
-  return COST_UNITS.filter((unit) => all.some((limit) => limit.unit === unit))
-}
-
 /** Finds the costs and meters of calls under the rules in force, which change at run time. */
 export class Resolver {
   private current: RuleSetResolver
@@ -108,7 +104,6 @@ export class Resolver {
     return estimateCosts(call, this.current.needed(call), this.rules.prices, this.estimate)
   }
 
-  /** The meters of a call. */
   resolve(call: Call, costs: Costs): ResolvedMeters {
     return this.current.resolve(call, costs)
   }

@@ -3,7 +3,7 @@ import { ConfigInvalid, TollgateError, UpstreamLimited } from '../model/errors.j
 import type { AgentSpec } from '../policy/rule.js'
 import { type CallUsage, readUsage } from '../pricing/usage.js'
 import type { CallContext, Handler } from '../queue/handler.js'
-import { REFUSED_STATUSES } from '../upstream/refusal.js'
+import { REFUSED_STATUSES } from '../upstream/headers.js'
 
 /** The result of a call to an agent over HTTP. */
 export interface AgentAnswer {
@@ -57,15 +57,13 @@ function parse(text: string): unknown {
   }
 }
 
-/** A payload with another model. */
 function withModel(payload: unknown, model: string): unknown {
   return payload !== null && typeof payload === 'object' && !Array.isArray(payload) ? { ...payload, model } : { model }
 }
 
 /**
- * Makes a handler that posts the payload of a call to its agent, at the call's `endpoint` under
- * the agent's `baseUrl`. The default endpoint is `/v1/chat/completions` (openai) or `/v1/messages`
- * (anthropic). 429, 503 and 529 return the call to its line (UPSTREAM_LIMITED); other statuses than
+ * Makes a handler that posts the payload of a call to its agent, at the call's `endpoint` under the agent's `baseUrl`. The default endpoint is
+ * `/v1/chat/completions` (openai) or `/v1/messages` (anthropic). 429, 503 and 529 return the call to its line (UPSTREAM_LIMITED); other statuses than
  * 2xx fail it with UPSTREAM_FAILED, settled by the usage in the answer, if any.
  * @param environment where the API keys are read, by the name in `apiKeyEnv`
  * @throws ConfigInvalid at once where an agent's key is missing from the environment

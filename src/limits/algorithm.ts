@@ -1,7 +1,6 @@
 /**
- * An algorithm computes how much of a limit is used at a time. Each one is written twice to this
- * contract: here for the store in memory, and in `lua/lib/algorithms/` for Redis. A property test
- * runs the same random sequences through both and compares every result.
+ * An algorithm computes how much of a limit is used at a time. Each one is written twice to this contract: here for the store in memory, and in
+ * `lua/lib/algorithms/` for Redis. A property test runs the same random sequences through both and compares every result.
  *
  * Amounts are in the limit's unit, times in ms since the epoch. States are changed in place.
  */
@@ -44,7 +43,6 @@ export interface MeterState {
   slots: Map<string, number> | null
 }
 
-/** The state of an unused limit. */
 export function emptyState(): MeterState {
   return { used: 0, debt: 0, history: null, gone: 0, holders: null, slots: null }
 }

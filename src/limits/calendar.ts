@@ -74,50 +74,32 @@ function beginOfDay(timeZone: string, day: number): number {
   }
 }
 
-/** The number of the window that contains a day. */
-function windowOfDay(period: CalendarPeriod, day: number): number {
-  switch (period) {
-    case 'day':
-      return day
-    case 'week':
-      return Math.floor((day - FIRST_MONDAY) / 7)
-    case 'month': {
-      const date = new Date(day * DAY)
-      return date.getUTCFullYear() * 12 + date.getUTCMonth()
-    }
-  }
-}
-
-/** The first day of a window. */
-function firstDay(period: CalendarPeriod, window: number): number {
-  switch (period) {
-    case 'day':
-      return window
-    case 'week':
-      return window * 7 + FIRST_MONDAY
-    case 'month':
-      // Not Date.UTC: it reads the years 0 to 99 as 1900 to 1999.
-      return new Date(0).setUTCFullYear(Math.floor(window / 12), ((window % 12) + 12) % 12, 1) / DAY
-  }
+/** The number of the window that contains a day, and the first day of a window. */
+const WINDOWS: Readonly<Record<CalendarPeriod, { of(day: number): number; firstDay(window: number): number }>> = {
+  day: { of: (day) => day, firstDay: (window) => window },
+  week: { of: (day) => Math.floor((day - FIRST_MONDAY) / 7), firstDay: (window) => window * 7 + FIRST_MONDAY },
+  month: {
+    of: (day) => new Date(day * DAY).getUTCFullYear() * 12 + new Date(day * DAY).getUTCMonth(),
+    // Not Date.UTC: it reads the years 0 to 99 as 1900 to 1999.
+    firstDay: (window) => new Date(0).setUTCFullYear(Math.floor(window / 12), ((window % 12) + 12) % 12, 1) / DAY,
+  },
 }
 
 /**
- * The instants (UTC, in ms, ascending) at which calendar windows of a time zone begin: of the 2
- * windows before the one that contains `nowMs`, of that window, and of the next 4. So there are 7,
- * and `borders[2] <= nowMs < borders[3]`.
+ * The instants (UTC, in ms, ascending) at which calendar windows of a time zone begin: of the 2 windows before the one that contains
+ * `nowMs`, of that window, and of the next 4. So there are 7, and `borders[2] <= nowMs < borders[3]`.
  *
- * A window begins at the first instant at which the zone's clocks show its first day. Where the
- * clocks jump over midnight that is the instant of the jump. Where they go back over midnight it
- * is the first of the two midnights, and the repeated hour belongs to the new window. A day that
- * a zone skips has no window.
+ * A window begins at the first instant at which the zone's clocks show its first day. Where the clocks jump over midnight that is
+ * the instant of the jump. Where they go back over midnight it is the first of the two midnights, and the repeated hour belongs to
+ * the new window. A day that a zone skips has no window.
  * @throws RangeError where `timeZone` is no time zone, see `isTimeZone`
  */
 export function bordersAround(period: CalendarPeriod, timeZone: string, nowMs: number): readonly number[] {
-  const shown = windowOfDay(period, Math.floor((nowMs + offsetAt(timeZone, nowMs)) / DAY))
+  const shown = WINDOWS[period].of(Math.floor((nowMs + offsetAt(timeZone, nowMs)) / DAY))
   const borders: number[] = []
   // One more on each side for a skipped day, and one more after for clocks that went back into the window before.
   for (let window = shown - BEFORE - 1; window <= shown + AFTER + 2; window++) {
-    const border = beginOfDay(timeZone, firstDay(period, window))
+    const border = beginOfDay(timeZone, WINDOWS[period].firstDay(window))
     if (border !== borders.at(-1)) borders.push(border)
   }
   const current = borders.findLastIndex((border) => border <= nowMs)

@@ -28,10 +28,9 @@ function hashOf(text: string): number {
 }
 
 /**
- * The id of a limit in packed meters. Its usage is found under it after any change of the limit's
- * numbers. Algorithms whose states have different forms get different ids, and so do sliding
- * windows of different lengths, whose cells differ. The others all store `used` and `debt`, so a
- * limit keeps its usage when it changes between them.
+ * The id of a limit in packed meters. Its usage is found under it after any change of the limit's numbers. Algorithms whose states have different
+ * forms get different ids, and so do sliding windows of different lengths, whose cells differ. The others all store `used` and `debt`, so a limit
+ * keeps its usage when it changes between them.
  */
 export function limitId(name: string, algorithm: AlgorithmName = 'token_bucket', windowMs = 0): number {
   switch (algorithm) {
@@ -66,13 +65,10 @@ function rateNumbers(spec: LimitSpec, unit: Unit, algorithm: NamedAlgorithm): Me
   // A bucket of requests holds at least one, however slowly it refills: otherwise no call would ever pass.
   const least = limit > 0 && (unit === 'requests' || unit === 'points') ? 1 : 0
   switch (algorithm) {
-    case 'token_bucket':
-      return {
-        ...NO_NUMBERS,
-        capacity: limit === 0 ? 0 : (spec.burst ?? Math.max(least, limit * (spec.burstMultiplier ?? 1))),
-        rate: limit / windowMs,
-        windowMs,
-      }
+    case 'token_bucket': {
+      const burst = spec.burst ?? Math.max(least, limit * (spec.burstMultiplier ?? 1))
+      return { ...NO_NUMBERS, capacity: limit === 0 ? 0 : burst, rate: limit / windowMs, windowMs }
+    }
     case 'leaky_bucket':
       return { ...NO_NUMBERS, capacity: Math.max(least, limit), rate: limit / windowMs, windowMs }
     case 'fixed_window':
@@ -82,7 +78,6 @@ function rateNumbers(spec: LimitSpec, unit: Unit, algorithm: NamedAlgorithm): Me
   }
 }
 
-/** Computes the numbers of a valid limit. */
 export function compileLimit(spec: LimitSpec): CompiledLimit {
   const unit = unitOf(spec)
   const algorithm = unit === 'concurrency' ? 'concurrency' : (spec.algorithm ?? 'token_bucket')

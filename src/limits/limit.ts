@@ -54,7 +54,6 @@ export function isBucket({ algorithm }: LimitSpec): boolean {
   return algorithm === undefined || algorithm === 'token_bucket' || algorithm === 'leaky_bucket'
 }
 
-/** The unit that a valid limit counts. */
 export function unitOf(limit: LimitSpec): Unit {
   return UNITS.find((candidate) => limit[candidate] !== undefined) ?? 'requests'
 }
@@ -140,10 +139,7 @@ export const limitSchema = z
     else checkWindow(limit, unit, algorithm, fault)
   })
 
-/**
- * Multiplies a limit, and its burst where it has one. At least one call stays allowed: an override
- * that is to close a rule gives limits of 0 instead.
- */
+/** Multiplies a limit, and its burst where it has one. At least one call stays allowed: an override that is to close a rule gives limits of 0 instead. */
 export function scaleLimit(spec: LimitSpec, times: number): LimitSpec {
   const unit = unitOf(spec)
   const perCall = ONE_PER_CALL.includes(unit)

@@ -1,9 +1,6 @@
 import type { HeadersLike } from './upstream.js'
 
-/**
- * The catalogue of errors. A code never changes its meaning; `docs/errors.md` lists
- * each one, and a test fails when the two differ.
- */
+/** The catalogue of errors. A code never changes its meaning; `docs/errors.md` lists each one, and a test fails when the two differ. */
 export const ERRORS = {
   CONFIG_INVALID: { status: 500, retryable: false, what: 'An option is missing or out of bounds.', todo: 'Correct the option that the message names.' },
   RULES_INVALID: {
@@ -162,11 +159,9 @@ export class RequestInvalid extends TollgateError {
 /** A rule is not valid; the message names field, value and bound, and for a rules file its path and line. The rules in force stay. */
 export class RulesInvalid extends TollgateError {
   static override readonly name: string = 'RulesInvalid'
-  /** Every fault that was found, one line of the message each. */
-  readonly faults: readonly string[]
-  constructor(faults: readonly string[]) {
+  /** @param faults every fault that was found, one line of the message each */
+  constructor(readonly faults: readonly string[]) {
     super('RULES_INVALID', faults.join('\n'))
-    this.faults = faults
   }
 }
 
@@ -216,8 +211,8 @@ export class StoreUnavailable extends TollgateError {
 }
 
 /**
- * Thrown by a handler whose agent refused the call for now. The call goes back to the head of its
- * line without using up an attempt, and no process sends calls to that agent, endpoint and model for `retryAfterMs`.
+ * Thrown by a handler whose agent refused the call for now. The call goes back to the head of its line without using up an attempt,
+ * and no process sends calls to that agent, endpoint and model for `retryAfterMs`.
  */
 export class UpstreamLimited extends TollgateError {
   static override readonly name: string = 'UpstreamLimited'

@@ -9,23 +9,14 @@ import { type Price, type Prices, usdOf } from './prices.js'
 /** A custom estimate of the cost of a call: a number of tokens, or amounts by unit. Units that it leaves out are estimated by Tollgate. */
 export type Estimate = (call: Call) => number | Cost | Promise<number | Cost>
 
-/** The estimated tokens of a chat call. */
-export interface ChatTokens {
-  readonly inputTokens: number
-  readonly outputTokens: number
-}
+export type ChatTokens = Pick<Costs, 'inputTokens' | 'outputTokens'>
 
 /** OpenAI's chat format adds these tokens to each message, and to the reply. */
 const TOKENS_PER_MESSAGE = 3
 const TOKENS_OF_REPLY = 3
 const SLICE_LENGTH = 2048
 
-interface ChatPayload {
-  readonly messages?: unknown
-  readonly system?: unknown
-  readonly max_tokens?: unknown
-  readonly max_completion_tokens?: unknown
-}
+type ChatPayload = Partial<Record<'messages' | 'system' | 'max_tokens' | 'max_completion_tokens', unknown>>
 
 function textOf(content: unknown): string {
   if (typeof content === 'string') return content
@@ -44,16 +35,10 @@ function slices(text: string): string[] {
   return cut
 }
 
-let tokenizer: Promise<(text: string) => number> | undefined
-
 /** Loads the tokenizer at its first use: it is large, and calls that bring their cost do not need it. */
-function loadTokenizer(): Promise<(text: string) => number> {
-  tokenizer ??= import('gpt-tokenizer').then(
-    ({ countTokens }) =>
-      (text) =>
-        slices(text).reduce((sum, slice) => sum + countTokens(slice, { disallowedSpecial: new Set() }), 0),
-  )
-  return tokenizer
+async function loadTokenizer(): Promise<(text: string) => number> {
+  const { countTokens } = await import('gpt-tokenizer')
+  return (text) => slices(text).reduce((sum, slice) => sum + countTokens(slice, { disallowedSpecial: new Set() }), 0)
 }
 
 /** Checks an estimated amount. @throws CallInvalid */
@@ -73,11 +58,6 @@ function outputBound(call: Call): number {
   return typeof older === 'number' && older >= 0 ? older : DEFAULTS.outputTokens
 }
 
-/** Estimates the output tokens of a call; needs no tokenizer. @throws CallInvalid where they exceed MAX_AMOUNT */
-function estimateOutput(call: Call): number {
-  return checkEstimate('outputTokens', outputBound(call))
-}
-
 async function inputOf(call: Call): Promise<number> {
   const count = await loadTokenizer()
   const { messages, system } = payloadOf(call)
@@ -89,9 +69,8 @@ async function inputOf(call: Call): Promise<number> {
 }
 
 /**
- * Estimates the tokens of a chat call: those of its messages, by OpenAI's encoding o200k_base (of
- * GPT-4o and later; close enough for other models, as the call is settled by its actual usage),
- * and the most that it may be answered with. A payload without messages counts as its text.
+ * Estimates the tokens of a chat call: those of its messages, by OpenAI's encoding o200k_base (of GPT-4o and later; close enough for other models, as
+ * the call is settled by its actual usage), and the most that it may be answered with. A payload without messages counts as its text.
  * @throws CallInvalid where the tokens exceed MAX_AMOUNT, or the payload cannot be written as JSON
  */
 export async function estimateChat(call: Call): Promise<ChatTokens> {
@@ -143,16 +122,10 @@ function needsPrice(known: Cost, needed: ReadonlySet<CostUnit>): boolean {
   return known.usd === undefined && needed.has('usd')
 }
 
-/** Whether the input tokens have to be estimated: they, their sum or their price are counted, and they follow from nothing known. */
-function lacksInput(known: Cost, needed: ReadonlySet<CostUnit>): boolean {
-  if (known.tokens !== undefined || known.inputTokens !== undefined) return false
-  return needed.has('tokens') || needed.has('inputTokens') || needsPrice(known, needed)
-}
-
-/** Whether the output tokens have to be estimated; see `lacksInput`. */
-function lacksOutput(known: Cost, needed: ReadonlySet<CostUnit>): boolean {
-  if (known.tokens !== undefined || known.outputTokens !== undefined) return false
-  return needed.has('tokens') || needed.has('outputTokens') || needsPrice(known, needed)
+/** Whether the input or the output tokens have to be estimated: they, their sum or their price are counted, and they follow from nothing known. */
+function lacks(unit: 'inputTokens' | 'outputTokens', known: Cost, needed: ReadonlySet<CostUnit>): boolean {
+  if (known.tokens !== undefined || known[unit] !== undefined) return false
+  return needed.has('tokens') || needed.has(unit) || needsPrice(known, needed)
 }
 
 /**
@@ -161,7 +134,7 @@ function lacksOutput(known: Cost, needed: ReadonlySet<CostUnit>): boolean {
  */
 function needsEstimate(call: Call, given: Cost, needed: ReadonlySet<CostUnit>, prices: Prices): boolean {
   if (needed.has('points') && given.points === undefined) return true
-  if (lacksInput(given, needed) || lacksOutput(given, needed)) return true
+  if (lacks('inputTokens', given, needed) || lacks('outputTokens', given, needed)) return true
   return needsPrice(given, needed) && prices.priceOf(call.model) === undefined
 }
 
@@ -221,8 +194,8 @@ function costsOf(call: Call, known: Cost, needed: ReadonlySet<CostUnit>, price: 
 function complete(call: Call, known: Cost, needed: ReadonlySet<CostUnit>, prices: Prices): Costs | Promise<Costs> {
   // First: without a price the call is invalid, and the tokenizer's work would be wasted.
   const price = needsPrice(known, needed) ? priceFor(call, prices) : undefined
-  if (!lacksInput(known, needed)) {
-    const outputTokens = known.outputTokens ?? (lacksOutput(known, needed) ? estimateOutput(call) : undefined)
+  if (!lacks('inputTokens', known, needed)) {
+    const outputTokens = known.outputTokens ?? (lacks('outputTokens', known, needed) ? checkEstimate('outputTokens', outputBound(call)) : undefined)
     return costsOf(call, outputTokens === known.outputTokens ? known : { ...known, outputTokens }, needed, price)
   }
   return estimateChat(call).then(({ inputTokens, outputTokens }) =>
@@ -231,17 +204,15 @@ function complete(call: Call, known: Cost, needed: ReadonlySet<CostUnit>, prices
 }
 
 /**
- * The expected cost of a call in the units that are `needed`. Each amount comes from the first
- * of these sources that has it: the call's own `cost`; the custom estimate; a sum, difference or
- * price of known amounts; the tokenizer. A unit that is neither needed nor given is 0, but
- * `requests` and `points` are 1. The answer is a promise only where something has to be estimated.
- * @throws CallInvalid (or rejects with it) where an estimate is not valid, or where `usd` is
- * needed, not given, and the model has no price
+ * The expected cost of a call in the units that are `needed`. Each amount comes from the first of these sources that has it: the call's own `cost`;
+ * the custom estimate; a sum, difference or price of known amounts; the tokenizer. A unit that is neither needed nor given is 0, but `requests` and
+ * `points` are 1. The answer is a promise only where something has to be estimated.
+ * @throws CallInvalid (or rejects with it) where an estimate is not valid, or where `usd` is needed, not given, and the model has no price
  */
 export function estimateCosts(call: Call, needed: ReadonlySet<CostUnit>, prices: Prices, estimate: Estimate | undefined): Costs | Promise<Costs> {
   const given = call.cost ?? NO_COST
   if (estimate === undefined || !needsEstimate(call, given, needed, prices)) return complete(call, given, needed, prices)
   const answer = runEstimate(estimate, call)
-  if (answer instanceof Promise) return answer.then((later) => complete(call, merged(given, later), needed, prices))
-  return complete(call, merged(given, answer), needed, prices)
+  const completed = (estimated: Cost) => complete(call, merged(given, estimated), needed, prices)
+  return answer instanceof Promise ? answer.then(completed) : completed(answer)
 }

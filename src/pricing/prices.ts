@@ -23,12 +23,7 @@ export interface Price {
 export type PriceTable = Record<string, Price>
 
 /** The tokens of a call; `inputTokens` includes the cached and the cache-written ones. */
-export interface PricedTokens {
-  readonly inputTokens: number
-  readonly cachedInputTokens: number
-  readonly cacheWriteTokens: number
-  readonly outputTokens: number
-}
+export type PricedTokens = Readonly<Record<'inputTokens' | 'cachedInputTokens' | 'cacheWriteTokens' | 'outputTokens', number>>
 
 /** A compiled price table. */
 export interface Prices {

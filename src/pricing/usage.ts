@@ -23,7 +23,7 @@ export interface CallUsage {
 const FIELDS = ['tokens', 'inputTokens', 'outputTokens', 'cachedInputTokens', 'cacheWriteTokens', 'usd', 'points', 'requests'] as const
 
 /** A reported amount, or undefined where it is not a number from 0 to MAX_AMOUNT: such values are ignored. */
-export function count(value: unknown): number | undefined {
+function count(value: unknown): number | undefined {
   return isAmount(value) ? value : undefined
 }
 
@@ -56,31 +56,20 @@ function readInput(usage: unknown): Pick<CallUsage, 'inputTokens' | 'cachedInput
 }
 
 /**
- * The output by the total, where one is reported: the total minus the input. Some gateways count
- * Anthropic's cached tokens in the total but not in the prompt, so those are subtracted, too.
- */
-function outputByTotal(usage: unknown, inputTokens: number): number | undefined {
-  const total = count(field(usage, 'total_tokens'))
-  if (total === undefined) return undefined
-  const read = count(field(usage, 'cache_read_input_tokens')) ?? 0
-  const written = count(field(usage, 'cache_creation_input_tokens')) ?? 0
-  return Math.max(0, total - inputTokens - read - written)
-}
-
-/**
- * Reads the usage of an answer in OpenAI's form (`usage.prompt_tokens`, `completion_tokens`;
- * in the Responses API `input_tokens`, `output_tokens`) or in Anthropic's (`usage.input_tokens`,
- * `cache_*_input_tokens` beside it, `output_tokens`). Undefined where it reports neither input
- * nor output.
+ * Reads the usage of an answer in OpenAI's form (`usage.prompt_tokens`, `completion_tokens`; in the Responses API `input_tokens`, `output_tokens`) or
+ * in Anthropic's (`usage.input_tokens`, `cache_*_input_tokens` beside it, `output_tokens`). Undefined where it reports neither input nor output.
  */
 export function readUsage(answer: unknown): CallUsage | undefined {
   const usage = field(answer, 'usage')
+  const amount = (name: string) => count(field(usage, name))
   const input = readInput(usage)
   const { inputTokens } = input
-  const output = count(field(usage, 'completion_tokens')) ?? count(field(usage, 'output_tokens'))
-  const rest = inputTokens === undefined ? undefined : outputByTotal(usage, inputTokens)
+  const output = amount('completion_tokens') ?? amount('output_tokens')
+  const total = amount('total_tokens')
+  // Some gateways count Anthropic's cached tokens in the total, but not in the prompt.
+  const beside = (amount('cache_read_input_tokens') ?? 0) + (amount('cache_creation_input_tokens') ?? 0)
   // Some agents count reasoning tokens in the total, but not in the output.
-  const outputTokens = rest === undefined ? output : Math.max(output ?? 0, rest)
+  const outputTokens = total === undefined || inputTokens === undefined ? output : Math.max(output ?? 0, total - inputTokens - beside)
   return inputTokens === undefined && outputTokens === undefined ? undefined : { ...input, outputTokens }
 }
 
@@ -92,14 +81,11 @@ export function usageOfResult(value: unknown): CallUsage | undefined {
   const usage = field(value, 'usage')
   if (usage === null || typeof usage !== 'object') return undefined
   const found: CallUsage = { ...readUsage(value) }
-  let own = false
   for (const name of FIELDS) {
     const reported = count(field(usage, name))
-    if (reported === undefined) continue
-    found[name] = reported
-    own = true
+    if (reported !== undefined) found[name] = reported
   }
-  return own || found.inputTokens !== undefined || found.outputTokens !== undefined ? found : undefined
+  return Object.values(found).some((amount) => amount !== undefined) ? found : undefined
 }
 
 /**

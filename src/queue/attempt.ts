@@ -13,7 +13,7 @@ import { retrying, within } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import type { Ended } from '../telemetry/observer.js'
-import { upstreamLimited } from '../upstream/refusal.js'
+import { upstreamLimited } from '../upstream/headers.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
 import type { CallContext, Handler, WorkerOptions } from './handler.js'
 import type { JobHolder, SendBack } from './send-back.js'
@@ -252,7 +252,7 @@ export class Attempt implements JobHolder {
   }
 
   private actual({ call }: CallRequest, usage: CallUsage | undefined): ActualCosts {
-    return actualCosts(usage, call, this.parts.scriptClient.rules.prices)
+    return actualCosts(usage, call, this.parts.scriptClient.resolver.rules.prices)
   }
 
   private observeEnd({ call, costs }: CallRequest, how: Ended, actual: number | undefined): void {

@@ -140,7 +140,7 @@ export class Enqueuer {
       const existing = await this.existingJob(valid)
       if (existing !== undefined) return { state: 'queued', id: existing }
       const stored = await this.inStoredMode(valid)
-      const costs = await this.parts.scriptClient.costs(stored)
+      const costs = await this.parts.scriptClient.resolver.costs(stored)
       // The estimate goes along in the job, so that its worker does not estimate again.
       const estimated = COST_UNITS.filter((unit) => costs[unit] > 0 && stored.cost?.[unit] !== costs[unit]).map((unit) => [unit, costs[unit]])
       const call: Call = { ...stored, cost: { ...stored.cost, ...Object.fromEntries(estimated) } }

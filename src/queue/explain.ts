@@ -69,7 +69,7 @@ async function peek(scriptClient: ScriptClient, id: string, record: string | nul
 
 /** The binding of a call that stands in a line while there is room: it is about to be woken. */
 function lineBinding(scriptClient: ScriptClient, { rule, value }: { rule: string; value: string }): Binding {
-  const found = scriptClient.rules.rules.find(({ name }) => name === rule)
+  const found = scriptClient.resolver.rules.rules.find(({ name }) => name === rule)
   const limit = found?.limits[0]
   return { kind: found?.kind ?? 'rule', rule, limit: limit?.name ?? 'removed', scopeValue: value, unit: limit?.unit ?? 'none' }
 }

@@ -38,9 +38,7 @@ export class SendBack {
   async limited(holder: JobHolder, request: CallRequest, limited: UpstreamLimited, returned: () => void): Promise<never> {
     const keepsLine = await this.storeMode(holder, request)
     const { blockedMs, factor, cut } = await holder.retrying(() =>
-      this.tracker.refused(request, request.call, limited, (call, report) =>
-        keepsLine ? this.scriptClient.giveBack(call, report) : this.scriptClient.reportUpstream(call, report),
-      ),
+      this.tracker.refused(request, request.call, limited, (call, report) => this.scriptClient.reportUpstream(call, report, keepsLine ? call : undefined)),
     )
     returned()
     this.log.warn(

@@ -38,7 +38,7 @@ export function readRecord(record: string | null): StoredCall | null {
 
 /** The request of a call under the rules in force now. */
 export function callRequest(scriptClient: ScriptClient, id: string, token: string, call: Call, costs: Costs): CallRequest {
-  return { id, token, call, ...scriptClient.resolve(call, costs) }
+  return { id, token, call, ...scriptClient.resolver.resolve(call, costs) }
 }
 
 /** The request of a call that has a record, under the rules in force now; one without meters where the record is gone. */
@@ -116,7 +116,7 @@ export function callOfJob(name: string, data: unknown): Call {
 export async function requestOfJob(scriptClient: ScriptClient, job: Job, callOf: ((job: Job) => Call) | undefined): Promise<CallRequest> {
   try {
     const call = callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job))
-    return callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, await scriptClient.costs(call))
+    return callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, await scriptClient.resolver.costs(call))
   } catch (error) {
     throw error instanceof TollgateError ? finalFailure(error) : error
   }

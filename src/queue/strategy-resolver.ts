@@ -85,7 +85,7 @@ export class StrategyResolver {
   private async degrade(request: CallRequest, refused: RejectDecision, decide: Decide, keepsMode: boolean): Promise<ResolvedDecision> {
     const model = this.scriptClient.degradeTo(request.call.agent)
     const call: Call = { ...request.call, degraded: true, ...(model === undefined ? {} : { model }) }
-    const resolved = this.scriptClient.resolve(call, await this.scriptClient.costs(call))
+    const resolved = this.scriptClient.resolver.resolve(call, await this.scriptClient.resolver.costs(call))
     const degraded = { ...request, call, ...resolved }
     // Without waiting: a call does not stand in line for the allowance of the degraded mode.
     const second = await decide({ ...degraded, strategy: 'retry_after' })
@@ -97,7 +97,7 @@ export class StrategyResolver {
 
   /** The strategy of a rule that refused a call in degraded mode. One that would degrade it has no allowance for it: there the call waits. */
   private strategyOf(name: string): Strategy {
-    const strategy = this.scriptClient.rules.rules.find((rule) => rule.name === name)?.strategy ?? 'queue'
+    const strategy = this.scriptClient.resolver.rules.rules.find((rule) => rule.name === name)?.strategy ?? 'queue'
     return strategy === 'graceful' || strategy.startsWith('custom:') ? 'queue' : strategy
   }
 }

@@ -35,12 +35,16 @@ export interface LedgerFigures {
   readonly overEstimatedPercent: number | null
 }
 
+/** How much of the estimated tokens of settled calls they did not use, in per cent; null before any. */
+export function overEstimatedPercent(estimated: number, actual: number): number | null {
+  return estimated === 0 ? null : (100 * (estimated - actual)) / estimated
+}
+
 /** Meters and the ledger: what calls may use, and what they have used. */
 export interface QuotaStore {
   /**
-   * Charges every meter if all have room, and none if not. Refused because it can never fit:
-   * reason 'too_big', or 'closed' where the limit is 0. An id (`request.id`) with an open entry
-   * is answered again and charged once. Leaves an open entry, but where `request.forGood`.
+   * Charges every meter if all have room, and none if not. Refused because it can never fit: reason 'too_big', or 'closed' where the limit is 0. An
+   * id (`request.id`) with an open entry is answered again and charged once. Leaves an open entry, but where `request.forGood`.
    */
   admit(request: AdmissionRequest): MaybePromise<Admission>
   /** What `admit` would decide; changes nothing. */
@@ -48,9 +52,8 @@ export interface QuotaStore {
   /** Charges whether there is room or not; what is above a limit is debt. */
   record(request: AdmissionRequest): MaybePromise<Admission>
   /**
-   * Replaces what was charged by what the call has cost: what is less goes back, to the window
-   * that was charged only; what is more is charged in full. Closes the entry; a second time
-   * changes nothing. With 'part' the entry stays open, and nothing goes back.
+   * Replaces what was charged by what the call has cost: what is less goes back, to the window that was charged only; what is more is charged in
+   * full. Closes the entry; a second time changes nothing. With 'part' the entry stays open, and nothing goes back.
    * @returns whether there was an open entry
    */
   settle(request: AdmissionRequest, actual: ActualCosts, how: 'end' | 'part'): MaybePromise<boolean>
@@ -84,12 +87,11 @@ export interface StateStore {
 }
 
 /**
- * Where meters and the ledger are kept: in Redis, for a fleet, or in memory, for one
- * process. `storeContract` of `tollgate/store-contract` is what any store must pass.
+ * Where meters and the ledger are kept: in Redis, for a fleet, or in memory, for one process. `storeContract` of `tollgate/store-contract` is what
+ * any store must pass.
  *
- * A call names its meters in `request.meters`: each is a rule's limits for one scope
- * value. The store keeps the usage of each limit under rule name, limit name and scope
- * value, by the store's own clock, and by the algorithms in `ALGORITHMS`. Each method is
- * atomic: two calls at once come out as if one had come after the other.
+ * A call names its meters in `request.meters`: each is a rule's limits for one scope value. The store keeps the usage of each limit under rule name,
+ * limit name and scope value, by the store's own clock, and by the algorithms in `ALGORITHMS`. Each method is atomic: two calls at once come out as
+ * if one had come after the other.
  */
 export interface Store extends QuotaStore, UpstreamStore, StateStore {}

@@ -1,11 +1,11 @@
+import { EventEmitter } from 'node:events'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { z } from 'zod'
 
 /**
- * Carries news of what agents said to the other processes of a namespace. The bus decides
- * nothing: the state in the store does, with the next script. Where news is lost, late or sent
- * twice, a listener is told later, twice, or not at all, and no decision changes.
+ * Carries news of what agents said to the other processes of a namespace. The bus decides nothing: the state in the store does, with the next script.
+ * Where news is lost, late or sent twice, a listener is told later, twice, or not at all, and no decision changes.
  */
 export interface Bus {
   /** Sends to all other processes, without a confirmation of arrival; never throws. */
@@ -18,8 +18,8 @@ export interface Bus {
 /** The option `bus`: Redis, the memory of this process, or a NATS. */
 export const busSchema = z.string().regex(/^(redis|memory|(nats|tls):\/\/\S+)$/, 'must be redis, memory or a nats:// or tls:// URL')
 
-/** The listeners of every channel of this process. */
-const channels = new Map<string, Set<(news: string) => void>>()
+/** One event for each channel of this process. */
+const channels = new EventEmitter().setMaxListeners(0)
 
 /** Between the Tollgates of one process. */
 export class MemoryBus implements Bus {
@@ -28,19 +28,16 @@ export class MemoryBus implements Bus {
   constructor(private readonly channel: string) {}
 
   publish(news: string): void {
-    for (const hear of channels.get(this.channel) ?? []) hear(news)
+    channels.emit(this.channel, news)
   }
 
   listen(hear: (news: string) => void): void {
     this.hear = hear
-    const listeners = channels.get(this.channel) ?? new Set()
-    channels.set(this.channel, listeners.add(hear))
+    channels.on(this.channel, hear)
   }
 
   close(): Promise<void> {
-    const listeners = channels.get(this.channel)
-    if (this.hear !== undefined) listeners?.delete(this.hear)
-    if (listeners?.size === 0) channels.delete(this.channel)
+    if (this.hear !== undefined) channels.off(this.channel, this.hear)
     return Promise.resolve()
   }
 }

@@ -54,10 +54,9 @@ export class Capacities {
   }
 
   /**
-   * Reports what the application knows of an agent. With `retryAfterMs`, or without it and
-   * `limits`: the agent refused a call, so no process calls that agent, endpoint and model for
-   * that time, and its capacity is cut. With `limits` alone: they are noted. Returns the state
-   * after it. @throws CallInvalid; nothing is changed then
+   * Reports what the application knows of an agent. With `retryAfterMs`, or without it and `limits`: the agent refused a call, so no process calls
+   * that agent, endpoint and model for that time, and its capacity is cut. With `limits` alone: they are noted. Returns the state after it.
+   * @throws CallInvalid; nothing is changed then
    */
   async announce(input: AnnounceInput): Promise<UpstreamState> {
     return this.tracker.announce(checkInput(announceSchema, input, { whole: 'announcement' }, CallInvalid))

@@ -1,5 +1,6 @@
 import { MAX_AMOUNT } from '../model/call.js'
 import type { CostUnit } from '../model/cost.js'
+import { TollgateError, UpstreamLimited } from '../model/errors.js'
 import { DAY, HOUR, MINUTE, SECOND } from '../model/time.js'
 import type { HeadersLike, ObservedLimit, ObservedLimits } from '../model/upstream.js'
 
@@ -116,8 +117,7 @@ export function pauseMs(limits: ObservedLimits): number {
 const HTTP_DATE = /^[A-Z][a-z]{2,8},? .*\d\d:\d\d:\d\d( GMT|$| \d{4}$)/
 
 /**
- * How long an agent asked to wait, in ms: `retry-after-ms`, or `Retry-After` in seconds or as a
- * date (RFC 9110). Undefined where it has neither.
+ * How long an agent asked to wait, in ms: `retry-after-ms`, or `Retry-After` in seconds or as a date (RFC 9110). Undefined where it has neither.
  * @param nowMs when the answer was sent; default: its `Date`, so that skew between the clocks does not matter
  */
 export function readRetryAfter(headers: HeadersLike, nowMs?: number): number | undefined {
@@ -130,4 +130,20 @@ export function readRetryAfter(headers: HeadersLike, nowMs?: number): number | u
   if (!HTTP_DATE.test(value)) return undefined
   const date = Date.parse(value.endsWith('GMT') ? value : `${value} GMT`)
   return Number.isNaN(date) ? undefined : Math.max(0, date - (nowMs ?? sentAtMs(read)))
+}
+
+/** The statuses of a refused call: 429 Too Many Requests, 503 Service Unavailable, and Anthropic's 529 Overloaded. */
+export const REFUSED_STATUSES: ReadonlySet<unknown> = new Set([429, 503, 529])
+
+/**
+ * The refusal in an error of a handler; undefined where the error is something else. A refusal is an UpstreamLimited, or any error with one of
+ * `REFUSED_STATUSES` as its `status`, such as those of OpenAI's and Anthropic's clients, whose `headers` contain the Retry-After.
+ */
+export function upstreamLimited(error: unknown): UpstreamLimited | undefined {
+  if (error instanceof UpstreamLimited) return error
+  if (error === null || typeof error !== 'object' || !('status' in error) || !REFUSED_STATUSES.has(error.status)) return undefined
+  if (error instanceof TollgateError) return undefined
+  const retryAfterMs = 'retryAfterMs' in error && typeof error.retryAfterMs === 'number' && error.retryAfterMs >= 0 ? error.retryAfterMs : undefined
+  const headers = 'headers' in error && error.headers !== null && typeof error.headers === 'object' ? (error.headers as HeadersLike) : undefined
+  return new UpstreamLimited({ retryAfterMs, headers, cause: error })
 }

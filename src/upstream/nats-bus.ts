@@ -7,7 +7,6 @@ import type { Bus } from './bus.js'
 const CONNECT_TIMEOUT_MS = 2000
 const RETRY_MS = 500
 
-/** Whether a bus is a NATS, by its URL. */
 export function isNats(bus: string | undefined): boolean {
   return bus !== undefined && /^(nats|tls):/.test(bus)
 }
@@ -30,9 +29,8 @@ function optionsOf(url: string) {
 }
 
 /**
- * NATS. The bus connects in the background, and again whenever the connection is lost, without
- * a limit of tries: opening a Tollgate does not wait for it. While NATS is away news is dropped;
- * other processes then learn of a block from the state in Redis with their next script.
+ * NATS. The bus connects in the background, and again whenever the connection is lost, without a limit of tries: opening a Tollgate does not wait for
+ * it. While NATS is away news is dropped; other processes then learn of a block from the state in Redis with their next script.
  */
 export class NatsBus implements Bus {
   private readonly closing = new AbortController()

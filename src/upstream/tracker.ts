@@ -70,12 +70,11 @@ export function upstreamState(name: UpstreamName, known: UpstreamStatus): Upstre
 }
 
 /**
- * Turns what agents answer into reports to the store, and passes the outcome on to this process'
- * listeners and, by the bus, to all other processes of the namespace.
+ * Turns what agents answer into reports to the store, and passes the outcome on to this process' listeners and, by the bus, to all other processes of
+ * the namespace.
  *
- * The model: an agent, endpoint and model has a block in the store. Every call has the meter of
- * its block among its meters, so the store alone decides, in the same script as for all limits,
- * whether a call may go to the agent. This class decides nothing; it only writes reports.
+ * The model: an agent, endpoint and model has a block in the store. Every call has the meter of its block among its meters, so the store alone
+ * decides, in the same script as for all limits, whether a call may go to the agent. This class decides nothing; it only writes reports.
  *
  *   open ──refused──▶ blocked ──Retry-After over──▶ probing ──probe succeeded──▶ recovering
  *    ▲                  ▲  ▲                          │                            │  │
@@ -83,28 +82,25 @@ export function upstreamState(name: UpstreamName, known: UpstreamStatus): Upstre
  *    │                  └───────────────── refused ────────────────────────────────┘  │
  *    └────────────────────────────── factor is 1 again ───────────────────────────────┘
  *
- * - A refusal of a call blocks the agent for its Retry-After, and cuts the factor by `reduceFactor`.
- *   Calls in flight that are refused with it prolong the block, but cut nothing more.
- * - probing (the public state 'canary'): one call, the probe, goes ahead of all others. Its lease
- *   bounds how long the others wait for its outcome. With `canary: false` this state is left out.
+ * - A refusal of a call blocks the agent for its Retry-After, and cuts the factor by `reduceFactor`. Calls in flight that are refused with it prolong
+ *   the block, but cut nothing more.
+ * - probing (the public state 'canary'): one call, the probe, goes ahead of all others. Its lease bounds how long the others wait for its outcome.
+ *   With `canary: false` this state is left out.
  * - recovering: every `recoverEveryMs` the factor grows by `recoverFactor`.
- * - A pause (an answer said that nothing is left) blocks without a cut. An observation only notes
- *   the limits that the agent reported; recovery does not exceed them.
+ * - A pause (an answer said that nothing is left) blocks without a cut. An observation only notes the limits that the agent reported; recovery does
+ *   not exceed them.
  * - Without Redis there is no recovery: the agent is blocked for its Retry-After, then open.
  *
- * Reports come from three places: a worker whose call was refused (`refused`; the same script puts
- * the call back into its line), the headers of every answer (`observe`), and the application
- * (`announce`). Observations are sent in the background and only where they are news, so that an
- * answer costs no round trip.
+ * Reports come from three places: a worker whose call was refused (`refused`; the same script puts the call back into its line), the headers of every
+ * answer (`observe`), and the application (`announce`). Observations are sent in the background and only where they are news, so that an answer costs
+ * no round trip.
  *
- * The bus carries news for listeners, for what was observed, and for outages: each process keeps
- * until when it knows agents to be blocked (`blockedMs`), by its monotonic clock, and goes by that
- * while the store is away. If a message is lost, nothing but this is late: the next script of every
- * process finds the block in the store.
+ * The bus carries news for listeners, for what was observed, and for outages: each process keeps until when it knows agents to be blocked
+ * (`blockedMs`), by its monotonic clock, and goes by that while the store is away. If a message is lost, nothing but this is late: the next script of
+ * every process finds the block in the store.
  *
- * If the process dies before a report reached the store, the report is lost: the next refused call
- * makes it again. If it dies after that and before the bus has the news, the block holds everywhere,
- * and only the listeners of other processes miss the change. If it dies while its call is the
+ * If the process dies before a report reached the store, the report is lost: the next refused call makes it again. If it dies after that and before
+ * the bus has the news, the block holds everywhere, and only the listeners of other processes miss the change. If it dies while its call is the
  * probe, the lease ends, and another call probes.
  */
 export class UpstreamTracker {
@@ -138,7 +134,6 @@ export class UpstreamTracker {
     return this.publish(report, await store.reportUpstream(resolver.blockOf(name), report))
   }
 
-  /** The state of an agent, endpoint and model now. */
   async get(name: UpstreamName): Promise<UpstreamState> {
     const [known] = await this.parts.store.upstreamStatus([this.parts.resolver.blockOf(name)])
     return upstreamState(name, known as UpstreamStatus)

@@ -71,7 +71,6 @@ export function faultsOf(error: z.ZodError, input: unknown, wording: FaultWordin
   })
 }
 
-/** A fault as "field: message (got value)". */
 export function faultMessage(field: string, message: string, got: string): string {
   return `${field}: ${message} (got ${got})`
 }

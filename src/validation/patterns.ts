@@ -7,7 +7,6 @@ export function compileGlob(glob: string): (value: string) => boolean {
   return (value) => matchesGlob(pattern, [...value])
 }
 
-/** Whether a pattern contains a wildcard. */
 export function isGlob(text: string): boolean {
   return /[*?]/.test(text)
 }

@@ -58,7 +58,7 @@ test('the scripts decide as the reference model does, and a refusal changes noth
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), async (steps) => {
       await forget(namespace)
       const { scriptClient, clock } = givenScriptClient(namespace, RULES)
-      const model = new Model(scriptClient.rules)
+      const model = new Model(scriptClient.resolver.rules)
       const admitted: { id: string; call: Call }[] = []
       for (const [index, one] of steps.entries()) {
         const id = `c${index}`

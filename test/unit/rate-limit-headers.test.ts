@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest'
 import { UpstreamLimited } from '../../src/index.js'
-import { durationMs, pauseMs, readLimits, readRetryAfter } from '../../src/upstream/headers.js'
-import { upstreamLimited } from '../../src/upstream/refusal.js'
+import { durationMs, pauseMs, readLimits, readRetryAfter, upstreamLimited } from '../../src/upstream/headers.js'
 
 const NOW = Date.UTC(2026, 0, 1, 12, 0, 0)
 

@@ -1,9 +1,8 @@
 import { type Algorithm, counted, waitUp } from '../algorithm.js'
 
 /**
- * Concurrency: a bound on the calls that run at the same time. Each slot is a lease. A slot may be
- * released before its lease ends, and when is unknown; so the wait is until the first lease ends,
- * the longest that it can take.
+ * Concurrency: a bound on the calls that run at the same time. Each slot is a lease. A slot may be released before its lease ends, and when is
+ * unknown; so the wait is until the first lease ends, the longest that it can take.
  */
 export const concurrency: Algorithm = {
   keyed: true,

@@ -24,9 +24,8 @@ function windows(limit: MeterLimit, nowMs: number): { of(atMs: number): number; 
 }
 
 /**
- * Fixed window: a counter per aligned window, of a fixed length or of a calendar. Around a border
- * up to twice the limit can pass, the known weakness of this algorithm; a token bucket or a
- * sliding window has none. What was overrun is debt, carried into the next windows.
+ * Fixed window: a counter per aligned window, of a fixed length or of a calendar. Around a border up to twice the limit can pass, the known weakness
+ * of this algorithm; a token bucket or a sliding window has none. What was overrun is debt, carried into the next windows.
  */
 export const fixedWindow: Algorithm = {
   ...counted,

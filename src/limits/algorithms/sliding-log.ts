@@ -1,5 +1,5 @@
 import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfSum, waitUp } from '../algorithm.js'
-import { beyondCapacity, isEmpty, roomBeside, roundsAhead } from './sliding-window.js'
+import { beyondCapacity, isEmpty, removeFromPair, rollHistory, roomBeside, roundsAhead } from './sliding-window.js'
 
 /** A log that may be written to: pairs `time, amount`, ascending, and the holder of each. It contains no expired pair. */
 interface Log {
@@ -33,13 +33,9 @@ function addToLog({ pairs, holders }: Log, atMs: number, amount: number, holder:
 
 /** Removes up to an amount from the pair at a place; returns how much was removed. */
 function removeFromLog({ pairs, holders }: Log, place: number, amount: number): number {
-  const there = pairs[place + 1] as number
-  const removed = Math.min(amount, there)
-  pairs[place + 1] = there - removed
-  if (there - removed <= 0) {
-    pairs.splice(place, 2)
-    holders.splice(place / 2, 1)
-  }
+  const { length } = pairs
+  const removed = removeFromPair(pairs, place, amount)
+  if (pairs.length < length) holders.splice(place / 2, 1)
   return removed
 }
 
@@ -83,15 +79,7 @@ export const slidingLog: Algorithm = {
   resetInReply: true,
   slack: slackOfSum,
   roll(state, limit, fromMs, nowMs) {
-    if (state.history === null) return
-    if (fromMs > nowMs) state.history = state.history.map((value, place) => (place % 2 === 0 ? value - (fromMs - nowMs) : value))
-    const { history } = state
-    const endedMs = nowMs - limit.windowMs
-    while (state.gone < history.length && (history[state.gone] as number) <= endedMs) {
-      state.used -= history[state.gone + 1] as number
-      state.gone += 2
-    }
-    state.used = isEmpty(state) ? 0 : Math.max(0, state.used)
+    rollHistory(state, fromMs - nowMs, nowMs - limit.windowMs)
   },
   waitMs({ used, history, gone }, limit, nowMs, cost, ahead) {
     const wanted = used + cost + ahead - limit.capacity

@@ -5,6 +5,27 @@ export function isEmpty({ history, gone }: MeterState): boolean {
   return history === null || history.length === gone
 }
 
+/** Drops the charges of a state whose time or cell is not after `ended`; first moves them all `back`, where the clock was set back. */
+export function rollHistory(state: MeterState, back: number, ended: number): void {
+  if (state.history === null) return
+  if (back > 0) state.history = state.history.map((value, place) => (place % 2 === 0 ? value - back : value))
+  const { history } = state
+  while (state.gone < history.length && (history[state.gone] as number) <= ended) {
+    state.used -= history[state.gone + 1] as number
+    state.gone += 2
+  }
+  state.used = isEmpty(state) ? 0 : Math.max(0, state.used)
+}
+
+/** Removes up to an amount from the pair at a place; returns how much was removed. */
+export function removeFromPair(history: number[], place: number, amount: number): number {
+  const there = history[place + 1] as number
+  const removed = Math.min(amount, there)
+  history[place + 1] = there - removed
+  if (there - removed <= 0) history.splice(place, 2)
+  return removed
+}
+
 /**
  * Splits `over`, the amount that has to expire before a call fits, into whole rounds and a rest:
  * the calls ahead of it take what is free and what expires, and their charges expire a round later.
@@ -29,18 +50,16 @@ export function roomBeside({ capacity }: MeterLimit, history: readonly number[],
 
 /** The number of cells per window. */
 export const SLIDING_CELLS = 32
-const CELLS = SLIDING_CELLS
 /** A cell expires this many cells later. */
-const ROUND = CELLS + 1
+const ROUND = SLIDING_CELLS + 1
 
-/** The cell that contains a time. */
 function cellOf(limit: MeterLimit, atMs: number): number {
-  return Math.floor((atMs * CELLS) / limit.windowMs)
+  return Math.floor((atMs * SLIDING_CELLS) / limit.windowMs)
 }
 
 /** When the charges of a cell expire, in ms since the epoch. */
 function endOfCell(limit: MeterLimit, cell: number): number {
-  return ((cell + ROUND) * limit.windowMs) / CELLS
+  return ((cell + ROUND) * limit.windowMs) / SLIDING_CELLS
 }
 
 /** Makes the history of a state writable: drops the expired cells. */
@@ -56,15 +75,6 @@ function addToCell(history: number[], cell: number, amount: number): void {
   while (place >= 0 && (history[place] as number) > cell) place -= 2
   if (place >= 0 && history[place] === cell) (history[place + 1] as number) += amount
   else history.splice(place + 2, 0, cell, amount)
-}
-
-/** Removes up to an amount from the cell at a place; returns how much was removed. */
-function removeFromCell(history: number[], place: number, amount: number): number {
-  const there = history[place + 1] as number
-  const removed = Math.min(amount, there)
-  history[place + 1] = there - removed
-  if (there - removed <= 0) history.splice(place, 2)
-  return removed
 }
 
 /** Puts debt into future cells, each a whole round after the one before: every round repays at most the capacity. */
@@ -93,9 +103,8 @@ function addDebt(limit: MeterLimit, history: number[], debt: number, present: nu
 }
 
 /**
- * Sliding window: at most the limit in any window, wherever it begins. Charges are summed per cell
- * (1/32 of the window) and expire when the whole cell has left the window, so at most 1/33 of the
- * limit lies idle, and the state is bounded whatever the limit. `history` is `cell, amount, …`,
+ * Sliding window: at most the limit in any window, wherever it begins. Charges are summed per cell (1/32 of the window) and expire when the whole
+ * cell has left the window, so at most 1/33 of the limit lies idle, and the state is bounded whatever the limit. `history` is `cell, amount, …`,
  * ascending. The twin `lua/lib/algorithms/sliding-window.lua` derives the bounds.
  */
 export const slidingWindow: Algorithm = {
@@ -103,18 +112,8 @@ export const slidingWindow: Algorithm = {
   resetInReply: true,
   slack: slackOfSum,
   roll(state, limit, fromMs, nowMs) {
-    if (state.history === null) return
-    if (fromMs > nowMs) {
-      const back = cellOf(limit, fromMs) - cellOf(limit, nowMs)
-      state.history = state.history.map((value, place) => (place % 2 === 0 ? value - back : value))
-    }
-    const { history } = state
-    const oldest = cellOf(limit, nowMs) - CELLS
-    while (state.gone < history.length && (history[state.gone] as number) < oldest) {
-      state.used -= history[state.gone + 1] as number
-      state.gone += 2
-    }
-    state.used = isEmpty(state) ? 0 : Math.max(0, state.used)
+    const present = cellOf(limit, nowMs)
+    rollHistory(state, cellOf(limit, fromMs) - present, present - ROUND)
   },
   waitMs({ used, history, gone }, limit, nowMs, cost, ahead) {
     const wanted = used + cost + ahead - limit.capacity
@@ -135,7 +134,7 @@ export const slidingWindow: Algorithm = {
     const present = cellOf(limit, nowMs)
     const charged = cellOf(limit, Math.min(atMs, nowMs))
     const beyond = beyondCapacity(limit, state.used, amount)
-    if (amount > beyond) addToCell(history, charged < present - CELLS ? present : charged, amount - beyond)
+    if (amount > beyond) addToCell(history, charged < present - SLIDING_CELLS ? present : charged, amount - beyond)
     if (beyond > 0) addDebt(limit, history, beyond, present)
     state.used += amount
   },
@@ -143,12 +142,12 @@ export const slidingWindow: Algorithm = {
     const history = state.history ?? []
     const present = cellOf(limit, nowMs)
     const charged = cellOf(limit, atMs)
-    if (charged < present - CELLS) return false
+    if (charged < present - SLIDING_CELLS) return false
     let left = amount
-    while (left > 0 && history.length > state.gone && (history.at(-2) as number) > present) left -= removeFromCell(history, history.length - 2, left)
+    while (left > 0 && history.length > state.gone && (history.at(-2) as number) > present) left -= removeFromPair(history, history.length - 2, left)
     for (let place = state.gone; left > 0 && place < history.length; place += 2) {
       if (history[place] !== charged) continue
-      left -= removeFromCell(history, place, left)
+      left -= removeFromPair(history, place, left)
       break
     }
     state.used = isEmpty(state) ? 0 : Math.max(0, state.used - (amount - left))

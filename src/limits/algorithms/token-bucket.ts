@@ -1,10 +1,9 @@
 import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfRate, waitUp } from '../algorithm.js'
 
 /**
- * Leaky bucket as a meter (Turner, "New directions in communications", 1986; equal to the virtual
- * scheduling form of ATM's generic cell rate algorithm, ITU-T I.371, with tolerance 0): even
- * spacing, no burst. A call starts once the cost of the calls before it has leaked out, so a call
- * of cost n delays the next one by n intervals.
+ * Leaky bucket as a meter (Turner, "New directions in communications", 1986; equal to the virtual scheduling form of ATM's generic cell rate
+ * algorithm, ITU-T I.371, with tolerance 0): even spacing, no burst. A call starts once the cost of the calls before it has leaked out, so a call of
+ * cost n delays the next one by n intervals.
  */
 export const leakyBucket: Algorithm = {
   ...counted,
@@ -19,7 +18,7 @@ export const leakyBucket: Algorithm = {
 }
 
 /** Refills a bucket from `fromMs` to `nowMs`: first the debt is reduced, then `used`. A bucket that was lowered lacks at most its new capacity. */
-export function leak(state: MeterState, limit: MeterLimit, fromMs: number, nowMs: number): void {
+function leak(state: MeterState, limit: MeterLimit, fromMs: number, nowMs: number): void {
   let back = Math.max(0, nowMs - fromMs) * limit.rate
   if (state.debt > 0) {
     const left = Math.max(0, state.debt - back)
@@ -30,19 +29,16 @@ export function leak(state: MeterState, limit: MeterLimit, fromMs: number, nowMs
 }
 
 /** The amount that a bucket lacks, cut to its capacity: it may have been larger when it was charged. */
-export function missing({ used }: MeterState, { capacity, slack }: MeterLimit): number {
+function missing({ used }: MeterState, { capacity, slack }: MeterLimit): number {
   return Math.min(used, capacity + slack)
 }
 
 /** Milliseconds until the bucket is full and without debt. */
-export function timeToLeak(state: MeterState, limit: MeterLimit): number {
+function timeToLeak(state: MeterState, limit: MeterLimit): number {
   return state.used + state.debt === 0 ? 0 : (state.used + state.debt) / limit.rate
 }
 
-/**
- * Token bucket (Turner, "New directions in communications", 1986): it refills at a constant rate
- * up to its burst. `used` is the amount that it lacks.
- */
+/** Token bucket (Turner, "New directions in communications", 1986): it refills at a constant rate up to its burst. `used` is the amount that it lacks. */
 export const tokenBucket: Algorithm = {
   ...counted,
   slack: slackOfRate,

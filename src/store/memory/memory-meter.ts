@@ -2,11 +2,9 @@ import { copyState, emptyState, type MeterState } from '../../limits/algorithm.j
 import { ALGORITHMS } from '../../limits/algorithms.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import type { Costs, CostUnit } from '../../model/cost.js'
-import type { Usage } from '../../model/decision.js'
 import { DEFAULTS } from '../../model/defaults.js'
 import type { CompiledRule } from '../../policy/compiled-rule.js'
 
-/** A ledger entry in memory. */
 export interface MemoryEntry {
   readonly atMs: number
   /** The units that the rules counted when it was charged. */
@@ -23,12 +21,10 @@ export function hasExpired({ atMs }: MemoryEntry, nowMs: number): boolean {
 const NEVER = Number.NaN
 
 /**
- * The states of a rule's limits for one scope value. As in Redis, who only looks changes
- * nothing, not even the time that the states were brought to: a clock that is set back
- * later finds them as they were when something was last counted.
+ * The states of a rule's limits for one scope value. As in Redis, a look changes nothing, not even the time that the states were
+ * brought to: if the clock is set back later, they are as they were when something was last counted.
  */
 export class MemoryMeter {
-  private rule: CompiledRule
   private states: MeterState[]
   private atMs = NEVER
   /** Slots are kept beside the states: they end by the clock as it is, whatever is counted. */
@@ -40,8 +36,7 @@ export class MemoryMeter {
   private lookedNowMs = NEVER
   private lookedAtMs = NEVER
 
-  constructor(rule: CompiledRule) {
-    this.rule = rule
+  constructor(private rule: CompiledRule) {
     this.states = this.empty(rule)
   }
 
@@ -117,21 +112,5 @@ export class MemoryMeter {
 
   private empty({ limits }: CompiledRule): MeterState[] {
     return limits.map(({ unit }) => (unit === 'concurrency' ? { ...emptyState(), slots: this.slots } : emptyState()))
-  }
-}
-
-export function meterUsage(rule: CompiledRule, limit: CompiledLimit, scopeValue: string, state: MeterState, nowMs: number): Usage {
-  const algorithm = ALGORITHMS[limit.algorithm]
-  const used = state.used + state.debt
-  return {
-    rule: rule.name,
-    limit: limit.name,
-    scopeValue,
-    unit: limit.unit,
-    capacity: limit.capacity,
-    used,
-    claimed: 0,
-    remaining: algorithm.remaining(used, limit),
-    resetMs: algorithm.resetMs(state, limit, nowMs),
   }
 }

@@ -1,4 +1,4 @@
-import { type AdmissionRequest, bindingOf, costIn, type MeterRef } from '../../admission/request.js'
+import { type AdmissionRequest, bindingOf, costIn, gateBinding, type MeterRef, usageOf } from '../../admission/request.js'
 import { type MeterState, waitUp } from '../../limits/algorithm.js'
 import { ALGORITHMS } from '../../limits/algorithms.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
@@ -6,18 +6,16 @@ import { type ActualCosts, type CostUnit, NOTHING } from '../../model/cost.js'
 import type { Binding, RejectDecision, RunDecision, Usage } from '../../model/decision.js'
 import { DEFAULTS } from '../../model/defaults.js'
 import type { Observation, UpstreamOutcome, UpstreamReport, UpstreamStatus } from '../../model/upstream.js'
-import { overEstimatedPercent } from '../ledger-figures.js'
-import type { Admission, LedgerFigures, StateResult, Store } from '../store.js'
-import { hasExpired, type MemoryEntry, MemoryMeter, meterUsage } from './memory-meter.js'
-import { MemoryStates } from './memory-states.js'
+import { type Admission, type LedgerFigures, overEstimatedPercent, type StateResult, type Store } from '../store.js'
+import { hasExpired, type MemoryEntry, MemoryMeter } from './memory-meter.js'
 import { MemoryUpstream } from './memory-upstream.js'
+import { SWEEP_FROM, SweptMap } from './swept-map.js'
 
 interface Refusal {
   readonly binding: Binding
   readonly reason: 'limited' | 'paused' | 'closed' | 'too_big'
   readonly waitMs: number
-  /** Whether it is known when there is room. */
-  readonly known: boolean
+  /** Whether the call waits for a slot: when it comes free is not known. */
   readonly leased: boolean
 }
 
@@ -26,29 +24,21 @@ function later(one: Refusal | null, other: Refusal): Refusal {
   return one === null || (!other.leased && (one.leased || other.waitMs > one.waitMs)) ? other : one
 }
 
-function gateBinding({ rule, value }: MeterRef, limit: string): Binding {
-  return { kind: rule.kind, rule: rule.name, limit, scopeValue: value, unit: 'none' }
-}
-
 /** What the block of a request is counted by. */
 function blockedValue({ meters }: AdmissionRequest): string {
   return meters.findLast(({ rule }) => rule.kind === 'upstream')?.value ?? ''
 }
 
-/** Meters are swept when there are so many of them, and again when twice as many are left. */
-const SWEEP_FROM = 1000
-
 /**
- * Meters in this process's memory, with the decisions of the one in Redis: the same
- * algorithms, the same order, the same answers. There are no lines here: who has no room
- * is refused.
+ * Meters in this process's memory. The store decides as the one in Redis does: the same algorithms, the same order, the same answers.
+ * It has no lines: a call without room is refused.
  */
 export class MemoryStore implements Store {
-  private readonly now: () => number
   private readonly upstream = new MemoryUpstream()
   private readonly meters = new Map<string, Map<string, MemoryMeter>>()
   private readonly entries = new Map<string, MemoryEntry>()
-  private readonly states = new MemoryStates()
+  /** The states of algorithms of a user's own, which have no meters. */
+  private readonly states = new SweptMap<{ readonly state: string; readonly untilMs: number }>(({ untilMs }, nowMs) => untilMs <= nowMs)
   private readonly counts = { settled: 0, released: 0, expired: 0, estimated: 0, actual: 0 }
   private latestMs = 0
   private names = 0
@@ -56,9 +46,7 @@ export class MemoryStore implements Store {
   private sweepAt = SWEEP_FROM
 
   /** @param now the clock, in ms since the epoch */
-  constructor(now: () => number = Date.now) {
-    this.now = now
-  }
+  constructor(private readonly now: () => number = Date.now) {}
 
   admit(request: AdmissionRequest): Admission {
     const nowMs = this.timeOf(request)
@@ -136,7 +124,13 @@ export class MemoryStore implements Store {
   }
 
   compareAndSet(name: string, key: string, was: string, becomes: string, keepMs: number): StateResult {
-    return this.states.compareAndSet(`${name}/${key}`, was, becomes, keepMs, this.now())
+    const nowMs = this.now()
+    const id = `${name}/${key}`
+    const found = this.states.get(id)
+    const state = found === undefined || found.untilMs <= nowMs ? '' : found.state
+    if (becomes === '' || state !== was) return { nowMs, written: false, state }
+    this.states.put(id, { state: becomes, untilMs: nowMs + keepMs }, nowMs)
+    return { nowMs, written: true, state: becomes }
   }
 
   figures(): LedgerFigures {
@@ -226,22 +220,18 @@ export class MemoryStore implements Store {
     for (const meter of request.meters) {
       const { rule, value } = meter
       // While calls are paused no other time counts.
-      if (rule.kind === 'pause') return { binding: gateBinding(meter, 'paused'), reason: 'paused', waitMs: 0, known: false, leased: false }
+      if (rule.kind === 'pause') return { binding: gateBinding(meter), reason: 'paused', waitMs: 0, leased: false }
       const blockedMs = rule.kind === 'upstream' ? this.upstream.blockedMs(value, nowMs) : 0
-      if (blockedMs > 0)
-        latest = later(latest, { binding: gateBinding(meter, 'retry-after'), reason: 'limited', waitMs: waitUp(blockedMs), known: true, leased: false })
+      if (blockedMs > 0) latest = later(latest, { binding: gateBinding(meter), reason: 'limited', waitMs: waitUp(blockedMs), leased: false })
       if (rule.active === 0) continue
       const states = this.meter(meter, nowMs).look(rule, nowMs)
       for (let n = 0; n < rule.active; n++) {
         const limit = rule.limits[n] as CompiledLimit
         const cost = costIn(request.costs, limit.unit)
-        const binding = () => bindingOf(meter, limit)
         if (cost > limit.capacity + limit.slack)
-          return { binding: binding(), reason: limit.capacity === 0 ? 'closed' : 'too_big', waitMs: -1, known: false, leased: false }
+          return { binding: bindingOf(meter, limit), reason: limit.capacity === 0 ? 'closed' : 'too_big', waitMs: -1, leased: false }
         const waitMs = cost > 0 ? ALGORITHMS[limit.algorithm].waitMs(states[n] as MeterState, limit, nowMs, cost, 0) : 0
-        // When a slot comes free is not known.
-        const leased = limit.unit === 'concurrency'
-        if (waitMs > 0) latest = later(latest, { binding: binding(), reason: 'limited', waitMs, known: !leased, leased })
+        if (waitMs > 0) latest = later(latest, { binding: bindingOf(meter, limit), reason: 'limited', waitMs, leased: limit.unit === 'concurrency' })
       }
     }
     return latest
@@ -270,12 +260,13 @@ export class MemoryStore implements Store {
 
   private usage(request: AdmissionRequest, nowMs: number): Usage[] {
     const usage: Usage[] = []
-    for (const { rule, value } of request.meters) {
-      const { limits, active } = rule
-      const states = this.meter({ rule, value }, nowMs).look(rule, nowMs)
+    for (const meter of request.meters) {
+      const { limits, active } = meter.rule
+      const states = this.meter(meter, nowMs).look(meter.rule, nowMs)
       for (let n = 0; n < active; n++) {
         const limit = limits[n] as CompiledLimit
-        usage.push(meterUsage(rule, limit, value, states[n] as MeterState, nowMs))
+        const state = states[n] as MeterState
+        usage.push(usageOf(meter, limit, { used: state.used + state.debt, claimed: 0, resetMs: ALGORITHMS[limit.algorithm].resetMs(state, limit, nowMs) }))
       }
     }
     return usage
@@ -285,8 +276,8 @@ export class MemoryStore implements Store {
     return { outcome: 'run', atMs: nowMs, usage: this.usage(request, nowMs) }
   }
 
-  private reject(request: AdmissionRequest, { binding, reason, waitMs, known }: Refusal, nowMs: number): RejectDecision {
-    const retryAfterMs = reason === 'limited' && known ? waitMs : null
+  private reject(request: AdmissionRequest, { binding, reason, waitMs, leased }: Refusal, nowMs: number): RejectDecision {
+    const retryAfterMs = reason === 'limited' && !leased ? waitMs : null
     return { outcome: 'reject', reason, retryAfterMs, binding, atMs: nowMs, usage: this.usage(request, nowMs) }
   }
 

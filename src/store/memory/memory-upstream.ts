@@ -8,9 +8,7 @@ import {
   type UpstreamStatus,
   upstreamKey,
 } from '../../model/upstream.js'
-
-/** Blocks are swept when there are so many of them, and again when twice as many are left. */
-const SWEEP_FROM = 1000
+import { SweptMap } from './swept-map.js'
 
 interface Block {
   readonly untilMs: number
@@ -18,40 +16,44 @@ interface Block {
   readonly atMs: number
 }
 
+/** When a block ends; 0 where there is none. After a clock that was set back by more than a step it is as long from now as it was. */
+function blockEndMs(block: Block | undefined, nowMs: number): number {
+  if (block === undefined) return 0
+  return block.atMs > nowMs + DEFAULTS.clockStepMs ? block.untilMs - (block.atMs - nowMs) : block.untilMs
+}
+
 /**
- * What agents have said, in the memory of one process: a block with an end. What an agent allows is
- * learned by a fleet in Redis (`lua/lib/upstream.lua`); one process without lines has its own limits,
- * and a factor would only refuse calls that its agent takes.
+ * What agents have said, in the memory of one process: a block with an end. What an agent allows is learned by a fleet in Redis
+ * (`lua/lib/upstream.lua`); one process without lines has its own limits, and a factor would only refuse calls that its agent takes.
  */
 export class MemoryUpstream {
   /** By what a block is counted by: agent, endpoint and model. */
-  private readonly blocks = new Map<string, Block>()
+  private readonly blocks = new SweptMap<Block>((block, nowMs) => blockEndMs(block, nowMs) <= nowMs)
   private readonly observations = new Map<string, Observation>()
-  private sweepAt = SWEEP_FROM
 
   /** Ms until the block ends; 0 = there is none. */
   blockedMs(value: string, nowMs: number): number {
-    return Math.max(0, this.endOf(value, nowMs) - nowMs)
+    return Math.max(0, blockEndMs(this.blocks.get(value), nowMs) - nowMs)
   }
 
-  /** Takes a clock that was set back by more than a step as it is: the block is as long from now as it was. */
+  /** Takes a clock that was set back by more than a step as it is. */
   follow(value: string, nowMs: number): void {
-    const atMs = this.blocks.get(value)?.atMs ?? 0
-    if (atMs > nowMs + DEFAULTS.clockStepMs) this.blocks.set(value, { untilMs: this.endOf(value, nowMs), atMs: nowMs })
+    const block = this.blocks.get(value)
+    if (block !== undefined && block.atMs > nowMs + DEFAULTS.clockStepMs) this.blocks.set(value, { untilMs: blockEndMs(block, nowMs), atMs: nowMs })
   }
 
   /** A shorter block never shortens a longer one. */
   report(value: string, { kind, retryAfterMs, observed, name }: UpstreamReport, nowMs: number): UpstreamOutcome {
     if (observed !== null || kind === 'refused') this.observe({ name, limits: observed ?? {}, atMs: nowMs }, observed !== null)
     if (kind !== 'observed' && retryAfterMs > 0) {
-      this.blocks.set(value, { untilMs: Math.max(this.endOf(value, nowMs), nowMs + retryAfterMs), atMs: nowMs })
-      if (this.blocks.size >= this.sweepAt) this.sweep(nowMs)
+      const untilMs = Math.max(blockEndMs(this.blocks.get(value), nowMs), nowMs + retryAfterMs)
+      this.blocks.put(value, { untilMs, atMs: nowMs }, nowMs)
     }
     return { ...this.status(value, nowMs), cut: false }
   }
 
   status(value: string, nowMs: number): UpstreamStatus {
-    const untilMs = this.endOf(value, nowMs)
+    const untilMs = blockEndMs(this.blocks.get(value), nowMs)
     return untilMs <= nowMs ? openUpstream(nowMs) : { ...openUpstream(nowMs), blockedUntilMs: untilMs, sinceMs: untilMs, overMs: untilMs }
   }
 
@@ -62,17 +64,6 @@ export class MemoryUpstream {
 
   observed(): readonly Observation[] {
     return [...this.observations.values()]
-  }
-
-  private endOf(value: string, nowMs: number): number {
-    const block = this.blocks.get(value)
-    if (block === undefined) return 0
-    return block.atMs > nowMs + DEFAULTS.clockStepMs ? block.untilMs - (block.atMs - nowMs) : block.untilMs
-  }
-
-  private sweep(nowMs: number): void {
-    for (const value of this.blocks.keys()) if (this.endOf(value, nowMs) <= nowMs) this.blocks.delete(value)
-    this.sweepAt = Math.max(SWEEP_FROM, 2 * this.blocks.size)
   }
 
   private observe(observation: Observation, told: boolean): void {

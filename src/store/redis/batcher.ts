@@ -4,32 +4,27 @@ interface Waiting<Request, Reply> {
   reject(error: unknown): void
 }
 
-/** From this many on, what waits goes out in two halves: see below. */
+/** From this many on, the waiting requests are sent in two halves where no call is under way, so that both sides have work. */
 const WORTH_HALVING = 16
 /** Script calls under way at once. */
 const UNDER_WAY = 2
 
 /**
- * Collects what is asked for in one turn of the event loop and sends it together, so
- * that many checks cost one script call. Two such calls are under way at most: while
- * Redis works on one, the other is already there, and this process works on the answer
- * to the one before. What is asked for meanwhile is collected for the next. All at once
- * would leave Redis idle while this process works, and this process while Redis does.
+ * Collects the requests of one turn of the event loop and sends them together, so that many checks cost one script call. Two such calls are under way
+ * at most: while Redis works on one, the other is already there, and this process works on the reply to the one before. Requests that come meanwhile
+ * are collected for the next call. With one call at a time Redis would be idle while this process works, and this process while Redis does.
  */
 export class Batcher<Request, Reply> {
-  private readonly send: (requests: readonly Request[]) => Promise<readonly Reply[]>
-  private readonly most: number
-  private readonly weightOf: (request: Request) => number
   private waiting: Waiting<Request, Reply>[] = []
   private underWay = 0
   private scheduled = false
 
   /** @param most how much may travel together, in what `weightOf` weighs */
-  constructor(most: number, weightOf: (request: Request) => number, send: (requests: readonly Request[]) => Promise<readonly Reply[]>) {
-    this.most = most
-    this.weightOf = weightOf
-    this.send = send
-  }
+  constructor(
+    private readonly most: number,
+    private readonly weightOf: (request: Request) => number,
+    private readonly send: (requests: readonly Request[]) => Promise<readonly Reply[]>,
+  ) {}
 
   ask(request: Request): Promise<Reply> {
     return new Promise((resolve, reject) => {

@@ -1,9 +1,9 @@
-import { bindingOf, type MeterRef, type ResolvedMeters } from '../../admission/request.js'
+import { bindingOf, gateBinding, type MeterRef, type ResolvedMeters, usageOf } from '../../admission/request.js'
 import { emptyState } from '../../limits/algorithm.js'
 import { ALGORITHMS } from '../../limits/algorithms.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import type { Strategy } from '../../model/call.js'
-import type { Binding, Decision, RejectDecision, RuleKind, Usage } from '../../model/decision.js'
+import type { Binding, Decision, RejectDecision, Usage } from '../../model/decision.js'
 import type { UpstreamStatus } from '../../model/upstream.js'
 import { OUTCOME, type OutcomeCode, strategyOf } from './protocol.js'
 
@@ -16,32 +16,14 @@ const DOUBLE = 8
 /** Doubles per call after its outcome, where it neither runs nor is sent again: wait, meter, limit, rank, strictness. */
 const DETAILS = 5
 
-/** What binds a call at the gate of a rule, which has no limit. */
-const GATES: Readonly<Partial<Record<RuleKind, string>>> = { pause: 'paused', upstream: 'retry-after' }
-
-/** @param resetMs as the script answered it; undefined: worked out here */
-function decodedUsage({ rule, value }: MeterRef, limit: CompiledLimit, used: number, claimed: number, resetMs: number | undefined, atMs: number): Usage {
-  const algorithm = ALGORITHMS[limit.algorithm]
+/** Ms until a limit is unused again, where the script did not answer it: it follows from what is used. */
+function resetMsOf(limit: CompiledLimit, used: number, atMs: number): number {
   const state = { ...emptyState(), used: Math.min(used, limit.capacity), debt: Math.max(0, used - limit.capacity) }
-  return {
-    rule: rule.name,
-    limit: limit.name,
-    scopeValue: value,
-    unit: limit.unit,
-    capacity: limit.capacity,
-    used,
-    claimed,
-    remaining: algorithm.remaining(used + claimed, limit),
-    resetMs: resetMs ?? algorithm.resetMs(state, limit, atMs),
-  }
+  return ALGORITHMS[limit.algorithm].resetMs(state, limit, atMs)
 }
 
-/** A meter as the batch names it: a later call of the batch may have made a MeterRef of its own for it. */
-interface NamedMeter {
-  readonly meter: MeterRef
-  /** Where its usage begins in the reply. */
-  readonly offset: number
-}
+/** A meter as the batch names it (a later call of the batch may have made a MeterRef of its own for it), and where its usage begins in the reply. */
+type NamedMeter = Readonly<{ meter: MeterRef; offset: number }>
 
 /** How many doubles of a reply a limit takes. */
 function doublesOf({ algorithm }: CompiledLimit): number {
@@ -122,8 +104,9 @@ export class DecisionReply {
       for (let n = 0; n < active; n++) {
         const limit = limits[n] as CompiledLimit
         const size = doublesOf(limit)
-        const resetMs = size > 2 ? this.bytes.readDoubleLE(offset + 2 * DOUBLE) : undefined
-        usage.push(decodedUsage(meter, limit, this.bytes.readDoubleLE(offset), this.bytes.readDoubleLE(offset + DOUBLE), resetMs, this.atMs))
+        const used = this.bytes.readDoubleLE(offset)
+        const resetMs = size > 2 ? this.bytes.readDoubleLE(offset + 2 * DOUBLE) : resetMsOf(limit, used, this.atMs)
+        usage.push(usageOf(meter, limit, { used, claimed: this.bytes.readDoubleLE(offset + DOUBLE), resetMs }))
         offset += size * DOUBLE
       }
     }
@@ -162,24 +145,25 @@ export class DecisionReply {
     const key = meters[this.detail(head, 2) - 1]?.keys[0]
     const meter = key === undefined ? undefined : this.named.get(key)?.meter
     if (meter === undefined) return null
-    const { rule, value } = meter
     const place = this.detail(head, 3)
-    if (place === 0) return { kind: rule.kind, rule: rule.name, limit: GATES[rule.kind] ?? '', scopeValue: value, unit: 'none' }
-    const limit = (rule.recovery?.mirrored ?? rule.limits)[place - 1]
+    if (place === 0) return gateBinding(meter)
+    const limit = (meter.rule.recovery?.mirrored ?? meter.rule.limits)[place - 1]
     return limit === undefined ? null : bindingOf(meter, limit)
   }
 }
 
 /** What all decisions have in common. Usage is worked out when it is read first, since most callers never do. */
 class ReadDecision<Outcome extends Decision['outcome']> {
-  readonly outcome: Outcome
   readonly atMs: number
   readonly #reply: DecisionReply
   readonly #request: ResolvedMeters
   #usage: readonly Usage[] | undefined
 
-  constructor(outcome: Outcome, reply: DecisionReply, request: ResolvedMeters) {
-    this.outcome = outcome
+  constructor(
+    readonly outcome: Outcome,
+    reply: DecisionReply,
+    request: ResolvedMeters,
+  ) {
     this.atMs = reply.atMs
     this.#reply = reply
     this.#request = request

@@ -67,12 +67,10 @@ interface Entered {
 }
 
 /**
- * Collects calls into the keys and the JSON of one script call: every rule, meter and ledger once,
- * however many calls share it.
+ * Collects calls into the keys and the JSON of one script call: every rule, meter and ledger once, however many calls share it.
  *
- * A batch names a meter with the limits of one version of its rule. Rules change at run time, and
- * limiters of one name may have different limits: a call that meets a meter of the batch under other
- * limits is refused by `add`, and starts the next batch.
+ * A batch names a meter with the limits of one version of its rule. Rules change at run time, and limiters of one name may have different limits: a
+ * call that meets a meter of the batch under other limits is refused by `add`, and starts the next batch.
  */
 export class BatchEncoder {
   readonly keys: string[]
@@ -130,11 +128,12 @@ export class BatchEncoder {
 
   /** The batch as JSON, see `lua/lib/batch.lua`. */
   batch(): string {
-    const units = unitCodes(this.counted)
+    const units = COST_UNITS.filter((unit) => this.counted.includes(unit))
+    const codes = units.map((unit) => UNIT_CODES[unit])
     const calls = `"calls":[${encode(this.calls, units)}],"heads":[${headsOf(this.calls)}]`
     const ended = `"ended":[${encode(this.ended, units)}],"endedHeads":[${headsOf(this.ended)}]`
     const waitBounds = this.waitBounds === '' ? '' : `"waitBounds":[${this.waitBounds}],`
-    return `{"rules":[${this.encodedRules}],"units":[${units}],"meters":[${this.encodedMeters}],${waitBounds}${calls},${ended}}`
+    return `{"rules":[${this.encodedRules}],"units":[${codes}],"meters":[${this.encodedMeters}],${waitBounds}${calls},${ended}}`
   }
 
   /** The number of a line's meter, 0 where no call of the batch meets it. */
@@ -192,8 +191,7 @@ export class BatchEncoder {
 }
 
 /** What the calls cost in these units, and their meters. */
-function encode(calls: readonly Entered[], codes: readonly number[]): string {
-  const units = codes.map((code) => COST_UNITS[code - 1] as CostUnit)
+function encode(calls: readonly Entered[], units: readonly CostUnit[]): string {
   let encoded = ''
   for (const { request, costs, places } of calls) {
     let amounts = ''
@@ -228,9 +226,4 @@ export function ratesOf(observed: ObservedLimits | null): number[] {
     const { limit = 0, windowMs = null } = observed?.[unit] ?? {}
     return windowMs === null ? 0 : limit / windowMs
   })
-}
-
-/** The codes of units of cost, ascending, as a batch names them. */
-function unitCodes(units: readonly CostUnit[]): readonly number[] {
-  return COST_UNITS.filter((unit) => units.includes(unit)).map((unit) => UNIT_CODES[unit])
 }

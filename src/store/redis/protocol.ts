@@ -10,55 +10,30 @@ import { PAUSE_WAIT_MS } from '../../policy/pause.js'
 import { FIXED_KEYS } from '../../redis/keys.js'
 
 /**
- * What TypeScript and the scripts both have to know, said once: codes, places in what is sent and
- * answered, and times. `LUA_CONSTANTS` is the same as Lua; the loader puts it before the library, and
- * a test holds that no Lua file declares any of it.
+ * What TypeScript and the scripts both have to know, said once: codes, places in what is sent and answered, and times. `LUA_CONSTANTS` is the same as
+ * Lua; the loader puts it before the library, and a test holds that no Lua file declares any of it.
  */
 
-/** What a limit counts. The codes of costs are their places in `COST_UNITS`, from 1. */
-const UNIT = { REQUESTS: 1, TOKENS: 2, INPUT_TOKENS: 3, OUTPUT_TOKENS: 4, USD: 5, POINTS: 6, CONCURRENCY: 7 } as const
+/** The code of each unit. Those of costs are their places in `COST_UNITS`, from 1. */
+export const UNIT_CODES: Readonly<Record<Unit, number>> = { requests: 1, tokens: 2, inputTokens: 3, outputTokens: 4, usd: 5, points: 6, concurrency: 7 }
 
-/** The code of each unit. */
-export const UNIT_CODES: Readonly<Record<Unit, number>> = {
-  requests: UNIT.REQUESTS,
-  tokens: UNIT.TOKENS,
-  inputTokens: UNIT.INPUT_TOKENS,
-  outputTokens: UNIT.OUTPUT_TOKENS,
-  usd: UNIT.USD,
-  points: UNIT.POINTS,
-  concurrency: UNIT.CONCURRENCY,
-}
-
-/** How room is counted. Codes are part of no stored state, but of the ids by which processes of two versions could meet: they stay. */
-const ALGORITHM = { TOKEN_BUCKET: 1, FIXED_WINDOW: 2, CONCURRENCY: 3, LEAKY_BUCKET: 5, SLIDING_WINDOW: 6, SLIDING_LOG: 7 } as const
-
-/** The code of each algorithm. */
+/** The code of each algorithm. Codes are part of no stored state, but of the ids by which processes of two versions could meet: they stay. */
 export const ALGORITHM_CODES: Readonly<Record<AlgorithmName, number>> = {
-  token_bucket: ALGORITHM.TOKEN_BUCKET,
-  fixed_window: ALGORITHM.FIXED_WINDOW,
-  concurrency: ALGORITHM.CONCURRENCY,
-  leaky_bucket: ALGORITHM.LEAKY_BUCKET,
-  sliding_window: ALGORITHM.SLIDING_WINDOW,
-  sliding_log: ALGORITHM.SLIDING_LOG,
+  token_bucket: 1,
+  fixed_window: 2,
+  concurrency: 3,
+  leaky_bucket: 5,
+  sliding_window: 6,
+  sliding_log: 7,
 }
 
-/** What a rule is: a pause and an upstream block have a gate, which is asked before their limits. */
-const KIND = { RULE: 1, DEGRADED: 2, PAUSE: 3, UPSTREAM: 4, LIMITER: 5 } as const
-
-/** The code of each kind of rule. */
-export const KIND_CODES: Readonly<Record<RuleKind, number>> = {
-  rule: KIND.RULE,
-  degraded: KIND.DEGRADED,
-  pause: KIND.PAUSE,
-  upstream: KIND.UPSTREAM,
-  limiter: KIND.LIMITER,
-}
+/** The code of each kind of rule. A pause and an upstream block have a gate, which is asked before their limits. */
+export const KIND_CODES: Readonly<Record<RuleKind, number>> = { rule: 1, degraded: 2, pause: 3, upstream: 4, limiter: 5 }
 
 /** How strict strategies are: of rules of equal priority the strictest decides. Strategies of a user's own code share one. */
 const STRICTNESS = { QUEUE: 1, THROTTLE: 2, GRACEFUL: 3, CUSTOM: 4, RETRY_AFTER: 5, HARD: 6 } as const
 const STRATEGIES: readonly (Strategy | undefined)[] = [undefined, 'queue', 'throttle', 'graceful', undefined, 'retry_after', 'hard']
 
-/** The code of a strategy. */
 export function strictnessOf(strategy: Strategy): number {
   return strategy.startsWith('custom:') ? STRICTNESS.CUSTOM : STRATEGIES.indexOf(strategy)
 }
@@ -69,12 +44,11 @@ export function strategyOf(strictness: number): Strategy | undefined {
 }
 
 /**
- * What a script decides on a call. RUN: it may start. WATCHED: the same, and the block of its agent,
- * which has said something, has to hear of its end. SLOWED: it runs from a slot that is `wait` away.
- * WAIT: it stands in line. HOLD: it is to come again when the wait is over. REJECT: refused by its
- * strategy. REFUSED: refused where no call waits. TOO_BIG: it costs more than its limit can hold.
- * CLOSED: its limit is 0. AGAIN: it has to stand in line, and came without the call to keep there.
- * LATE: it would start after its deadline. EXPIRED: its deadline has passed. LINE_FULL: as many wait as may.
+ * What a script decides on a call. RUN: it may start. WATCHED: the same, and the block of its agent, which has said something, has to hear of its
+ * end. SLOWED: it runs from a slot that is `wait` away. WAIT: it stands in line. HOLD: it is to come again when the wait is over. REJECT: refused by
+ * its strategy. REFUSED: refused where no call waits. TOO_BIG: it costs more than its limit can hold. CLOSED: its limit is 0. AGAIN: it has to stand
+ * in line, and came without the call to keep there. LATE: it would start after its deadline. EXPIRED: its deadline has passed. LINE_FULL: as many
+ * wait as may.
  */
 export const OUTCOME = {
   RUN: 0,
@@ -118,19 +92,31 @@ const NUMBERS = {
   PASS_GRACE_MS: DEFAULTS.passGraceMs,
 } as const
 
-const TABLES = { UNIT, ALGORITHM, KIND, STRICTNESS, OUTCOME, RULE, LIMIT, FIXED } as const
+/** A table of codes as Lua names them: `inputTokens` is INPUT_TOKENS. */
+function luaNamed(codes: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(codes).map(([name, code]) => [name.replace(/[A-Z]/g, '_$&').toUpperCase(), code]))
+}
+
+const TABLES = {
+  UNIT: luaNamed(UNIT_CODES),
+  ALGORITHM: luaNamed(ALGORITHM_CODES),
+  KIND: luaNamed(KIND_CODES),
+  STRICTNESS,
+  OUTCOME,
+  RULE,
+  LIMIT,
+  FIXED,
+} as const
 
 /** The names that `LUA_CONSTANTS` declares. */
 export const LUA_NAMES: readonly string[] = [...Object.keys(TABLES), ...Object.keys(NUMBERS)]
 
 /** The table as Lua. */
 export const LUA_CONSTANTS: string = [
-  ...Object.entries(TABLES).map(
-    ([name, table]) =>
-      `local ${name} = { ${Object.entries(table)
-        .map(([key, value]) => `${key} = ${value}`)
-        .join(', ')} }`,
-  ),
+  ...Object.entries(TABLES).map(([name, table]) => {
+    const fields = Object.entries(table).map(([key, value]) => `${key} = ${value}`)
+    return `local ${name} = { ${fields.join(', ')} }`
+  }),
   ...Object.entries(NUMBERS).map(([name, value]) => `local ${name} = ${value}`),
   '',
 ].join('\n')

@@ -3,11 +3,10 @@ import { type AdmissionRequest, weightOf } from '../../admission/request.js'
 import type { ActualCosts } from '../../model/cost.js'
 import type { RejectDecision, RunDecision } from '../../model/decision.js'
 import { DEFAULTS, UNKNOWN_ACTOR } from '../../model/defaults.js'
-import { approximateMs, type Clock } from '../../model/time.js'
+import { approximateMs, type Clock, DAY, HOUR } from '../../model/time.js'
 import type { Observation, UpstreamOutcome, UpstreamReport, UpstreamStatus } from '../../model/upstream.js'
-import { readFigures } from '../ledger-figures.js'
 import { LedgerNames } from '../ledger-names.js'
-import type { Admission, LedgerFigures, StateResult, Store } from '../store.js'
+import { type Admission, type LedgerFigures, overEstimatedPercent, type StateResult, type Store } from '../store.js'
 import { Batcher } from './batcher.js'
 import type { ScriptClient } from './script-client.js'
 
@@ -19,11 +18,24 @@ export interface SendGuard {
 
 const NOTHING_AROUND: SendGuard = { admits: (_, send) => send(), peeks: (_, send) => send() }
 
+/** Sums up what `lua/lib/figures.lua` counts. */
+function readFigures(counts: Readonly<Record<string, string>>, nowMs: number): LedgerFigures {
+  const count = (name: string) => Number(counts[name] ?? 0)
+  let open = 0
+  let expired = count('expired')
+  for (const name of Object.keys(counts)) {
+    const [, hour] = /^open:(-?\d+)$/.exec(name) ?? []
+    if (hour === undefined) continue
+    // An entry that was opened in this hour may have a moment to live still.
+    if ((Number(hour) + 1) * HOUR + DAY > nowMs) open += count(name)
+    else expired += count(name)
+  }
+  const percent = overEstimatedPercent(count('estimated'), count('actual'))
+  return { open, settled: count('settled'), released: count('released'), expired, overEstimatedPercent: percent }
+}
+
 /** Meters in Redis, for every process that shares it. What is asked in one turn of the event loop travels together. */
 export class RedisStore implements Store {
-  private readonly scriptClient: ScriptClient
-  private readonly redis: Redis
-  private readonly clock: Clock
   private readonly actor: string
   private readonly ledgerNames: LedgerNames
   private readonly admits: Batcher<AdmissionRequest, Admission>
@@ -31,20 +43,15 @@ export class RedisStore implements Store {
 
   /** @param options.actor who resets meters, as the audit says; options.around what guards each script call */
   constructor(
-    scriptClient: ScriptClient,
-    redis: Redis,
-    clock: Clock,
+    private readonly scriptClient: ScriptClient,
+    private readonly redis: Redis,
+    private readonly clock: Clock,
     { actor = UNKNOWN_ACTOR, around = NOTHING_AROUND, ledgerNames = new LedgerNames() }: { actor?: string; around?: SendGuard; ledgerNames?: LedgerNames } = {},
   ) {
     this.actor = actor
     this.ledgerNames = ledgerNames
-    this.scriptClient = scriptClient
-    this.redis = redis
-    this.clock = clock
     this.admits = new Batcher(DEFAULTS.batchKeys, weightOf, (requests) => around.admits(requests, () => this.send(requests)))
-    this.peeks = new Batcher(DEFAULTS.batchKeys, weightOf, (requests) =>
-      around.peeks(requests, () => scriptClient.peek(requests) as Promise<(RunDecision | RejectDecision)[]>),
-    )
+    this.peeks = new Batcher(DEFAULTS.batchKeys, weightOf, (requests) => around.peeks(requests, () => scriptClient.peek(requests)))
   }
 
   admit(request: AdmissionRequest): Promise<Admission> {
@@ -105,7 +112,7 @@ export class RedisStore implements Store {
 
   private async send(requests: readonly AdmissionRequest[]): Promise<Admission[]> {
     const entered = this.enter(requests)
-    const decisions = (await this.scriptClient.check(entered)) as (RunDecision | RejectDecision)[]
+    const decisions = await this.scriptClient.check(entered)
     return entered.map((one, index) => ({ request: one, decision: decisions[index] as RunDecision | RejectDecision }))
   }
 }

@@ -1,19 +1,18 @@
 import type { Redis } from 'ioredis'
 import { limitOf, meterOf } from '../../admission/rejection.js'
-import { type AdmissionRequest, blockPlace, type CallRequest, type ResolvedMeters, type Settlement } from '../../admission/request.js'
+import { type AdmissionRequest, blockPlace, type CallRequest, type Settlement } from '../../admission/request.js'
 import type { Resolver } from '../../admission/resolver.js'
-import type { Call } from '../../model/call.js'
-import { COST_UNITS, type Costs } from '../../model/cost.js'
-import type { Decision } from '../../model/decision.js'
+import { COST_UNITS } from '../../model/cost.js'
+import type { Decision, RejectDecision, RunDecision } from '../../model/decision.js'
 import { approximateMs, type Clock } from '../../model/time.js'
 import { type UpstreamOutcome, type UpstreamReport, type UpstreamStatus, upstreamKey } from '../../model/upstream.js'
-import type { RuleSet } from '../../policy/compile.js'
 import { retentionOf } from '../../policy/policy.js'
 import type { Keys } from '../../redis/keys.js'
 import type { Script } from '../../redis/script.js'
+import type { StateResult } from '../store.js'
 import { type AgainDecision, DecisionReply, readUpstreamStatus } from './decoder.js'
 import { BatchEncoder, ratesOf } from './encoder.js'
-import { scripts } from './scripts.js'
+import { type Held, type PassOutcome, scripts } from './scripts.js'
 
 /** The front of one line, as a dispatch looks at it. */
 export interface LineFront {
@@ -28,40 +27,26 @@ export class ScriptClient {
 
   constructor(
     private readonly redis: Redis,
-    private readonly resolver: Resolver,
+    readonly resolver: Resolver,
     private readonly clock: Clock,
   ) {
     this.keys = resolver.keys
   }
 
-  get rules(): RuleSet {
-    return this.resolver.rules
-  }
-
-  /** What a call is expected to cost; a promise only where that has to be worked out. @throws CallInvalid */
-  costs(call: Call): Costs | Promise<Costs> {
-    return this.resolver.costs(call)
-  }
-
-  /** The meters a call meets under the rules in force. */
-  resolve(call: Call, costs: Costs): ResolvedMeters {
-    return this.resolver.resolve(call, costs)
-  }
-
   /** The model that calls of this agent run with in degraded mode; undefined where it says none. */
   degradeTo(agent: string): string | undefined {
-    const { degradeTo } = this.rules.policy
+    const { degradeTo } = this.resolver.rules.policy
     return Object.hasOwn(degradeTo, agent) ? degradeTo[agent] : undefined
   }
 
   /** Charges each call at all of its meters, or refuses it. */
-  async check(requests: readonly AdmissionRequest[]): Promise<Decision[]> {
-    return (await this.decide(scripts.check, requests, { onTheirWay: false })) as Decision[]
+  async check(requests: readonly AdmissionRequest[]): Promise<(RunDecision | RejectDecision)[]> {
+    return (await this.decide(scripts.check, requests, { onTheirWay: false })) as (RunDecision | RejectDecision)[]
   }
 
   /** What `check` would answer; changes nothing. */
-  async peek(requests: readonly AdmissionRequest[]): Promise<Decision[]> {
-    return (await this.decide(scripts.peek, requests, { onTheirWay: false })) as Decision[]
+  async peek(requests: readonly AdmissionRequest[]): Promise<(RunDecision | RejectDecision)[]> {
+    return (await this.decide(scripts.peek, requests, { onTheirWay: false })) as (RunDecision | RejectDecision)[]
   }
 
   /** Charges what has happened already, whether there is room or not. */
@@ -123,47 +108,34 @@ export class ScriptClient {
     const encoder = this.encode([{ ...request, forGood: true }], false)
     const { meters } = request
     const limits = meters.flatMap(({ rule }) => rule.limits.map(({ name }) => limitOf(rule.name, name)))
-    const args = [this.now(), encoder.batch(), retentionOf(this.rules.policy), by, meters.map(meterOf).join(', '), ...limits]
+    const args = [this.now(), encoder.batch(), retentionOf(this.resolver.rules.policy), by, meters.map(meterOf).join(', '), ...limits]
     await scripts.reset.run(this.redis, [...encoder.keys, this.keys.audit], args)
   }
 
-  /** Writes the state of a user's own algorithm if the one it was worked out from still stands; `becomes` '' only reads. */
-  async compareAndSet(key: string, was: string, becomes: string, keepMs: number): Promise<{ nowMs: number; written: boolean; state: string }> {
+  /** Writes the state of a user's own algorithm; see `StateStore`. */
+  async compareAndSet(key: string, was: string, becomes: string, keepMs: number): Promise<StateResult> {
     const [nowMs, written, state] = await scripts.compareAndSet.run(this.redis, [key], [this.now(), was, becomes, keepMs])
     return { nowMs: Number(nowMs), written: written === 1, state }
   }
 
-  /**
-   * Gives back all a call holds: W its place in line, P its pass, S its charge; '-' it
-   * held nothing, R it runs under another token.
-   * @param lineKey the line the call stands in, where it is known to stand in one
-   */
-  async release(request: AdmissionRequest, lineKey = ''): Promise<'W' | 'P' | 'S' | 'R' | '-'> {
+  /** Gives back all that a call holds. @param lineKey the line the call stands in, where it is known to stand in one */
+  async release(request: AdmissionRequest, lineKey = ''): Promise<Held> {
     const encoder = this.encode([request], true)
     if (lineKey !== '' && !encoder.keys.includes(lineKey)) encoder.keys.push(lineKey)
     const [held = '-'] = await scripts.release.run(this.redis, encoder.keys, [this.now(), encoder.batch(), lineKey])
-    return held as 'W' | 'P' | 'S' | 'R' | '-'
+    return held
   }
 
-  /** An agent said something about its limits; a call that stands open is given back. */
-  reportUpstream(request: AdmissionRequest, report: UpstreamReport): Promise<UpstreamOutcome> {
-    return this.report(request, report, '', false)
-  }
-
-  /** The call's agent asked to be left alone: as above, and puts the call at the head of its line. */
-  giveBack(request: CallRequest, report: UpstreamReport): Promise<UpstreamOutcome> {
-    return this.report(request, report, storedCall(request), true)
-  }
-
-  private async report(
-    request: AdmissionRequest,
-    { kind, retryAfterMs, reduceFactor, observed, name }: UpstreamReport,
-    stored: string,
-    onItsWay: boolean,
-  ): Promise<UpstreamOutcome> {
-    const encoder = this.encode([request], onItsWay)
-    const observation =
-      observed === null && kind !== 'refused' ? '' : JSON.stringify({ name, limits: observed ?? {}, atMs: Math.round(approximateMs(this.clock)) })
+  /**
+   * An agent said something about its limits; a call that stands open is given back.
+   * @param back the call, where it is put at the head of its line: its agent asked to be left alone
+   */
+  async reportUpstream(request: AdmissionRequest, report: UpstreamReport, back?: CallRequest): Promise<UpstreamOutcome> {
+    const { kind, retryAfterMs, reduceFactor, observed, name } = report
+    const encoder = this.encode([request], back !== undefined)
+    const stored = back === undefined ? '' : storedCall(back)
+    const noted = observed !== null || kind === 'refused'
+    const observation = noted ? JSON.stringify({ name, limits: observed ?? {}, atMs: Math.round(approximateMs(this.clock)) }) : ''
     const details = [kind, reduceFactor, JSON.stringify(ratesOf(observed)), observation, upstreamKey(name), observed === null ? 0 : 1]
     const args = [this.now(), encoder.batch(), blockPlace(request), retryAfterMs, stored, ...details]
     const [cut, ...status] = await scripts.reportUpstream.run(this.redis, [...encoder.keys, this.keys.upstream], args)
@@ -193,23 +165,16 @@ export class ScriptClient {
   }
 
   /** Looks after passes that have not started; says what became of each. */
-  reconcilePasses(
-    passes: readonly { request: AdmissionRequest; seen: 'queued' | 'held' | 'missing' }[],
-  ): Promise<('kept' | 'unclaimed' | 'dropped' | 'gone')[]> {
-    const encoder = this.encode(
-      passes.map(({ request }) => request),
-      true,
-    )
-    const args = [this.now(), encoder.batch(), ...passes.map(({ seen }) => seen)]
-    return scripts.reconcilePasses.run(this.redis, encoder.keys, args)
+  reconcilePasses(passes: readonly { request: AdmissionRequest; seen: 'queued' | 'held' | 'missing' }[]): Promise<PassOutcome[]> {
+    const requests = passes.map(({ request }) => request)
+    const encoder = this.encode(requests, true)
+    return scripts.reconcilePasses.run(this.redis, encoder.keys, [this.now(), encoder.batch(), ...passes.map(({ seen }) => seen)])
   }
 
   /** Takes calls out of their lines whose deadlines have passed; returns the ids of those that were in one. */
   expire(waiting: readonly { request: AdmissionRequest; line: string }[]): Promise<string[]> {
-    const encoder = this.encode(
-      waiting.map(({ request }) => request),
-      true,
-    )
+    const requests = waiting.map(({ request }) => request)
+    const encoder = this.encode(requests, true)
     for (const { line } of waiting) if (line !== '' && !encoder.keys.includes(line)) encoder.keys.push(line)
     return scripts.expire.run(this.redis, encoder.keys, [this.now(), encoder.batch(), ...waiting.map(({ line }) => line)])
   }

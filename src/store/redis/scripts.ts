@@ -1,32 +1,22 @@
+import { LUA_TEXT } from '../../redis/lua-text.js'
 import { Library, Script } from '../../redis/script.js'
 import { LUA_CONSTANTS } from './protocol.js'
 
-const NAMES = [
-  'check',
-  'peek',
-  'enqueue',
-  'start',
-  'record',
-  'settle',
-  'release',
-  'dispatch',
-  'expire',
-  'reconcile-passes',
-  'report-upstream',
-  'upstream-status',
-  'write-policy',
-  'reset',
-  'compare-and-set',
-  'renew',
-  'lease',
-  'heartbeat',
-  'merge-usage',
-] as const
-const library = new Library(NAMES, LUA_CONSTANTS)
+/** Every file of `lua/` is a script; those of its folders are included by them. */
+const NAMES = Object.keys(LUA_TEXT)
+  .filter((path) => !path.includes('/'))
+  .map((path) => path.replace(/\.lua$/, ''))
+const library = new Library(NAMES.sort(), LUA_CONSTANTS)
 
-function script<Reply>(name: (typeof NAMES)[number], options: { binary?: boolean } = {}): Script<Reply> {
+function script<Reply>(name: string, options: { binary?: boolean } = {}): Script<Reply> {
   return new Script<Reply>(name, library, options)
 }
+
+/** What a call held: W a place in line, P a pass, S a charge, - nothing; R: it runs under another token, and keeps what it holds. */
+export type Held = 'W' | 'P' | 'S' | 'R' | '-'
+
+/** What became of a pass that has not started. */
+export type PassOutcome = 'kept' | 'unclaimed' | 'dropped' | 'gone'
 
 /** Every script, with the type of its reply. The contract of each is the header of its file in `lua/`. */
 export const scripts = {
@@ -38,13 +28,12 @@ export const scripts = {
   record: script<Buffer>('record', { binary: true }),
   /** Per call 1 or 0. */
   settle: script<number[]>('settle'),
-  /** Per call W, P, S, R or -. */
-  release: script<string[]>('release'),
+  release: script<Held[]>('release'),
   /** Redis' time, ids woken, ms until the next line can move (-1 = none waits). */
   dispatch: script<[nowMs: string, woken: string[], nextMs: string]>('dispatch'),
   /** Ids taken out of their lines. */
   expire: script<string[]>('expire'),
-  reconcilePasses: script<('kept' | 'unclaimed' | 'dropped' | 'gone')[]>('reconcile-passes'),
+  reconcilePasses: script<PassOutcome[]>('reconcile-passes'),
   /** 1 if the factor was cut, then what is known of the agent. */
   reportUpstream: script<string[]>('report-upstream'),
   /** Per call what is known of its agent. */
