@@ -48,7 +48,7 @@ export type {
   UpstreamStatus,
 } from './model/upstream.js'
 export type { TollgateOptions } from './options.js'
-export type { OutageFigures } from './outage/figures.js'
+export type { OutageFigures } from './outage/outage.js'
 export type { Allowance, Exempt, Override, Reason } from './policy/override.js'
 export type { Pause } from './policy/pause.js'
 export type { AgentSpec, MatchSpec, OnStoreError, RuleSpec } from './policy/rule.js'

@@ -31,7 +31,6 @@ import type { UpstreamTracker } from './upstream/tracker.js'
 
 type Options = ReturnType<typeof checkOptions>
 
-/** The parts of every Tollgate. */
 interface CommonParts {
   /** Those of `open`, with their defaults. */
   readonly options: Options
@@ -41,7 +40,6 @@ interface CommonParts {
   readonly log: Logger
 }
 
-/** The parts that a Tollgate is composed of. */
 export interface TollgateParts extends CommonParts {
   readonly store: Store
   readonly resolver: Resolver

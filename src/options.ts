@@ -66,7 +66,6 @@ export interface TollgateOptions {
   clock?: Clock | undefined
 }
 
-/** Ten years, in ms. */
 const LONGEST_MS = 3650 * DAY
 
 const isObject = (value: unknown) => value !== null && typeof value === 'object'

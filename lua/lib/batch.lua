@@ -75,9 +75,7 @@ function Batch.load(encoded, now)
   local both = { batch.ended, batch.calls }
   for _, calls in ipairs(both) do
     for _, call in ipairs(calls) do
-      if call[CALL_RECORD] > 0 then
-        keys[#keys + 1] = KEYS[call[CALL_RECORD]]
-      end
+      if call[CALL_RECORD] > 0 then keys[#keys + 1] = KEYS[call[CALL_RECORD]] end
     end
   end
   -- unpack() is bounded by Lua's stack; the client bounds a batch well below it.
@@ -133,9 +131,7 @@ function Batch.change_entry(batch, call, charged)
   local units, costs = {}, {}
   for unit = 1, COST_UNITS do
     costs[unit] = Record.charged_cost(charged, unit)
-    if costs[unit] then
-      units[#units + 1] = unit
-    end
+    if costs[unit] then units[#units + 1] = unit end
   end
   if call[CALL_LEDGER_KEY] then
     local ledger = Ledger.of(batch, call[CALL_LEDGER_KEY])

@@ -183,7 +183,6 @@ function Decide.start(batch, call, now)
   return block and OUTCOME.WATCHED or OUTCOME.RUN
 end
 
--- The outcome of a call that has started.
 function Decide.running(batch, call)
   return Upstream.of(batch, call) and OUTCOME.WATCHED or OUTCOME.RUN
 end
@@ -216,7 +215,6 @@ function Decide.refusal(batch, call, now)
   if before then return OUTCOME.REFUSED, behind, before end
 end
 
--- The view of a newcomer.
 function Decide.newcomer_view(batch)
   return batch.any_line and Decide.QUEUED or Decide.CLAIMED
 end

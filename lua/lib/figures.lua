@@ -46,10 +46,8 @@ function Figures.save(batch, now)
     elseif amount ~= 0 then
       local total = redis.call('HINCRBY', KEYS[FIXED.FIGURES], figure, string.format('%.0f', amount))
       any = true
-      if total == amount and string.sub(figure, 1, 5) == 'open:' then
-        -- The first of its hour.
-        sum_up_expired(now)
-      end
+      -- The first of its hour.
+      if total == amount and string.sub(figure, 1, 5) == 'open:' then sum_up_expired(now) end
     end
   end
   if any then redis.call('PEXPIRE', KEYS[FIXED.FIGURES], FIGURES_TTL) end

@@ -68,9 +68,7 @@ local function unpack_other(meter, value)
   local stored = (#value - HEAD) / PLAIN_ENTRY
   for i = 1, stored do
     local n = rule.places[struct.unpack('<I4', value, HEAD + 1 + 4 * (i - 1))]
-    if n then
-      kept[rule.offset + n] = struct.unpack('<d', value, HEAD + 1 + 4 * stored + 8 * (i - 1))
-    end
+    if n then kept[rule.offset + n] = struct.unpack('<d', value, HEAD + 1 + 4 * stored + 8 * (i - 1)) end
   end
   return kept
 end
@@ -144,9 +142,7 @@ function Meter.load(rule, first, value, now)
   end
   if rule.leased then
     for n, limit in ipairs(rule.limits) do
-      if limit.leased then
-        kept[rule.offset + n] = limit.algorithm.look(limit, meter.histories[n], now)
-      end
+      if limit.leased then kept[rule.offset + n] = limit.algorithm.look(limit, meter.histories[n], now) end
     end
   end
   return meter
@@ -212,9 +208,7 @@ function Meter.save(meter, now)
   for n = 1, count do
     local limit, debt, history = limits[n], debts[n], meter.histories[n]
     local algorithm = limit.algorithm
-    if limit.leased then
-      kept[offset + n] = 0
-    end
+    if limit.leased then kept[offset + n] = 0 end
     local used = kept[offset + n]
     if used > 0 or debt > 0 then
       local ends = algorithm.ttl(limit, used, debt, present, history) + present - now

@@ -15,9 +15,7 @@ local RECORD_TTL_MS = 7 * 86400000
 function Record.units_of_mask(mask)
   local units = {}
   for unit = 1, COST_UNITS do
-    if mask % 2 == 1 then
-      units[#units + 1] = unit
-    end
+    if mask % 2 == 1 then units[#units + 1] = unit end
     mask = floor(mask / 2)
   end
   return units

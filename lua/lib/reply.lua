@@ -20,14 +20,14 @@ function Reply.new(now)
 end
 
 function Reply.add(reply, outcome, wait, binding, rank, strictness)
-  local size = #reply
-  reply[size + 1] = outcome
+  local at = #reply + 1
+  reply[at] = outcome
   if outcome == RUN or outcome == WATCHED or outcome == AGAIN then return end
-  reply[size + 2] = outcome ~= HOLD and outcome ~= SLOWED and binding and binding.unknown and -1 or wait
-  reply[size + 3] = binding and binding.at or 0
-  reply[size + 4] = binding and binding.n or 0
-  reply[size + 5] = rank or -1
-  reply[size + 6] = strictness or 0
+  reply[at + DETAIL.WAIT] = outcome ~= HOLD and outcome ~= SLOWED and binding and binding.unknown and -1 or wait
+  reply[at + DETAIL.METER] = binding and binding.at or 0
+  reply[at + DETAIL.LIMIT] = binding and binding.n or 0
+  reply[at + DETAIL.RANK] = rank or -1
+  reply[at + DETAIL.STRICTNESS] = strictness or 0
 end
 
 local function add_meter(reply, meter)

@@ -17,7 +17,7 @@
 -- How a rule is encoded: RULE and LIMIT in the protocol.
 local Rule = { PLAIN = 112, EXTENDED = 120, HEAD = 9, PLAIN_ENTRY = 12 }
 do
-local UNBOUNDED = { 0, 0, DEFAULT_HOLD_MS, 0, 0 }
+local UNBOUNDED = { [OPTION.MAX_WAIT] = 0, [OPTION.MAX_WAITING] = 0, [OPTION.HOLD] = DEFAULT_HOLD_MS, [OPTION.MAX_DELAY] = 0, [OPTION.DEGRADES] = 0 }
 
 local function prepare_limit(rule, given)
   local limit = {
@@ -48,8 +48,12 @@ local function prepare(encoded)
   local options, recovery = given[RULE.OPTIONS] or UNBOUNDED, given[RULE.RECOVERY]
   local rule = {
     kind = given[RULE.KIND], priority = given[RULE.PRIORITY], strictness = given[RULE.STRICTNESS], keyed = 0,
-    max_wait = options[1], max_waiting = options[2], hold = options[3], max_delay = options[4], degrades = options[5] == 1,
-    recovery = recovery and { id = recovery[1], probe_lease = recovery[2], every = recovery[3], grows = recovery[4] },
+    max_wait = options[OPTION.MAX_WAIT], max_waiting = options[OPTION.MAX_WAITING], hold = options[OPTION.HOLD],
+    max_delay = options[OPTION.MAX_DELAY], degrades = options[OPTION.DEGRADES] == 1,
+    recovery = recovery and {
+      id = recovery[RECOVERY.ID], probe_lease = recovery[RECOVERY.PROBE_LEASE],
+      every = recovery[RECOVERY.EVERY], grows = recovery[RECOVERY.GROWS],
+    },
   }
   local limits, count = {}, #given[RULE.LIMITS]
   local places, empty, zeros = {}, { Rule.PLAIN, 0 }, {}

@@ -265,7 +265,6 @@ function Upstream.note_observed(meter, rates)
   end
 end
 
--- Forgets all that the agent has said.
 function Upstream.lift(meter)
   meter.block, meter.changed = false, true
 end

@@ -74,7 +74,6 @@ export function checkQuery(query: AuditQuery) {
   }
 }
 
-/** The number of entries that one round trip reads. */
 const READ_AT_ONCE = 500
 
 /** The append-only log of changes. Entries older than the retention are removed. */

@@ -46,7 +46,6 @@ function applyChange(policy: Policy, change: PolicyChange, nowMs: number): Chang
   return noted.length === 0 ? null : { policy: changed.policy, noted }
 }
 
-/** The policy of a Tollgate without Redis. */
 export class MemoryPolicyStore implements PolicyStore {
   readonly audit = new MemoryLog()
   private policy = EMPTY_POLICY
@@ -86,7 +85,6 @@ function hasEnded({ nextEndMs }: RuleSet, nowMs: number): boolean {
 /** A policy as read from Redis, not checked: another version of Tollgate, with other rules about rules, may have written it. The version is '' where none is stored. */
 type StoredPolicy = Pick<RuleSet, 'version' | 'policy'> & { readonly nowMs: number }
 
-/** The policy of a namespace in Redis. */
 export class RedisPolicyStore implements PolicyStore {
   readonly audit: AuditLog
 

@@ -15,7 +15,6 @@ export interface Answer {
   readonly usage: readonly Usage[]
 }
 
-/** The latest time of a Date. */
 const LATEST_DATE_MS = 8.64e15
 
 /** The limit of which the smallest part is left; null where there is none. */

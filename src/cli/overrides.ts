@@ -4,7 +4,6 @@ import type { GrantSpec } from '../administration/grant.js'
 import type { Pause } from '../policy/pause.js'
 import { type ByFlag, type Common, changing, common, parseJson, withTollgate } from './common.js'
 
-/** `tollgate override …` */
 function overrideCommands(program: Command): void {
   const override = program.command('override').description('exceptions from rules, for some time')
   changing(override.command('grant <override>').description('grant an override, given as JSON')).action((text: string, options: Common & ByFlag) => {
@@ -25,7 +24,6 @@ function overrideCommands(program: Command): void {
   )
 }
 
-/** `tollgate override …`, `audit`, `pause` and `resume`. */
 export function administrationCommands(program: Command): void {
   overrideCommands(program)
   common(program.command('audit').description('what was changed, by whom and when, the newest first'))

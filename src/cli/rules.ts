@@ -3,7 +3,6 @@ import type { RuleSpec } from '../policy/rule.js'
 import { readRules } from '../policy/rules-file.js'
 import { type ByFlag, type Common, changing, common, parseJson, print, withTollgate } from './common.js'
 
-/** `tollgate rules …` */
 export function rulesCommands(program: Command): void {
   const rules = program.command('rules').description('the rules of a namespace')
   common(rules.command('list').description('the rules in force')).action((options: Common) =>

@@ -67,7 +67,6 @@ export class CircuitBreaker {
     }
   }
 
-  /** Opens the breaker, if it is closed. */
   trip(cause: Error): void {
     if (this.away) return
     this.state = this.state.kind === 'stopped' ? { kind: 'stopped', cause } : this.open(cause, DEFAULTS.probeMs, DEFAULTS.probeMs)
@@ -82,7 +81,6 @@ export class CircuitBreaker {
     this.state = this.open(this.state.cause, this.state.delayMs, 0)
   }
 
-  /** Sends no probes any more. */
   stop(): void {
     if (this.state.kind === 'open') clearTimeout(this.state.timer)
     this.state = { kind: 'stopped', cause: this.cause }

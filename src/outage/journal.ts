@@ -89,7 +89,6 @@ export class OutageJournal {
     return this.meters.store.peek(askedOf(request, asked, nowMs))
   }
 
-  /** Charges a call that has happened. */
   record(request: AdmissionRequest, meters: readonly LocalRef[], nowMs: number): void {
     this.chargeUnasked(request, meters)
     if (request.forGood !== true) this.open.set(keyOf(request), { request, runs: false, atMs: nowMs })

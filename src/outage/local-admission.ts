@@ -245,14 +245,12 @@ export class Unchecked {
     private readonly now: () => number = () => performance.now(),
   ) {}
 
-  /** Whether one more may be let in. */
   get room(): boolean {
     const oldest = Math.floor(this.now() / CELL_MS) - CELLS
     this.cells = this.cells.filter(({ cell }) => cell >= oldest)
     return this.cells.reduce((sum, { count }) => sum + count, 0) < this.most
   }
 
-  /** One was let in. */
   count(): void {
     this.total++
     const cell = Math.floor(this.now() / CELL_MS)

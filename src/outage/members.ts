@@ -59,7 +59,6 @@ export class Members {
     return Number(nowMs)
   }
 
-  /** Says that this process leaves. */
   async leave(): Promise<void> {
     await scripts.heartbeat.run(this.redis, [this.keys.members], ['', this.id, 0, 0])
   }
@@ -69,7 +68,6 @@ export class Members {
     return this.heard.reduce<Share>((most, one) => (one.of >= most.of ? one : most), { of: 1, rank: 0 })
   }
 
-  /** The others, as last heard. */
   get others(): readonly Member[] {
     return this.members.filter(({ id }) => id !== this.id)
   }

@@ -5,7 +5,7 @@ import { isStoreError } from '../redis/store-error.js'
 import type { SendGuard } from '../store/redis/redis-store.js'
 import type { MaybePromise, Store } from '../store/store.js'
 import { type StoreMethods, storeGuardedBy } from '../store/store-guard.js'
-import type { Outage } from './outage.js'
+import type { Outage, Settled } from './outage.js'
 
 /** A promise of an answer, also where it is there at once or fails at once. */
 function promised<T>(answer: () => MaybePromise<T>): Promise<T> {
@@ -15,12 +15,12 @@ function promised<T>(answer: () => MaybePromise<T>): Promise<T> {
 /** What is answered without Redis, where it is away or goes away meanwhile; given what was sent, if anything was. */
 type Instead<T> = (sent: Promise<T> | undefined) => T
 
-async function answered<T>({ breaker }: Outage, send: () => Promise<T>, instead: Instead<T>): Promise<T> {
+async function answered<T>({ breaker }: Outage, send: () => MaybePromise<T>, instead: Instead<T>): Promise<T> {
   if (breaker.away) return instead(undefined)
   let sent: Promise<T> | undefined
   try {
     return await breaker.watch(() => {
-      sent = send()
+      sent = promised(send)
       return sent
     })
   } catch (error) {
@@ -29,29 +29,24 @@ async function answered<T>({ breaker }: Outage, send: () => Promise<T>, instead:
   }
 }
 
-/** How a call ends. */
-interface Ending {
-  /** Ends it, if it was let in during this outage. @returns whether it was */
-  readonly here: () => boolean
-  readonly send: () => Promise<boolean>
-  /** Has it end when Redis is back. */
-  readonly defer: () => void
-  /** Whether the call is over, and its slots are free. */
-  readonly over: boolean
-}
-
-/** Only Redis knows whether an entry is open: while it is away, the answer is that it was. */
-async function ended(outage: Outage, request: AdmissionRequest, { here, send, defer, over }: Ending): Promise<boolean> {
-  if (here()) return true
+/**
+ * Ends a call. Only Redis knows whether an entry is open: while it is away, the answer is that it was.
+ * @param settled undefined where the call was not made
+ */
+async function ended(outage: Outage, request: AdmissionRequest, settled: Settled | undefined, send: () => MaybePromise<boolean>): Promise<boolean> {
   const { breaker, deferred, local, takesReleases } = outage
-  // The report that charges this call may still be deferred: its end is queued behind it.
-  if (!breaker.away && deferred.size > 0) {
-    defer()
+  if (settled === undefined ? local.release(request) : local.settle(request, settled.actual, settled.how)) return true
+  // After a part of its cost the call goes on, and keeps its slots.
+  const over = settled?.how !== 'part'
+  const defer = () => {
+    deferred.end(settled === undefined ? 'release' : 'settle', outage.ending(request, settled))
     return true
   }
+  // The report that charges this call may still be deferred: its end is queued behind it.
+  if (!breaker.away && deferred.size > 0) return defer()
   if (takesReleases) {
     try {
-      const open = await breaker.within(send())
+      const open = await breaker.within(promised(send))
       if (open && over) local.endedElsewhere(request)
       return open
     } catch (error) {
@@ -59,9 +54,9 @@ async function ended(outage: Outage, request: AdmissionRequest, { here, send, de
     }
   }
   return answered(outage, send, () => {
-    defer()
+    const open = defer()
     if (over) local.endedElsewhere(request)
-    return true
+    return open
   })
 }
 
@@ -74,7 +69,7 @@ async function ended(outage: Outage, request: AdmissionRequest, { here, send, de
  * @param make the store in Redis, which hands what it sends to the guard it is given
  */
 export function outageStore(outage: Outage, make: (around: SendGuard) => Store): Store {
-  const { breaker, deferred, local } = outage
+  const { breaker, local } = outage
   const unavailable = (): never => {
     throw new StoreUnavailable('Redis is away', { retryAfterMs: DEFAULTS.longestProbeMs, cause: breaker.cause })
   }
@@ -88,14 +83,14 @@ export function outageStore(outage: Outage, make: (around: SendGuard) => Store):
     peeks: (requests, send) => answered(outage, send, () => requests.map((one) => local.peek(one))),
   })
   return {
-    ...storeGuardedBy((method, args) => answered(outage, () => promised(() => redis[method](...args)), unavailable)),
+    ...storeGuardedBy((method, args) => answered(outage, () => redis[method](...args), unavailable)),
     // Each batch of these is guarded as a whole: see above.
     admit: (request) => (breaker.away ? local.admit(request) : redis.admit(request)),
     peek: (request) => (breaker.away ? local.peek(request) : redis.peek(request)),
     record: (request) =>
       answered(
         outage,
-        () => promised(() => redis.record(request)),
+        () => redis.record(request),
         (sent) => {
           const given = local.record(request)
           const all = sent?.then((one) => [one])
@@ -103,29 +98,16 @@ export function outageStore(outage: Outage, make: (around: SendGuard) => Store):
           return given
         },
       ),
-    settle: (request, actual, how) =>
-      ended(outage, request, {
-        here: () => local.settle(request, actual, how),
-        send: () => promised(() => redis.settle(request, actual, how)),
-        defer: () => deferred.settle(request, actual, how),
-        over: how === 'end',
-      }),
-    release: (request) =>
-      ended(outage, request, {
-        here: () => local.release(request),
-        send: () => promised(() => redis.release(request)),
-        defer: () => deferred.release(request),
-        over: true,
-      }),
+    settle: (request, actual, how) => ended(outage, request, { actual, how }, () => redis.settle(request, actual, how)),
+    release: (request) => ended(outage, request, undefined, () => redis.release(request)),
     // An algorithm of a user's own has no shares: it is refused, or, if the option says open, asked as for a key without a state.
     compareAndSet: (name, key, was, becomes, keepMs) =>
       answered(
         outage,
-        () => promised(() => redis.compareAndSet(name, key, was, becomes, keepMs)),
+        () => redis.compareAndSet(name, key, was, becomes, keepMs),
         () => {
-          if (becomes !== '' && local.letIn()) return { nowMs: outage.nowMs(), written: true, state: becomes }
-          if (becomes === '' && local.lets) return { nowMs: outage.nowMs(), written: false, state: '' }
-          return unavailable()
+          const letIn = becomes === '' ? local.lets : local.letIn()
+          return letIn ? { nowMs: outage.nowMs(), written: becomes !== '', state: becomes } : unavailable()
         },
       ),
   }

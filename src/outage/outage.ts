@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import type { AdmissionRequest } from '../admission/request.js'
+import type { ActualCosts } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { approximateMs, type Clock } from '../model/time.js'
 import type { OnStoreError } from '../policy/rule.js'
@@ -10,11 +11,40 @@ import type { LedgerNames } from '../store/ledger-names.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import type { Admission } from '../store/store.js'
 import { CircuitBreaker } from './breaker.js'
-import { DeferredSettlements, type SettlementSender } from './deferred-settlements.js'
-import type { OutageFigures } from './figures.js'
+import { DeferredSettlements } from './deferred-settlements.js'
 import { mergeUsage } from './journal.js'
 import { LocalAdmission } from './local-admission.js'
 import { type Member, Members } from './members.js'
+
+/** How a process stands to its Redis. */
+export interface OutageFigures {
+  /** Whether Redis is taken to be away now. */
+  readonly away: boolean
+  /** For how long, in ms; null while it is there. */
+  readonly awayMs: number | null
+  /** How often it was away since this Tollgate was opened. */
+  readonly outages: number
+  /** Calls let in by this process's share of the limits. */
+  readonly metered: number
+  /** Calls let in unchecked. */
+  readonly unchecked: number
+  /** Calls refused because Redis was away, or the share had no room. */
+  readonly refused: number
+  /** What Redis has not been told yet. */
+  readonly owed: number
+}
+
+/** Where there is no Redis that could be away. */
+export const NO_OUTAGE: OutageFigures = { away: false, awayMs: null, outages: 0, metered: 0, unchecked: 0, refused: 0, owed: 0 }
+
+/** Meters, and calls that go on, in one report. */
+const REPORTED_AT_ONCE = 100
+
+/** What a call has cost: at its end, or so far. */
+export interface Settled {
+  readonly actual: ActualCosts
+  readonly how: 'end' | 'part'
+}
 
 export interface OutageParts {
   readonly client: Redis
@@ -75,7 +105,7 @@ export class Outage {
   constructor(private readonly parts: OutageParts) {
     const { client, scriptClient, log, ledgerNames } = parts
     this.members = new Members(client, scriptClient.keys)
-    this.deferred = new DeferredSettlements(ledgerNames, log)
+    this.deferred = new DeferredSettlements(log)
     this.local = new LocalAdmission(parts.onStoreError, parts.maxUnchecked, ledgerNames, () => this.nowMs())
     this.breaker = new CircuitBreaker({
       timeoutMs: parts.timeoutMs,
@@ -98,6 +128,14 @@ export class Outage {
   /** @param blockedMs for how long an agent, endpoint and model are blocked, as far as this process has heard */
   followBlocks(blockedMs: (value: string) => number): void {
     this.local.blockedMs = blockedMs
+  }
+
+  /** Ends a call in Redis: settled, or released where it has no settlement. Sends nothing yet. */
+  ending(request: AdmissionRequest, settled?: Settled): () => Promise<unknown> {
+    const { scriptClient } = this.parts
+    const send = (): Promise<unknown> =>
+      settled === undefined ? scriptClient.release(request) : scriptClient.settle([{ request, actual: settled.actual }], settled.how)
+    return () => this.breaker.within(send())
   }
 
   /** The time by which scripts would decide: about Redis', also while it is away, or the given one. */
@@ -195,7 +233,7 @@ export class Outage {
     if (real.forGood === true) {
       // A charge for good cannot be given back there: it is not reported instead.
       if (letIn) this.local.journal.chargedByRedis(given.request, atMs)
-    } else if (letIn || real.call.id === undefined) this.deferred.takeBack(real)
+    } else if (letIn || real.call.id === undefined) this.deferred.push('release', this.ending(real))
     // Otherwise this process refused the call, and Redis charged it under its id: a repeated admit finds the entry.
   }
 
@@ -216,19 +254,19 @@ export class Outage {
 
   /** Sends one report. To repeat it until nothing is left would never end while calls are admitted. */
   private async takeIn(): Promise<void> {
-    const { client, scriptClient, clock } = this.parts
-    const { breaker } = this
-    const sender: SettlementSender = {
-      settle: (request, actual, how) => breaker.within(scriptClient.settle([{ request, actual }], how)),
-      release: (request) => breaker.within(scriptClient.release(request)),
-      mergeUsage: (name, report) => breaker.within(mergeUsage(client, scriptClient.keys, clock, name, report)),
-    }
-    await breaker.within(Promise.all(this.unresolved))
+    await this.breaker.within(Promise.all(this.unresolved))
     this.report()
-    await this.deferred.send(sender)
+    await this.deferred.send()
   }
 
   private report(): void {
-    if (!this.local.journal.empty) this.deferred.report(this.local.journal.report())
+    if (this.local.journal.empty) return
+    const { client, scriptClient, clock, ledgerNames } = this.parts
+    const { meters, open } = this.local.journal.report()
+    for (let from = 0; from < Math.max(meters.length, open.length); from += REPORTED_AT_ONCE) {
+      const part = { meters: meters.slice(from, from + REPORTED_AT_ONCE), open: open.slice(from, from + REPORTED_AT_ONCE) }
+      const name = ledgerNames.next()
+      this.deferred.push('report', () => this.breaker.within(mergeUsage(client, scriptClient.keys, clock, name, part)))
+    }
   }
 }

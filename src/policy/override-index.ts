@@ -29,7 +29,6 @@ function compileExempt(field: Field, list: readonly string[]): Check {
   return (value) => names.has(value) || globs.some((matches) => matches(value))
 }
 
-/** The overrides for one kind of subject, by its value. */
 class OverridesOfKind {
   private readonly byValue = new Map<string, Override[]>()
   private readonly byRange: (readonly [Check, Override])[] = []

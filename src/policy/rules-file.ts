@@ -88,12 +88,14 @@ export function parseRules(text: string, file: string): RulesFile {
     }
     return `${file}:1: `
   }
+  let input: unknown
   try {
-    return checkFile(document.toJS({ maxAliasCount: 100 }), locate)
+    input = document.toJS({ maxAliasCount: 100 })
   } catch (error) {
     if (!(error instanceof ReferenceError)) throw error
     throw new RulesInvalid([`${file}:${aliasLine(document, lines)}: ${error.message}`])
   }
+  return checkFile(input, locate)
 }
 
 /** Reads, parses and checks a rules file. @throws RulesInvalid naming file, line, field, value and bound */

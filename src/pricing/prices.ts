@@ -25,7 +25,6 @@ export type PriceTable = Record<string, Price>
 /** The tokens of a call; `inputTokens` includes the cached and the cache-written ones. */
 export type PricedTokens = Readonly<Record<'inputTokens' | 'cachedInputTokens' | 'cacheWriteTokens' | 'outputTokens', number>>
 
-/** A compiled price table. */
 export interface Prices {
   /**
    * The price of a model: that of its exact name, else of the longest glob that matches (of

@@ -142,7 +142,6 @@ export class Attempt implements JobHolder {
     })
   }
 
-  /** What the handler gets besides the call. */
   private context(request: CallRequest, decision: StartDecision): CallContext {
     const attempt = this
     const { job, parts } = attempt

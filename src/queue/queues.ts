@@ -40,7 +40,6 @@ export class Queues {
     }
   }
 
-  /** The states of the jobs of these calls. */
   async jobStates(ids: readonly string[]): Promise<JobState[]> {
     const pipeline = this.redis.pipeline()
     for (const id of ids) {

@@ -5,7 +5,6 @@ import { TollgateError } from '../model/errors.js'
 import { within } from '../redis/bounded-wait.js'
 import { callFailure } from './stored-call.js'
 
-/** One ticket that waits for the result of its call. */
 class ResultWaiter {
   readonly sinceMs = performance.now()
   resolve: (value: unknown) => void = () => {}
@@ -53,7 +52,6 @@ export class Results {
     this.finish(jobId, (waiter) => waiter.reject(new TollgateError('CALL_CANCELLED', 'the call was cancelled before it ran')))
   }
 
-  /** Ends every wait at once. */
   stop(): void {
     clearInterval(this.recheck)
     for (const id of [...this.waiters.keys()])

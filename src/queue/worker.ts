@@ -81,7 +81,6 @@ export class Worker {
     await this.leases.close(force)
   }
 
-  /** Aborts a call if it is in this worker. */
   abort(jobId: string): boolean {
     const attempt = this.attempts.get(jobId)
     attempt?.abort(cancellation())

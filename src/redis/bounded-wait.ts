@@ -78,7 +78,6 @@ export async function retrying<T>(work: () => Promise<T>, failed: (error: Error)
 /** One promise per connection, however many requests wait for it to be ready. */
 const connecting = new WeakMap<Redis, Promise<void>>()
 
-/** Resolves when the connection is ready. */
 export function connected(redis: Redis): Promise<void> {
   let ready = connecting.get(redis)
   if (ready === undefined) {

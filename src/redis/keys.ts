@@ -48,7 +48,6 @@ export class Keys extends Prefixed {
   readonly dispatcher = `${this.prefix}/drainer`
   /** The namespace's policy and its version. */
   readonly rules = `${this.prefix}/rules`
-  /** The audit log. */
   readonly audit = `${this.prefix}/audit`
   /** The processes that have the namespace open. */
   readonly members = `${this.prefix}/members`

@@ -1,7 +1,7 @@
 import { createServer, type Server } from 'node:http'
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Call } from '../model/call.js'
-import { NO_OUTAGE, type OutageFigures } from '../outage/figures.js'
+import { NO_OUTAGE, type OutageFigures } from '../outage/outage.js'
 import type { Ended, WorkerObserver } from './observer.js'
 
 /** Upper bounds of the wait's buckets, in seconds. */

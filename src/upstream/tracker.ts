@@ -110,7 +110,6 @@ export class UpstreamTracker {
   private readonly reported = new Map<string, { limits: string; atMs: number }>()
   /** Until when agents are blocked, by this process' monotonic clock; see `blockedMs`. */
   private readonly blockedUntil = new Map<string, number>()
-  /** Observations on their way to the store. */
   private readonly reporting = new Set<Promise<unknown>>()
 
   constructor(private readonly parts: { readonly resolver: Resolver; readonly store: Store; readonly bus: Bus; readonly log: Logger }) {

@@ -74,7 +74,6 @@ const callSchema = z.strictObject({
   payload: z.unknown().optional(),
 })
 
-/** The names of the fields of a call. */
 export const CALL_FIELDS = Object.keys(callSchema.shape)
 
 /** A payload as JSON. @throws CallInvalid where it cannot be written as JSON */

@@ -144,9 +144,7 @@ Algorithms[ALGORITHM.SLIDING_LOG] = {
     local left = amount
     while left > 0 do
       local last = redis.call('ZRANGE', history.key, 0, 0, 'REV', 'WITHSCORES')
-      if not last[1] or tonumber(last[2]) + history.shift <= now then
-        break
-      end
+      if not last[1] or tonumber(last[2]) + history.shift <= now then break end
       redis.call('ZREM', history.key, last[1])
       local taken = min(left, amount_of(last[1]))
       if amount_of(last[1]) > taken then

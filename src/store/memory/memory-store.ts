@@ -24,7 +24,6 @@ function later(one: Refusal | null, other: Refusal): Refusal {
   return one === null || (!other.leased && (one.leased || other.waitMs > one.waitMs)) ? other : one
 }
 
-/** What the block of a request is counted by. */
 function blockedValue({ meters }: AdmissionRequest): string {
   return meters.findLast(({ rule }) => rule.kind === 'upstream')?.value ?? ''
 }

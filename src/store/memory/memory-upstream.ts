@@ -57,7 +57,6 @@ export class MemoryUpstream {
     return untilMs <= nowMs ? openUpstream(nowMs) : { ...openUpstream(nowMs), blockedUntilMs: untilMs, sinceMs: untilMs, overMs: untilMs }
   }
 
-  /** Forgets the block. */
   lift(value: string): void {
     this.blocks.delete(value)
   }

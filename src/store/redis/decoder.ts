@@ -5,7 +5,7 @@ import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import type { Strategy } from '../../model/call.js'
 import type { Binding, Decision, RejectDecision, Usage } from '../../model/decision.js'
 import type { UpstreamStatus } from '../../model/upstream.js'
-import { OUTCOME, type OutcomeCode, strategyOf } from './protocol.js'
+import { DETAIL, OUTCOME, type OutcomeCode, strategyOf } from './protocol.js'
 
 /** A start that has to stand in line, but was sent without the call to keep beside its place: it is sent again with it. */
 export interface AgainDecision {
@@ -13,8 +13,7 @@ export interface AgainDecision {
 }
 
 const DOUBLE = 8
-/** Doubles per call after its outcome, where it neither runs nor is sent again: wait, meter, limit, rank, strictness. */
-const DETAILS = 5
+const DETAILS = Object.keys(DETAIL).length
 
 /** Ms until a limit is unused again, where the script did not answer it: it follows from what is used. */
 function resetMsOf(limit: CompiledLimit, used: number, atMs: number): number {
@@ -25,7 +24,6 @@ function resetMsOf(limit: CompiledLimit, used: number, atMs: number): number {
 /** A meter as the batch names it (a later call of the batch may have made a MeterRef of its own for it), and where its usage begins in the reply. */
 type NamedMeter = Readonly<{ meter: MeterRef; offset: number }>
 
-/** How many doubles of a reply a limit takes. */
 function doublesOf({ algorithm }: CompiledLimit): number {
   return ALGORITHMS[algorithm].resetInReply ? 3 : 2
 }
@@ -66,9 +64,9 @@ export class DecisionReply {
       case OUTCOME.WATCHED:
         return Object.assign(new ReadDecision('run' as const, this, request), { watched: true as const })
       case OUTCOME.SLOWED:
-        return Object.assign(new ReadDecision('run' as const, this, request), { delayMs: this.detail(head, 1) })
+        return Object.assign(new ReadDecision('run' as const, this, request), { delayMs: this.detail(head, DETAIL.WAIT) })
       case OUTCOME.HOLD:
-        return Object.assign(new ReadDecision('hold' as const, this, request), { waitMs: this.detail(head, 1) })
+        return Object.assign(new ReadDecision('hold' as const, this, request), { waitMs: this.detail(head, DETAIL.WAIT) })
       case OUTCOME.AGAIN:
         return { outcome: 'again' }
       case OUTCOME.EXPIRED:
@@ -76,7 +74,7 @@ export class DecisionReply {
       case OUTCOME.WAIT:
         return Object.assign(new ReadDecision('wait' as const, this, request), {
           etaMs: this.knownWaitMs(head),
-          position: this.detail(head, 4),
+          position: this.detail(head, DETAIL.RANK),
           binding: this.bindingOf(request, head),
         })
       case OUTCOME.REJECT:
@@ -87,9 +85,9 @@ export class DecisionReply {
       case OUTCOME.CLOSED:
         return this.rejected('closed', head, request)
       case OUTCOME.LATE:
-        return Object.assign(this.rejected('late', head, request), { etaMs: this.detail(head, 1) })
+        return Object.assign(this.rejected('late', head, request), { etaMs: this.detail(head, DETAIL.WAIT) })
       case OUTCOME.LINE_FULL:
-        return Object.assign(this.rejected('line_full', head, request), { waiting: this.detail(head, 4) })
+        return Object.assign(this.rejected('line_full', head, request), { waiting: this.detail(head, DETAIL.RANK) })
       default:
         throw new Error(`a script answered the outcome ${outcome satisfies never}, which is none`)
     }
@@ -115,8 +113,8 @@ export class DecisionReply {
 
   /** Refused for want of room, or by a pause; the time of the next try is not told where the strategy is hard. */
   private limited(head: number, request: ResolvedMeters, own: Strategy | undefined): RejectDecision {
-    const strictness = this.detail(head, 5)
-    const custom = own?.startsWith('custom:') === true ? own : request.meters[this.detail(head, 2) - 1]?.rule.strategy
+    const strictness = this.detail(head, DETAIL.STRICTNESS)
+    const custom = own?.startsWith('custom:') === true ? own : request.meters[this.detail(head, DETAIL.METER) - 1]?.rule.strategy
     const strategy = strictness === 0 ? undefined : (strategyOf(strictness) ?? custom)
     const paused = this.bindingOf(request, head)?.kind === 'pause'
     return Object.assign(this.rejected(paused ? 'paused' : 'limited', head, request), {
@@ -137,15 +135,15 @@ export class DecisionReply {
   }
 
   private knownWaitMs(head: number): number | null {
-    const waitMs = this.detail(head, 1)
+    const waitMs = this.detail(head, DETAIL.WAIT)
     return waitMs < 0 ? null : waitMs
   }
 
   private bindingOf({ meters }: ResolvedMeters, head: number): Binding | null {
-    const key = meters[this.detail(head, 2) - 1]?.keys[0]
+    const key = meters[this.detail(head, DETAIL.METER) - 1]?.keys[0]
     const meter = key === undefined ? undefined : this.named.get(key)?.meter
     if (meter === undefined) return null
-    const place = this.detail(head, 3)
+    const place = this.detail(head, DETAIL.LIMIT)
     if (place === 0) return gateBinding(meter)
     const limit = (meter.rule.recovery?.mirrored ?? meter.rule.limits)[place - 1]
     return limit === undefined ? null : bindingOf(meter, limit)

@@ -4,7 +4,7 @@ import { type ActualCosts, COST_UNITS, type Costs, type CostUnit } from '../../m
 import type { ObservedLimits } from '../../model/upstream.js'
 import { type CompiledRule, NO_OPTIONS, type RuleOptions } from '../../policy/compiled-rule.js'
 import type { Keys } from '../../redis/keys.js'
-import { ALGORITHM_CODES, KIND_CODES, strictnessOf, UNIT_CODES } from './protocol.js'
+import { ALGORITHM_CODES, encodedOptions, encodedRecovery, KIND_CODES, strictnessOf, UNIT_CODES } from './protocol.js'
 
 /** The numbers of a limit that scripts read besides its capacity, by its algorithm. */
 function numbersOf({ algorithm, rate, windowMs, offsetMs, leaseMs }: CompiledLimit): readonly number[] {
@@ -31,8 +31,11 @@ function encodeLimit(limit: CompiledLimit, atMs: number): unknown[] {
 /** The optional parts of a rule: which limits hold, its bounds, how its agent recovers. */
 function detailsOf({ limits, active, options, degraded, recovery }: CompiledRule): unknown[] {
   const { maxWaitMs, maxWaiting, holdMs, maxDelayMs } = options
-  const bounds = [maxWaitMs, maxWaiting, holdMs, maxDelayMs, degraded === null ? 0 : 1]
-  if (recovery !== undefined) return [recovery.mirrored.length, bounds, [recovery.id, recovery.probeLeaseMs, recovery.everyMs, recovery.stepFactor]]
+  const bounds = encodedOptions({ MAX_WAIT: maxWaitMs, MAX_WAITING: maxWaiting, HOLD: holdMs, MAX_DELAY: maxDelayMs, DEGRADES: degraded === null ? 0 : 1 })
+  if (recovery !== undefined) {
+    const { id, mirrored, probeLeaseMs, everyMs, stepFactor } = recovery
+    return [mirrored.length, bounds, encodedRecovery({ ID: id, PROBE_LEASE: probeLeaseMs, EVERY: everyMs, GROWS: stepFactor })]
+  }
   const plain = degraded === null && (Object.keys(NO_OPTIONS) as (keyof RuleOptions)[]).every((name) => options[name] === NO_OPTIONS[name])
   return active === limits.length && plain ? [] : [active, bounds]
 }

@@ -1,6 +1,6 @@
 import { SLIDING_CELLS } from '../../limits/algorithms/sliding-window.js'
 import type { AlgorithmName } from '../../limits/algorithms.js'
-import type { Strategy } from '../../model/call.js'
+import { STRATEGIES, type Strategy } from '../../model/call.js'
 import { COST_UNITS, type Unit } from '../../model/cost.js'
 import type { RuleKind } from '../../model/decision.js'
 import { DEFAULTS } from '../../model/defaults.js'
@@ -31,16 +31,16 @@ export const ALGORITHM_CODES: Readonly<Record<AlgorithmName, number>> = {
 export const KIND_CODES: Readonly<Record<RuleKind, number>> = { rule: 1, degraded: 2, pause: 3, upstream: 4, limiter: 5 }
 
 /** How strict strategies are: of rules of equal priority the strictest decides. Strategies of a user's own code share one. */
-const STRICTNESS = { QUEUE: 1, THROTTLE: 2, GRACEFUL: 3, CUSTOM: 4, RETRY_AFTER: 5, HARD: 6 } as const
-const STRATEGIES: readonly (Strategy | undefined)[] = [undefined, 'queue', 'throttle', 'graceful', undefined, 'retry_after', 'hard']
+export const STRICTNESS_CODES: Readonly<Record<NamedStrategy | 'custom', number>> = { queue: 1, throttle: 2, graceful: 3, custom: 4, retry_after: 5, hard: 6 }
+type NamedStrategy = (typeof STRATEGIES)[number]
 
 export function strictnessOf(strategy: Strategy): number {
-  return strategy.startsWith('custom:') ? STRICTNESS.CUSTOM : STRATEGIES.indexOf(strategy)
+  return STRICTNESS_CODES[strategy.startsWith('custom:') ? 'custom' : (strategy as NamedStrategy)]
 }
 
 /** The strategy of a code; undefined for 0, which is none, and for own code. */
 export function strategyOf(strictness: number): Strategy | undefined {
-  return STRATEGIES[strictness]
+  return STRATEGIES.find((strategy) => STRICTNESS_CODES[strategy] === strictness)
 }
 
 /**
@@ -74,10 +74,23 @@ const RULE = { KIND: 1, PRIORITY: 2, STRICTNESS: 3, LIMITS: 4, ACTIVE: 5, OPTION
 /** The places in an encoded limit: by its algorithm it has a rate, a window or a lease. */
 const LIMIT = { ID: 1, ALGORITHM: 2, UNIT: 3, CAPACITY: 4, RATE: 5, WINDOW: 5, LEASE: 5, OFFSET: 6, BORDERS: 7 } as const
 
+/** The places in the options of a rule, and in how its agent recovers. */
+const OPTION = { MAX_WAIT: 1, MAX_WAITING: 2, HOLD: 3, MAX_DELAY: 4, DEGRADES: 5 } as const
+const RECOVERY = { ID: 1, PROBE_LEASE: 2, EVERY: 3, GROWS: 4 } as const
+
+function placed<Name extends string>(places: Readonly<Record<Name, number>>, values: Readonly<Record<Name, number>>): number[] {
+  return (Object.keys(places) as Name[]).sort((one, other) => places[one] - places[other]).map((name) => values[name])
+}
+
+export const encodedOptions = (values: Readonly<Record<keyof typeof OPTION, number>>) => placed(OPTION, values)
+export const encodedRecovery = (values: Readonly<Record<keyof typeof RECOVERY, number>>) => placed(RECOVERY, values)
+
+/** The places of what a reply says of a call after its outcome, where the call neither runs nor is sent again. */
+export const DETAIL = { WAIT: 1, METER: 2, LIMIT: 3, RANK: 4, STRICTNESS: 5 } as const
+
 /** The places of the keys that every script over meters gets first. */
 const FIXED = Object.fromEntries(FIXED_KEYS.map((name, index) => [name.toUpperCase(), index + 1]))
 
-/** Times and sizes. */
 const NUMBERS = {
   COST_UNITS: COST_UNITS.length,
   SLIDING_CELLS,
@@ -101,14 +114,10 @@ const TABLES = {
   UNIT: luaNamed(UNIT_CODES),
   ALGORITHM: luaNamed(ALGORITHM_CODES),
   KIND: luaNamed(KIND_CODES),
-  STRICTNESS,
-  OUTCOME,
-  RULE,
-  LIMIT,
-  FIXED,
+  STRICTNESS: luaNamed(STRICTNESS_CODES),
+  ...{ OUTCOME, RULE, LIMIT, OPTION, RECOVERY, DETAIL, FIXED },
 } as const
 
-/** The names that `LUA_CONSTANTS` declares. */
 export const LUA_NAMES: readonly string[] = [...Object.keys(TABLES), ...Object.keys(NUMBERS)]
 
 /** The table as Lua. */
