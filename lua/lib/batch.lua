@@ -156,7 +156,6 @@ function Batch.drop_record(batch, call)
   if call[CALL_OWN_RECORD] then redis.call('DEL', call[CALL_RECORD_KEY]) end
 end
 
--- Saves what has changed.
 function Batch.save(batch)
   local now = batch.now
   for _, meter in ipairs(batch.meters) do

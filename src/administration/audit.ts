@@ -3,7 +3,6 @@ import { z } from 'zod'
 import { DEFAULTS } from '../model/defaults.js'
 import { checkRequest, moment, plainName } from '../validation/requests.js'
 
-/** The kinds of changes in the audit. */
 const CHANGES = [
   'rules.declared',
   'rule.added',

@@ -64,7 +64,6 @@ export function addRule(spec: RuleSpec, by: string): PolicyChange {
   }
 }
 
-/** The error of a change to a rule that does not exist. */
 export function unknownRule(name: string): TollgateError {
   return new TollgateError('RULE_UNKNOWN', `no rule is called ${JSON.stringify(name)}`)
 }
@@ -97,7 +96,6 @@ export function removeRule(name: string, by: string): PolicyChange {
   }
 }
 
-/** Changes the settings that are given. */
 export function setSettings(settings: Settings, by: string): PolicyChange {
   return (policy) => {
     const after = { ...policy.settings, ...settings }

@@ -32,7 +32,6 @@ export interface GrantSpec {
 /** A checked grant. Its end is checked by `endOfGrant`, which knows the time of Redis. */
 export type CheckedGrant = ReturnType<typeof checkGrant>
 
-/** The largest factor of an override. */
 const MOST_TIMES = 1e6
 
 const range = ruleRange.transform((value) => (isIP(value) === 0 ? value : plainAddress(value)))
@@ -69,7 +68,6 @@ const grantSchema = z
     message: 'or until is required, and one of them only: every override has an end',
   })
 
-/** The kinds of the subjects that are given. */
 function kindsOf(subject: { readonly [Kind in Overridable]?: string | undefined }): Overridable[] {
   return OVERRIDABLE.filter((kind) => subject[kind] !== undefined)
 }

@@ -18,7 +18,6 @@ export interface Applied {
   readonly override: Override | null
 }
 
-/** The change that adds a granted override under an id. */
 function addOverride(id: string, grant: CheckedGrant, longestMs: number): PolicyChange {
   return (policy, nowMs) => {
     // An earlier try wrote it, but its reply was lost.

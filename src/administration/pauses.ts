@@ -10,7 +10,6 @@ const subjectSchema = z
   .strictObject({ agent: plainName.optional(), user: plainName.optional(), team: plainName.optional(), org: plainName.optional(), rule: plainName.optional() })
   .refine((subject) => PAUSABLE.filter((kind) => subject[kind] !== undefined).length === 1, `must name exactly one of ${PAUSABLE.join(', ')}`)
 
-/** Checks the subject of a pause. @throws RequestInvalid */
 function checkSubject(subject: Pause['for']): Pick<Pause, 'for'> {
   const [kind, value] = subjectOf({ for: checkRequest(subjectSchema, subject, 'for') })
   return { for: { [kind]: value } }

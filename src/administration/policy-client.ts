@@ -12,7 +12,6 @@ import type { PolicyStore } from './policy-store.js'
 /** A change of nothing. The policy store then still removes overrides that have ended, and notes their end. */
 const NO_CHANGE: PolicyChange = (policy) => ({ policy, noted: [] })
 
-/** What a PolicyClient works with. */
 interface PolicyClientParts {
   readonly resolver: Resolver
   readonly rules: PolicyStore
@@ -120,7 +119,6 @@ export class PolicyClient {
     changed(before)
   }
 
-  /** Sets the timer for the next end of an override. */
   private waitForEnd({ nextEndMs, asOfMs }: Pick<RuleSet, 'nextEndMs' | 'asOfMs'>): void {
     clearTimeout(this.timer)
     if (nextEndMs === null || this.closed) return

@@ -120,7 +120,6 @@ export function weightOf({ meters }: AdmissionRequest): number {
   return meters.length + 1
 }
 
-/** A limit of a meter as the binding limit of a call. */
 export function bindingOf({ rule, value }: Pick<MeterRef, 'rule' | 'value'>, limit: Pick<CompiledLimit, 'name' | 'unit'>): Binding {
   return { kind: rule.kind, rule: rule.name, limit: limit.name, scopeValue: value, unit: limit.unit }
 }

@@ -6,7 +6,6 @@ import { ALGORITHMS, type AlgorithmName, type NamedAlgorithm } from './algorithm
 import { bordersAround, type CalendarPeriod } from './calendar.js'
 import { calendarPeriod, type LimitSpec, limitName, periodMs, unitOf } from './limit.js'
 
-/** One limit of a rule with its computed numbers. */
 export interface CompiledLimit extends MeterLimit {
   readonly name: string
   /** The usage of the limit is stored under this id; see `limitId`. */

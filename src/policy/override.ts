@@ -1,10 +1,8 @@
 import type { LimitSpec } from '../limits/limit.js'
 
-/** The kinds of subjects that an override can be for. */
 export const OVERRIDABLE = ['user', 'team', 'org', 'ip', 'agent', 'rule'] as const
 export type Overridable = (typeof OVERRIDABLE)[number]
 
-/** The reasons of an override. */
 export const REASONS = ['emergency_access', 'incident', 'maintenance', 'testing', 'customer_request', 'other'] as const
 export type Reason = (typeof REASONS)[number]
 
@@ -42,7 +40,6 @@ export interface Exempt {
   ips?: string[] | undefined
 }
 
-/** When an override ends, in ms since the epoch. */
 export function endOf({ until }: Override): number {
   return Date.parse(until)
 }

@@ -3,7 +3,6 @@ import { BARE_RULE, type CompiledRule } from './compiled-rule.js'
 import { escapePart } from './match.js'
 import { subjectOf } from './override.js'
 
-/** The kinds of subjects whose calls can be paused. */
 export const PAUSABLE = ['agent', 'user', 'team', 'org', 'rule'] as const
 type Pausable = (typeof PAUSABLE)[number]
 

@@ -6,7 +6,6 @@ import { faultsOf, show, valueAt } from '../validation/faults.js'
 import type { Exempt } from './override.js'
 import { type AgentSpec, type RuleSpec, ruleSetSchema } from './rule.js'
 
-/** The content of a rules file. */
 export interface RulesFile {
   rules: RuleSpec[]
   /** How to reach each agent, by its name. */

@@ -19,7 +19,6 @@ export interface UpstreamOptions {
   canaryLeaseMs?: number | undefined
 }
 
-/** The upstream options with their defaults. */
 export type Upstream = Readonly<Required<{ [Key in keyof UpstreamOptions]: NonNullable<UpstreamOptions[Key]> }>>
 
 export const upstreamSchema = z

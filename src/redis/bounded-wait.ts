@@ -92,7 +92,6 @@ export function connected(redis: Redis): Promise<void> {
   return ready
 }
 
-/** Redis refused a step, or did not answer in time. */
 export class Unanswered extends Error {
   /** @param sent whether the step was sent to Redis, which may then still do it */
   constructor(

@@ -36,7 +36,6 @@ export function storeGuardedBy(guard: StoreGuard): Store {
 /** Is told what was reset, and what had been used. */
 export type NoteReset = (request: AdmissionRequest, usage: readonly Usage[]) => void
 
-/** A store until its Tollgate is closed. */
 export interface ClosableStore extends Store {
   /** From now on every method throws CLOSED. */
   close(): void

@@ -21,7 +21,6 @@ export async function loadNats(): Promise<typeof import('@nats-io/transport-node
   }
 }
 
-/** Host, port and credentials of a nats:// or tls:// URL. */
 function optionsOf(url: string) {
   const { protocol, host, username, password } = new URL(url)
   const credentials = username === '' ? {} : { user: decodeURIComponent(username), pass: decodeURIComponent(password) }

@@ -10,7 +10,6 @@ export const plainName = z
   .max(MAX_NAME_LENGTH)
   .refine((value) => !/\p{Cc}/u.test(value) && value.isWellFormed(), 'must be text without control characters')
 
-/** A reason as free text. */
 export const freeText = z
   .string()
   .max(1000)
