@@ -12,7 +12,6 @@ export function meterOf({ rule, value }: MeterRef): string {
   return limitOf(rule.name, value)
 }
 
-/** The error of a call that may not start. */
 export function rejection(decision: RejectDecision | ExpiredDecision): TollgateError {
   return decision.outcome === 'expired' ? new TollgateError('CALL_EXPIRED', 'the deadline of the call passed before it could start') : refusal(decision)
 }
@@ -39,5 +38,7 @@ function refusal({ reason, strategy, binding, waiting = 0, ...decision }: Reject
       const after = retryAfterMs === null ? 'no time is known' : `room in ${retryAfterMs} ms`
       return new RateLimitExceeded('RATE_LIMIT_EXCEEDED', `no room (${where})${strategy === 'hard' ? '' : `; ${after}`}`, { rule, limit, retryAfterMs })
     }
+    default:
+      return reason satisfies never
   }
 }

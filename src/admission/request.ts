@@ -45,7 +45,6 @@ class LazyMeterRef implements MeterRef {
 /** The cache of a rule holds at least its last so many meters, so that busy ones are not built for each call, and at most twice as many. */
 const CACHED_METERS = 10_000
 
-/** The meters of one rule, by scope value. */
 export class RuleMeters {
   private recent = new Map<string, MeterRef>()
   /** The generation before `recent`: a meter that is not used again is dropped with it. */

@@ -42,6 +42,8 @@ export function limitId(name: string, algorithm: AlgorithmName = 'token_bucket',
     case 'leaky_bucket':
     case 'fixed_window':
       return hashOf(name)
+    default:
+      return algorithm satisfies never
   }
 }
 
@@ -74,6 +76,8 @@ function rateNumbers(spec: LimitSpec, unit: Unit, algorithm: NamedAlgorithm): Me
     case 'sliding_window':
     case 'sliding_log':
       return { ...NO_NUMBERS, capacity: limit, windowMs, offsetMs: windowMs === WEEK ? MONDAY_OFFSET_MS : 0 }
+    default:
+      return algorithm satisfies never
   }
 }
 
