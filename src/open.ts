@@ -15,7 +15,7 @@ import type { RuleSpec } from './policy/rule.js'
 import { checkRules, readRules } from './policy/rules-file.js'
 import type { PriceTable } from './pricing/prices.js'
 import { QueueRuntime } from './queue/runtime.js'
-import { connect, waitUntilReady } from './redis/connection.js'
+import { connect, connectWithin } from './redis/connection.js'
 import { Keys } from './redis/keys.js'
 import { isStoreError } from './redis/store-error.js'
 import { LedgerNames } from './store/ledger-names.js'
@@ -112,14 +112,14 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
   logConnection(subscriber, log, 'subscription to Redis')
   let outage: Outage | undefined
   try {
-    await waitUntilReady(client, options.connectTimeoutMs)
-    await waitUntilReady(subscriber, options.connectTimeoutMs)
+    await connectWithin(client, options.connectTimeoutMs)
+    await connectWithin(subscriber, options.connectTimeoutMs)
     const rules = boundedPolicyStore(new RedisPolicyStore(client, keys, clock), client, options.enqueueTimeoutMs)
     const resolver = await resolverOf(rules, declared, common)
     const scriptClient = new ScriptClient(client, resolver, clock)
     const { onStoreError, storeTimeoutMs, maxUnchecked } = options
     outage = new Outage({ client, scriptClient, clock, log, ledgerNames, onStoreError, timeoutMs: storeTimeoutMs, maxUnchecked })
-    await outage.join()
+    await outage.start()
     await subscriber.subscribe(keys.notices, keys.wake, keys.news)
     return {
       ...common,

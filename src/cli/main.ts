@@ -33,7 +33,7 @@ common(program.command('enqueue <call>').description('enqueue a call, given as J
   },
 )
 
-common(program.command('check <call>').description('what the gate would say to a call; charges nothing')).action(async (text: string, options: Common) => {
+common(program.command('check <call>').description('what the gate would decide on a call; charges nothing')).action(async (text: string, options: Common) => {
   const call = parseCall(text)
   await withTollgate(options, async (tollgate) => {
     const answer = await tollgate.gate.peek(call)

@@ -46,7 +46,7 @@ export function administrationCommands(program: Command): void {
         return { prints: { for: { [kind]: value }, paused }, ok: paused }
       }),
     )
-  changing(program.command('resume <kind> <value>').description('let them go on')).action((kind: string, value: string, options: Common & ByFlag) =>
+  changing(program.command('resume <kind> <value>').description('resume paused calls')).action((kind: string, value: string, options: Common & ByFlag) =>
     withTollgate(options, async (tollgate) => {
       const resumed = await tollgate.resume({ [kind]: value } as Pause['for'], { by: options.by })
       return { prints: { for: { [kind]: value }, resumed }, ok: resumed }

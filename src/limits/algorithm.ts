@@ -67,7 +67,7 @@ export interface MeterNumbers {
   readonly windowMs: number
   /** Fixed windows: the offset of their borders from the epoch, in ms. */
   readonly offsetMs: number
-  /** Slots: how long one stays taken after the last heartbeat of its holder, in ms. */
+  /** Slots: how long one stays taken after its holder renewed it last, in ms. */
   readonly leaseMs: number
 }
 

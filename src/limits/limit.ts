@@ -27,7 +27,7 @@ export interface LimitSpec extends Partial<Record<Unit, number | undefined>> {
   burstMultiplier?: number | undefined
   /** Only for a fixed window of a day, week or month: the time zone of its calendar, such as Europe/Berlin; default UTC. */
   timezone?: string | undefined
-  /** Concurrency only: how long a slot stays taken after the last heartbeat of its worker, from 1s to 1d; default 30s. */
+  /** Concurrency only: how long a slot stays taken after its worker renewed it last, from 1s to 1d; default 30s. */
   lease?: string | undefined
 }
 

@@ -25,7 +25,7 @@ export const DEFAULTS = Object.freeze({
   passGraceMs: 5 * SECOND,
   /** The lease of the process that dispatches; after it another process takes over. */
   dispatcherLeaseMs: 600,
-  /** How long a concurrency slot stays taken after the last heartbeat of its worker. */
+  /** How long a concurrency slot stays taken after its worker renewed it last. */
   slotLeaseMs: 30 * SECOND,
   shortestLeaseMs: 1 * SECOND,
   /** How far a clock may be set back without the meters following it: a bucket refills again once the clock has caught up. */

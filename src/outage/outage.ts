@@ -120,7 +120,7 @@ export class Outage {
   }
 
   /** Says that this process is there, before it asks for anything, and from then on every second. */
-  async join(): Promise<void> {
+  async start(): Promise<void> {
     await this.members.beat(false)
     void this.beatOn()
   }

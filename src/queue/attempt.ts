@@ -138,7 +138,7 @@ export class Attempt implements JobHolder {
     return retrying(work, (error) => {
       this.throwIfAborted()
       if (this.parts.isClosing()) throw new DelayedError()
-      this.parts.log.warn({ err: error }, 'Redis refuses; the call is held and asked for again')
+      this.parts.log.warn({ err: error }, 'Redis refuses; the call is held, and its start is sent again')
     })
   }
 

@@ -11,7 +11,7 @@ import type { Queues } from './queues.js'
 /** A woken call whose job cannot be promoted yet is tried again after these times, and after that with the other passes. */
 const PROMOTE_AGAIN_MS = [20, 50, 150, 500] as const
 /** How often a dispatcher without the lease asks for it. */
-const ELECTION_MS = DEFAULTS.dispatcherLeaseMs / 3
+const LEASE_RETRY_MS = DEFAULTS.dispatcherLeaseMs / 3
 /** How long a dispatcher with the lease rests at most: it has to extend the lease, and to look after passes. */
 const LONGEST_REST_MS = DEFAULTS.dispatcherLeaseMs / 3
 
@@ -153,7 +153,7 @@ export class Dispatcher {
 
   /** Does what is due. Returns in how many ms the next turn is. */
   private async turn(): Promise<number> {
-    if (!(await this.holdsLease())) return ELECTION_MS
+    if (!(await this.holdsLease())) return LEASE_RETRY_MS
     // The reads below come after everything that woke the dispatcher until now.
     if (this.state.name === 'woken') this.state = { name: 'working', turn: this.state.turn }
     const { lines, passes, late } = await this.scan.due()
@@ -181,10 +181,10 @@ export class Dispatcher {
         lease satisfies never
     }
     // Also where the question fails, the next one has to wait.
-    if (lease.name === 'free') this.lease = { name: 'free', askAtMs: nowMs + ELECTION_MS }
+    if (lease.name === 'free') this.lease = { name: 'free', askAtMs: nowMs + LEASE_RETRY_MS }
     const won = await scripts.lease.run(this.redis, [this.scriptClient.keys.dispatcher], [this.id, DEFAULTS.dispatcherLeaseMs])
     if (won !== 1) {
-      this.lease = { name: 'free', askAtMs: nowMs + ELECTION_MS }
+      this.lease = { name: 'free', askAtMs: nowMs + LEASE_RETRY_MS }
       return false
     }
     if (lease.name === 'free') {

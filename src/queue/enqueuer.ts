@@ -203,7 +203,7 @@ export class Enqueuer {
     let sent: Promise<Decision> | undefined
     try {
       const decision = await budget.step(() => {
-        sent = this.batcher.ask(request)
+        sent = this.batcher.add(request)
         return sent
       })
       return { request, decision }

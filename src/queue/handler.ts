@@ -46,6 +46,6 @@ export interface WorkerOptions {
    * undefined the handler is called. A call that it answers is charged to the allowance only.
    */
   fallback?: ((call: Call, context: CallContext) => unknown) | undefined
-  /** Reads the call from a job that another producer added; default: its data, see the README. */
+  /** Reads the call from a job that another producer added; default: its data. */
   callOf?: ((job: Job) => Call) | undefined
 }

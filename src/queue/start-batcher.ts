@@ -61,7 +61,7 @@ export class StartBatcher {
   }
 
   async start(request: CallRequest): Promise<ResolvedDecision> {
-    const result = (await this.batcher.ask({ start: request })) as StartResult
+    const result = (await this.batcher.add({ start: request })) as StartResult
     if ('failure' in result) throw result.failure
     return result
   }
@@ -74,7 +74,7 @@ export class StartBatcher {
   settle(request: CallRequest, actual: ActualCosts, { asEstimated = true, watched = false } = {}): void {
     const end = trimmed({ request, actual }, asEstimated, watched)
     const settled: Promise<unknown> = retrying(
-      () => this.batcher.ask({ end }),
+      () => this.batcher.add({ end }),
       (error) => {
         // A worker that closes does not wait for a Redis that refuses.
         if (this.closing) throw new Error('the worker was closed while Redis refused', { cause: error })

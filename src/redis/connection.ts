@@ -81,7 +81,7 @@ export function connect(redis: string | RedisClient | undefined): { client: Redi
 }
 
 /** Resolves once the server answers. @throws REDIS_UNAVAILABLE with its address */
-export async function waitUntilReady(client: Redis, timeoutMs: number): Promise<void> {
+export async function connectWithin(client: Redis, timeoutMs: number): Promise<void> {
   if (client.status === 'ready') return
   let last: Error | undefined
   const onError = (error: Error) => {

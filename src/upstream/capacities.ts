@@ -72,7 +72,7 @@ export class Capacities {
     return this.tracker.on(listener)
   }
 
-  /** Every agent, endpoint and model that was reported on within a day, up to a thousand. */
+  /** The agents, endpoints and models that were reported on, up to a thousand; Redis forgets them a day after the last report. */
   async stats(): Promise<UpstreamStats[]> {
     const observations = await this.store.observations()
     const known = await this.store.upstreamStatus(observations.map(({ name }) => this.resolver.blockOf(name)))

@@ -199,7 +199,7 @@ export class UpstreamTracker {
     return { kind: waitMs > 0 ? 'paused' : 'observed', retryAfterMs: waitMs, reduceFactor: 1, name, observed }
   }
 
-  /** Whether observed limits differ from the last reported ones, or those were reported long ago: the store forgets them after a day. */
+  /** Whether observed limits differ from the last reported ones, or those were reported long ago: the store forgets all of them a day after the last report. */
   private isNews(name: UpstreamName, observed: ObservedLimits): boolean {
     const key = upstreamKey(name)
     const limits = JSON.stringify(Object.entries(observed).map(([unit, { limit, windowMs }]) => [unit, limit, windowMs]))

@@ -80,7 +80,7 @@ export class MemoryMeter {
       this.rule = this.lookedRule
     }
     this.atMs = this.holds() ? this.lookedAtMs : NEVER
-    // Who looks at the same time finds the same, but the time of what holds nothing.
+    // A meter that holds nothing has no time, so the next look begins anew.
     if (Number.isNaN(this.atMs)) this.lookedRule = null
   }
 

@@ -76,7 +76,7 @@ export class MemoryStore implements Store {
     if (entry === undefined) return false
     const raised = this.chargeActual(request, entry, actual, how, nowMs)
     if (how === 'part') {
-      // What no limit of today counts was not charged, and is not given back later.
+      // A unit that no current limit counts was not charged by this: the entry keeps what was charged.
       entry.charged = { ...entry.charged, ...Object.fromEntries([...raised].map((unit) => [unit, actual[unit]])) }
       return true
     }

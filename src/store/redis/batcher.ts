@@ -26,7 +26,7 @@ export class Batcher<Request, Reply> {
     private readonly send: (requests: readonly Request[]) => Promise<readonly Reply[]>,
   ) {}
 
-  ask(request: Request): Promise<Reply> {
+  add(request: Request): Promise<Reply> {
     return new Promise((resolve, reject) => {
       this.waiting.push({ request, resolve, reject })
       this.schedule()

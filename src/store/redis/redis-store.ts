@@ -55,11 +55,11 @@ export class RedisStore implements Store {
   }
 
   admit(request: AdmissionRequest): Promise<Admission> {
-    return this.admits.ask(request)
+    return this.admits.add(request)
   }
 
   peek(request: AdmissionRequest): Promise<RunDecision | RejectDecision> {
-    return this.peeks.ask(request)
+    return this.peeks.add(request)
   }
 
   async record(request: AdmissionRequest): Promise<Admission> {
