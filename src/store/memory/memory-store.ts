@@ -167,7 +167,6 @@ export class MemoryStore implements Store {
     return request.call.id !== undefined || request.forGood === true ? request : { ...request, id: `~${++this.names}` }
   }
 
-  /** The meter of a rule for a scope value; made where there is none yet. */
   meter({ rule, value }: Pick<MeterRef, 'rule' | 'value'>, nowMs: number): MemoryMeter {
     let meters = this.meters.get(rule.name)
     if (meters === undefined) {
