@@ -12,8 +12,9 @@ import type { Estimate } from './pricing/estimate.js'
 import type { PriceTable } from './pricing/prices.js'
 import type { RedisClient } from './redis/connection.js'
 import type { Store } from './store/store.js'
+import { STORE_METHODS } from './store/store-guard.js'
 import { busSchema } from './upstream/bus.js'
-import { checkInput, type FaultWording, show } from './validation/faults.js'
+import { checkInput, type FaultWording, faultMessage, show } from './validation/faults.js'
 import { plainName } from './validation/requests.js'
 
 /** What `Tollgate.open` takes; all of it is optional. */
@@ -71,6 +72,14 @@ const LONGEST_MS = 3650 * DAY
 const isObject = (value: unknown) => value !== null && typeof value === 'object'
 const isFunction = (value: unknown) => typeof value === 'function'
 
+/** An object with these methods. */
+function objectWith<T>(what: string, ...methods: readonly (keyof T & string)[]) {
+  return z.custom<T>(
+    (value) => isObject(value) && methods.every((name) => isFunction((value as T)[name])),
+    `must be ${what}, which has ${methods.length > 1 ? 'the methods' : 'a method'} ${methods.join(', ')}`,
+  )
+}
+
 const schema = z.strictObject({
   redis: z.union([z.string(), z.custom<RedisClient>(isObject)], 'must be a redis:// or rediss:// URL or an ioredis client').optional(),
   namespace: z.string().optional(),
@@ -78,7 +87,7 @@ const schema = z.strictObject({
     .string()
     .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/, 'must be 1 to 128 letters, digits, . _ or -')
     .default(DEFAULTS.queue),
-  store: z.custom<Store>(isObject, 'must be a store').optional(),
+  store: objectWith<Store>('a store', ...STORE_METHODS).optional(),
   rules: z.union([z.string().min(1), z.array(z.unknown())]).optional(),
   prices: z.record(z.string(), z.unknown()).optional(),
   exempt: z.record(z.string(), z.unknown()).optional(),
@@ -98,8 +107,8 @@ const schema = z.strictObject({
   storeTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.storeTimeoutMs),
   maxUnchecked: z.number().int().min(0).max(1e9).default(DEFAULTS.maxUnchecked),
   enqueueTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.enqueueTimeoutMs),
-  logger: z.custom<Logger>(isObject, 'must be a pino logger').optional(),
-  clock: z.custom<Clock>(isObject, 'must be a clock').optional(),
+  logger: objectWith<Logger>('a pino logger', 'error', 'warn', 'info', 'debug').optional(),
+  clock: objectWith<Clock>('a clock', 'forScripts').optional(),
 })
 
 const workerSchema = z.strictObject({
@@ -124,6 +133,7 @@ export function checkOptions(options: TollgateOptions) {
 }
 
 /** @throws ConfigInvalid naming option, value and bound */
-export function checkWorkerOptions(options: unknown): void {
+export function checkWorker(handler: unknown, options: unknown): void {
+  if (!isFunction(handler)) throw new ConfigInvalid(faultMessage('handler', 'must be a function', show(handler)))
   checkInput(workerSchema, options, WORDING, ConfigInvalid)
 }

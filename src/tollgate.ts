@@ -12,7 +12,7 @@ import type { LimitSpec } from './limits/limit.js'
 import type { Call } from './model/call.js'
 import { ConfigInvalid, TollgateError } from './model/errors.js'
 import { openParts, type TollgateParts } from './open.js'
-import { checkWorkerOptions, type TollgateOptions } from './options.js'
+import { checkWorker, type TollgateOptions } from './options.js'
 import { NO_OUTAGE, type OutageFigures } from './outage/outage.js'
 import type { RuleSet } from './policy/compile.js'
 import type { Pause } from './policy/pause.js'
@@ -144,7 +144,7 @@ export class Tollgate {
 
   /** Starts a worker in this process. @throws ConfigInvalid, REDIS_REQUIRED */
   worker(handler: Handler, options: WorkerOptions = {}): Worker {
-    checkWorkerOptions(options)
+    checkWorker(handler, options)
     return this.needsQueue().worker(handler, options)
   }
 

@@ -9,6 +9,7 @@ import { Attempt, type AttemptParts } from './attempt.js'
 import type { Handler, WorkerOptions } from './handler.js'
 import { SendBack } from './send-back.js'
 import { StartBatcher } from './start-batcher.js'
+import { readableError } from './stored-call.js'
 
 export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis' | 'log' | 'strategyResolver' | 'tracker'> {
   readonly queue: string
@@ -51,6 +52,8 @@ export class Worker {
       if (this.cancelled.has(id)) attempt.abort(cancellation())
       try {
         return await attempt.run()
+      } catch (error) {
+        throw readableError(error)
       } finally {
         if (this.attempts.get(id) === attempt) this.attempts.delete(id)
       }

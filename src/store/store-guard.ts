@@ -33,6 +33,8 @@ export function storeGuardedBy(guard: StoreGuard): Store {
   }
 }
 
+export const STORE_METHODS = Object.keys(storeGuardedBy(() => Promise.reject(new Error('a guard of no store')))) as readonly (keyof Store)[]
+
 /** Is told what was reset, and what had been used. */
 export type NoteReset = (request: AdmissionRequest, usage: readonly Usage[]) => void
 

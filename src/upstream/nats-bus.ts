@@ -11,13 +11,15 @@ export function isNats(bus: string | undefined): boolean {
   return bus !== undefined && /^(nats|tls):/.test(bus)
 }
 
-/** The NATS client: an optional peer dependency, loaded only where a NATS is configured. @throws ConfigInvalid where it is not installed */
+/** The NATS client: an optional peer dependency, loaded only where a NATS is configured. @throws ConfigInvalid where it is not installed, or another package */
 export async function loadNats(): Promise<typeof import('@nats-io/transport-node')> {
   try {
-    return await import('@nats-io/transport-node')
+    const nats = await import('@nats-io/transport-node')
+    if (typeof nats.connect !== 'function') throw new Error('the one that is installed has no connect')
+    return nats
   } catch (error) {
     const why = error instanceof Error ? error.message.split('\n')[0] : String(error)
-    throw new ConfigInvalid(`bus: a NATS needs the package @nats-io/transport-node; add it to your dependencies (${why})`)
+    throw new ConfigInvalid(`bus: a NATS needs version 3 of the package @nats-io/transport-node; add it to your dependencies (${why})`)
   }
 }
 

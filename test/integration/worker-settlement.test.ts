@@ -53,6 +53,35 @@ test.each([
   expect(await charged(tollgate)).toBe(tokens)
 })
 
+const unreadable = () =>
+  Object.defineProperty(new Error('no'), 'stack', {
+    get: () => {
+      throw new Error('no stack')
+    },
+  })
+
+test.each<[string, () => unknown]>([
+  ['undefined', () => undefined],
+  ['null', () => null],
+  ['a text', () => 'out of paper'],
+  ['a number', () => 0],
+  ['an object', () => ({ a: 1 })],
+  ['a symbol', () => Symbol('s')],
+  ['a function', () => () => {}],
+  ['an object without a prototype', () => Object.assign(Object.create(null), { message: 5 })],
+  ['an error whose stack cannot be read', unreadable],
+])('a handler that throws %s fails the call, once, and says what was thrown', async (_what, thrown) => {
+  const tollgate = await withHandler(async () => {
+    throw thrown()
+  })
+  const failure = await (await tollgate.enqueue(CALL)).result().then(
+    () => undefined,
+    (error: unknown) => error,
+  )
+  expect(failure).toMatchObject({ code: 'CALL_FAILED', message: expect.stringMatching(/was thrown, which is no error$/) })
+  expect(await charged(tollgate)).toBe(100)
+})
+
 test('a stream whose final usage equals its estimate costs that, whatever its parts were', async () => {
   const tollgate = await withHandler(async (context) => {
     await context.settlePart({ tokens: 400 })

@@ -27,7 +27,7 @@ import type { LimitSpec } from '../../src/limits/limit.js'
 import { STRATEGIES } from '../../src/model/call.js'
 import { COST_UNITS, UNITS } from '../../src/model/cost.js'
 import { DEFAULTS } from '../../src/model/defaults.js'
-import { checkOptions, checkWorkerOptions } from '../../src/options.js'
+import { checkOptions, checkWorker } from '../../src/options.js'
 import { ON_STORE_ERROR, SCOPES } from '../../src/policy/rule.js'
 import { MAX_PRICE, type Price } from '../../src/pricing/prices.js'
 import { REFUSED_WORDS } from '../support/refused-words.js'
@@ -289,7 +289,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
 test('the bounds of options in docs/options.md are those that are checked', () => {
   const check = {
     'Tollgate.open': (option: string, value: number) => checkOptions({ [option]: value }),
-    'tollgate.worker(handler, options)': (option: string, value: number) => checkWorkerOptions({ [option]: value }),
+    'tollgate.worker(handler, options)': (option: string, value: number) => checkWorker(() => {}, { [option]: value }),
     upstream: (option: string, value: number) => checkOptions({ upstream: { [option]: value } }),
   }
   let bounds = 0

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { ConfigInvalid, Tollgate, TollgateError, type TollgateOptions } from '../../src/index.js'
+import { checkWorker } from '../../src/options.js'
 
 const SECRET = 'hunter2'
 
@@ -38,6 +39,10 @@ test.each<[string, unknown, RegExp]>([
   ['half an attempt', { attempts: 1.5 }, /^attempts: .*expected int.* \(got 1\.5\)$/],
   ['a timeout of NaN', { connectTimeoutMs: Number.NaN }, /^connectTimeoutMs: .*NaN \(got NaN\)$/],
   ['an estimate that is a number', { estimate: 100 }, /^estimate: must be a function \(got 100\)$/],
+  ['a logger without methods', { logger: {} }, /^logger: must be a pino logger, which has the methods error, warn, info, debug \(got \{\}\)$/],
+  ['a logger with one method', { logger: { info() {} } }, /^logger: must be a pino logger/],
+  ['a clock without a time', { clock: {} }, /^clock: must be a clock, which has a method forScripts \(got \{\}\)$/],
+  ['a store without methods', { store: {} }, /^store: must be a store, which has the methods admit, .*compareAndSet \(got \{\}\)$/],
   ['rules that are a number', { rules: 5 }, /^rules: .* \(got 5\)$/],
   ['an empty path of rules', { rules: '' }, /^rules: .* \(got ""\)$/],
 ])('%s is refused, naming option, value and bound', async (_, options, message) => {
@@ -78,4 +83,8 @@ test('a Redis that does not answer is named by its address, without credentials'
   expect(error.retryable).toBe(true)
   expect(error.message).toMatch(/^Redis at 127\.0\.0\.1:1 did not answer within 100 ms/)
   expect(error.message).not.toContain(SECRET)
+})
+
+test.each([undefined, null, 5, {}, 'handler'])('a handler that is %s is refused before a worker takes a call', (handler) => {
+  expect(() => checkWorker(handler, {})).toThrow(/^handler: must be a function \(got /)
 })
