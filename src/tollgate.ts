@@ -81,9 +81,8 @@ export class Tollgate {
   }
 
   /**
-   * A limiter by key, without rules: one limit or several, or an algorithm of your own. Without
-   * an argument, TOKEN_BUCKET_SIZE and TOKEN_REFILL_RATE (per second) are the limit. Limiters
-   * with the same `name` (default: unit and window) share their usage.
+   * A limiter by key, without rules: one limit or several, or an algorithm of your own. Without an argument, TOKEN_BUCKET_SIZE and TOKEN_REFILL_RATE
+   * (per second) are the limit. Limiters with the same `name` (default: unit and window) share their usage.
    * @throws ConfigInvalid naming field, value and bound
    */
   limiter(limits?: LimitSpec | readonly LimitSpec[]): DirectLimiter
@@ -113,10 +112,9 @@ export class Tollgate {
   }
 
   /**
-   * Pauses the calls to an agent, of a user, team or org, or that a rule covers: they stay in
-   * their lines, are not charged and use up no attempt. Running calls go on. At the gate, where
-   * there is no line, such calls are refused with the code PAUSED. Returns false where the
-   * subject was paused already. @throws RequestInvalid, RULE_UNKNOWN
+   * Pauses the calls to an agent, of a user, team or org, or that a rule covers: they stay in their lines, are not charged and use up no attempt.
+   * Running calls go on. At the gate, where there is no line, such calls are refused with the code PAUSED. Returns false where the subject was paused
+   * already. @throws RequestInvalid, RULE_UNKNOWN
    */
   pause(subject: Pause['for'], options: { by?: string | undefined; reason?: string | undefined } = {}): Promise<boolean> {
     return pause(this.policyClient, subject, options)

@@ -28,10 +28,8 @@ function stopSignal(log: Logger): Promise<NodeJS.Signals> {
 }
 
 /**
- * A worker process: runs calls over HTTP until a signal stops it. Then it takes no further
- * calls and waits for the running ones, at most `DEFAULTS.shutdownTimeoutMs`; after that the
- * process ends with exit code 1, and BullMQ gives the calls to another worker. Logs to
- * standard output.
+ * A worker process: runs calls over HTTP until a signal stops it. Then it takes no further calls and waits for the running ones, at most
+ * `DEFAULTS.shutdownTimeoutMs`; after that the process ends with exit code 1, and BullMQ gives the calls to another worker. Logs to standard output.
  */
 export async function runWorker(config: WorkerConfig): Promise<void> {
   const log = pino({ name: 'tollgate-worker', level: config.logLevel })

@@ -76,9 +76,8 @@ export class Gate {
   }
 
   /**
-   * Charges a call that was made already, whether it has room or not; usage above a limit is
-   * debt, paid back before the next call starts. Under an `id` it is charged once, and can be
-   * settled; without one it is charged for good. @throws CallInvalid
+   * Charges a call that was made already, whether it has room or not; usage above a limit is debt, paid back before the next call starts. Under an
+   * `id` it is charged once, and can be settled; without one it is charged for good. @throws CallInvalid
    */
   async record(call: Call): Promise<DecisionAnswer> {
     const request = await this.request(call)
@@ -86,10 +85,7 @@ export class Gate {
     return new DecisionAnswer(decision)
   }
 
-  /**
-   * Settles a call that was admitted under its `id`, in any process.
-   * Returns whether it was open. @throws CallInvalid where it has no id
-   */
+  /** Settles a call that was admitted under its `id`, in any process. Returns whether it was open. @throws CallInvalid where it has no id */
   async settle(call: Call, usage?: CallUsage): Promise<boolean> {
     return this.grantOf(call).settle(usage)
   }

@@ -38,10 +38,9 @@ export interface CustomSpec<State> extends CustomAlgorithm<State> {
 const AGAIN_MS = 4
 
 /**
- * A limiter with an algorithm of the user's own. The state of a key is read, the algorithm decides in this
- * process, and the new state is written if the state in the store is still the one that was read; otherwise the
- * algorithm decides again. Calls of one process for one key follow one another, so only other processes
- * can come in between. If the process dies, the state is either written or not: the call is charged or not.
+ * A limiter with an algorithm of the user's own. The state of a key is read, the algorithm decides in this process, and the new state is written if
+ * the state in the store is still the one that was read; otherwise the algorithm decides again. Calls of one process for one key follow one another,
+ * so only other processes can come in between. If the process dies, the state is either written or not: the call is charged or not.
  */
 export class CustomLimiter<State> implements Limiter {
   /** The last call for each key that has calls under way. */

@@ -153,9 +153,8 @@ export class OutageJournal {
 }
 
 /**
- * By what an open call is found: its id, or, where it has only the name that it was given here, the
- * object that its admission returned. (Looking names up costs a tenth of an admit. A copy of the
- * object is not found: then the call ends in Redis, after it was reported.)
+ * By what an open call is found: its id, or, where it has only the name that it was given here, the object that its admission returned. (Looking
+ * names up costs a tenth of an admit. A copy of the object is not found: then the call ends in Redis, after it was reported.)
  */
 function keyOf(request: AdmissionRequest): string | AdmissionRequest {
   return request.call.id === undefined ? request : request.id

@@ -37,9 +37,8 @@ export interface AdmissionCounts {
 const NONE: readonly LocalRef[] = []
 
 /**
- * What the gate answers while Redis is away. Each rule that covers a call says what an outage means
- * to it: a closed rule refuses, a local rule must have room in this process's share, an open rule
- * lets in. Where no rule covers the call the option decides.
+ * What the gate answers while Redis is away. Each rule that covers a call says what an outage means to it: a closed rule refuses, a local rule must
+ * have room in this process's share, an open rule lets in. Where no rule covers the call the option decides.
  */
 export class LocalAdmission {
   readonly counts: AdmissionCounts = { metered: 0, refused: 0 }

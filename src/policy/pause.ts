@@ -37,9 +37,8 @@ function scopeOf(kind: Pausable, values: ReadonlySet<string>, rules: readonly Co
 }
 
 /**
- * Compiles pauses to rules: one rule per kind of subject, with a meter and a line per paused value.
- * So paused calls stand in a line of their own, and when the pause ends they go on like the calls
- * of any rule that was removed.
+ * Compiles pauses to rules: one rule per kind of subject, with a meter and a line per paused value. So paused calls stand in a line of their own, and
+ * when the pause ends they go on like the calls of any rule that was removed.
  */
 export function pauseRules(pauses: readonly Pause[], rules: readonly CompiledRule[]): CompiledRule[] {
   return PAUSABLE.flatMap((kind) => {

@@ -108,9 +108,8 @@ export function callFailure(failedReason: string): TollgateError {
 const FIELDS = CALL_FIELDS.filter((field) => field !== 'id' && field !== 'payload')
 
 /**
- * The call in a job, which any BullMQ producer may have added. Data that has an `agent`
- * is read as a call (its other fields go to the payload); other data is the payload of
- * a call to an agent with the job's name.
+ * The call in a job, which any BullMQ producer may have added. Data that has an `agent` is read as a call (its other fields go to the payload); other
+ * data is the payload of a call to an agent with the job's name.
  * @throws CallInvalid naming field, value and bound
  */
 export function callOfJob(name: string, data: unknown): Call {

@@ -29,10 +29,9 @@ function degradation(decision: RunDecision, binding: Binding): DegradeDecision {
 }
 
 /**
- * Carries out the strategies that need a second decision: degraded mode, and strategies of the user's own.
- * A script that refuses writes nothing, and each decision is atomic; if the process dies between the first and
- * the second one, the call holds nothing. Room that comes back between the two is not seen: the call
- * then runs in degraded mode although it would have had room.
+ * Carries out the strategies that need a second decision: degraded mode, and strategies of the user's own. A script that refuses writes nothing, and
+ * each decision is atomic; if the process dies between the first and the second one, the call holds nothing. Room that comes back between the two is
+ * not seen: the call then runs in degraded mode although it would have had room.
  */
 export class StrategyResolver {
   /** Names of strategies that this process does not have, each logged once. */

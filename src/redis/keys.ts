@@ -18,10 +18,9 @@ class Prefixed {
 }
 
 /**
- * Names of Redis keys and channels, built here and nowhere else. All keys of a namespace, those
- * of its queues included, carry one hash tag, so a script touches a single slot. After the
- * prefix BullMQ's keys go on with ':' and Tollgate's with '/', so no name of a queue can make
- * a key of BullMQ equal to one of Tollgate.
+ * Names of Redis keys and channels, built here and nowhere else. All keys of a namespace, those of its queues included, carry one hash tag, so a
+ * script touches a single slot. After the prefix BullMQ's keys go on with ':' and Tollgate's with '/', so no name of a queue can make a key of BullMQ
+ * equal to one of Tollgate.
  */
 export class Keys extends Prefixed {
   /** Sorted set: the lines, by the time at which their first call can move. */

@@ -33,9 +33,8 @@ type Argument = string | number
 const ALLOWED_OUT_OF_MEMORY: ReadonlySet<string> = new Set(['settle', 'release', 'reset', 'renew'])
 
 /**
- * All scripts as one library of Redis Functions. Redis sets up the code that the scripts share
- * once per load and not once per call (a third of the cost of a single check). The name of the
- * library is a hash of its content, so two versions of Tollgate on one Redis use two libraries.
+ * All scripts as one library of Redis Functions. Redis sets up the code that the scripts share once per load and not once per call (a third of the
+ * cost of a single check). The name of the library is a hash of its content, so two versions of Tollgate on one Redis use two libraries.
  */
 export class Library {
   readonly name: string
@@ -104,9 +103,8 @@ function startsWith(error: unknown, ...texts: string[]): boolean {
 }
 
 /**
- * A Lua file as a typed function. The library is loaded, and the script sent again, where Redis
- * answers that it does not know the function (after a restart without its data, FUNCTION FLUSH or
- * SCRIPT FLUSH). No other error leads to a second attempt: the script may have run.
+ * A Lua file as a typed function. The library is loaded, and the script sent again, where Redis answers that it does not know the function (after a
+ * restart without its data, FUNCTION FLUSH or SCRIPT FLUSH). No other error leads to a second attempt: the script may have run.
  */
 export class Script<Reply> {
   private source: string | undefined
