@@ -5,7 +5,7 @@ import { boundedPolicyStore, MemoryPolicyStore, type PolicyStore, RedisPolicySto
 import { limitOf, meterOf } from './admission/rejection.js'
 import { Resolver } from './admission/resolver.js'
 import { DEFAULTS } from './model/defaults.js'
-import { ConfigInvalid, TollgateError } from './model/errors.js'
+import { ConfigInvalid, TollgateError, withoutArguments } from './model/errors.js'
 import { approximateMs, type Clock, redisClock } from './model/time.js'
 import { checkOptions, type TollgateOptions } from './options.js'
 import { Outage } from './outage/outage.js'
@@ -15,6 +15,7 @@ import type { RuleSpec } from './policy/rule.js'
 import { checkRules, readRules } from './policy/rules-file.js'
 import type { PriceTable } from './pricing/prices.js'
 import { QueueRuntime } from './queue/runtime.js'
+import { within } from './redis/bounded-wait.js'
 import { connect, connectWithin } from './redis/connection.js'
 import { Keys } from './redis/keys.js'
 import { isStoreError } from './redis/store-error.js'
@@ -114,6 +115,8 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
   try {
     await connectWithin(client, options.connectTimeoutMs)
     await connectWithin(subscriber, options.connectTimeoutMs)
+    // ioredis goes on in database 0 where its database does not exist.
+    await within(options.connectTimeoutMs, subscriber.select(subscriber.options.db ?? 0))
     const rules = boundedPolicyStore(new RedisPolicyStore(client, keys, clock), client, options.enqueueTimeoutMs)
     const resolver = await resolverOf(rules, declared, common)
     const scriptClient = new ScriptClient(client, resolver, clock)
@@ -139,15 +142,14 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
           away: () => outage?.breaker.away === true,
           rulesChanged,
         }),
-      owned: owned ? [client] : [],
+      owned: owned ? [subscriber, client] : [subscriber],
     }
   } catch (error) {
     await outage?.close()
     subscriber.disconnect()
     if (owned) client.disconnect()
-    throw isStoreError(error) && !(error instanceof TollgateError)
-      ? new TollgateError('REDIS_UNAVAILABLE', `Redis refuses (${(error as Error).message})`, { cause: error })
-      : error
+    if (error instanceof TollgateError || !(isStoreError(error) || (error instanceof Error && error.name === 'ReplyError'))) throw error
+    throw new TollgateError('REDIS_UNAVAILABLE', `Redis refuses (${withoutArguments(error).message})`, { cause: error })
   }
 }
 

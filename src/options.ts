@@ -124,7 +124,7 @@ const WORDING: FaultWording = {
   whole: 'options',
   unknownField: 'is not a known option',
   // The addresses of Redis and of the bus may hold a password.
-  show: (value, [option]) => (option === 'redis' || option === 'bus' ? typeof value : show(value)),
+  show: (value, [option]) => ((option === 'redis' || option === 'bus') && (typeof value === 'string' || isObject(value)) ? typeof value : show(value)),
 }
 
 /** Options with their defaults, checked and frozen. @throws ConfigInvalid naming option, value and bound */

@@ -52,13 +52,20 @@ export class Tollgate {
   readonly queue: string
   private readonly store: ClosableStore
   private readonly tracker: UpstreamTracker
-  private readonly runtime: QueueRuntime | undefined
+  private runtime: QueueRuntime | undefined
   private readonly policyClient: PolicyClient
   private closing: Promise<void> | undefined
 
   /** @throws ConfigInvalid, RulesInvalid, REDIS_UNAVAILABLE */
   static async open(options: TollgateOptions = {}): Promise<Tollgate> {
-    return new Tollgate(await openParts(options))
+    const tollgate = new Tollgate(await openParts(options))
+    try {
+      tollgate.runtime = tollgate.parts.openQueue?.(() => tollgate.policyClient.refresh(), tollgate.tracker)
+      return tollgate
+    } catch (error) {
+      await tollgate.close()
+      throw error
+    }
   }
 
   private constructor(private readonly parts: TollgateParts) {
@@ -77,7 +84,6 @@ export class Tollgate {
       upstream: () => this.capacity.stats(),
       outage: () => parts.outage?.figures() ?? NO_OUTAGE,
     }
-    this.runtime = parts.openQueue?.(() => this.policyClient.refresh(), this.tracker)
   }
 
   /**

@@ -94,6 +94,21 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS
 
+/**
+ * Removes the arguments of a Redis command, which may be passwords or payloads, from an error and its causes. ioredis puts
+ * the command on its errors, and Redis quotes arguments in its message about an unknown command. Returns the same error.
+ */
+export function withoutArguments<T>(error: T, seen = new Set<unknown>()): T {
+  if (!(error instanceof Error) || seen.has(error)) return error
+  seen.add(error)
+  const { command, previousErrors = [] } = error as { command?: { args?: unknown }; previousErrors?: readonly unknown[] }
+  if (Array.isArray(command?.args)) Reflect.deleteProperty(error, 'command')
+  for (const text of ['message', 'stack'] as const)
+    if (error[text]?.includes(', with args ')) Reflect.set(error, text, error[text].replace(/, with args beginning with:.*/g, ''))
+  for (const inner of [error.cause, ...previousErrors]) withoutArguments(inner, seen)
+  return error
+}
+
 /** Marks the errors of every copy of Tollgate in a process: a worker loaded as an ES module runs handlers that `require` the package. */
 const BRAND = Symbol.for('tollgate.error')
 
@@ -116,6 +131,7 @@ export class TollgateError extends Error {
 
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
     super(message, options)
+    withoutArguments(options?.cause)
     this.name = new.target.name
     this.code = code
     this.status = ERRORS[code].status

@@ -1,5 +1,6 @@
 import { Job, Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
+import { withoutArguments } from '../model/errors.js'
 import type { Keys } from '../redis/keys.js'
 import { parseRecordId } from './stored-call.js'
 
@@ -36,7 +37,7 @@ export class Queues {
     } catch (error) {
       // A negative code is an answer of BullMQ: the job is missing or not delayed.
       if (error instanceof Error && 'code' in error && typeof error.code === 'number' && error.code < 0) return false
-      throw error
+      throw withoutArguments(error)
     }
   }
 
@@ -53,7 +54,7 @@ export class Queues {
     const replies = (await pipeline.exec()) ?? []
     return ids.map((_, index) => {
       const [delayed, exists, locked, finished] = replies.slice(index * 4, index * 4 + 4).map(([error, value]) => {
-        if (error) throw error
+        if (error) throw withoutArguments(error)
         return value
       })
       if (delayed !== null) return 'delayed'

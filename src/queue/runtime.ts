@@ -134,7 +134,6 @@ export class QueueRuntime {
   /** Waits for the calls that run here; where Redis is gone, for nothing that needs it. */
   async close(): Promise<void> {
     clearInterval(this.refresh)
-    const { subscriber } = this.parts
     const { gone } = this
     try {
       await Promise.all([...this.workers].map((worker) => worker.close(gone)))
@@ -148,7 +147,6 @@ export class QueueRuntime {
       await this.queues.close()
       await this.working?.queues.close()
     } finally {
-      subscriber.disconnect()
       this.working?.client.disconnect()
     }
   }

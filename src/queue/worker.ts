@@ -2,7 +2,7 @@ import { Worker as BullWorker } from 'bullmq'
 import type { Logger } from 'pino'
 import type { AdmissionRequest } from '../admission/request.js'
 import { DEFAULTS } from '../model/defaults.js'
-import { TollgateError } from '../model/errors.js'
+import { TollgateError, withoutArguments } from '../model/errors.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { Attempt, type AttemptParts } from './attempt.js'
@@ -69,7 +69,7 @@ export class Worker {
       removeOnComplete: { age: DEFAULTS.keepResultsMs / 1000 },
       removeOnFail: { age: DEFAULTS.keepFailuresMs / 1000 },
     })
-    this.bull.on('error', (error) => log.error({ err: error }, 'worker error'))
+    this.bull.on('error', (error) => log.error({ err: withoutArguments(error) }, 'worker error'))
     this.bull.on('stalled', (jobId) => log.warn({ call: jobId }, 'a worker lost this call; it is run again'))
   }
 

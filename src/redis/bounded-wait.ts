@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import { DEFAULTS } from '../model/defaults.js'
-import { StoreUnavailable } from '../model/errors.js'
+import { StoreUnavailable, withoutArguments } from '../model/errors.js'
 import { isStoreError, StoreSilent } from './store-error.js'
 
 /** The waits on each signal. They share one listener: Node takes more than ten on a signal for a leak, and warns. */
@@ -52,7 +52,7 @@ export function within<T>(ms: number, work: Promise<T>, { signal, late }: { sign
       reject(signal?.reason)
     }
     const leaveSignal = signal === undefined ? undefined : onAbort(signal, abort)
-    work.finally(end).then(resolve, reject)
+    work.finally(end).then(resolve, (error: unknown) => reject(withoutArguments(error)))
     if (signal?.aborted === true) abort()
   })
 }

@@ -21,31 +21,18 @@ export interface RedisClient {
   disconnect(): void
 }
 
-/** What Tollgate and BullMQ call on a client. The class is not compared: every installed copy of ioredis has its own. */
-const METHODS = [
-  'call',
-  'callBuffer',
-  'connect',
-  'defineCommand',
-  'disconnect',
-  'duplicate',
-  'multi',
-  'off',
-  'on',
-  'once',
-  'pipeline',
-  'publish',
-  'quit',
-  'subscribe',
-] as const satisfies readonly (keyof Redis)[]
+/** Of what Tollgate and BullMQ call on a client, what tells ioredis from other libraries. The class is not compared: every installed copy of ioredis has its own. */
+const METHODS = ['call', 'callBuffer', 'connect', 'defineCommand', 'disconnect', 'duplicate', 'on', 'pipeline', 'publish', 'subscribe'] as const
 
 /** Why a client with these options cannot be used; undefined where it can. */
 function faultOfOptions(options: object): string | undefined {
-  const { maxRetriesPerRequest, keyPrefix, stringNumbers, replyMapping } = options as Record<string, unknown>
+  const { maxRetriesPerRequest, keyPrefix, stringNumbers, replyMapping, enableAutoPipelining, db } = options as Record<string, unknown>
   if (maxRetriesPerRequest !== null) return 'must have maxRetriesPerRequest: null, or accepted calls could be lost when Redis restarts'
   if (keyPrefix) return 'must have no keyPrefix; the option namespace keeps gates apart'
   if (stringNumbers) return 'must not have stringNumbers: replies are read as numbers'
   if (replyMapping === 'resp3') return "must not have replyMapping: 'resp3': replies are read in the form of RESP2"
+  if (enableAutoPipelining) return 'must not have enableAutoPipelining: scripts cannot be sent by it'
+  if (!Number.isInteger(db ?? 0)) return `must have a whole number as db (got ${show(db)})`
   return undefined
 }
 
@@ -57,7 +44,7 @@ function isRedis(client: object): client is Redis {
   const { options } = given
   if (options === null || typeof options !== 'object') missing.push('options')
   else if (missing.length === 0) {
-    const fault = faultOfOptions(options)
+    const fault = given['status'] === 'end' ? "has ended (its status is 'end')" : faultOfOptions(options)
     if (fault !== undefined) throw new ConfigInvalid(`redis: a client that is given ${fault}`)
   }
   if (missing.length > 0)
@@ -71,7 +58,11 @@ export function connect(redis: string | RedisClient | undefined): { client: Redi
   const url = (redis as string | undefined) ?? process.env['REDIS_URL'] ?? DEFAULT_URL
   if (/^[a-z+-]*(cluster|sentinel)[a-z+-]*:/i.test(url))
     throw new ConfigInvalid(`redis: URLs of a Redis Cluster or a Sentinel are not supported; give a redis:// or rediss:// URL (got ${withoutSecrets(url)})`)
-  if (!/^rediss?:\/\/[^\s]+$/.test(url)) throw new ConfigInvalid(`redis must be a redis:// or rediss:// URL or an ioredis client (got ${withoutSecrets(url)})`)
+  // Any option of ioredis can stand in the query; there it would override those above.
+  if (!/^rediss?:\/\/(?=.)[^\s/?#]*(\/\d*)?(\?family=[46])?$/.test(url))
+    throw new ConfigInvalid(
+      `redis must be an ioredis client or a redis:// or rediss:// URL, which may end with the number of a database and ?family=4 or 6 (got ${withoutSecrets(url)})`,
+    )
   try {
     return { client: new Redis(url, OPTIONS), owned: true }
   } catch {

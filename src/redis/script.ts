@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Redis } from 'ioredis'
+import { withoutArguments } from '../model/errors.js'
 import { LUA_TEXT } from './lua-text.js'
 
 const INCLUDE = /^--- @include "([^"]+)"$/gm
@@ -90,7 +91,7 @@ ${functions.join('')}`
       await redis.call('function', 'load', this.source)
     } catch (error) {
       // Another process has loaded it in the meantime.
-      if (!(error instanceof Error) || !error.message.includes('already exists')) throw error
+      if (!(error instanceof Error) || !error.message.includes('already exists')) throw withoutArguments(error)
     }
   }
 }
@@ -151,6 +152,7 @@ export class Script<Reply> {
 
   private send(redis: Redis, command: 'fcall' | 'eval' | 'evalsha', script: string, keys: readonly string[], args: readonly Argument[]): Promise<Reply> {
     const all = [script, keys.length, ...keys, ...args]
-    return (this.options.binary ? redis.callBuffer(command, ...all) : redis.call(command, ...all)) as Promise<Reply>
+    const sent = (this.options.binary ? redis.callBuffer(command, ...all) : redis.call(command, ...all)) as Promise<Reply>
+    return sent.catch((error: unknown) => Promise.reject(withoutArguments(error)))
   }
 }

@@ -1,12 +1,13 @@
 import type { Redis } from 'ioredis'
 import { type Logger, pino } from 'pino'
-import { ConfigInvalid } from '../model/errors.js'
+import { ConfigInvalid, withoutArguments } from '../model/errors.js'
 import { show } from '../validation/faults.js'
 
 /** Logs once that a connection is lost and once that it is back, however many attempts fail in between. */
 export function logConnection(client: Redis, log: Logger, what: string): void {
   let lost = false
   client.on('error', (error: Error) => {
+    withoutArguments(error)
     if (lost) return
     lost = true
     log.warn({ err: error }, `${what}: lost; trying again until it is back`)
@@ -26,5 +27,6 @@ const LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']
 export function defaultLogger(environment: NodeJS.ProcessEnv = process.env): Logger {
   const level = environment['LOG_LEVEL'] || 'warn'
   if (!LEVELS.includes(level.toLowerCase())) throw new ConfigInvalid(`LOG_LEVEL must be one of ${LEVELS.join(', ')} (got ${show(level)})`)
-  return pino({ name: 'tollgate', level: level.toLowerCase() }, pino.destination({ fd: 2, sync: true }))
+  const serializers = { err: (error: Error) => pino.stdSerializers.err(withoutArguments(error)) }
+  return pino({ name: 'tollgate', level: level.toLowerCase(), serializers }, pino.destination({ fd: 2, sync: true }))
 }

@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { z } from 'zod'
+import { withoutArguments } from '../model/errors.js'
 
 /**
  * Carries news of what agents said to the other processes of a namespace. The bus decides nothing: the state in the store does, with the next script.
@@ -55,7 +56,7 @@ export class RedisBus implements Bus {
   publish(news: string): void {
     // ioredis would keep the news until Redis is back; by then it is out of date.
     if (this.client.status !== 'ready') return
-    this.client.publish(this.channel, news).catch((error: unknown) => this.log.debug({ err: error }, 'news of an agent did not get around'))
+    this.client.publish(this.channel, news).catch((error: unknown) => this.log.debug({ err: withoutArguments(error) }, 'news of an agent did not get around'))
   }
 
   listen(hear: (news: string) => void): void {

@@ -50,6 +50,25 @@ test.each<[string, () => object, RegExp]>([
     /^redis: a client that is given must not have stringNumbers/,
   ],
   [
+    'a client that pipelines by itself',
+    () => new Redis({ lazyConnect: true, maxRetriesPerRequest: null, enableAutoPipelining: true }),
+    /^redis: a client that is given must not have enableAutoPipelining/,
+  ],
+  [
+    'a client of no database',
+    () => new Redis('redis://h/abc', { lazyConnect: true, maxRetriesPerRequest: null }),
+    /must have a whole number as db \(got NaN\)$/,
+  ],
+  [
+    'a client that has ended',
+    () => {
+      const client = new Redis({ lazyConnect: true, maxRetriesPerRequest: null })
+      client.disconnect()
+      return client
+    },
+    /^redis: a client that is given has ended \(its status is 'end'\)$/,
+  ],
+  [
     'a client that maps replies of RESP3',
     () => new Redis({ lazyConnect: true, maxRetriesPerRequest: null, protocol: 3, replyMapping: 'resp3' }),
     /^redis: a client that is given must not have replyMapping/,
@@ -78,3 +97,36 @@ test.each(['redis-cluster://host:1', 'redis+cluster://host', 'redis-sentinel://h
     await expect(refused).rejects.not.toThrow(/secret/)
   },
 )
+
+test.each([
+  'keyPrefix=app:',
+  'maxRetriesPerRequest=3',
+  'enableAutoPipelining=true',
+  'stringNumbers=true',
+  'enableOfflineQueue=false',
+  'password=secret',
+  'family=x',
+])('a URL with the query ?%s is refused before anything is written', async (query) => {
+  const refused = newNamespace().open({ redis: `${inject('redisUrl')}/0?${query}`, rules: [{ name: 'one', scope: 'agent', limits: [{ concurrency: 1 }] }] })
+  await expect(refused).rejects.toBeInstanceOf(ConfigInvalid)
+  await expect(refused).rejects.toThrow(/^redis must be .* URL, which may end with the number of a database and \?family=4 or 6 \(got "redis:[^?]*\/0\?…"\)$/)
+})
+
+test.each(['/abc', '/5x', '/1/2', '#secret'])('a URL that ends with %s is refused', async (end) => {
+  await expect(Tollgate.open({ redis: `redis://u:pw@localhost:1${end}` })).rejects.toThrow(
+    /^redis must be .* URL, which may end with the number of a database .*"redis:\/\/…@localhost:1/,
+  )
+})
+
+test('a URL may end with a database and the family of its address', async () => {
+  const tollgate = await newNamespace().open({ redis: `${inject('redisUrl')}/0?family=4` })
+  expect((await tollgate.limiter({ requests: 1, per: 'hour' }).check('user')).allowed).toBe(true)
+})
+
+test.each<[unknown, string]>([
+  [null, 'null'],
+  [5, '5'],
+  [true, 'true'],
+])('a redis option of %s is shown in the error', async (redis, shown) => {
+  await expect(Tollgate.open({ redis: redis as string })).rejects.toThrow(`redis: must be a redis:// or rediss:// URL or an ioredis client (got ${shown})`)
+})
