@@ -43,12 +43,10 @@ function isRedis(client: object): client is Redis {
   if (typeof given['status'] !== 'string') missing.push('status')
   const { options } = given
   if (options === null || typeof options !== 'object') missing.push('options')
-  else if (missing.length === 0) {
-    const fault = given['status'] === 'end' ? "has ended (its status is 'end')" : faultOfOptions(options)
-    if (fault !== undefined) throw new ConfigInvalid(`redis: a client that is given ${fault}`)
-  }
   if (missing.length > 0)
     throw new ConfigInvalid(`redis must be a redis:// or rediss:// URL or a client of ioredis 5 or later (got an object without ${missing.join(', ')})`)
+  const fault = given['status'] === 'end' ? "has ended (its status is 'end')" : faultOfOptions(options as object)
+  if (fault !== undefined) throw new ConfigInvalid(`redis: a client that is given ${fault}`)
   return true
 }
 

@@ -69,14 +69,15 @@ test('a password that is changed while Tollgate is open is in no error of a call
   expect(lines.join('')).not.toContain('secret')
 })
 
-test('an error of a script that leaves Tollgate has no arguments', async () => {
+test('an error of Redis that leaves Tollgate has no arguments', async () => {
   const namespace = newNamespace(server.url)
   const tollgate = await namespace.open({ rules: RULES })
-  const limiter = tollgate.limiter({ requests: 5, per: 'hour' })
   await namespace.redis.set(namespace.keys.figures, 'not a hash', 'PX', 60_000)
-  const error = await limiter.check('secret-user').catch((failure: unknown) => failure)
-  expect(error).toMatchObject({ name: 'ReplyError', message: expect.stringContaining('WRONGTYPE') })
-  expect(error).not.toHaveProperty('command')
+  for (const ask of [() => tollgate.gate.admit({ agent: 'a', user: 'secret' }), () => tollgate.stats.ledger()]) {
+    const error = await ask().catch((failure: unknown) => failure)
+    expect(error).toMatchObject({ name: 'ReplyError', message: expect.stringContaining('WRONGTYPE') })
+    expect(error).not.toHaveProperty('command')
+  }
 })
 
 test('a user who may not run scripts makes open fail with a code, and no arguments', async () => {

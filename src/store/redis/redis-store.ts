@@ -3,6 +3,7 @@ import { type AdmissionRequest, weightOf } from '../../admission/request.js'
 import type { ActualCosts } from '../../model/cost.js'
 import type { RejectDecision, RunDecision } from '../../model/decision.js'
 import { DEFAULTS, UNKNOWN_ACTOR } from '../../model/defaults.js'
+import { withoutArguments } from '../../model/errors.js'
 import { approximateMs, type Clock, DAY, HOUR } from '../../model/time.js'
 import type { Observation, UpstreamOutcome, UpstreamReport, UpstreamStatus } from '../../model/upstream.js'
 import { LedgerNames } from '../ledger-names.js'
@@ -99,7 +100,8 @@ export class RedisStore implements Store {
   }
 
   async figures(): Promise<LedgerFigures> {
-    return readFigures(await this.redis.hgetall(this.scriptClient.keys.figures), approximateMs(this.clock))
+    const counts = await this.redis.hgetall(this.scriptClient.keys.figures).catch((error: unknown) => Promise.reject(withoutArguments(error)))
+    return readFigures(counts, approximateMs(this.clock))
   }
 
   /** Checks that travel together share one ledger; one with an id of its own has its own entry, found by that id. */
