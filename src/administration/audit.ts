@@ -32,7 +32,6 @@ export interface AuditNote {
   readonly after: unknown
 }
 
-/** One entry of the audit. */
 export interface AuditEntry extends AuditNote {
   readonly id: string
   /** The time of the change by Redis' clock, ISO 8601. */

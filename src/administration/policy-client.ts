@@ -27,11 +27,10 @@ interface PolicyClientParts {
  * Keeps the policy of this process up to date: it writes changes, reads the policy again after
  * other processes changed it, and compiles it again when an override ends.
  *
- * Overrides end by the store's clock. This class only measures how much time is left until then,
- * so the clock of this machine may be wrong by any amount. At the end of an override every process
- * that is up compiles the policy without it, whether Redis is there or not, and tries to note the
- * end in the audit; the first one writes it. If a process dies before that, another one does it; if
- * none is left, the next change of the policy or the next query of the audit does.
+ * Overrides end by the store's clock. This class only measures how much time is left until then, so the clock of this machine may be wrong by any
+ * amount. At the end of an override every process that is up compiles the policy without it, whether Redis is there or not, and tries to note the end
+ * in the audit; the first one writes it. If a process dies before that, another one does it; if none is left, the next change of the policy or the
+ * next query of the audit does.
  */
 export class PolicyClient {
   private reading: Promise<void> = Promise.resolve()

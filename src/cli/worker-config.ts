@@ -38,11 +38,9 @@ const workerConfigSchema = z.strictObject({
   logLevel: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
   /** The port of /metrics; without one there are no metrics. */
   metricsPort: whole(1, 65_535).optional(),
-  /** Carries news of agents between processes. */
   bus: busSchema.optional(),
 })
 
-/** The settings of a worker process. */
 export type WorkerConfig = Readonly<z.infer<typeof workerConfigSchema>>
 
 /** The environment variable of each setting. */

@@ -37,10 +37,9 @@ export function linesOf(request: AdmissionRequest): string[] {
 /**
  * The calls of this process that wait in `acquire`.
  *
- * Model. A waiter whose attempt finds no room learns which rule and scope value it waits for, and after how many ms there
- * is room. It stands in the line of that rule and scope value, in order of arrival. Only the first of a line makes
- * attempts, so the store gets one request for each line, however many calls wait. A newcomer that meets
- * a line stands in it at once, without an attempt: it does not overtake.
+ * Model. A waiter whose attempt finds no room learns which rule and scope value it waits for, and after how many ms there is room. It stands in the
+ * line of that rule and scope value, in order of arrival. Only the first of a line makes attempts, so the store gets one request for each line,
+ * however many calls wait. A newcomer that meets a line stands in it at once, without an attempt: it does not overtake.
  *
  *     enter ── no line ──▶ attempt ── granted ──▶ resolved
  *       │                   ▲   │ no room
@@ -54,9 +53,8 @@ export function linesOf(request: AdmissionRequest): string[] {
  * - when the waiter before it is gone.
  * If room comes back during an attempt, the attempt is repeated: its result may be older than the room.
  *
- * Other processes have lines of their own; between processes the order of arrival does not hold. Redis holds
- * nothing for a waiter, so nothing is left of it if the process dies. A grant on its way stays charged as its
- * estimate then, like any grant that is not settled.
+ * Other processes have lines of their own; between processes the order of arrival does not hold. Redis holds nothing for a waiter, so nothing is left
+ * of it if the process dies. A grant on its way stays charged as its estimate then, like any grant that is not settled.
  */
 export class AcquireLines<T> {
   private readonly lines = new Map<string, AcquireLine<T>>()

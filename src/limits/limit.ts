@@ -65,7 +65,6 @@ export function limitName(limit: LimitSpec): string {
   return unit === 'concurrency' ? unit : `${unit}/${limit.per ?? ''}`
 }
 
-/** The most limits of a rule or a limiter. */
 export const MOST_LIMITS = 32
 
 export const ruleName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'must be 1 to 64 letters, digits, . _ or -, and begin with a letter or digit')

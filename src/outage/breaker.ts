@@ -29,15 +29,13 @@ type BreakerState =
  *        │                                      └── failed: the next probe comes later, up to 1 s ──────┤
  *        └──────────────────────── answered, and what the outage left is in Redis ──────────────────────┘
  *
- * One failed command opens it, and one late command: a connection answers in order, so all
- * commands behind a late one are late, too. When it opens, all commands under way fail at once,
- * whatever their answers are later. While it is open or probing nothing is sent but probes, one at
- * a time: no call of a user has to be the one that tries.
+ * One failed command opens it, and one late command: a connection answers in order, so all commands behind a late one are late, too. When it opens,
+ * all commands under way fail at once, whatever their answers are later. While it is open or probing nothing is sent but probes, one at a time: no
+ * call of a user has to be the one that tries.
  *
- * A busy event loop is not a silent Redis. When the time of a command is over, the event loop first
- * reads the answers that have arrived; the command is late only if its answer is not among them.
- * Commands that wait in this process (batches are sent one after the other) are timed from the
- * moment they are sent. All times are those of timers, which the clock of the machine does not move.
+ * A busy event loop is not a silent Redis. When the time of a command is over, the event loop first reads the answers that have arrived; the command
+ * is late only if its answer is not among them. Commands that wait in this process (batches are sent one after the other) are timed from the moment
+ * they are sent. All times are those of timers, which the clock of the machine does not move.
  *
  * If the process dies, nothing has to be cleared up: the state is in its memory only.
  */

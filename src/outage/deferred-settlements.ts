@@ -13,12 +13,10 @@ interface Deferred {
 const AT_ONCE = 100
 
 /**
- * What Redis has to be told when it is back, in the order in which it happened: how calls ended, and
- * the reports of the journal.
+ * What Redis has to be told when it is back, in the order in which it happened: how calls ended, and the reports of the journal.
  *
- * If the process dies, the list is lost with it: the calls stay charged as estimated. If a reply is
- * lost, its message is sent again: a settlement finds its entry closed, and a report is known by
- * its name.
+ * If the process dies, the list is lost with it: the calls stay charged as estimated. If a reply is lost, its message is sent again: a settlement
+ * finds its entry closed, and a report is known by its name.
  */
 export class DeferredSettlements {
   private deferred: Deferred[] = []

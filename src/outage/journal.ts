@@ -26,8 +26,7 @@ export interface UsageReport {
 }
 
 /**
- * What this process uses while Redis is away, counted once: by it calls are let in, and from it the
- * report to Redis is made.
+ * What this process uses while Redis is away, counted once: by it calls are let in, and from it the report to Redis is made.
  *
  * Each meter counts this process's share of its limits. What the fleet had used when the outage
  * began is not known, so all of the limit counts as used, but a tenth, until it must have come back:
@@ -36,19 +35,15 @@ export interface UsageReport {
  *     buckets    │ begin nine tenths used, and fill at the share of their rate
  *     slots      │ begin leased; come free as leases end, or calls of this process
  *
- * So a fleet of any size stays within 1.1 times each limit, in any window. A bucket is not given a
- * tenth and then its share, as a window is: at the change, 0.9 bursts would come free at once. The
- * meters are kept when an outage ends, so that one that follows has no second tenth.
+ * So a fleet of any size stays within 1.1 times each limit, in any window. A bucket is not given a tenth and then its share, as a window is: at the
+ * change, 0.9 bursts would come free at once. The meters are kept when an outage ends, so that one that follows has no second tenth.
  *
- * The report says of each meter how much more it holds than it would hold without the calls since
- * the last report: what windows have let go is not charged, and of a bucket what has come back since
- * is charged only where the bucket in Redis cannot have filled twice. Calls that go on are
- * charged by themselves, since they end in Redis. After a report the journal goes on: it remembers
- * what was reported, and counts it still when calls ask.
+ * The report says of each meter how much more it holds than it would hold without the calls since the last report: what windows have let go is not
+ * charged, and of a bucket what has come back since is charged only where the bucket in Redis cannot have filled twice. Calls that go on are charged
+ * by themselves, since they end in Redis. After a report the journal goes on: it remembers what was reported, and counts it still when calls ask.
  *
- * If the process dies, what it has not reported is not charged: at most its share of each limit,
- * and what was let in unchecked. If Redis answers a report and the reply is lost, it is sent again
- * under its name, which Redis knows by then.
+ * If the process dies, what it has not reported is not charged: at most its share of each limit, and what was let in unchecked. If Redis answers a
+ * report and the reply is lost, it is sent again under its name, which Redis knows by then.
  */
 export class OutageJournal {
   private readonly open = new Map<string | AdmissionRequest, OpenCall>()

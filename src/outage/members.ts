@@ -23,9 +23,8 @@ export interface Member {
  * The processes that have the namespace open, as this process knows them: every second it says that
  * it is there, and hears which others are. In an outage the last number that it heard counts.
  *
- * A number too high makes shares too small, a number too low makes them too large. So a process that
- * falls silent is counted for ten seconds more. After a Redis has come back empty the first
- * process hears of itself alone: so the highest number of the last ten counts.
+ * A number too high makes shares too small, a number too low makes them too large. So a process that falls silent is counted for ten seconds more.
+ * After a Redis has come back empty the first process hears of itself alone: so the highest number of the last ten counts.
  *
  * If the process dies, the others count it for those ten seconds, and their shares are too small.
  */

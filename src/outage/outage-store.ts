@@ -61,9 +61,8 @@ async function ended(outage: Outage, request: AdmissionRequest, settled: Settled
 }
 
 /**
- * The store in Redis, as a process sees it that goes on while Redis is away. A request that comes
- * then is answered at once, without Redis. A request that was on its way when Redis went is answered
- * as if it had never been sent, and reconciled when its own answer comes, see `Outage.late`.
+ * The store in Redis, as a process sees it that goes on while Redis is away. A request that comes then is answered at once, without Redis. A request
+ * that was on its way when Redis went is answered as if it had never been sent, and reconciled when its own answer comes, see `Outage.late`.
  *
  * Resets, figures, and what agents say have no answer without Redis: they fail with StoreUnavailable.
  * @param make the store in Redis, which hands what it sends to the guard it is given

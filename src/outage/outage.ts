@@ -70,9 +70,8 @@ type OutageState =
  * While Redis is there, this process says every second that it is, and hears how many processes
  * share the limits. The last number it heard is its share in an outage.
  *
- * `begin` starts the journal. Calls are answered by `local` from then on, which enters what it lets
- * in there. Ends of calls that Redis had let in wait in `deferred`. A command that was under way
- * when the breaker opened was answered by `local`, too, and Redis may still do it: `late` waits for
+ * `begin` starts the journal. Calls are answered by `local` from then on, which enters what it lets in there. Ends of calls that Redis had let in
+ * wait in `deferred`. A command that was under way when the breaker opened was answered by `local`, too, and Redis may still do it: `late` waits for
  * its own answer and takes the second charge back.
  *
  * `catchUp` runs between the answer to a probe and the next call to Redis:
@@ -84,10 +83,9 @@ type OutageState =
  * Calls that come meanwhile are still answered here, so `takeIn` is done again each time, and once
  * more by `end` for the last round trip.
  *
- * If the process dies: what it let in is not charged, and the calls whose ends it deferred stay
- * charged as estimated. If it dies in `takeIn`, each message was either taken in whole or not. If the
- * outage goes on in the middle of `catchUp`, what was not taken in stays in the list, and the
- * next probe begins anew.
+ * If the process dies: what it let in is not charged, and the calls whose ends it deferred stay charged as estimated. If it dies in `takeIn`, each
+ * message was either taken in whole or not. If the outage goes on in the middle of `catchUp`, what was not taken in stays in the list, and the next
+ * probe begins anew.
  */
 export class Outage {
   readonly breaker: CircuitBreaker

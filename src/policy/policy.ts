@@ -41,7 +41,6 @@ export function rulesOf({ declared, added }: Policy): readonly RuleSpec[] {
   return [...declared, ...added]
 }
 
-/** How long entries of the audit are kept under a policy, in ms. */
 export function retentionOf({ settings }: Policy): number {
   return settings.auditRetentionMs ?? DEFAULTS.auditRetentionMs
 }

@@ -51,10 +51,9 @@ type StartDecision = RunDecision | DegradeDecision
 /**
  * One call in a worker, from the moment BullMQ hands over its job until the job ends or is delayed.
  *
- * Model. BullMQ decides which worker gets the job, the start script whether the call may reach its agent now.
- * An attempt sends the start to the script, which charges the estimate, runs the handler, and settles what the call has
- * really cost. For BullMQ an attempt is a call that reached its agent: a call that waits, is held or is
- * returned by a 429 uses none.
+ * Model. BullMQ decides which worker gets the job, the start script whether the call may reach its agent now. An attempt sends the start to the
+ * script, which charges the estimate, runs the handler, and settles what the call has really cost. For BullMQ an attempt is a call that reached its
+ * agent: a call that waits, is held or is returned by a 429 uses none.
  *
  *                hold: sleep until the slot, then start again
  *                 ┌──┐

@@ -27,11 +27,10 @@ type Lease = { readonly name: 'held'; readonly untilMs: number } | { readonly na
 /**
  * Wakes waiting calls when they have room.
  *
- * Model. A waiting call is a delayed BullMQ job, and an id in a line of ours. The dispatcher takes turns: it
- * reads which lines can move by now, sends the first calls of each through the dispatch script, and promotes
- * the jobs of the calls that the script has woken. The script decides, under all meters of a call at once, and
- * gives each woken call a pass: its room is claimed until a worker starts it. In the same turn the dispatcher
- * takes calls out of their lines whose deadlines have passed, and looks after passes that should have started.
+ * Model. A waiting call is a delayed BullMQ job, and an id in a line of ours. The dispatcher takes turns: it reads which lines can move by now, sends
+ * the first calls of each through the dispatch script, and promotes the jobs of the calls that the script has woken. The script decides, under all
+ * meters of a call at once, and gives each woken call a pass: its room is claimed until a worker starts it. In the same turn the dispatcher takes
+ * calls out of their lines whose deadlines have passed, and looks after passes that should have started.
  *
  * Every process with workers has a dispatcher, and the one that holds the lease in Redis works. The lease only
  * saves work: where two dispatchers both believe that they hold it, the script still wakes each call once.

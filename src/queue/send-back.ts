@@ -19,8 +19,7 @@ export interface JobHolder {
 }
 
 /**
- * Ends an attempt whose call has to wait: the call stands in a line, and its job becomes a delayed one, which
- * uses no attempt.
+ * Ends an attempt whose call has to wait: the call stands in a line, and its job becomes a delayed one, which uses no attempt.
  *
  * If the process dies before the job is delayed, BullMQ gives the job to another worker when its lock ends. That
  * worker's start script finds the call in its line, and the job is delayed then.

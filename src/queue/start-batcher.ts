@@ -17,10 +17,9 @@ type StartResult = ResolvedDecision | { readonly failure: unknown }
 /**
  * Sends the starts and the ends of a worker's calls to Redis, many in one script call.
  *
- * Why ends travel with starts. In a busy worker each end of a call makes place for a start, and both mostly
- * meet the same meters. In one script call each of these meters is read once and written once, for one round
- * trip. The script settles the ends first, so a start finds the room that an end of its batch gives back.
- * Ends without a start beside them are sent by the script `settle`.
+ * Why ends travel with starts. In a busy worker each end of a call makes place for a start, and both mostly meet the same meters. In one script call
+ * each of these meters is read once and written once, for one round trip. The script settles the ends first, so a start finds the room that an end of
+ * its batch gives back. Ends without a start beside them are sent by the script `settle`.
  *
  *     end of call 1 ┐
  *     end of call 2 ├─ one turn of the event loop ─▶ start script: settle 1 and 2, decide 3 and 4 ─▶ decisions
@@ -31,8 +30,7 @@ type StartResult = ResolvedDecision | { readonly failure: unknown }
  * room is answered 'again' and sent a second time together with its call, which is kept beside its place in
  * line. Most starts have room or a pass, so most are sent once, and without the call.
  *
- * All starts of a batch share one ledger of a new name. Their request then names ledger and place, which is
- * what the settlement needs.
+ * All starts of a batch share one ledger of a new name. Their request then names ledger and place, which is what the settlement needs.
  *
  * If something is lost here:
  * - the process dies before an end is sent: the ledger entry ends after a day, the estimate stays charged, and

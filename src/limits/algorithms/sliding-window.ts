@@ -48,7 +48,6 @@ export function roomBeside({ capacity }: MeterLimit, history: readonly number[],
   return Math.max(0, room)
 }
 
-/** The number of cells per window. */
 export const SLIDING_CELLS = 32
 /** A cell expires this many cells later. */
 const ROUND = SLIDING_CELLS + 1

@@ -142,7 +142,6 @@ export class ScriptClient {
     return { cut: cut === '1', ...readUpstreamStatus(status) }
   }
 
-  /** What is known of the agents of these calls. */
   async upstreamStatus(requests: readonly AdmissionRequest[]): Promise<UpstreamStatus[]> {
     const encoder = this.encode(requests, false)
     const statuses = await scripts.upstreamStatus.run(this.redis, encoder.keys, [this.now(), encoder.batch()])
@@ -179,7 +178,6 @@ export class ScriptClient {
     return scripts.expire.run(this.redis, encoder.keys, [this.now(), encoder.batch(), ...waiting.map(({ line }) => line)])
   }
 
-  /** The record of a call on its way, null where there is none. */
   recordOf(id: string): Promise<string | null> {
     return this.redis.get(this.keys.call(id))
   }
