@@ -1,5 +1,5 @@
 import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfSum, waitUp } from '../algorithm.js'
-import { beyondCapacity, isEmpty, removeFromPair, rollHistory, roomBeside, roundsAhead } from './sliding-window.js'
+import { beyondCapacity, fillLast, isEmpty, removeFromPair, rollHistory, roundsAhead } from './sliding-window.js'
 
 /** A log that may be written to: pairs `time, amount`, ascending, and the holder of each. It contains no expired pair. */
 interface Log {
@@ -41,21 +41,10 @@ function removeFromLog({ pairs, holders }: Log, place: number, amount: number): 
 
 /** Dates debt into the future: the capacity of each coming window is filled before the next one's. */
 function dateDebt(limit: MeterLimit, log: Log, debt: number, nowMs: number): void {
-  const { pairs } = log
-  let amount = debt
-  let atMs = nowMs
-  const last = pairs.length - 2
-  if (last >= 0 && (pairs[last] as number) > nowMs) {
-    atMs = pairs[last] as number
-    const fill = Math.min(amount, roomBeside(limit, pairs, atMs - limit.windowMs))
-    ;(pairs[last + 1] as number) += fill
-    amount -= fill
-  }
+  const { at, left: amount } = fillLast(limit, log.pairs, debt, nowMs, limit.windowMs)
   const whole = Math.floor(amount / limit.capacity)
-  if (whole > 0) {
-    atMs += whole * limit.windowMs
-    addToLog(log, atMs, whole * limit.capacity, '')
-  }
+  const atMs = at + whole * limit.windowMs
+  if (whole > 0) addToLog(log, atMs, whole * limit.capacity, '')
   if (amount > whole * limit.capacity) addToLog(log, atMs + limit.windowMs, amount - whole * limit.capacity, '')
 }
 

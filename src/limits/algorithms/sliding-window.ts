@@ -41,11 +41,19 @@ export function beyondCapacity({ capacity }: MeterLimit, used: number, amount: n
   return capacity > 0 ? Math.max(0, Math.min(amount, used + amount - capacity)) : 0
 }
 
-/** The room that is left beside all charges after a time or cell. */
-export function roomBeside({ capacity }: MeterLimit, history: readonly number[], after: number): number {
+/**
+ * Adds debt to the last charge if that lies in the future, as far as there is room beside all charges less than a window before it.
+ * Returns the time or cell of that charge (else the present one), and the debt that is left.
+ */
+export function fillLast({ capacity }: MeterLimit, history: number[], debt: number, present: number, window: number): { at: number; left: number } {
+  const last = history.length - 2
+  const at = last >= 0 ? (history[last] as number) : present
+  if (at <= present) return { at: present, left: debt }
   let room = capacity
-  for (let place = history.length - 2; place >= 0 && (history[place] as number) > after; place -= 2) room -= history[place + 1] as number
-  return Math.max(0, room)
+  for (let place = last; place >= 0 && (history[place] as number) > at - window; place -= 2) room -= history[place + 1] as number
+  const fill = Math.min(debt, Math.max(0, room))
+  ;(history[last + 1] as number) += fill
+  return { at, left: debt - fill }
 }
 
 export const SLIDING_CELLS = 32
@@ -79,15 +87,7 @@ function addToCell(history: number[], cell: number, amount: number): void {
 /** Puts debt into future cells, each a whole round after the one before: every round repays at most the capacity. */
 function addDebt(limit: MeterLimit, history: number[], debt: number, present: number): void {
   const { capacity } = limit
-  let amount = debt
-  let cell = present
-  const last = history.length - 2
-  if (last >= 0 && (history[last] as number) > present) {
-    cell = history[last] as number
-    const fill = Math.min(amount, roomBeside(limit, history, cell - ROUND))
-    ;(history[last + 1] as number) += fill
-    amount -= fill
-  }
+  const { at, left: amount } = fillLast(limit, history, debt, present, ROUND)
   // Whole rounds share one cell, the last: no call can pass before it expires.
   const whole = Math.floor(amount / capacity)
   let sum = whole * capacity
@@ -95,7 +95,7 @@ function addDebt(limit: MeterLimit, history: number[], debt: number, present: nu
     sum += history.pop() as number
     history.pop()
   }
-  cell += whole * ROUND
+  const cell = at + whole * ROUND
   if (sum > 0) addToCell(history, cell, sum)
   const rest = amount - whole * capacity
   if (rest > 0) addToCell(history, cell + ROUND, rest)
