@@ -10,7 +10,7 @@ export function messageEnd(bytes: Buffer, at: number): number {
   if (lineEnd < 0 || lineEnd + 1 >= bytes.length) return -1
   const type = bytes[at]
   const afterLine = lineEnd + 2
-  const count = () => Number(bytes.latin1Slice(at + 1, lineEnd))
+  const count = () => Number(bytes.toString('latin1', at + 1, lineEnd))
   if (type === BULK || type === VERBATIM || type === ERROR_BULK) {
     const length = count()
     if (length < 0) return afterLine
@@ -52,14 +52,14 @@ export function elementsOf(message: Buffer): Buffer[] {
   const lineEnd = message.indexOf(CR, 0)
   const elements: Buffer[] = []
   let at = lineEnd + 2
-  for (let left = Number(message.latin1Slice(1, lineEnd)); left > 0; left--) {
+  for (let left = Number(message.toString('latin1', 1, lineEnd)); left > 0; left--) {
     const sizeEnd = message.indexOf(CR, at)
     if (message[at] !== BULK) {
       elements.push(message.subarray(at + 1, sizeEnd))
       at = sizeEnd + 2
       continue
     }
-    const size = Number(message.latin1Slice(at + 1, sizeEnd))
+    const size = Number(message.toString('latin1', at + 1, sizeEnd))
     elements.push(message.subarray(sizeEnd + 2, sizeEnd + 2 + size))
     at = sizeEnd + 2 + size + 2
   }
@@ -98,7 +98,7 @@ export function decode(message: Buffer, binary = false): RespValue {
   const one = (): RespValue => {
     const lineEnd = message.indexOf(CR, at)
     const type = message[at]
-    const line = message.latin1Slice(at + 1, lineEnd)
+    const line = message.toString('latin1', at + 1, lineEnd)
     at = lineEnd + 2
     if (type === BULK || type === VERBATIM) {
       const length = Number(line)

@@ -59,6 +59,7 @@ const ALL_KEYS = `
 /** A real redis-server on a clock that the simulation sets, with one connection, which sees every message that is published. */
 export class RealServer {
   private sent: Sent | undefined
+  private subscribed = false
   private readonly messages = new Messages()
   private readonly clockBytes = Buffer.alloc(8)
 
@@ -94,6 +95,7 @@ export class RealServer {
     // RESP3 carries published messages beside replies. The subscription itself is answered by a push.
     await server.do(['HELLO', '3'])
     server.socket.write(command(['PSUBSCRIBE', '*']))
+    while (!server.subscribed) await realSleep(1)
     await server.do(['DEBUG', 'SET-ACTIVE-EXPIRE', '0'])
     return server
   }
@@ -150,8 +152,14 @@ export class RealServer {
 
   private receive(chunk: Buffer): void {
     const { sent } = this
-    for (const message of this.messages.add(chunk)) (isPush(message) ? sent?.pushes : sent?.replies)?.push(message)
-    if (sent === undefined || sent.replies.length < sent.expected) return
+    if (sent === undefined) {
+      // Only the answer of the subscription comes unasked. Redis writes a reply and what was published with it at once; were that not so, runs would differ.
+      if (this.subscribed) throw new Error(`redis-server sent ${chunk.length} bytes after its reply`)
+      this.subscribed = true
+      return
+    }
+    for (const message of this.messages.add(chunk)) (isPush(message) ? sent.pushes : sent.replies).push(message)
+    if (sent.replies.length < sent.expected) return
     this.sent = undefined
     sent.done(sent)
   }
