@@ -24,7 +24,9 @@ export type Form =
   | { readonly kind: 'fixed window'; readonly limit: number; readonly windowMs: number }
   /** At most `limit` in any `windowMs`, exactly. */
   | { readonly kind: 'sliding log'; readonly limit: number; readonly windowMs: number }
-  /** At most `limit` in this window and the part of the one before that still counts (the two-window estimate of a sliding window). */
+  /** A bucket without a burst: a call of cost n keeps the next one away for n / `perSecond`. */
+  | { readonly kind: 'leaky bucket'; readonly perSecond: number }
+  /** The same, but the room of a past start may come back a 32nd of the window later, and a 33rd of the limit may lie idle. */
   | { readonly kind: 'sliding window'; readonly limit: number; readonly windowMs: number }
   /** At most `slots` runs at once; a slot whose holder is silent is free again after `leaseMs`. */
   | { readonly kind: 'slots'; readonly slots: number; readonly leaseMs: number }
@@ -36,6 +38,8 @@ export interface FactLimit {
   readonly where?: Readonly<Partial<Record<FactScope, readonly string[]>>>
   /** Counted apart for each combination of these fields; empty: all calls together. A call that lacks one of them is not counted. */
   readonly by: readonly FactScope[]
+  /** Which runs are counted: default all; normal: not those in degraded mode (the limits of a graceful rule); degraded: only those. */
+  readonly mode?: 'normal' | 'degraded'
   /** What is counted; left out for slots. */
   readonly unit?: FactUnit
   readonly form: Form
@@ -101,7 +105,7 @@ export interface ChargedFact extends At {
   readonly fact: 'charged'
   readonly call: string
   readonly run: number
-  /** Whether it was charged in degraded mode: to other limits than those of the fact `limits`. */
+  /** Whether it runs in degraded mode: see `FactLimit.mode`. */
   readonly degraded?: boolean
 }
 

@@ -171,7 +171,7 @@ export class SimConnection implements Held {
 export function connectorOf(world: World, redis: SimRedis, process: SimProcess) {
   return class SimConnector {
     connecting = false
-    private stream: ClientSocket | undefined
+    stream: ClientSocket | undefined
     firstError: Error | undefined
 
     check(): boolean {
