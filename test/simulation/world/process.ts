@@ -53,6 +53,12 @@ export class SimProcess {
     for (const one of [...this.held]) one.release(arrives)
   }
 
+  /** The process has ended by itself: its connections close. */
+  exit(): void {
+    this.dead = true
+    for (const one of [...this.held]) one.release(true)
+  }
+
   /** SIGSTOP, and SIGCONT after this time. */
   stop(ms: number): void {
     this.stoppedUntilMs = Math.max(this.stoppedUntilMs, this.world.nowMs + ms)

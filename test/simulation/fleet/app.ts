@@ -1,0 +1,145 @@
+import type { Call, Ticket } from '../../../src/index.js'
+import type { SimProcess } from '../world/process.js'
+import type { Random } from '../world/random.js'
+import { drawCall, type FleetCall, noteAsked } from './calls.js'
+import { type Fleet, type Member, sleep } from './fleet.js'
+import type { AppSpec } from './spec.js'
+
+type Answer = 'run' | 'wait' | 'degrade' | 'refused' | 'unknown' | 'joined'
+
+/** An app: it enqueues calls in rounds, and waits for what becomes of each. */
+export function startApp(fleet: Fleet, spec: AppSpec): void {
+  const process = fleet.world.process(spec.name)
+  const state: Fleet['apps'][number] = { process, finished: false, member: undefined }
+  fleet.apps.push(state)
+  process.start(async () => {
+    await fleet.ready()
+    const member = await fleet.open(process, { queue: spec.queue, attempts: spec.attempts })
+    state.member = member
+    const random = fleet.stream(`app ${spec.name}`)
+    for (let round = 0; round < spec.rounds; round++) {
+      await enqueueRound(fleet, member, spec, random)
+      await sleep(random.exponential(spec.meanPauseMs))
+    }
+    if (fleet.has('plain jobs')) await addPlainJobs(fleet, member, spec, random)
+    state.finished = true
+  })
+}
+
+async function enqueueRound(fleet: Fleet, member: Member, spec: AppSpec, random: Random): Promise<void> {
+  const { process } = member
+  const size = random.chance(0.3) ? spec.largestRound : 1 + random.int(Math.min(spec.largestRound, 15))
+  const calls = Array.from({ length: size }, () => drawCall(fleet, random, process, 'queue', spec.queue))
+  for (const one of calls) noteAsked(fleet, one)
+  const tickets = size === 1 ? [await enqueueOne(member, (calls[0] as FleetCall).call)] : await member.tollgate.enqueueMany(calls.map(({ call }) => call))
+  for (const [index, ticket] of tickets.entries()) {
+    const one = calls[index] as FleetCall
+    await answered(fleet, member, one, ticket)
+  }
+  if (fleet.has('explain')) {
+    const one = random.pick(calls)
+    if (one.id !== '' && !one.ended) await explain(member, one.id)
+  }
+}
+
+/** A refusal is thrown by `enqueue`, and told by the ticket of `enqueueMany`. */
+async function enqueueOne(member: Member, call: Call): Promise<Pick<Ticket, 'id' | 'error' | 'decision' | 'result'>> {
+  try {
+    return await member.tollgate.enqueue(call)
+  } catch (error) {
+    if (!(error instanceof Error) || !('code' in error)) throw error
+    return { id: '', error: error as NonNullable<Ticket['error']>, decision: undefined, result: () => Promise.reject(error) }
+  }
+}
+
+async function answered(fleet: Fleet, member: Member, one: FleetCall, ticket: Pick<Ticket, 'id' | 'error' | 'decision' | 'result'>): Promise<void> {
+  const { error, decision } = ticket
+  const outcome = answerOf(ticket)
+  const etaMs = decision?.outcome === 'wait' ? decision.etaMs : decision?.outcome === 'run' ? (decision.delayMs ?? 0) : undefined
+  one.answered = true
+  if (ticket.id !== '') one.id = ticket.id
+  fleet.note({
+    fact: 'answered',
+    atMs: fleet.nowMs,
+    call: one.name,
+    outcome,
+    ...(etaMs === undefined ? {} : { etaMs }),
+    ...(error === undefined ? {} : { code: error.code }),
+  })
+  fleet.world.note(member.process.name, `${one.name} is answered ${outcome}${error === undefined ? '' : ` (${error.code})`}, id ${ticket.id}`)
+  if (outcome === 'refused' || outcome === 'unknown' || outcome === 'joined') {
+    one.ended = true
+    return
+  }
+  ticket.result().then(
+    () => ended(fleet, one, 'done'),
+    (failure: unknown) => ended(fleet, one, howFailed(failure), failure),
+  )
+}
+
+function answerOf({ error, decision }: Pick<Ticket, 'error' | 'decision'>): Answer {
+  if (error !== undefined) return (error as { maybeEnqueued?: boolean }).maybeEnqueued === true ? 'unknown' : 'refused'
+  // A call of the same id or deduplication key was there before: this one got that one's ticket.
+  if (decision === undefined) return 'joined'
+  return decision.outcome === 'run' || decision.outcome === 'degrade' ? decision.outcome : 'wait'
+}
+
+function codeOf(failure: unknown): string | undefined {
+  return failure instanceof Error && 'code' in failure ? String(failure.code) : undefined
+}
+
+function howFailed(failure: unknown): 'failed' | 'expired' | 'cancelled' {
+  const code = codeOf(failure)
+  return code === 'CALL_EXPIRED' ? 'expired' : code === 'CALL_CANCELLED' ? 'cancelled' : 'failed'
+}
+
+function ended(fleet: Fleet, one: FleetCall, how: 'done' | 'failed' | 'expired' | 'cancelled', failure?: unknown): void {
+  one.ended = true
+  const code = codeOf(failure)
+  fleet.note({ fact: 'result', atMs: fleet.nowMs, call: one.name, how, ...(code === undefined ? {} : { code }) })
+  fleet.world.note(one.by.name, `${one.name} has a result: ${how}${failure === undefined ? '' : ` (${(failure as Error).message})`}`)
+}
+
+async function explain(member: Member, id: string): Promise<void> {
+  try {
+    await member.tollgate.explain(id)
+  } catch (error) {
+    // Redis may be away, the job removed.
+    if (!['CALL_UNKNOWN', 'STORE_UNAVAILABLE'].includes(codeOf(error) ?? '')) throw error
+  }
+}
+
+/** Jobs that a BullMQ producer adds that knows nothing of Tollgate. */
+async function addPlainJobs(fleet: Fleet, { process, tollgate }: Member, spec: AppSpec, random: Random): Promise<void> {
+  const queue = plainQueue(fleet, process, spec.queue, tollgate.prefix)
+  const calls = Array.from({ length: 1 + random.int(6) }, () => drawCall(fleet, random, process, 'plain job', spec.queue))
+  for (const one of calls) noteAsked(fleet, one)
+  const jobs = await queue.addBulk(calls.map(({ call }) => ({ name: call.agent, data: call })))
+  for (const [index, job] of jobs.entries()) {
+    const one = calls[index] as FleetCall
+    one.id = job.id ?? ''
+    one.answered = true
+    fleet.note({ fact: 'answered', atMs: fleet.nowMs, call: one.name, outcome: 'wait' })
+  }
+  // A plain producer polls for what has become of its jobs.
+  for (;;) {
+    for (const one of calls.filter((call) => !call.ended)) {
+      const state = await queue.getJobState(one.id)
+      if (state === 'completed') ended(fleet, one, 'done')
+      else if (state === 'failed') ended(fleet, one, 'failed')
+      else if (state === 'unknown') ended(fleet, one, 'cancelled')
+    }
+    if (calls.every((call) => call.ended)) return
+    await sleep(500)
+  }
+}
+
+/** BullMQ's own queue object, in a process. */
+export function plainQueue(fleet: Fleet, process: SimProcess, name: string, prefix: string) {
+  const { Redis, Queue } = fleet.program
+  const connection = new Redis({ Connector: fleet.connectorOf(process), lazyConnect: true, maxRetriesPerRequest: null })
+  connection.on('error', () => {})
+  const queue = new Queue(name, { connection, prefix })
+  queue.on('error', () => {})
+  return queue
+}

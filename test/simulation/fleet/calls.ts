@@ -1,0 +1,98 @@
+import type { Call, Strategy } from '../../../src/index.js'
+import type { Door, FactCosts, FactScopes } from '../oracles/facts.js'
+import type { SimProcess } from '../world/process.js'
+import type { Random } from '../world/random.js'
+import type { Fleet } from './fleet.js'
+import { waitsForRoom } from './limits-of-rules.js'
+
+/** A call of the fleet: what it asks for, and what its agent will make of it. */
+export interface FleetCall {
+  readonly name: string
+  readonly door: Door
+  readonly by: SimProcess
+  readonly queue: string | undefined
+  readonly call: Call
+  readonly scopes: FactScopes
+  readonly costs: FactCosts
+  /** How long its agent takes, and which part of the estimate it really uses. */
+  readonly ms: number
+  readonly usedPart: number
+  /** How many of its first runs fail. */
+  readonly failures: number
+  /** Whether its handler looks at the signal. */
+  readonly heedsAbort: boolean
+  /** The id of its ticket, where that is another than the name. */
+  id: string
+  answered: boolean
+  ended: boolean
+  /** Its agent refuses it always. */
+  poisoned: boolean
+}
+
+const SHORT_MS = [20, 320] as const
+const LONG_MS = [3000, 9000] as const
+
+/** Draws a call. */
+export function drawCall(fleet: Fleet, random: Random, by: SimProcess, door: Door, queue: string | undefined): FleetCall {
+  const { orgs, users, agents } = fleet.spec
+  const name = fleet.nextName()
+  const scopes: FactScopes = { agent: random.pick(agents), org: random.pick(orgs), user: random.pick(users) }
+  const tokens = 20 * (1 + random.int(20))
+  const costs: FactCosts = { requests: 1, points: 1, tokens, usd: tokens / 1000 }
+  const waits = door === 'queue'
+  const priority = waits && fleet.has('priorities') && random.chance(0.15) ? random.pick([-5, 5, 10]) : 0
+  const deadline = waits && fleet.has('deadlines') && random.chance(0.1) ? new Date(Date.now() + random.between(500, 6000)) : undefined
+  const strategy: Strategy | undefined = waits && fleet.has('hard rules') && random.chance(0.05) ? random.pick(['retry_after', 'queue', 'custom:wait'] as const) : undefined
+  const long = fleet.has('long calls') && random.chance(0.12)
+  const late = fleet.has('late settlements')
+  const ownId = waits && fleet.has('own ids') && random.chance(0.5)
+  const deduplicationKey = waits && fleet.has('deduplication') && random.chance(0.1) ? `d${random.int(3)}` : undefined
+  const call: Call = {
+    ...scopes,
+    agent: scopes.agent as string,
+    cost: { tokens, usd: tokens / 1000 },
+    payload: { name },
+    ...(priority === 0 ? {} : { priority }),
+    ...(deadline === undefined ? {} : { deadline }),
+    ...(strategy === undefined ? {} : { strategy }),
+    ...(ownId ? { id: name } : {}),
+    ...(deduplicationKey === undefined ? {} : { deduplicationKey }),
+  }
+  return {
+    name,
+    door,
+    by,
+    queue,
+    call,
+    scopes,
+    costs,
+    ms: long ? random.between(...LONG_MS) : random.between(...SHORT_MS),
+    usedPart: late ? random.pick([0, 0.3, 0.5, 1]) : 1,
+    failures: fleet.has('failures') && random.chance(0.1) ? 1 + random.int(2) : 0,
+    heedsAbort: random.chance(0.7),
+    id: ownId ? name : '',
+    answered: false,
+    ended: false,
+    poisoned: false,
+  }
+}
+
+/** Notes that a call is asked for now. */
+export function noteAsked(fleet: Fleet, one: FleetCall): void {
+  const { name, by, door, queue, scopes, costs, call } = one
+  fleet.calls.set(name, one)
+  const deadlineMs = call.deadline === undefined ? undefined : new Date(call.deadline).getTime()
+  fleet.note({
+    fact: 'asked',
+    atMs: fleet.nowMs,
+    call: name,
+    by: by.name,
+    door,
+    ...(queue === undefined ? {} : { queue }),
+    scopes,
+    costs,
+    priority: call.priority ?? 0,
+    ...(deadlineMs === undefined ? {} : { deadlineMs }),
+    waits: waitsForRoom(fleet.rules, scopes, call.strategy),
+  })
+}

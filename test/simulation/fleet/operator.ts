@@ -1,0 +1,41 @@
+import type { RuleSpec } from '../../../src/index.js'
+import { type Fleet, type Member, sleep } from './fleet.js'
+
+/** The operator: declares the rules, and is there for changes. */
+export function startOperator(fleet: Fleet): void {
+  const process = fleet.world.process('operator')
+  process.start(async () => {
+    const member = await fleet.open(process, { rules: fleet.spec.rules })
+    fleet.noteLimits()
+    fleet.operator = member
+  })
+}
+
+/** Runs a change by the operator. Where Redis is away the change is refused; it is tried until it is in force, as an operator would. */
+export function operate(fleet: Fleet, what: string, change: (member: Member) => Promise<void>): void {
+  const { operator } = fleet
+  if (operator === undefined) return
+  fleet.inProcess(operator.process, what, async () => {
+    for (let tries = 0; tries < 40; tries++) {
+      try {
+        await change(operator)
+        return
+      } catch (error) {
+        if (!(error instanceof Error) || !('code' in error) || error.code !== 'STORE_UNAVAILABLE') throw error
+        await sleep(500)
+      }
+    }
+  })
+}
+
+/** Makes a rule another one, in Redis and in the facts. */
+export function changeRule(fleet: Fleet, name: string, patch: Partial<RuleSpec>): void {
+  operate(fleet, `rule ${name} changes`, async ({ tollgate }) => {
+    // Before: from the change in Redis on both are right for a while, and nothing tells which of the two a process had seen.
+    const next = fleet.rules.map((rule) => (rule.name === name ? { ...rule, ...patch } : rule))
+    await tollgate.rules.update(name, patch)
+    fleet.rules = next
+    fleet.noteLimits()
+    fleet.world.note('operator', `rule ${name} is now ${JSON.stringify(next.find((rule) => rule.name === name))}`)
+  })
+}

@@ -1,0 +1,100 @@
+import type { Grant } from '../../../src/index.js'
+import type { FactCosts } from '../oracles/facts.js'
+import type { Random } from '../world/random.js'
+import { drawCall, type FleetCall, noteAsked } from './calls.js'
+import { type Fleet, LIMITER, type Member, sleep } from './fleet.js'
+
+const ROUNDS = 25
+const MEAN_PAUSE_MS = 350
+
+/** A process that uses the gate, or a limiter, without the queue, under the same rules as the queue's calls. */
+export function startWithoutQueue(fleet: Fleet, door: 'gate' | 'acquire' | 'limiter'): void {
+  const process = fleet.world.process(`${door}-app`)
+  const state: Fleet['apps'][number] = { process, finished: false, member: undefined }
+  fleet.apps.push(state)
+  process.start(async () => {
+    await fleet.ready()
+    const member = await fleet.open(process)
+    state.member = member
+    const random = fleet.stream(`app ${door}`)
+    const use = { gate: useGate, acquire: useAcquire, limiter: useLimiter }[door]
+    const under: Promise<void>[] = []
+    for (let round = 0; round < ROUNDS; round++) {
+      under.push(use(fleet, member, random))
+      await sleep(random.exponential(MEAN_PAUSE_MS))
+    }
+    await Promise.all(under)
+    state.finished = true
+  })
+}
+
+async function useGate(fleet: Fleet, member: Member, random: Random): Promise<void> {
+  const one = drawCall(fleet, random, member.process, 'gate', undefined)
+  noteAsked(fleet, one)
+  const grant = await member.tollgate.gate.admit(random.chance(0.3) ? { ...one.call, id: one.name } : one.call)
+  noteAnswer(fleet, one, grant.allowed ? 'run' : 'refused')
+  if (grant.allowed) await useGrant(fleet, member, one, grant, random)
+}
+
+async function useAcquire(fleet: Fleet, member: Member, random: Random): Promise<void> {
+  const one = drawCall(fleet, random, member.process, 'acquire', undefined)
+  noteAsked(fleet, one)
+  const signal = random.chance(0.3) ? timeLimit(random.between(200, 3000)) : undefined
+  try {
+    const grant = await member.tollgate.gate.acquire(one.call, { signal })
+    noteAnswer(fleet, one, 'run')
+    await useGrant(fleet, member, one, grant, random)
+  } catch (error) {
+    // Its time limit, or Redis is away.
+    const code = error instanceof Error && 'code' in error ? error.code : undefined
+    if (signal?.aborted !== true && !['STORE_UNAVAILABLE', 'COST_TOO_BIG', 'LIMIT_CLOSED'].includes(String(code))) throw error
+    noteAnswer(fleet, one, 'refused')
+  }
+}
+
+function timeLimit(ms: number): AbortSignal {
+  const controller = new AbortController()
+  globalThis.setTimeout(() => controller.abort(new Error('it took too long')), ms)
+  return controller.signal
+}
+
+function noteAnswer(fleet: Fleet, one: FleetCall, outcome: 'run' | 'refused'): void {
+  one.answered = true
+  one.ended = outcome === 'refused'
+  fleet.note({ fact: 'answered', atMs: fleet.nowMs, call: one.name, outcome })
+}
+
+/** What a program does with a grant: it makes its call, and settles; or it does not, and gives the charge back. */
+async function useGrant(fleet: Fleet, { process }: Member, one: FleetCall, grant: Grant, random: Random): Promise<void> {
+  const run = fleet.nextRun()
+  fleet.note({ fact: 'charged', atMs: grant.decision.atMs - fleet.redis.clockSkewMs, call: one.name, run })
+  fleet.note({ fact: 'started', atMs: fleet.nowMs, call: one.name, run, by: process.name, attempt: 1 })
+  const released = random.chance(0.15)
+  await sleep(one.ms)
+  const actual: FactCosts = released ? {} : { ...one.costs, tokens: (one.costs.tokens ?? 0) * one.usedPart, usd: (one.costs.usd ?? 0) * one.usedPart }
+  // The agent is done before Tollgate hears of it.
+  const fact = { fact: 'ended', call: one.name, run, how: released ? 'released' : 'done', actual } as const
+  const endedAtMs = fleet.nowMs
+  const told = await (released ? grant.release() : grant.settle({ tokens: actual.tokens ?? 0, usd: actual.usd ?? 0 })).then(
+    () => true,
+    () => false,
+  )
+  fleet.note({ ...fact, atMs: endedAtMs, reported: told })
+  one.ended = true
+}
+
+async function useLimiter(fleet: Fleet, { process, tollgate }: Member, random: Random): Promise<void> {
+  const key = random.pick(fleet.spec.users)
+  const drawn = drawCall(fleet, random, process, 'limiter', undefined)
+  // It is counted by its key alone, as what no rule of a fleet counts by.
+  const one: FleetCall = { ...drawn, scopes: { ip: key }, costs: { requests: 1 } }
+  noteAsked(fleet, one)
+  const limiter = tollgate.limiter({ requests: LIMITER.perSecond, per: 'second', burst: LIMITER.burst })
+  const answer = await limiter.consume(key)
+  noteAnswer(fleet, one, answer.allowed ? 'run' : 'refused')
+  one.ended = true
+  if (!answer.allowed) return
+  const run = fleet.nextRun()
+  fleet.note({ fact: 'started', atMs: fleet.nowMs, call: one.name, run, by: process.name, attempt: 1 })
+  fleet.note({ fact: 'ended', atMs: fleet.nowMs, call: one.name, run, how: 'done', actual: one.costs, reported: true })
+}
