@@ -13,11 +13,12 @@ export const entries = {
   demo: join(DIST, 'examples', 'demo', 'main.js'),
   bench: join(DIST, 'bench', 'main.js'),
   'files-entered': join(root, 'scripts', 'files-entered.mjs'),
+  simulate: join(DIST, 'test', 'simulation', 'simulate.js'),
 }
 
 const CONFIG = 'tsconfig.build.json'
 const COMMON_JS_CONFIG = 'tsconfig.cjs.json'
-const SOURCES = ['src', 'lua', 'workers', 'bench', 'examples', 'testing']
+const SOURCES = ['src', 'lua', 'workers', 'bench', 'examples', 'testing', 'test/simulation']
 const SETTINGS = [CONFIG, 'tsconfig.json', 'package-lock.json']
 // Its time is that of the last complete build: a build that broke off has not written it.
 const STAMP = join(DIST, '.built')

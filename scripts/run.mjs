@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// npm run build, demo, test, bench, files-entered: all but build run from a bare clone, on a machine
+// npm run build, demo, test, bench, simulate, files-entered: all but build run from a bare clone, on a machine
 // with Node and npm. Imports only modules of Node: before the first run no package is installed.
 import { build, buildCommonJs, buildModules, buildPackage, entries } from './build.mjs'
 import { runChild } from './child.mjs'
@@ -25,6 +25,14 @@ async function withRedis(name, args) {
   }
 }
 
+/** The simulation starts a Redis of its own, on a clock of its own. */
+async function simulate(args) {
+  await installDependencies()
+  await build('simulate')
+  await needsRedisProgram()
+  return runChild(process.execPath, ['--enable-source-maps', entries.simulate, ...args])
+}
+
 const PARTS = { modules: buildModules, cjs: buildCommonJs, all: buildPackage }
 
 /** @param args the part to build: modules, cjs, or all (the default) */
@@ -39,6 +47,7 @@ const commands = {
   demo: (args) => withRedis('demo', args),
   bench: (args) => withRedis('bench', args),
   'files-entered': (args) => withRedis('files-entered', args),
+  simulate,
   test,
 }
 

@@ -1,16 +1,148 @@
+import { execFileSync } from 'node:child_process'
+import { Command, InvalidArgumentError, Option } from 'commander'
 import { loadProgram } from './fleet/program.js'
-import { runFleet } from './fleet/run-fleet.js'
-import { drawFleet } from './fleet/spec.js'
-import { RealServer } from './world/server.js'
+import { FAULTS, type FaultKind } from './oracles/facts.js'
+import { type Outcome, surprises } from './outcome.js'
+import { simulateAll } from './pool.js'
+import { SCENARIOS } from './scenarios/index.js'
+import { simulate } from './simulator.js'
+import { storyOf } from './story.js'
+import type { Work } from './work.js'
+import { seconds } from './world/journal.js'
+import { real } from './world/real-node.js'
+import { missingPart, RealServer } from './world/server.js'
 
-const server = await RealServer.start()
-const program = await loadProgram(process.cwd())
-const [from = 1, to = from] = process.argv.slice(2).map(Number)
-const only = process.argv[4] === 'none' ? { faults: [], features: (await import('./fleet/spec.js')).FEATURES } : undefined
-for (let seed = from; seed <= to; seed++) {
-  const spec = drawFleet(seed, only)
-  const r = await runFleet(program, server, spec, { keepLines: 0 })
-  console.log(seed, r.hash, 'calls', r.fleet.calls.size, 'runs', r.runs, 'virtual', (r.virtualMs / 1000).toFixed(0), 'commands', r.commands, 'per s', (r.commands / r.wallMs * 1000).toFixed(0), spec.features.join(), '|', [...new Set(spec.faults.map((f) => f.kind))].join())
-  for (const x of r.reports.slice(0, 5)) console.log('   ', x.oracle, x.text.slice(0, 600))
+const PROCESSES = 2
+const MOST_PRINTED = 5
+
+interface Options {
+  readonly seeds?: readonly number[]
+  readonly seed?: number
+  readonly trace?: string
+  readonly faults: readonly FaultKind[]
+  readonly scenario?: string
+  readonly program: string
+  readonly processes: number
+  readonly stopAtFirst?: boolean
+  readonly json?: boolean
+  readonly quiet?: boolean
 }
-process.exit(0)
+
+function seedRange(text: string): number[] {
+  const [, first, last = first] = /^(\d+)(?:-(\d+))?$/.exec(text) ?? []
+  if (first === undefined || Number(last) < Number(first)) throw new InvalidArgumentError('must be a number or a range such as 1-500')
+  return Array.from({ length: Number(last) - Number(first) + 1 }, (_, at) => Number(first) + at)
+}
+
+function faultList(text: string): readonly FaultKind[] {
+  if (text === 'none') return []
+  if (text === 'all') return FAULTS
+  const kinds = text.split(',')
+  const unknown = kinds.find((kind) => !(FAULTS as readonly string[]).includes(kind))
+  if (unknown !== undefined) throw new InvalidArgumentError(`must be none, all, or of: ${FAULTS.join(', ')} (got ${unknown})`)
+  return kinds as FaultKind[]
+}
+
+function wholeNumber(text: string): number {
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('must be a whole number')
+  return Number(text)
+}
+
+const command = new Command('simulate')
+  .description('Runs fleets of Tollgate on a virtual clock, and judges them by oracles that know only what was asked, seen and left.')
+  .option('--seeds <range>', 'the seeds to run, such as 1-500', seedRange)
+  .option('--seed <number>', 'one seed', wholeNumber)
+  .option('--trace <id>', 'with --seed or --scenario: the story of one call, by its name (k12) or its id')
+  .addOption(new Option('--faults <kinds>', 'the kinds of faults that a seed may draw: none, all, or a list').argParser(faultList).default(FAULTS, 'all'))
+  .option('--scenario <name>', `a scenario, or all: ${SCENARIOS.map(({ name }) => name).join(', ')}`)
+  .option('--program <folder>', 'the built project under test', process.cwd())
+  .option('--processes <number>', 'how many simulate at once', wholeNumber, PROCESSES)
+  .option('--stop-at-first', 'ends with the first report that no known fault explains')
+  .option('--json', 'prints one line of JSON for each report, and one at the end')
+  .option('--quiet', 'prints no line for a seed without a report')
+
+async function main(): Promise<number> {
+  const options = command.parse().opts<Options>()
+  const missing = missingPart()
+  if (missing !== undefined) {
+    console.error(missing)
+    return 2
+  }
+  const work = workOf(options)
+  if (work.length === 0) command.help({ error: true })
+  return options.trace === undefined ? await runAll(work, options) : await trace(work[0] as Work, options.trace)
+}
+
+function workOf({ seeds, seed, scenario, faults, program }: Options): Work[] {
+  const named = scenario === 'all' ? SCENARIOS.map(({ name }) => name) : scenario === undefined ? [] : [scenario]
+  const numbers = seeds ?? (seed === undefined ? [] : [seed])
+  return [...named.map((name) => ({ program, task: { scenario: name } })), ...numbers.map((number) => ({ program, task: { seed: number, faults } }))]
+}
+
+async function trace(work: Work, id: string): Promise<number> {
+  const server = await RealServer.start()
+  const { simulated } = await simulate(await loadProgram(work.program), server, work, true)
+  for (const line of storyOf(simulated, id)) console.log(line)
+  return 0
+}
+
+async function runAll(work: readonly Work[], options: Options): Promise<number> {
+  const startedMs = real.elapsedMs()
+  const commit = commitOf(options.program)
+  const sums = { outcomes: 0, commands: 0, virtualMs: 0, reports: 0, known: 0 }
+  await simulateAll(work, options.processes, (outcome) => {
+    const found = surprises(outcome)
+    sums.outcomes++
+    sums.commands += outcome.commands
+    sums.virtualMs += outcome.virtualMs
+    sums.reports += found.length
+    sums.known += outcome.reports.length - found.length
+    const elapsedS = (real.elapsedMs() - startedMs) / 1000
+    if (options.json === true)
+      for (const { oracle, text, calls } of found) print({ seed: outcome.seed, name: outcome.name, oracle, text, calls, seconds: elapsedS })
+    else if (options.quiet !== true || found.length > 0) printOutcome(outcome, commit)
+    return options.stopAtFirst !== true || found.length === 0
+  })
+  const wallS = (real.elapsedMs() - startedMs) / 1000
+  const perS = Math.round(sums.commands / wallS)
+  if (options.json === true) print({ ...sums, seconds: wallS, commandsPerS: perS })
+  else
+    console.log(
+      `${sums.outcomes} runs, ${sums.commands} commands (${perS}/s), ${(sums.virtualMs / 1000 / wallS).toFixed(0)} simulated seconds a second, ${wallS.toFixed(1)} s: ${sums.reports} reports, ${sums.known} of known faults`,
+    )
+  return sums.reports === 0 ? 0 : 1
+}
+
+function print(line: object): void {
+  console.log(JSON.stringify(line))
+}
+
+function printOutcome(outcome: Outcome, commit: string): void {
+  const { name, hash, calls, runs, commands, virtualMs, wallMs, reports, features, faults } = outcome
+  const known = reports.flatMap((report) => report.known ?? [])
+  const expected = known.length === 0 ? '' : `, known: ${[...new Set(known)].join(', ')}`
+  console.log(
+    `${name}  ${hash}  ${calls} calls, ${runs} runs, ${commands} commands, ${(virtualMs / 1000).toFixed(0)} s in ${(wallMs / 1000).toFixed(1)} s${expected}`,
+  )
+  const found = surprises(outcome)
+  if (found.length === 0) return
+  console.log(`  commit ${commit}, features: ${features.join(', ') || 'none'}; faults: ${faults.join(', ') || 'none'}`)
+  for (const { oracle, atMs, text, calls: about, journal } of found.slice(0, MOST_PRINTED)) {
+    console.log(`  REPORT ${seconds(atMs)} ${oracle}: ${text}${about.length === 0 ? '' : ` [${about.slice(0, 5).join(', ')}]`}`)
+    for (const line of journal) console.log(`      ${line}`)
+  }
+  if (found.length > MOST_PRINTED) console.log(`  and ${found.length - MOST_PRINTED} more`)
+}
+
+function commitOf(folder: string): string {
+  try {
+    return execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: folder, stdio: ['ignore', 'pipe', 'ignore'] })
+      .toString()
+      .trim()
+  } catch {
+    return 'unknown'
+  }
+}
+
+// A replaced clock keeps Node from ending by itself.
+process.exit(await main())

@@ -114,7 +114,7 @@ async function addPlainJobs(fleet: Fleet, { process, tollgate }: Member, spec: A
   const queue = plainQueue(fleet, process, spec.queue, tollgate.prefix)
   const calls = Array.from({ length: 1 + random.int(6) }, () => drawCall(fleet, random, process, 'plain job', spec.queue))
   for (const one of calls) noteAsked(fleet, one)
-  const jobs = await queue.addBulk(calls.map(({ call }) => ({ name: call.agent, data: call })))
+  const jobs = await persistently(() => queue.addBulk(calls.map(({ call }) => ({ name: call.agent, data: call }))))
   for (const [index, job] of jobs.entries()) {
     const one = calls[index] as FleetCall
     one.id = job.id ?? ''
@@ -124,7 +124,7 @@ async function addPlainJobs(fleet: Fleet, { process, tollgate }: Member, spec: A
   // A plain producer polls for what has become of its jobs.
   for (;;) {
     for (const one of calls.filter((call) => !call.ended)) {
-      const state = await queue.getJobState(one.id)
+      const state = await persistently(() => queue.getJobState(one.id))
       if (state === 'completed') ended(fleet, one, 'done')
       else if (state === 'failed') ended(fleet, one, 'failed')
       else if (state === 'unknown') ended(fleet, one, 'cancelled')
@@ -134,10 +134,23 @@ async function addPlainJobs(fleet: Fleet, { process, tollgate }: Member, spec: A
   }
 }
 
+/** BullMQ hands on what Redis refuses; a producer tries again. */
+async function persistently<T>(step: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await step()
+    } catch (error) {
+      if (!(error instanceof Error) || !/^(OOM|MISCONF|READONLY|LOADING)/.test(error.message)) throw error
+      await sleep(500)
+    }
+  }
+}
+
 /** BullMQ's own queue object, in a process. */
 export function plainQueue(fleet: Fleet, process: SimProcess, name: string, prefix: string) {
   const { Redis, Queue } = fleet.program
-  const connection = new Redis({ Connector: fleet.connectorOf(process), lazyConnect: true, maxRetriesPerRequest: null })
+  // It connects at once: BullMQ gives up for good on a connection whose first attempt, made by BullMQ, fails.
+  const connection = new Redis({ Connector: fleet.connectorOf(process), maxRetriesPerRequest: null })
   connection.on('error', () => {})
   const queue = new Queue(name, { connection, prefix })
   queue.on('error', () => {})

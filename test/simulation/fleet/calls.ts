@@ -42,7 +42,8 @@ export function drawCall(fleet: Fleet, random: Random, by: SimProcess, door: Doo
   const waits = door === 'queue'
   const priority = waits && fleet.has('priorities') && random.chance(0.15) ? random.pick([-5, 5, 10]) : 0
   const deadline = waits && fleet.has('deadlines') && random.chance(0.1) ? new Date(Date.now() + random.between(500, 6000)) : undefined
-  const strategy: Strategy | undefined = waits && fleet.has('hard rules') && random.chance(0.05) ? random.pick(['retry_after', 'queue', 'custom:wait'] as const) : undefined
+  const strategy: Strategy | undefined =
+    waits && fleet.has('hard rules') && random.chance(0.05) ? random.pick(['retry_after', 'queue', 'custom:wait'] as const) : undefined
   const long = fleet.has('long calls') && random.chance(0.12)
   const late = fleet.has('late settlements')
   const ownId = waits && fleet.has('own ids') && random.chance(0.5)

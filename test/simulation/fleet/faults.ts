@@ -150,7 +150,11 @@ function strike(fleet: Fleet, fault: PlannedFault): void | Promise<void> {
         one.poisoned = true
         const agent = fleet.agents.get(one.call.agent)
         if (agent !== undefined) agent.refusals.retryAfterMs = by
-        fleet.fault(kind, `agent ${one.call.agent} refuses ${one.name} always`, { call: one.name, scopes: { agent: one.call.agent }, untilMs: Number.POSITIVE_INFINITY })
+        fleet.fault(kind, `agent ${one.call.agent} refuses ${one.name} always`, {
+          call: one.name,
+          scopes: { agent: one.call.agent },
+          untilMs: Number.POSITIVE_INFINITY,
+        })
       })
     case 'odd usage': {
       const agent = fleet.agents.get(fault.agent ?? '')
@@ -204,7 +208,9 @@ function changeSomeRule(fleet: Fleet, random: Stream): void {
 function override(fleet: Fleet, random: Stream, by: number, forMs: number): void {
   const org = random.pick(fleet.spec.orgs)
   const allow = by === Number.POSITIVE_INFINITY ? 'unlimited' : { times: by }
-  fleet.fault('override', `org ${org} is allowed ${allow === 'unlimited' ? 'everything' : `${by} times as much`} for ${forMs.toFixed(0)} ms`, { scopes: { org } })
+  fleet.fault('override', `org ${org} is allowed ${allow === 'unlimited' ? 'everything' : `${by} times as much`} for ${forMs.toFixed(0)} ms`, {
+    scopes: { org },
+  })
   operate(fleet, 'override', async ({ tollgate }) => {
     const id = await tollgate.overrides.grant({ for: { org }, allow, reason: 'testing', forMs })
     const until = tollgate.overrides.list().find((one) => one.id === id)?.until

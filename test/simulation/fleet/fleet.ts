@@ -66,8 +66,7 @@ export class Fleet {
     this.world = new World(spec.seed, options)
     this.redis = new SimRedis(this.world, server)
     this.rules = [...spec.rules]
-    for (const agent of spec.agents)
-      this.agents.set(agent, { refusals: { left: 0, untilMs: 0, retryAfterMs: 0 }, odd: { untilMs: 0, factor: 1 } })
+    for (const agent of spec.agents) this.agents.set(agent, { refusals: { left: 0, untilMs: 0, retryAfterMs: 0 }, odd: { untilMs: 0, factor: 1 } })
     enter(this.world)
   }
 
@@ -117,7 +116,12 @@ export class Fleet {
   /** Opens a Tollgate in a process, on connections of the simulation. */
   async open(process: SimProcess, options: TollgateOptions = {}): Promise<Member> {
     const { Redis, Tollgate } = this.program
-    const redis = new Redis({ Connector: this.connectorOf(process), lazyConnect: true, maxRetriesPerRequest: null, retryStrategy: (tries) => Math.min(1000, tries * 50) })
+    const redis = new Redis({
+      Connector: this.connectorOf(process),
+      lazyConnect: true,
+      maxRetriesPerRequest: null,
+      retryStrategy: (tries) => Math.min(1000, tries * 50),
+    })
     const strategies = { wait: () => ({ outcome: 'wait' as const }) }
     const tollgate = await Tollgate.open({ redis, namespace: NAMESPACE, logger: this.logger(process) as never, actor: process.name, strategies, ...options })
     return { process, tollgate }

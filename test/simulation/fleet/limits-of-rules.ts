@@ -79,10 +79,7 @@ export function limitsOfRule(rule: RuleSpec, overrides: readonly OverrideInFleet
   }
   // A call in degraded mode is charged to these instead.
   const degrades = rule.degraded !== undefined
-  return [
-    ...rule.limits.map((limit) => named(limit, degrades ? 'normal' : undefined)),
-    ...(rule.degraded ?? []).map((limit) => named(limit, 'degraded')),
-  ]
+  return [...rule.limits.map((limit) => named(limit, degrades ? 'normal' : undefined)), ...(rule.degraded ?? []).map((limit) => named(limit, 'degraded'))]
 }
 
 /** Whether a rule covers a call. */

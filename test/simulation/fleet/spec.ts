@@ -92,7 +92,8 @@ function drawRules(random: Random, has: (feature: Feature) => boolean): RuleSpec
     const degraded: LimitSpec[] = [{ requests: 4, per: 'second', burst: 4 }]
     rules.push({ name: 'graceful', scope: 'user', strategy: 'graceful', limits: [{ requests: 2, per: 'second', burst: 3 }], degraded })
   }
-  if (has('throttle')) rules.push({ name: 'throttle', scope: 'org', strategy: 'throttle', maxDelayMs: 3000, limits: [{ requests: 6, per: 'second', burst: 2 }] })
+  if (has('throttle'))
+    rules.push({ name: 'throttle', scope: 'org', strategy: 'throttle', maxDelayMs: 3000, limits: [{ requests: 6, per: 'second', burst: 2 }] })
   // Far from being used up, and longer than the run: what was charged can be added up at the end.
   if (has('budgets')) {
     const budget = (unit: 'usd' | 'tokens', amount: number): LimitSpec => ({ [unit]: amount, per: 'day', algorithm: 'fixed_window' })
@@ -106,9 +107,7 @@ function drawWorkers(random: Random, queues: readonly string[]): WorkerSpec[] {
   const leaseMs = random.pick([2000, 5000, 10_000])
   const places = random.pick([3, 10, 20])
   const count = queues.length === 1 ? 3 : 2
-  return queues.flatMap((queue) =>
-    Array.from({ length: count }, (_, index) => ({ name: `${queue}-worker${index + 1}`, queue, concurrency: places, leaseMs })),
-  )
+  return queues.flatMap((queue) => Array.from({ length: count }, (_, index) => ({ name: `${queue}-worker${index + 1}`, queue, concurrency: places, leaseMs })))
 }
 
 function drawApps(random: Random, queues: readonly string[], attempts: number): AppSpec[] {

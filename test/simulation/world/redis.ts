@@ -44,6 +44,7 @@ export class SimRedis {
   /** How far Redis' clock is from the true one. */
   clockSkewMs = 0
   commands = 0
+  private refusing = false
   onDone: ((done: Done) => void) | undefined
   private readonly blocked: Blocked[] = []
   private readonly counts = new Map<string, number>()
@@ -181,7 +182,10 @@ export class SimRedis {
   async failOver(snapshot: Snapshot, downMs: number): Promise<void> {
     this.downUntilMs = this.world.nowMs + downMs
     this.server.setClock(this.clockMs)
+    // A server that refuses writes would refuse the snapshot, too.
+    await this.server.limitMemory(false)
     await this.server.restore(snapshot)
+    await this.server.limitMemory(this.refusing)
     this.world.note('redis', `fails over to its state of ${(this.world.nowMs - snapshot.atMs).toFixed(1)} ms ago`)
     for (const connection of [...this.connections]) connection.cut(false)
   }
@@ -195,7 +199,8 @@ export class SimRedis {
   }
 
   async refuseWrites(refuses: boolean): Promise<void> {
-    await this.server.ask(['CONFIG', 'SET', 'maxmemory', refuses ? '1' : '0'])
+    this.refusing = refuses
+    await this.server.limitMemory(refuses)
     this.world.note('redis', refuses ? 'refuses writes' : 'takes writes again')
   }
 

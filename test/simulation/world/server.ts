@@ -140,7 +140,13 @@ export class RealServer {
 
   /** As a Redis that was just started. */
   async clear(): Promise<void> {
-    for (const args of [['FLUSHALL'], ['SCRIPT', 'FLUSH', 'SYNC'], ['FUNCTION', 'FLUSH', 'SYNC'], ['CONFIG', 'SET', 'maxmemory', '0']]) await this.ask(args)
+    await this.limitMemory(false)
+    for (const args of [['FLUSHALL'], ['SCRIPT', 'FLUSH', 'SYNC'], ['FUNCTION', 'FLUSH', 'SYNC']]) await this.ask(args)
+  }
+
+  /** With its memory limited to a byte Redis refuses writes, as one that is full. */
+  async limitMemory(limited: boolean): Promise<void> {
+    await this.ask(['CONFIG', 'SET', 'maxmemory', limited ? '1' : '0'])
   }
 
   stop(): void {
