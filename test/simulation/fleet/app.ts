@@ -1,7 +1,8 @@
 import type { Call, Ticket } from '../../../src/index.js'
 import type { SimProcess } from '../world/process.js'
 import type { Random } from '../world/random.js'
-import { drawCall, type FleetCall, noteAsked } from './calls.js'
+import { EPOCH_MS } from '../world/server.js'
+import { drawCall, type FleetCall, noteAsked, scriptedCalls } from './calls.js'
 import { type Fleet, type Member, sleep } from './fleet.js'
 import type { AppSpec } from './spec.js'
 
@@ -17,6 +18,14 @@ export function startApp(fleet: Fleet, spec: AppSpec): void {
     const member = await fleet.open(process, { queue: spec.queue, attempts: spec.attempts })
     state.member = member
     const random = fleet.stream(`app ${spec.name}`)
+    for (const { atMs, calls } of spec.script ?? []) {
+      await sleep(EPOCH_MS + atMs - fleet.nowMs)
+      await enqueue(
+        fleet,
+        member,
+        calls.flatMap((given) => scriptedCalls(fleet, random, process, spec.queue, given)),
+      )
+    }
     for (let round = 0; round < spec.rounds; round++) {
       await enqueueRound(fleet, member, spec, random)
       await sleep(random.exponential(spec.meanPauseMs))
@@ -30,15 +39,20 @@ async function enqueueRound(fleet: Fleet, member: Member, spec: AppSpec, random:
   const { process } = member
   const size = random.chance(0.3) ? spec.largestRound : 1 + random.int(Math.min(spec.largestRound, 15))
   const calls = Array.from({ length: size }, () => drawCall(fleet, random, process, 'queue', spec.queue))
-  for (const one of calls) noteAsked(fleet, one)
-  const tickets = size === 1 ? [await enqueueOne(member, (calls[0] as FleetCall).call)] : await member.tollgate.enqueueMany(calls.map(({ call }) => call))
-  for (const [index, ticket] of tickets.entries()) {
-    const one = calls[index] as FleetCall
-    await answered(fleet, member, one, ticket)
-  }
+  await enqueue(fleet, member, calls)
   if (fleet.has('explain')) {
     const one = random.pick(calls)
     if (one.id !== '' && !one.ended) await explain(member, one.id)
+  }
+}
+
+async function enqueue(fleet: Fleet, member: Member, calls: readonly FleetCall[]): Promise<void> {
+  for (const one of calls) noteAsked(fleet, one)
+  const tickets =
+    calls.length === 1 ? [await enqueueOne(member, (calls[0] as FleetCall).call)] : await member.tollgate.enqueueMany(calls.map(({ call }) => call))
+  for (const [index, ticket] of tickets.entries()) {
+    const one = calls[index] as FleetCall
+    answered(fleet, member, one, ticket)
   }
 }
 
@@ -52,7 +66,7 @@ async function enqueueOne(member: Member, call: Call): Promise<Pick<Ticket, 'id'
   }
 }
 
-async function answered(fleet: Fleet, member: Member, one: FleetCall, ticket: Pick<Ticket, 'id' | 'error' | 'decision' | 'result'>): Promise<void> {
+function answered(fleet: Fleet, member: Member, one: FleetCall, ticket: Pick<Ticket, 'id' | 'error' | 'decision' | 'result'>): void {
   const { error, decision } = ticket
   const outcome = answerOf(ticket)
   const etaMs = decision?.outcome === 'wait' ? decision.etaMs : decision?.outcome === 'run' ? (decision.delayMs ?? 0) : undefined

@@ -4,6 +4,7 @@ import type { SimProcess } from '../world/process.js'
 import type { Random } from '../world/random.js'
 import type { Fleet } from './fleet.js'
 import { waitsForRoom } from './limits-of-rules.js'
+import type { ScriptedCalls } from './spec.js'
 
 /** A call of the fleet: what it asks for, and what its agent will make of it. */
 export interface FleetCall {
@@ -76,6 +77,25 @@ export function drawCall(fleet: Fleet, random: Random, by: SimProcess, door: Doo
     ended: false,
     poisoned: false,
   }
+}
+
+/** The calls that a scenario names. */
+export function scriptedCalls(fleet: Fleet, random: Random, by: SimProcess, queue: string, given: ScriptedCalls): FleetCall[] {
+  return Array.from({ length: given.count }, () => {
+    const one = drawCall(fleet, random, by, 'queue', queue)
+    const tokens = given.tokens ?? 20
+    const scopes: FactScopes = { agent: given.agent ?? 'a', org: given.org ?? 'x', user: given.user ?? 'u1' }
+    const cost = { tokens, usd: tokens / 1000 }
+    return {
+      ...one,
+      scopes,
+      costs: { requests: 1, points: 1, ...cost },
+      ms: given.ms ?? 20,
+      usedPart: given.usedPart ?? 1,
+      poisoned: given.poisoned ?? false,
+      call: { ...one.call, ...scopes, agent: scopes.agent as string, cost, ...(given.priority === undefined ? {} : { priority: given.priority }) },
+    }
+  })
 }
 
 /** Notes that a call is asked for now. */

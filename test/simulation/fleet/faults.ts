@@ -79,6 +79,10 @@ function strike(fleet: Fleet, fault: PlannedFault): void | Promise<void> {
     case 'repeated send':
       return
     case 'failover': {
+      if (by === Number.POSITIVE_INFINITY) {
+        fleet.fault(kind, 'Redis comes back without its data', { lostFromMs: EPOCH_MS, untilMs })
+        return redis.restartEmpty(forMs)
+      }
       const atMs = nowMs
       return redis.takeSnapshot().then((snapshot) => {
         fleet.world.at(atMs + by, null, kind, async () => {

@@ -15,7 +15,7 @@ export interface PlannedFault {
   readonly agent?: string
   /** How long it lasts, where it lasts. */
   readonly forMs?: number
-  /** By how much: a clock's step, a factor of a limit, a part of the calls. */
+  /** By how much: a clock's step and what a failover forgets, in ms (Infinity: everything); a factor of limits or usage; a Retry-After in ms; for a Redis away 1 where it stands still. */
   readonly by?: number
 }
 

@@ -41,7 +41,27 @@ export interface WorkerSpec {
   readonly leaseMs: number
 }
 
-/** An app that enqueues, in rounds. */
+/** Calls of a scenario; what is left out is drawn as for any call, but without chance where it matters: one agent, a short run, all of the estimate used. */
+export interface ScriptedCalls {
+  readonly count: number
+  readonly agent?: string
+  readonly org?: string
+  readonly user?: string
+  readonly tokens?: number
+  readonly ms?: number
+  readonly usedPart?: number
+  readonly priority?: number
+  /** Its agent refuses it always. */
+  readonly poisoned?: boolean
+}
+
+/** What an app of a scenario enqueues together, at a time since the beginning. */
+export interface ScriptedRound {
+  readonly atMs: number
+  readonly calls: readonly ScriptedCalls[]
+}
+
+/** An app that enqueues: in drawn rounds, or by the script of a scenario. */
 export interface AppSpec {
   readonly name: string
   readonly queue: string
@@ -50,6 +70,7 @@ export interface AppSpec {
   readonly largestRound: number
   /** Attempts of its calls. */
   readonly attempts: number
+  readonly script?: readonly ScriptedRound[]
 }
 
 /** A whole fleet, as data: the same spec is the same fleet. */
