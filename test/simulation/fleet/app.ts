@@ -1,5 +1,4 @@
 import type { Call, Ticket } from '../../../src/index.js'
-import type { SimProcess } from '../world/process.js'
 import type { Random } from '../world/random.js'
 import { EPOCH_MS } from '../world/server.js'
 import { drawCall, type FleetCall, noteAsked, scriptedCalls } from './calls.js'
@@ -30,7 +29,6 @@ export function startApp(fleet: Fleet, spec: AppSpec): void {
       await enqueueRound(fleet, member, spec, random)
       await sleep(random.exponential(spec.meanPauseMs))
     }
-    if (fleet.has('plain jobs')) await addPlainJobs(fleet, member, spec, random)
     state.finished = true
   })
 }
@@ -81,7 +79,7 @@ function answered(fleet: Fleet, member: Member, one: FleetCall, ticket: Pick<Tic
     ...(error === undefined ? {} : { code: error.code }),
   })
   fleet.world.note(member.process.name, `${one.name} is answered ${outcome}${error === undefined ? '' : ` (${error.code})`}, id ${ticket.id}`)
-  if (outcome === 'refused' || outcome === 'unknown' || outcome === 'joined') {
+  if (outcome === 'refused' || outcome === 'unknown') {
     one.ended = true
     return
   }
@@ -107,7 +105,7 @@ function howFailed(failure: unknown): 'failed' | 'expired' | 'cancelled' {
   return code === 'CALL_EXPIRED' ? 'expired' : code === 'CALL_CANCELLED' ? 'cancelled' : 'failed'
 }
 
-function ended(fleet: Fleet, one: FleetCall, how: 'done' | 'failed' | 'expired' | 'cancelled', failure?: unknown): void {
+export function ended(fleet: Fleet, one: FleetCall, how: 'done' | 'failed' | 'expired' | 'cancelled', failure?: unknown): void {
   one.ended = true
   const code = codeOf(failure)
   fleet.note({ fact: 'result', atMs: fleet.nowMs, call: one.name, how, ...(code === undefined ? {} : { code }) })
@@ -121,52 +119,4 @@ async function explain(member: Member, id: string): Promise<void> {
     // Redis may be away, the job removed.
     if (!['CALL_UNKNOWN', 'STORE_UNAVAILABLE'].includes(codeOf(error) ?? '')) throw error
   }
-}
-
-/** Jobs that a BullMQ producer adds that knows nothing of Tollgate. */
-async function addPlainJobs(fleet: Fleet, { process, tollgate }: Member, spec: AppSpec, random: Random): Promise<void> {
-  const queue = plainQueue(fleet, process, spec.queue, tollgate.prefix)
-  const calls = Array.from({ length: 1 + random.int(6) }, () => drawCall(fleet, random, process, 'plain job', spec.queue))
-  for (const one of calls) noteAsked(fleet, one)
-  const jobs = await persistently(() => queue.addBulk(calls.map(({ call }) => ({ name: call.agent, data: call }))))
-  for (const [index, job] of jobs.entries()) {
-    const one = calls[index] as FleetCall
-    one.id = job.id ?? ''
-    one.answered = true
-    fleet.note({ fact: 'answered', atMs: fleet.nowMs, call: one.name, outcome: 'wait' })
-  }
-  // A plain producer polls for what has become of its jobs.
-  for (;;) {
-    for (const one of calls.filter((call) => !call.ended)) {
-      const state = await persistently(() => queue.getJobState(one.id))
-      if (state === 'completed') ended(fleet, one, 'done')
-      else if (state === 'failed') ended(fleet, one, 'failed')
-      else if (state === 'unknown') ended(fleet, one, 'cancelled')
-    }
-    if (calls.every((call) => call.ended)) return
-    await sleep(500)
-  }
-}
-
-/** BullMQ hands on what Redis refuses; a producer tries again. */
-async function persistently<T>(step: () => Promise<T>): Promise<T> {
-  for (;;) {
-    try {
-      return await step()
-    } catch (error) {
-      if (!(error instanceof Error) || !/^(OOM|MISCONF|READONLY|LOADING)/.test(error.message)) throw error
-      await sleep(500)
-    }
-  }
-}
-
-/** BullMQ's own queue object, in a process. */
-export function plainQueue(fleet: Fleet, process: SimProcess, name: string, prefix: string) {
-  const { Redis, Queue } = fleet.program
-  // It connects at once: BullMQ gives up for good on a connection whose first attempt, made by BullMQ, fails.
-  const connection = new Redis({ Connector: fleet.connectorOf(process), maxRetriesPerRequest: null })
-  connection.on('error', () => {})
-  const queue = new Queue(name, { connection, prefix })
-  queue.on('error', () => {})
-  return queue
 }

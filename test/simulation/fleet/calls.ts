@@ -41,14 +41,15 @@ export function drawCall(fleet: Fleet, random: Random, by: SimProcess, door: Doo
   const tokens = 20 * (1 + random.int(20))
   const costs: FactCosts = { requests: 1, points: 1, tokens, usd: tokens / 1000 }
   const waits = door === 'queue'
-  const priority = waits && fleet.has('priorities') && random.chance(0.15) ? random.pick([-5, 5, 10]) : 0
-  const deadline = waits && fleet.has('deadlines') && random.chance(0.1) ? new Date(Date.now() + random.between(500, 6000)) : undefined
+  const priority = waits && fleet.has('priorities') && random.chance(0.2) ? random.pick([-5, 5, 10]) : 0
+  const deadline = waits && fleet.has('deadlines') && random.chance(0.2) ? new Date(Date.now() + random.between(300, 6000)) : undefined
+  const maxWaitMs = waits && fleet.has('deadlines') && random.chance(0.2) ? Math.ceil(random.between(300, 6000)) : undefined
   const strategy: Strategy | undefined =
     waits && fleet.has('hard rules') && random.chance(0.05) ? random.pick(['retry_after', 'queue', 'custom:wait'] as const) : undefined
   const long = fleet.has('long calls') && random.chance(0.12)
   const late = fleet.has('late settlements')
   const ownId = waits && fleet.has('own ids') && random.chance(0.5)
-  const deduplicationKey = waits && fleet.has('deduplication') && random.chance(0.1) ? `d${random.int(3)}` : undefined
+  const deduplicationKey = waits && fleet.has('deduplication') && random.chance(0.25) ? `d${random.int(4)}` : undefined
   const call: Call = {
     ...scopes,
     agent: scopes.agent as string,
@@ -56,6 +57,7 @@ export function drawCall(fleet: Fleet, random: Random, by: SimProcess, door: Doo
     payload: { name },
     ...(priority === 0 ? {} : { priority }),
     ...(deadline === undefined ? {} : { deadline }),
+    ...(maxWaitMs === undefined ? {} : { maxWaitMs }),
     ...(strategy === undefined ? {} : { strategy }),
     ...(ownId ? { id: name } : {}),
     ...(deduplicationKey === undefined ? {} : { deduplicationKey }),
@@ -114,6 +116,7 @@ export function noteAsked(fleet: Fleet, one: FleetCall): void {
     costs,
     priority: call.priority ?? 0,
     ...(deadlineMs === undefined ? {} : { deadlineMs }),
+    ...(call.maxWaitMs === undefined ? {} : { maxWaitMs: call.maxWaitMs }),
     waits: waitsForRoom(fleet.rules, scopes, call.strategy),
   })
 }

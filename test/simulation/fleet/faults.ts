@@ -1,9 +1,9 @@
 import type { Done } from '../world/redis.js'
 import { EPOCH_MS } from '../world/server.js'
-import { plainQueue } from './app.js'
 import type { FleetCall } from './calls.js'
 import type { Fleet } from './fleet.js'
 import { changeRule, operate } from './operator.js'
+import { plainQueue } from './plain-jobs.js'
 import type { PlannedFault } from './planned-faults.js'
 import { replaceWorker } from './worker.js'
 
@@ -251,7 +251,7 @@ function cancel(fleet: Fleet, one: FleetCall): void {
 function removeJob(fleet: Fleet, one: FleetCall): void {
   const { operator } = fleet
   if (operator === undefined || one.queue === undefined) return
-  const queue = plainQueue(fleet, operator.process, one.queue, operator.tollgate.prefix)
+  const queue = plainQueue(fleet, operator.process, one.queue)
   fleet.fault('removed job', `the job of ${one.name} is removed in BullMQ`, { call: one.name })
   fleet.inProcess(operator.process, 'remove', async () => {
     try {
@@ -266,7 +266,7 @@ function removeJob(fleet: Fleet, one: FleetCall): void {
 function pauseQueue(fleet: Fleet, name: string, untilMs: number): void {
   const { operator } = fleet
   if (operator === undefined) return
-  const queue = plainQueue(fleet, operator.process, name, operator.tollgate.prefix)
+  const queue = plainQueue(fleet, operator.process, name)
   fleet.fault('paused queue', `queue ${name} is paused in BullMQ`, { queue: name, untilMs })
   fleet.inProcess(operator.process, 'pause queue', async () => {
     await queue.pause()

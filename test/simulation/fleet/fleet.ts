@@ -1,5 +1,5 @@
 import type { RuleSpec, Tollgate, TollgateOptions } from '../../../src/index.js'
-import type { Fact, FactScope, FaultKind } from '../oracles/facts.js'
+import type { Fact, FactLimit, FactScope, FaultKind } from '../oracles/facts.js'
 import { connectorOf } from '../world/connection.js'
 import { enter } from '../world/node-clock.js'
 import type { SimProcess } from '../world/process.js'
@@ -102,8 +102,7 @@ export class Fleet {
   /** Notes the limits that hold from now on. */
   noteLimits(): void {
     const limits = this.rules.filter(({ enabled }) => enabled !== false).flatMap((rule) => limitsOfRule(rule, this.overrides, (by) => this.keysOf(by)))
-    const limiter = { name: 'limiter/requests/second', by: ['ip'] as const, unit: 'requests' as const, form: { kind: 'bucket' as const, ...LIMITER } }
-    this.note({ fact: 'limits', atMs: this.nowMs, limits: this.has('limiter') ? [...limits, limiter] : limits })
+    this.note({ fact: 'limits', atMs: this.nowMs, limits: this.has('limiter') ? [...limits, ...LIMITERS] : limits })
   }
 
   /** Every combination of values that calls of this fleet have in these fields. */
@@ -163,8 +162,12 @@ export class Fleet {
   }
 }
 
-/** The limiter by key that some fleets use beside the queue. */
+/** The limiters by key that some fleets use beside the queue. */
 export const LIMITER = { perSecond: 5, burst: 5 } as const
+const LIMITERS: readonly FactLimit[] = [
+  { name: '~~by-user/by-user', by: ['ip'], unit: 'requests', form: { kind: 'bucket', ...LIMITER } },
+  { name: '~~by-org/by-org', by: ['endpoint'], unit: 'requests', form: { kind: 'sliding window', limit: 2 * LIMITER.perSecond, windowMs: 1000 } },
+]
 
 /** By the clock of the simulation. */
 export function sleep(ms: number): Promise<void> {

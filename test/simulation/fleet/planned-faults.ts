@@ -23,6 +23,21 @@ export interface PlannedFault {
 const FIRST_MS = 500
 const LAST_MS = 9000
 
+/** What a process has just done when it dies, where it is nothing in particular (`*`). */
+const DEATHS_AFTER = [
+  '*',
+  '*',
+  'enqueue',
+  'dispatch',
+  'start',
+  'settle',
+  'reconcile_passes',
+  'moveToFinished',
+  'addStandardJob',
+  'addDelayedJob',
+  'promote',
+] as const
+
 type Drawn = Omit<FleetSpec, 'faults'>
 
 /** Draws the faults of one kind. */
@@ -33,7 +48,8 @@ export function drawFaults(kind: FaultKind, random: Random, fleet: Drawn): Plann
     case 'death':
       return times(3, () => {
         const process = random.pick([...fleet.workers, ...fleet.apps]).name
-        return { kind, process, trigger: { process, command: '*', nth: 15 + random.int(400) } }
+        const command = random.pick(DEATHS_AFTER)
+        return { kind, process, trigger: { process, command, nth: command === '*' ? 15 + random.int(400) : 1 + random.int(20) } }
       })
     case 'stop':
       return times(2, () => ({

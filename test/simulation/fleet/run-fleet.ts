@@ -7,6 +7,7 @@ import { startApp } from './app.js'
 import { armFaults, lastFaultMs } from './faults.js'
 import { Fleet, type FleetOptions, NAMESPACE } from './fleet.js'
 import { startOperator } from './operator.js'
+import { startPlainProducer } from './plain-jobs.js'
 import type { Program } from './program.js'
 import type { FleetSpec } from './spec.js'
 import { startWithoutQueue } from './without-queue.js'
@@ -78,7 +79,12 @@ function startFleet(fleet: Fleet): void {
     if (kind === 'workerless queue') fleet.fault(kind, `queue ${queue} has no workers for ${forMs.toFixed(0)} ms`, { queue, untilMs: EPOCH_MS + forMs })
   }
   for (const app of spec.apps) startApp(fleet, app)
-  for (const door of ['gate', 'acquire', 'limiter'] as const) if (fleet.has(door)) startWithoutQueue(fleet, door)
+  if (fleet.has('plain jobs')) startPlainProducer(fleet)
+  for (const door of ['gate', 'acquire', 'limiter'] as const) {
+    if (!fleet.has(door)) continue
+    startWithoutQueue(fleet, door, 1)
+    startWithoutQueue(fleet, door, 2)
+  }
   if (!fleet.has('rolling deploys')) return
   for (const [index, { name }] of spec.workers.entries()) {
     fleet.at(3000 + 1500 * index, 'deploy', () => {

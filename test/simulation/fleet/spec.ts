@@ -29,6 +29,9 @@ export const FEATURES = [
   'gate',
   'acquire',
   'limiter',
+  'local in an outage',
+  'crossing',
+  'few places',
   'rolling deploys',
   'explain',
 ] as const
@@ -97,8 +100,15 @@ function drawRules(random: Random, has: (feature: Feature) => boolean): RuleSpec
   const rules: RuleSpec[] = []
   const bounded: Partial<RuleSpec> = has('bounded lines') ? { maxWaiting: 15 + random.int(30), maxWaitMs: 3000 + random.int(6000) } : {}
   const perSecond = random.pick([10, 20, 40])
-  rules.push({ name: 'account', scope: 'agent', limits: [{ requests: perSecond, per: 'second', burst: random.pick([1, 5, 10]) }], ...bounded })
-  if (has('tokens')) rules.push({ name: 'tokens', scope: 'agent', limits: [{ tokens: 200 * perSecond, per: 'second', burst: random.pick([1000, 4000]) }] })
+  const account: LimitSpec[] = [{ requests: perSecond, per: 'second', burst: random.pick([1, 5, 10]) }]
+  if (has('tokens')) {
+    const tokens: LimitSpec = random.chance(0.6)
+      ? { tokens: 200 * perSecond, per: 'second', burst: random.pick([1000, 4000]) }
+      : { tokens: 400 * perSecond, per: '2s', algorithm: random.pick(WINDOWS.slice(0, 3)) }
+    if (random.chance(0.5)) account.push(tokens)
+    else rules.push({ name: 'tokens', scope: 'agent', limits: [tokens] })
+  }
+  rules.push({ name: 'account', scope: 'agent', limits: account, ...bounded })
   if (has('slots')) rules.push({ name: 'slots', scope: random.pick(['org', 'agent']), limits: [{ concurrency: 2 + random.int(3), lease: '2s' }] })
   if (has('windows')) {
     const limit: LimitSpec = { requests: random.pick([10, 16]), per: '2s', algorithm: random.pick(WINDOWS) }
@@ -106,7 +116,19 @@ function drawRules(random: Random, has: (feature: Feature) => boolean): RuleSpec
   }
   if (has('users')) {
     const strategy: Strategy = has('hard rules') ? random.pick(['retry_after', 'hard'] as const) : 'queue'
-    rules.push({ name: 'user', scope: ['org', 'user'], strategy, limits: [{ requests: 3, per: 'second', burst: 4 }] })
+    rules.push({
+      name: 'user',
+      scope: ['org', 'user'],
+      strategy,
+      limits: [
+        { requests: 10, per: '5s' },
+        { requests: 3, per: 'second', burst: 4 },
+      ],
+    })
+  }
+  // Two limits that bind one after the other, across each other.
+  if (has('crossing')) {
+    for (const scope of ['org', 'user']) rules.push({ name: `${scope}-rate`, scope, limits: [{ requests: 4, per: 'second', burst: random.pick([1, 4]) }] })
   }
   if (has('tenant rule')) rules.push({ name: 'tenant', scope: 'agent', match: { orgs: ['x'] }, limits: [{ requests: 5, per: 'second', burst: 5 }] })
   if (has('graceful rules')) {
@@ -124,9 +146,9 @@ function drawRules(random: Random, has: (feature: Feature) => boolean): RuleSpec
   return rules
 }
 
-function drawWorkers(random: Random, queues: readonly string[]): WorkerSpec[] {
+function drawWorkers(random: Random, queues: readonly string[], few: boolean): WorkerSpec[] {
   const leaseMs = random.pick([2000, 5000, 10_000])
-  const places = random.pick([3, 10, 20])
+  const places = few ? 1 + random.int(3) : random.pick([10, 20, 50])
   const count = queues.length === 1 ? 3 : 2
   return queues.flatMap((queue) => Array.from({ length: count }, (_, index) => ({ name: `${queue}-worker${index + 1}`, queue, concurrency: places, leaseMs })))
 }
@@ -161,7 +183,7 @@ export function drawFleet(seed: number, allowed: Allowed = EVERYTHING): FleetSpe
   const has = (feature: Feature) => features.includes(feature)
   const queues = has('several queues') ? ['calls', 'batch'] : ['calls']
   const rules = drawRules(chance.stream('rules'), has)
-  const workers = drawWorkers(chance.stream('workers'), queues)
+  const workers = drawWorkers(chance.stream('workers'), queues, has('few places'))
   const apps = drawApps(chance.stream('apps'), queues, has('failures') ? 2 : 1)
   const faulty = chance.stream('kinds of faults')
   const faultShare = faulty.pick([0.1, 0.2, 0.4])

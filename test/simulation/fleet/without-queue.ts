@@ -4,23 +4,27 @@ import type { Random } from '../world/random.js'
 import { drawCall, type FleetCall, noteAsked } from './calls.js'
 import { type Fleet, LIMITER, type Member, sleep } from './fleet.js'
 
-const ROUNDS = 25
-const MEAN_PAUSE_MS = 350
+const ROUNDS = 16
+const MEAN_PAUSE_MS = 500
+const LARGEST_ROUND = 6
 
-/** A process that uses the gate, or a limiter, without the queue, under the same rules as the queue's calls. */
-export function startWithoutQueue(fleet: Fleet, door: 'gate' | 'acquire' | 'limiter'): void {
-  const process = fleet.world.process(`${door}-app`)
+type Door = 'gate' | 'acquire' | 'limiter'
+type Use = (fleet: Fleet, member: Member, random: Random) => Promise<void>
+
+/** A process that uses the gate, or limiters, without the queue, under the same rules as the queue's calls: several calls at once, from time to time. */
+export function startWithoutQueue(fleet: Fleet, door: Door, number: number): void {
+  const process = fleet.world.process(`${door}-app${number}`)
   const state: Fleet['apps'][number] = { process, finished: false, member: undefined }
   fleet.apps.push(state)
   process.start(async () => {
     await fleet.ready()
-    const member = await fleet.open(process)
+    const random = fleet.stream(`app ${door} ${number}`)
+    const member = await fleet.open(process, { onStoreError: fleet.has('local in an outage') ? 'local' : 'closed' })
     state.member = member
-    const random = fleet.stream(`app ${door}`)
-    const use = { gate: useGate, acquire: useAcquire, limiter: useLimiter }[door]
+    const use: Use = { gate: useGate, acquire: useAcquire, limiter: useLimiter }[door]
     const under: Promise<void>[] = []
     for (let round = 0; round < ROUNDS; round++) {
-      under.push(use(fleet, member, random))
+      for (let left = random.chance(0.3) ? LARGEST_ROUND : 1; left > 0; left--) under.push(use(fleet, member, random))
       await sleep(random.exponential(MEAN_PAUSE_MS))
     }
     await Promise.all(under)
@@ -39,7 +43,7 @@ async function useGate(fleet: Fleet, member: Member, random: Random): Promise<vo
 async function useAcquire(fleet: Fleet, member: Member, random: Random): Promise<void> {
   const one = drawCall(fleet, random, member.process, 'acquire', undefined)
   noteAsked(fleet, one)
-  const signal = random.chance(0.3) ? timeLimit(random.between(200, 3000)) : undefined
+  const signal = random.chance(0.3) ? timeLimit(random.chance(0.5) ? random.between(0.1, 20) : random.between(200, 3000)) : undefined
   try {
     const grant = await member.tollgate.gate.acquire(one.call, { signal })
     noteAnswer(fleet, one, 'run')
@@ -83,14 +87,17 @@ async function useGrant(fleet: Fleet, { process }: Member, one: FleetCall, grant
   one.ended = true
 }
 
+/** Limiters by key: one for a user, and one for a user beside one for an org, charged together. */
 async function useLimiter(fleet: Fleet, { process, tollgate }: Member, random: Random): Promise<void> {
-  const key = random.pick(fleet.spec.users)
   const drawn = drawCall(fleet, random, process, 'limiter', undefined)
-  // It is counted by its key alone, as what no rule of a fleet counts by.
-  const one: FleetCall = { ...drawn, scopes: { ip: key }, costs: { requests: 1 } }
+  const together = random.chance(0.5)
+  const [user, org] = [drawn.scopes.user ?? '', drawn.scopes.org ?? '']
+  // They are counted by what no rule of a fleet counts by.
+  const one: FleetCall = { ...drawn, scopes: together ? { ip: user, endpoint: org } : { ip: user }, costs: { requests: 1 } }
   noteAsked(fleet, one)
-  const limiter = tollgate.limiter({ requests: LIMITER.perSecond, per: 'second', burst: LIMITER.burst })
-  const answer = await limiter.consume(key)
+  const byUser = tollgate.limiter({ requests: LIMITER.perSecond, per: 'second', burst: LIMITER.burst, name: 'by-user' })
+  const byOrg = tollgate.limiter({ requests: 2 * LIMITER.perSecond, per: 'second', algorithm: 'sliding_window', name: 'by-org' })
+  const answer = together ? await tollgate.all([byUser, byOrg]).consume([user, org]) : await byUser.consume(user)
   noteAnswer(fleet, one, answer.allowed ? 'run' : 'refused')
   one.ended = true
   if (!answer.allowed) return
