@@ -1,3 +1,4 @@
+import { NAMESPACE } from './fleet/fleet.js'
 import type { SimulatedFleet } from './fleet/run-fleet.js'
 import type { Fact } from './oracles/facts.js'
 import { type JournalLine, seconds } from './world/journal.js'
@@ -41,6 +42,9 @@ function readable(bytes: string, longest: number): string {
     .replaceAll('\r\n', ' ')
     .replace(/[^ -~]+/g, '·')
     .replace(/\b(fcall|FCALL|evalsha|EVALSHA) \S+ \d+ /g, '')
+    .replaceAll(`{tollgate:${NAMESPACE}}`, '')
+    // The keys that every script over meters gets first.
+    .replace('/lines /passes /sequence /queued /wake /figures /deadlines ', '')
   return text.length > longest ? `${text.slice(0, longest)}…` : text
 }
 
