@@ -102,7 +102,7 @@ export interface AnsweredFact extends At {
   readonly code?: string
 }
 
-/** Tollgate charged a call its estimate: `atMs` is the time of the charge by Redis' clock, as the decision says. */
+/** Tollgate charged a call its estimate: `atMs` is the time of the charge, as the decision says; where Redis' clock was set, that comes off. */
 export interface ChargedFact extends At {
   readonly fact: 'charged'
   readonly call: string

@@ -1,11 +1,11 @@
 import { limitsOver, type MetersDuring, type Version } from './coverage.js'
-import type { AnsweredFact, AskedFact, ChargedFact, EndedFact, Fact, FaultFact, FaultKind, QueueFact, ResultFact, StartedFact, WorkerFact } from './facts.js'
+import type { AnsweredFact, AskedFact, EndedFact, Fact, FaultFact, FaultKind, QueueFact, ResultFact, StartedFact, WorkerFact } from './facts.js'
 
 /** One run of a call, as its agent saw it. */
 export interface Run {
   readonly story: Story
   readonly started: StartedFact
-  /** By the true clock, also where Redis' clock was set; undefined: no fact tells it. */
+  /** undefined: no fact tells it. */
   readonly chargedMs: number | undefined
   readonly degraded: boolean
   readonly ended: EndedFact | undefined
@@ -65,22 +65,6 @@ function group<T extends { readonly call: string }>(facts: readonly T[]): Map<st
   return groups
 }
 
-/**
- * The true time of a charge. Tollgate tells it by Redis' clock, so what that clock was set by before has to come off; around the step itself, the
- * reading is taken that lies before the start.
- */
-function trueChargeMs(charged: ChargedFact, startedMs: number, steps: readonly FaultFact[]): number {
-  let offset = 0
-  let best = charged.atMs
-  for (const { atMs, byMs = 0 } of steps) {
-    if (atMs > startedMs) break
-    offset += byMs
-    const readMs = charged.atMs - offset
-    if (readMs >= atMs - 1 || Math.abs(startedMs - readMs) < Math.abs(startedMs - best)) best = readMs
-  }
-  return best
-}
-
 const runKey = (call: string, run: number) => `${call}#${run}`
 
 export function readHistory(facts: readonly Fact[]): History {
@@ -88,7 +72,6 @@ export function readHistory(facts: readonly Fact[]): History {
   const deaths = new Map<string, number>()
   for (const { fault, process, atMs } of faults) if (fault === 'death' && process !== undefined && !deaths.has(process)) deaths.set(process, atMs)
   const diedMs = (process: string) => deaths.get(process) ?? Number.POSITIVE_INFINITY
-  const clockSteps = faults.filter(({ fault }) => fault === 'redis clock')
 
   const asked = ofKind(facts, 'asked')
   const answers = group(ofKind(facts, 'answered'))
@@ -126,7 +109,7 @@ export function readHistory(facts: readonly Fact[]): History {
       runs.push({
         story,
         started,
-        chargedMs: charged && trueChargeMs(charged, started.atMs, clockSteps),
+        chargedMs: charged?.atMs,
         degraded: charged?.degraded ?? false,
         ended: ended !== undefined && ended.atMs <= died ? ended : undefined,
         diedMs: died < (ended?.atMs ?? Number.POSITIVE_INFINITY) ? died : undefined,
@@ -155,20 +138,34 @@ export function readHistory(facts: readonly Fact[]): History {
   }
 }
 
-/** A fault of the kinds that touches the time, of this process or of all; undefined where there is none. */
-export function faultDuring(
-  history: History,
-  kinds: readonly FaultKind[],
-  process: string | undefined,
-  fromMs: number,
-  toMs: number,
-  afterMs = 0,
-): FaultFact | undefined {
-  return history.faults.find(
-    (fault) =>
-      kinds.includes(fault.fault) &&
-      (process === undefined || fault.process === undefined || fault.process === process) &&
-      fault.atMs <= toMs &&
-      fault.untilMs + afterMs >= fromMs,
-  )
+/** Until when a fault goes on. A death and a step of a clock are over at once, though the process stays dead, and the clock wrong. */
+export function goesOnUntilMs({ fault, atMs, untilMs }: FaultFact): number {
+  return fault === 'death' || fault === 'node clock' ? atMs : untilMs
+}
+
+/** Whether a fault concerns a process: it names it, or names none. */
+export function concerns(fault: FaultFact, process: string | undefined): boolean {
+  return process === undefined || fault.process === undefined || fault.process === process
+}
+
+/** A fault of the kinds that goes on at some time between two; undefined where there is none. */
+export function faultDuring(history: History, kinds: readonly FaultKind[], process: string | undefined, fromMs: number, toMs: number): FaultFact | undefined {
+  return history.faults.find((fault) => kinds.includes(fault.fault) && concerns(fault, process) && fault.atMs <= toMs && goesOnUntilMs(fault) >= fromMs)
+}
+
+/** The first time from which a call was known to Tollgate: plain jobs are not answered. */
+export function acceptedMs({ asked, answered }: Story): number | undefined {
+  if (asked.door === 'plain job') return asked.atMs
+  if (answered === undefined) return undefined
+  return answered.outcome === 'run' || answered.outcome === 'wait' || answered.outcome === 'degrade' ? answered.atMs : undefined
+}
+
+/** When a run was charged, as near as facts tell. */
+export function chargeMs({ chargedMs, started }: Run): number {
+  return chargedMs === undefined ? started.atMs : Math.min(chargedMs, started.atMs)
+}
+
+/** When a call may start no more; Infinity: always. */
+export function deadlineMs({ asked }: Story): number {
+  return Math.min(asked.deadlineMs ?? Number.POSITIVE_INFINITY, asked.atMs + (asked.maxWaitMs ?? Number.POSITIVE_INFINITY))
 }

@@ -1,5 +1,5 @@
 import type { Bounds, FaultKind, Form, Report } from './facts.js'
-import type { History, Run } from './history.js'
+import { concerns, goesOnUntilMs, type History, type Run } from './history.js'
 
 export interface SlotRun {
   readonly run: Run
@@ -20,12 +20,12 @@ function loosedMs(history: History, { started, ended, diedMs, chargedMs }: Run, 
   const toMs = ended?.atMs ?? diedMs ?? history.endMs
   const fromMs = Math.min(chargedMs ?? started.atMs, started.atMs)
   for (const fault of history.faults) {
-    if (!KEEPS_FROM_RENEWING.includes(fault.fault) || (fault.process !== undefined && fault.process !== started.by)) continue
-    if (fault.atMs > toMs || fault.untilMs < fromMs) continue
+    if (!KEEPS_FROM_RENEWING.includes(fault.fault) || !concerns(fault, started.by)) continue
+    if (fault.atMs > toMs || goesOnUntilMs(fault) < fromMs) continue
     // A state from before the charge holds no slot for it; a clock that is set ends leases at once.
     if (fault.fault === 'failover' && (fault.lostFromMs ?? Number.NEGATIVE_INFINITY) <= toMs) return Math.max(fromMs, fault.atMs)
-    if (fault.fault === 'redis clock' && (fault.byMs ?? 0) >= 0) return fault.atMs
-    const silentMs = Math.min(fault.untilMs, toMs) - Math.max(fault.atMs, fromMs)
+    if (fault.fault === 'redis clock' && (fault.byMs ?? 1) > 0) return Math.max(fromMs, fault.atMs)
+    const silentMs = Math.min(goesOnUntilMs(fault), toMs) - Math.max(fault.atMs, fromMs)
     if (silentMs > leaseMs * SILENT_SHARE) return Math.max(fault.atMs, fromMs) + leaseMs * SILENT_SHARE
   }
   return Number.POSITIVE_INFINITY

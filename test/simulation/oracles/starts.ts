@@ -1,6 +1,6 @@
 import { costIn, type MetRef } from './coverage.js'
 import type { Bounds, FaultKind, Report } from './facts.js'
-import { faultDuring, type History, type Run } from './history.js'
+import { concerns, faultDuring, goesOnUntilMs, type History, type Run } from './history.js'
 
 /** Faults for which a reply may take longer than a step. */
 const SLOWS_REPLIES: readonly FaultKind[] = [
@@ -20,7 +20,7 @@ export function judgedStart(history: History, run: Run, { stepMs }: Bounds): { j
   const { chargedMs, started, story } = run
   if (chargedMs === undefined) return { judgedMs: started.atMs }
   const lagMs = started.atMs - chargedMs
-  const excused = () => faultDuring(history, SLOWS_REPLIES, started.by, Math.min(chargedMs, started.atMs), started.atMs, stepMs) !== undefined
+  const excused = () => faultDuring(history, SLOWS_REPLIES, started.by, Math.min(chargedMs, started.atMs) - stepMs, started.atMs) !== undefined
   const report = (text: string): Report => ({ oracle: 'never over', atMs: started.atMs, text, calls: [story.id] })
   if (lagMs > stepMs && !excused()) {
     const text = `${story.id} reached its agent ${lagMs.toFixed(1)} ms after its charge; ${stepMs} ms are allowed in ${started.by}, which was not disturbed`
@@ -62,9 +62,8 @@ export function settledByMs(history: History, run: Run, { stepMs }: Bounds): num
   if (ended === undefined) return Number.POSITIVE_INFINITY
   let byMs = ended.atMs + stepMs
   for (const fault of history.faults) {
-    const concerns = fault.process === undefined || fault.process === started.by
-    if (concerns && DELAYS_SETTLEMENTS.includes(fault.fault) && fault.atMs <= byMs && fault.untilMs >= ended.atMs)
-      byMs = Math.max(byMs, fault.untilMs + 2 * stepMs)
+    if (concerns(fault, started.by) && DELAYS_SETTLEMENTS.includes(fault.fault) && fault.atMs <= byMs && goesOnUntilMs(fault) >= ended.atMs)
+      byMs = Math.max(byMs, goesOnUntilMs(fault) + 2 * stepMs)
   }
   return history.diedMs(started.by) <= byMs ? Number.POSITIVE_INFINITY : byMs
 }
