@@ -20,12 +20,12 @@ export type FactScopes = Readonly<Partial<Record<FactScope, string>>>
 export type Form =
   /** A token bucket: at most `burst` at once, refilled by `perSecond`. */
   | { readonly kind: 'bucket'; readonly perSecond: number; readonly burst: number }
+  /** A bucket without a burst: a call of cost n keeps the next one away for n / `perSecond`. */
+  | { readonly kind: 'leaky bucket'; readonly perSecond: number }
   /** At most `limit` in each window, which begin at multiples of `windowMs` since the epoch. */
   | { readonly kind: 'fixed window'; readonly limit: number; readonly windowMs: number }
   /** At most `limit` in any `windowMs`, exactly. */
   | { readonly kind: 'sliding log'; readonly limit: number; readonly windowMs: number }
-  /** A bucket without a burst: a call of cost n keeps the next one away for n / `perSecond`. */
-  | { readonly kind: 'leaky bucket'; readonly perSecond: number }
   /** The same, but the room of a past start may come back a 32nd of the window later, and a 33rd of the limit may lie idle. */
   | { readonly kind: 'sliding window'; readonly limit: number; readonly windowMs: number }
   /** At most `slots` runs at once; a slot whose holder is silent is free again after `leaseMs`. */
@@ -87,6 +87,8 @@ export interface AskedFact extends At {
   readonly maxWaitMs?: number
   /** Whether the call waits for room ('queue', 'throttle'), or is refused or degraded where there is none. Of the strictest rule that covers it. */
   readonly waits: boolean
+  /** Whether its strategy spaces starts evenly ('throttle'): a window then has room that it leaves unused on purpose. */
+  readonly spaced?: boolean
 }
 
 /** What the app was told at once. */
@@ -100,7 +102,7 @@ export interface AnsweredFact extends At {
   readonly code?: string
 }
 
-/** Tollgate charged a call its estimate: `atMs` is the time of the charge by Redis' clock, as the decision says. */
+/** Tollgate charged a call its estimate: `atMs` is the time of the charge, as the decision says; where Redis' clock was set, that comes off. */
 export interface ChargedFact extends At {
   readonly fact: 'charged'
   readonly call: string
@@ -194,8 +196,10 @@ export interface FaultFact extends At {
   readonly call?: string
   readonly queue?: string
   readonly scopes?: FactScopes
-  /** Of a failover: the commands of this time are forgotten. */
+  /** Of a failover: the commands from this time on are forgotten. */
   readonly lostFromMs?: number
+  /** Of a clock: by how much it was set forward (negative: back). */
+  readonly byMs?: number
 }
 
 /** After the end of all work, and after all bounds: a key that is left in Redis. */

@@ -1,6 +1,17 @@
+import { etaTold } from './eta-told.js'
 import type { Bounds, Fact, Report } from './facts.js'
-export function judge(facts: readonly Fact[], _bounds: Bounds): Report[] {
-  return facts.flatMap((fact): Report[] =>
-    fact.fact === 'error' ? [{ oracle: 'no error', atMs: fact.atMs, text: `${fact.process}: ${fact.text}`, calls: [] }] : [],
-  )
+import { readHistory } from './history.js'
+import { inOrder } from './in-order.js'
+import { neverOver } from './never-over.js'
+import { noError } from './no-error.js'
+import { nothingLost } from './nothing-lost.js'
+import { nothingTwice } from './nothing-twice.js'
+import { quiet } from './quiet.js'
+
+/** Judges what happened in a fleet by all oracles; what was wrong first comes first. */
+export function judge(facts: readonly Fact[], bounds: Bounds): Report[] {
+  const history = readHistory(facts)
+  const oracles = [neverOver, nothingLost, nothingTwice, inOrder, etaTold, quiet]
+  const reports = [...noError(facts), ...oracles.flatMap((oracle) => oracle(history, bounds))]
+  return reports.sort((a, b) => a.atMs - b.atMs)
 }

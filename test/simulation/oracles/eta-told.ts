@@ -1,0 +1,78 @@
+import type { Bounds, Report } from './facts.js'
+import { acceptedMs, chargeMs, type History, type Story } from './history.js'
+import { PlacesOverTime } from './places.js'
+
+/**
+ * ETA told: a call starts when its app was told that it would. Judged where no fault was made, since a fault may delay any start.
+ *
+ * Later than told is a fault of the program, unless a call that came after it went before it, a call cost more than it said, or no worker had a
+ * place. Earlier than told is one only where no call gave room back before its time.
+ */
+export function etaTold(history: History, bounds: Bounds): Report[] {
+  if (history.faults.some(({ fault }) => fault !== 'cancel')) return []
+  const reports: Report[] = []
+  const places = new PlacesOverTime(history)
+  const changes = changesOf(history)
+  for (const story of history.stories.values()) {
+    const { asked, answered, runs } = story
+    const [run] = runs
+    const { etaMs } = answered ?? {}
+    if (asked.door !== 'queue' || asked.spaced === true || acceptedMs(story) === undefined || answered === undefined || typeof etaMs !== 'number') continue
+    if (
+      run === undefined ||
+      run.degraded ||
+      history.versions.some(({ atMs }, index) => index > 0 && atMs > asked.atMs - bounds.changeMs && atMs <= run.started.atMs)
+    )
+      continue
+    const offMs = chargeMs(run) - (answered.atMs + etaMs)
+    if (Math.abs(offMs) <= bounds.etaMs) continue
+    const met = history.metersDuring(asked.scopes, asked.atMs, asked.atMs).flat()
+    const meters = new Set(met.map(({ id }) => id))
+    const shares = (other: Story) =>
+      history.metersDuring(other.asked.scopes, asked.atMs, asked.atMs).some((version) => version.some(({ id }) => meters.has(id)))
+    const between = changes.filter(({ atMs, story: other }) => other !== story && atMs >= asked.atMs && atMs <= run.started.atMs && shares(other))
+    const later = () =>
+      // When a slot comes free is not known before.
+      met.some(({ form }) => form?.kind === 'slots') ||
+      between.some((change) => change.kind === 'debt' || goesBefore(change, story)) ||
+      places.wereFull(asked.queue ?? '', asked.atMs, run.started.atMs)
+    if (offMs < 0 ? between.some(({ kind }) => kind === 'room') : later()) continue
+    const text = `${story.id} was told to start in ${etaMs.toFixed(0)} ms and starts ${Math.abs(offMs).toFixed(0)} ms ${offMs < 0 ? 'earlier' : 'later'}; ${bounds.etaMs} ms are allowed`
+    reports.push({ oracle: 'eta told', atMs: run.started.atMs, text, calls: [story.id] })
+  }
+  return reports
+}
+
+/** What may move the start of another call. */
+interface Change {
+  readonly atMs: number
+  readonly story: Story
+  /** room: came back, or was not taken. debt: more was taken than the call said. start: of a call. */
+  readonly kind: 'room' | 'debt' | 'start'
+}
+
+function changesOf(history: History): Change[] {
+  const changes: Change[] = []
+  for (const story of history.stories.values()) {
+    const { asked, runs, results } = story
+    for (const { started, ended } of runs) {
+      changes.push({ atMs: started.atMs, story, kind: 'start' })
+      if (ended === undefined) continue
+      const spent = ended.how === 'sent back' || ended.how === 'released' ? {} : ended.reported ? ended.actual : asked.costs
+      const units = Object.keys({ ...asked.costs, ...spent }) as (keyof typeof asked.costs)[]
+      if (units.some((unit) => (spent[unit] ?? 0) < (asked.costs[unit] ?? 0))) changes.push({ atMs: ended.atMs, story, kind: 'room' })
+      if (units.some((unit) => (spent[unit] ?? 0) > (asked.costs[unit] ?? 0))) changes.push({ atMs: ended.atMs, story, kind: 'debt' })
+    }
+    // A call that never ran leaves the room that others were told to wait for.
+    const [result] = results
+    if (runs.length === 0 && result !== undefined) changes.push({ atMs: result.atMs, story, kind: 'room' })
+  }
+  return changes
+}
+
+/** A start that no app could be told of before: of a call with a higher priority, a further attempt, or a call that does not stand in the line. */
+function goesBefore({ kind, story }: Change, other: Story): boolean {
+  if (kind !== 'start') return false
+  const cameLater = story.asked.atMs >= other.asked.atMs
+  return (cameLater && story.rank < other.rank) || story.runs.length > 1 || (cameLater && story.asked.door !== 'queue')
+}

@@ -1,0 +1,58 @@
+import type { Bounds, FaultKind, Report } from './facts.js'
+import { chargeMs, type History, type Run } from './history.js'
+import { settledByMs } from './starts.js'
+
+/** Faults for which the ledger may know more charges, or fewer, than agents saw. */
+const BLURS_LEDGER: readonly FaultKind[] = [
+  'death',
+  'stop',
+  'cut',
+  'repeated send',
+  'failover',
+  'redis away',
+  'redis refuses writes',
+  'function flush',
+  'node clock',
+  'redis clock',
+  'slow network',
+  'cancel',
+  'removed job',
+]
+
+/** The sums of the ledger: each charge is in one of them. */
+export function ledgerReports(history: History, bounds: Bounds): Report[] {
+  return history.facts.flatMap((fact): Report[] => {
+    if (fact.fact !== 'ledger') return []
+    const { atMs, open, settled, released, expired } = fact
+    const report = (text: string): Report => ({ oracle: 'quiet', atMs, text: `the ledger ${text}`, calls: [] })
+    const reports: Report[] = []
+    // A limiter charges for good.
+    const charged = history.runs.filter(({ story }) => story.asked.door !== 'limiter')
+    const unsettled = charged.filter((run) => settledByMs(history, run, bounds) === Number.POSITIVE_INFINITY)
+    const blurred = history.faults.some(({ fault }) => BLURS_LEDGER.includes(fault))
+    if (!blurred && open !== unsettled.length) {
+      const calls = unsettled.slice(0, 3).map(({ story }) => story.id)
+      reports.push({ ...report(`has ${open} open entries; ${unsettled.length} charges were never settled`), calls })
+    }
+    const least = charged.filter((run) => isCovered(history, run, bounds, 'every')).length
+    const most = charged.filter((run) => isCovered(history, run, bounds, 'some')).length
+    const sum = open + settled + released + expired
+    if (!blurred && (sum < least || sum > most)) {
+      reports.push(
+        report(
+          `sums up to ${sum} (open ${open}, settled ${settled}, released ${released}, expired ${expired}); ${least === most ? least : `${least} to ${most}`} runs were charged`,
+        ),
+      )
+    }
+    if (open < 0 || settled < 0 || released < 0 || expired < 0)
+      reports.push(report(`has a sum below 0 (open ${open}, settled ${settled}, released ${released}, expired ${expired})`))
+    return reports
+  })
+}
+
+/** Whether some limit counts a run. A run that none counts needs no entry. */
+function isCovered(history: History, run: Run, { changeMs }: Bounds, how: 'every' | 'some'): boolean {
+  const atMs = chargeMs(run)
+  const versions = history.metersDuring(run.story.asked.scopes, atMs - changeMs, atMs)
+  return versions.length > 0 && versions[how]((version) => version.some(({ form }) => form !== null))
+}

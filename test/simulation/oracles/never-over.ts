@@ -1,0 +1,196 @@
+import { type AgentLimit, agentLimit, largerForm, ROUNDING, sameKind } from './agent-limits.js'
+import { countsMode, formOf, meterId, versionsDuring } from './coverage.js'
+import type { Bounds, FactLimit, Form, Report } from './facts.js'
+import type { History, Run } from './history.js'
+import { type SlotRun, slotReports } from './slots.js'
+import { costsOf, judgedStart, settledByMs } from './starts.js'
+
+interface Start {
+  readonly run: Run
+  readonly atMs: number
+  readonly cost: number
+  /** Whether its charge is not told, so that it may have been up to a step before. */
+  readonly untold: boolean
+}
+
+interface Debt {
+  readonly run: Run
+  readonly atMs: number
+  readonly cost: number
+  readonly knownMs: number
+}
+
+/** What one meter has to bear. */
+interface Meter {
+  readonly limit: string
+  readonly key: string
+  readonly starts: Start[]
+  readonly debts: Debt[]
+  readonly slots: SlotRun[]
+}
+
+/** Never over: what an agent sees in any meter never exceeds what its own bucket, window or slots would allow. */
+export function neverOver(history: History, bounds: Bounds): Report[] {
+  const reports: Report[] = []
+  const meters = new Map<string, Meter>()
+  for (const run of history.runs) {
+    const { judgedMs, report } = judgedStart(history, run, bounds)
+    if (report !== undefined) reports.push(report)
+    for (const met of boundTo(history, run, judgedMs, bounds)) {
+      const meter: Meter = meters.get(met.id) ?? { limit: met.limit.name, key: met.key, starts: [], debts: [], slots: [] }
+      meters.set(met.id, meter)
+      const { atStart, debt } = costsOf(run, met)
+      if (met.limit.unit === undefined) meter.slots.push({ run, atMs: run.started.atMs })
+      else if (atStart > 0) meter.starts.push({ run, atMs: judgedMs, cost: atStart, untold: run.chargedMs === undefined })
+      if (debt > 0 && run.ended !== undefined) meter.debts.push({ run, atMs: run.ended.atMs, cost: debt, knownMs: settledByMs(history, run, bounds) })
+    }
+  }
+  for (const meter of meters.values()) {
+    if (meter.slots.length > 0)
+      reports.push(...slotReports(history, bounds, meterId(meter.limit, meter.key), meter.slots, (atMs) => formAt(history, bounds, meter, atMs)))
+    if (meter.starts.length > 0) reports.push(...rateReports(history, bounds, meter))
+  }
+  return reports
+}
+
+/** The meters that every version in use around the start counts it in, with a bound. */
+function boundTo(history: History, run: Run, judgedMs: number, { changeMs }: Bounds) {
+  const [first = [], ...others] = history.metersDuring(run.story.asked.scopes, judgedMs - changeMs, judgedMs)
+  return first.filter(
+    (met) =>
+      met.form !== null && others.every((version) => version.some(({ id, form }) => id === met.id && form !== null)) && countsMode(met.limit, run.degraded),
+  )
+}
+
+/** What a meter may allow at a time: the most under any version that some process may still use. null: no bound is known. */
+function formAt(history: History, { changeMs }: Bounds, { limit, key }: Meter, atMs: number): Form | null {
+  let form: Form | null = null
+  for (const { limits } of versionsDuring(history.versions, atMs - changeMs, atMs)) {
+    const found: FactLimit | undefined = limits.find(({ name }) => name === limit)
+    const one = found && formOf(found, key)
+    if (!one || (form !== null && !sameKind(form, one))) return null
+    form = form === null ? one : largerForm(form, one)
+  }
+  return form
+}
+
+/** Where the time of charges is not told, each may have been up to a step before its start: what could be right is no fault. */
+function relaxed(form: Form, stepMs: number, largest: number): Form {
+  if (form.kind === 'leaky bucket') return { kind: 'bucket', perSecond: form.perSecond, burst: largest + (form.perSecond * stepMs) / 1000 }
+  if (form.kind === 'bucket') return { ...form, burst: form.burst + (form.perSecond * stepMs) / 1000 }
+  if (form.kind === 'sliding log' || form.kind === 'sliding window') return { ...form, windowMs: Math.max(1, form.windowMs - stepMs) }
+  return form
+}
+
+/** A start that may as well have been charged before a border that it came shortly after. */
+function acrossBorder({ untold, atMs }: Start, form: Form, stepMs: number): boolean {
+  return untold && form.kind === 'fixed window' && Math.floor(atMs / form.windowMs) !== Math.floor((atMs - stepMs) / form.windowMs)
+}
+
+type Step = { readonly atMs: number; readonly order: number } & (
+  | { readonly start: Start }
+  | { readonly debt: Debt }
+  | { readonly forgets: (start: Start | Debt) => boolean }
+)
+
+function stepsOf(history: History, { starts, debts }: Meter): Step[] {
+  const steps: Step[] = [...debts.map((debt) => ({ atMs: debt.atMs, order: 0, debt })), ...starts.map((start) => ({ atMs: start.atMs, order: 2, start }))]
+  for (const { fault, atMs, lostFromMs = Number.NEGATIVE_INFINITY } of history.faults) {
+    if (fault === 'failover') steps.push({ atMs, order: 1, forgets: (one) => one.atMs >= lostFromMs })
+    // A clock that is set moves windows and refills buckets at once; what was used before may count no more.
+    if (fault === 'redis clock') steps.push({ atMs, order: 1, forgets: () => true })
+  }
+  return steps.sort((a, b) => a.atMs - b.atMs || a.order - b.order)
+}
+
+function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
+  const reports: Report[] = []
+  const untold = meter.starts.some((start) => start.untold)
+  const largest = Math.max(...meter.starts.map(({ cost }) => cost))
+  const allowed = (one: Form) => (untold ? relaxed(one, bounds.stepMs, largest) : one)
+  const steps = stepsOf(history, meter)
+  let agent: AgentLimit | undefined
+  let form: Form | null = null
+  let kept: (Start | Debt)[] = []
+  const begin = () => {
+    if (form !== null) agent = agentLimit(allowed(form))
+  }
+  const adopt = (atMs: number) => {
+    const next = formAt(history, bounds, meter, atMs)
+    if (next !== null && form !== null && sameKind(next, form)) agent?.change(atMs, allowed(next))
+    const anew = next !== null && (form === null || !sameKind(next, form))
+    form = next
+    if (anew) begin()
+  }
+  const add = (one: Start | Debt): number => {
+    kept.push(one)
+    if (agent === undefined) return 0
+    if ('knownMs' in one) {
+      agent.owe(one.atMs, one.cost, one.run.started.atMs)
+      return 0
+    }
+    return agent.charge(one.atMs, one.cost, `${one.run.story.id}#${one.run.started.run}`)
+  }
+  const changes = changeTimes(history, bounds)
+  let nextChange = 0
+  for (const step of steps) {
+    while (nextChange < changes.length && (changes[nextChange] as number) <= step.atMs) adopt(changes[nextChange++] as number)
+    if ('forgets' in step) {
+      const again = kept.filter((one) => !step.forgets(one))
+      kept = []
+      begin()
+      for (const one of again) add(one)
+    } else if ('debt' in step) {
+      add(step.debt)
+    } else {
+      const { start } = step
+      if (form !== null && acrossBorder(start, form, bounds.stepMs)) continue
+      const over = add(start)
+      if (over <= ROUNDING || form === null || isUnchecked(history, start.run, bounds)) continue
+      let unknown = 0
+      for (const debt of meter.debts) if (debt.atMs <= start.atMs && start.atMs < debt.knownMs) unknown += debt.cost
+      if (over - unknown <= ROUNDING) continue
+      reports.push(overReport(meter, form, start, over - unknown))
+    }
+  }
+  return reports
+}
+
+/** While Redis is away, calls without the queue are let in by their own processes, and charged when it is back. */
+function isUnchecked(history: History, { story, started }: Run, { stepMs }: Bounds): boolean {
+  if (story.asked.door === 'queue' || story.asked.door === 'plain job') return false
+  return history.faults.some(
+    ({ fault, atMs, untilMs }) => (fault === 'redis away' || fault === 'redis refuses writes') && atMs <= started.atMs && started.atMs <= untilMs + 2 * stepMs,
+  )
+}
+
+/** When what a meter allows may change: with each version, and when the one before it is used no more. */
+function changeTimes({ versions }: History, { changeMs }: Bounds): number[] {
+  return versions.flatMap(({ atMs }, index) => (index === 0 ? [atMs] : [atMs, atMs + changeMs])).sort((a, b) => a - b)
+}
+
+function amountOf(form: Form): string {
+  switch (form.kind) {
+    case 'bucket':
+      return `${form.perSecond}/s, burst ${form.burst}`
+    case 'leaky bucket':
+      return `${form.perSecond}/s`
+    case 'slots':
+      return `${form.slots}`
+    case 'fixed window':
+    case 'sliding log':
+    case 'sliding window':
+      return `${form.limit} per ${form.windowMs} ms`
+    default:
+      return form satisfies never
+  }
+}
+
+function overReport(meter: Meter, form: Form, { run, atMs, cost }: Start, over: number): Report {
+  return {
+    oracle: 'never over',
+    atMs,
+    text: `${meterId(meter.limit, meter.key)} (${form.kind}, ${amountOf(form)}) is exceeded by ${over.toFixed(3)} with the start of ${run.story.id}, which cost ${cost}`,
+    calls: [run.story.id],
+  }
+}

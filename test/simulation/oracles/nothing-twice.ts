@@ -1,0 +1,62 @@
+import type { Bounds, FaultFact, FaultKind, Report } from './facts.js'
+import { chargeMs, concerns, goesOnUntilMs, type History, type Run, type Story } from './history.js'
+
+/** Faults for which the job of a run may be given to another worker, or its end be forgotten. */
+const TAKES_JOBS: readonly FaultKind[] = ['death', 'cut', 'failover', 'node clock', 'redis clock']
+/** The same, if it lasts so long that the lock of the job may end. A lock is renewed in the middle of its lease. */
+const TAKES_JOBS_IN_TIME: readonly FaultKind[] = ['stop', 'redis away', 'redis refuses writes']
+
+/** Nothing twice: a call has one result, and what is done is not done again without a reason. */
+export function nothingTwice(history: History, bounds: Bounds): Report[] {
+  const reports: Report[] = []
+  for (const story of history.stories.values()) {
+    const { id, results, runs } = story
+    const [first, second] = results
+    if (second !== undefined) {
+      reports.push({
+        oracle: 'nothing twice',
+        atMs: second.atMs,
+        text: `${id} has ${results.length} results: ${results.map(({ how }) => how).join(', ')}`,
+        calls: [id],
+      })
+    }
+    for (const [index, run] of runs.entries()) {
+      const before = runs[index - 1]
+      const text = (before && twiceWithout(history, before, run, bounds)) ?? (first && afterEnd(history, story, first.atMs, run, bounds))
+      if (text !== undefined) reports.push({ oracle: 'nothing twice', atMs: run.started.atMs, text: `${id} ${text}`, calls: [id] })
+    }
+  }
+  return reports
+}
+
+/** Why a job may have been taken from the process of a run, between its charge and another start. */
+function reason(history: History, run: Run, toMs: number, { stepMs, leaseMs }: Bounds): FaultFact | undefined {
+  const fromMs = chargeMs(run) - stepMs
+  return history.faults.find((fault) => {
+    if (!concerns(fault, run.started.by) || fault.atMs > toMs || goesOnUntilMs(fault) < fromMs) return false
+    if (TAKES_JOBS.includes(fault.fault)) return true
+    return TAKES_JOBS_IN_TIME.includes(fault.fault) && fault.untilMs - fault.atMs > leaseMs / 2
+  })
+}
+
+function twiceWithout(history: History, before: Run, run: Run, bounds: Bounds): string | undefined {
+  const { ended } = before
+  const startedMs = run.started.atMs
+  // Another attempt, or a call that came back: each of these ends gives the call free.
+  const free = ended !== undefined && ended.how !== 'done' && ended.atMs <= startedMs
+  if (free || reason(history, before, startedMs, bounds) !== undefined) return undefined
+  const state = ended !== undefined && ended.atMs <= startedMs ? 'was done' : 'was under way'
+  return `starts again in ${run.started.by} though its run ${before.started.run} in ${before.started.by} ${state}, and no disturbance explains it`
+}
+
+function afterEnd(history: History, { asked, results }: Story, endMs: number, run: Run, { stepMs, leaseMs }: Bounds): string | undefined {
+  if (run.started.atMs <= endMs + stepMs || results.length === 0) return undefined
+  const disturbed = history.faults.some(
+    (fault) =>
+      (TAKES_JOBS.includes(fault.fault) || TAKES_JOBS_IN_TIME.includes(fault.fault)) &&
+      fault.atMs <= run.started.atMs &&
+      goesOnUntilMs(fault) + leaseMs >= asked.atMs &&
+      concerns(fault, run.started.by),
+  )
+  return disturbed ? undefined : `starts ${(run.started.atMs - endMs).toFixed(0)} ms after its app was told that it is ${results[0]?.how}`
+}

@@ -1,0 +1,66 @@
+import type { Bounds, FaultKind, Form, Report } from './facts.js'
+import { concerns, goesOnUntilMs, type History, type Run } from './history.js'
+
+export interface SlotRun {
+  readonly run: Run
+  readonly atMs: number
+}
+
+/** Faults that keep a process from renewing its slots. */
+const KEEPS_FROM_RENEWING: readonly FaultKind[] = ['stop', 'cut', 'failover', 'redis away', 'redis refuses writes', 'redis clock', 'node clock']
+
+/**
+ * A lease is renewed several times in its length. A disturbance of this part of it may let it end, so from then on the run is one that the limit
+ * does not hold any more.
+ */
+const SILENT_SHARE = 0.5
+
+/** From when on a run may hold no slot though it goes on; Infinity: it holds one to its end. */
+function loosedMs(history: History, { started, ended, diedMs, chargedMs }: Run, leaseMs: number): number {
+  const toMs = ended?.atMs ?? diedMs ?? history.endMs
+  const fromMs = Math.min(chargedMs ?? started.atMs, started.atMs)
+  for (const fault of history.faults) {
+    if (!KEEPS_FROM_RENEWING.includes(fault.fault) || !concerns(fault, started.by)) continue
+    if (fault.atMs > toMs || goesOnUntilMs(fault) < fromMs) continue
+    // A state from before the charge holds no slot for it; a clock that is set ends leases at once.
+    if (fault.fault === 'failover' && (fault.lostFromMs ?? Number.NEGATIVE_INFINITY) <= toMs) return Math.max(fromMs, fault.atMs)
+    if (fault.fault === 'redis clock' && (fault.byMs ?? 1) > 0) return Math.max(fromMs, fault.atMs)
+    const silentMs = Math.min(goesOnUntilMs(fault), toMs) - Math.max(fault.atMs, fromMs)
+    if (silentMs > leaseMs * SILENT_SHARE) return Math.max(fault.atMs, fromMs) + leaseMs * SILENT_SHARE
+  }
+  return Number.POSITIVE_INFINITY
+}
+
+/** Reports runs at once above the slots, each time the number rises above them. */
+export function slotReports(history: History, { stepMs }: Bounds, meter: string, runs: readonly SlotRun[], formAt: (atMs: number) => Form | null): Report[] {
+  const changes: { atMs: number; by: 1 | -1; run: Run }[] = []
+  for (const { run, atMs } of runs) {
+    const form = formAt(atMs)
+    const leaseMs = form?.kind === 'slots' ? form.leaseMs : 0
+    const endMs = Math.min(run.ended?.atMs ?? run.diedMs ?? history.endMs, loosedMs(history, run, leaseMs))
+    if (endMs <= atMs) continue
+    changes.push({ atMs, by: 1, run }, { atMs: endMs, by: -1, run })
+  }
+  changes.sort((a, b) => a.atMs - b.atMs || a.by - b.by)
+  const reports: Report[] = []
+  const running = new Set<Run>()
+  for (const { atMs, by, run } of changes) {
+    if (by < 0) {
+      running.delete(run)
+      continue
+    }
+    running.add(run)
+    // A start was charged up to a step before; so slots that were more until then are enough.
+    const forms = [formAt(atMs), formAt(atMs - stepMs)]
+    const slots = Math.max(...forms.map((form) => (form?.kind === 'slots' ? form.slots : Number.POSITIVE_INFINITY)))
+    if (running.size <= slots) continue
+    const calls = [run, ...[...running].filter((one) => one !== run)].map(({ story }) => story.id)
+    reports.push({
+      oracle: 'never over',
+      atMs,
+      text: `${meter} has ${running.size} runs at once with the start of ${run.story.id}; ${slots} are allowed`,
+      calls,
+    })
+  }
+  return reports
+}
