@@ -40,46 +40,48 @@ export function agentOf(fleet: Fleet, process: SimProcess) {
     }
     const part = agent.odd.untilMs > fleet.nowMs ? agent.odd.factor : one.usedPart
     const actual = used(one, part)
-    const aborted = await work(fleet, one, context, actual)
-    if (aborted) {
-      end('failed', one.costs, false)
-      throw context.signal.reason
-    }
-    if (context.attempt <= one.failures) {
-      end('failed', one.costs, false)
-      throw new Error('the agent fails')
+    const { aborted, told } = await work(fleet, one, context, actual)
+    if (aborted || context.attempt <= one.failures) {
+      // What it has said in part is the cost of a call that breaks off; else its estimate stands.
+      end('failed', told ?? one.costs, told !== undefined)
+      throw aborted ? context.signal.reason : new Error('the agent fails')
     }
     end('done', actual, true)
     return { name, usage: usageOf(actual) }
   }
 }
 
-/** The agent's time. @returns whether the call was aborted, and its handler ended for that */
-async function work(fleet: Fleet, one: FleetCall, context: CallContext, actual: FactCosts): Promise<boolean> {
+interface Worked {
+  /** Whether the call was aborted, and its handler ended for that. */
+  readonly aborted: boolean
+  /** The usage that was reported in parts. */
+  readonly told?: FactCosts
+}
+
+/** The agent's time. */
+async function work(fleet: Fleet, one: FleetCall, context: CallContext, actual: FactCosts): Promise<Worked> {
   if (fleet.has('parts') && one.ms > 100) {
     await sleep(one.ms / 2)
-    await context.settlePart(usageOf({ tokens: (actual.tokens ?? 0) / 2, usd: (actual.usd ?? 0) / 2 }))
+    const told: FactCosts = { ...actual, tokens: (actual.tokens ?? 0) / 2, usd: (actual.usd ?? 0) / 2 }
+    await context.settlePart(usageOf(told))
     await sleep(one.ms / 2)
-    return false
+    return { aborted: false, told }
   }
   if (!one.heedsAbort) {
     await sleep(one.ms)
-    return false
+    return { aborted: false }
   }
   const { signal } = context
   return new Promise((resolve) => {
     if (signal.aborted) {
-      resolve(true)
+      resolve({ aborted: true })
       return
     }
-    const timer = globalThis.setTimeout(() => resolve(false), one.ms)
-    signal.addEventListener(
-      'abort',
-      () => {
-        clearTimeout(timer)
-        resolve(true)
-      },
-      { once: true },
-    )
+    const timer = globalThis.setTimeout(() => resolve({ aborted: false }), one.ms)
+    const aborted = () => {
+      clearTimeout(timer)
+      resolve({ aborted: true })
+    }
+    signal.addEventListener('abort', aborted, { once: true })
   })
 }

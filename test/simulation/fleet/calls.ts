@@ -3,7 +3,7 @@ import type { Door, FactCosts, FactScopes } from '../oracles/facts.js'
 import type { SimProcess } from '../world/process.js'
 import type { Random } from '../world/random.js'
 import type { Fleet } from './fleet.js'
-import { waitsForRoom } from './limits-of-rules.js'
+import { covers, waitsForRoom } from './limits-of-rules.js'
 import type { ScriptedCalls } from './spec.js'
 
 /** A call of the fleet: what it asks for, and what its agent will make of it. */
@@ -32,6 +32,10 @@ export interface FleetCall {
 
 const SHORT_MS = [20, 320] as const
 const LONG_MS = [3000, 9000] as const
+/** Of the slots in fleets. */
+const SLOT_LEASE_MS = 2000
+/** A call that queues for a budget of the day waits until tomorrow. */
+const OWN_STRATEGIES = (fleet: Fleet) => (fleet.has('budgets') ? (['retry_after'] as const) : (['retry_after', 'queue', 'custom:wait'] as const))
 
 /** Draws a call. */
 export function drawCall(fleet: Fleet, random: Random, by: SimProcess, door: Door, queue: string | undefined): FleetCall {
@@ -44,9 +48,10 @@ export function drawCall(fleet: Fleet, random: Random, by: SimProcess, door: Doo
   const priority = waits && fleet.has('priorities') && random.chance(0.2) ? random.pick([-5, 5, 10]) : 0
   const deadline = waits && fleet.has('deadlines') && random.chance(0.2) ? new Date(Date.now() + random.between(300, 6000)) : undefined
   const maxWaitMs = waits && fleet.has('deadlines') && random.chance(0.2) ? Math.ceil(random.between(300, 6000)) : undefined
-  const strategy: Strategy | undefined =
-    waits && fleet.has('hard rules') && random.chance(0.05) ? random.pick(['retry_after', 'queue', 'custom:wait'] as const) : undefined
+  const strategy: Strategy | undefined = waits && fleet.has('hard rules') && random.chance(0.05) ? random.pick<Strategy>(OWN_STRATEGIES(fleet)) : undefined
   const long = fleet.has('long calls') && random.chance(0.12)
+  // Without the queue nothing renews the lease of a slot: a call that takes longer has lost it.
+  const longest = !waits && door !== 'plain job' && fleet.has('slots') ? SLOT_LEASE_MS / 2 : Number.POSITIVE_INFINITY
   const late = fleet.has('late settlements')
   const ownId = waits && fleet.has('own ids') && random.chance(0.5)
   const deduplicationKey = waits && fleet.has('deduplication') && random.chance(0.25) ? `d${random.int(4)}` : undefined
@@ -70,7 +75,7 @@ export function drawCall(fleet: Fleet, random: Random, by: SimProcess, door: Doo
     call,
     scopes,
     costs,
-    ms: long ? random.between(...LONG_MS) : random.between(...SHORT_MS),
+    ms: Math.min(longest, long ? random.between(...LONG_MS) : random.between(...SHORT_MS)),
     usedPart: late ? random.pick([0, 0.3, 0.5, 1]) : 1,
     failures: fleet.has('failures') && random.chance(0.1) ? 1 + random.int(2) : 0,
     heedsAbort: random.chance(0.7),
@@ -105,6 +110,8 @@ export function noteAsked(fleet: Fleet, one: FleetCall): void {
   const { name, by, door, queue, scopes, costs, call } = one
   fleet.calls.set(name, one)
   const deadlineMs = call.deadline === undefined ? undefined : new Date(call.deadline).getTime()
+  const bounds = fleet.rules.flatMap((rule) => (covers(rule, scopes) && rule.maxWaitMs !== undefined ? [rule.maxWaitMs] : []))
+  const maxWaitMs = call.maxWaitMs ?? (bounds.length === 0 ? undefined : Math.min(...bounds))
   fleet.note({
     fact: 'asked',
     atMs: fleet.nowMs,
@@ -116,7 +123,7 @@ export function noteAsked(fleet: Fleet, one: FleetCall): void {
     costs,
     priority: call.priority ?? 0,
     ...(deadlineMs === undefined ? {} : { deadlineMs }),
-    ...(call.maxWaitMs === undefined ? {} : { maxWaitMs: call.maxWaitMs }),
+    ...(maxWaitMs === undefined ? {} : { maxWaitMs }),
     waits: waitsForRoom(fleet.rules, scopes, call.strategy),
   })
 }

@@ -43,11 +43,19 @@ async function poll(fleet: Fleet, queue: ReturnType<typeof plainQueue>, calls: r
     for (const one of calls.filter((call) => !call.ended)) {
       const state = await persistently(() => queue.getJobState(one.id))
       if (state === 'completed') ended(fleet, one, 'done')
-      else if (state === 'failed') ended(fleet, one, 'failed')
+      else if (state === 'failed') ended(fleet, one, 'failed', await failureOf(queue, one.id))
       else if (state === 'unknown') ended(fleet, one, 'cancelled')
     }
     await sleep(500)
   }
+}
+
+/** BullMQ keeps an error as text, which begins with its code. */
+async function failureOf(queue: ReturnType<typeof plainQueue>, id: string): Promise<Error> {
+  const job = await persistently(() => queue.getJob(id))
+  const reason = job?.failedReason ?? ''
+  const [, code] = /^([A-Z_]+): /.exec(reason) ?? []
+  return Object.assign(new Error(reason), code === undefined ? {} : { code })
 }
 
 /** BullMQ hands on what Redis refuses; a producer tries again. */
