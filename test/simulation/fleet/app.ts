@@ -100,7 +100,7 @@ function codeOf(failure: unknown): string | undefined {
   return failure instanceof Error && 'code' in failure ? String(failure.code) : undefined
 }
 
-function howFailed(failure: unknown): 'failed' | 'expired' | 'cancelled' {
+export function howFailed(failure: unknown): 'failed' | 'expired' | 'cancelled' {
   const code = codeOf(failure)
   return code === 'CALL_EXPIRED' ? 'expired' : code === 'CALL_CANCELLED' ? 'cancelled' : 'failed'
 }

@@ -3,7 +3,7 @@ import type { Door, FactCosts, FactScopes } from '../oracles/facts.js'
 import type { SimProcess } from '../world/process.js'
 import type { Random } from '../world/random.js'
 import type { Fleet } from './fleet.js'
-import { covers, waitsForRoom } from './limits-of-rules.js'
+import { covers, isSpaced, waitsForRoom } from './limits-of-rules.js'
 import type { ScriptedCalls } from './spec.js'
 
 /** A call of the fleet: what it asks for, and what its agent will make of it. */
@@ -125,5 +125,6 @@ export function noteAsked(fleet: Fleet, one: FleetCall): void {
     ...(deadlineMs === undefined ? {} : { deadlineMs }),
     ...(maxWaitMs === undefined ? {} : { maxWaitMs }),
     waits: waitsForRoom(fleet.rules, scopes, call.strategy),
+    spaced: isSpaced(fleet.rules, scopes, call.strategy),
   })
 }

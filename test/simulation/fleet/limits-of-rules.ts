@@ -97,6 +97,11 @@ export function covers(rule: RuleSpec, scopes: FactScopes): boolean {
   )
 }
 
+/** Whether a rule that covers a call spaces its calls out. */
+export function isSpaced(rules: readonly RuleSpec[], scopes: FactScopes, strategy: string | undefined): boolean {
+  return rules.some((rule) => covers(rule, scopes) && (strategy ?? rule.strategy) === 'throttle')
+}
+
 /** Whether a call without room waits: every rule that covers it lets it. */
 export function waitsForRoom(rules: readonly RuleSpec[], scopes: FactScopes, strategy: string | undefined): boolean {
   return rules.filter((rule) => covers(rule, scopes)).every((rule) => ['queue', 'throttle'].includes(strategy ?? rule.strategy ?? 'queue'))

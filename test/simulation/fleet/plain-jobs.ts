@@ -1,5 +1,5 @@
 import type { SimProcess } from '../world/process.js'
-import { ended } from './app.js'
+import { ended, howFailed } from './app.js'
 import { drawCall, type FleetCall, noteAsked } from './calls.js'
 import { type Fleet, NAMESPACE, sleep } from './fleet.js'
 
@@ -43,11 +43,15 @@ async function poll(fleet: Fleet, queue: ReturnType<typeof plainQueue>, calls: r
     for (const one of calls.filter((call) => !call.ended)) {
       const state = await persistently(() => queue.getJobState(one.id))
       if (state === 'completed') ended(fleet, one, 'done')
-      else if (state === 'failed') ended(fleet, one, 'failed', await failureOf(queue, one.id))
+      else if (state === 'failed') failed(fleet, one, await failureOf(queue, one.id))
       else if (state === 'unknown') ended(fleet, one, 'cancelled')
     }
     await sleep(500)
   }
+}
+
+function failed(fleet: Fleet, one: FleetCall, failure: Error): void {
+  ended(fleet, one, howFailed(failure), failure)
 }
 
 /** BullMQ keeps an error as text, which begins with its code. */

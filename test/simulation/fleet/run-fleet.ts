@@ -136,8 +136,10 @@ async function noteEnd(fleet: Fleet): Promise<void> {
     const seen = new Map<string, Usage>()
     const combinations = fleet.keysOf(['agent', 'org', 'user']).map((key) => key.split('/') as [string, string, string])
     for (const [agent, org, user] of combinations) {
-      const { usage } = await gate.peek({ agent, org, user, cost: { tokens: 0, usd: 0 } })
-      for (const one of usage) seen.set(`${one.rule}/${one.limit} ${one.scopeValue}`, one)
+      for (const degraded of [false, true]) {
+        const { usage } = await gate.peek({ agent, org, user, cost: { tokens: 0, usd: 0 }, degraded })
+        for (const one of usage) seen.set(`${one.rule}/${one.limit} ${one.scopeValue}`, one)
+      }
     }
     for (const { rule, limit, scopeValue, used, claimed } of seen.values()) {
       fleet.note({ fact: 'usage', atMs: world.nowMs, limit: `${rule}/${limit}`, key: scopeValue, used, claimed })

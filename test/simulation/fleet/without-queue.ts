@@ -43,7 +43,8 @@ async function useGate(fleet: Fleet, member: Member, random: Random): Promise<vo
 async function useAcquire(fleet: Fleet, member: Member, random: Random): Promise<void> {
   const one = drawCall(fleet, random, member.process, 'acquire', undefined)
   noteAsked(fleet, one)
-  const signal = random.chance(0.3) ? timeLimit(random.chance(0.5) ? random.between(0.1, 20) : random.between(200, 3000)) : undefined
+  // It may have to wait for a budget of the day: no program waits for ever.
+  const signal = timeLimit(random.chance(0.7) ? 10_000 : random.chance(0.5) ? random.between(0.1, 20) : random.between(200, 3000))
   try {
     const grant = await member.tollgate.gate.acquire(one.call, { signal })
     noteAnswer(fleet, one, 'run')
@@ -51,7 +52,7 @@ async function useAcquire(fleet: Fleet, member: Member, random: Random): Promise
   } catch (error) {
     // Its time limit, or Redis is away.
     const code = error instanceof Error && 'code' in error ? error.code : undefined
-    if (signal?.aborted !== true && !['STORE_UNAVAILABLE', 'COST_TOO_BIG', 'LIMIT_CLOSED'].includes(String(code))) throw error
+    if (!signal.aborted && !['STORE_UNAVAILABLE', 'COST_TOO_BIG', 'LIMIT_CLOSED'].includes(String(code))) throw error
     noteAnswer(fleet, one, 'refused')
   }
 }

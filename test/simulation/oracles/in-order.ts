@@ -1,4 +1,4 @@
-import type { Bounds, FaultKind, Report } from './facts.js'
+import { type Bounds, FACT_UNITS, type FaultKind, type Report } from './facts.js'
 import { acceptedMs, chargeMs, type History, type Run, type Story } from './history.js'
 import { PlacesOverTime } from './places.js'
 
@@ -83,7 +83,7 @@ export function firstRefusals({ runs }: History): Map<string, number> {
 
 function overtakes(history: History, { stepMs, changeMs, leaseMs }: Bounds, places: PlacesOverTime, first: Place, later: Place): boolean {
   const { asked } = first.story
-  if (later.startMs >= first.startMs - stepMs) return false
+  if (later.startMs >= first.startMs - stepMs || !costsAsMuch(later.story, first.story)) return false
   const knownMs = acceptedMs(first.story) ?? Number.POSITIVE_INFINITY
   // Both have to wait at the same time; a call that is woken already is not called back for one of a higher priority.
   if (knownMs + stepMs > later.startMs) return false
@@ -96,6 +96,11 @@ function overtakes(history: History, { stepMs, changeMs, leaseMs }: Bounds, plac
       ({ fault, atMs, untilMs }) => DISTURBS_ORDER.includes(fault) && atMs <= first.startMs && Math.min(untilMs, atMs + leaseMs) + leaseMs >= fromMs,
     )
   )
+}
+
+/** A cheaper call may find room at a second meter, in whose line the dearer one waits meanwhile. */
+function costsAsMuch(later: Story, first: Story): boolean {
+  return FACT_UNITS.every((unit) => (later.asked.costs[unit] ?? 0) >= (first.asked.costs[unit] ?? 0))
 }
 
 function reportOf(first: Place, later: Place): Report {
