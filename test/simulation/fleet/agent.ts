@@ -46,7 +46,9 @@ export function agentOf(fleet: Fleet, process: SimProcess) {
       throw context.signal.reason
     }
     if (context.attempt <= one.failures) {
-      end('failed', one.costs, false)
+      // What was reported of a part is the cost of a call that then breaks off.
+      const parted = fleet.has('parts') && one.ms > 100
+      end('failed', parted ? used(one, part / 2) : one.costs, parted)
       throw new Error('the agent fails')
     }
     end('done', actual, true)

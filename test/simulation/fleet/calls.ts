@@ -3,7 +3,7 @@ import type { Door, FactCosts, FactScopes } from '../oracles/facts.js'
 import type { SimProcess } from '../world/process.js'
 import type { Random } from '../world/random.js'
 import type { Fleet } from './fleet.js'
-import { waitsForRoom } from './limits-of-rules.js'
+import { covers, waitsForRoom } from './limits-of-rules.js'
 import type { ScriptedCalls } from './spec.js'
 
 /** A call of the fleet: what it asks for, and what its agent will make of it. */
@@ -105,6 +105,9 @@ export function noteAsked(fleet: Fleet, one: FleetCall): void {
   const { name, by, door, queue, scopes, costs, call } = one
   fleet.calls.set(name, one)
   const deadlineMs = call.deadline === undefined ? undefined : new Date(call.deadline).getTime()
+  const covering = fleet.rules.filter((rule) => covers(rule, scopes))
+  const spaced = covering.some((rule) => (call.strategy ?? rule.strategy) === 'throttle')
+  const maxWaitMs = Math.min(...covering.map((rule) => rule.maxWaitMs ?? Number.POSITIVE_INFINITY))
   fleet.note({
     fact: 'asked',
     atMs: fleet.nowMs,
@@ -117,6 +120,8 @@ export function noteAsked(fleet: Fleet, one: FleetCall): void {
     priority: call.priority ?? 0,
     ...(deadlineMs === undefined ? {} : { deadlineMs }),
     ...(call.maxWaitMs === undefined ? {} : { maxWaitMs: call.maxWaitMs }),
+    ...(maxWaitMs === Number.POSITIVE_INFINITY ? {} : { maxWaitMs }),
+    ...(spaced ? { spaced } : {}),
     waits: waitsForRoom(fleet.rules, scopes, call.strategy),
   })
 }
