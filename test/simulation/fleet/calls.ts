@@ -107,7 +107,7 @@ export function noteAsked(fleet: Fleet, one: FleetCall): void {
   const deadlineMs = call.deadline === undefined ? undefined : new Date(call.deadline).getTime()
   const covering = fleet.rules.filter((rule) => covers(rule, scopes))
   const spaced = covering.some((rule) => (call.strategy ?? rule.strategy) === 'throttle')
-  const maxWaitMs = Math.min(...covering.map((rule) => rule.maxWaitMs ?? Number.POSITIVE_INFINITY))
+  const maxWaitMs = call.maxWaitMs ?? Math.min(...covering.map((rule) => rule.maxWaitMs ?? Number.POSITIVE_INFINITY))
   fleet.note({
     fact: 'asked',
     atMs: fleet.nowMs,
@@ -119,7 +119,6 @@ export function noteAsked(fleet: Fleet, one: FleetCall): void {
     costs,
     priority: call.priority ?? 0,
     ...(deadlineMs === undefined ? {} : { deadlineMs }),
-    ...(call.maxWaitMs === undefined ? {} : { maxWaitMs: call.maxWaitMs }),
     ...(maxWaitMs === Number.POSITIVE_INFINITY ? {} : { maxWaitMs }),
     ...(spaced ? { spaced } : {}),
     waits: waitsForRoom(fleet.rules, scopes, call.strategy),
