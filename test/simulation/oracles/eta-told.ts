@@ -17,7 +17,7 @@ export function etaTold(history: History, bounds: Bounds): Report[] {
     const { asked, answered, runs } = story
     const [run] = runs
     const { etaMs } = answered ?? {}
-    if (asked.door !== 'queue' || asked.spaced === true || acceptedMs(story) === undefined || answered === undefined || typeof etaMs !== 'number') continue
+    if (asked.door !== 'queue' || acceptedMs(story) === undefined || answered === undefined || typeof etaMs !== 'number') continue
     if (
       run === undefined ||
       run.degraded ||
@@ -27,6 +27,8 @@ export function etaTold(history: History, bounds: Bounds): Report[] {
     const offMs = chargeMs(run) - (answered.atMs + etaMs)
     if (Math.abs(offMs) <= bounds.etaMs) continue
     const met = history.metersDuring(asked.scopes, asked.atMs, asked.atMs).flat()
+    // Starts that are spaced leave room of a window unused, and when they start follows from more than its room.
+    if (asked.spaced === true && met.some(({ form }) => form !== null && 'windowMs' in form)) continue
     const meters = new Set(met.map(({ id }) => id))
     const shares = (other: Story) =>
       history.metersDuring(other.asked.scopes, asked.atMs, asked.atMs).some((version) => version.some(({ id }) => meters.has(id)))
@@ -54,8 +56,11 @@ interface Change {
 function changesOf(history: History): Change[] {
   const changes: Change[] = []
   for (const story of history.stories.values()) {
-    const { asked, runs, results } = story
-    for (const { started, ended } of runs) {
+    const { asked, answered, runs, results } = story
+    // It stands for a call that was there before, and takes no room of its own.
+    if (answered?.outcome === 'joined') changes.push({ atMs: answered.atMs, story, kind: 'room' })
+    for (const { started, ended, degraded } of runs) {
+      if (degraded) changes.push({ atMs: started.atMs, story, kind: 'room' })
       changes.push({ atMs: started.atMs, story, kind: 'start' })
       if (ended === undefined) continue
       const spent = ended.how === 'sent back' || ended.how === 'released' ? {} : ended.reported ? ended.actual : asked.costs

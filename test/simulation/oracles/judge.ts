@@ -3,6 +3,7 @@ import type { Bounds, Fact, Report } from './facts.js'
 import { readHistory } from './history.js'
 import { inOrder } from './in-order.js'
 import { neverOver } from './never-over.js'
+import { neverStuck } from './never-stuck.js'
 import { noError } from './no-error.js'
 import { nothingLost } from './nothing-lost.js'
 import { nothingTwice } from './nothing-twice.js'
@@ -11,7 +12,7 @@ import { quiet } from './quiet.js'
 /** Judges what happened in a fleet by all oracles; what was wrong first comes first. */
 export function judge(facts: readonly Fact[], bounds: Bounds): Report[] {
   const history = readHistory(facts)
-  const oracles = [neverOver, nothingLost, nothingTwice, inOrder, etaTold, quiet]
+  const oracles = [neverOver, neverStuck, nothingLost, nothingTwice, inOrder, etaTold, quiet]
   const reports = [...noError(facts), ...oracles.flatMap((oracle) => oracle(history, bounds))]
   return reports.sort((a, b) => a.atMs - b.atMs)
 }

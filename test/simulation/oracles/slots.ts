@@ -1,5 +1,7 @@
-import type { Bounds, FaultKind, Form, Report } from './facts.js'
-import { concerns, goesOnUntilMs, type History, type Run } from './history.js'
+import type { Bounds, Door, FaultKind, Form, Report } from './facts.js'
+import { chargeMs, concerns, goesOnUntilMs, type History, type Run } from './history.js'
+
+const DOORS_WITHOUT_RENEWAL: readonly Door[] = ['gate', 'acquire']
 
 export interface SlotRun {
   readonly run: Run
@@ -37,7 +39,9 @@ export function slotReports(history: History, { stepMs }: Bounds, meter: string,
   for (const { run, atMs } of runs) {
     const form = formAt(atMs)
     const leaseMs = form?.kind === 'slots' ? form.leaseMs : 0
-    const endMs = Math.min(run.ended?.atMs ?? run.diedMs ?? history.endMs, loosedMs(history, run, leaseMs))
+    // A grant without a worker is not renewed: its slot ends with its lease.
+    const grantEndMs = DOORS_WITHOUT_RENEWAL.includes(run.story.asked.door) ? chargeMs(run) + leaseMs : Number.POSITIVE_INFINITY
+    const endMs = Math.min(grantEndMs, run.ended?.atMs ?? run.diedMs ?? history.endMs, loosedMs(history, run, leaseMs))
     if (endMs <= atMs) continue
     changes.push({ atMs, by: 1, run }, { atMs: endMs, by: -1, run })
   }

@@ -1,0 +1,70 @@
+import { chargeMs, concerns, type History, type Run } from './history.js'
+
+interface Worker {
+  readonly process: string
+  readonly queue: string
+  readonly places: number
+  readonly fromMs: number
+  toMs: number
+  readonly starts: number[]
+  readonly ends: number[]
+}
+
+/** Which workers take calls of a queue at a time, and how many more. Asked for times that ascend. */
+export class WorkersNow {
+  private readonly workers: Worker[] = []
+  private readonly queues: { readonly queue: string; readonly atMs: number; readonly paused: boolean }[]
+  private readonly running = new Map<Worker, { starts: number; ends: number }>()
+
+  constructor(private readonly history: History) {
+    this.queues = history.queues.map(({ queue, atMs, state }) => ({ queue, atMs, paused: state === 'paused' }))
+    for (const { process, queue, state, places, atMs } of history.workers) {
+      const up = this.workers.findLast((worker) => worker.process === process)
+      if (state === 'gone' && up !== undefined) up.toMs = Math.min(up.toMs, atMs)
+      if (state === 'up') this.workers.push({ process, queue, places, fromMs: atMs, toMs: history.diedMs(process), starts: [], ends: [] })
+    }
+  }
+
+  /** A run takes a place from its charge on: its worker holds it then. */
+  note(run: Run): void {
+    const worker = this.workers.findLast(({ process, fromMs }) => process === run.started.by && fromMs <= run.started.atMs)
+    if (worker === undefined) return
+    worker.starts.push(chargeMs(run))
+    worker.starts.sort((a, b) => a - b)
+    worker.ends.push(run.ended?.atMs ?? run.diedMs ?? Number.POSITIVE_INFINITY)
+    worker.ends.sort((a, b) => a - b)
+  }
+
+  /** When workers come and go, and queues stop and go on. */
+  times(): number[] {
+    return [...this.workers.flatMap(({ fromMs, toMs }) => [fromMs, toMs]), ...this.queues.map(({ atMs }) => atMs)]
+  }
+
+  isStopped(process: string, atMs: number): boolean {
+    return this.history.faults.some((fault) => fault.fault === 'stop' && concerns(fault, process) && fault.atMs <= atMs && atMs < fault.untilMs)
+  }
+
+  isWorked(queue: string, atMs: number): boolean {
+    if (this.queues.findLast((one) => one.queue === queue && one.atMs <= atMs)?.paused === true) return false
+    return this.workers.some((worker) => worker.queue === queue && this.takesCalls(worker, atMs))
+  }
+
+  free(queue: string, atMs: number): number {
+    let free = 0
+    for (const worker of this.workers)
+      if (worker.queue === queue && this.takesCalls(worker, atMs)) free += Math.max(0, worker.places - this.runningOf(worker, atMs))
+    return free
+  }
+
+  private takesCalls({ process, fromMs, toMs }: Worker, atMs: number): boolean {
+    return fromMs <= atMs && atMs < toMs && !this.isStopped(process, atMs)
+  }
+
+  private runningOf(worker: Worker, atMs: number): number {
+    const at = this.running.get(worker) ?? { starts: 0, ends: 0 }
+    this.running.set(worker, at)
+    while (at.starts < worker.starts.length && (worker.starts[at.starts] as number) <= atMs) at.starts++
+    while (at.ends < worker.ends.length && (worker.ends[at.ends] as number) <= atMs) at.ends++
+    return at.starts - at.ends
+  }
+}
