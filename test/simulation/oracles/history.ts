@@ -165,7 +165,8 @@ export function chargeMs({ chargedMs, started }: Run): number {
   return chargedMs === undefined ? started.atMs : Math.min(chargedMs, started.atMs)
 }
 
-/** When a call may start no more; Infinity: always. */
+/** When a call may start no more; Infinity: always. A call without a queue waits as long as its process lets it. */
 export function deadlineMs({ asked }: Story): number {
+  if (asked.door !== 'queue' && asked.door !== 'plain job') return Number.POSITIVE_INFINITY
   return Math.min(asked.deadlineMs ?? Number.POSITIVE_INFINITY, asked.atMs + (asked.maxWaitMs ?? Number.POSITIVE_INFINITY))
 }

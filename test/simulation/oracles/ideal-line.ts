@@ -15,6 +15,23 @@ export interface Waiting {
   dueMs: number | undefined
   /** The meter that kept it from starting last. */
   boundBy: LineMeter | undefined
+  /** How often that was a meter of another rule than before. */
+  moves: number
+}
+
+/**
+ * A call that two busy rules refuse in turn keeps room at one of them until the other one has some: after one move a second ahead, after three as
+ * long as it takes. That room is lost on purpose, so that two busy rules cannot keep a call waiting for ever.
+ */
+const KEPT_AHEAD_MS = 1000
+const MOVES_BEFORE_ANY = 3
+
+function ruleOf({ name }: LineMeter): string {
+  return name.slice(0, name.indexOf('/') + 1)
+}
+
+function keepsAhead({ moves }: Waiting, waitMs: number): boolean {
+  return moves >= MOVES_BEFORE_ANY || (moves > 0 && waitMs <= KEPT_AHEAD_MS)
 }
 
 /** What calls need besides room. */
@@ -40,7 +57,7 @@ export class IdealLine {
   ) {}
 
   enter(story: Story, lane: string, unjudged: boolean, atMs: number): void {
-    const waiting: Waiting = { story, lane, unjudged, meters: [], dueMs: undefined, boundBy: undefined }
+    const waiting: Waiting = { story, lane, unjudged, meters: [], dueMs: undefined, boundBy: undefined, moves: 0 }
     this.resolve(waiting, atMs)
     let place = this.waiting.length
     while (place > 0 && (this.waiting[place - 1] as Waiting).story.rank > story.rank) place--
@@ -85,7 +102,9 @@ export class IdealLine {
       }
       const bound = boundMeters(waiting, atMs, kept)
       if (bound !== undefined) {
+        if (waiting.boundBy !== undefined && ruleOf(waiting.boundBy) !== ruleOf(bound.last)) waiting.moves++
         waiting.boundBy = bound.last
+        if (keepsAhead(waiting, bound.roomMs - atMs)) for (const { meter, cost } of meters) kept.set(meter, (kept.get(meter) ?? 0) + cost)
         nextMs = Math.min(nextMs, bound.roomMs)
         const closing = taken ?? new Set()
         closed.set(lane, closing)
@@ -106,20 +125,23 @@ export class IdealLine {
       const keepsUntilMs = (waiting.dueMs ?? atMs) + this.bounds.lateSickMs
       if (keepsUntilMs <= atMs) continue
       nextMs = Math.min(nextMs, keepsUntilMs)
+      const toldMs = (waiting.dueMs ?? atMs) + this.bounds.stepMs
+      if (toldMs > atMs) nextMs = Math.min(nextMs, toldMs)
       for (const { meter, cost } of meters) kept.set(meter, (kept.get(meter) ?? 0) + cost)
     }
     this.due = due
     return nextMs
   }
 
-  /** The meters at which calls stand, or stood last, and what the calls there cost that could start. */
-  backlog(): Map<LineMeter, number> {
+  /** The meters at which calls stand, or stood last, and what the calls there cost that could start. A free slot is told, not foreseen: that takes a step. */
+  backlog(atMs: number): Map<LineMeter, number> {
     const backlog = new Map<LineMeter, number>()
     const due = new Set(this.due)
     for (const waiting of this.waiting) {
       const { boundBy } = waiting
       if (boundBy === undefined || waiting.unjudged) continue
-      const cost = due.has(waiting) ? (waiting.meters.find(({ meter }) => meter === boundBy)?.cost ?? 0) : 0
+      const isTold = boundBy.form?.kind !== 'slots' || (waiting.dueMs ?? atMs) + this.bounds.stepMs <= atMs
+      const cost = due.has(waiting) && isTold ? (waiting.meters.find(({ meter }) => meter === boundBy)?.cost ?? 0) : 0
       backlog.set(boundBy, (backlog.get(boundBy) ?? 0) + cost)
     }
     return backlog

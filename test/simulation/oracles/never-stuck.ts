@@ -193,7 +193,7 @@ class NeverStuck {
     }
     for (const waiting of now) waiting.dueMs ??= atMs
     if (this.stoppedUntilMs > atMs) nextMs = Math.min(nextMs, this.stoppedUntilMs)
-    this.backlog = this.line.backlog()
+    this.backlog = this.line.backlog(atMs)
     return nextMs
   }
 

@@ -88,7 +88,8 @@ function hasReason(history: History, story: Story, resultMs: number, code: strin
   // A strategy that does not wait refuses the call in its worker, too.
   if (!asked.waits || asked.spaced === true) return true
   if (code === 'DEADLINE_MISSED' && deadlineMs(story) < Number.POSITIVE_INFINITY) return true
-  if (code === 'LINE_FULL' && asked.door === 'plain job') return true
+  // The queue of a plain producer tells no code: its line may have been full, or the longest wait over.
+  if (asked.door === 'plain job' && (code === 'LINE_FULL' || (code === undefined && deadlineMs(story) < Number.POSITIVE_INFINITY))) return true
   return faultDuring(history, [...CHANGES_RULES, ...REFUSES], undefined, asked.atMs - bounds.changeMs, resultMs) !== undefined
 }
 
