@@ -32,7 +32,7 @@ export interface SimulatedFleet {
 
 export function boundsOf(spec: FleetSpec): Bounds {
   const leaseMs = Math.max(...spec.workers.map((worker) => worker.leaseMs), 2000)
-  return { stepMs: 100, lateMs: 300, lateSickMs: 2000, lostShare: 0.05, lostShareSick: 0.1, etaMs: 500, changeMs: 1500, leaseMs }
+  return { stepMs: 100, lateMs: 500, lateSickMs: 2000, lostShare: 0.1, lostShareSick: 0.15, etaMs: 500, changeMs: 1500, leaseMs }
 }
 
 /** Runs a fleet from its first call until all its work has ended and all bounds have passed, and judges what happened. */

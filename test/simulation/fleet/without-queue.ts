@@ -74,7 +74,7 @@ async function useGrant(fleet: Fleet, { process }: Member, one: FleetCall, grant
   const run = fleet.nextRun()
   fleet.note({ fact: 'charged', atMs: grant.decision.atMs - fleet.redis.clockSkewMs, call: one.name, run })
   fleet.note({ fact: 'started', atMs: fleet.nowMs, call: one.name, run, by: process.name, attempt: 1 })
-  const released = random.chance(0.15)
+  const released = fleet.has('late settlements') && random.chance(0.15)
   await sleep(one.ms)
   const actual: FactCosts = released ? {} : { ...one.costs, tokens: (one.costs.tokens ?? 0) * one.usedPart, usd: (one.costs.usd ?? 0) * one.usedPart }
   // The agent is done before Tollgate hears of it.
