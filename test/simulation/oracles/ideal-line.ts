@@ -105,10 +105,8 @@ export class IdealLine {
         if (waiting.boundBy !== undefined && ruleOf(waiting.boundBy) !== ruleOf(bound.last)) waiting.moves++
         waiting.boundBy = bound.last
         if (keepsAhead(waiting, bound.roomMs - atMs)) for (const { meter, cost } of meters) kept.set(meter, (kept.get(meter) ?? 0) + cost)
-        nextMs = Math.min(nextMs, bound.roomMs)
-        const closing = taken ?? new Set()
-        closed.set(lane, closing)
-        for (const meter of bound.meters) closing.add(meter)
+        nextMs = Math.min(nextMs, bound.firstMs)
+        closed.set(lane, (taken ?? new Set()).add(bound.last))
         continue
       }
       const { queue } = story.asked
@@ -148,22 +146,22 @@ export class IdealLine {
   }
 }
 
-/** The meters that have no room for a call, and the one that has it last; undefined: all have room. */
+/** The meter that has room for a call last: in its line the call stands. And when the first of those without room has some. undefined: all have room. */
 function boundMeters(
   { meters }: Waiting,
   atMs: number,
   kept: ReadonlyMap<LineMeter, number>,
-): { meters: LineMeter[]; last: LineMeter; roomMs: number } | undefined {
-  const bound: LineMeter[] = []
+): { readonly last: LineMeter; readonly roomMs: number; readonly firstMs: number } | undefined {
   let last: LineMeter | undefined
   let roomMs = atMs
+  let firstMs = Number.POSITIVE_INFINITY
   for (const { meter, cost } of meters) {
     const meterMs = meter.roomAt(atMs, cost, kept.get(meter) ?? 0)
     if (meterMs <= atMs) continue
-    bound.push(meter)
+    firstMs = Math.min(firstMs, meterMs)
     if (last !== undefined && meterMs <= roomMs) continue
     last = meter
     roomMs = meterMs
   }
-  return last && { meters: bound, last, roomMs }
+  return last && { last, roomMs, firstMs }
 }

@@ -78,6 +78,7 @@ class NeverStuck {
     const { history } = this
     for (const story of history.stories.values()) this.planWait(story)
     for (const run of history.runs) this.planRun(run)
+    this.workers.ready()
     for (const version of history.versions) {
       this.at(version.atMs, 1, () => {
         this.meters.adopt(version)
@@ -218,7 +219,7 @@ class NeverStuck {
     for (const { id, lost: room, sickMs } of this.meters.all()) {
       for (const { fromMs, toMs, allowed, lost } of room.worst()) {
         const fault = this.sickness.disturbance(fromMs, toMs)
-        const isSick = fault !== undefined || sickMs >= fromMs
+        const isSick = fault !== undefined || this.sickness.isShared({ id, sickMs }, fromMs, toMs)
         const mayLose = isSick ? lostShareSick * allowed + (lateSickMs * allowed) / (toMs - fromMs) : lostShare * allowed
         if (lost <= mayLose) continue
         const text = `${id} lost ${((100 * lost) / allowed).toFixed(1)} % of its room in ${(toMs - fromMs).toFixed(0)} ms while calls waited that could start; ${((100 * mayLose) / allowed).toFixed(1)} % are allowed`
