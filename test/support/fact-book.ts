@@ -1,5 +1,5 @@
-import { judge } from '../simulation/oracles/judge.js'
 import type { AskedFact, Bounds, EndedFact, Fact, FactCosts, FactLimit, FaultFact, OracleName, Report, ResultFact } from '../simulation/oracles/facts.js'
+import { judge } from '../simulation/oracles/judge.js'
 
 /** Bounds of a fleet in one room. */
 export const BOUNDS: Bounds = { stepMs: 100, lateMs: 300, lateSickMs: 2000, lostShare: 0.05, lostShareSick: 0.1, etaMs: 500, changeMs: 1500, leaseMs: 5000 }
@@ -59,7 +59,11 @@ export class FactBook {
   }
 
   /** A run of a call: its charge, its start and its end. */
-  run(call: string, atMs: number, { chargedMs = atMs, startedMs = (chargedMs ?? atMs) + 1, by = 'w', ms = 20, ends = true, degraded, ...ended }: Run = {}): this {
+  run(
+    call: string,
+    atMs: number,
+    { chargedMs = atMs, startedMs = (chargedMs ?? atMs) + 1, by = 'w', ms = 20, ends = true, degraded, ...ended }: Run = {},
+  ): this {
     const run = ++this.runs
     if (chargedMs !== null) this.note({ fact: 'charged', atMs: chargedMs, call, run, ...(degraded === undefined ? {} : { degraded }) })
     this.note({ fact: 'started', atMs: startedMs, call, run, by, attempt: 1 })

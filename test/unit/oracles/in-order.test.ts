@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { agentLimit, FactBook } from '../../support/fact-book.js'
 import type { FactLimit } from '../../simulation/oracles/facts.js'
+import { agentLimit, FactBook } from '../../support/fact-book.js'
 
 const BUCKET = agentLimit({ kind: 'bucket', perSecond: 1, burst: 1 })
 
@@ -33,7 +33,9 @@ describe('in order', () => {
 
   test('calls of other meters, queues or doors have no order', () => {
     const apart: FactLimit = { ...BUCKET, by: ['agent', 'org'] }
-    const book = new FactBook(apart).done('first', 2000, { scopes: { agent: 'a', org: 'x' } }).done('second', 1000, { atMs: 1, scopes: { agent: 'a', org: 'y' } })
+    const book = new FactBook(apart)
+      .done('first', 2000, { scopes: { agent: 'a', org: 'x' } })
+      .done('second', 1000, { atMs: 1, scopes: { agent: 'a', org: 'y' } })
     expect(texts(book)).toEqual([])
     expect(texts(pair(2000, 1000, {}, { queue: 'other' }))).toEqual([])
     expect(texts(pair(2000, 1000, {}, { door: 'plain job' }))).toEqual([])
@@ -69,12 +71,12 @@ describe('ETA told', () => {
   })
 
   test('a start is later where a call cost more than it said, and earlier where one cost less', () => {
-    const before = (actual: number, startMs: number) => told(1000, startMs).done('b', 10, {}, { actual: { requests: actual } })
-    expect(texts(before(2, 2000))).toEqual([])
-    expect(texts(before(2, 100))).toHaveLength(1)
-    expect(texts(before(0.5, 100))).toEqual([])
-    expect(texts(before(0.5, 2000))).toHaveLength(1)
-    expect(texts(before(1, 2000))).toHaveLength(1)
+    const beside = (actual: number, startMs: number) => told(1000, startMs).done('b', 10, {}, { actual: { requests: actual } })
+    expect(texts(beside(2, 2000))).toEqual([])
+    expect(texts(beside(2, 100))).toHaveLength(1)
+    expect(texts(beside(0.5, 100))).toEqual([])
+    expect(texts(beside(0.5, 2000))).toHaveLength(1)
+    expect(texts(beside(1, 2000))).toHaveLength(1)
   })
 
   test('a start is earlier where a call before it never ran', () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { agentLimit, BOUNDS, FactBook } from '../../support/fact-book.js'
 import type { FactLimit, Form } from '../../simulation/oracles/facts.js'
+import { agentLimit, BOUNDS, FactBook } from '../../support/fact-book.js'
 
 const BUCKET = agentLimit({ kind: 'bucket', perSecond: 10, burst: 2 })
 const SLOTS = agentLimit({ kind: 'slots', slots: 1, leaseMs: 2000 })
@@ -42,7 +42,8 @@ describe('an agent with limits of its own', () => {
   })
 
   test('counts runs in the mode that the limit is for', () => {
-    const degraded = (mode: 'normal' | 'degraded') => [0, 0, 0].reduce((book, atMs, index) => book.done(`k${index}`, atMs, {}, { degraded: true }), new FactBook({ ...BUCKET, mode }))
+    const degraded = (mode: 'normal' | 'degraded') =>
+      [0, 0, 0].reduce((book, atMs, index) => book.done(`k${index}`, atMs, {}, { degraded: true }), new FactBook({ ...BUCKET, mode }))
     expect(over(degraded('normal'))).toEqual([])
     expect(over(degraded('degraded'))).toHaveLength(1)
   })
@@ -78,7 +79,10 @@ describe('costs', () => {
   })
 
   test('that were not told, or whose end is not known, are the estimate', () => {
-    const book = (run: object) => new FactBook(TOKENS).done('k0', 0, { costs: { tokens: 60 } }, { actual: { tokens: 10 }, ...run }).done('k1', 10, { costs: { tokens: 60 } }, { actual: { tokens: 60 } })
+    const book = (run: object) =>
+      new FactBook(TOKENS)
+        .done('k0', 0, { costs: { tokens: 60 } }, { actual: { tokens: 10 }, ...run })
+        .done('k1', 10, { costs: { tokens: 60 } }, { actual: { tokens: 60 } })
     expect(over(book({ reported: true }))).toEqual([])
     expect(over(book({ reported: false }))).toHaveLength(1)
     expect(over(book({ ends: false }))).toHaveLength(1)
@@ -91,7 +95,9 @@ describe('the time of a start', () => {
   })
 
   test('is a fault of its own if the start comes later, or before', () => {
-    expect(over(new FactBook(BUCKET).done('a', 0, {}, { startedMs: 101 }))).toEqual(['a reached its agent 101.0 ms after its charge; 100 ms are allowed in w, which was not disturbed'])
+    expect(over(new FactBook(BUCKET).done('a', 0, {}, { startedMs: 101 }))).toEqual([
+      'a reached its agent 101.0 ms after its charge; 100 ms are allowed in w, which was not disturbed',
+    ])
     expect(over(new FactBook(BUCKET).done('a', 10, {}, { startedMs: 5 }))).toEqual(['a reached its agent 5.0 ms before it was charged; the charge comes first'])
   })
 
@@ -102,7 +108,8 @@ describe('the time of a start', () => {
   })
 
   test('may be up to a step earlier where no fact tells the charge', () => {
-    const untold = (...timesMs: number[]) => timesMs.reduce((book, atMs, index) => book.done(`k${index}`, atMs, {}, { chargedMs: null, startedMs: atMs }), new FactBook(BUCKET))
+    const untold = (...timesMs: number[]) =>
+      timesMs.reduce((book, atMs, index) => book.done(`k${index}`, atMs, {}, { chargedMs: null, startedMs: atMs }), new FactBook(BUCKET))
     expect(over(untold(0, 0, 1))).toEqual([])
     expect(over(untold(0, 0, 0, 0))).toHaveLength(1)
   })

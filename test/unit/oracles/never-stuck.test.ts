@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { agentLimit, FactBook } from '../../support/fact-book.js'
 import type { FactLimit } from '../../simulation/oracles/facts.js'
+import { agentLimit, FactBook } from '../../support/fact-book.js'
 
 const BUCKET = agentLimit({ kind: 'bucket', perSecond: 10, burst: 1 })
 const SLOTS = agentLimit({ kind: 'slots', slots: 1, leaseMs: 2000 })
@@ -21,7 +21,9 @@ describe('a call', () => {
 
   test('that starts long after it had room is late', () => {
     const [text] = stuck(line(BUCKET, [0, 100, 600]))
-    expect(text).toMatch(/^k2 could start for 400 ms \(had room in account\/bucket of a, was first, and a worker had a place\), and starts then; 300 ms are allowed \(no participant is sick\)/)
+    expect(text).toMatch(
+      /^k2 could start for 400 ms \(had room in account\/bucket of a, was first, and a worker had a place\), and starts then; 300 ms are allowed \(no participant is sick\)/,
+    )
   })
 
   test('that never starts is reported at the end', () => {
@@ -43,13 +45,31 @@ describe('a call', () => {
     const alone = (book: FactBook) => stuck(book.done('a', 0).done('b', 5100, { atMs: 100 }))
     expect(alone(new FactBook(BUCKET))).toHaveLength(1)
     expect(alone(new FactBook(BUCKET).worker('w', 50, 'gone').worker('v', 5000))).toEqual([])
-    expect(alone(new FactBook(BUCKET).worker('w', 50, 'gone').worker('v', 60, 'up', 1).done('long', 70, { scopes: { agent: 'b' } }, { by: 'v', ms: 5000 }))).toEqual([])
-    expect(alone(new FactBook(BUCKET).note({ fact: 'queue', atMs: 50, queue: 'calls', state: 'paused' }).note({ fact: 'queue', atMs: 5000, queue: 'calls', state: 'resumed' }))).toEqual([])
+    expect(
+      alone(
+        new FactBook(BUCKET)
+          .worker('w', 50, 'gone')
+          .worker('v', 60, 'up', 1)
+          .done('long', 70, { scopes: { agent: 'b' } }, { by: 'v', ms: 5000 }),
+      ),
+    ).toEqual([])
+    expect(
+      alone(
+        new FactBook(BUCKET)
+          .note({ fact: 'queue', atMs: 50, queue: 'calls', state: 'paused' })
+          .note({ fact: 'queue', atMs: 5000, queue: 'calls', state: 'resumed' }),
+      ),
+    ).toEqual([])
   })
 
   test('that is paused waits for that', () => {
     const paused = (org: string) =>
-      stuck(new FactBook(BUCKET).done('a', 0, { scopes: { agent: 'a', org: 'x' } }).done('b', 5100, { atMs: 100, scopes: { agent: 'a', org: 'x' } }).fault('pause', 50, { untilMs: 5000, scopes: { org } }))
+      stuck(
+        new FactBook(BUCKET)
+          .done('a', 0, { scopes: { agent: 'a', org: 'x' } })
+          .done('b', 5100, { atMs: 100, scopes: { agent: 'a', org: 'x' } })
+          .fault('pause', 50, { untilMs: 5000, scopes: { org } }),
+      )
     expect(paused('x')).toEqual([])
     expect(paused('y')).not.toEqual([])
   })
@@ -67,7 +87,11 @@ describe('room', () => {
   test('comes back when a call costs less than its estimate', () => {
     const tokens = agentLimit({ kind: 'sliding log', limit: 100, windowMs: 10_000 }, 'tokens')
     const second = (startMs: number, actual: number) =>
-      stuck(new FactBook(tokens).done('a', 0, { costs: { tokens: 100 } }, { actual: { tokens: actual } }).done('b', startMs, { atMs: 10, costs: { tokens: 50 } }, { actual: { tokens: 50 } }))
+      stuck(
+        new FactBook(tokens)
+          .done('a', 0, { costs: { tokens: 100 } }, { actual: { tokens: actual } })
+          .done('b', startMs, { atMs: 10, costs: { tokens: 50 } }, { actual: { tokens: 50 } }),
+      )
     expect(second(10_000, 100)).toEqual([])
     expect(second(10_000, 40)).not.toEqual([])
     expect(second(200, 40)).toEqual([])
@@ -80,7 +104,14 @@ describe('room', () => {
   })
 
   test('of a slot of a dead process comes back with its lease', () => {
-    const second = (startMs: number) => stuck(new FactBook(SLOTS).worker('v', 0).done('a', 0, {}, { by: 'v', ends: false }).fault('death', 100, { process: 'v' }).done('b', startMs, { atMs: 50_000 }))
+    const second = (startMs: number) =>
+      stuck(
+        new FactBook(SLOTS)
+          .worker('v', 0)
+          .done('a', 0, {}, { by: 'v', ends: false })
+          .fault('death', 100, { process: 'v' })
+          .done('b', startMs, { atMs: 50_000 }),
+      )
     expect(second(50_200)).toEqual([])
     expect(second(50_500)).not.toEqual([])
   })
@@ -112,7 +143,9 @@ describe('a sick participant', () => {
   })
 
   test('that shares no meter costs nothing', () => {
-    const beside = line(BUCKET, [0, 100, 800]).call('k9', { scopes: { agent: 'b' } }).fault('removed job', 50, { call: 'k9' })
+    const beside = line(BUCKET, [0, 100, 800])
+      .call('k9', { scopes: { agent: 'b' } })
+      .fault('removed job', 50, { call: 'k9' })
     expect(stuck(beside)).not.toEqual([])
   })
 
