@@ -88,8 +88,8 @@ function overtakes(history: History, { stepMs, changeMs, leaseMs }: Bounds, plac
   // Both have to wait at the same time; a call that is woken already is not called back for one of a higher priority.
   if (knownMs + stepMs > later.startMs) return false
   const fromMs = Math.min(asked.atMs, later.story.asked.atMs)
-  if (asked.atMs > later.story.asked.atMs && places.wereFull(asked.queue ?? '', asked.atMs - stepMs, later.startMs)) return false
-  const changed = history.versions.some(({ atMs }) => atMs > fromMs - changeMs && atMs <= first.startMs)
+  if (asked.atMs > later.story.asked.atMs && places.wereFull(asked.queue ?? '', asked.atMs, later.startMs)) return false
+  const changed = history.versions.some(({ atMs }, index) => index > 0 && atMs > fromMs - changeMs && atMs <= first.startMs)
   return (
     !changed &&
     !history.faults.some(

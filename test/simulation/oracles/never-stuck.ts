@@ -1,7 +1,7 @@
 import { costIn, countsMode } from './coverage.js'
 import type { Bounds, FaultFact, Report } from './facts.js'
 import { acceptedMs, chargeMs, deadlineMs, goesOnUntilMs, type History, type Run, type Story } from './history.js'
-import { IdealLine, type Waiting } from './ideal-line.js'
+import { IdealLine, type Waiting, type WaitingGroup } from './ideal-line.js'
 import { firstRefusals } from './in-order.js'
 import { type LineMeter, LineMeters } from './line-meters.js'
 import { Sickness, STOPS_ALL } from './sickness.js'
@@ -47,7 +47,7 @@ class NeverStuck {
     this.refusedMs = firstRefusals(history)
     this.pauses = history.faults.filter(({ fault, scopes }) => fault === 'pause' && scopes !== undefined)
     const surroundings = {
-      hindrance: (waiting: Waiting, atMs: number) => this.hindrance(waiting, atMs),
+      hindrance: (group: WaitingGroup, atMs: number) => this.hindrance(group, atMs),
       freePlaces: (queue: string, atMs: number) => this.workers.free(queue, atMs),
     }
     this.line = new IdealLine(history, this.meters, surroundings, bounds)
@@ -78,6 +78,7 @@ class NeverStuck {
     const { history } = this
     for (const story of history.stories.values()) this.planWait(story)
     for (const run of history.runs) this.planRun(run)
+    this.workers.ready()
     for (const version of history.versions) {
       this.at(version.atMs, 1, () => {
         this.meters.adopt(version)
@@ -168,7 +169,7 @@ class NeverStuck {
     if (fault.fault === 'pause') this.at(untilMs + this.bounds.changeMs, 1, () => {})
   }
 
-  private hindrance({ story: { asked } }: Waiting, atMs: number): 'sick' | 'other' | undefined {
+  private hindrance({ asked }: WaitingGroup, atMs: number): 'sick' | 'other' | undefined {
     if (atMs < this.stoppedUntilMs) return 'other'
     if ((this.refusedMs.get(asked.scopes.agent ?? '') ?? Number.POSITIVE_INFINITY) <= atMs) return 'sick'
     const isPaused = this.pauses.some(
@@ -218,7 +219,7 @@ class NeverStuck {
     for (const { id, lost: room, sickMs } of this.meters.all()) {
       for (const { fromMs, toMs, allowed, lost } of room.worst()) {
         const fault = this.sickness.disturbance(fromMs, toMs)
-        const isSick = fault !== undefined || sickMs >= fromMs
+        const isSick = fault !== undefined || this.sickness.isShared({ id, sickMs }, fromMs, toMs)
         const mayLose = isSick ? lostShareSick * allowed + (lateSickMs * allowed) / (toMs - fromMs) : lostShare * allowed
         if (lost <= mayLose) continue
         const text = `${id} lost ${((100 * lost) / allowed).toFixed(1)} % of its room in ${(toMs - fromMs).toFixed(0)} ms while calls waited that could start; ${((100 * mayLose) / allowed).toFixed(1)} % are allowed`

@@ -66,10 +66,15 @@ export class Sickness {
     }
     const fault = this.disturbance(fromMs, toMs)
     if (fault !== undefined) return { ms: lateSickMs, why: `disturbed: ${fault.text}` }
-    if (meters.some(({ id, sickMs }) => sickMs >= fromMs || (this.ghosts.get(id) ?? Number.POSITIVE_INFINITY) <= toMs)) {
+    if (meters.some((meter) => this.isShared(meter, fromMs, toMs))) {
       return { ms: lateSickMs, why: 'beside a call that cannot go on' }
     }
     return { ms: lateMs, why: 'no participant is sick' }
+  }
+
+  /** Whether a call stood at a meter that could not go on, or may have. */
+  isShared({ id, sickMs }: { readonly id: string; readonly sickMs: number }, fromMs: number, toMs: number): boolean {
+    return sickMs >= fromMs || (this.ghosts.get(id) ?? Number.POSITIVE_INFINITY) <= toMs
   }
 
   /** A fault that struck a worker of the queue while the call could start: the worker may have had its job. It holds at most one call in each place. */

@@ -30,9 +30,12 @@ export class WorkersNow {
     const worker = this.workers.findLast(({ process, fromMs }) => process === run.started.by && fromMs <= run.started.atMs)
     if (worker === undefined) return
     worker.starts.push(chargeMs(run))
-    worker.starts.sort((a, b) => a - b)
     worker.ends.push(run.ended?.atMs ?? run.diedMs ?? Number.POSITIVE_INFINITY)
-    worker.ends.sort((a, b) => a - b)
+  }
+
+  /** All runs are noted. */
+  ready(): void {
+    for (const { starts, ends } of this.workers) for (const times of [starts, ends]) times.sort((a, b) => a - b)
   }
 
   /** When workers come and go, and queues stop and go on. */
