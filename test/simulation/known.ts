@@ -32,7 +32,9 @@ const after =
 const meetsRules =
   (least: number) =>
   ({ calls }: Report, { fleet, spec }: SimulatedFleet) =>
-    calls.length === 0 ? spec.rules.length >= least : calls.some((name) => spec.rules.filter((rule) => covers(rule, fleet.calls.get(name)?.scopes ?? {})).length >= least)
+    calls.length === 0
+      ? spec.rules.length >= least
+      : calls.some((name) => spec.rules.filter((rule) => covers(rule, fleet.calls.get(name)?.scopes ?? {})).length >= least)
 
 export const KNOWN_FAULTS: readonly KnownFault[] = []
 

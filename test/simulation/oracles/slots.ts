@@ -8,8 +8,11 @@ export interface SlotRun {
   readonly atMs: number
 }
 
-/** Faults that keep a process from renewing its slots. */
-const KEEPS_FROM_RENEWING: readonly FaultKind[] = ['stop', 'cut', 'failover', 'redis away', 'redis refuses writes', 'redis clock', 'node clock']
+/**
+ * Faults of one process, and of Redis' memory, after which its slots may be another's. A Redis that is away is none: all processes are cut off alike,
+ * and those that run calls renew their slots before others can take them.
+ */
+const KEEPS_FROM_RENEWING: readonly FaultKind[] = ['stop', 'cut', 'failover', 'redis clock', 'node clock']
 
 /**
  * A lease is renewed several times in its length. A disturbance of this part of it may let it end, so from then on the run is one that the limit

@@ -68,13 +68,18 @@ export const SCENARIOS: readonly Scenario[] = [
     'An agent refuses one call always, with Retry-After 0. The calls behind it go on, and the agent is not asked in a hot loop.',
     {
       rules: [ACCOUNT],
-      apps: [[{ atMs: 500, calls: [{ count: 1, poisoned: true }, { count: 40 }] }]],
+      apps: [[{ atMs: 500, calls: [{ count: 60 }] }]],
+      faults: [{ kind: 'agent refuses always', by: 0, trigger: { atMs: 1500 } }],
     },
   ),
   scenario('Redis comes back empty', 'Redis restarts without its data, and a worker opens: the limits hold, or calls are refused.', {
     rules: [ACCOUNT],
     apps: [[{ atMs: 500, calls: [{ count: 20 }] }], [{ atMs: 4000, calls: [{ count: 60 }] }]],
-    faults: [{ kind: 'failover', by: Number.POSITIVE_INFINITY, trigger: { atMs: 3000 }, forMs: 200 }],
+    faults: [
+      { kind: 'failover', by: Number.POSITIVE_INFINITY, trigger: { atMs: 3000 }, forMs: 200 },
+      { kind: 'death', process: 'worker1', trigger: { atMs: 3300 } },
+      { kind: 'death', process: 'worker2', trigger: { atMs: 3300 } },
+    ],
   }),
   scenario(
     'two limits bind one after the other',
