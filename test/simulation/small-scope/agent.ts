@@ -1,5 +1,5 @@
 import type { FactLimit } from '../oracles/facts.js'
-import type { AgentCharge, Model, Start } from './model.js'
+import { type AgentCharge, label, type Model, type Start } from './model.js'
 import type { Setting } from './setting.js'
 
 /** What passes although it exceeds a bucket: what comes back within a microsecond, and the last bits of sums. */
@@ -28,9 +28,7 @@ export class Agent {
       model.runs.push({ call, attempt, leaseEndsMs: chargedAtMs + form.leaseMs, renewAtMs: model.atMs + form.leaseMs / 3, rules })
       const beside = model.runs.filter((run) => run.leaseEndsMs > model.atMs && this.keyOf(limit, run.call) === this.keyOf(limit, call))
       if (beside.length <= form.slots) continue
-      const calls = beside.map((run) => `c${run.call}`)
-      const twice = new Set(calls).size < calls.length ? ' (one call twice)' : ''
-      this.setting.report(`over: ${beside.length} runs at once in ${form.slots} slot of ${limit.name}${twice}`)
+      this.setting.report(`over: ${beside.map(label).sort().join(' and ')} run at once in ${form.slots} slot of ${limit.name}`)
     }
   }
 

@@ -1,4 +1,4 @@
-import { actionsOf } from './actions/index.js'
+import { differentActionsOf } from './actions/index.js'
 import type { Agent } from './agent.js'
 import { FairCompletion } from './fair.js'
 import type { Setting } from './setting.js'
@@ -14,7 +14,9 @@ export interface Finding {
   readonly text: string
   /** The names of the actions that lead there. */
   readonly path: readonly string[]
-  times: number
+  readonly times: number
+  /** Why it is expected, where it is known. */
+  readonly known?: string
 }
 
 export interface Exploration {
@@ -37,8 +39,7 @@ export async function explore(setting: Setting, agent: Agent, maxStates: number)
   const note = (reports: readonly string[], step: Step) => {
     for (const text of reports) {
       const known = findings.get(text)
-      if (known === undefined) findings.set(text, { text, path: pathOf(step), times: 1 })
-      else known.times++
+      findings.set(text, known === undefined ? { text, path: pathOf(step), times: 1 } : { ...known, times: known.times + 1 })
     }
   }
   const fair = new FairCompletion(setting, agent)
@@ -51,7 +52,8 @@ export async function explore(setting: Setting, agent: Agent, maxStates: number)
     const print = fingerprint(state)
     const next: typeof stack = []
     let atRest = true
-    for (const action of actionsOf(setting, agent, modelOf(state))) {
+    // What uses a budget up comes last, and so is explored first: that leads to small subtrees, and soon to what only a fault shows.
+    for (const action of differentActionsOf(setting, agent, modelOf(state))) {
       transitions++
       const then = { name: action.name, before: step }
       const { after, reports } = await perform(setting, action, state)
@@ -63,7 +65,7 @@ export async function explore(setting: Setting, agent: Agent, maxStates: number)
       next.push({ state: after, step: then })
     }
     if (atRest) note(await fair.complete(state), { name: FAIR, before: step })
-    stack.push(...next.reverse())
+    stack.push(...next)
   }
   return { states: seen.size, transitions, complete: stack.length === 0, fairCompletions: fair.completions, findings: [...findings.values()] }
 }

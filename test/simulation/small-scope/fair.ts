@@ -7,8 +7,8 @@ import type { Model } from './model.js'
 import type { Action, Setting } from './setting.js'
 import { fairFingerprint, modelOf, perform, type State } from './state.js'
 
-/** How late a call may start beside a participant that is, or was, sick: invariant 12, and the steps from its line to its start. */
-const LATE_MS = 2100
+/** How late a call may start whose own app or worker was sick. */
+const LATE_SICK_MS = 15_000
 /** After so long nothing can be left to happen: the longest that BullMQ delays the job of a call whose wait is not known, and all that comes after. */
 const LONGEST_MS = 1_200_000
 
@@ -66,13 +66,16 @@ export class FairCompletion {
 
   private late(model: Model, starts: Starts): string[] {
     const ideal = idealStarts(this.setting, this.agent, model)
+    // Calls may start in another order than in the ideal one; all together they may not take longer.
     const last = Math.max(...ideal.map((atMs, call) => (atMs !== undefined && isHealthy(model, call) ? atMs : Number.NEGATIVE_INFINITY)))
     return starts.flatMap((atMs, call) => {
-      const lateMs = atMs - last
-      // A call may start in another order than in the ideal one; all together they may not take longer.
-      if (atMs < 0 || !isHealthy(model, call) || lateMs <= LATE_MS) return []
-      const seconds = lateMs < 10_000 ? `${Math.ceil(lateMs / 1000)} s` : lateMs < 60_000 ? 'up to a minute' : 'minutes'
-      return [`stuck: calls that have room start ${seconds} late`]
+      const whole = isHealthy(model, call)
+      const idealMs = ideal[call]
+      if (idealMs === undefined || atMs < 0) return []
+      const lateMs = atMs - (whole ? last : idealMs)
+      if (lateMs <= (whole ? this.setting.scope.lateMs : LATE_SICK_MS)) return []
+      const time = lateMs < 10_000 ? `${Math.ceil(lateMs / 1000)} s` : lateMs < 60_000 ? 'up to a minute' : 'minutes'
+      return [whole ? `stuck: calls that have room start ${time} late` : `stuck: a call whose own app or worker was sick starts ${time} late`]
     })
   }
 
@@ -100,13 +103,14 @@ export class FairCompletion {
 }
 
 /** When something in the model happens by itself, or may be done. */
-function timesOf({ jobs, workers, dispatcher, deadSlots, runs }: Model): number[] {
+function timesOf({ jobs, workers, dispatcher, deadSlots, runs, scanAgainAtMs }: Model): number[] {
   return [
     ...jobs.flatMap((job) => (job.state === 'delayed' ? [job.untilMs] : job.state === 'active' && job.lockEndsMs !== undefined ? [job.lockEndsMs] : [])),
     ...workers.flatMap(({ dueMs }) => (dueMs === undefined ? [] : [dueMs])),
     ...(dispatcher.phase === 'idle' && dispatcher.dueMs !== undefined ? [dispatcher.dueMs] : []),
     ...deadSlots.map(({ untilMs }) => untilMs),
     ...runs.map(({ leaseEndsMs }) => leaseEndsMs),
+    scanAgainAtMs,
   ]
 }
 

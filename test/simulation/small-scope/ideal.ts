@@ -3,11 +3,12 @@ import { Agent } from './agent.js'
 import type { AgentCharge, Model } from './model.js'
 import type { Setting } from './setting.js'
 
-/** Whether a call waits for nothing but room: its app and its worker live. */
+/** Whether a call waits for nothing but room: its app and its worker live, and were never silent for too long. */
 export function isHealthy({ calls, jobs }: Model, call: number): boolean {
   const job = jobs[call]
   if (job?.state === 'active') return job.lockEndsMs === undefined
-  const state = calls[call]?.state
+  const { state, slow } = calls[call] ?? {}
+  if (slow) return false
   return job?.state === 'delayed' || job?.state === 'wait' || (job?.state === 'none' && (state === 'new' || state === 'decided' || state === 'added'))
 }
 

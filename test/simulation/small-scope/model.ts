@@ -7,6 +7,13 @@
 export const BUDGETS = ['deaths', 'stops', 'repeats', 'refusals', 'cancels', 'removals', 'ruleChanges', 'jumps'] as const
 export type Budget = Record<(typeof BUDGETS)[number], number>
 
+/** How long a woken call is kept whose job is missing. */
+export const PASS_GRACE_MS = 5000
+/** How long a worker remembers that a call was cancelled that it has not got. */
+export const SLOW_ABORT_MS = 1000
+/** How long after a change of the rules the dispatcher looks at all lines once more. */
+export const LOOK_AGAIN_MS = 1000
+
 /** One call, as its app sees it. */
 export interface AppCall {
   /** ghost: its app died between the answer of the front door and its job. never: its app died before it asked. */
@@ -21,6 +28,12 @@ export interface AppCall {
   excuses: number
   /** Whether it was cancelled: it may end as failed. */
   cancelled?: true
+  /** Until when workers that get its job know that it was cancelled. */
+  abortUntilMs?: number
+  /** When the front door answered; until its job is added. */
+  decidedAtMs?: number
+  /** Whether its app was silent for longer than a woken call is kept whose job is missing. */
+  slow?: true
 }
 
 /** The job of a call in BullMQ. */
@@ -103,9 +116,9 @@ export interface Turn {
 export type Dispatcher =
   /** Looks again not before `dueMs`: where another process has to take over the lease. */
   | { readonly phase: 'idle'; readonly dueMs?: number }
-  | { readonly phase: 'expire'; readonly late: readonly ReadCall[]; readonly then: Turn }
-  | { readonly phase: 'promote'; readonly call: number; readonly then: Turn }
-  | { readonly phase: 'reconcile'; readonly passes: readonly SeenPass[]; readonly then: Turn }
+  | { readonly phase: 'expire'; readonly late: readonly ReadCall[]; readonly rest: Turn }
+  | { readonly phase: 'promote'; readonly call: number; readonly rest: Turn }
+  | { readonly phase: 'reconcile'; readonly passes: readonly SeenPass[]; readonly rest: Turn }
   | { readonly phase: 'dispatch'; readonly fronts: readonly LineFront[] }
 
 export type SeenPass = readonly [id: string, record: string | null, seen: 'queued' | 'held' | 'missing']
@@ -114,7 +127,7 @@ export type LineFront = readonly [line: string, calls: readonly ReadCall[]]
 /** The cancellation of a call, step by step. */
 export type Canceller =
   | { readonly phase: 'idle' }
-  | { readonly phase: 'release'; readonly read: ReadCall }
+  | { readonly phase: 'release'; readonly call: number; readonly read: ReadCall }
   | { readonly phase: 'finish'; readonly call: number; readonly runs: boolean }
 
 /** A copy of a script call that is still on its way, though its sender has a reply already. */
@@ -126,15 +139,17 @@ export interface LateCopy {
 
 export interface Model {
   atMs: number
-  appIsUp: boolean
+  /** Which apps live. */
+  appsUp: boolean[]
   calls: AppCall[]
   jobs: Job[]
   workers: Worker[]
   dispatcher: Dispatcher
   /** Promotions of woken calls whose jobs were not delayed yet, until when they are tried. */
   retries: { readonly call: number; readonly untilMs: number }[]
-  /** Whether the dispatcher looks at all lines the next time. */
+  /** Whether the dispatcher looks at all lines the next time, and when it will do so once more after a change of the rules; 0: not. */
   scansAll: boolean
+  scanAgainAtMs: number
   canceller: Canceller
   runs: Run[]
   charges: AgentCharge[]

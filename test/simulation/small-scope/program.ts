@@ -34,6 +34,7 @@ export interface Program {
   compileRules(declared: readonly RuleSpec[]): RuleSet
   callRequest(scriptClient: ScriptClient, id: string, token: string, call: Call, costs: Costs): CallRequest
   restoredRequest(scriptClient: ScriptClient, id: string, record: string | null): CallRequest
+  readRecord(record: string | null): { readonly state: 'waiting' | 'passed' | 'started'; readonly line: string } | null
   leave(scriptClient: ScriptClient, request: CallRequest): Promise<void>
   delayMs(etaMs: number | null): number
 }
@@ -44,7 +45,7 @@ const PARTS: readonly (readonly [file: string, names: readonly (keyof Program)[]
   ['redis/keys.js', ['Keys']],
   ['queue/line-scan.js', ['LineScan']],
   ['policy/compile.js', ['compileRules']],
-  ['queue/stored-call.js', ['callRequest', 'restoredRequest', 'leave', 'delayMs']],
+  ['queue/stored-call.js', ['callRequest', 'restoredRequest', 'readRecord', 'leave', 'delayMs']],
 ]
 
 /** @param root the folder whose `dist/src` is the compiled program */

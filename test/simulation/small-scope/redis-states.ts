@@ -1,6 +1,6 @@
+import { type Argument, command, decode, isError, type RespValue } from '../world/resp.js'
 import type { RealServer } from '../world/server.js'
 import { EPOCH_MS } from '../world/server.js'
-import { type Argument, command, decode, isError, type RespValue } from '../world/resp.js'
 import type { RedisCommands } from './program.js'
 
 /** One key of a Redis: its value as `DUMP` gives it, and when it ends. Equal keys with equal values are one object, so states are compared by identity. */
@@ -85,6 +85,11 @@ export class RedisStates {
   /** The state after all commands since `begin`. */
   end(): RedisState {
     return this.state.some((key) => this.hasEnded(key)) ? this.state.filter((key) => !this.hasEnded(key)) : this.state
+  }
+
+  /** Values are not compressed, so that `contains` can look into them. */
+  async prepare(): Promise<void> {
+    await this.server.ask(['CONFIG', 'SET', 'rdbcompression', 'no'])
   }
 
   read(...args: (string | number)[]): Promise<RespValue> {
@@ -180,4 +185,9 @@ export class RedisStates {
 /** Equal for equal states of one exploration. */
 export function redisFingerprint(state: RedisState): string {
   return state.map(({ number }) => number).join()
+}
+
+/** Whether a small set has a member. Its serialized value holds the names of its members as they are, since the server does not compress it. */
+export function contains(state: RedisState, key: string, member: string): boolean {
+  return state.some(({ name, value }) => name === key && value.includes(member))
 }

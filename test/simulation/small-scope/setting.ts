@@ -16,6 +16,8 @@ export interface Action {
   readonly name: string
   /** step: a process does what it has to do next. fault: something goes wrong, or is done from outside. time: nothing happens for a while. */
   readonly kind: 'step' | 'fault' | 'time'
+  /** Whether no other process can tell when it happens. Where nothing can go wrong with its process any more, it is taken before all others. */
+  readonly unseen?: true
   /** Changes the model it is given, and Redis. */
   run(model: Model): Promise<void> | void
 }
@@ -50,8 +52,9 @@ export class Setting {
     this.scan = new program.LineScan(states.client, this.client(0), { forScripts: () => String(EPOCH_MS + this.nowMs) })
   }
 
-  /** Loads the program's scripts into Redis. @returns the first state of the model */
+  /** Loads the program's scripts into Redis. */
   async prepare(): Promise<void> {
+    await this.states.prepare()
     this.at([], 0)
     await this.client(0).peek([this.request(0, 0)])
     // The first look of a scan is at all lines.
@@ -93,6 +96,11 @@ export class Setting {
     return { ...this.request(call, rules), token: '0', ledger: `~/c${call}.${attempt}.${batch}` }
   }
 
+  /** The app that enqueues a call: they take turns. */
+  appOf(call: number): number {
+    return call % this.scope.apps
+  }
+
   /** The slots that a call holds while it runs. */
   slotsOf(call: number, rules: number): { key: string; leaseMs: number }[] {
     return this.request(call, rules).meters.flatMap(({ rule, keys }) => {
@@ -112,16 +120,17 @@ export class Setting {
   }
 
   firstModel(): Model {
-    const { calls, workers, budget } = this.scope
+    const { calls, apps, workers, budget } = this.scope
     return copyOf({
       atMs: 0,
-      appIsUp: true,
+      appsUp: calls.map(() => true).slice(0, apps),
       calls: calls.map(() => ({ state: 'new', attempts: 0, starts: 0, excuses: 0 })),
       jobs: calls.map(() => ({ state: 'none' })),
       workers: Array.from({ length: workers }, () => ({ phase: 'idle' })),
       dispatcher: { phase: 'idle' },
       retries: [],
       scansAll: false,
+      scanAgainAtMs: 0,
       canceller: { phase: 'idle' },
       runs: [],
       charges: [],

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import { type Model, textOf } from './model.js'
-import { type RedisState, redisFingerprint } from './redis-states.js'
+import { label, type Model, textOf } from './model.js'
+import { contains, type RedisState, redisFingerprint } from './redis-states.js'
 import type { Action, Setting } from './setting.js'
 
 /** A state of the whole: the model, as text, and the keys in Redis. */
@@ -29,7 +29,7 @@ export function fairFingerprint(state: State): string {
 }
 
 /** @returns the state after an action, and what the checks found on the way */
-export async function perform(setting: Setting, action: Pick<Action, 'run'>, before: State): Promise<{ after: State; reports: string[] }> {
+export async function perform(setting: Setting, action: Action, before: State): Promise<{ after: State; reports: string[] }> {
   const model = modelOf(before)
   setting.at(before.redis, model.atMs)
   try {
@@ -37,5 +37,19 @@ export async function perform(setting: Setting, action: Pick<Action, 'run'>, bef
   } catch (error) {
     setting.report(`error: ${error instanceof Error ? error.message.slice(0, 200) : String(error)}`)
   }
-  return { after: { model: textOf(model), redis: setting.states.end() }, reports: setting.takeReports() }
+  const after = { model: textOf(model), redis: setting.states.end() }
+  if (after.redis !== before.redis) reportLostSlots(setting, action, before, model, after.redis)
+  return { after, reports: setting.takeReports() }
+}
+
+/** A run that goes on, and whose worker has renewed its slot in time, keeps it. */
+function reportLostSlots(setting: Setting, { name, kind }: Action, before: State, { runs, atMs }: Model, redis: RedisState): void {
+  if (kind === 'time') return
+  for (const run of runs) {
+    if (run.leaseEndsMs <= atMs) continue
+    const id = setting.idOf(run.call)
+    for (const { key } of setting.slotsOf(run.call, run.rules)) {
+      if (contains(before.redis, key, id) && !contains(redis, key, id)) setting.report(`slot: "${name}" frees the slot of ${label(run)}, which runs`)
+    }
+  }
 }

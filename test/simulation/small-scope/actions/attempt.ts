@@ -38,8 +38,14 @@ export function attemptActions(setting: Setting, agent: Agent, model: Model, ind
     case 'reporting':
       return scriptCall(setting, model, {
         name: `report the refusal of ${name}`,
-        send: () => report(setting, start),
-        apply: (next, blockedMs) => become(next, { phase: 'delaying', start, delayMs: setting.program.delayMs(blockedMs) }),
+        send: (next) => {
+          tell(next, index, 'released')
+          return report(setting, start)
+        },
+        apply: (next, blockedMs) => {
+          told(next, index)
+          become(next, { phase: 'delaying', start, delayMs: setting.program.delayMs(blockedMs) })
+        },
       })
     case 'delaying':
       if (aborted) return step('do not put back', (next) => become(next, { phase: 'leaving', start }))
@@ -58,7 +64,7 @@ export function attemptActions(setting: Setting, agent: Agent, model: Model, ind
       return step(phase === 'completing' ? 'complete' : 'fail', (next) => {
         if (holdsLock(next, start)) next.jobs[start.call] = { state: phase === 'completing' ? 'done' : 'failed' }
         become(next, { phase: 'idle' })
-      })
+      }).map((action) => ({ ...action, unseen: true }))
     default:
       return phase satisfies never
   }
@@ -100,27 +106,35 @@ function charge(agent: Agent, model: Model, start: Start): void {
 function decided(setting: Setting, agent: Agent, model: Model, index: number, start: Start, decision: StartDecision): void {
   const { phase, charged } = model.workers[index] as Worker
   if (phase === 'starting') told(model, index)
-  if (charged !== undefined && decision?.outcome !== 'run') setting.report(`twice: a start that was charged is answered "${decision?.outcome}" when it is sent again`)
+  if (decision?.outcome === 'run') begin(setting, agent, model, start, charged?.atMs)
+  else if (charged !== undefined) setting.report(`twice: a start that was charged is answered "${decision?.outcome}" when it is sent again`)
+  replace(model, index, afterDecision(setting, model.atMs, start, decision))
+}
+
+/** The call reaches its agent. @param chargedAtMs when it was charged, where the reply to that was lost */
+function begin(setting: Setting, agent: Agent, model: Model, start: Start, chargedAtMs: number | undefined): void {
+  if (chargedAtMs === undefined) charge(agent, model, start)
+  const appCall = model.calls[start.call] as AppCall
+  appCall.starts++
+  if (appCall.starts > 1 + appCall.excuses) setting.report('twice: a call starts again without a reason')
+  if (['done', 'failed', 'removed'].includes(model.jobs[start.call]?.state ?? '')) setting.report('twice: a call starts whose job has ended')
+  agent.begin(model, start, chargedAtMs ?? model.atMs)
+}
+
+function afterDecision({ scope, program }: Setting, atMs: number, start: Start, decision: StartDecision): Worker {
   // Each send that is not answered with a run is followed by one of a new name. Without repeats no two names of an attempt can meet.
-  const next = setting.scope.budget.repeats > 0 ? { ...start, batch: start.batch + 1 } : start
+  const next = scope.budget.repeats > 0 ? { ...start, batch: start.batch + 1 } : start
   switch (decision?.outcome) {
-    case 'run': {
-      if (charged === undefined) charge(agent, model, start)
-      const appCall = model.calls[start.call] as AppCall
-      appCall.starts++
-      if (appCall.starts > 1 + appCall.excuses) setting.report('twice: a call starts again without a reason')
-      agent.begin(model, start, charged?.atMs ?? model.atMs)
-      const watched = 'watched' in decision ? { ...start, watched: true as const } : start
-      return replace(model, index, { phase: 'running', start: watched, dueMs: model.atMs + setting.scope.runMs })
-    }
+    case 'run':
+      return { phase: 'running', start: 'watched' in decision ? { ...start, watched: true } : start, dueMs: atMs + scope.runMs }
     case 'hold':
-      return replace(model, index, { phase: 'starting', start: next, dueMs: model.atMs + Math.max(1, decision.waitMs) })
+      return { phase: 'starting', start: next, dueMs: atMs + Math.max(1, decision.waitMs) }
     case 'again':
-      return replace(model, index, { phase: 'starting again', start: next })
+      return { phase: 'starting again', start: next }
     case 'wait':
-      return replace(model, index, { phase: 'delaying', start, delayMs: setting.program.delayMs(decision.etaMs) })
+      return { phase: 'delaying', start, delayMs: program.delayMs(decision.etaMs) }
     default:
-      return replace(model, index, { phase: 'failing', start })
+      return { phase: 'failing', start }
   }
 }
 

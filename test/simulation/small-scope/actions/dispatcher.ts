@@ -13,7 +13,8 @@ const CALLS_PER_LINE = 48
 export function dispatcherActions(setting: Setting, model: Model): Action[] {
   const { dispatcher } = model
   const actions = [...turnActions(setting, model), ...retryActions(model)]
-  if (model.budget.deaths > 0 && dispatcher.phase !== 'idle') actions.push({ name: 'the dispatcher dies', kind: 'fault', run: die })
+  if (model.budget.deaths > 0 && setting.scope.mortal.includes('dispatcher') && dispatcher.phase !== 'idle')
+    actions.push({ name: 'the dispatcher dies', kind: 'fault', run: die })
   return actions
 }
 
@@ -26,10 +27,10 @@ function turnActions(setting: Setting, model: Model): Action[] {
       return scriptCall(setting, model, {
         name: 'expire',
         send: (next) => {
-          const waiting = dispatcher.late.map((read) => ({ request: restored(setting, next, read), line: lineOf(read) }))
+          const waiting = dispatcher.late.map((read) => ({ request: restored(setting, next, read), line: setting.program.readRecord(read[1])?.line ?? '' }))
           return setting.client(next.rules.dispatcher).expire(waiting)
         },
-        apply: (next, expired) => goOn(setting, next, { ...dispatcher.then, promote: expired }),
+        apply: (next, expired) => goOn(setting, next, { ...dispatcher.rest, promote: expired }),
       })
     case 'reconcile':
       return scriptCall(setting, model, {
@@ -38,7 +39,7 @@ function turnActions(setting: Setting, model: Model): Action[] {
           const passes = dispatcher.passes.map(([id, record, seen]) => ({ request: restored(setting, next, [id, record]), seen }))
           return setting.client(next.rules.dispatcher).reconcilePasses(passes)
         },
-        apply: (next) => goOn(setting, next, dispatcher.then),
+        apply: (next) => goOn(setting, next, dispatcher.rest),
       })
     case 'dispatch':
       return scriptCall(setting, model, {
@@ -56,7 +57,7 @@ function turnActions(setting: Setting, model: Model): Action[] {
           kind: 'step',
           run: (next) => {
             if (!promote(next, dispatcher.call)) next.retries.push({ call: dispatcher.call, untilMs: next.atMs + PROMOTE_AGAIN_MS })
-            return goOn(setting, next, dispatcher.then)
+            return goOn(setting, next, dispatcher.rest)
           },
         },
       ]
@@ -91,15 +92,15 @@ async function look(setting: Setting, model: Model): Promise<void> {
   model.scansAll = false
   const { lines, passes, late } = await setting.scan.due()
   if (late.length === 0) return goOn(setting, model, { promote: [], passes, lines })
-  model.dispatcher = { phase: 'expire', late: await readCalls(setting, late), then: { promote: [], passes, lines } }
+  model.dispatcher = { phase: 'expire', late: await readCalls(setting, late), rest: { promote: [], passes, lines } }
 }
 
 /** The next step of a turn, with what it goes by. */
 async function goOn(setting: Setting, model: Model, { promote: [first, ...others], passes, lines }: Turn): Promise<void> {
   if (first !== undefined) {
-    model.dispatcher = { phase: 'promote', call: setting.callOf(first), then: { promote: others, passes, lines } }
+    model.dispatcher = { phase: 'promote', call: setting.callOf(first), rest: { promote: others, passes, lines } }
   } else if (passes.length > 0) {
-    model.dispatcher = { phase: 'reconcile', passes: await readPasses(setting, model, passes), then: { promote: [], passes: [], lines } }
+    model.dispatcher = { phase: 'reconcile', passes: await readPasses(setting, model, passes), rest: { promote: [], passes: [], lines } }
   } else if (lines.length > 0) {
     model.dispatcher = { phase: 'dispatch', fronts: await readFronts(setting, lines) }
   } else {
@@ -142,9 +143,4 @@ async function readFronts(setting: Setting, lines: readonly string[]): Promise<L
 
 function restored(setting: Setting, model: Model, [id, record]: ReadCall): CallRequest {
   return setting.program.restoredRequest(setting.client(model.rules.dispatcher), id, record)
-}
-
-/** The line in a record of a waiting call: W <place> <moves> <deadline> <line>. */
-function lineOf([, record]: ReadCall): string {
-  return /^W \S+ \S+ \S+ (.*)/.exec(record ?? '')?.[1] ?? ''
 }

@@ -1,14 +1,13 @@
-import type { MeterRef } from '../../../../src/admission/request.js'
-import type { Settlement } from '../../../../src/admission/request.js'
+import type { MeterRef, Settlement } from '../../../../src/admission/request.js'
 import type { ActualCosts } from '../../../../src/model/cost.js'
 import { label, type Model, type Start, type Worker } from '../model.js'
 import type { Action, Setting } from '../setting.js'
 import { scriptCall } from './script-call.js'
 
-/** The end of a run, told by a script call of its own. It may as well travel with the worker's next start: see `attempt.ts`. */
+/** The end of a run, told by a script call of its own. Once the worker has the next job, the end travels with its start: see `attempt.ts`. */
 export function settlementActions(setting: Setting, model: Model, index: number): Action[] {
-  const { unsettled } = model.workers[index] as Worker
-  if (unsettled === undefined) return []
+  const { unsettled, phase } = model.workers[index] as Worker
+  if (unsettled === undefined || phase === 'starting') return []
   return scriptCall(setting, model, {
     name: `settle ${label(unsettled)}`,
     send: (next) => {
@@ -20,9 +19,9 @@ export function settlementActions(setting: Setting, model: Model, index: number)
 }
 
 /** An end is on its way to Redis. Its ledger entry is closed once, however often the end is sent. */
-export function tell(model: Model, index: number): void {
+export function tell(model: Model, index: number, how: 'settled' | 'released' = 'settled'): void {
   const worker = model.workers[index] as Worker
-  if (worker.told === undefined) model.ledger.settled++
+  if (worker.told === undefined) model.ledger[how]++
   model.workers[index] = { ...worker, told: true }
 }
 

@@ -25,7 +25,7 @@ export function workerActions(setting: Setting, agent: Agent, model: Model): Act
       }
     }
     if (start === undefined) continue
-    if (model.budget.deaths > 0) actions.push({ name: `${of} dies`, kind: 'fault', run: (next) => die(next, index) })
+    if (model.budget.deaths > 0 && setting.scope.mortal.includes('worker')) actions.push({ name: `${of} dies`, kind: 'fault', run: (next) => die(next, index) })
     if (model.budget.stops > 0) actions.push({ name: `${of} stands still`, kind: 'fault', run: (next) => standStill(next, index) })
   }
   return actions
@@ -42,7 +42,7 @@ function take(model: Model, index: number, call: number): void {
     start,
     ...(unsettled === undefined ? {} : { unsettled }),
     ...(told === undefined ? {} : { told }),
-    ...(appCall.cancelled ? { aborted: true } : {}),
+    ...((appCall.abortUntilMs ?? 0) > model.atMs ? { aborted: true } : {}),
   }
 }
 
