@@ -1,0 +1,51 @@
+import type { MeterRef, Settlement } from '../../../../src/admission/request.js'
+import type { ActualCosts } from '../../../../src/model/cost.js'
+import { label, type Model, type Start, type Worker } from '../model.js'
+import type { Action, Setting } from '../setting.js'
+import { scriptCall } from './script-call.js'
+
+/** The end of a run, told by a script call of its own. Once the worker has the next job, the end travels with its start: see `attempt.ts`. */
+export function settlementActions(setting: Setting, model: Model, index: number): Action[] {
+  const { unsettled, phase } = model.workers[index] as Worker
+  if (unsettled === undefined || phase === 'starting') return []
+  return scriptCall(setting, model, {
+    name: `settle ${label(unsettled)}`,
+    send: (next) => {
+      tell(next, index)
+      return setting.client(next.rules.workers).settle([settlementOf(setting, unsettled)])
+    },
+    apply: (next) => told(next, index),
+  })
+}
+
+/** An end is on its way to Redis. Its ledger entry is closed once, however often the end is sent. */
+export function tell(model: Model, index: number, how: 'settled' | 'released' = 'settled'): void {
+  const worker = model.workers[index] as Worker
+  if (worker.told === undefined) model.ledger[how]++
+  model.workers[index] = { ...worker, told: true }
+}
+
+/** Redis has answered: the worker forgets the end. */
+export function told(model: Model, index: number): void {
+  const { unsettled: _unsettled, told: _told, ...worker } = model.workers[index] as Worker
+  model.workers[index] = worker
+}
+
+/** The settlement as `StartBatcher` sends it: without the meters that it cannot change. */
+export function settlementOf(setting: Setting, start: Start): Settlement {
+  const request = setting.startRequest(start)
+  const actual: ActualCosts = {
+    requests: undefined,
+    tokens: undefined,
+    inputTokens: undefined,
+    outputTokens: undefined,
+    usd: undefined,
+    points: undefined,
+    ...setting.scope.actual?.[start.call],
+  }
+  const matters = ({ rule }: MeterRef) =>
+    rule.kind === 'upstream'
+      ? start.watched === true
+      : rule.limits.some(({ unit }) => unit === 'concurrency' || (actual[unit] ?? request.costs[unit]) !== request.costs[unit])
+  return { actual, request: { ...request, meters: request.meters.filter(matters) } }
+}

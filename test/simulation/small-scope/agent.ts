@@ -1,0 +1,93 @@
+import type { FactLimit } from '../oracles/facts.js'
+import { type AgentCharge, label, type Model, type Start } from './model.js'
+import type { Setting } from './setting.js'
+
+/** What passes although it exceeds a bucket: what comes back within a microsecond, and the last bits of sums. */
+const SLACK = 0.003
+
+/** The agent's own books: its buckets, windows and slots, fed with what really starts. They know nothing of what Tollgate keeps. */
+export class Agent {
+  constructor(private readonly setting: Setting) {}
+
+  /** A call is charged now, and its start is on its way to the agent. */
+  charge(model: Model, { call, attempt }: Start): void {
+    model.charges.push({ call, attempt, atMs: model.atMs })
+    for (const limit of this.setting.scope.limits) if (limit.unit !== undefined) this.checkRate(model, limit, call)
+  }
+
+  /** The agent refused the call of a charge: it cost nothing. */
+  takeBack(model: Model, { call, attempt }: Start): void {
+    model.charges = model.charges.filter((charge) => charge.call !== call || charge.attempt !== attempt)
+  }
+
+  /** A run begins. @param chargedAtMs its slot is held from then on */
+  begin(model: Model, { call, attempt, rules }: Start, chargedAtMs: number): void {
+    for (const limit of this.setting.scope.limits) {
+      const { form } = limit
+      if (form.kind !== 'slots') continue
+      model.runs.push({ call, attempt, leaseEndsMs: chargedAtMs + form.leaseMs, renewAtMs: model.atMs + form.leaseMs / 3, rules })
+      const beside = model.runs.filter((run) => run.leaseEndsMs > model.atMs && this.keyOf(limit, run.call) === this.keyOf(limit, call))
+      if (beside.length <= form.slots) continue
+      this.setting.report(`over: ${beside.map(label).sort().join(' and ')} run at once in ${form.slots} slot of ${limit.name}`)
+    }
+  }
+
+  /** Drops what counts nowhere any more, so that states which differ in nothing else are one. */
+  forget(model: Model): void {
+    const rates = this.setting.scope.limits.filter(({ unit }) => unit !== undefined)
+    const counts = (limit: FactLimit, charges: readonly AgentCharge[], call: number) => this.used(limit, charges, this.keyOf(limit, call), model.atMs) > 0
+    // A charge of a bucket counts until all of them have come back; one of a window until its window ends.
+    const buckets = rates.filter(({ form }) => form.kind === 'bucket')
+    if (buckets.some((limit) => model.charges.some(({ call }) => counts(limit, model.charges, call)))) return
+    model.charges = model.charges.filter((charge) => rates.some((limit) => counts(limit, [charge], charge.call)))
+  }
+
+  end(model: Model, { call, attempt }: Start): void {
+    model.runs = model.runs.filter((run) => run.call !== call || run.attempt !== attempt)
+  }
+
+  /** How much of a bucket or window is used at a time. */
+  used(limit: FactLimit, charges: readonly AgentCharge[], key: string, atMs: number): number {
+    const { form } = limit
+    const counted = charges.filter((charge) => this.keyOf(limit, charge.call) === key)
+    switch (form.kind) {
+      case 'bucket': {
+        let level = 0
+        let sinceMs = 0
+        for (const charge of counted) {
+          level = Math.max(0, level - ((charge.atMs - sinceMs) * form.perSecond) / 1000) + this.costOf(limit, charge.call)
+          sinceMs = charge.atMs
+        }
+        return Math.max(0, level - ((atMs - sinceMs) * form.perSecond) / 1000)
+      }
+      case 'fixed window':
+        return counted.filter((charge) => sameWindow(charge.atMs, atMs, form.windowMs)).reduce((sum, charge) => sum + this.costOf(limit, charge.call), 0)
+      default:
+        throw new Error(`the small scope has no ${form.kind} in its agents' books`)
+    }
+  }
+
+  /** The most that a bucket or window holds. */
+  static capacity({ form }: FactLimit): number {
+    if (form.kind === 'bucket') return form.burst
+    return form.kind === 'slots' ? form.slots : form.limit
+  }
+
+  keyOf({ by }: FactLimit, call: number): string {
+    return by.map((field) => this.setting.scope.calls[call]?.[field] ?? '').join('/')
+  }
+
+  costOf({ unit = 'requests' }: FactLimit, call: number): number {
+    const { actual, calls } = this.setting.scope
+    return actual?.[call]?.[unit] ?? calls[call]?.cost?.[unit] ?? (unit === 'requests' ? 1 : 0)
+  }
+
+  private checkRate(model: Model, limit: FactLimit, call: number): void {
+    const over = this.used(limit, model.charges, this.keyOf(limit, call), model.atMs) - Agent.capacity(limit)
+    if (over > SLACK) this.setting.report(`over: ${over.toFixed(2)} ${limit.unit} more than ${limit.name} allows`)
+  }
+}
+
+function sameWindow(oneMs: number, otherMs: number, windowMs: number): boolean {
+  return Math.floor(oneMs / windowMs) === Math.floor(otherMs / windowMs)
+}
