@@ -25,7 +25,7 @@ test.each(faults)('$name applies to the sources as they are, and says what it is
 
 test('a row of the table says by what a fault was found, and where', () => {
   const result = { name: 'a', seconds: 1.25, failure: undefined }
-  expect(rowOf({ ...result, finding: { oracle: 'never over', text: 'a|b\nc', seed: 3 } })).toBe('| a | never over | seed 3 | 1.3 | a/b c |')
-  expect(rowOf({ ...result, finding: { oracle: 'quiet', text: 'left' } })).toContain('| quiet | small scope |')
+  expect(rowOf({ ...result, finding: { oracle: 'never over', text: 'a|b\nc', where: 'seed 3' } })).toBe('| a | never over | seed 3 | 1.3 | a/b c |')
+  expect(rowOf({ ...result, finding: { oracle: 'quiet', text: 'left', where: 'small scope' } })).toContain('| quiet | small scope |')
   expect(rowOf({ ...result, finding: undefined })).toContain('| NOT FOUND |')
 })

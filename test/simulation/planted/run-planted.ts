@@ -25,24 +25,29 @@ interface Finding {
   readonly text: string
   /** Left out by the small scope, which has none. */
   readonly seed?: number
+  /** In what it was made: a seed, or the small scope. */
+  readonly where: string
 }
+
+type FoundIn = Omit<Finding, 'where'>
 
 export interface PlantedResult {
   readonly name: string
   /** undefined: not found. */
   readonly finding: Finding | undefined
-  /** From the first seed to the finding, without the time to compile the copy. */
+  /** From the first seed to the finding, with the run of its seed without the fault; not the time to compile the copy. */
   readonly seconds: number
   /** Why the simulation could not be run to its end; undefined where it was. */
   readonly failure: string | undefined
 }
 
+/** What became of one attempt to find a fault. */
 interface Outcome {
   readonly finding?: Finding
   readonly failure?: string
 }
 
-function findingOf(line: string): Finding | undefined {
+function findingOf(line: string): FoundIn | undefined {
   let parsed: unknown
   try {
     parsed = JSON.parse(line)
@@ -55,7 +60,7 @@ function findingOf(line: string): Finding | undefined {
 }
 
 /** Runs the simulation's command until its first report. Exit code 0: no report; 1: the report stands in a line of JSON; any other: it could not be run. */
-async function simulate(root: string, args: readonly string[]): Promise<Outcome> {
+async function simulate(root: string, args: readonly string[]): Promise<{ readonly finding?: FoundIn; readonly failure?: string }> {
   const child = spawn(process.execPath, [SIMULATE, '--program', root, '--stop-at-first', '--json', ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: CHILD_MS,
@@ -69,32 +74,47 @@ async function simulate(root: string, args: readonly string[]): Promise<Outcome>
   return { failure: `${args.join(' ')}: ended with ${signal ?? `exit code ${code}`}: ${`${errors}${output}`.trim().slice(-500)}` }
 }
 
-/** Seeds in which the sources report something without a planted fault: what is reported there says nothing about the fault. */
-const reportingSeeds = new Map<number, Promise<boolean>>()
+/** Which faults of its own a seed may draw. Without any the oracles are strict: nothing excuses a late start. */
+type DrawnFaults = 'all' | 'none'
 
-function reportsAnyway(seed: number): Promise<boolean> {
-  const known = reportingSeeds.get(seed) ?? simulate(PROJECT, ['--seed', String(seed)]).then(({ finding }) => finding !== undefined)
-  reportingSeeds.set(seed, known)
+/** Seeds in which the sources report something without a planted fault: what is reported there says nothing about the fault. */
+const reportingSeeds = new Map<string, Promise<boolean>>()
+
+function reportsAnyway(seed: number, faults: DrawnFaults): Promise<boolean> {
+  const key = `${seed} ${faults}`
+  const known = reportingSeeds.get(key) ?? simulate(PROJECT, ['--seed', String(seed), '--faults', faults]).then(({ finding }) => finding !== undefined)
+  reportingSeeds.set(key, known)
   return known
 }
 
 /** The first report in these seeds that the sources without the fault do not make in its seed. */
-async function findInSeeds(root: string, { first, last }: SeedRange): Promise<Outcome> {
+async function findInSeeds(root: string, { first, last }: SeedRange, faults: DrawnFaults = 'all'): Promise<Outcome> {
   let from = first
   while (from <= last) {
-    const outcome = await simulate(root, ['--seeds', `${from}-${last}`])
-    const seed = outcome.finding?.seed
-    if (seed === undefined || !(await reportsAnyway(seed))) return outcome
-    from = seed + 1
+    const { finding, failure } = await simulate(root, ['--seeds', `${from}-${last}`, '--faults', faults])
+    if (failure !== undefined) return { failure }
+    if (finding?.seed === undefined) return {}
+    const where = `seed ${finding.seed}${faults === 'none' ? ' without faults' : ''}`
+    if (!(await reportsAnyway(finding.seed, faults))) return { finding: { ...finding, where } }
+    from = finding.seed + 1
   }
   return {}
+}
+
+async function findInSmallScope(root: string): Promise<Outcome> {
+  const { finding, failure } = await simulate(root, ['--small-scope'])
+  return finding === undefined ? { ...(failure === undefined ? {} : { failure }) } : { finding: { ...finding, where: 'small scope' } }
 }
 
 /** What is tried for one fault, the quick first. */
 function triesOf(root: string, { first, last }: SeedRange): (() => Promise<Outcome>)[] {
   const middle = Math.min(last, first + FIRST_SEEDS - 1)
-  const rest = { first: middle + 1, last }
-  return [() => findInSeeds(root, { first, last: middle }), () => simulate(root, ['--small-scope']), () => findInSeeds(root, rest)]
+  return [
+    () => findInSeeds(root, { first, last: middle }),
+    () => findInSeeds(root, { first, last: middle }, 'none'),
+    () => findInSmallScope(root),
+    () => findInSeeds(root, { first: middle + 1, last }),
+  ]
 }
 
 /** Plants one fault, and looks for it until the first report. */
@@ -121,10 +141,9 @@ const CELL = 100
 /** One row of the table: Markdown, so that it can stand in a page as it is. */
 export function rowOf({ name, finding, seconds, failure }: PlantedResult): string {
   const found = finding === undefined ? 'NOT FOUND' : finding.oracle
-  const where = finding === undefined ? '' : finding.seed === undefined ? 'small scope' : `seed ${finding.seed}`
   const told = (finding?.text ?? failure ?? '').replaceAll(/\s+/g, ' ').replaceAll('|', '/')
   const short = told.length > CELL ? `${told.slice(0, CELL - 1)}…` : told
-  return `| ${name} | ${found} | ${where} | ${seconds.toFixed(1)} | ${short} |`
+  return `| ${name} | ${found} | ${finding?.where ?? ''} | ${seconds.toFixed(1)} | ${short} |`
 }
 
 export const TABLE_HEAD = '| planted fault | found by | in | seconds | first report |\n| --- | --- | --- | --- | --- |'
