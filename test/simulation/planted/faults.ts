@@ -1,0 +1,60 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+
+/** The folder of the project, also from the compiled form of this file. */
+export const PROJECT = dirname(createRequire(import.meta.url).resolve('tollgate/package.json'))
+
+const PATCHES = join(PROJECT, 'test', 'simulation', 'planted')
+
+/** A fault that is planted into a copy of the project, to see whether the simulation finds it. */
+export interface PlantedFault {
+  readonly name: string
+  /** The path of the patch. */
+  readonly patch: string
+  /** The files that the patch changes, by their paths in the project. */
+  readonly files: readonly string[]
+  /** What is wrong. */
+  readonly summary: string
+  /** What the fault breaks: the oracle that ought to see it, and the invariants of the design by their numbers. */
+  readonly breaks: string
+  /** What a fleet must have for the fault to matter. */
+  readonly needs: string
+}
+
+/** A paragraph of the head of a patch: from its mark to the next one. */
+function paragraph(head: string, mark: string): string {
+  const [, text = ''] = new RegExp(`^${mark}: ([^\\n]*(?:\\n {2}[^\\n]*)*)`, 'm').exec(head) ?? []
+  return text.replaceAll(/\n */g, ' ').trim()
+}
+
+function readFault(file: string): PlantedFault {
+  const patch = join(PATCHES, file)
+  const text = readFileSync(patch, 'utf8')
+  const head = text.slice(0, text.search(/^--- /m))
+  const files = [...text.matchAll(/^\+\+\+ b\/(.*)$/gm)].map(([, path = '']) => path)
+  return {
+    name: file.slice(0, -'.patch'.length),
+    patch,
+    files,
+    summary: paragraph(head, 'Fault'),
+    breaks: paragraph(head, 'Breaks'),
+    needs: paragraph(head, 'Needs'),
+  }
+}
+
+/** All planted faults, by name. */
+export function plantedFaults(): readonly PlantedFault[] {
+  return readdirSync(PATCHES)
+    .filter((file) => file.endsWith('.patch'))
+    .sort()
+    .map(readFault)
+}
+
+/** @throws where there is none of that name */
+export function faultNamed(name: string): PlantedFault {
+  const faults = plantedFaults()
+  const found = faults.find((fault) => fault.name === name)
+  if (found === undefined) throw new Error(`no planted fault is called ${name}; there are ${faults.map((fault) => fault.name).join(', ')}`)
+  return found
+}
