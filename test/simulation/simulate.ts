@@ -3,9 +3,14 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import { loadProgram } from './fleet/program.js'
 import { FAULTS, type FaultKind } from './oracles/facts.js'
 import { type Outcome, surprises } from './outcome.js'
+import { plantedFaults } from './planted/faults.js'
+import { plant } from './planted/planted.js'
+import { runPlanted } from './planted/run-planted.js'
 import { simulateAll } from './pool.js'
 import { SCENARIOS } from './scenarios/index.js'
 import { simulate } from './simulator.js'
+import { smallScope } from './small-scope/command.js'
+import { SCOPES } from './small-scope/scopes.js'
 import { storyOf } from './story.js'
 import type { Work } from './work.js'
 import { seconds } from './world/journal.js'
@@ -14,6 +19,7 @@ import { missingPart, RealServer } from './world/server.js'
 
 const PROCESSES = 2
 const MOST_PRINTED = 5
+const FOR_PLANTED = seedRange('1-200')
 
 interface Options {
   readonly seeds?: readonly number[]
@@ -26,6 +32,12 @@ interface Options {
   readonly stopAtFirst?: boolean
   readonly json?: boolean
   readonly quiet?: boolean
+  readonly smallScope?: string | true
+  readonly quick?: boolean
+  readonly replay?: string
+  readonly planted?: readonly string[] | true
+  readonly listPlanted?: boolean
+  readonly plant?: readonly string[]
 }
 
 function seedRange(text: string): number[] {
@@ -60,6 +72,12 @@ const command = new Command('simulate')
   .option('--stop-at-first', 'ends with the first report that no known fault explains')
   .option('--json', 'prints one line of JSON for each report, and one at the end')
   .option('--quiet', 'prints no line for a seed without a report')
+  .option('--small-scope [name]', `instead of seeds, every interleaving of a small fleet; all, or one of: ${SCOPES.map(({ name }) => name).join(', ')}`)
+  .option('--quick', 'with --small-scope: as far as npm test goes')
+  .option('--replay <path>', 'with --small-scope: the state after each action of a path, as a report names it')
+  .option('--planted [names...]', 'plants faults into copies of the project, all or these, and looks for each in the seeds (default 1-200) and the small scope')
+  .option('--list-planted', 'what the planted faults are, and which invariants they break')
+  .option('--plant <names...>', 'plants these faults into one copy of the project, keeps it, and prints its folder, for --program')
 
 async function main(): Promise<number> {
   const options = command.parse().opts<Options>()
@@ -68,9 +86,28 @@ async function main(): Promise<number> {
     console.error(missing)
     return 2
   }
+  const { smallScope: scope, planted, program, quick = false, replay, json = false, stopAtFirst = false } = options
+  if (scope !== undefined)
+    return smallScope({ program, quick, json, stopAtFirst, ...(scope === true ? {} : { scope }), ...(replay === undefined ? {} : { replay }) })
+  if (options.listPlanted === true) return listPlanted()
+  if (options.plant !== undefined) {
+    console.log((await plant(...options.plant)).root)
+    return 0
+  }
+  if (planted !== undefined) return lookForPlanted(planted === true ? [] : planted, options.seeds ?? FOR_PLANTED)
   const work = workOf(options)
   if (work.length === 0) command.help({ error: true })
   return options.trace === undefined ? await runAll(work, options) : await trace(work[0] as Work, options.trace)
+}
+
+function listPlanted(): number {
+  for (const { name, files, summary, breaks } of plantedFaults()) console.log(`${name} (${files.join(', ')})\n  ${summary}\n  breaks: ${breaks}`)
+  return 0
+}
+
+async function lookForPlanted(names: readonly string[], seeds: readonly number[]): Promise<number> {
+  const all = names.length > 0 ? names : plantedFaults().map(({ name }) => name)
+  return (await runPlanted({ names: all, seeds: { first: seeds[0] as number, last: seeds.at(-1) as number } })) ? 0 : 1
 }
 
 function workOf({ seeds, seed, scenario, faults, program }: Options): Work[] {

@@ -69,8 +69,16 @@ export class Agent {
 
   /** The most that a bucket or window holds. */
   static capacity({ form }: FactLimit): number {
-    if (form.kind === 'bucket') return form.burst
-    return form.kind === 'slots' ? form.slots : form.limit
+    switch (form.kind) {
+      case 'bucket':
+        return form.burst
+      case 'slots':
+        return form.slots
+      case 'fixed window':
+        return form.limit
+      default:
+        throw new Error(`the small scope has no ${form.kind} in its agents' books`)
+    }
   }
 
   keyOf({ by }: FactLimit, call: number): string {

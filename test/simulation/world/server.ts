@@ -69,6 +69,7 @@ export class RealServer {
     private readonly clockFile: number,
     private readonly folder: string,
   ) {
+    process.once('exit', this.end)
     socket.on('data', (chunk: Buffer) => this.receive(chunk))
   }
 
@@ -87,10 +88,6 @@ export class RealServer {
     const address = path.join(folder, 'redis.sock')
     const settings = ['--port', '0', '--unixsocket', address, '--save', '', '--appendonly', 'no', '--enable-debug-command', 'yes', '--activerehashing', 'no']
     const child = spawn('redis-server', [...settings, '--dir', folder], { env: { ...process.env, LD_PRELOAD: shim, SIM_CLOCK: clock }, stdio: 'ignore' })
-    process.on('exit', () => {
-      child.kill('SIGKILL')
-      fs.rmSync(folder, { recursive: true, force: true })
-    })
     const server = new RealServer(child, await connected(address), clockFile, folder)
     // RESP3 carries published messages beside replies. The subscription itself is answered by a push.
     await server.do(['HELLO', '3'])
@@ -150,9 +147,14 @@ export class RealServer {
   }
 
   stop(): void {
+    process.off('exit', this.end)
     this.socket.destroy()
-    this.child.kill('SIGKILL')
     fs.closeSync(this.clockFile)
+    this.end()
+  }
+
+  private readonly end = () => {
+    this.child.kill('SIGKILL')
     fs.rmSync(this.folder, { recursive: true, force: true })
   }
 
