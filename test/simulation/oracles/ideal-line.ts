@@ -15,6 +15,8 @@ export interface WaitingGroup {
   size: number
   /** The meter at which the first of them stands. */
   boundBy: LineMeter | undefined
+  /** How often that was a meter of another rule than before. */
+  moves: number
   /** The number of the look in which no more of its calls could start. */
   closedIn: number
 }
@@ -28,23 +30,18 @@ export interface Waiting {
   dueMs: number | undefined
   /** The meter that kept it from starting last. */
   boundBy: LineMeter | undefined
-  /** How often that was a meter of another rule than before. */
-  moves: number
+  /** The moves of its group when it came. */
+  readonly movesBefore: number
 }
 
 /**
- * A call that two busy rules refuse in turn keeps room at one of them until the other one has some: after one move a second ahead, after three as
- * long as it takes. That room is lost on purpose, so that two busy rules cannot keep a call waiting for ever.
+ * A call that two busy rules refuse in turn keeps room of a bucket, or slots, at the one while it waits a second, at most, for the other. That room
+ * is lost on purpose, so that two busy rules cannot keep a call waiting for ever.
  */
 const KEPT_AHEAD_MS = 1000
-const MOVES_BEFORE_ANY = 3
 
 function ruleOf({ name }: LineMeter): string {
   return name.slice(0, name.indexOf('/') + 1)
-}
-
-function keepsAhead({ moves }: Waiting, waitMs: number): boolean {
-  return moves >= MOVES_BEFORE_ANY || (moves > 0 && waitMs <= KEPT_AHEAD_MS)
 }
 
 /** What calls need besides room. */
@@ -76,11 +73,11 @@ export class IdealLine {
     const key = JSON.stringify([asked.scopes, asked.queue, lane, unjudged])
     let group = this.groups.get(key)
     if (group === undefined || group.size === 0) {
-      group = { asked, lane, unjudged, meters: this.metersOf(asked, atMs), size: 0, boundBy: undefined, closedIn: 0 }
+      group = { asked, lane, unjudged, meters: this.metersOf(asked, atMs), size: 0, boundBy: undefined, moves: 0, closedIn: 0 }
       this.groups.set(key, group)
     }
     group.size++
-    const waiting: Waiting = { story, group, meters: this.costsOf(story, group), dueMs: undefined, boundBy: undefined, moves: 0 }
+    const waiting: Waiting = { story, group, meters: this.costsOf(story, group), dueMs: undefined, boundBy: undefined, movesBefore: group.moves }
     let place = this.waiting.length
     while (place > 0 && (this.waiting[place - 1] as Waiting).story.rank > story.rank) place--
     this.waiting.splice(place, 0, waiting)
@@ -109,35 +106,23 @@ export class IdealLine {
 
   /** Finds the calls that can start at a time. @returns the next time at which more of them can, if nothing happens */
   look(atMs: number): number {
-    const number = ++this.looks
-    const kept = new Map<LineMeter, number>()
-    const keep = ({ meters }: Waiting) => {
-      for (const { meter, cost } of meters) kept.set(meter, (kept.get(meter) ?? 0) + cost)
-    }
-    const closed = new Map<string, Set<LineMeter>>()
+    const look = new Look(++this.looks, atMs)
     const places = new Map<string, number>()
     const due: Waiting[] = []
-    let nextMs = Number.POSITIVE_INFINITY
-    let open = this.closeHindered(number, atMs)
+    let open = this.closeHindered(look.number, atMs)
     for (const waiting of this.waiting) {
       if (open === 0) break
       const { group } = waiting
-      if (group.closedIn === number) continue
-      const taken = closed.get(group.lane)
-      const before = taken && waiting.meters.find(({ meter }) => taken.has(meter))
-      const bound = before === undefined ? boundMeters(waiting, atMs, kept) : undefined
-      if (before !== undefined || bound !== undefined) {
-        group.closedIn = number
+      if (group.closedIn === look.number) continue
+      const stands = look.standing(waiting)
+      if (stands !== undefined) {
+        if (group.boundBy !== undefined && ruleOf(group.boundBy) !== ruleOf(stands.meter)) group.moves++
+        group.boundBy = stands.meter
+        waiting.boundBy = stands.meter
+        // A call that was moved may keep room at its other meters; the calls of its group that come after it, too.
+        if (group.moves > waiting.movesBefore && look.keepAhead(waiting, stands)) continue
+        group.closedIn = look.number
         open--
-        group.boundBy = before?.meter ?? bound?.last
-      }
-      if (before !== undefined) continue
-      if (bound !== undefined) {
-        if (waiting.boundBy !== undefined && ruleOf(waiting.boundBy) !== ruleOf(bound.last)) waiting.moves++
-        waiting.boundBy = bound.last
-        if (keepsAhead(waiting, bound.roomMs - atMs)) keep(waiting)
-        nextMs = Math.min(nextMs, bound.firstMs)
-        closed.set(group.lane, (taken ?? new Set()).add(bound.last))
         continue
       }
       if (!this.takesPlace(waiting, places, atMs)) continue
@@ -146,12 +131,12 @@ export class IdealLine {
       // A call that does not go on for so long keeps the others waiting no more.
       const keepsUntilMs = (waiting.dueMs ?? atMs) + this.bounds.lateSickMs
       if (keepsUntilMs <= atMs) continue
-      keep(waiting)
+      look.keep(waiting)
       const toldMs = (waiting.dueMs ?? atMs) + this.bounds.stepMs
-      nextMs = Math.min(nextMs, toldMs > atMs ? toldMs : keepsUntilMs)
+      look.again(toldMs > atMs ? toldMs : keepsUntilMs)
     }
     this.due = due
-    return nextMs
+    return look.nextMs
   }
 
   /** Leaves out the groups that cannot go on. @returns how many can */
@@ -190,22 +175,74 @@ export class IdealLine {
   }
 }
 
-/** The meter that has room for a call last: in its line the call stands. And when the first of those without room has some. undefined: all have room. */
-function boundMeters(
-  { meters }: Waiting,
-  atMs: number,
-  kept: ReadonlyMap<LineMeter, number>,
-): { readonly last: LineMeter; readonly roomMs: number; readonly firstMs: number } | undefined {
-  let last: LineMeter | undefined
-  let roomMs = atMs
-  let firstMs = Number.POSITIVE_INFINITY
-  for (const { meter, cost } of meters) {
-    const meterMs = meter.roomAt(atMs, cost, kept.get(meter) ?? 0)
-    if (meterMs <= atMs) continue
-    firstMs = Math.min(firstMs, meterMs)
-    if (last !== undefined && meterMs <= roomMs) continue
-    last = meter
-    roomMs = meterMs
+/** Where a call stands, and for how long. */
+interface Stands {
+  readonly meter: LineMeter
+  readonly waitMs: number
+}
+
+/** One look at the line: the room that is kept, and the meters at which calls stand. */
+class Look {
+  private readonly kept = new Map<LineMeter, number>()
+  /** Per lane the meters at which calls stand, and what these cost. */
+  private readonly lines = new Map<string, Map<LineMeter, number>>()
+  nextMs = Number.POSITIVE_INFINITY
+
+  constructor(
+    readonly number: number,
+    private readonly atMs: number,
+  ) {}
+
+  again(atMs: number): void {
+    this.nextMs = Math.min(this.nextMs, atMs)
   }
-  return last && { last, roomMs, firstMs }
+
+  /** A call that can start takes its room. */
+  keep({ meters }: Waiting): void {
+    for (const { meter, cost } of meters) this.keepAt(meter, cost)
+  }
+
+  private keepAt(meter: LineMeter, cost: number): void {
+    this.kept.set(meter, (this.kept.get(meter) ?? 0) + cost)
+  }
+
+  /** A call that stands at one meter keeps its room at the others, as far as it waits no longer than it may keep that. @returns whether it keeps any */
+  keepAhead({ meters }: Waiting, { meter: at, waitMs }: Stands): boolean {
+    let keeps = false
+    for (const { meter, cost } of meters) {
+      const { form } = meter
+      // The room of a window is used up once: the call that comes first may have it for as long as the window lasts.
+      const aheadMs = form !== null && 'windowMs' in form ? Math.max(form.windowMs, KEPT_AHEAD_MS) : KEPT_AHEAD_MS
+      if (waitMs > aheadMs) continue
+      keeps = true
+      // In the line where it stands it is before the others anyway.
+      if (meter !== at) this.keepAt(meter, cost)
+    }
+    return keeps
+  }
+
+  /** The meter at which a call stands: one with a line before it, else the one that has room last. undefined: all have room. */
+  standing({ group, meters }: Waiting): Stands | undefined {
+    const lines = this.lines.get(group.lane) ?? new Map<LineMeter, number>()
+    this.lines.set(group.lane, lines)
+    for (const { meter, cost } of meters) {
+      const before = lines.get(meter)
+      if (before === undefined) continue
+      lines.set(meter, before + cost)
+      return { meter, waitMs: meter.roomAt(this.atMs, cost, before + (this.kept.get(meter) ?? 0)) - this.atMs }
+    }
+    let last: { readonly meter: LineMeter; readonly cost: number } | undefined
+    let roomMs = this.atMs
+    for (const one of meters) {
+      const meterMs = one.meter.roomAt(this.atMs, one.cost, this.kept.get(one.meter) ?? 0)
+      if (meterMs <= this.atMs) continue
+      this.again(meterMs)
+      if (last !== undefined && meterMs <= roomMs) continue
+      last = one
+      roomMs = meterMs
+    }
+    if (last === undefined) return undefined
+    lines.set(last.meter, last.cost)
+    return { meter: last.meter, waitMs: roomMs - this.atMs }
+  }
 }

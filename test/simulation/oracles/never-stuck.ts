@@ -214,13 +214,15 @@ class NeverStuck {
   }
 
   private lostRoom(): Report[] {
-    const { lostShare, lostShareSick, lateSickMs } = this.bounds
+    const { lostShare, lostShareSick, lateMs, lateSickMs } = this.bounds
     const reports: Report[] = []
     for (const { id, lost: room, sickMs } of this.meters.all()) {
       for (const { fromMs, toMs, allowed, lost } of room.worst()) {
         const fault = this.sickness.disturbance(fromMs, toMs)
         const isSick = fault !== undefined || this.sickness.isShared({ id, sickMs }, fromMs, toMs)
-        const mayLose = isSick ? lostShareSick * allowed + (lateSickMs * allowed) / (toMs - fromMs) : lostShare * allowed
+        // A part of all room, and once as much as flows over while one call is as late as it may be.
+        const [share, onceMs] = isSick ? [lostShareSick, lateSickMs] : [lostShare, lateMs]
+        const mayLose = allowed * (share + onceMs / (toMs - fromMs))
         if (lost <= mayLose) continue
         const text = `${id} lost ${((100 * lost) / allowed).toFixed(1)} % of its room in ${(toMs - fromMs).toFixed(0)} ms while calls waited that could start; ${((100 * mayLose) / allowed).toFixed(1)} % are allowed`
         reports.push({ oracle: 'never stuck', atMs: fromMs, text, calls: [] })
