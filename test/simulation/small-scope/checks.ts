@@ -15,7 +15,15 @@ export async function checkQuiet(setting: Setting, agent: Agent, state: State): 
   setting.at(state.redis, model.atMs)
   await passTime(setting, agent, model, model.atMs + SLOT_LEASE_MS + 1000)
   const keys = ((await setting.states.read('KEYS', '*')) as string[]).sort()
-  return [...new Set([...leftKeys(keys), ...(await leftRoom(setting, model)), ...(await wrongSums(setting, model, keys)), ...wrongEnds(setting, model)])]
+  return [
+    ...new Set([
+      ...leftKeys(keys),
+      ...(await leftRoom(setting, model)),
+      ...(await wrongWindows(setting, agent, model)),
+      ...(await wrongSums(setting, model, keys)),
+      ...wrongEnds(setting, model),
+    ]),
+  ]
 }
 
 function leftKeys(keys: readonly string[]): string[] {
@@ -31,6 +39,22 @@ async function leftRoom(setting: Setting, model: Model): Promise<string[]> {
         if (claimed > 0) reports.push(`left: a claim of ${rule}`)
         if (used > 0 && limit === 'concurrency') reports.push(`left: a slot of ${rule}`)
       }
+    }
+  }
+  return reports
+}
+
+/** Where every run was settled, a window that is not over has used what its runs really cost. */
+async function wrongWindows(setting: Setting, agent: Agent, model: Model): Promise<string[]> {
+  const { opened, settled, released } = model.ledger
+  if (opened !== settled + released) return []
+  const reports: string[] = []
+  for (const limit of setting.scope.rates.filter(({ form }) => form.kind === 'fixed window')) {
+    for (const call of model.calls.keys()) {
+      const expected = agent.used(limit, model.charges, agent.keyOf(limit, call), model.atMs)
+      const [decision] = await setting.client(model.rules.inForce).peek([setting.request(call, model.rules.inForce)])
+      const used = decision?.usage.find(({ rule }) => rule === limit.name)?.used
+      if (used !== expected) reports.push(`sums: ${limit.name} has used ${used}, and its runs have cost ${expected}`)
     }
   }
   return reports

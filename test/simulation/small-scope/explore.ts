@@ -15,8 +15,6 @@ export interface Finding {
   /** The names of the actions that lead there. */
   readonly path: readonly string[]
   readonly times: number
-  /** Why it is expected, where it is known. */
-  readonly known?: string
 }
 
 export interface Exploration {
@@ -27,6 +25,12 @@ export interface Exploration {
   readonly findings: readonly Finding[]
 }
 
+export interface Bounds {
+  readonly maxStates: number
+  /** Whether what was found ends the exploration. */
+  isEnough(text: string): boolean
+}
+
 /** The last name of the path to something that was found in a fair completion. */
 export const FAIR = 'fair completion'
 
@@ -34,10 +38,12 @@ export const FAIR = 'fair completion'
  * Tries all that may happen, depth first, each state once. Where a state leaves nothing to do but to let time pass, it is completed fairly as well: that
  * shows what never comes to an end.
  */
-export async function explore(setting: Setting, agent: Agent, maxStates: number): Promise<Exploration> {
+export async function explore(setting: Setting, agent: Agent, { maxStates, isEnough }: Bounds): Promise<Exploration> {
   const findings = new Map<string, Finding>()
+  let enough = false
   const note = (reports: readonly string[], step: Step) => {
     for (const text of reports) {
+      enough ||= isEnough(text)
       const known = findings.get(text)
       findings.set(text, known === undefined ? { text, path: pathOf(step), times: 1 } : { ...known, times: known.times + 1 })
     }
@@ -47,7 +53,7 @@ export async function explore(setting: Setting, agent: Agent, maxStates: number)
   const seen = new Set([fingerprint(root)])
   const stack: { state: State; step: Step | undefined }[] = [{ state: root, step: undefined }]
   let transitions = 0
-  while (stack.length > 0 && seen.size < maxStates) {
+  while (stack.length > 0 && seen.size < maxStates && !enough) {
     const { state, step } = stack.pop() as (typeof stack)[number]
     const print = fingerprint(state)
     const next: typeof stack = []

@@ -33,18 +33,18 @@ export function idealStarts(setting: Setting, agent: Agent, model: Model): (numb
 
   function earliest(call: number, readyMs: number): number {
     let atMs = readyMs
-    for (const limit of setting.scope.limits) {
+    for (const limit of setting.scope.slots) {
       const key = agent.keyOf(limit, call)
-      if (limit.form.kind === 'slots') {
-        const ends = slots.filter((slot) => agent.keyOf(limit, slot.call) === key && slot.untilMs > atMs).map(({ untilMs }) => untilMs)
-        ends.sort((one, other) => one - other)
-        atMs = Math.max(atMs, ends[ends.length - limit.form.slots] ?? 0)
-        continue
-      }
-      const over = agent.used(limit, charges, key, atMs) + agent.costOf(limit, call) - Agent.capacity(limit)
+      const ends = slots.filter((slot) => agent.keyOf(limit, slot.call) === key && slot.untilMs > atMs).map(({ untilMs }) => untilMs)
+      ends.sort((one, other) => one - other)
+      atMs = Math.max(atMs, ends[ends.length - limit.form.slots] ?? 0)
+    }
+    for (const limit of setting.scope.rates) {
+      const { form } = limit
+      const over = agent.used(limit, charges, agent.keyOf(limit, call), atMs) + agent.costOf(limit, call) - Agent.capacity(limit)
       if (over <= 0) continue
-      if (limit.form.kind === 'bucket') atMs += (over / limit.form.perSecond) * 1000
-      else if (limit.form.kind === 'fixed window') atMs = (Math.floor(atMs / limit.form.windowMs) + 1) * limit.form.windowMs
+      if (form.kind === 'bucket') atMs += (over / form.perSecond) * 1000
+      else atMs = (Math.floor(atMs / form.windowMs) + 1) * form.windowMs
     }
     return atMs
   }

@@ -61,6 +61,11 @@ export const KNOWN: readonly KnownFault[] = [
   },
   {
     scopes: ['repeats'],
+    text: /^slot: "the copy of start (c\d)(\/\d)? arrives" frees the slot of \1\b/,
+    reason: 'slot taken over by a late copy of a start: it comes while its call runs',
+  },
+  {
+    scopes: ['repeats'],
     text: /^sums: 0 entries are open, and /,
     reason: 'late copy of a start: it comes when the call waits again, or has ended, and starts it without a worker',
   },

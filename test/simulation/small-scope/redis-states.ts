@@ -87,8 +87,9 @@ export class RedisStates {
     return this.state.some((key) => this.hasEnded(key)) ? this.state.filter((key) => !this.hasEnded(key)) : this.state
   }
 
-  /** Values are not compressed, so that `contains` can look into them. */
+  /** Begins with an empty Redis. Values are not compressed, so that `contains` can look into them. */
   async prepare(): Promise<void> {
+    await this.server.ask(['FLUSHALL'])
     await this.server.ask(['CONFIG', 'SET', 'rdbcompression', 'no'])
   }
 

@@ -1,8 +1,19 @@
 import type { Call } from '../../../src/model/call.js'
 import type { RuleSpec } from '../../../src/policy/rule.js'
 import type { Upstream } from '../../../src/policy/upstream-block.js'
-import type { FactCosts, FactLimit } from '../oracles/facts.js'
+import type { FactCosts, FactLimit, FactUnit, Form } from '../oracles/facts.js'
 import type { Budget } from './model.js'
+
+/** A limit of an agent on what starts in a time. */
+export interface RateLimit extends Pick<FactLimit, 'name' | 'by'> {
+  readonly unit: FactUnit
+  readonly form: Extract<Form, { kind: 'bucket' | 'fixed window' }>
+}
+
+/** A limit of an agent on what runs at once. */
+export interface SlotLimit extends Pick<FactLimit, 'name' | 'by'> {
+  readonly form: Extract<Form, { kind: 'slots' }>
+}
 
 /** A fleet small enough that everything that can happen in it is tried. */
 export interface Scope {
@@ -18,7 +29,8 @@ export interface Scope {
   /** The versions of the rules, of which the first is in force at the beginning. */
   readonly rules: readonly (readonly RuleSpec[])[]
   /** The same limits as their agent holds them by itself: for the checks, which know nothing of rules. */
-  readonly limits: readonly FactLimit[]
+  readonly rates: readonly RateLimit[]
+  readonly slots: readonly SlotLimit[]
   readonly upstream: Upstream
   readonly budget: Budget
   /** Which processes may die. */

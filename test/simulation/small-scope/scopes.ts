@@ -1,15 +1,14 @@
 import type { RuleSpec } from '../../../src/policy/rule.js'
-import type { FactLimit } from '../oracles/facts.js'
 import { BUDGETS, type Budget } from './model.js'
-import { type Scope, SLOT_LEASE_MS } from './scope.js'
+import { type RateLimit, type Scope, SLOT_LEASE_MS, type SlotLimit } from './scope.js'
 
 /** How late a call may start beside a participant that is, or was, sick: invariant 12, and the steps from its line to its start. */
 const LATE_BESIDE_SICK_MS = 2100
 
 const ACCOUNT: RuleSpec = { name: 'account', scope: 'agent', limits: [{ requests: 2, per: 'second', burst: 1 }] }
 const SLOTS: RuleSpec = { name: 'slots', scope: 'org', limits: [{ concurrency: 1, lease: '2s' }] }
-const AGENT_ACCOUNT: FactLimit = { name: 'account', by: ['agent'], unit: 'requests', form: { kind: 'bucket', perSecond: 2, burst: 1 } }
-const AGENT_SLOTS: FactLimit = { name: 'slots', by: ['org'], form: { kind: 'slots', slots: 1, leaseMs: SLOT_LEASE_MS } }
+const AGENT_ACCOUNT: RateLimit = { name: 'account', by: ['agent'], unit: 'requests', form: { kind: 'bucket', perSecond: 2, burst: 1 } }
+const AGENT_SLOTS: SlotLimit = { name: 'slots', by: ['org'], form: { kind: 'slots', slots: 1, leaseMs: SLOT_LEASE_MS } }
 
 const NO_BUDGET = Object.fromEntries(BUDGETS.map((name) => [name, 0])) as Budget
 
@@ -22,7 +21,8 @@ const BASE: Omit<Scope, 'name' | 'about' | 'budget' | 'quick' | 'full'> = {
   apps: 1,
   workers: 2,
   rules: [[ACCOUNT, SLOTS]],
-  limits: [AGENT_ACCOUNT, AGENT_SLOTS],
+  rates: [AGENT_ACCOUNT],
+  slots: [AGENT_SLOTS],
   upstream: { reduceFactor: 0.5, recoverFactor: 2, recoverEveryMs: 500, canary: true, canaryLeaseMs: 1000 },
   jumpsMs: [120, 1100, 5200],
   runMs: 400,
@@ -44,8 +44,8 @@ export const SCOPES: readonly Scope[] = [
     budget: { ...NO_BUDGET, jumps: 2 },
     jumpsMs: [460],
     lateMs: 300,
-    quick: 2000,
-    full: 200_000,
+    quick: 600,
+    full: 400_000,
   },
   {
     ...BASE,
@@ -53,8 +53,8 @@ export const SCOPES: readonly Scope[] = [
     about: 'one death anywhere: of the app, of a worker, of the dispatcher',
     budget: { ...NO_BUDGET, deaths: 1, jumps: 2 },
     jumpsMs: [1100],
-    quick: 2000,
-    full: 200_000,
+    quick: 600,
+    full: 400_000,
   },
   {
     ...BASE,
@@ -65,8 +65,8 @@ export const SCOPES: readonly Scope[] = [
     budget: { ...NO_BUDGET, deaths: 1, jumps: 2 },
     mortal: ['app'],
     jumpsMs: [600],
-    quick: 2000,
-    full: 200_000,
+    quick: 600,
+    full: 400_000,
   },
   {
     ...BASE,
@@ -75,8 +75,8 @@ export const SCOPES: readonly Scope[] = [
     calls: TWO_CALLS,
     budget: { ...NO_BUDGET, repeats: 1, jumps: 2 },
     jumpsMs: [1100],
-    quick: 2000,
-    full: 200_000,
+    quick: 600,
+    full: 400_000,
   },
   {
     ...BASE,
@@ -85,8 +85,8 @@ export const SCOPES: readonly Scope[] = [
     calls: TWO_CALLS,
     budget: { ...NO_BUDGET, stops: 1, jumps: 2 },
     jumpsMs: [1100],
-    quick: 2000,
-    full: 200_000,
+    quick: 600,
+    full: 400_000,
   },
   {
     ...BASE,
@@ -95,8 +95,8 @@ export const SCOPES: readonly Scope[] = [
     calls: TWO_CALLS,
     budget: { ...NO_BUDGET, stops: 1, refusals: 1, jumps: 1 },
     jumpsMs: [1100],
-    quick: 2000,
-    full: 200_000,
+    quick: 600,
+    full: 400_000,
   },
   {
     ...BASE,
@@ -104,8 +104,8 @@ export const SCOPES: readonly Scope[] = [
     about: 'an agent refuses a call: block, probe, recovery',
     budget: { ...NO_BUDGET, refusals: 1, jumps: 2 },
     jumpsMs: [600],
-    quick: 2000,
-    full: 200_000,
+    quick: 600,
+    full: 400_000,
   },
   {
     ...BASE,
@@ -114,8 +114,8 @@ export const SCOPES: readonly Scope[] = [
     calls: TWO_CALLS,
     budget: { ...NO_BUDGET, cancels: 1, jumps: 2 },
     jumpsMs: [1100],
-    quick: 2000,
-    full: 200_000,
+    quick: 600,
+    full: 400_000,
   },
   {
     ...BASE,
@@ -123,8 +123,8 @@ export const SCOPES: readonly Scope[] = [
     about: 'the job of a call that waits is removed with means of BullMQ',
     budget: { ...NO_BUDGET, removals: 1, jumps: 2 },
     jumpsMs: [1100],
-    quick: 2000,
-    full: 200_000,
+    quick: 600,
+    full: 400_000,
   },
   {
     ...BASE,
@@ -132,11 +132,11 @@ export const SCOPES: readonly Scope[] = [
     about: 'a rule goes between the promise of its room and the start, and each process learns of it at its own time',
     calls: TWO_CALLS,
     rules: [[ACCOUNT, SLOTS], [ACCOUNT]],
-    limits: [AGENT_ACCOUNT],
+    slots: [],
     budget: { ...NO_BUDGET, ruleChanges: 1, jumps: 1 },
     jumpsMs: [1100],
-    quick: 2000,
-    full: 200_000,
+    quick: 600,
+    full: 400_000,
   },
   {
     ...BASE,
@@ -150,8 +150,8 @@ export const SCOPES: readonly Scope[] = [
     budget: { ...NO_BUDGET, jumps: 2 },
     jumpsMs: [600],
     lateMs: 300,
-    quick: 2000,
-    full: 200_000,
+    quick: 600,
+    full: 400_000,
   },
   {
     ...BASE,
@@ -164,8 +164,8 @@ export const SCOPES: readonly Scope[] = [
     ],
     budget: { ...NO_BUDGET, jumps: 2 },
     jumpsMs: [460, 1100],
-    quick: 2000,
-    full: 200_000,
+    quick: 600,
+    full: 400_000,
   },
   {
     ...BASE,
@@ -174,14 +174,15 @@ export const SCOPES: readonly Scope[] = [
     calls: [6, 6, 6].map((tokens) => ({ agent: 'a', org: 'x', cost: { tokens } })),
     actual: [{ tokens: 1 }, {}, {}],
     rules: [[TOKENS, SPEND]],
-    limits: [
+    rates: [
       { name: 'tokens', by: ['agent'], unit: 'tokens', form: { kind: 'bucket', perSecond: 10, burst: 10 } },
       { name: 'spend', by: ['org'], unit: 'tokens', form: { kind: 'fixed window', limit: 100, windowMs: 3_600_000 } },
     ],
+    slots: [],
     budget: { ...NO_BUDGET, jumps: 2 },
     jumpsMs: [1100],
-    quick: 2000,
-    full: 200_000,
+    quick: 600,
+    full: 400_000,
   },
 ]
 

@@ -43,7 +43,7 @@ export function scriptCall<Reply>(setting: Setting, { budget }: Model, { name, s
 /** Copies that arrive after their senders have a reply. */
 export function lateCopyActions(setting: Setting, { lateCopies }: Model): Action[] {
   return lateCopies.map(({ name, bytes }, index) => ({
-    name: `the copy of "${name}" arrives`,
+    name: `the copy of ${name} arrives`,
     kind: 'fault',
     run: async (next) => {
       next.lateCopies.splice(index, 1)
