@@ -1,4 +1,4 @@
-import type { Grant } from '../../../src/index.js'
+import type { Call, Grant } from '../../../src/index.js'
 import type { FactCosts } from '../oracles/facts.js'
 import type { Random } from '../world/random.js'
 import { drawCall, type FleetCall, noteAsked } from './calls.js'
@@ -33,11 +33,34 @@ export function startWithoutQueue(fleet: Fleet, door: Door, number: number): voi
 }
 
 async function useGate(fleet: Fleet, member: Member, random: Random): Promise<void> {
+  if (random.chance(0.1)) return record(fleet, member, random)
   const one = drawCall(fleet, random, member.process, 'gate', undefined)
   noteAsked(fleet, one)
-  const grant = await member.tollgate.gate.admit(random.chance(0.3) ? { ...one.call, id: one.name } : one.call)
+  const call = random.chance(0.4) ? { ...one.call, id: one.name } : one.call
+  const grant = await member.tollgate.gate.admit(call)
   noteAnswer(fleet, one, grant.allowed ? 'run' : 'refused')
-  if (grant.allowed) await useGrant(fleet, member, one, grant, random)
+  if (grant.allowed) await useGrant(fleet, member, one, call.id === undefined ? grant : grantElsewhere(fleet, member, call, grant), random)
+}
+
+/** A call that was admitted under its id may be settled and released in another process. */
+function grantElsewhere(fleet: Fleet, member: Member, call: Call, { decision }: Grant): Pick<Grant, 'decision' | 'settle' | 'release'> {
+  const other = fleet.apps.find((app) => app.member !== undefined && app.member !== member && !app.process.dead && app.process.name.startsWith('gate'))?.member
+  const { gate } = (other ?? member).tollgate
+  return { decision, settle: (usage) => gate.settle(call, usage), release: () => gate.release(call) }
+}
+
+/** A call that was made without asking. */
+async function record(fleet: Fleet, { process, tollgate }: Member, random: Random): Promise<void> {
+  const one = drawCall(fleet, random, process, 'record', undefined)
+  noteAsked(fleet, one)
+  const { decision } = await tollgate.gate.record(one.call)
+  noteAnswer(fleet, one, 'run')
+  const run = fleet.nextRun()
+  const atMs = decision.atMs - fleet.redis.clockSkewMs
+  fleet.note({ fact: 'charged', atMs, call: one.name, run })
+  fleet.note({ fact: 'started', atMs: fleet.nowMs, call: one.name, run, by: process.name, attempt: 1 })
+  fleet.note({ fact: 'ended', atMs, call: one.name, run, how: 'done', actual: one.costs, reported: true })
+  one.ended = true
 }
 
 async function useAcquire(fleet: Fleet, member: Member, random: Random): Promise<void> {
@@ -70,7 +93,13 @@ function noteAnswer(fleet: Fleet, one: FleetCall, outcome: 'run' | 'refused'): v
 }
 
 /** What a program does with a grant: it makes its call, and settles; or it does not, and gives the charge back. */
-async function useGrant(fleet: Fleet, { process }: Member, one: FleetCall, grant: Grant, random: Random): Promise<void> {
+async function useGrant(
+  fleet: Fleet,
+  { process }: Member,
+  one: FleetCall,
+  grant: Pick<Grant, 'decision' | 'settle' | 'release'>,
+  random: Random,
+): Promise<void> {
   const run = fleet.nextRun()
   fleet.note({ fact: 'charged', atMs: grant.decision.atMs - fleet.redis.clockSkewMs, call: one.name, run })
   fleet.note({ fact: 'started', atMs: fleet.nowMs, call: one.name, run, by: process.name, attempt: 1 })

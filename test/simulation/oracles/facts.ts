@@ -57,6 +57,8 @@ export type Door =
   | 'gate'
   /** `gate.acquire`: waits in its own process. */
   | 'acquire'
+  /** `gate.record`: charged for good, whether there is room or not; what is above a limit is debt. */
+  | 'record'
   /** A limiter by key: charged for good. */
   | 'limiter'
 

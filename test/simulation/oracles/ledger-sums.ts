@@ -26,8 +26,8 @@ export function ledgerReports(history: History, bounds: Bounds): Report[] {
     const { atMs, open, settled, released, expired } = fact
     const report = (text: string): Report => ({ oracle: 'quiet', atMs, text: `the ledger ${text}`, calls: [] })
     const reports: Report[] = []
-    // A limiter charges for good.
-    const charged = history.runs.filter(({ story }) => story.asked.door !== 'limiter')
+    // These are charged for good.
+    const charged = history.runs.filter(({ story }) => story.asked.door !== 'limiter' && story.asked.door !== 'record')
     const unsettled = charged.filter((run) => settledByMs(history, run, bounds) === Number.POSITIVE_INFINITY)
     const blurred = history.faults.some(({ fault }) => BLURS_LEDGER.includes(fault))
     if (!blurred && open !== unsettled.length) {

@@ -40,6 +40,7 @@ export function neverOver(history: History, bounds: Bounds): Report[] {
       const meter: Meter = meters.get(met.id) ?? { limit: met.limit.name, key: met.key, starts: [], debts: [], slots: [] }
       meters.set(met.id, meter)
       const { atStart, debt } = costsOf(run, met)
+      if (met.limit.unit === undefined && run.story.asked.door === 'record') continue
       if (met.limit.unit === undefined) meter.slots.push({ run, atMs: run.started.atMs })
       else if (atStart > 0) meter.starts.push({ run, atMs: judgedMs, cost: atStart, untold: run.chargedMs === undefined })
       if (debt > 0 && run.ended !== undefined) meter.debts.push({ run, atMs: run.ended.atMs, cost: debt, knownMs: settledByMs(history, run, bounds) })

@@ -94,7 +94,7 @@ class NeverStuck {
   private planWait(story: Story): void {
     const { asked, answered, runs, results, faults } = story
     const fromMs = asked.door === 'acquire' ? asked.atMs : acceptedMs(story)
-    if (fromMs === undefined || asked.door === 'gate' || asked.door === 'limiter' || answered?.outcome === 'degrade') return
+    if (fromMs === undefined || asked.door === 'gate' || asked.door === 'limiter' || asked.door === 'record' || answered?.outcome === 'degrade') return
     const gone = [runs[0] && chargeMs(runs[0]), results[0]?.atMs, deadlineMs(story)]
     if (asked.door === 'acquire') gone.push(this.history.diedMs(asked.by), answered?.atMs)
     for (const { fault, atMs } of faults) if (fault === 'removed job' || fault === 'cancel') gone.push(atMs)
@@ -125,6 +125,7 @@ class NeverStuck {
     const settledMs = settledByMs(history, run, bounds)
     const endMs = ended !== undefined && settledMs <= ended.atMs + bounds.stepMs ? ended.atMs : settledMs
     for (const one of met) {
+      if (one.limit.unit === undefined && story.asked.door === 'record') continue
       const cost = costIn(one.limit, story.asked.costs)
       this.at(atMs, 3, () => this.meters.of(one).limit.charge(atMs, cost, id))
       const leaseMs = one.form?.kind === 'slots' ? one.form.leaseMs : 0

@@ -37,6 +37,8 @@ export function costsOf(run: Run, { limit }: MetRef): { atStart: number; debt: n
   const estimate = costIn(limit, run.story.asked.costs)
   const { ended } = run
   if (limit.unit === undefined) return { atStart: 1, debt: 0 }
+  // What was recorded has happened already: it does not ask for room, and later starts have to wait for it.
+  if (run.story.asked.door === 'record') return { atStart: 0, debt: estimate }
   if (ended === undefined) return { atStart: estimate, debt: 0 }
   switch (ended.how) {
     case 'sent back':
