@@ -92,9 +92,9 @@ function faultOfWindow(
   // A clock that was set has windows of its own.
   if (history.faults.some(({ fault }) => fault === 'redis clock')) return undefined
   const fromMs = form.kind === 'fixed window' ? Math.floor(atMs / form.windowMs) * form.windowMs : atMs - form.windowMs
-  const edgeMs = form.kind === 'fixed window' ? 0 : form.windowMs / 16
-  if (charges.some((charge) => Math.abs(charge.atMs - fromMs) <= edgeMs)) return undefined
-  const inside = charges.filter((charge) => charge.atMs > fromMs)
+  // Until when a charge counts in a sliding window is known to a cell only.
+  if (form.kind !== 'fixed window' && charges.some((charge) => Math.abs(charge.atMs - fromMs) <= form.windowMs / 16)) return undefined
+  const inside = charges.filter((charge) => charge.atMs >= fromMs)
   const sum = (part: 'lower' | 'upper') => inside.reduce((total, charge) => total + charge[part], 0)
   const lower = sum('lower')
   const unseen = unseenCost(history, fromMs, charges)
