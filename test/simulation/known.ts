@@ -18,28 +18,153 @@ export interface KnownFault {
   readonly explains: (report: Report, simulated: SimulatedFleet) => boolean
 }
 
+type Explains = KnownFault['explains']
+
+const all =
+  (...parts: readonly Explains[]): Explains =>
+  (report, simulated) =>
+    parts.every((part) => part(report, simulated))
+
+const any =
+  (...parts: readonly Explains[]): Explains =>
+  (report, simulated) =>
+    parts.some((part) => part(report, simulated))
+
 const has =
-  (...features: readonly Feature[]) =>
-  (_: Report, { spec }: SimulatedFleet) =>
+  (...features: readonly Feature[]): Explains =>
+  (_, { spec }) =>
     features.some((feature) => spec.features.includes(feature))
 
 const after =
-  (...kinds: readonly FaultKind[]) =>
-  (_: Report, { spec }: SimulatedFleet) =>
+  (...kinds: readonly FaultKind[]): Explains =>
+  (_, { spec }) =>
     spec.faults.some(({ kind }) => kinds.includes(kind))
 
-/** Whether some call of the report meets so many rules at least. */
+const says =
+  (text: RegExp): Explains =>
+  (report) =>
+    text.test(report.text)
+
+/** Whether a call of the report meets so many rules at least; of a report without calls, whether the fleet has so many. */
 const meetsRules =
-  (least: number) =>
-  ({ calls }: Report, { fleet, spec }: SimulatedFleet) =>
+  (least: number): Explains =>
+  ({ calls }, { fleet, spec }) =>
     calls.length === 0
       ? spec.rules.length >= least
       : calls.some((name) => spec.rules.filter((rule) => covers(rule, fleet.calls.get(name)?.scopes ?? {})).length >= least)
 
-export const KNOWN_FAULTS: readonly KnownFault[] = []
+/** Whether a call of the report, or a rule of the fleet where it names none, is refused or degraded where there is no room. */
+const meetsRefusingRule: Explains = ({ calls }, { fleet, spec }) => {
+  const refusing = spec.rules.filter(({ strategy = 'queue' }) => strategy !== 'queue' && strategy !== 'throttle')
+  return calls.length === 0 ? refusing.length > 0 : calls.some((name) => refusing.some((rule) => covers(rule, fleet.calls.get(name)?.scopes ?? {})))
+}
+
+/** Whether some run before the report gave back to its meters: it cost less than its estimate, was released, or was refused by its agent. */
+const followsARefund: Explains = ({ atMs }, { facts, fleet }) =>
+  facts.some((fact) => {
+    if (fact.fact !== 'ended' || fact.atMs > atMs) return false
+    if (fact.how === 'released' || fact.how === 'sent back') return true
+    const costs = fleet.calls.get(fact.call)?.costs ?? {}
+    return fact.reported && Object.entries(fact.actual).some(([unit, used]) => used < (costs[unit as keyof typeof costs] ?? 0))
+  })
+
+export const KNOWN_FAULTS: readonly KnownFault[] = [
+  {
+    name: 'late refund',
+    about: 'A bucket gives back what a settlement, a release or a refusal says, also where the clock has given it back already: room is made twice.',
+    oracles: ['never over'],
+    scenario: 'late settlements',
+    explains: all(says(/\(bucket|\(leaky bucket/), followsARefund),
+  },
+  {
+    name: 'ghost',
+    about: 'An app dies between the answer of the front door and the jobs of its calls: what they were promised stays claimed, one after the other for 5 s.',
+    oracles: ['never stuck', 'eta told', 'in order'],
+    scenario: 'app dies before its jobs',
+    explains: after('death'),
+  },
+  {
+    name: 'removed job',
+    about: 'A call whose job was removed in BullMQ keeps its place and its record; when it is woken its room is claimed for 5 s.',
+    oracles: ['never stuck', 'quiet', 'in order', 'eta told'],
+    scenario: 'jobs are removed',
+    explains: after('removed job'),
+  },
+  {
+    name: 'stale worker',
+    about: "A slot is held under a call's id: the end of a run whose job was given to another worker frees that one's slot.",
+    oracles: ['never over'],
+    scenario: 'stale worker ends',
+    explains: all(says(/runs at once/), after('stop', 'death', 'cut', 'node clock', 'redis refuses writes', 'failover')),
+  },
+  {
+    name: 'lapsed slots',
+    about: 'Slots of running calls lapse while Redis is away for longer than a lease, and others take them.',
+    oracles: ['never over'],
+    scenario: 'Redis stands still for longer than a lease',
+    explains: all(says(/runs at once/), after('redis away', 'redis refuses writes', 'slow network')),
+  },
+  {
+    name: 'refused end',
+    about: 'BullMQ gives up an end that Redis refuses, or does not take in time; the job comes back as stalled, and its call runs again.',
+    oracles: ['nothing twice'],
+    scenario: 'Redis refuses writes as calls end',
+    explains: after('redis refuses writes', 'redis away', 'slow network'),
+  },
+  {
+    name: 'hot loop',
+    about:
+      'An agent that refuses with a small Retry-After is asked again at once, for ever; a call that it refuses always goes to the head of its line each time.',
+    oracles: ['never stuck', 'in order'],
+    scenario: 'one call is always refused',
+    explains: after('agent refuses always', 'agent refuses once', 'agent refuses for a while'),
+  },
+  {
+    name: 'lost rules',
+    about: 'A process that opens after Redis came back empty finds no rules, and lets all calls pass.',
+    oracles: ['never over'],
+    scenario: 'Redis comes back empty',
+    explains: after('failover'),
+  },
+  {
+    name: 'claim under other rules',
+    about: 'A claim is given back on the meters that the rules, or the mode, of the start name, not on those that it was taken from.',
+    oracles: ['quiet', 'never stuck'],
+    explains: any(has('graceful rules'), after('rule change', 'override', 'pause')),
+  },
+  {
+    name: 'claims without a worker',
+    about: 'Calls are woken for a queue whose workers are busy, paused or gone: their claims keep the room from calls that could use it.',
+    oracles: ['never stuck'],
+    explains: any(has('few places'), after('paused queue', 'workerless queue', 'stop')),
+  },
+  {
+    name: 'line of a refusing rule',
+    about: 'A call that has waited for one rule may then wait in line for a rule that refuses: for a budget of the day, until tomorrow.',
+    oracles: ['nothing lost', 'never stuck', 'quiet', 'eta told'],
+    explains: meetsRefusingRule,
+  },
+  {
+    name: 'ETA of several limits',
+    about: 'An ETA is that of one limit, for calls of equal cost: where two limits bind one after the other, or costs are mixed, a call starts later.',
+    oracles: ['eta told'],
+    explains: any(meetsRules(2), has('tokens', 'windows')),
+  },
+  {
+    name: 'overtaken in another line',
+    about: 'A call that was moved to the line of another rule is overtaken there by later calls that wait at the first.',
+    oracles: ['in order'],
+    scenario: 'two limits bind one after the other',
+    explains: meetsRules(2),
+  },
+  {
+    name: 'crossing rules lose room',
+    about: 'A call that needs two busy meters at once holds room at the first while it waits for the second.',
+    oracles: ['never stuck'],
+    explains: meetsRules(3),
+  },
+]
 
 export function knownFaultOf(report: Report, simulated: SimulatedFleet): KnownFault | undefined {
   return KNOWN_FAULTS.find(({ oracles, explains }) => oracles.includes(report.oracle) && explains(report, simulated))
 }
-
-export { after, has, meetsRules }
