@@ -130,7 +130,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     name: 'claim under other rules',
     about: 'A claim is given back on the meters that the rules, or the mode, of the start name, not on those that it was taken from.',
     oracles: ['quiet', 'never stuck'],
-    explains: any(has('graceful rules'), after('rule change', 'override', 'pause')),
+    explains: any(has('graceful rules'), after('rule change', 'override', 'pause', 'failover')),
   },
   {
     name: 'claims without a worker',

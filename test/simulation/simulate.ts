@@ -32,6 +32,7 @@ interface Options {
   readonly stopAtFirst?: boolean
   readonly json?: boolean
   readonly quiet?: boolean
+  readonly twice?: boolean
   readonly smallScope?: string | true
   readonly quick?: boolean
   readonly replay?: string
@@ -72,6 +73,7 @@ const command = new Command('simulate')
   .option('--stop-at-first', 'ends with the first report that no known fault explains')
   .option('--json', 'prints one line of JSON for each report, and one at the end')
   .option('--quiet', 'prints no line for a seed without a report')
+  .option('--twice', 'runs each seed in two processes, and compares the runs byte by byte')
   .option('--small-scope [name]', `instead of seeds, every interleaving of a small fleet; all, or one of: ${SCOPES.map(({ name }) => name).join(', ')}`)
   .option('--quick', 'with --small-scope: as far as npm test goes')
   .option('--replay <path>', 'with --small-scope: the state after each action of a path, as a report names it')
@@ -97,7 +99,8 @@ async function main(): Promise<number> {
   if (planted !== undefined) return lookForPlanted(planted === true ? [] : planted, options.seeds ?? FOR_PLANTED)
   const work = workOf(options)
   if (work.length === 0) command.help({ error: true })
-  return options.trace === undefined ? await runAll(work, options) : await trace(work[0] as Work, options.trace)
+  if (options.trace !== undefined) return trace(work[0] as Work, options.trace)
+  return options.twice === true ? runTwice(work, options) : runAll(work, options)
 }
 
 function listPlanted(): number {
@@ -123,10 +126,29 @@ async function trace(work: Work, id: string): Promise<number> {
   return 0
 }
 
+/** Two processes do the same work, each with its own Redis. */
+async function runTwice(work: readonly Work[], { processes }: Options): Promise<number> {
+  const hashes = new Map<string, string>()
+  await Promise.all(
+    [0, 1].map((half) =>
+      simulateAll(work, Math.max(1, Math.floor(processes / 2)), ({ name, hash }) => {
+        hashes.set(`${name}/${half}`, hash)
+        return true
+      }),
+    ),
+  )
+  const names = work.map(({ task }) => ('seed' in task ? `seed ${task.seed}` : task.scenario))
+  const different = names.filter((name) => hashes.get(`${name}/0`) !== hashes.get(`${name}/1`))
+  for (const name of different) console.log(`${name}: ${hashes.get(`${name}/0`)} in one process, ${hashes.get(`${name}/1`)} in the other`)
+  console.log(`${names.length} runs, each in two processes: ${names.length - different.length} equal byte by byte, ${different.length} different`)
+  return different.length === 0 ? 0 : 1
+}
+
 async function runAll(work: readonly Work[], options: Options): Promise<number> {
   const startedMs = real.elapsedMs()
   const commit = commitOf(options.program)
   const sums = { outcomes: 0, commands: 0, virtualMs: 0, reports: 0, known: 0 }
+  const firsts = new Map<string, KnownFinding>()
   await simulateAll(work, options.processes, (outcome) => {
     const found = surprises(outcome)
     sums.outcomes++
@@ -135,6 +157,12 @@ async function runAll(work: readonly Work[], options: Options): Promise<number> 
     sums.reports += found.length
     sums.known += outcome.reports.length - found.length
     const elapsedS = (real.elapsedMs() - startedMs) / 1000
+    for (const { known, oracle } of outcome.reports) {
+      if (known === undefined) continue
+      const first = firsts.get(known) ?? { name: known, where: outcome.name, seconds: elapsedS, oracles: new Set(), times: 0 }
+      first.oracles.add(oracle)
+      firsts.set(known, { ...first, times: first.times + 1 })
+    }
     if (options.json === true)
       for (const { oracle, text, calls } of found) print({ seed: outcome.seed, name: outcome.name, oracle, text, calls, seconds: elapsedS })
     else if (options.quiet !== true || found.length > 0) printOutcome(outcome, commit)
@@ -143,11 +171,31 @@ async function runAll(work: readonly Work[], options: Options): Promise<number> 
   const wallS = (real.elapsedMs() - startedMs) / 1000
   const perS = Math.round(sums.commands / wallS)
   if (options.json === true) print({ ...sums, seconds: wallS, commandsPerS: perS })
-  else
+  else {
+    printKnown([...firsts.values()])
     console.log(
       `${sums.outcomes} runs, ${sums.commands} commands (${perS}/s), ${(sums.virtualMs / 1000 / wallS).toFixed(0)} simulated seconds a second, ${wallS.toFixed(1)} s: ${sums.reports} reports, ${sums.known} of known faults`,
     )
+  }
   return sums.reports === 0 ? 0 : 1
+}
+
+/** Where a known fault was found first. */
+interface KnownFinding {
+  readonly name: string
+  readonly where: string
+  readonly seconds: number
+  readonly oracles: Set<string>
+  readonly times: number
+}
+
+/** As a table of Markdown, which can stand in a page as it is. */
+function printKnown(found: readonly KnownFinding[]): void {
+  if (found.length === 0) return
+  console.log('\n| known fault | found by | first in | after | reports |\n| --- | --- | --- | --- | --- |')
+  for (const { name, where, seconds: s, oracles, times } of found)
+    console.log(`| ${name} | ${[...oracles].join(', ')} | ${where} | ${s.toFixed(1)} s | ${times} |`)
+  console.log('')
 }
 
 function print(line: object): void {
