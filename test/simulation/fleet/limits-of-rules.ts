@@ -36,16 +36,18 @@ function formOf(limit: LimitSpec, amount: number): Form {
   }
 }
 
+/** An override leaves at least one call allowed. */
 function times(form: Form, factor: number): Form {
+  const atLeastOne = (amount: number) => Math.max(Math.min(1, amount), amount * factor)
   switch (form.kind) {
     case 'bucket':
-      return { ...form, perSecond: form.perSecond * factor, burst: form.burst * factor }
+      return { ...form, perSecond: form.perSecond * factor, burst: atLeastOne(form.burst) }
     case 'leaky bucket':
       return { ...form, perSecond: form.perSecond * factor }
     case 'slots':
-      return { ...form, slots: Math.floor(form.slots * factor) }
+      return { ...form, slots: Math.floor(atLeastOne(form.slots)) }
     default:
-      return { ...form, limit: form.limit * factor }
+      return { ...form, limit: atLeastOne(form.limit) }
   }
 }
 

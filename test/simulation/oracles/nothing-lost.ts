@@ -4,6 +4,8 @@ import { acceptedMs, chargeMs, deadlineMs, faultDuring, type History, type Story
 /** Changes for which a call that was accepted may be refused when it is looked at again. */
 const CHANGES_RULES: readonly FaultKind[] = ['rule change', 'override', 'pause']
 const REFUSES: readonly FaultKind[] = ['agent refuses once', 'agent refuses for a while', 'agent refuses always']
+/** For what an app cancels a call, or an operator takes it away. */
+const GIVES_UP: readonly FaultKind[] = ['cancel', 'removed job', 'agent refuses always']
 /** A call that lost so many workers is failed as the probable cause. */
 const LOST_AT_MOST = 10
 
@@ -70,7 +72,7 @@ function unexplained(history: History, story: Story, { atMs, how, code }: Result
         ? `is told to be expired ${(deadlineMs(story) - atMs).toFixed(0)} ms before its deadline`
         : undefined
     case 'cancelled':
-      return faults.some(({ fault }) => fault === 'cancel' || fault === 'removed job') ? undefined : 'is told to be cancelled, and no app has cancelled it'
+      return faults.some(({ fault }) => GIVES_UP.includes(fault)) ? undefined : 'is told to be cancelled, and no app has cancelled it'
     case 'failed':
       return hasReason(history, story, atMs, code, bounds) ? undefined : `is told to have failed (${code ?? 'no code'}), and no run of it has failed`
     default:

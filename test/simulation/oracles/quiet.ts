@@ -1,4 +1,4 @@
-import type { Bounds, FactLimit, Form, KeyFact, Report } from './facts.js'
+import type { Bounds, FactLimit, FaultKind, Form, KeyFact, Report } from './facts.js'
 import { acceptedMs, type History } from './history.js'
 import { ledgerReports } from './ledger-sums.js'
 import { usageReports } from './usage-sums.js'
@@ -9,6 +9,8 @@ const OF_JOBS_UNDER_WAY = /^:([^:]+):(wait|active|delayed|prioritized|paused|.+:
 /** What has no end on purpose: configuration, and a stream whose entries end one by one. */
 const WITHOUT_END = ['/rules', '/audit']
 const DAY_MS = 86_400_000
+/** Faults for which the end of a run may never be told, or be forgotten. */
+const LEAVES_OPEN: readonly FaultKind[] = ['death', 'stop', 'failover', 'redis away', 'redis refuses writes']
 /** A key may outlive its reason by the rounding of its end. */
 const SLACK_MS = 2000
 
@@ -19,7 +21,7 @@ export function quiet(history: History, bounds: Bounds): Report[] {
   const unfinished = [...history.stories.values()].some(
     ({ asked, results, runs }) => unworked.has(asked.queue ?? '') && results.length === 0 && runs.length === 0,
   )
-  const openRuns = history.runs.some(({ ended }) => ended === undefined)
+  const openRuns = history.runs.some(({ ended }) => ended === undefined) || history.faults.some(({ fault }) => LEAVES_OPEN.includes(fault))
   for (const fact of history.facts) {
     if (fact.fact !== 'key left') continue
     const key = fact.key.slice(fact.key.indexOf('}') + 1)
