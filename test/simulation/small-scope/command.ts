@@ -50,6 +50,6 @@ function textOf({ scope, states, transitions, complete, fairCompletions, seconds
       known === undefined ? `  FOUND ${text} (${times}×)` : `  known ${text} (${times}×): ${known}`,
       `    ${path.join(THEN)}`,
     ]),
-    ...notFound.map(({ reason }) => `  a known fault is not found any more; take it off the list: ${reason}`),
+    ...notFound.map(({ name, path }) => `  the known fault "${name}" is not shown any more by its path; take it off the list: ${path}`),
   ].join('\n')
 }

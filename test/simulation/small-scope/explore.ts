@@ -1,3 +1,4 @@
+import { Random } from '../world/random.js'
 import { differentActionsOf } from './actions/index.js'
 import type { Agent } from './agent.js'
 import { FairCompletion } from './fair.js'
@@ -31,6 +32,9 @@ export interface Bounds {
   isEnough(text: string): boolean
 }
 
+/** How often an exploration goes on somewhere else: one that is not completed would otherwise see one corner alone. */
+const ELSEWHERE = 0.05
+
 /** The last name of the path to something that was found in a fair completion. */
 export const FAIR = 'fair completion'
 
@@ -39,6 +43,7 @@ export const FAIR = 'fair completion'
  * shows what never comes to an end.
  */
 export async function explore(setting: Setting, agent: Agent, { maxStates, isEnough }: Bounds): Promise<Exploration> {
+  const random = new Random('small scope')
   const findings = new Map<string, Finding>()
   let enough = false
   const note = (reports: readonly string[], step: Step) => {
@@ -54,6 +59,7 @@ export async function explore(setting: Setting, agent: Agent, { maxStates, isEno
   const stack: { state: State; step: Step | undefined }[] = [{ state: root, step: undefined }]
   let transitions = 0
   while (stack.length > 0 && seen.size < maxStates && !enough) {
+    if (random.chance(ELSEWHERE)) swapWithLast(stack, random.int(stack.length))
     const { state, step } = stack.pop() as (typeof stack)[number]
     const print = fingerprint(state)
     const next: typeof stack = []
@@ -74,6 +80,11 @@ export async function explore(setting: Setting, agent: Agent, { maxStates, isEno
     stack.push(...next)
   }
   return { states: seen.size, transitions, complete: stack.length === 0, fairCompletions: fair.completions, findings: [...findings.values()] }
+}
+
+function swapWithLast(list: unknown[], at: number): void {
+  const last = list.length - 1
+  ;[list[at], list[last]] = [list[last], list[at]]
 }
 
 function pathOf(step: Step): string[] {

@@ -41,7 +41,7 @@ export interface ScopeResult {
   readonly fairCompletions: number
   readonly seconds: number
   readonly reports: readonly ScopeReport[]
-  /** Known faults of the scope that a complete exploration did not find. */
+  /** Known faults of the scope that their paths do not show any more. */
   readonly notFound: readonly KnownFault[]
 }
 
@@ -52,8 +52,9 @@ export async function exploreScope(name: string, { program, maxStates, server, s
     const seconds = (performance.now() - beganMs) / 1000
     const reports: ScopeReport[] = []
     for (const { finding, known } of grouped(name, findings))
-      reports.push({ ...(await shrink(setting, agent, finding)), ...(known === undefined ? {} : { known: known.reason }) })
-    const notFound = KNOWN.filter(({ scopes, reason }) => found.complete && scopes.includes(name) && !reports.some(({ known }) => known === reason))
+      reports.push({ ...(await shrink(setting, agent, finding)), ...(known === undefined ? {} : { known: `${known.name}: ${known.reason}` }) })
+    const notFound: KnownFault[] = []
+    for (const known of KNOWN.filter(({ scopes }) => scopes[0] === name)) if (!(await shows(setting, agent, known))) notFound.push(known)
     return { scope: name, ...found, seconds, reports, notFound }
   })
 }
@@ -61,6 +62,11 @@ export async function exploreScope(name: string, { program, maxStates, server, s
 /** Prints the state after each step of a path, as a report names it. @returns whether each action of it was possible */
 export async function replayPath(name: string, path: string, program: string, tell: (text: string) => void): Promise<boolean> {
   return inScope(name, program, undefined, async (setting, agent) => (await replay(setting, agent, path.split(THEN), tell)).possible)
+}
+
+async function shows(setting: Setting, agent: Agent, { path, text }: KnownFault): Promise<boolean> {
+  const { reports } = await replay(setting, agent, path.split(THEN))
+  return reports.some((report) => text.test(report))
 }
 
 /** What was found, and one finding for all that the same known fault explains: that with the shortest path. */

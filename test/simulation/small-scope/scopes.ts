@@ -44,7 +44,7 @@ export const SCOPES: readonly Scope[] = [
     budget: { ...NO_BUDGET, jumps: 2 },
     jumpsMs: [460],
     lateMs: 300,
-    quick: 600,
+    quick: 1200,
     full: 400_000,
   },
   {
@@ -53,7 +53,7 @@ export const SCOPES: readonly Scope[] = [
     about: 'one death anywhere: of the app, of a worker, of the dispatcher',
     budget: { ...NO_BUDGET, deaths: 1, jumps: 2 },
     jumpsMs: [1100],
-    quick: 600,
+    quick: 1200,
     full: 400_000,
   },
   {
@@ -65,7 +65,7 @@ export const SCOPES: readonly Scope[] = [
     budget: { ...NO_BUDGET, deaths: 1, jumps: 2 },
     mortal: ['app'],
     jumpsMs: [600],
-    quick: 600,
+    quick: 1200,
     full: 400_000,
   },
   {
@@ -75,7 +75,7 @@ export const SCOPES: readonly Scope[] = [
     calls: TWO_CALLS,
     budget: { ...NO_BUDGET, repeats: 1, jumps: 2 },
     jumpsMs: [1100],
-    quick: 600,
+    quick: 1200,
     full: 400_000,
   },
   {
@@ -85,7 +85,7 @@ export const SCOPES: readonly Scope[] = [
     calls: TWO_CALLS,
     budget: { ...NO_BUDGET, stops: 1, jumps: 2 },
     jumpsMs: [1100],
-    quick: 600,
+    quick: 1200,
     full: 400_000,
   },
   {
@@ -95,7 +95,7 @@ export const SCOPES: readonly Scope[] = [
     calls: TWO_CALLS,
     budget: { ...NO_BUDGET, stops: 1, refusals: 1, jumps: 1 },
     jumpsMs: [1100],
-    quick: 600,
+    quick: 1200,
     full: 400_000,
   },
   {
@@ -104,7 +104,7 @@ export const SCOPES: readonly Scope[] = [
     about: 'an agent refuses a call: block, probe, recovery',
     budget: { ...NO_BUDGET, refusals: 1, jumps: 2 },
     jumpsMs: [600],
-    quick: 600,
+    quick: 1200,
     full: 400_000,
   },
   {
@@ -114,7 +114,7 @@ export const SCOPES: readonly Scope[] = [
     calls: TWO_CALLS,
     budget: { ...NO_BUDGET, cancels: 1, jumps: 2 },
     jumpsMs: [1100],
-    quick: 600,
+    quick: 1200,
     full: 400_000,
   },
   {
@@ -123,7 +123,7 @@ export const SCOPES: readonly Scope[] = [
     about: 'the job of a call that waits is removed with means of BullMQ',
     budget: { ...NO_BUDGET, removals: 1, jumps: 2 },
     jumpsMs: [1100],
-    quick: 600,
+    quick: 1200,
     full: 400_000,
   },
   {
@@ -135,7 +135,7 @@ export const SCOPES: readonly Scope[] = [
     slots: [],
     budget: { ...NO_BUDGET, ruleChanges: 1, jumps: 1 },
     jumpsMs: [1100],
-    quick: 600,
+    quick: 1200,
     full: 400_000,
   },
   {
@@ -150,7 +150,7 @@ export const SCOPES: readonly Scope[] = [
     budget: { ...NO_BUDGET, jumps: 2 },
     jumpsMs: [600],
     lateMs: 300,
-    quick: 600,
+    quick: 1200,
     full: 400_000,
   },
   {
@@ -164,7 +164,7 @@ export const SCOPES: readonly Scope[] = [
     ],
     budget: { ...NO_BUDGET, jumps: 2 },
     jumpsMs: [460, 1100],
-    quick: 600,
+    quick: 1200,
     full: 400_000,
   },
   {
@@ -181,7 +181,7 @@ export const SCOPES: readonly Scope[] = [
     slots: [],
     budget: { ...NO_BUDGET, jumps: 2 },
     jumpsMs: [1100],
-    quick: 600,
+    quick: 1200,
     full: 400_000,
   },
 ]

@@ -1,5 +1,6 @@
 import type { Decision } from '../../../../src/model/decision.js'
 import { type AppCall, type Model, PASS_GRACE_MS } from '../model.js'
+import { checkNewcomer } from '../order.js'
 import type { Action, Setting } from '../setting.js'
 import { scriptCall } from './script-call.js'
 
@@ -30,14 +31,15 @@ function deaths(setting: Setting, model: Model): Action[] {
   )
 }
 
-function decided({ program }: Setting, model: Model, call: number, decision: Decision | undefined): void {
+function decided(setting: Setting, model: Model, call: number, decision: Decision | undefined): void {
   const appCall = model.calls[call] as AppCall
   if (decision === undefined || decision.outcome === 'reject' || decision.outcome === 'expired') {
     appCall.state = 'refused'
     return
   }
+  if (decision.outcome === 'run' && setting.scope.rules.length === 1) checkNewcomer(setting, call)
   appCall.state = 'decided'
-  appCall.delayMs = decision.outcome === 'wait' ? program.delayMs(decision.etaMs) : 0
+  appCall.delayMs = decision.outcome === 'wait' ? setting.program.delayMs(decision.etaMs) : 0
   appCall.decidedAtMs = model.atMs
 }
 

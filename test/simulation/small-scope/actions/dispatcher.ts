@@ -1,5 +1,6 @@
 import type { CallRequest } from '../../../../src/admission/request.js'
 import type { LineFront, Model, ReadCall, SeenPass, Turn } from '../model.js'
+import { checkWoken } from '../order.js'
 import type { Action, Setting } from '../setting.js'
 import { scriptCall } from './script-call.js'
 
@@ -48,7 +49,10 @@ function turnActions(setting: Setting, model: Model): Action[] {
           const fronts = dispatcher.fronts.map(([key, calls]) => ({ key, calls: calls.map((read) => restored(setting, next, read)) }))
           return setting.client(next.rules.dispatcher).dispatch(fronts)
         },
-        apply: (next, { woken }) => goOn(setting, next, { promote: woken, passes: [], lines: [] }),
+        apply: (next, { woken }) => {
+          checkWoken(setting, dispatcher.fronts, woken)
+          return goOn(setting, next, { promote: woken, passes: [], lines: [] })
+        },
       })
     case 'promote':
       return [

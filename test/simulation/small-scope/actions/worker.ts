@@ -12,7 +12,8 @@ export function workerActions(setting: Setting, agent: Agent, model: Model): Act
   for (const [index, worker] of model.workers.entries()) {
     // The same as the worker before: whatever this one does, the other one can do.
     if (index > 0 && JSON.stringify(model.workers[index - 1]) === JSON.stringify(worker)) continue
-    const start = worker.start ?? worker.unsettled
+    const { unsettled } = worker
+    const start = worker.start ?? unsettled
     const of = start === undefined ? 'an idle worker' : `the worker of ${label(start)}`
     if (worker.still) {
       actions.push({ name: `${of} goes on`, kind: 'step', run: (next) => goOn(next, index) })
@@ -21,7 +22,12 @@ export function workerActions(setting: Setting, agent: Agent, model: Model): Act
     actions.push(...settlementActions(setting, model, index), ...attemptActions(setting, agent, model, index))
     if (worker.phase === 'idle') {
       for (const [call, job] of model.jobs.entries()) {
-        if (job.state === 'wait') actions.push({ name: `take c${call}`, kind: 'step', run: (next) => take(next, index, call) })
+        if (job.state === 'wait')
+          actions.push({
+            name: `take c${call}${unsettled === undefined ? '' : ` with the end of ${label(unsettled)}`}`,
+            kind: 'step',
+            run: (next) => take(next, index, call),
+          })
       }
     }
     if (start === undefined) continue
