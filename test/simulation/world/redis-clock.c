@@ -2,16 +2,20 @@
  * Preloaded into redis-server (LD_PRELOAD): its wall clock is the number in the file SIM_CLOCK, 8 bytes, microseconds since the epoch, little
  * endian. So TIME, TTLs, locks and ids of streams follow the simulation. The monotonic clock stays real: Redis only measures durations with it.
  *
+ * The server dies with the process that started it, also where that process is killed.
+ *
  * Redis also draws the seed of its hash tables from /dev/urandom. A constant seed keeps the order of HGETALL and SMEMBERS the same in every run.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -58,6 +62,8 @@ time_t time(time_t *out) {
   if (out) *out = seconds;
   return seconds;
 }
+
+__attribute__((constructor)) static void die_with_parent(void) { prctl(PR_SET_PDEATHSIG, SIGKILL); }
 
 typedef FILE *(*open_file)(const char *, const char *);
 
