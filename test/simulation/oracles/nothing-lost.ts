@@ -72,12 +72,22 @@ function unexplained(history: History, story: Story, { atMs, how, code }: Result
         ? `is told to be expired ${(deadlineMs(story) - atMs).toFixed(0)} ms before its deadline`
         : undefined
     case 'cancelled':
-      return faults.some(({ fault }) => GIVES_UP.includes(fault)) ? undefined : 'is told to be cancelled, and no app has cancelled it'
+      return faults.some(({ fault }) => GIVES_UP.includes(fault)) || wasJoined(history, asked.atMs, atMs)
+        ? undefined
+        : 'is told to be cancelled, and no app has cancelled it'
     case 'failed':
       return hasReason(history, story, atMs, code, bounds) ? undefined : `is told to have failed (${code ?? 'no code'}), and no run of it has failed`
     default:
       return how satisfies never
   }
+}
+
+/** Whether a call was given up that stands for another one: facts do not tell for which. */
+function wasJoined({ stories }: History, fromMs: number, toMs: number): boolean {
+  for (const { answered, faults } of stories.values()) {
+    if (answered?.outcome === 'joined' && faults.some(({ fault, atMs }) => GIVES_UP.includes(fault) && atMs >= fromMs && atMs <= toMs)) return true
+  }
+  return false
 }
 
 function hasReason(history: History, story: Story, resultMs: number, code: string | undefined, bounds: Bounds): boolean {

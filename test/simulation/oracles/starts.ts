@@ -18,10 +18,17 @@ const SLOWS_REPLIES: readonly FaultKind[] = [
 /** How long a connection that broke takes to come back, at most; then a command without a reply is sent again. */
 const SENT_AGAIN_MS = 1000
 
-/** When a start was answered that was sent again: it is told the time of the second answer, and counts from the first. */
-function sentAgainMs({ faults }: History, { started }: Run, chargedMs: number): number | undefined {
-  return faults.find(({ fault, process, atMs }) => fault === 'repeated send' && process === started.by && atMs < chargedMs && chargedMs - atMs < SENT_AGAIN_MS)
-    ?.atMs
+/**
+ * When a start was charged that was sent again: it is told the time of the second answer, and counts from the first. It is the first command that its
+ * process is answered after the reply was lost.
+ */
+function sentAgainMs({ faults, runs }: History, { started }: Run, chargedMs: number): number | undefined {
+  const lost = faults.findLast(
+    ({ fault, process, atMs }) => fault === 'repeated send' && process === started.by && atMs < chargedMs && chargedMs - atMs < SENT_AGAIN_MS,
+  )
+  if (lost === undefined) return undefined
+  const isFirst = runs.every((run) => run.started.by !== started.by || run.chargedMs === undefined || run.chargedMs <= lost.atMs || run.chargedMs >= chargedMs)
+  return isFirst ? lost.atMs : undefined
 }
 
 /** The time at which a start counts for the agent; whether that is uncertain; and a report where it came too long after its charge. */

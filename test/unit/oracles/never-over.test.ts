@@ -107,6 +107,12 @@ describe('the time of a start', () => {
     expect(over(book().fault('stop', 110, { process: 'v', untilMs: 890 }))).not.toEqual([])
   })
 
+  test('is that of the first answer where its reply was lost, and it was sent again', () => {
+    const again = (process: string) => new FactBook(BUCKET).done('a', 0).done('b', 0).done('c', 150).done('d', 150).fault('repeated send', 105, { process })
+    expect(over(again('w'))).toEqual([])
+    expect(over(again('v'))).toHaveLength(1)
+  })
+
   test('may be up to a step earlier where no fact tells the charge', () => {
     const untold = (...timesMs: number[]) =>
       timesMs.reduce((book, atMs, index) => book.done(`k${index}`, atMs, {}, { chargedMs: null, startedMs: atMs }), new FactBook(BUCKET))

@@ -56,6 +56,8 @@ describe('nothing lost', () => {
     expect(lost(facts().call('a').result('a', 30, 'done'))).toEqual(['a has the result done, and no run of it is done'])
     expect(lost(facts().call('a').result('a', 30, 'cancelled'))).toHaveLength(1)
     expect(lost(facts().call('a').fault('cancel', 10, { call: 'a' }).result('a', 30, 'cancelled'))).toEqual([])
+    // Another app's call stands for it.
+    expect(lost(facts().call('a').call('b', { outcome: 'joined' }).fault('cancel', 10, { call: 'b' }).result('a', 30, 'cancelled'))).toEqual([])
   })
 
   test('a call expires when its time is over, and starts no more', () => {
