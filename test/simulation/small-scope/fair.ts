@@ -38,6 +38,7 @@ export class FairCompletion {
     const first = modelOf(from)
     const reports: string[] = []
     const passed: { print: string; starts: Starts }[] = []
+    const been = new Set<string>()
     let state = from
     let starts: Starts = first.calls.map(() => -1)
     for (;;) {
@@ -47,7 +48,8 @@ export class FairCompletion {
         starts = latest(starts, known)
         break
       }
-      const wasHere = passed.some((one) => one.print === print)
+      const wasHere = been.has(print)
+      been.add(print)
       passed.push({ print, starts })
       const before = modelOf(state)
       if (before.atMs > first.atMs + LONGEST_MS || passed.length > MOST_STEPS) {
