@@ -5,12 +5,17 @@ import { checkQuiet, scoreMs } from './checks.js'
 import { idealStarts, isHealthy } from './ideal.js'
 import type { Model } from './model.js'
 import type { Action, Setting } from './setting.js'
-import { fairFingerprint, modelOf, perform, type State } from './state.js'
+import { errorText, fairFingerprint, modelOf, perform, type State } from './state.js'
 
 /** How late a call may start whose own app or worker was sick. */
 const LATE_SICK_MS = 15_000
 /** After so long nothing can be left to happen: the longest that BullMQ delays the job of a call whose wait is not known, and all that comes after. */
 const LONGEST_MS = 1_200_000
+
+/** A completion of more steps goes round in circles. */
+const MOST_STEPS = 3000
+/** How long the dispatcher rests at least before it looks again. */
+const REST_MS = 10
 
 type Starts = readonly number[]
 
@@ -33,6 +38,7 @@ export class FairCompletion {
     const first = modelOf(from)
     const reports: string[] = []
     const passed: { print: string; starts: Starts }[] = []
+    const been = new Set<string>()
     let state = from
     let starts: Starts = first.calls.map(() => -1)
     for (;;) {
@@ -42,16 +48,18 @@ export class FairCompletion {
         starts = latest(starts, known)
         break
       }
+      const wasHere = been.has(print)
+      been.add(print)
       passed.push({ print, starts })
       const before = modelOf(state)
-      if (before.atMs > first.atMs + LONGEST_MS) {
+      if (before.atMs > first.atMs + LONGEST_MS || passed.length > MOST_STEPS) {
         reports.push('stuck: no end')
         break
       }
-      const action = await this.next(state, before)
+      const action = wasHere ? this.pass(before.atMs + REST_MS) : await this.next(state, before)
       if (action === 'end') {
         this.completions++
-        reports.push(...(await checkQuiet(this.setting, this.agent, state)))
+        reports.push(...(await this.checkQuiet(state)))
         break
       }
       const { after, reports: found } = await perform(this.setting, action, state)
@@ -64,18 +72,26 @@ export class FairCompletion {
     return [...reports, ...this.late(first, starts)]
   }
 
+  private async checkQuiet(state: State): Promise<string[]> {
+    try {
+      return await checkQuiet(this.setting, this.agent, state)
+    } catch (error) {
+      return [errorText(error)]
+    }
+  }
+
   private late(model: Model, starts: Starts): string[] {
     const ideal = idealStarts(this.setting, this.agent, model)
     // Calls may start in another order than in the ideal one; all together they may not take longer.
     const last = Math.max(...ideal.map((atMs, call) => (atMs !== undefined && isHealthy(model, call) ? atMs : Number.NEGATIVE_INFINITY)))
     return starts.flatMap((atMs, call) => {
-      const whole = isHealthy(model, call)
+      const healthy = isHealthy(model, call)
       const idealMs = ideal[call]
       if (idealMs === undefined || atMs < 0) return []
-      const lateMs = atMs - (whole ? last : idealMs)
-      if (lateMs <= (whole ? this.setting.scope.lateMs : LATE_SICK_MS)) return []
+      const lateMs = atMs - (healthy ? last : idealMs)
+      if (lateMs <= (healthy ? this.setting.scope.lateMs : LATE_SICK_MS)) return []
       const time = lateMs < 10_000 ? `${Math.ceil(lateMs / 1000)} s` : lateMs < 60_000 ? 'up to a minute' : 'minutes'
-      return [whole ? `stuck: calls that have room start ${time} late` : `stuck: a call whose own app or worker was sick starts ${time} late`]
+      return [healthy ? `stuck: calls that have room start ${time} late` : `stuck: a call whose own app or worker was sick starts ${time} late`]
     })
   }
 
@@ -93,7 +109,6 @@ export class FairCompletion {
     if (look !== undefined && (isDue || model.scansAll)) return look
     const later = [...due, ...timesOf(model)].filter((atMs) => atMs > model.atMs)
     if (later.length > 0) return this.pass(Math.min(...later))
-    if (isDue) throw new Error('something is due and nothing can be done about it')
     return 'end'
   }
 

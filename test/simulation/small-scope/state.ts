@@ -35,11 +35,15 @@ export async function perform(setting: Setting, action: Action, before: State): 
   try {
     await action.run(model)
   } catch (error) {
-    setting.report(`error: ${error instanceof Error ? error.message.slice(0, 200) : String(error)}`)
+    setting.report(errorText(error))
   }
   const after = { model: textOf(model), redis: setting.states.end() }
   if (after.redis !== before.redis) reportLostSlots(setting, action, before, model, after.redis)
   return { after, reports: setting.takeReports() }
+}
+
+export function errorText(error: unknown): string {
+  return `error: ${error instanceof Error ? error.message.slice(0, 200) : String(error)}`
 }
 
 /** A run that goes on, and whose worker has renewed its slot in time, keeps it. */
