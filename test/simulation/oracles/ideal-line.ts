@@ -36,7 +36,7 @@ export interface Waiting {
  * A call that two busy rules refuse in turn keeps room at one of them until the other one has some: after one move a second ahead, after three as
  * long as it takes. That room is lost on purpose, so that two busy rules cannot keep a call waiting for ever.
  */
-const KEPT_AHEAD_MS = 1000
+export const KEPT_AHEAD_MS = 1000
 const MOVES_BEFORE_ANY = 3
 
 function ruleOf({ name }: LineMeter): string {
