@@ -10,6 +10,7 @@ type Without<T, K extends keyof T> = Partial<Omit<T, K>>
 interface Wait extends Without<AskedFact, 'fact' | 'call'> {
   readonly outcome?: 'run' | 'wait' | 'degrade' | 'refused' | 'unknown' | 'joined'
   readonly etaMs?: number | null
+  readonly answeredMs?: number
 }
 
 interface Run extends Without<EndedFact, 'fact' | 'call'> {
@@ -21,6 +22,8 @@ interface Run extends Without<EndedFact, 'fact' | 'call'> {
   /** false: facts tell no end. */
   readonly ends?: boolean
   readonly degraded?: boolean
+  readonly firstMs?: number
+  readonly unchecked?: boolean
 }
 
 /** Writes the facts of a small fleet by hand: one queue, one worker with ten places, and an app. */
@@ -51,21 +54,30 @@ export class FactBook {
   }
 
   /** A call is asked for, and answered. */
-  call(call: string, { outcome = 'wait', etaMs, ...asked }: Wait = {}): this {
+  call(call: string, { outcome = 'wait', etaMs, answeredMs, ...asked }: Wait = {}): this {
     const atMs = asked.atMs ?? 0
     const bare = { by: 'app', door: 'queue', queue: 'calls', scopes: { agent: 'a' }, costs: { requests: 1 }, priority: 0, waits: true } as const
     this.note({ fact: 'asked', call, ...bare, ...asked, atMs })
-    return this.note({ fact: 'answered', atMs, call, outcome, ...(etaMs === undefined ? {} : { etaMs }) })
+    return this.note({ fact: 'answered', atMs: answeredMs ?? atMs, call, outcome, ...(etaMs === undefined ? {} : { etaMs }) })
   }
 
   /** A run of a call: its charge, its start and its end. */
   run(
     call: string,
     atMs: number,
-    { chargedMs = atMs, startedMs = (chargedMs ?? atMs) + 1, by = 'w', ms = 20, ends = true, degraded, ...ended }: Run = {},
+    { chargedMs = atMs, startedMs = (chargedMs ?? atMs) + 1, by = 'w', ms = 20, ends = true, degraded, firstMs, unchecked, ...ended }: Run = {},
   ): this {
     const run = ++this.runs
-    if (chargedMs !== null) this.note({ fact: 'charged', atMs: chargedMs, call, run, ...(degraded === undefined ? {} : { degraded }) })
+    if (chargedMs !== null)
+      this.note({
+        fact: 'charged',
+        atMs: chargedMs,
+        call,
+        run,
+        ...(degraded === undefined ? {} : { degraded }),
+        ...(firstMs === undefined ? {} : { firstMs }),
+        ...(unchecked === undefined ? {} : { unchecked }),
+      })
     this.note({ fact: 'started', atMs: startedMs, call, run, by, attempt: 1 })
     if (ends) this.note({ fact: 'ended', atMs: startedMs + ms, call, run, how: 'done', actual: { requests: 1 }, reported: true, ...ended })
     return this

@@ -2,6 +2,7 @@ import type { Call, CallContext } from '../../../src/index.js'
 import type { FactCosts } from '../oracles/facts.js'
 import type { SimProcess } from '../world/process.js'
 import type { FleetCall } from './calls.js'
+import { noteCharged } from './charges.js'
 import { type Fleet, sleep } from './fleet.js'
 
 /** What a run cost its agent, in the units of facts. */
@@ -22,7 +23,7 @@ export function agentOf(fleet: Fleet, process: SimProcess) {
     const run = fleet.nextRun()
     const { atMs } = context.decision
     one.id = context.id
-    fleet.note({ fact: 'charged', atMs: atMs - fleet.redis.clockSkewMs, call: name, run, degraded: context.degraded })
+    noteCharged(fleet, process, { call: name, run, atMs, degraded: context.degraded })
     fleet.note({ fact: 'started', atMs: fleet.nowMs, call: name, run, by: process.name, attempt: context.attempt })
     fleet.world.note(process.name, `the agent gets ${name} (run ${run}, attempt ${context.attempt})`)
     const end = (how: 'done' | 'failed' | 'sent back', actual: FactCosts, reported: boolean) => {

@@ -1,6 +1,6 @@
 import type { Done } from '../world/redis.js'
 import { EPOCH_MS } from '../world/server.js'
-import type { FleetCall } from './calls.js'
+import { cancel, removeJob, withOpenCall } from './faults-of-calls.js'
 import type { Fleet } from './fleet.js'
 import { changeRule, operate } from './operator.js'
 import { plainQueue } from './plain-jobs.js'
@@ -18,6 +18,7 @@ export function armFaults(fleet: Fleet): void {
   }
   const counts = new Map<string, number>()
   fleet.redis.onDone = (done) => {
+    fleet.repeated.note(done, fleet.nowMs)
     const { name } = done.command.connection.process
     const nth = (command: string) => (command === '*' ? done.count : (counts.get(`${name} ${command}`) ?? 0))
     counts.set(`${name} ${done.name}`, nth(done.name) + 1)
@@ -226,40 +227,6 @@ function override(fleet: Fleet, random: Stream, by: number, forMs: number): void
       fleet.overrides = fleet.overrides.filter((one) => one !== own)
       fleet.noteLimits()
     })
-  })
-}
-
-function withOpenCall(fleet: Fleet, random: Stream, act: (one: FleetCall) => void): void {
-  const open = [...fleet.calls.values()].filter((one) => one.answered && !one.ended && !one.poisoned && one.door === 'queue' && one.id !== '' && !one.by.dead)
-  if (open.length > 0) act(random.pick(open))
-}
-
-function cancel(fleet: Fleet, one: FleetCall): void {
-  const member = fleet.apps.find(({ process }) => process === one.by)?.member
-  if (member === undefined) return
-  fleet.fault('cancel', `${one.name} is cancelled`, { call: one.name })
-  fleet.inProcess(one.by, 'cancel', async () => {
-    try {
-      const cancelled = await member.tollgate.cancel(one.id)
-      fleet.world.note(one.by.name, `cancel of ${one.name}: ${cancelled}`)
-    } catch (error) {
-      if (!['CALL_UNKNOWN', 'STORE_UNAVAILABLE'].includes(String((error as { code?: string }).code))) throw error
-    }
-  })
-}
-
-function removeJob(fleet: Fleet, one: FleetCall): void {
-  const { operator } = fleet
-  if (operator === undefined || one.queue === undefined) return
-  const queue = plainQueue(fleet, operator.process, one.queue)
-  fleet.fault('removed job', `the job of ${one.name} is removed in BullMQ`, { call: one.name })
-  fleet.inProcess(operator.process, 'remove', async () => {
-    try {
-      // BullMQ refuses to remove a job that a worker has.
-      await (await queue.getJob(one.id))?.remove()
-    } catch (error) {
-      fleet.world.note('operator', `the job of ${one.name} was not removed: ${(error as Error).message}`)
-    }
   })
 }
 

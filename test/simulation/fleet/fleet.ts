@@ -8,6 +8,7 @@ import { SimRedis } from '../world/redis.js'
 import { EPOCH_MS, type RealServer } from '../world/server.js'
 import { World } from '../world/world.js'
 import type { FleetCall } from './calls.js'
+import { RepeatedCharges } from './charges.js'
 import { limitsOfRule, type OverrideInFleet } from './limits-of-rules.js'
 import type { Program } from './program.js'
 import type { Feature, FleetSpec, WorkerSpec } from './spec.js'
@@ -50,6 +51,7 @@ export class Fleet {
   readonly workers: WorkerProcess[] = []
   readonly apps: { readonly process: SimProcess; finished: boolean; member: Member | undefined }[] = []
   readonly agents = new Map<string, AgentState>()
+  readonly repeated = new RepeatedCharges()
   operator: Member | undefined
   /** The rules in force, and the overrides on them. */
   rules: RuleSpec[]

@@ -36,18 +36,18 @@ function formOf(limit: LimitSpec, amount: number): Form {
   }
 }
 
-/** An override leaves at least one call allowed. */
-function times(form: Form, factor: number): Form {
-  const atLeastOne = (amount: number) => Math.max(Math.min(1, amount), amount * factor)
+/** An override makes a limit smaller, never one that no call fits: what held one call goes on to hold one. @param perCall whether each call counts as one */
+function times(form: Form, factor: number, perCall: boolean): Form {
+  const multiplied = (amount: number) => (perCall ? Math.max(Math.min(1, amount), amount * factor) : amount * factor)
   switch (form.kind) {
     case 'bucket':
-      return { ...form, perSecond: form.perSecond * factor, burst: atLeastOne(form.burst) }
+      return { ...form, perSecond: form.perSecond * factor, burst: multiplied(form.burst) }
     case 'leaky bucket':
       return { ...form, perSecond: form.perSecond * factor }
     case 'slots':
-      return { ...form, slots: Math.floor(atLeastOne(form.slots)) }
+      return { ...form, slots: Math.floor(multiplied(form.slots)) }
     default:
-      return { ...form, limit: atLeastOne(form.limit) }
+      return { ...form, limit: multiplied(form.limit) }
   }
 }
 
@@ -61,21 +61,21 @@ export function limitsOfRule(rule: RuleSpec, overrides: readonly OverrideInFleet
     const common = { by, ...where, ...(mode === undefined ? {} : { mode }) }
     if (limit.concurrency !== undefined) {
       const form: Form = { kind: 'slots', slots: limit.concurrency, leaseMs: limit.lease === undefined ? 30_000 : windowMs(limit.lease) }
-      return { ...common, name: `${rule.name}/concurrency`, form, ...formsOf(form) }
+      return { ...common, name: `${rule.name}/concurrency`, form, ...formsOf(form, true) }
     }
     const unit = FACT_UNITS.find((one) => limit[one] !== undefined)
     if (unit === undefined) throw new Error(`a limit of ${rule.name} counts nothing`)
     const form = formOf(limit, limit[unit] as number)
     const prefix = mode === 'degraded' ? `${rule.name}~degraded` : rule.name
-    return { ...common, name: `${prefix}/${limit.name ?? `${unit}/${limit.per}`}`, unit, form, ...formsOf(form) }
+    return { ...common, name: `${prefix}/${limit.name ?? `${unit}/${limit.per}`}`, unit, form, ...formsOf(form, unit === 'requests' || unit === 'points') }
   }
   /** Overrides that count by a field of the rule's scope change the meters of that value. */
-  const formsOf = (form: Form): { forms?: Record<string, Form | null> } => {
+  const formsOf = (form: Form, perCall: boolean): { forms?: Record<string, Form | null> } => {
     const forms: Record<string, Form | null> = {}
     for (const key of keysOf(by)) {
       const values = key.split('/')
       const found = overrides.findLast(({ kind, value }) => by.includes(kind) && values[by.indexOf(kind)] === value)
-      if (found !== undefined) forms[key] = found.times === 'unlimited' ? null : times(form, found.times)
+      if (found !== undefined) forms[key] = found.times === 'unlimited' ? null : times(form, found.times, perCall)
     }
     return Object.keys(forms).length === 0 ? {} : { forms }
   }

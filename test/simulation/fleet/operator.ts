@@ -31,11 +31,10 @@ export function operate(fleet: Fleet, what: string, change: (member: Member) => 
 /** Makes a rule another one, in Redis and in the facts. */
 export function changeRule(fleet: Fleet, name: string, patch: Partial<RuleSpec>): void {
   operate(fleet, `rule ${name} changes`, async ({ tollgate }) => {
-    // Before: from the change in Redis on both are right for a while, and nothing tells which of the two a process had seen.
-    const next = fleet.rules.map((rule) => (rule.name === name ? { ...rule, ...patch } : rule))
     await tollgate.rules.update(name, patch)
-    fleet.rules = next
+    // From what holds now: another change may have come into force meanwhile.
+    fleet.rules = fleet.rules.map((rule) => (rule.name === name ? { ...rule, ...patch } : rule))
     fleet.noteLimits()
-    fleet.world.note('operator', `rule ${name} is now ${JSON.stringify(next.find((rule) => rule.name === name))}`)
+    fleet.world.note('operator', `rule ${name} is now ${JSON.stringify(fleet.rules.find((rule) => rule.name === name))}`)
   })
 }

@@ -2,6 +2,7 @@ import type { Call, Grant } from '../../../src/index.js'
 import type { FactCosts } from '../oracles/facts.js'
 import type { Random } from '../world/random.js'
 import { drawCall, type FleetCall, noteAsked } from './calls.js'
+import { noteCharged } from './charges.js'
 import { type Fleet, LIMITER, type Member, sleep } from './fleet.js'
 
 const ROUNDS = 16
@@ -95,13 +96,13 @@ function noteAnswer(fleet: Fleet, one: FleetCall, outcome: 'run' | 'refused'): v
 /** What a program does with a grant: it makes its call, and settles; or it does not, and gives the charge back. */
 async function useGrant(
   fleet: Fleet,
-  { process }: Member,
+  { process, tollgate }: Member,
   one: FleetCall,
   grant: Pick<Grant, 'decision' | 'settle' | 'release'>,
   random: Random,
 ): Promise<void> {
   const run = fleet.nextRun()
-  fleet.note({ fact: 'charged', atMs: grant.decision.atMs - fleet.redis.clockSkewMs, call: one.name, run })
+  noteCharged(fleet, process, { call: one.name, run, atMs: grant.decision.atMs, unchecked: tollgate.stats.outage().away })
   fleet.note({ fact: 'started', atMs: fleet.nowMs, call: one.name, run, by: process.name, attempt: 1 })
   const released = fleet.has('late settlements') && random.chance(0.15)
   await sleep(one.ms)

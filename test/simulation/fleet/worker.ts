@@ -1,3 +1,4 @@
+import type { SimProcess } from '../world/process.js'
 import { agentOf } from './agent.js'
 import { type Fleet, sleep, type WorkerProcess } from './fleet.js'
 import type { WorkerSpec } from './spec.js'
@@ -58,8 +59,16 @@ export function rollWorker(fleet: Fleet, worker: WorkerProcess): void {
     worker.up = false
     await member.tollgate.close()
     fleet.world.note(process.name, 'has closed')
+    // It does not wait for its calls while Redis is away.
+    if (hasOpenRuns(fleet, process))
+      fleet.fault('death', `${process.name} ends while its calls run`, { process: process.name, untilMs: Number.POSITIVE_INFINITY })
     process.exit()
   })
+}
+
+function hasOpenRuns({ facts }: Fleet, { name }: SimProcess): boolean {
+  const ended = new Set(facts.flatMap((fact) => (fact.fact === 'ended' ? [fact.run] : [])))
+  return facts.some((fact) => fact.fact === 'started' && fact.by === name && !ended.has(fact.run))
 }
 
 function nextOf(spec: WorkerSpec): WorkerSpec {

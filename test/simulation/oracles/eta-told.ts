@@ -29,15 +29,14 @@ export function etaTold(history: History, bounds: Bounds): Report[] {
     const met = history.metersDuring(asked.scopes, asked.atMs, asked.atMs).flat()
     // Starts that are spaced leave room of a window unused, and when they start follows from more than its room.
     if (asked.spaced === true && met.some(({ form }) => form !== null && 'windowMs' in form)) continue
+    // When a slot comes free is not known before, and facts do not tell which calls wait in degraded mode, and so in other lines.
+    if (met.some(({ form, limit }) => form?.kind === 'slots' || limit.mode !== undefined)) continue
     const meters = new Set(met.map(({ id }) => id))
     const shares = (other: Story) =>
       history.metersDuring(other.asked.scopes, asked.atMs, asked.atMs).some((version) => version.some(({ id }) => meters.has(id)))
     const between = changes.filter(({ atMs, story: other }) => other !== story && atMs >= asked.atMs && atMs <= run.started.atMs && shares(other))
     const later = () =>
-      // When a slot comes free is not known before.
-      met.some(({ form }) => form?.kind === 'slots') ||
-      between.some((change) => change.kind === 'debt' || goesBefore(change, story)) ||
-      places.wereFull(asked.queue ?? '', asked.atMs, run.started.atMs)
+      between.some((change) => change.kind === 'debt' || goesBefore(change, story)) || places.wereFull(asked.queue ?? '', asked.atMs, run.started.atMs)
     if (offMs < 0 ? between.some(({ kind }) => kind === 'room') : later()) continue
     const text = `${story.id} was told to start in ${etaMs.toFixed(0)} ms and starts ${Math.abs(offMs).toFixed(0)} ms ${offMs < 0 ? 'earlier' : 'later'}; ${bounds.etaMs} ms are allowed`
     reports.push({ oracle: 'eta told', atMs: run.started.atMs, text, calls: [story.id] })

@@ -111,6 +111,10 @@ export interface ChargedFact extends At {
   readonly run: number
   /** Whether it runs in degraded mode: see `FactLimit.mode`. */
   readonly degraded?: boolean
+  /** Redis did the command twice, since its first reply was lost: when it did it first. The charge was made at one of the two times. */
+  readonly firstMs?: number
+  /** Whether the process let it in by itself, since it took Redis to be away. */
+  readonly unchecked?: boolean
 }
 
 /** The agent got the call: its handler was entered, or its `admit` was answered. */

@@ -8,6 +8,10 @@ export interface Run {
   /** undefined: no fact tells it. */
   readonly chargedMs: number | undefined
   readonly degraded: boolean
+  /** The other time at which the charge may have been made; see `ChargedFact.firstMs`. */
+  readonly firstMs: number | undefined
+  /** Whether its process let it in by itself. */
+  readonly unchecked: boolean
   readonly ended: EndedFact | undefined
   /** When its process died, where that happened before it was done with the run. */
   readonly diedMs: number | undefined
@@ -111,6 +115,8 @@ export function readHistory(facts: readonly Fact[]): History {
         started,
         chargedMs: charged?.atMs,
         degraded: charged?.degraded ?? false,
+        firstMs: charged?.firstMs,
+        unchecked: charged?.unchecked ?? false,
         ended: ended !== undefined && ended.atMs <= died ? ended : undefined,
         diedMs: died < (ended?.atMs ?? Number.POSITIVE_INFINITY) ? died : undefined,
       })

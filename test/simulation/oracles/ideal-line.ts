@@ -38,7 +38,7 @@ export interface Waiting {
  * A call that two busy rules refuse in turn keeps room of a bucket, or slots, at the one while it waits a second, at most, for the other. That room
  * is lost on purpose, so that two busy rules cannot keep a call waiting for ever.
  */
-const KEPT_AHEAD_MS = 1000
+export const KEPT_AHEAD_MS = 1000
 
 function ruleOf({ name }: LineMeter): string {
   return name.slice(0, name.indexOf('/') + 1)

@@ -21,6 +21,9 @@ const DISTURBS_ORDER: readonly FaultKind[] = [
   'paused queue',
 ]
 
+/** Two calls that are woken in order go to workers of their own, and each of the two may take a step on its way. */
+const STEPS = 2
+
 interface Place {
   readonly story: Story
   readonly run: Run
@@ -43,7 +46,7 @@ export function inOrder(history: History, bounds: Bounds): Report[] {
     }
     for (const [index, first] of line.entries()) {
       const soonest = behind[index]
-      if (soonest === undefined || soonest.startMs >= first.startMs - bounds.stepMs) continue
+      if (soonest === undefined || soonest.startMs >= first.startMs - STEPS * bounds.stepMs) continue
       const overtaker = line.find((later, at) => at > index && overtakes(history, bounds, places, first, later))
       if (overtaker !== undefined) reports.push(reportOf(first, overtaker))
     }
@@ -62,7 +65,8 @@ function linesOf(history: History): Place[][] {
     // An agent that refuses chooses by itself which call it tries next.
     if (chargeMs(run) >= (refused.get(asked.scopes.agent ?? '') ?? Number.POSITIVE_INFINITY)) continue
     const [meters = []] = history.metersDuring(asked.scopes, asked.atMs, asked.atMs)
-    if (meters.length === 0) continue
+    // Which calls wait in degraded mode, and so in other lines, facts do not tell.
+    if (meters.length === 0 || meters.some(({ limit }) => limit.mode !== undefined)) continue
     const line = `${asked.queue} ${asked.waits} ${meters.map(({ id }) => id).join()}`
     const places = lines.get(line) ?? []
     lines.set(line, places)
@@ -83,7 +87,7 @@ export function firstRefusals({ runs }: History): Map<string, number> {
 
 function overtakes(history: History, { stepMs, changeMs, leaseMs }: Bounds, places: PlacesOverTime, first: Place, later: Place): boolean {
   const { asked } = first.story
-  if (later.startMs >= first.startMs - stepMs || !costsAsMuch(later.story, first.story)) return false
+  if (later.startMs >= first.startMs - STEPS * stepMs || !costsAsMuch(later.story, first.story) || areAtOnce(first.story, later.story)) return false
   const knownMs = acceptedMs(first.story) ?? Number.POSITIVE_INFINITY
   // Both have to wait at the same time; a call that is woken already is not called back for one of a higher priority.
   if (knownMs + stepMs > later.startMs) return false
@@ -96,6 +100,12 @@ function overtakes(history: History, { stepMs, changeMs, leaseMs }: Bounds, plac
       ({ fault, atMs, untilMs }) => DISTURBS_ORDER.includes(fault) && atMs <= first.startMs && Math.min(untilMs, atMs + leaseMs) + leaseMs >= fromMs,
     )
   )
+}
+
+/** Which of two apps' commands Redis gets first follows from the network, unless one was answered before the other asked. */
+function areAtOnce(first: Story, later: Story): boolean {
+  const knownMs = acceptedMs(first) ?? Number.POSITIVE_INFINITY
+  return first.asked.priority === later.asked.priority && first.asked.by !== later.asked.by && knownMs > later.asked.atMs
 }
 
 /** A cheaper call may find room at a second meter, in whose line the dearer one waits meanwhile. */

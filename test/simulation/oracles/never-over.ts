@@ -3,12 +3,14 @@ import { countsMode, formOf, meterId, versionsDuring } from './coverage.js'
 import type { Bounds, FactLimit, Form, Report } from './facts.js'
 import type { History, Run } from './history.js'
 import { type SlotRun, slotReports } from './slots.js'
-import { costsOf, judgedStart, settledByMs } from './starts.js'
+import { costsOf, isUnchecked, judgedStart, settledByMs } from './starts.js'
 
 interface Start {
   readonly run: Run
   readonly atMs: number
   readonly cost: number
+  /** The time at which it may have been charged instead, where Redis did its command twice. */
+  readonly firstMs: number | undefined
   /** Whether its charge is not told, so that it may have been up to a step before. */
   readonly untold: boolean
   /** It counts, but what it exceeds is not reported: it may have been charged later. */
@@ -44,14 +46,14 @@ export function neverOver(history: History, bounds: Bounds): Report[] {
       const { atStart, debt } = costsOf(run, met)
       if (met.limit.unit === undefined && run.story.asked.door === 'record') continue
       if (met.limit.unit === undefined) meter.slots.push({ run, atMs: run.started.atMs })
-      else if (atStart > 0) meter.starts.push({ run, atMs: judgedMs, cost: atStart, untold: run.chargedMs === undefined, uncertain })
+      else if (atStart > 0) meter.starts.push({ run, atMs: judgedMs, firstMs: run.firstMs, cost: atStart, untold: run.chargedMs === undefined, uncertain })
       if (debt > 0 && run.ended !== undefined) meter.debts.push({ run, atMs: run.ended.atMs, cost: debt, knownMs: settledByMs(history, run, bounds) })
     }
   }
   for (const meter of meters.values()) {
     if (meter.slots.length > 0)
       reports.push(...slotReports(history, bounds, meterId(meter.limit, meter.key), meter.slots, (atMs) => formAt(history, bounds, meter, atMs)))
-    if (meter.starts.length > 0) reports.push(...rateReports(history, bounds, meter))
+    if (meter.starts.length > 0) reports.push(...certainReports(history, bounds, meter))
   }
   return reports
 }
@@ -106,6 +108,15 @@ function stepsOf(history: History, { starts, debts }: Meter): Step[] {
   return steps.sort((a, b) => a.atMs - b.atMs || a.order - b.order)
 }
 
+/** Where commands were done twice: what is exceeded whichever of the two charged. */
+function certainReports(history: History, bounds: Bounds, meter: Meter): Report[] {
+  const reports = rateReports(history, bounds, meter)
+  if (reports.length === 0 || meter.starts.every(({ firstMs }) => firstMs === undefined)) return reports
+  const first = { ...meter, starts: meter.starts.map((start) => ({ ...start, atMs: start.firstMs ?? start.atMs })) }
+  const otherwise = new Set(rateReports(history, bounds, first).flatMap(({ calls }) => calls))
+  return reports.filter(({ calls }) => calls.every((call) => otherwise.has(call)))
+}
+
 function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
   const reports: Report[] = []
   const untold = meter.starts.some((start) => start.untold)
@@ -157,14 +168,6 @@ function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
     }
   }
   return reports
-}
-
-/** While Redis is away, calls without the queue are let in by their own processes, and charged when it is back. */
-function isUnchecked(history: History, { story, started }: Run, { stepMs }: Bounds): boolean {
-  if (story.asked.door === 'queue' || story.asked.door === 'plain job') return false
-  return history.faults.some(
-    ({ fault, atMs, untilMs }) => (fault === 'redis away' || fault === 'redis refuses writes') && atMs <= started.atMs && started.atMs <= untilMs + 2 * stepMs,
-  )
 }
 
 /** When what a meter allows may change: with each version, and when the one before it is used no more. */

@@ -1,7 +1,7 @@
 import { costIn, countsMode } from './coverage.js'
 import type { Bounds, FaultFact, Report } from './facts.js'
 import { acceptedMs, chargeMs, deadlineMs, goesOnUntilMs, type History, type Run, type Story } from './history.js'
-import { IdealLine, type Waiting, type WaitingGroup } from './ideal-line.js'
+import { IdealLine, KEPT_AHEAD_MS, type Waiting, type WaitingGroup } from './ideal-line.js'
 import { firstRefusals } from './in-order.js'
 import { type LineMeter, LineMeters } from './line-meters.js'
 import { Sickness, STOPS_ALL } from './sickness.js'
@@ -207,11 +207,31 @@ class NeverStuck {
     if (lateMs <= this.bounds.lateMs || lateMs <= (this.reports.get(story)?.lateMs ?? 0)) return
     const ownMeters = meters.map(({ meter }) => meter)
     const { ms, why } = this.sickness.allowedMs(story, ownMeters, dueMs, toMs)
-    if (lateMs <= ms) return
+    if (lateMs <= ms || (lateMs <= ms + KEPT_AHEAD_MS && this.wasKeptFor(story, toMs))) return
     const [run] = story.runs
     const then = run === undefined ? 'never starts' : chargeMs(run) <= toMs ? 'starts then' : 'is overtaken then'
     const text = `${story.id} could start for ${lateMs.toFixed(0)} ms (had room in ${ownMeters.map(({ id }) => id).join(', ')}, was first, and a worker had a place), and ${then}; ${ms.toFixed(0)} ms are allowed (${why})`
     this.reports.set(story, { oracle: 'never stuck', atMs: dueMs, text, calls: [story.id], lateMs })
+  }
+
+  /**
+   * Whether the room that a call had went to a call before it that another rule had refused: such a call keeps room ahead of time. Which calls do
+   * follows from the order in which rules refused them, and facts do not tell that.
+   */
+  private wasKeptFor(story: Story, atMs: number): boolean {
+    const own = this.meterIds(story, atMs)
+    for (const run of this.history.runs) {
+      const taker = run.story
+      const takenMs = chargeMs(run)
+      if (takenMs < atMs || takenMs > atMs + this.bounds.stepMs || taker.rank > story.rank) continue
+      const met = [...this.meterIds(taker, atMs)]
+      if (met.some((id) => own.has(id)) && met.some((id) => !own.has(id))) return true
+    }
+    return false
+  }
+
+  private meterIds({ asked }: Story, atMs: number): Set<string> {
+    return new Set(this.history.metersDuring(asked.scopes, atMs, atMs).flatMap((met) => met.map(({ id }) => id)))
   }
 
   private lostRoom(): Report[] {

@@ -5,6 +5,8 @@ import { chargeMs, concerns, goesOnUntilMs, type History, type Run, type Story }
 const TAKES_JOBS: readonly FaultKind[] = ['death', 'cut', 'failover', 'node clock', 'redis clock']
 /** The same, if it lasts so long that the lock of the job may end. A lock is renewed in the middle of its lease. */
 const TAKES_JOBS_IN_TIME: readonly FaultKind[] = ['stop', 'redis away', 'redis refuses writes']
+/** So long may a command take on a slow network, behind those that were sent before it. */
+const SLOWEST_MS = 2000
 
 /** Nothing twice: a call has one result, and what is done is not done again without a reason. */
 export function nothingTwice(history: History, bounds: Bounds): Report[] {
@@ -35,6 +37,7 @@ function reason(history: History, run: Run, toMs: number, { stepMs, leaseMs }: B
   return history.faults.find((fault) => {
     if (!concerns(fault, run.started.by) || fault.atMs > toMs || goesOnUntilMs(fault) < fromMs) return false
     if (TAKES_JOBS.includes(fault.fault)) return true
+    if (fault.fault === 'slow network') return leaseMs / 2 < SLOWEST_MS
     return TAKES_JOBS_IN_TIME.includes(fault.fault) && fault.untilMs - fault.atMs > leaseMs / 2
   })
 }

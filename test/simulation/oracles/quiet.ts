@@ -49,7 +49,8 @@ function faultOfKey(history: History, key: string, { ttlMs }: KeyFact, { unworke
   if (key.startsWith('/c/') && !unfinished) {
     // A ledger lives for a day at most, the record of a call longer.
     if (ttlMs > DAY_MS) return `is the record of a call, and none is under way (it ends in ${(ttlMs / DAY_MS).toFixed(1)} days)`
-    if (!openRuns) return 'is a ledger, and every run was settled'
+    // An older state has entries whose settlements it has not got.
+    if (!openRuns && !history.faults.some(({ fault }) => fault === 'failover')) return 'is a ledger, and every run was settled'
   }
   const [, kind, rule = ''] = /^\/([mh])\/([^/]+)\//.exec(key) ?? []
   if (kind === undefined || rule.startsWith('~')) return undefined

@@ -1,5 +1,6 @@
 import type { Bounds, Door, FaultKind, Form, Report } from './facts.js'
 import { chargeMs, concerns, goesOnUntilMs, type History, type Run } from './history.js'
+import { isUnchecked } from './starts.js'
 
 const DOORS_WITHOUT_RENEWAL: readonly Door[] = ['gate', 'acquire']
 
@@ -21,7 +22,13 @@ const KEEPS_FROM_RENEWING: readonly FaultKind[] = ['stop', 'cut', 'failover', 'r
 const SILENT_SHARE = 0.5
 
 /** From when on a run may hold no slot though it goes on; Infinity: it holds one to its end. */
-function loosedMs(history: History, { started, ended, diedMs, chargedMs }: Run, leaseMs: number): number {
+function loosedMs(history: History, { story, started, ended, diedMs, chargedMs }: Run, leaseMs: number): number {
+  // A call that is cancelled is over for Tollgate; its handler may go on though its signal has told it.
+  const cancelled = story.faults.find(({ fault, atMs }) => fault === 'cancel' && atMs >= started.atMs)
+  return Math.min(cancelled?.atMs ?? Number.POSITIVE_INFINITY, silencedMs(history, { started, ended, diedMs, chargedMs }, leaseMs))
+}
+
+function silencedMs(history: History, { started, ended, diedMs, chargedMs }: Pick<Run, 'started' | 'ended' | 'diedMs' | 'chargedMs'>, leaseMs: number): number {
   const toMs = ended?.atMs ?? diedMs ?? history.endMs
   const fromMs = Math.min(chargedMs ?? started.atMs, started.atMs)
   for (const fault of history.faults) {
@@ -37,9 +44,10 @@ function loosedMs(history: History, { started, ended, diedMs, chargedMs }: Run, 
 }
 
 /** Reports runs at once above the slots, each time the number rises above them. */
-export function slotReports(history: History, { stepMs }: Bounds, meter: string, runs: readonly SlotRun[], formAt: (atMs: number) => Form | null): Report[] {
+export function slotReports(history: History, bounds: Bounds, meter: string, runs: readonly SlotRun[], formAt: (atMs: number) => Form | null): Report[] {
   const changes: { atMs: number; by: 1 | -1; run: Run }[] = []
   for (const { run, atMs } of runs) {
+    if (isUnchecked(history, run, bounds)) continue
     const form = formAt(atMs)
     const leaseMs = form?.kind === 'slots' ? form.leaseMs : 0
     // A grant without a worker is not renewed: its slot ends with its lease.
@@ -58,7 +66,7 @@ export function slotReports(history: History, { stepMs }: Bounds, meter: string,
     }
     running.add(run)
     // A start was charged up to a step before; so slots that were more until then are enough.
-    const forms = [formAt(atMs), formAt(atMs - stepMs)]
+    const forms = [formAt(atMs), formAt(atMs - bounds.stepMs)]
     const slots = Math.max(...forms.map((form) => (form?.kind === 'slots' ? form.slots : Number.POSITIVE_INFINITY)))
     if (running.size <= slots) continue
     const calls = [run, ...[...running].filter((one) => one !== run)].map(({ story }) => story.id)

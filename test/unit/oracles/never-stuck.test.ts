@@ -83,6 +83,17 @@ describe('a call', () => {
   })
 })
 
+test('a call before it that another rule refuses may keep the room of a call, for a second', () => {
+  const shared: FactLimit = { name: 'account/window', by: ['agent'], unit: 'requests', form: { kind: 'fixed window', limit: 2, windowMs: 20_000 } }
+  const own = (perSecond: number): FactLimit => ({ name: 'org/requests', by: ['org'], unit: 'requests', form: { kind: 'bucket', perSecond, burst: 1 } })
+  const of = (org: string, atMs: number) => ({ atMs, scopes: { agent: 'a', org } })
+  const late = (perSecond: number, takenMs: number, first: number, second: number) =>
+    stuck(new FactBook(shared, own(perSecond)).done('x0', 0, of('x', 0)).done('x1', takenMs, of('x', first)).done('y', 20_000, of('y', second)))
+  expect(late(1.5, 670, 1, 2)).toEqual([])
+  expect(late(1.5, 670, 2, 1)).toHaveLength(1)
+  expect(late(0.5, 2000, 1, 2)).toHaveLength(1)
+})
+
 describe('room', () => {
   test('comes back when a call costs less than its estimate', () => {
     const tokens = agentLimit({ kind: 'sliding log', limit: 100, windowMs: 10_000 }, 'tokens')

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { agentLimit, FactBook } from '../../support/fact-book.js'
+import { agentLimit, BOUNDS, FactBook } from '../../support/fact-book.js'
 
 const BUCKET = agentLimit({ kind: 'bucket', perSecond: 1000, burst: 1000 })
 const facts = () => new FactBook(BUCKET)
@@ -102,6 +102,12 @@ describe('nothing twice', () => {
     expect(twice(again().fault('cut', 100, { process: 'w' }))).toEqual([])
     expect(twice(again().fault('failover', 100, { lostFromMs: 0 }))).toEqual([])
     expect(twice(again().fault('slow network', 0, { untilMs: 1000 }))).toHaveLength(1)
+    // A short lease may end before its renewal arrives.
+    expect(
+      again()
+        .fault('slow network', 0, { untilMs: 1000 })
+        .reports('nothing twice', { ...BOUNDS, leaseMs: 2000 }),
+    ).toEqual([])
   })
 
   test('nothing starts after the end', () => {
