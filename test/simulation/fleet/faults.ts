@@ -3,7 +3,7 @@ import { EPOCH_MS } from '../world/server.js'
 import { cancel, removeJob, withOpenCall } from './faults-of-calls.js'
 import type { Fleet } from './fleet.js'
 import { changeRule, operate } from './operator.js'
-import { plainQueue } from './plain-jobs.js'
+import { persistently, plainQueue } from './plain-jobs.js'
 import type { PlannedFault } from './planned-faults.js'
 import { replaceWorker } from './worker.js'
 
@@ -236,12 +236,12 @@ function pauseQueue(fleet: Fleet, name: string, untilMs: number): void {
   const queue = plainQueue(fleet, operator.process, name)
   fleet.fault('paused queue', `queue ${name} is paused in BullMQ`, { queue: name, untilMs })
   fleet.inProcess(operator.process, 'pause queue', async () => {
-    await queue.pause()
+    await persistently(() => queue.pause())
     fleet.note({ fact: 'queue', atMs: fleet.nowMs, queue: name, state: 'paused' })
   })
   fleet.world.at(untilMs, null, 'resume queue', () =>
     fleet.inProcess(operator.process, 'resume queue', async () => {
-      await queue.resume()
+      await persistently(() => queue.resume())
       fleet.note({ fact: 'queue', atMs: fleet.nowMs, queue: name, state: 'resumed' })
     }),
   )

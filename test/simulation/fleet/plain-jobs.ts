@@ -63,7 +63,7 @@ async function failureOf(queue: ReturnType<typeof plainQueue>, id: string): Prom
 }
 
 /** BullMQ hands on what Redis refuses; a producer tries again. */
-async function persistently<T>(step: () => Promise<T>): Promise<T> {
+export async function persistently<T>(step: () => Promise<T>): Promise<T> {
   for (;;) {
     try {
       return await step()

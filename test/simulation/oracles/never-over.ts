@@ -13,8 +13,6 @@ interface Start {
   readonly firstMs: number | undefined
   /** Whether its charge is not told, so that it may have been up to a step before. */
   readonly untold: boolean
-  /** It counts, but what it exceeds is not reported: it may have been charged later. */
-  readonly uncertain: boolean
 }
 
 interface Debt {
@@ -38,7 +36,7 @@ export function neverOver(history: History, bounds: Bounds): Report[] {
   const reports: Report[] = []
   const meters = new Map<string, Meter>()
   for (const run of history.runs) {
-    const { judgedMs, uncertain = false, report } = judgedStart(history, run, bounds)
+    const { judgedMs, report } = judgedStart(history, run, bounds)
     if (report !== undefined) reports.push(report)
     for (const met of boundTo(history, run, judgedMs, bounds)) {
       const meter: Meter = meters.get(met.id) ?? { limit: met.limit.name, key: met.key, starts: [], debts: [], slots: [] }
@@ -46,7 +44,7 @@ export function neverOver(history: History, bounds: Bounds): Report[] {
       const { atStart, debt } = costsOf(run, met)
       if (met.limit.unit === undefined && run.story.asked.door === 'record') continue
       if (met.limit.unit === undefined) meter.slots.push({ run, atMs: run.started.atMs })
-      else if (atStart > 0) meter.starts.push({ run, atMs: judgedMs, firstMs: run.firstMs, cost: atStart, untold: run.chargedMs === undefined, uncertain })
+      else if (atStart > 0) meter.starts.push({ run, atMs: judgedMs, firstMs: run.firstMs, cost: atStart, untold: run.chargedMs === undefined })
       if (debt > 0 && run.ended !== undefined) meter.debts.push({ run, atMs: run.ended.atMs, cost: debt, knownMs: settledByMs(history, run, bounds) })
     }
   }
@@ -160,7 +158,7 @@ function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
       const { start } = step
       if (form !== null && acrossBorder(start, form, bounds.stepMs)) continue
       const over = add(start)
-      if (over <= ROUNDING || form === null || start.uncertain || isUnchecked(history, start.run, bounds)) continue
+      if (over <= ROUNDING || form === null || isUnchecked(history, start.run, bounds)) continue
       let unknown = 0
       for (const debt of meter.debts) if (debt.atMs <= start.atMs && start.atMs < debt.knownMs) unknown += debt.cost
       if (over - unknown <= ROUNDING) continue

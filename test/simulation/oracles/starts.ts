@@ -15,28 +15,10 @@ const SLOWS_REPLIES: readonly FaultKind[] = [
   'repeated send',
 ]
 
-/** How long a connection that broke takes to come back, at most; then a command without a reply is sent again. */
-const SENT_AGAIN_MS = 1000
-
-/**
- * When a start was charged that was sent again: it is told the time of the second answer, and counts from the first. It is the first command that its
- * process is answered after the reply was lost.
- */
-function sentAgainMs({ faults, runs }: History, { started }: Run, chargedMs: number): number | undefined {
-  const lost = faults.findLast(
-    ({ fault, process, atMs }) => fault === 'repeated send' && process === started.by && atMs < chargedMs && chargedMs - atMs < SENT_AGAIN_MS,
-  )
-  if (lost === undefined) return undefined
-  const isFirst = runs.every((run) => run.started.by !== started.by || run.chargedMs === undefined || run.chargedMs <= lost.atMs || run.chargedMs >= chargedMs)
-  return isFirst ? lost.atMs : undefined
-}
-
-/** The time at which a start counts for the agent; whether that is uncertain; and a report where it came too long after its charge. */
-export function judgedStart(history: History, run: Run, { stepMs }: Bounds): { judgedMs: number; uncertain?: boolean; report?: Report } {
+/** The time at which a start counts for the agent, and a report where it came too long after its charge. */
+export function judgedStart(history: History, run: Run, { stepMs }: Bounds): { judgedMs: number; report?: Report } {
   const { chargedMs, started, story } = run
   if (chargedMs === undefined) return { judgedMs: started.atMs }
-  const againMs = sentAgainMs(history, run, chargedMs)
-  if (againMs !== undefined) return { judgedMs: againMs, uncertain: true }
   const lagMs = started.atMs - chargedMs
   const excused = () => faultDuring(history, SLOWS_REPLIES, started.by, Math.min(chargedMs, started.atMs) - stepMs, started.atMs) !== undefined
   const report = (text: string): Report => ({ oracle: 'never over', atMs: started.atMs, text, calls: [story.id] })

@@ -107,12 +107,6 @@ describe('the time of a start', () => {
     expect(over(book().fault('stop', 110, { process: 'v', untilMs: 890 }))).not.toEqual([])
   })
 
-  test('is that of the first answer where its reply was lost, and it was sent again', () => {
-    const again = (process: string) => new FactBook(BUCKET).done('a', 0).done('b', 0).done('c', 150).done('d', 150).fault('repeated send', 105, { process })
-    expect(over(again('w'))).toEqual([])
-    expect(over(again('v'))).toHaveLength(1)
-  })
-
   test('is either of the two of a command that Redis did twice', () => {
     const book = (...others: string[]) => others.reduce((facts, call) => facts.done(call, 100), new FactBook(BUCKET).done('a', 100, {}, { firstMs: 0 }))
     expect(over(book('b', 'c'))).toEqual([])
