@@ -92,10 +92,14 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   },
   {
     name: 'stale worker',
-    about: "A slot is held under a call's id: the end of a run whose job was given to another worker frees that one's slot.",
-    oracles: ['never over'],
+    about:
+      "A slot is held under a call's id: the end of a run whose job was given to another worker frees that one's slot. A worker that stood still before its start sends it, though the job was given to another.",
+    oracles: ['never over', 'nothing twice'],
     scenario: 'stale worker ends',
-    explains: all(says(/runs at once/), after('stop', 'death', 'cut', 'node clock', 'redis refuses writes', 'failover')),
+    explains: any(
+      all(says(/runs at once/), after('stop', 'death', 'cut', 'node clock', 'redis refuses writes', 'failover')),
+      all(says(/starts again/), after('stop')),
+    ),
   },
   {
     name: 'lapsed slots',

@@ -109,7 +109,8 @@ export function scriptedCalls(fleet: Fleet, random: Random, by: SimProcess, queu
 export function noteAsked(fleet: Fleet, one: FleetCall): void {
   const { name, by, door, queue, scopes, costs, call } = one
   fleet.calls.set(name, one)
-  const deadlineMs = call.deadline === undefined ? undefined : new Date(call.deadline).getTime()
+  // A deadline is a time by Redis' clock.
+  const deadlineMs = call.deadline === undefined ? undefined : new Date(call.deadline).getTime() - fleet.redis.clockSkewMs
   const bounds = fleet.rules.flatMap((rule) => (covers(rule, scopes) && rule.maxWaitMs !== undefined ? [rule.maxWaitMs] : []))
   const maxWaitMs = call.maxWaitMs ?? (bounds.length === 0 ? undefined : Math.min(...bounds))
   fleet.note({
