@@ -166,9 +166,11 @@ export class Fleet {
 
 /** The limiters by key that some fleets use beside the queue. */
 export const LIMITER = { perSecond: 5, burst: 5 } as const
+/** Of one org, in any second: less than its users may have together. */
+export const ORG_LIMITER = 4
 const LIMITERS: readonly FactLimit[] = [
   { name: '~~by-user/by-user', by: ['ip'], unit: 'requests', form: { kind: 'bucket', ...LIMITER } },
-  { name: '~~by-org/by-org', by: ['endpoint'], unit: 'requests', form: { kind: 'sliding window', limit: 2 * LIMITER.perSecond, windowMs: 1000 } },
+  { name: '~~by-org/by-org', by: ['endpoint'], unit: 'requests', form: { kind: 'sliding window', limit: ORG_LIMITER, windowMs: 1000 } },
 ]
 
 /** By the clock of the simulation. */

@@ -3,7 +3,7 @@ import type { FactCosts } from '../oracles/facts.js'
 import type { Random } from '../world/random.js'
 import { drawCall, type FleetCall, noteAsked } from './calls.js'
 import { noteCharged } from './charges.js'
-import { type Fleet, LIMITER, type Member, sleep } from './fleet.js'
+import { type Fleet, LIMITER, type Member, ORG_LIMITER, sleep } from './fleet.js'
 
 const ROUNDS = 16
 const MEAN_PAUSE_MS = 500
@@ -127,7 +127,7 @@ async function useLimiter(fleet: Fleet, { process, tollgate }: Member, random: R
   const one: FleetCall = { ...drawn, scopes: together ? { ip: user, endpoint: org } : { ip: user }, costs: { requests: 1 } }
   noteAsked(fleet, one)
   const byUser = tollgate.limiter({ requests: LIMITER.perSecond, per: 'second', burst: LIMITER.burst, name: 'by-user' })
-  const byOrg = tollgate.limiter({ requests: 2 * LIMITER.perSecond, per: 'second', algorithm: 'sliding_window', name: 'by-org' })
+  const byOrg = tollgate.limiter({ requests: ORG_LIMITER, per: 'second', algorithm: 'sliding_window', name: 'by-org' })
   const answer = together ? await tollgate.all([byUser, byOrg]).consume([user, org]) : await byUser.consume(user)
   noteAnswer(fleet, one, answer.allowed ? 'run' : 'refused')
   one.ended = true
