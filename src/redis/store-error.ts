@@ -1,5 +1,5 @@
 /** The codes of the errors of a Redis that is up, and cannot take what it is asked for. */
-const REFUSALS = 'READONLY|OOM|LOADING|MASTERDOWN|NOREPLICAS|MISCONF|BUSY|CLUSTERDOWN|TRYAGAIN'
+const REFUSALS = 'READONLY|OOM|LOADING|MASTERDOWN|NOREPLICAS|MISCONF|BUSY|CLUSTERDOWN|TRYAGAIN|NOAUTH|WRONGPASS'
 /** Before Redis 7 the code of what a script met stands behind a dash within its text. */
 const REFUSED = new RegExp(`^(?:${REFUSALS})\\b|-(?:${REFUSALS})\\b|Script killed by user`)
 /** What ioredis says of commands that got no answer. It gives these no code. */
@@ -13,7 +13,7 @@ export class StoreSilent extends Error {
 
 /**
  * Whether something failed because of the Redis behind it: it is away, slow, or up and refuses
- * (read-only, out of memory, loading). The request can be repeated. Errors of calls, rules and scripts are none of these.
+ * (read-only, out of memory, loading, a password that was changed). The request can be repeated. Errors of calls, rules and scripts are none of these.
  */
 export function isStoreError(error: unknown): error is Error {
   if (!(error instanceof Error)) return false

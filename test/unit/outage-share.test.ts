@@ -53,6 +53,8 @@ test.each([
   'MISCONF Redis is configured to save RDB snapshots',
   'BUSY Redis is busy running a script.',
   "ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -READONLY You can't write against a read only replica.",
+  'NOAUTH Authentication required.',
+  'WRONGPASS invalid username-password pair or user is disabled.',
   'ERR Script killed by user with SCRIPT KILL. script: x',
   'Connection is closed.',
   'Command timed out',
