@@ -15,11 +15,10 @@ function Charge.set_claimed(meter, n, amount)
   meter.changed = true
 end
 
--- The name under which a call is charged, by algorithms that remember charges one by one.
+-- The name of a start, under which algorithms charge it that remember charges one by one. It is told from
+-- other starts of the same call by its token and ledger (renewals: nameOfStart in script-client.ts).
 function Charge.name_of(call, limit)
-  if limit.leased then
-    return call[CALL_ID]
-  elseif limit.algorithm.keyed then
+  if limit.algorithm.keyed then
     return call[CALL_TOKEN] .. '|' .. (call[CALL_LEDGER_KEY] or call[CALL_ID])
   end
 end
@@ -77,18 +76,5 @@ function Charge.refund(meter, n, limit, amount, at, now, call, charged)
   meter.kept[place] = left > 0 and left or 0
   meter.changed = true
   return true
-end
-
--- If a worker died after the start of a call, the call still holds its slots. The next start frees
--- them first, so no call holds two.
-function Charge.take_over_slots(batch, call, now)
-  for position = CALL_METERS, #call do
-    local meter = batch.meters[call[position]]
-    if meter.rule.leased then
-      for n, limit in ipairs(meter.rule.limits) do
-        if limit.leased then Charge.refund(meter, n, limit, 1, now, now, call) end
-      end
-    end
-  end
 end
 end

@@ -4,6 +4,7 @@
 -- before it come from the protocol (src/store/redis/protocol.ts).
 --- @include "lib/clock.lua"
 --- @include "lib/call.lua"
+--- @include "lib/pulse.lua"
 --- @include "lib/algorithms/index.lua"
 --- @include "lib/algorithms/token-bucket.lua"
 --- @include "lib/algorithms/leaky-bucket.lua"

@@ -99,6 +99,8 @@ export interface AdmissionRequest extends ResolvedMeters {
 /** A request that still carries the complete Call: needed where the call may have to be stored in a line. */
 export interface CallRequest extends AdmissionRequest {
   readonly call: Call
+  /** Of a call in a worker: the lock of its job. Without it a call neither starts nor goes back to a line: its job is another worker's. */
+  readonly lock?: { readonly key: string; readonly token: string } | undefined
 }
 
 /** A started call that has ended, and its actual cost. */

@@ -33,6 +33,8 @@ export interface AttemptParts {
   readonly batcher: StartBatcher
   /** Renews the concurrency slots of the calls that run. */
   readonly leases: { add(request: CallRequest): void; remove(request: CallRequest): void }
+  /** Handlers that go on after their calls were aborted. Each is called where the worker closes before the handler has ended. */
+  readonly goingOn: Set<() => void>
   readonly sendBack: SendBack
   /** Whether the worker lets go of calls that Redis does not decide on. */
   readonly isClosing: () => boolean
@@ -64,11 +66,15 @@ type StartDecision = RunDecision | DegradeDecision
  *              └── reject, expired ──▶ ended: failed, nothing charged
  *
  * An abort (the call was cancelled, or took too long) can come at any time. At the handler it aborts the
- * signal and ends the wait, also if the handler ignores the signal; what the call has used stays charged.
+ * signal and ends the wait: the caller is answered. A handler that ignores the signal goes on, and so the
+ * call keeps its slots, and is settled, until the handler has ended; what it has used stays charged.
  * At the gate the attempt ends at its next step, and a charge or a place in line is given back.
  *
  * If Redis refuses or is away at the gate, the attempt holds the job and repeats: no call fails for that, and
  * no attempt is used. A worker that closes lets go of the job.
+ *
+ * A worker that stands still loses the job's lock, and BullMQ gives the job to another one. A start and a
+ * refusal that this attempt sends then change nothing of the other attempt: scripts compare the lock.
  *
  * If the process dies here, BullMQ gives the job to another worker when the lock ends (one to two `leaseMs`):
  * - at the gate: the place or pass of the call stands, and the next worker goes on with it.
@@ -81,6 +87,8 @@ export class Attempt implements JobHolder {
   private controller: AbortController | undefined
   /** The usage that the handler reported last. */
   private reported: CallUsage | undefined
+  /** The handler (or the fallback), until it has ended. */
+  private work: Promise<unknown> | undefined
 
   constructor(
     private readonly parts: AttemptParts,
@@ -93,7 +101,7 @@ export class Attempt implements JobHolder {
     const { scriptClient, strategyResolver, batcher, sendBack, options } = this.parts
     const start = (request: CallRequest) => this.retrying(() => batcher.start(request))
     try {
-      const call = await requestOfJob(scriptClient, this.job, options.callOf)
+      const call = await requestOfJob(scriptClient, this.job, this.token, options.callOf)
       for (;;) {
         this.throwIfAborted()
         const first = await start(call)
@@ -208,7 +216,7 @@ export class Attempt implements JobHolder {
       }
       reachedAgent = true
       const result = await this.outcome(handler(request.call, context))
-      this.settle(request, 'done', usageOfResult(result), decision)
+      this.observeEnd(request, 'done', this.settle(request, usageOfResult(result), decision))
       return result
     } catch (error) {
       // An error of the fallback is none of the agent's.
@@ -218,29 +226,53 @@ export class Attempt implements JobHolder {
         clearTimeout(timer)
         return await sendBack.limited(this, request, limited, () => this.observeEnd(request, 'returned', undefined))
       }
-      this.settle(request, 'failed', usageOfResult(error), decision)
+      if (this.work === undefined) this.observeEnd(request, 'failed', this.settle(request, usageOfResult(error), decision))
+      else {
+        this.settleLater(this.work, request, decision)
+        this.observeEnd(request, 'failed', this.actual(request, this.reported).tokens)
+      }
       throw error instanceof TollgateError ? jobFailure(error) : error
     } finally {
       clearTimeout(timer)
-      leases.remove(request)
+      if (this.work === undefined) leases.remove(request)
     }
   }
 
   /** What the fallback or handler returns, or the abort where that comes first. */
-  private outcome(work: unknown): Promise<unknown> {
+  private outcome(returned: unknown): Promise<unknown> {
+    const work = Promise.resolve(returned).finally(() => {
+      this.work = undefined
+    })
+    this.work = work
     return new Promise((resolve, reject) => {
       const aborted = this.abortedBy()
       if (aborted === undefined) this.state = { name: 'at the handler', reject }
       else reject(aborted)
-      Promise.resolve(work).then(resolve, reject)
+      work.then(resolve, reject)
     })
   }
 
-  /** Settles a call that has ended. Where its result has no usage, the usage of the last `settlePart` is its cost. */
-  private settle(request: CallRequest, how: Ended, usage: CallUsage | undefined, { watched }: StartDecision): void {
+  /** Settles a call that has ended. Where its result has no usage, the usage of the last `settlePart` is its cost. @returns its actual tokens */
+  private settle(request: CallRequest, usage: CallUsage | undefined, { watched }: StartDecision): number | undefined {
     const actual = this.actual(request, usage ?? this.reported)
     this.parts.batcher.settle(request, actual, { asEstimated: this.reported === undefined, watched: watched === true })
-    this.observeEnd(request, how, actual.tokens)
+    return actual.tokens
+  }
+
+  /** Settles a call whose caller was answered, when its handler has ended: until then it holds its slots. If the worker closes first, they end with their leases. */
+  private settleLater(work: Promise<unknown>, request: CallRequest, decision: StartDecision): void {
+    const { goingOn, leases } = this.parts
+    const end = (ended: CallRequest, usage?: CallUsage) => {
+      if (!goingOn.delete(giveUp)) return
+      leases.remove(request)
+      this.settle(ended, usage, decision)
+    }
+    const giveUp = () => end({ ...request, meters: request.meters.filter(({ rule }) => rule.keyed.every(({ unit }) => unit !== 'concurrency')) })
+    goingOn.add(giveUp)
+    work.then(
+      (result) => end(request, usageOfResult(result)),
+      (error: unknown) => end(request, usageOfResult(error)),
+    )
   }
 
   /** Gives back what a call was charged that did not reach its agent. If it was the probe of a block, another call becomes the probe. */

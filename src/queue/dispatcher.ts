@@ -62,6 +62,7 @@ export class Dispatcher {
   private lease: Lease = { name: 'free', askAtMs: 0 }
   private secondScan: NodeJS.Timeout | undefined
   private readonly retries = new Set<NodeJS.Timeout>()
+  private readonly leaseKeys: readonly string[]
 
   constructor(
     private readonly redis: Redis,
@@ -71,6 +72,7 @@ export class Dispatcher {
     private readonly log: Logger,
   ) {
     this.scan = new LineScan(redis, scriptClient, clock)
+    this.leaseKeys = [scriptClient.keys.dispatcher, scriptClient.keys.pulse]
   }
 
   /** A call may have room now. */
@@ -121,7 +123,7 @@ export class Dispatcher {
     this.stop()
     await turn
     // If Redis refuses, the lease ends by itself.
-    if (this.lease.name === 'held') await scripts.lease.run(this.redis, [this.scriptClient.keys.dispatcher], [this.id, 0]).catch(() => {})
+    if (this.lease.name === 'held') await scripts.lease.run(this.redis, this.leaseKeys, [this.id, 0]).catch(() => {})
   }
 
   private rest(forMs: number): void {
@@ -181,7 +183,7 @@ export class Dispatcher {
     }
     // Also where the question fails, the next one has to wait.
     if (lease.name === 'free') this.lease = { name: 'free', askAtMs: nowMs + LEASE_RETRY_MS }
-    const won = await scripts.lease.run(this.redis, [this.scriptClient.keys.dispatcher], [this.id, DEFAULTS.dispatcherLeaseMs])
+    const won = await scripts.lease.run(this.redis, this.leaseKeys, [this.id, DEFAULTS.dispatcherLeaseMs])
     if (won !== 1) {
       this.lease = { name: 'free', askAtMs: nowMs + LEASE_RETRY_MS }
       return false

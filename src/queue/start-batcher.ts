@@ -1,3 +1,4 @@
+import { DelayedError } from 'bullmq'
 import type { Logger } from 'pino'
 import { type CallRequest, type MeterRef, type Settlement, weightOf } from '../admission/request.js'
 import type { ActualCosts } from '../model/cost.js'
@@ -7,6 +8,7 @@ import { retrying } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { Batcher } from '../store/redis/batcher.js'
+import type { BareDecision } from '../store/redis/decoder.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import type { ResolvedDecision } from './strategy-resolver.js'
 
@@ -37,6 +39,8 @@ type StartResult = ResolvedDecision | { readonly failure: unknown }
  *   a slot comes back when its lease ends.
  * - the reply to a batch is lost with its connection: ioredis sends the same command again. The script finds
  *   each start under its place in the ledger, which charges it once, and each end with its entry closed.
+ * - the job is another worker's by then (its lock has ended): the script answers 'lost', and nothing is
+ *   charged; a charge of the same start whose reply was lost goes back.
  * - Redis has no memory left: it refuses starts, and with them the script call. The ends are then sent alone,
  *   since the script `settle` is accepted and gives memory back.
  */
@@ -71,13 +75,15 @@ export class StartBatcher {
    */
   settle(request: CallRequest, actual: ActualCosts, { asEstimated = true, watched = false } = {}): void {
     const end = trimmed({ request, actual }, asEstimated, watched)
-    const settled: Promise<unknown> = retrying(
-      () => this.batcher.add({ end }),
-      (error) => {
-        // A worker that closes does not wait for a Redis that refuses.
-        if (this.closing) throw new Error('the worker was closed while Redis refused', { cause: error })
-      },
-    )
+    this.untilTaken(request, () => this.batcher.add({ end }))
+  }
+
+  /** Tells Redis of an end until it takes it. */
+  private untilTaken(request: CallRequest, send: () => Promise<unknown>): void {
+    const settled: Promise<unknown> = retrying(send, (error) => {
+      // A worker that closes does not wait for a Redis that refuses.
+      if (this.closing) throw new Error('the worker was closed while Redis refused', { cause: error })
+    })
       .catch((error: unknown) => this.log.error({ err: error, call: request.id }, 'a call could not be settled; its estimate stays charged'))
       .finally(() => this.unsettled.delete(settled))
     this.unsettled.add(settled)
@@ -111,16 +117,26 @@ export class StartBatcher {
     const again = this.withLedger(starts.filter((_, index) => decisions[index]?.outcome === 'again'))
     const resultsAgain = again.length === 0 ? [] : await this.joinLine(again)
     let next = 0
-    return requests.map((request, index) =>
-      decisions[index]?.outcome === 'again' ? (resultsAgain[next++] as StartResult) : { request, decision: decisions[index] as Decision },
-    )
+    return requests.map((request, index) => {
+      const decision = decisions[index] as Decision | BareDecision
+      return decision.outcome === 'again' ? (resultsAgain[next++] as StartResult) : this.resultOf(request, decision)
+    })
+  }
+
+  private resultOf(request: CallRequest, decision: Decision | BareDecision): StartResult {
+    if (isDecision(decision)) return { request, decision }
+    if (decision.outcome === 'again') throw new Error('a start that was sent with its call was answered "again"')
+    this.log.warn({ call: request.id }, 'the job of a call was lost before its start: another worker starts it')
+    // The start may have been charged before, and the reply lost.
+    this.untilTaken(request, () => this.scriptClient.release(request))
+    return { failure: new DelayedError() }
   }
 
   /** Sends newcomers together with their calls. A failure is theirs alone: the other starts of their batch were decided. */
   private async joinLine(requests: readonly CallRequest[]): Promise<StartResult[]> {
     try {
       const decisions = await this.scriptClient.start(requests, [], true)
-      return requests.map((request, index) => ({ request, decision: decisions[index] as Decision }))
+      return requests.map((request, index) => this.resultOf(request, decisions[index] as Decision | BareDecision))
     } catch (error) {
       return requests.map(() => ({ failure: error }))
     }
@@ -130,6 +146,10 @@ export class StartBatcher {
     const ledger = this.ledgerNames.next()
     return starts.map((request, index) => ({ ...request, token: String(index), ledger }))
   }
+}
+
+function isDecision(decision: Decision | BareDecision): decision is Decision {
+  return decision.outcome !== 'again' && decision.outcome !== 'lost'
 }
 
 /** Leaves out the meters that a settlement cannot change: where the cost is as estimated and no slot is held; and the block, unless the call is watched. */
