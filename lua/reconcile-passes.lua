@@ -49,12 +49,12 @@ local function reconcile(call, seen)
     Batch.drop_record(batch, call)
     redis.call('ZREM', KEYS[FIXED.PASSES], call[CALL_ID])
     return 'dropped'
-  elseif seen == 'held' and late > PASS_CHECK_MS then
+  elseif seen == 'held' and late > PASS_CHECK_MS and record.claims then
     -- Its worker neither starts it nor gives it up: the worker is stuck or dead.
     give_back(call, record)
     record.claims = false
     Record.save_passed(call[CALL_RECORD_KEY], record)
-    keep(call, record, PASS_GRACE_MS)
+    keep(call, record, PASS_CHECK_MS)
     return 'unclaimed'
   end
   return keep(call, record, seen == 'missing' and PASS_CHECK_MS / 20 or PASS_CHECK_MS)
