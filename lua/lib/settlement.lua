@@ -3,6 +3,7 @@
 -- an open ledger entry under the call's token nothing happens, so a settlement sent twice counts once.
 local Settlement = {}
 do
+local NO_LIMITS = {}
 
 -- The open ledger entry of a call, if this batch has not closed it. Keys end by Redis' clock, entries
 -- also by a clock that is given.
@@ -16,8 +17,9 @@ local function open_entry_of(batch, call, now)
   return not settled[entry] and charged or nil, settled, entry
 end
 
--- Changes what every meter was charged to what the call cost; a cost of -1 stays as it was.
-local function charge_actual(batch, call, charged, now)
+-- Changes what every meter was charged to what the call cost; a cost of -1 stays as it was. Slots are given
+-- back, unless the handler of the call goes on.
+local function charge_actual(batch, call, charged, now, keeps_slots)
   local list, base, offsets = charged.list, charged.base, charged.offsets
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
@@ -27,7 +29,9 @@ local function charge_actual(batch, call, charged, now)
       local limit = limits[n]
       local place, cost = offsets[limit.unit], call[limit.cost_at]
       local was = place and list[base + place]
-      if limit.leased then
+      if limit.leased and keeps_slots then
+        -- The handler is still at the agent.
+      elseif limit.leased then
         freed = Charge.refund(meter, n, limit, 1, charged.at, now, call) or freed
       elseif was and cost >= 0 and cost ~= was and n <= rule.active then
         if cost < was and limit.gives_back and debts[n] == 0 then
@@ -46,18 +50,18 @@ local function charge_actual(batch, call, charged, now)
   end
 end
 
-local function settle(batch, call, now)
+local function settle(batch, call, now, keeps_slots)
   local charged, settled, entry = open_entry_of(batch, call, now)
   if not charged then return false end
   settled[entry] = true
-  charge_actual(batch, call, charged, now)
+  charge_actual(batch, call, charged, now, keeps_slots)
   Batch.drop_record(batch, call)
   return charged
 end
 
 -- The end of a call. Returns whether its entry was open.
-function Settlement.finish(batch, call, now)
-  local charged = settle(batch, call, now)
+function Settlement.finish(batch, call, now, keeps_slots)
+  local charged = settle(batch, call, now, keeps_slots)
   if not charged then return false end
   Upstream.end_probe(batch, call, charged, now, true)
   Figures.count(batch, 'settled', 1)
@@ -67,6 +71,25 @@ function Settlement.finish(batch, call, now)
     Figures.count(batch, 'actual', actual)
   end
   return true
+end
+
+function Settlement.finish_cost(batch, call, now)
+  return Settlement.finish(batch, call, now, true)
+end
+
+-- Gives back the slots of a start whose cost was settled before. They are found under its own name.
+function Settlement.free_slots(batch, call, now)
+  local any = false
+  for position = CALL_METERS, #call do
+    local meter = batch.meters[call[position]]
+    local freed = false
+    for n, limit in ipairs(meter.rule.leased and meter.rule.limits or NO_LIMITS) do
+      if limit.leased then freed = Charge.refund(meter, n, limit, 1, now, now, call) or freed end
+    end
+    if freed and batch.any_line then Line.stir(meter, now) end
+    any = any or freed
+  end
+  return any
 end
 
 -- A call that goes on has cost so much by now: what exceeds its charge is recorded, nothing goes

@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { DelayedError, type Job } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
@@ -33,8 +33,6 @@ export interface AttemptParts {
   readonly batcher: StartBatcher
   /** Renews the concurrency slots of the calls that run. */
   readonly leases: { add(request: CallRequest): void; remove(request: CallRequest): void }
-  /** Handlers that go on after their calls were aborted. Each is called where the worker closes before the handler has ended. */
-  readonly goingOn: Set<() => void>
   readonly sendBack: SendBack
   /** Whether the worker lets go of calls that Redis does not decide on. */
   readonly isClosing: () => boolean
@@ -66,8 +64,8 @@ type StartDecision = RunDecision | DegradeDecision
  *              └── reject, expired ──▶ ended: failed, nothing charged
  *
  * An abort (the call was cancelled, or took too long) can come at any time. At the handler it aborts the
- * signal and ends the wait: the caller is answered. A handler that ignores the signal goes on, and so the
- * call keeps its slots, and is settled, until the handler has ended; what it has used stays charged.
+ * signal and ends the wait: the caller is answered, and what the call has used stays charged. While a
+ * handler that ignores the signal goes on, the call keeps its slots.
  * At the gate the attempt ends at its next step, and a charge or a place in line is given back.
  *
  * If Redis refuses or is away at the gate, the attempt holds the job and repeats: no call fails for that, and
@@ -226,11 +224,11 @@ export class Attempt implements JobHolder {
         clearTimeout(timer)
         return await sendBack.limited(this, request, limited, () => this.observeEnd(request, 'returned', undefined))
       }
-      if (this.work === undefined) this.observeEnd(request, 'failed', this.settle(request, usageOfResult(error), decision))
-      else {
-        this.settleLater(this.work, request, decision)
-        this.observeEnd(request, 'failed', this.actual(request, this.reported).tokens)
-      }
+      // A handler that heeds its signal ends in this turn.
+      if (this.work !== undefined) await nextTurn()
+      const { work } = this
+      const actual = work === undefined ? this.settle(request, usageOfResult(error), decision) : this.settleCost(work, request, decision)
+      this.observeEnd(request, 'failed', actual)
       throw error instanceof TollgateError ? jobFailure(error) : error
     } finally {
       clearTimeout(timer)
@@ -259,20 +257,17 @@ export class Attempt implements JobHolder {
     return actual.tokens
   }
 
-  /** Settles a call whose caller was answered, when its handler has ended: until then it holds its slots. If the worker closes first, they end with their leases. */
-  private settleLater(work: Promise<unknown>, request: CallRequest, decision: StartDecision): void {
-    const { goingOn, leases } = this.parts
-    const end = (ended: CallRequest, usage?: CallUsage) => {
-      if (!goingOn.delete(giveUp)) return
+  /** Settles a call whose caller was answered, and whose handler goes on: it holds its slots until the handler has ended. */
+  private settleCost(work: Promise<unknown>, request: CallRequest, { watched }: StartDecision): number | undefined {
+    const { batcher, leases } = this.parts
+    const actual = this.actual(request, this.reported)
+    batcher.settleCost(request, actual, watched === true)
+    const free = () => {
       leases.remove(request)
-      this.settle(ended, usage, decision)
+      batcher.freeSlots(request)
     }
-    const giveUp = () => end({ ...request, meters: request.meters.filter(({ rule }) => rule.keyed.every(({ unit }) => unit !== 'concurrency')) })
-    goingOn.add(giveUp)
-    work.then(
-      (result) => end(request, usageOfResult(result)),
-      (error: unknown) => end(request, usageOfResult(error)),
-    )
+    work.then(free, free)
+    return actual.tokens
   }
 
   /** Gives back what a call was charged that did not reach its agent. If it was the probe of a block, another call becomes the probe. */

@@ -48,7 +48,10 @@ export class SlotLeases {
   async close(force = false): Promise<void> {
     this.closed = true
     clearTimeout(this.timer)
-    if (!force) await this.renewal
+    if (force) return
+    await this.renewal
+    const calls = [...this.held].map(({ id }) => id)
+    if (calls.length > 0) this.log.warn({ calls }, 'handlers of calls that were ended go on while their worker closes; their slots end with their leases')
   }
 
   private renewAfter(ms: number): void {

@@ -1,7 +1,7 @@
 import { DelayedError } from 'bullmq'
 import type { Logger } from 'pino'
 import { type CallRequest, type MeterRef, type Settlement, weightOf } from '../admission/request.js'
-import type { ActualCosts } from '../model/cost.js'
+import { type ActualCosts, AS_ESTIMATED } from '../model/cost.js'
 import type { Decision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { retrying } from '../redis/bounded-wait.js'
@@ -78,13 +78,23 @@ export class StartBatcher {
     this.untilTaken(request, () => this.batcher.add({ end }))
   }
 
+  /** The same for a call whose handler goes on: it keeps its slots until `freeSlots`. */
+  settleCost(request: CallRequest, actual: ActualCosts, watched: boolean): void {
+    const end = trimmed({ request, actual }, false, watched)
+    this.untilTaken(request, () => this.scriptClient.settle([end], 'cost'))
+  }
+
+  freeSlots(request: CallRequest): void {
+    this.untilTaken(request, () => this.scriptClient.settle([{ request, actual: AS_ESTIMATED }], 'slots'))
+  }
+
   /** Tells Redis of an end until it takes it. */
   private untilTaken(request: CallRequest, send: () => Promise<unknown>): void {
     const settled: Promise<unknown> = retrying(send, (error) => {
       // A worker that closes does not wait for a Redis that refuses.
       if (this.closing) throw new Error('the worker was closed while Redis refused', { cause: error })
     })
-      .catch((error: unknown) => this.log.error({ err: error, call: request.id }, 'a call could not be settled; its estimate stays charged'))
+      .catch((error: unknown) => this.log.error({ err: error, call: request.id }, 'a call could not be settled; its estimate stays charged, its slots end with their leases'))
       .finally(() => this.unsettled.delete(settled))
     this.unsettled.add(settled)
   }

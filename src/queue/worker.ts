@@ -24,8 +24,6 @@ export class Worker {
   private readonly leases: SlotLeases
   /** The attempts under way, by the ids of their jobs. */
   private readonly attempts = new Map<string, Attempt>()
-  /** Handlers that go on after their calls were aborted. */
-  private readonly goingOn = new Set<() => void>()
   /** Ids of calls that were cancelled lately and had no attempt here: BullMQ may have been handing over the job at that moment. */
   private readonly cancelled = new Set<string>()
   private closing = false
@@ -44,7 +42,6 @@ export class Worker {
       options,
       batcher: this.batcher,
       leases: this.leases,
-      goingOn: this.goingOn,
       sendBack: new SendBack(scriptClient, tracker, log, options.callOf !== undefined),
       isClosing: () => this.closing,
     }
@@ -81,10 +78,6 @@ export class Worker {
   async close(force = this.parts.away() || this.parts.redis.status !== 'ready'): Promise<void> {
     this.closing = true
     await this.bull.close(force)
-    if (this.goingOn.size > 0) {
-      this.parts.log.warn({ handlers: this.goingOn.size }, 'handlers go on though their calls were ended; their slots end with their leases')
-      for (const giveUp of [...this.goingOn]) giveUp()
-    }
     if (!force) await this.batcher.close()
     await this.leases.close(force)
   }

@@ -91,31 +91,6 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     explains: after('removed job'),
   },
   {
-    name: 'stale worker',
-    about:
-      "A slot is held under a call's id: the end of a run whose job was given to another worker frees that one's slot. A worker that stood still before its start sends it, though the job was given to another.",
-    oracles: ['never over', 'nothing twice'],
-    scenario: 'stale worker ends',
-    explains: any(
-      all(says(/runs at once/), after('stop', 'death', 'cut', 'node clock', 'redis refuses writes', 'failover')),
-      all(says(/starts again/), after('stop')),
-    ),
-  },
-  {
-    name: 'lapsed slots',
-    about: 'Slots of running calls lapse while Redis is away for longer than a lease, and others take them.',
-    oracles: ['never over'],
-    scenario: 'Redis stands still for longer than a lease',
-    explains: all(says(/runs at once/), after('redis away', 'redis refuses writes', 'slow network')),
-  },
-  {
-    name: 'refused end',
-    about: 'BullMQ gives up an end that Redis refuses, or does not take in time; the job comes back as stalled, and its call runs again.',
-    oracles: ['nothing twice'],
-    scenario: 'Redis refuses writes as calls end',
-    explains: after('redis refuses writes', 'redis away', 'slow network'),
-  },
-  {
     name: 'hot loop',
     about:
       'An agent that refuses with a small Retry-After is asked again at once, for ever; a call that it refuses always goes to the head of its line each time.',

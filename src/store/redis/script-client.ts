@@ -95,9 +95,10 @@ export class ScriptClient {
 
   /**
    * Says what started calls have cost; per call whether there was an entry open under its token.
-   * @param how 'end' closes the entries; 'part': the calls go on, what they have cost so far is charged
+   * @param how 'end' closes the entries; 'part': the calls go on, what they have cost so far is charged; 'cost' closes the entries, and the calls keep
+   *   their slots, since their handlers go on; 'slots' gives these back
    */
-  async settle(settlements: readonly Settlement[], how: 'end' | 'part' = 'end'): Promise<boolean[]> {
+  async settle(settlements: readonly Settlement[], how: 'end' | 'part' | 'cost' | 'slots' = 'end'): Promise<boolean[]> {
     const encoder = this.encode([], false)
     for (const settlement of settlements) encoder.settle(settlement, false)
     const settled = await scripts.settle.run(this.redis, encoder.keys, [this.now(), encoder.batch(), how])
