@@ -1,8 +1,7 @@
 --[[
   Gives back all that a call holds, whatever its state: its place in line, the room that its pass
-  claims, or what its start was charged (to the window that was charged). A start that names its ledger
-  gives back its charge only, and a worker that has lost the job of the call neither place nor pass: they
-  are of another attempt by then.
+  claims, or what its start was charged (to the window that was charged). A worker that has lost the job of
+  the call gives back its own charge only: place and pass are another attempt's by then.
 
   KEYS        as in start.lua
   ARGV[1]     now in ms, '' for Redis' clock
@@ -22,7 +21,7 @@ local reply = {}
 local function release(call, line_key)
   local record = call[CALL_PARSED]
   if record.state == 'S' then return Settlement.undo(batch, call, now) and 'S' or 'R' end
-  if call[CALL_LEDGER_KEY] or call.lost then return '-' end
+  if call.lost then return '-' end
   if record.state == 'P' then
     if record.claims then Decide.unclaim(batch, call) end
     redis.call('ZREM', KEYS[FIXED.PASSES], call[CALL_ID])
