@@ -94,7 +94,9 @@ export class StartBatcher {
       // A worker that closes does not wait for a Redis that refuses.
       if (this.closing) throw new Error('the worker was closed while Redis refused', { cause: error })
     })
-      .catch((error: unknown) => this.log.error({ err: error, call: request.id }, 'a call could not be settled; its estimate stays charged, its slots end with their leases'))
+      .catch((error: unknown) =>
+        this.log.error({ err: error, call: request.id }, 'a call could not be settled; its estimate stays charged, its slots end with their leases'),
+      )
       .finally(() => this.unsettled.delete(settled))
     this.unsettled.add(settled)
   }

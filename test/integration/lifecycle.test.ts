@@ -98,7 +98,16 @@ test('a call that is cancelled while its worker holds it for its slot never star
 test('a handler that exceeds its timeout fails the call at once; its slot comes back when the handler has ended, and its estimate stays charged', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open({
-    rules: [{ name: 'r', scope: 'agent', limits: [{ tokens: 1000, per: 'day', algorithm: 'fixed_window' }, { concurrency: 1, lease: '1s' }] }],
+    rules: [
+      {
+        name: 'r',
+        scope: 'agent',
+        limits: [
+          { tokens: 1000, per: 'day', algorithm: 'fixed_window' },
+          { concurrency: 1, lease: '1s' },
+        ],
+      },
+    ],
   })
   let end = () => {}
   tollgate.worker(
