@@ -54,6 +54,14 @@ function Charge.overrun(meter, n, limit, amount, at, now, call)
   meter.kept[place] = used
 end
 
+-- A call has cost more than it was charged at a time.
+function Charge.raise(meter, n, limit, amount, at, now, call)
+  local place, debts = meter.rule.offset + n, meter.debt
+  local before = meter.kept[place] + debts[n]
+  Charge.overrun(meter, n, limit, amount, at, now, call)
+  if limit.leaks and meter.kept[place] + meter.debt[n] > before then Lows.raise(meter, n, amount, at) end
+end
+
 -- Gives back what was charged at a time, if that still counts. Returns whether it did.
 -- @param charged what the call was charged then, of which `amount` comes back
 function Charge.refund(meter, n, limit, amount, at, now, call, charged)
@@ -66,7 +74,11 @@ function Charge.refund(meter, n, limit, amount, at, now, call, charged)
     if back and not limit.leased then meter.changed = true end
     return back
   end
-  if not (algorithm.always_refundable or algorithm.refundable(limit, at, now)) then return false end
+  if not (algorithm.always_refundable or algorithm.refundable(limit, at, now, meter.histories[n])) then return false end
+  if limit.leaks then
+    amount = Lows.give_back(meter, n, amount, at)
+    if amount <= 0 then return false end
+  end
   local debt = meter.debt[n]
   if debt > 0 then
     local of_debt = min(debt, amount)

@@ -160,27 +160,45 @@ end
 -- Charges every limit and opens the ledger entry. Returns the outcome: WATCHED where the block of its
 -- agent has to hear of the call's end.
 function Decide.start(batch, call, now)
+  local opens = call[CALL_LEDGER_KEY] or call[CALL_RECORD_KEY]
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
     local rule, kept = meter.rule, meter.kept
-    local limits, offset = rule.limits, rule.offset
+    local limits, offset, charged = rule.limits, rule.offset, false
     for n = 1, rule.kind == KIND.UPSTREAM and 0 or rule.active do
       local limit = limits[n]
       local cost = call[limit.cost_at]
       if cost > 0 then
         if limit.counts then
           kept[offset + n] = kept[offset + n] + cost
-          meter.changed = true
+          meter.changed, charged = true, true
         else
           Charge.charge(meter, n, limit, cost, now, call)
+          charged = charged or not limit.leased
         end
       end
     end
+    if charged and opens and rule.leaks then kept[1] = kept[1] + 1 end
   end
   local block = Upstream.of(batch, call)
   if block then Upstream.start(block, call, now) end
   Batch.open_entry(batch, call, now)
   return block and OUTCOME.WATCHED or OUTCOME.RUN
+end
+
+-- Opens the entry of a call that was charged otherwise than by a start: it may give back.
+function Decide.open(batch, call, now)
+  local opens = call[CALL_LEDGER_KEY] or call[CALL_RECORD_KEY]
+  for position = CALL_METERS, opens and #call or 0 do
+    local meter = batch.meters[call[position]]
+    local rule, charged = meter.rule, false
+    for n = 1, rule.active do
+      local limit = rule.limits[n]
+      charged = charged or not limit.leased and call[limit.cost_at] > 0
+    end
+    if charged and rule.leaks then meter.kept[1] = meter.kept[1] + 1 end
+  end
+  Batch.open_entry(batch, call, now)
 end
 
 function Decide.running(batch, call)

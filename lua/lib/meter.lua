@@ -2,26 +2,33 @@
 -- plain: the time they were brought to, the ids of the limits, and what each has used. A meter that
 -- holds debt, claims or the history of an algorithm says them for each limit. A limit is found by its
 -- id, so adding, removing or changing one keeps the usage of the others.
---   plain     PLAIN, at, id × n, used × n
---   extended  EXTENDED, at, { id, used, debt, claimed, size of history, history… } × n
+--   plain     PLAIN + open, at, id × n, used × n
+--   extended  EXTENDED, at, { id, used, debt, claimed, size of history, history… } × n, where any are
+--             open one entry more, with the id Meter.OPEN and their number as its used
+-- `open` are the open calls that were charged at the time of the meter. The history of a bucket is its
+-- list of lows (lib/lows.lua).
 --
 -- As it is worked on: kept[rule.offset + n] is what limit n has used, kept[2] the time it was brought
--- to; debt, claimed and histories by the number of the limit; changed once it has to be saved. Its
--- keys are KEYS[first] and those after it. Besides, where they are needed: line_length, queued,
--- share_ahead (lib/line.lua), behind (lib/decide.lua), block (lib/upstream.lua).
+-- to, kept[1] PLAIN + open; debt, claimed, histories and lows by the number of the limit; changed once
+-- it has to be saved. Its keys are KEYS[first] and those after it. Besides, where they are needed:
+-- line_length, queued, share_ahead (lib/line.lua), behind (lib/decide.lua), block (lib/upstream.lua).
 local Meter = {
   -- Claims are given back by the passes that hold them, or when those are looked after; a meter that
   -- only holds claims is forgotten after this time.
   CLAIM_TTL_MS = 60000,
+  -- The id of an entry that no limit has.
+  OPEN = 0,
 }
 do
 local max = math.max
 local PLAIN, EXTENDED, HEAD, PLAIN_ENTRY = Rule.PLAIN, Rule.EXTENDED, Rule.HEAD, Rule.PLAIN_ENTRY
-local NO_HISTORIES = {}
+local NO_HISTORIES, NO_LOWS = {}, Lows.NONE
+-- As many open calls as the kind of a plain meter, a byte, can count.
+local MOST_OPEN = 255
 
 function Meter.new(rule, first)
   -- Eight fields: a table of more is twice as large.
-  return { rule = rule, first = first, debt = rule.zeros, claimed = rule.zeros, histories = NO_HISTORIES, kept = false, changed = false, block = false }
+  return { rule = rule, first = first, debt = rule.zeros, claimed = rule.zeros, histories = NO_HISTORIES, lows = NO_LOWS, kept = false, changed = false }
 end
 
 -- Calls fn(id, used, debt, claimed, history or nil) for each entry of an extended value.
@@ -45,6 +52,12 @@ function Meter.pack_entry(id, used, debt, claimed, history)
   return size > 0 and packed .. struct.pack('<' .. string.rep('d', size), unpack(history, 1, size)) or packed
 end
 
+-- How many open calls were charged at the time of the meter; nil where there are none.
+function Meter.pack_open(meter)
+  local open = meter.kept[1] - PLAIN
+  return open > 0 and Meter.pack_entry(Meter.OPEN, open, 0, 0) or nil
+end
+
 function Meter.pack_head(at)
   return struct.pack('<Bd', EXTENDED, at)
 end
@@ -55,16 +68,26 @@ local function unpack_other(meter, value)
   local kept, kind = { unpack(rule.empty) }, string.byte(value)
   kept[2] = struct.unpack('<d', value, 2)
   if kind == EXTENDED then
-    local lists = {}
+    local lists, lows = {}, NO_LOWS
     meter.debt, meter.claimed = { unpack(rule.zeros) }, { unpack(rule.zeros) }
     Meter.each_entry(value, function(id, used, debt, claimed, history)
       local n = rule.places[id]
       if n then
-        kept[rule.offset + n], meter.debt[n], meter.claimed[n], lists[n] = used, debt, claimed, history
+        kept[rule.offset + n], meter.debt[n], meter.claimed[n] = used, debt, claimed
+        if history and rule.limits[n].leaks then
+          if lows == NO_LOWS then lows = {} end
+          lows[n] = history
+        else
+          lists[n] = history
+        end
+      elseif id == Meter.OPEN then
+        kept[1] = PLAIN + used
       end
     end)
+    meter.lows = lows
     return kept, lists
   end
+  kept[1] = max(PLAIN, kind)
   local stored = (#value - HEAD) / PLAIN_ENTRY
   for i = 1, stored do
     local n = rule.places[struct.unpack('<I4', value, HEAD + 1 + 4 * (i - 1))]
@@ -78,7 +101,7 @@ local function unpack_meter(meter, value)
   local rule = meter.rule
   if #value ~= rule.plain_size then return unpack_other(meter, value) end
   local kept, empty = { struct.unpack(rule.plain_format, value) }, rule.empty
-  if kept[1] ~= PLAIN then return unpack_other(meter, value) end
+  if kept[1] < PLAIN then return unpack_other(meter, value) end
   for n = 3, rule.offset do
     if kept[n] ~= empty[n] then return unpack_other(meter, value) end
   end
@@ -115,6 +138,8 @@ local function set_back(meter, at, now)
       meter.kept[place] = limit.algorithm.roll(limit, meter.kept[place], 0, at, now, meter.histories[n])
     end
   end
+  -- Times of before cannot be told from those that come again.
+  Lows.forget(meter)
 end
 
 -- A meter brought to now. A clock that was set back by less than CLOCK_STEP_MS must not open a window
@@ -133,6 +158,7 @@ function Meter.load(rule, first, value, now)
   local at = kept[2]
   if at < now then
     roll_all(rule, kept, meter.debt, meter.histories, at, now)
+    if kept[1] > PLAIN or meter.lows ~= NO_LOWS then Lows.pass(meter, at) end
     kept[2] = now
   elseif at > now + CLOCK_STEP_MS then
     set_back(meter, at, now)
@@ -165,6 +191,7 @@ function Meter.reset(meter)
     end
   end
   meter.debt, meter.changed = rule.zeros, true
+  Lows.forget(meter)
 end
 
 local function pack_extended(meter)
@@ -172,13 +199,14 @@ local function pack_extended(meter)
   local parts = { Meter.pack_head(kept[2]) }
   for n = 1, rule.count do
     local limit, history = rule.limits[n], meter.histories[n]
-    local list = history and limit.algorithm.kept and limit.algorithm.kept(history)
+    local list = limit.leaks and Lows.kept(meter, n) or history and limit.algorithm.kept and limit.algorithm.kept(history)
     parts[n + 1] = Meter.pack_entry(limit.id, kept[offset + n], meter.debt[n], meter.claimed[n], list)
   end
+  parts[#parts + 1] = Meter.pack_open(meter)
   return table.concat(parts)
 end
 
--- A meter without debt, claims and history, as nearly all are: only its used are looked at.
+-- A meter without debt, claims, histories and lows, as nearly all are: only its used are looked at.
 local function save_plain(meter, now)
   local rule, kept = meter.rule, meter.kept
   local limits, offset, count, ttl = rule.limits, rule.offset, rule.count, 0
@@ -194,16 +222,17 @@ local function save_plain(meter, now)
     redis.call('DEL', KEYS[meter.first])
     return
   end
-  kept[1] = PLAIN
   Clock.save(KEYS[meter.first], struct.pack(rule.plain_format, unpack(kept, 1, 2 + 2 * count)), now, ttl)
 end
 
 function Meter.save(meter, now)
   local zeros = meter.rule.zeros
-  if meter.debt == zeros and meter.claimed == zeros and not meter.rule.remembers then return save_plain(meter, now) end
+  if meter.debt == zeros and meter.claimed == zeros and meter.lows == NO_LOWS and meter.kept[1] <= MOST_OPEN and not meter.rule.remembers then
+    return save_plain(meter, now)
+  end
   local rule, kept, offset = meter.rule, meter.kept, meter.rule.offset
   local limits, debts, claims, count = rule.limits, meter.debt, meter.claimed, rule.count
-  local plain, holds, ttl = true, false, 0
+  local plain, holds, ttl = kept[1] <= MOST_OPEN, false, 0
   local present = Meter.present(meter, now)
   for n = 1, count do
     local limit, debt, history = limits[n], debts[n], meter.histories[n]
@@ -219,7 +248,7 @@ function Meter.save(meter, now)
       if used > 0 or debt > 0 then
         holds = true
         if ends > ttl then ttl = ends end
-        if debt > 0 or algorithm.kept and algorithm.kept(history) then plain = false end
+        if debt > 0 or algorithm.kept and algorithm.kept(history) or Lows.kept(meter, n) then plain = false end
       end
     end
     if claims[n] > 0 then
@@ -233,7 +262,6 @@ function Meter.save(meter, now)
   end
   local packed
   if plain then
-    kept[1] = PLAIN
     packed = struct.pack(rule.plain_format, unpack(kept, 1, 2 + 2 * count))
   else
     packed = pack_extended(meter)

@@ -3,6 +3,7 @@
 -- an open ledger entry under the call's token nothing happens, so a settlement sent twice counts once.
 local Settlement = {}
 do
+local NO_LOWS = Lows.NONE
 
 -- The open ledger entry of a call, if this batch has not closed it. Keys end by Redis' clock, entries
 -- also by a clock that is given.
@@ -21,27 +22,25 @@ local function charge_actual(batch, call, charged, now)
   local list, base, offsets = charged.list, charged.base, charged.offsets
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    local rule, kept, debts = meter.rule, meter.kept, meter.debt
-    local limits, offset, freed = rule.limits, rule.offset, false
+    local rule, lows = meter.rule, meter.lows
+    local limits, freed, closes = rule.limits, false, false
+    local at_once = charged.at == meter.kept[2]
     for n = 1, (rule.kind ~= KIND.UPSTREAM or meter.block) and rule.count or 0 do
       local limit = limits[n]
       local place, cost = offsets[limit.unit], call[limit.cost_at]
       local was = place and list[base + place]
       if limit.leased then
         freed = Charge.refund(meter, n, limit, 1, charged.at, now, call) or freed
-      elseif was and cost >= 0 and cost ~= was and n <= rule.active then
-        if cost < was and limit.gives_back and debts[n] == 0 then
-          -- As Charge.refund does; nearly all settlements are of this kind.
-          local left = kept[offset + n] - (was - cost)
-          kept[offset + n] = left > 0 and left or 0
-          meter.changed, freed = true, true
-        elseif cost > was then
-          Charge.overrun(meter, n, limit, cost - was, charged.at, now, call)
-        else
+      elseif was and n <= rule.active then
+        closes = closes or was > 0
+        if cost > was then
+          Charge.raise(meter, n, limit, cost - was, charged.at, now, call)
+        elseif cost >= 0 and cost < was and (lows[n] or at_once or not limit.leaks) then
           freed = Charge.refund(meter, n, limit, was - cost, charged.at, now, call, was) or freed
         end
       end
     end
+    if closes and rule.leaks and (at_once or meter.lows ~= NO_LOWS) then Lows.close(meter, charged.at) end
     if freed and batch.any_line then Line.stir(meter, now) end
   end
 end
@@ -78,7 +77,7 @@ function Settlement.part(batch, call, now)
   Decide.each_limit(batch, call, function(meter, n, cost, limit)
     local was = Record.charged_cost(charged, limit.unit)
     if was and cost > was then
-      Charge.overrun(meter, n, limit, cost - was, charged.at, now, call)
+      Charge.raise(meter, n, limit, cost - was, charged.at, now, call)
       raised[limit.unit] = true
     end
   end)
