@@ -17,7 +17,7 @@ local Decide = {
 }
 do
 local max = math.max
-local CLAIMED = Decide.CLAIMED
+local CLAIMED, NO_LOWS = Decide.CLAIMED, Lows.NONE
 
 -- Room that other calls have a right to first.
 local function ahead(meter, n, limit, view)
@@ -178,7 +178,7 @@ function Decide.start(batch, call, now)
         end
       end
     end
-    if charged and opens and rule.leaks then kept[1] = kept[1] + 1 end
+    if charged and opens and (rule.keeps_lows or meter.lows ~= NO_LOWS and Lows.any(meter)) then kept[1] = kept[1] + 1 end
   end
   local block = Upstream.of(batch, call)
   if block then Upstream.start(block, call, now) end
@@ -196,7 +196,7 @@ function Decide.open(batch, call, now)
       local limit = rule.limits[n]
       charged = charged or not limit.leased and call[limit.cost_at] > 0
     end
-    if charged and rule.leaks then meter.kept[1] = meter.kept[1] + 1 end
+    if charged and (rule.keeps_lows or Lows.any(meter)) then meter.kept[1] = meter.kept[1] + 1 end
   end
   Batch.open_entry(batch, call, now)
 end

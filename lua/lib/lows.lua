@@ -3,20 +3,26 @@
 -- same room twice. It still lacks in the bucket as far as the bucket was never emptier than that since
 -- the charge; so at most the least that was used at any time since the charge may go back.
 --
--- A meter keeps that least for its open calls: lows[n] is a list for limit n
+-- A meter keeps that least for its open calls: lows[n] is a list for limit n, nil or empty where it has none
 --   { since, least, open, since, least, open, … }   ascending in time and in what was least used
 -- A call that was charged at `since` or later, and before the next entry, may give back at most `least`;
 -- `open` counts these calls. For a call charged at the time of the meter, kept[2], all that is used may
 -- go back, and for one charged before the first entry nothing. So a bucket without open calls, or whose
 -- open calls were all charged at the time of the meter, needs no list; these calls are counted in the
--- kind of the meter, kept[1] - PLAIN. See docs/decisions/0031-what-a-bucket-may-give-back.md for why this
--- is enough. The twin is src/limits/lows.ts.
+-- kind of the meter, kept[1] - PLAIN.
+--
+-- A limit whose costs are known when calls start (requests, points) gives back only where a call is
+-- released. It has no list until a call gives back late, and then keeps one until it is empty. Of calls
+-- charged before that, what must have come back by the clock is taken off instead.
+--
+-- docs/decisions/0031-what-a-bucket-may-give-back.md says why all of this is enough. The twin is
+-- src/limits/lows.ts.
 local Lows = {
   -- A meter without any list. Shared, and never written to.
   NONE = {},
 }
 do
-local min = math.min
+local max, min = math.max, math.min
 local PLAIN, NONE, ENTRY = Rule.PLAIN, Lows.NONE, 3
 
 -- The place of the entry of calls that were charged at a time; below 1 where there is none.
@@ -72,7 +78,7 @@ function Lows.pass(meter, since)
   local limits, offset, open = rule.limits, rule.offset, kept[1] - PLAIN
   for n = 1, rule.count do
     local list, level = lows[n], kept[offset + n] + debts[n]
-    if level > 0 and limits[n].leaks and (list or open > 0) then
+    if level > 0 and limits[n].leaks and (list and #list > 0 or open > 0 and limits[n].keeps_lows) then
       if not list then
         list = {}
         set_list(meter, n, list)
@@ -85,32 +91,49 @@ function Lows.pass(meter, since)
   kept[1] = PLAIN
 end
 
--- How much of an amount may go back of a call that was charged at a time; the caller takes it off what
--- is used.
-function Lows.give_back(meter, n, amount, at)
-  local present, list = meter.kept[2], meter.lows[n]
-  local level = meter.kept[meter.rule.offset + n] + meter.debt[n]
-  local place, most
-  if at == present then
-    place, most = list and #list + 1, level
-  elseif at < present then
-    place = list and place_of(list, at) or 0
-    if place < 1 then return 0 end
-    most = list[place + 1]
-  else
-    -- Charged by a clock that was set back since.
-    return 0
-  end
-  local back = min(amount, most, level)
-  if not list then return back end
+-- Takes an amount off the leasts of calls that were charged at the entry of a place or later; those of
+-- before follow.
+-- @param most the least of the calls at the place
+local function take(list, amount, place, most)
   for later = place, #list, ENTRY do
-    list[later + 1] = list[later + 1] - back
+    list[later + 1] = list[later + 1] - amount
   end
   for earlier = place - ENTRY, 1, -ENTRY do
-    list[earlier + 1] = min(list[earlier + 1], most - back)
+    list[earlier + 1] = min(list[earlier + 1], most - amount)
   end
   while list[2] and list[2] <= 0 do
     remove(list, 1)
+  end
+end
+
+-- How much of an amount may go back of a call that was charged at a time; the caller takes it off what
+-- is used.
+function Lows.give_back(meter, n, amount, at)
+  local rule, present, list = meter.rule, meter.kept[2], meter.lows[n]
+  local limit, level = rule.limits[n], meter.kept[rule.offset + n] + meter.debt[n]
+  -- Charged by a clock that was set back since.
+  if at > present then return 0 end
+  list = list and #list > 0 and list or nil
+  local place = list and (at == present and #list + 1 or place_of(list, at)) or 0
+  local back
+  if at == present then
+    back = min(amount, level)
+    if list then take(list, back, place, level) end
+  elseif place > 0 then
+    local most = list[place + 1]
+    back = min(amount, most, level)
+    take(list, back, place, most)
+  elseif limit.keeps_lows then
+    back = 0
+  else
+    back = max(0, min(amount - (present - at) * limit.rate, level))
+    if list then
+      take(list, back, 1, level)
+    elseif level > back then
+      -- From now on it has a list; its first entry is closed by no call.
+      set_list(meter, n, { present, level - back, 1 })
+      meter.changed = true
+    end
   end
   return back
 end
@@ -118,8 +141,8 @@ end
 -- A call has cost more than it was charged at a time. The agent saw that cost then, so it still lacks as
 -- well: calls that were charged since may give back more.
 function Lows.raise(meter, n, amount, at)
-  if at >= meter.kept[2] then return end
   local list = meter.lows[n]
+  if at >= meter.kept[2] or not (list and #list > 0 or meter.rule.limits[n].keeps_lows) then return end
   if not list then
     list = {}
     set_list(meter, n, list)
@@ -169,6 +192,14 @@ end
 -- No call that was charged by now may give back.
 function Lows.forget(meter)
   meter.lows, meter.kept[1] = NONE, PLAIN
+end
+
+function Lows.any(meter)
+  for n = 1, meter.rule.count do
+    local list = meter.lows[n]
+    if list and #list > 0 then return true end
+  end
+  return false
 end
 
 -- The list to keep of a limit, nil where there is none.

@@ -35,7 +35,7 @@ local function charge_actual(batch, call, charged, now)
         closes = closes or was > 0
         if cost > was then
           Charge.raise(meter, n, limit, cost - was, charged.at, now, call)
-        elseif cost >= 0 and cost < was and (lows[n] or at_once or not limit.leaks) then
+        elseif cost >= 0 and cost < was and (lows[n] or at_once or not limit.keeps_lows) then
           freed = Charge.refund(meter, n, limit, was - cost, charged.at, now, call, was) or freed
         end
       end

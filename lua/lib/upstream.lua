@@ -176,7 +176,7 @@ function Upstream.start(meter, call, now)
     for n, limit in ipairs(rule.limits) do
       meter.kept[rule.offset + n] = meter.kept[rule.offset + n] + call[limit.cost_at]
     end
-    meter.kept[1] = meter.kept[1] + 1
+    if rule.keeps_lows or Lows.any(meter) then meter.kept[1] = meter.kept[1] + 1 end
   end
 end
 

@@ -84,6 +84,8 @@ export const NO_NUMBERS: MeterNumbers = Object.freeze({ capacity: 0, rate: 0, wi
 /** The numbers of a limit, as its algorithm gets them. */
 export interface MeterLimit extends MeterNumbers {
   readonly slack: number
+  /** Whether a call's cost is known only when it has ended: then nearly every settlement gives back, see `lows.ts`. */
+  readonly estimated: boolean
   /** Fixed windows of a calendar: the borders around a time; see `bordersAround`. */
   readonly borders?: ((atMs: number) => readonly number[]) | undefined
 }

@@ -49,7 +49,7 @@ export class Model {
         const { roll, leaks } = ALGORITHMS[limit.algorithm]
         roll(meter.state, limit, meter.atMs, nowMs)
         if (leaks && nowMs > meter.atMs) {
-          lower(meter.state, meter.atMs, meter.open)
+          lower(meter.state, limit, meter.atMs, meter.open)
           meter.open = 0
         }
         meter.atMs = nowMs
@@ -76,7 +76,7 @@ export class Model {
     if (waitMs > 0) return { verdict: 'limited', waitMs }
     for (const { key, meter, cost } of met) {
       if (cost > 0) ALGORITHMS[meter.limit.algorithm].charge(meter.state, meter.limit, cost, nowMs, id)
-      meter.open++
+      if (meter.limit.estimated || meter.state.lows !== null) meter.open++
       this.note(key, { atMs: nowMs, amount: cost, kind: 'start', chargedAtMs: nowMs })
     }
     this.open.set(id, { call, atMs: nowMs })
@@ -98,12 +98,12 @@ export class Model {
       const target = actual === 'nothing' ? 0 : unit === 'tokens' ? (actual.tokens ?? cost) : cost
       if (target > cost) {
         ALGORITHMS[algorithm].overrun(state, limit, target - cost, entry.atMs, nowMs, id)
-        if (ALGORITHMS[algorithm].leaks) raise(state, target - cost, entry.atMs, nowMs)
+        if (ALGORITHMS[algorithm].leaks) raise(state, limit, target - cost, entry.atMs, nowMs)
         this.note(key, { atMs: nowMs, amount: target - cost, kind: 'overrun', chargedAtMs: entry.atMs })
       } else if (target < cost && ALGORITHMS[algorithm].refund(state, limit, cost - target, entry.atMs, nowMs, id)) {
         this.note(key, { atMs: nowMs, amount: target - cost, kind: 'refund', chargedAtMs: entry.atMs })
       }
-      if (entry.atMs === nowMs) meter.open--
+      if (entry.atMs === nowMs) meter.open = Math.max(0, meter.open - 1)
       else close(state, entry.atMs)
     }
     return true

@@ -33,7 +33,7 @@ function leak(state: MeterState, limit: MeterLimit, fromMs: number, nowMs: numbe
 
 /** Refunds as much of a charge as the clock has not given back since. */
 function refund(state: MeterState, limit: MeterLimit, amount: number, atMs: number, nowMs: number): boolean {
-  const back = giveBack(state, amount, atMs, nowMs)
+  const back = giveBack(state, limit, amount, atMs, nowMs)
   return back > 0 && counted.refund(state, limit, back)
 }
 

@@ -1,5 +1,5 @@
 import { copyState, emptyState, type MeterState } from '../../limits/algorithm.js'
-import { ALGORITHMS } from '../../limits/algorithms.js'
+import { ALGORITHMS, keepsLows } from '../../limits/algorithms.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import { close, lower } from '../../limits/lows.js'
 import type { Costs, CostUnit } from '../../model/cost.js'
@@ -39,8 +39,8 @@ export class MemoryMeter {
   private lookedNowMs = NEVER
   private lookedAtMs = NEVER
   private lookedOpen = 0
-  /** Whether any limit that was looked at is a bucket. */
-  private lookedLeaks = false
+  /** Whether any limit that was looked at is a bucket that keeps lows from the start. */
+  private lookedCounts = false
 
   constructor(private rule: CompiledRule) {
     this.states = this.empty(rule)
@@ -53,18 +53,18 @@ export class MemoryMeter {
     const fromMs = Number.isNaN(this.atMs) ? nowMs : this.atMs
     const setBack = fromMs > nowMs + DEFAULTS.clockStepMs
     const { limits } = rule
-    this.lookedLeaks = false
+    this.lookedCounts = false
     for (let n = 0; n < limits.length; n++) {
       const limit = limits[n] as CompiledLimit
       const state = this.looked[n] as MeterState
       const { roll, leaks } = ALGORITHMS[limit.algorithm]
-      this.lookedLeaks ||= leaks
       // Histories move along with a clock that was set back.
       if (limit.unit === 'concurrency' || fromMs < nowMs || (setBack && state.history !== null)) roll(state, limit, fromMs, nowMs)
       if (!leaks) state.lows = null
-      else if (fromMs < nowMs) lower(state, fromMs, this.open)
+      else if (fromMs < nowMs) lower(state, limit, fromMs, this.open)
       // Times of before cannot be told from those that come again.
       else if (setBack) state.lows = null
+      if (keepsLows(limit)) this.lookedCounts = true
     }
     this.lookedOpen = fromMs < nowMs || setBack ? 0 : this.open
     this.lookedRule = rule
@@ -80,7 +80,7 @@ export class MemoryMeter {
 
   /** A call that may give back was charged at the states that were looked at last. */
   opened(): void {
-    if (this.lookedLeaks) this.lookedOpen++
+    if (this.lookedCounts || this.looked.some(({ lows }) => lows !== null)) this.lookedOpen++
   }
 
   /** A call that was charged here has ended. Returns whether that has to be kept. */

@@ -204,11 +204,14 @@ export class MemoryStore implements Store {
           closes ||= charged[limit.unit] > 0 && how === 'end'
           if (more > 0) {
             algorithm.overrun(state, limit, more, atMs, presentMs, request.id)
-            if (algorithm.leaks) raise(state, more, atMs, presentMs)
+            if (algorithm.leaks) raise(state, limit, more, atMs, presentMs)
             raised.add(limit.unit)
           }
           changed ||= more > 0
-          if (more < 0 && how === 'end') changed = algorithm.refund(state, limit, -more, atMs, presentMs, request.id) || changed
+          if (more < 0 && how === 'end') {
+            const { lows } = state
+            changed = algorithm.refund(state, limit, -more, atMs, presentMs, request.id) || state.lows !== lows || changed
+          }
         }
       }
       if (closes && meter.closed(atMs)) changed = true
