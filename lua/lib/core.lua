@@ -14,6 +14,7 @@
 --- @include "lib/recovery.lua"
 --- @include "lib/rule.lua"
 --- @include "lib/lows.lua"
+--- @include "lib/packed-meter.lua"
 --- @include "lib/meter.lua"
 --- @include "lib/charge.lua"
 --- @include "lib/record.lua"

@@ -95,11 +95,12 @@ end
 -- before follow.
 -- @param most the least of the calls at the place
 local function take(list, amount, place, most)
-  for later = place, #list, ENTRY do
-    list[later + 1] = list[later + 1] - amount
+  for later = place + 1, #list, ENTRY do
+    list[later] = list[later] - amount
   end
-  for earlier = place - ENTRY, 1, -ENTRY do
-    list[earlier + 1] = min(list[earlier + 1], most - amount)
+  for earlier = place - ENTRY + 1, 1, -ENTRY do
+    if list[earlier] <= most - amount then break end
+    list[earlier] = most - amount
   end
   while list[2] and list[2] <= 0 do
     remove(list, 1)
@@ -171,22 +172,14 @@ function Lows.raise(meter, n, amount, at)
   keep_within_bound(list)
 end
 
--- A call that was charged at a time has ended.
-function Lows.close(meter, at)
-  local kept, lows = meter.kept, meter.lows
-  if at == kept[2] then
-    if kept[1] > PLAIN then kept[1], meter.changed = kept[1] - 1, true end
-    return
-  end
-  for n = 1, meter.rule.count do
-    local list = lows[n]
-    local place = list and place_of(list, at) or 0
-    if place > 0 then
-      list[place + 2] = list[place + 2] - 1
-      if list[place + 2] <= 0 then remove(list, place) end
-      meter.changed = true
-    end
-  end
+-- A call that was charged at a time before that of the meter has ended.
+function Lows.close(meter, n, at)
+  local list = meter.lows[n]
+  local place = list and place_of(list, at) or 0
+  if place < 1 then return end
+  local open = list[place + 2] - 1
+  if open > 0 then list[place + 2] = open else remove(list, place) end
+  meter.changed = true
 end
 
 -- No call that was charged by now may give back.
@@ -200,11 +193,5 @@ function Lows.any(meter)
     if list and #list > 0 then return true end
   end
   return false
-end
-
--- The list to keep of a limit, nil where there is none.
-function Lows.kept(meter, n)
-  local list = meter.lows[n]
-  return list and #list > 0 and list or nil
 end
 end

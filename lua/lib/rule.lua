@@ -17,7 +17,7 @@
 --   degrades   whether calls that it refuses may run in degraded mode
 --   recovery   of an upstream block: { id, probe_lease, every, grows }
 -- How a rule is encoded: RULE and LIMIT in the protocol.
-local Rule = { PLAIN = 128, EXTENDED = 120, HEAD = 9, PLAIN_ENTRY = 12 }
+local Rule = { EXTENDED = 120, PLAIN = 128, LISTED = 192, HEAD = 9, PLAIN_ENTRY = 12 }
 do
 local UNBOUNDED = { [OPTION.MAX_WAIT] = 0, [OPTION.MAX_WAITING] = 0, [OPTION.HOLD] = DEFAULT_HOLD_MS, [OPTION.MAX_DELAY] = 0, [OPTION.DEGRADES] = 0 }
 

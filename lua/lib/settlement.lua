@@ -3,7 +3,7 @@
 -- an open ledger entry under the call's token nothing happens, so a settlement sent twice counts once.
 local Settlement = {}
 do
-local NO_LOWS = Lows.NONE
+local PLAIN = Rule.PLAIN
 
 -- The open ledger entry of a call, if this batch has not closed it. Keys end by Redis' clock, entries
 -- also by a clock that is given.
@@ -19,28 +19,31 @@ end
 
 -- Changes what every meter was charged to what the call cost; a cost of -1 stays as it was.
 local function charge_actual(batch, call, charged, now)
-  local list, base, offsets = charged.list, charged.base, charged.offsets
+  local list, base, offsets, at = charged.list, charged.base, charged.offsets, charged.at
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    local rule, lows = meter.rule, meter.lows
-    local limits, freed, closes = rule.limits, false, false
-    local at_once = charged.at == meter.kept[2]
+    local rule, kept = meter.rule, meter.kept
+    local limits, freed, counted, present = rule.limits, false, false, kept[2]
     for n = 1, (rule.kind ~= KIND.UPSTREAM or meter.block) and rule.count or 0 do
       local limit = limits[n]
       local place, cost = offsets[limit.unit], call[limit.cost_at]
       local was = place and list[base + place]
       if limit.leased then
-        freed = Charge.refund(meter, n, limit, 1, charged.at, now, call) or freed
+        freed = Charge.refund(meter, n, limit, 1, at, now, call) or freed
       elseif was and n <= rule.active then
-        closes = closes or was > 0
         if cost > was then
-          Charge.raise(meter, n, limit, cost - was, charged.at, now, call)
-        elseif cost >= 0 and cost < was and (lows[n] or at_once or not limit.keeps_lows) then
-          freed = Charge.refund(meter, n, limit, was - cost, charged.at, now, call, was) or freed
+          Charge.raise(meter, n, limit, cost - was, at, now, call)
+        -- Without lows nothing of a charge of before goes back: nearly all settlements are of this kind.
+        elseif cost >= 0 and cost < was and (not limit.keeps_lows or meter.lows[n] or at == present) then
+          freed = Charge.refund(meter, n, limit, was - cost, at, now, call, was) or freed
+        end
+        if was > 0 then
+          counted = true
+          if meter.lows[n] and at < present then Lows.close(meter, n, at) end
         end
       end
     end
-    if closes and rule.leaks and (at_once or meter.lows ~= NO_LOWS) then Lows.close(meter, charged.at) end
+    if counted and at == present and kept[1] > PLAIN then kept[1], meter.changed = kept[1] - 1, true end
     if freed and batch.any_line then Line.stir(meter, now) end
   end
 end

@@ -55,14 +55,14 @@ local function unpack_value(meter, value)
   local rule, kept, block, lows = meter.rule, meter.kept, nil, {}
   meter.claimed = { unpack(rule.zeros) }
   kept[2] = struct.unpack('<d', value, 2)
-  Meter.each_entry(value, function(id, used, _, claimed, history)
+  PackedMeter.each_entry(value, function(id, used, _, claimed, history)
     local n = rule.places[id]
     if id == rule.recovery.id and history then
       block = with_rule(rule, history)
       block.over = used
     elseif n then
       kept[rule.offset + n], meter.claimed[n], lows[n] = used, claimed, history
-    elseif id == Meter.OPEN then
+    elseif id == PackedMeter.OPEN then
       kept[1] = Rule.PLAIN + used
     end
   end)
@@ -110,13 +110,13 @@ function Upstream.save(meter, now)
     redis.call('DEL', key)
     return
   end
-  local parts = { Meter.pack_head(meter.kept[2]), Meter.pack_entry(rule.recovery.id, block.over, 0, block[AWAITED] > now and 1 or 0, block) }
+  local parts = { PackedMeter.head(meter.kept[2]), PackedMeter.entry(rule.recovery.id, block.over, 0, block[AWAITED] > now and 1 or 0, block) }
   for n, limit in ipairs(rule.limits) do
     local claimed = meter.claimed[n]
-    parts[n + 2] = Meter.pack_entry(limit.id, meter.kept[rule.offset + n], 0, claimed, Lows.kept(meter, n))
+    parts[n + 2] = PackedMeter.entry(limit.id, meter.kept[rule.offset + n], 0, claimed, meter.lows[n])
     if claimed > 0 then ttl = max(ttl, Meter.CLAIM_TTL_MS) end
   end
-  parts[#parts + 1] = Meter.pack_open(meter)
+  parts[#parts + 1] = PackedMeter.open_entry(meter)
   Clock.save(key, table.concat(parts), now, ttl)
 end
 

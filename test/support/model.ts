@@ -103,8 +103,8 @@ export class Model {
       } else if (target < cost && ALGORITHMS[algorithm].refund(state, limit, cost - target, entry.atMs, nowMs, id)) {
         this.note(key, { atMs: nowMs, amount: target - cost, kind: 'refund', chargedAtMs: entry.atMs })
       }
-      if (entry.atMs === nowMs) meter.open = Math.max(0, meter.open - 1)
-      else close(state, entry.atMs)
+      if (cost > 0 && entry.atMs === nowMs) meter.open = Math.max(0, meter.open - 1)
+      if (cost > 0 && entry.atMs < nowMs) close(state, entry.atMs)
     }
     return true
   }

@@ -1,7 +1,7 @@
 import { copyState, emptyState, type MeterState } from '../../limits/algorithm.js'
 import { ALGORITHMS, keepsLows } from '../../limits/algorithms.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
-import { close, lower } from '../../limits/lows.js'
+import { lower } from '../../limits/lows.js'
 import type { Costs, CostUnit } from '../../model/cost.js'
 import { DEFAULTS } from '../../model/defaults.js'
 import type { CompiledRule } from '../../policy/compiled-rule.js'
@@ -83,16 +83,11 @@ export class MemoryMeter {
     if (this.lookedCounts || this.looked.some(({ lows }) => lows !== null)) this.lookedOpen++
   }
 
-  /** A call that was charged here has ended. Returns whether that has to be kept. */
-  closed(atMs: number): boolean {
-    if (atMs === this.lookedAtMs) {
-      if (this.lookedOpen === 0) return false
-      this.lookedOpen--
-      return true
-    }
-    let changed = false
-    for (const state of this.looked) changed = close(state, atMs) || changed
-    return changed
+  /** A call that was charged at the time of the states has ended. Returns whether it was counted. */
+  closed(): boolean {
+    if (this.lookedOpen === 0) return false
+    this.lookedOpen--
+    return true
   }
 
   /** Takes a clock that was set back by more than a step as it is, whatever is counted. */

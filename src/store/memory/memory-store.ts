@@ -2,7 +2,7 @@ import { type AdmissionRequest, bindingOf, costIn, gateBinding, type MeterRef, u
 import { type MeterState, waitUp } from '../../limits/algorithm.js'
 import { ALGORITHMS } from '../../limits/algorithms.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
-import { raise } from '../../limits/lows.js'
+import { close, raise } from '../../limits/lows.js'
 import { type ActualCosts, type CostUnit, NOTHING } from '../../model/cost.js'
 import type { Binding, RejectDecision, RunDecision, Usage } from '../../model/decision.js'
 import { DEFAULTS } from '../../model/defaults.js'
@@ -201,7 +201,6 @@ export class MemoryStore implements Store {
           if (how === 'end') algorithm.refund(state, limit, 1, atMs, nowMs, request.id)
         } else if (n < part.rule.active && counted.includes(limit.unit)) {
           const more = (actual[limit.unit] ?? charged[limit.unit]) - charged[limit.unit]
-          closes ||= charged[limit.unit] > 0 && how === 'end'
           if (more > 0) {
             algorithm.overrun(state, limit, more, atMs, presentMs, request.id)
             if (algorithm.leaks) raise(state, limit, more, atMs, presentMs)
@@ -212,9 +211,13 @@ export class MemoryStore implements Store {
             const { lows } = state
             changed = algorithm.refund(state, limit, -more, atMs, presentMs, request.id) || state.lows !== lows || changed
           }
+          if (charged[limit.unit] > 0 && how === 'end') {
+            closes = true
+            if (atMs < presentMs) changed = close(state, atMs) || changed
+          }
         }
       }
-      if (closes && meter.closed(atMs)) changed = true
+      if (closes && atMs === presentMs && meter.closed()) changed = true
       if (changed) meter.keep()
     }
     return raised
