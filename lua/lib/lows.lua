@@ -72,13 +72,19 @@ local function lower(list, since, open, level)
   end
 end
 
+-- Whether a limit may have lows: a bucket that no override lifts. Calls that start meanwhile are not
+-- charged there, and those of before cannot be told from them later.
+function Lows.kept_by(rule, n)
+  return rule.limits[n].leaks and n <= rule.active
+end
+
 -- Time has passed since the meter was at `since`: it was brought to now, and less is used.
 function Lows.pass(meter, since)
   local rule, kept, debts, lows = meter.rule, meter.kept, meter.debt, meter.lows
   local limits, offset, open = rule.limits, rule.offset, kept[1] - PLAIN
   for n = 1, rule.count do
     local list, level = lows[n], kept[offset + n] + debts[n]
-    if level > 0 and limits[n].leaks and (list and #list > 0 or open > 0 and limits[n].keeps_lows) then
+    if level > 0 and Lows.kept_by(rule, n) and (list and #list > 0 or open > 0 and limits[n].keeps_lows) then
       if not list then
         list = {}
         set_list(meter, n, list)
@@ -172,14 +178,33 @@ function Lows.raise(meter, n, amount, at)
   keep_within_bound(list)
 end
 
+local function close_at(list, place)
+  local open = list[place + 2] - 1
+  if open > 0 then list[place + 2] = open else remove(list, place) end
+end
+
 -- A call that was charged at a time before that of the meter has ended.
 function Lows.close(meter, n, at)
   local list = meter.lows[n]
   local place = list and place_of(list, at) or 0
   if place < 1 then return end
-  local open = list[place + 2] - 1
-  if open > 0 then list[place + 2] = open else remove(list, place) end
+  close_at(list, place)
   meter.changed = true
+end
+
+-- Both at once, as nearly all calls end: gives back of a limit that keeps lows, and closes. Returns how
+-- much goes back.
+-- @param level what is used
+function Lows.finish(meter, list, amount, at, level)
+  local place = place_of(list, at)
+  if place < 1 then return 0 end
+  meter.changed = true
+  local most = list[place + 1]
+  local back = min(amount, most, level)
+  close_at(list, place)
+  -- The entry may have gone: then those after it are in its place.
+  if back > 0 then take(list, back, place, most) end
+  return back
 end
 
 -- No call that was charged by now may give back.

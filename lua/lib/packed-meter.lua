@@ -70,7 +70,7 @@ local function unpack_extended(meter, value, kept)
     local n = rule.places[id]
     if n then
       kept[rule.offset + n], meter.debt[n], meter.claimed[n] = used, debt, claimed
-      if history and rule.limits[n].leaks then
+      if history and Lows.kept_by(rule, n) then
         if lows == NO_LOWS then lows = {} end
         lows[n] = history
       else
@@ -86,10 +86,10 @@ end
 
 -- The lows of a listed value of so many limits; place_of says which limit of the meter the i-th is.
 local function read_lows(meter, value, count, place_of)
-  local limits, lows, position, sizes = meter.rule.limits, {}, HEAD + 1 + PLAIN_ENTRY * count, #value - count - 1
+  local rule, lows, position, sizes = meter.rule, {}, HEAD + 1 + PLAIN_ENTRY * count, #value - count - 1
   for i = 1, count do
     local size, n = byte(value, sizes + i), place_of(i)
-    if size > 0 and n and limits[n].leaks then lows[n] = read_list(value, size, position) end
+    if size > 0 and n and Lows.kept_by(rule, n) then lows[n] = read_list(value, size, position) end
     position = position + 8 * size
   end
   meter.lows = lows

@@ -31,15 +31,17 @@ local function charge_actual(batch, call, charged, now)
       if limit.leased then
         freed = Charge.refund(meter, n, limit, 1, at, now, call) or freed
       elseif was and n <= rule.active then
-        if cost > was then
-          Charge.raise(meter, n, limit, cost - was, at, now, call)
-        -- Without lows nothing of a charge of before goes back: nearly all settlements are of this kind.
-        elseif cost >= 0 and cost < was and (not limit.keeps_lows or meter.lows[n] or at == present) then
-          freed = Charge.refund(meter, n, limit, was - cost, at, now, call, was) or freed
-        end
-        if was > 0 then
-          counted = true
-          if meter.lows[n] and at < present then Lows.close(meter, n, at) end
+        local lows = at < present and meter.lows[n]
+        counted = counted or was > 0
+        if lows and limit.keeps_lows and cost <= was then
+          freed = Charge.finish(meter, n, lows, was, cost >= 0 and was - cost or 0, at) or freed
+        else
+          if cost > was then
+            Charge.raise(meter, n, limit, cost - was, at, now, call)
+          elseif cost >= 0 and cost < was and (not limit.keeps_lows or at == present) then
+            freed = Charge.refund(meter, n, limit, was - cost, at, now, call, was) or freed
+          end
+          if was > 0 and at < present and meter.lows[n] then Lows.close(meter, n, at) end
         end
       end
     end

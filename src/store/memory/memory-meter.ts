@@ -60,7 +60,8 @@ export class MemoryMeter {
       const { roll, leaks } = ALGORITHMS[limit.algorithm]
       // Histories move along with a clock that was set back.
       if (limit.unit === 'concurrency' || fromMs < nowMs || (setBack && state.history !== null)) roll(state, limit, fromMs, nowMs)
-      if (!leaks) state.lows = null
+      // Calls that start while an override lifts the limit are not charged there.
+      if (!leaks || n >= rule.active) state.lows = null
       else if (fromMs < nowMs) lower(state, limit, fromMs, this.open)
       // Times of before cannot be told from those that come again.
       else if (setBack) state.lows = null
