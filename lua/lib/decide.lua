@@ -157,6 +157,17 @@ function Decide.unclaim(batch, call)
   if block then Upstream.unclaim(block) end
 end
 
+-- Whether a meter counts a call that it was charged by as open: it keeps lows, and the call cost anything.
+function Decide.counts(meter, call)
+  local rule = meter.rule
+  if not rule.keeps_lows and not Lows.any(meter) then return false end
+  for n = 1, rule.active do
+    local limit = rule.limits[n]
+    if not limit.leased and call[limit.cost_at] > 0 then return true end
+  end
+  return false
+end
+
 -- Charges every limit and opens the ledger entry. Returns the outcome: WATCHED where the block of its
 -- agent has to hear of the call's end.
 function Decide.start(batch, call, now)
@@ -164,21 +175,20 @@ function Decide.start(batch, call, now)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
     local rule, kept = meter.rule, meter.kept
-    local limits, offset, charged = rule.limits, rule.offset, false
+    local limits, offset = rule.limits, rule.offset
     for n = 1, rule.kind == KIND.UPSTREAM and 0 or rule.active do
       local limit = limits[n]
       local cost = call[limit.cost_at]
       if cost > 0 then
         if limit.counts then
           kept[offset + n] = kept[offset + n] + cost
-          meter.changed, charged = true, true
+          meter.changed = true
         else
           Charge.charge(meter, n, limit, cost, now, call)
-          charged = charged or not limit.leased
         end
       end
     end
-    if charged and opens and (rule.keeps_lows or meter.lows ~= NO_LOWS and Lows.any(meter)) then kept[1] = kept[1] + 1 end
+    if (rule.keeps_lows or meter.lows ~= NO_LOWS) and opens and Decide.counts(meter, call) then kept[1] = kept[1] + 1 end
   end
   local block = Upstream.of(batch, call)
   if block then Upstream.start(block, call, now) end
@@ -191,12 +201,7 @@ function Decide.open(batch, call, now)
   local opens = call[CALL_LEDGER_KEY] or call[CALL_RECORD_KEY]
   for position = CALL_METERS, opens and #call or 0 do
     local meter = batch.meters[call[position]]
-    local rule, charged = meter.rule, false
-    for n = 1, rule.active do
-      local limit = rule.limits[n]
-      charged = charged or not limit.leased and call[limit.cost_at] > 0
-    end
-    if charged and (rule.keeps_lows or Lows.any(meter)) then meter.kept[1] = meter.kept[1] + 1 end
+    if Decide.counts(meter, call) then meter.kept[1] = meter.kept[1] + 1 end
   end
   Batch.open_entry(batch, call, now)
 end

@@ -125,16 +125,17 @@ end
 -- their limit.
 function PackedMeter.unpack(meter, value)
   local rule = meter.rule
-  local kind, count, empty = byte(value), rule.count, rule.empty
-  local listed = kind >= LISTED
-  if listed and byte(value, -1) ~= count or not listed and (kind < PLAIN or #value ~= rule.plain_size) then return unpack_other(meter, value) end
+  local plain, empty = #value == rule.plain_size, rule.empty
+  if not plain and (byte(value) < LISTED or byte(value, -1) ~= rule.count) then return unpack_other(meter, value) end
   local kept = { read(rule.plain_format, value) }
+  local kind = kept[1]
+  if kind < PLAIN or plain == (kind >= LISTED) then return unpack_other(meter, value) end
   for n = 3, rule.offset do
     if kept[n] ~= empty[n] then return unpack_other(meter, value) end
   end
-  if listed then
+  if not plain then
     kept[1] = kind - LISTED + PLAIN
-    read_lows(meter, value, count, itself)
+    read_lows(meter, value, rule.count, itself)
   end
   return kept
 end
