@@ -14,6 +14,8 @@
 --- @include "lib/algorithms/concurrency.lua"
 --- @include "lib/recovery.lua"
 --- @include "lib/rule.lua"
+--- @include "lib/lows.lua"
+--- @include "lib/packed-meter.lua"
 --- @include "lib/meter.lua"
 --- @include "lib/charge.lua"
 --- @include "lib/record.lua"

@@ -3,6 +3,7 @@
 -- an open ledger entry under the call's token nothing happens, so a settlement sent twice counts once.
 local Settlement = {}
 do
+local PLAIN = Rule.PLAIN
 local NO_LIMITS = {}
 
 -- The open ledger entry of a call, if this batch has not closed it. Keys end by Redis' clock, entries
@@ -20,11 +21,11 @@ end
 -- Changes what every meter was charged to what the call cost; a cost of -1 stays as it was. Slots are given
 -- back, unless the handler of the call goes on.
 local function charge_actual(batch, call, charged, now, keeps_slots)
-  local list, base, offsets = charged.list, charged.base, charged.offsets
+  local list, base, offsets, at = charged.list, charged.base, charged.offsets, charged.at
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    local rule, kept, debts = meter.rule, meter.kept, meter.debt
-    local limits, offset, freed = rule.limits, rule.offset, false
+    local rule, kept = meter.rule, meter.kept
+    local limits, freed, counted, present = rule.limits, false, false, kept[2]
     for n = 1, (rule.kind ~= KIND.UPSTREAM or meter.block) and rule.count or 0 do
       local limit = limits[n]
       local place, cost = offsets[limit.unit], call[limit.cost_at]
@@ -32,20 +33,23 @@ local function charge_actual(batch, call, charged, now, keeps_slots)
       if limit.leased and keeps_slots then
         -- The handler is still at the agent.
       elseif limit.leased then
-        freed = Charge.refund(meter, n, limit, 1, charged.at, now, call) or freed
-      elseif was and cost >= 0 and cost ~= was and n <= rule.active then
-        if cost < was and limit.gives_back and debts[n] == 0 then
-          -- As Charge.refund does; nearly all settlements are of this kind.
-          local left = kept[offset + n] - (was - cost)
-          kept[offset + n] = left > 0 and left or 0
-          meter.changed, freed = true, true
-        elseif cost > was then
-          Charge.overrun(meter, n, limit, cost - was, charged.at, now, call)
+        freed = Charge.refund(meter, n, limit, 1, at, now, call) or freed
+      elseif was and n <= rule.active then
+        local lows = at < present and meter.lows[n]
+        counted = counted or was > 0
+        if lows and limit.keeps_lows and cost <= was then
+          freed = Charge.finish(meter, n, lows, was, cost >= 0 and was - cost or 0, at) or freed
         else
-          freed = Charge.refund(meter, n, limit, was - cost, charged.at, now, call, was) or freed
+          if cost > was then
+            Charge.raise(meter, n, limit, cost - was, at, now, call)
+          elseif cost >= 0 and cost < was and (not limit.keeps_lows or at == present) then
+            freed = Charge.refund(meter, n, limit, was - cost, at, now, call, was) or freed
+          end
+          if was > 0 and at < present and meter.lows[n] then Lows.close(meter, n, at) end
         end
       end
     end
+    if counted and at == present and kept[1] > PLAIN then kept[1], meter.changed = kept[1] - 1, true end
     if freed and batch.any_line then Line.stir(meter, now) end
   end
 end
@@ -101,7 +105,7 @@ function Settlement.part(batch, call, now)
   Decide.each_limit(batch, call, function(meter, n, cost, limit)
     local was = Record.charged_cost(charged, limit.unit)
     if was and cost > was then
-      Charge.overrun(meter, n, limit, cost - was, charged.at, now, call)
+      Charge.raise(meter, n, limit, cost - was, charged.at, now, call)
       raised[limit.unit] = true
     end
   end)

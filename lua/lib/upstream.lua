@@ -52,18 +52,21 @@ local function share_block(meter, block)
 end
 
 local function unpack_value(meter, value)
-  local rule, kept, block = meter.rule, meter.kept, nil
+  local rule, kept, block, lows = meter.rule, meter.kept, nil, {}
   meter.claimed = { unpack(rule.zeros) }
   kept[2] = struct.unpack('<d', value, 2)
-  Meter.each_entry(value, function(id, used, _, claimed, history)
+  PackedMeter.each_entry(value, function(id, used, _, claimed, history)
     local n = rule.places[id]
     if id == rule.recovery.id and history then
       block = with_rule(rule, history)
       block.over = used
     elseif n then
-      kept[rule.offset + n], meter.claimed[n] = used, claimed
+      kept[rule.offset + n], meter.claimed[n], lows[n] = used, claimed, history
+    elseif id == PackedMeter.OPEN then
+      kept[1] = Rule.PLAIN + used
     end
   end)
+  meter.lows = lows
   return block
 end
 
@@ -82,9 +85,10 @@ function Upstream.load(rule, first, value, now)
     end
     block.over = max(0, block.over - (at - now))
     meter.kept[2], meter.changed = now, true
+    Lows.forget(meter)
   end
   if block.over <= now then
-    meter.kept, meter.claimed = { unpack(rule.empty) }, rule.zeros
+    meter.kept, meter.claimed, meter.lows = { unpack(rule.empty) }, rule.zeros, Lows.NONE
     meter.kept[2] = now
     return meter
   end
@@ -95,6 +99,7 @@ function Upstream.load(rule, first, value, now)
       meter.kept[place] = limit.roll(limit, meter.kept[place], 0, at, now, block)
     end
   end
+  if at < now then Lows.pass(meter, at) end
   return meter
 end
 
@@ -105,12 +110,13 @@ function Upstream.save(meter, now)
     redis.call('DEL', key)
     return
   end
-  local parts = { Meter.pack_head(meter.kept[2]), Meter.pack_entry(rule.recovery.id, block.over, 0, block[AWAITED] > now and 1 or 0, block) }
+  local parts = { PackedMeter.head(meter.kept[2]), PackedMeter.entry(rule.recovery.id, block.over, 0, block[AWAITED] > now and 1 or 0, block) }
   for n, limit in ipairs(rule.limits) do
     local claimed = meter.claimed[n]
-    parts[n + 2] = Meter.pack_entry(limit.id, meter.kept[rule.offset + n], 0, claimed)
+    parts[n + 2] = PackedMeter.entry(limit.id, meter.kept[rule.offset + n], 0, claimed, meter.lows[n])
     if claimed > 0 then ttl = max(ttl, Meter.CLAIM_TTL_MS) end
   end
+  parts[#parts + 1] = PackedMeter.open_entry(meter)
   Clock.save(key, table.concat(parts), now, ttl)
 end
 
@@ -170,11 +176,14 @@ function Upstream.start(meter, call, now)
     for n, limit in ipairs(rule.limits) do
       meter.kept[rule.offset + n] = meter.kept[rule.offset + n] + call[limit.cost_at]
     end
+    if rule.keeps_lows or Lows.any(meter) then meter.kept[1] = meter.kept[1] + 1 end
   end
 end
 
--- Mirrored buckets begin empty: what the agent has left is not known.
+-- Mirrored buckets begin empty: what the agent has left is not known. Nothing that was charged before
+-- goes back.
 local function empty_mirrored(meter, at)
+  Lows.forget(meter)
   for n, limit in ipairs(meter.rule.limits) do
     meter.kept[meter.rule.offset + n] = Recovery.capacity(limit, meter.block, at)
   end

@@ -91,6 +91,8 @@ export interface AdmissionRequest extends ResolvedMeters {
   readonly ledger?: string | undefined
   /** Charged for good: no ledger entry is kept, so the charge cannot be settled or given back. */
   readonly forGood?: boolean | undefined
+  /** Charged for good as far as the store in memory knows, and yet settled or given back: the journal of an outage keeps the entry. */
+  readonly mayComeBack?: boolean | undefined
   readonly call: Pick<Call, 'id' | 'priority' | 'strategy' | 'deadline' | 'maxWaitMs'>
   /** Takes the place of the strategy of the call and of its rules. */
   readonly strategy?: Strategy | undefined

@@ -1,6 +1,7 @@
 import { DelayedError } from 'bullmq'
 import type { Logger } from 'pino'
 import { type CallRequest, type MeterRef, type Settlement, weightOf } from '../admission/request.js'
+import { keepsLows } from '../limits/algorithms.js'
 import { type ActualCosts, AS_ESTIMATED } from '../model/cost.js'
 import type { Decision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
@@ -164,11 +165,18 @@ function isDecision(decision: Decision | BareDecision): decision is Decision {
   return decision.outcome !== 'again' && decision.outcome !== 'lost'
 }
 
-/** Leaves out the meters that a settlement cannot change: where the cost is as estimated and no slot is held; and the block, unless the call is watched. */
+/**
+ * Leaves out the meters that a settlement cannot change: where the cost is as estimated, no slot is held, and no bucket counts its open calls; and the
+ * block, unless the call is watched.
+ */
 function trimmed({ request, actual }: Settlement, asEstimated: boolean, watched: boolean): Settlement {
   const matters = ({ rule }: MeterRef) =>
     rule.kind === 'upstream'
       ? watched
-      : !asEstimated || rule.limits.some(({ unit }) => unit === 'concurrency' || (actual[unit] ?? request.costs[unit]) !== request.costs[unit])
+      : !asEstimated ||
+        rule.limits.some((limit) => {
+          const { unit } = limit
+          return unit === 'concurrency' || keepsLows(limit) || (actual[unit] ?? request.costs[unit]) !== request.costs[unit]
+        })
   return { actual, request: { ...request, meters: request.meters.filter(matters) } }
 }

@@ -59,23 +59,7 @@ const meetsRefusingRule: Explains = ({ calls }, { fleet, spec }) => {
   return calls.length === 0 ? refusing.length > 0 : calls.some((name) => refusing.some((rule) => covers(rule, fleet.calls.get(name)?.scopes ?? {})))
 }
 
-/** Whether some run before the report gave back to its meters: it cost less than its estimate, was released, or was refused by its agent. */
-const followsARefund: Explains = ({ atMs }, { facts, fleet }) =>
-  facts.some((fact) => {
-    if (fact.fact !== 'ended' || fact.atMs > atMs) return false
-    if (fact.how === 'released' || fact.how === 'sent back') return true
-    const costs = fleet.calls.get(fact.call)?.costs ?? {}
-    return fact.reported && Object.entries(fact.actual).some(([unit, used]) => used < (costs[unit as keyof typeof costs] ?? 0))
-  })
-
 export const KNOWN_FAULTS: readonly KnownFault[] = [
-  {
-    name: 'late refund',
-    about: 'A bucket gives back what a settlement, a release or a refusal says, also where the clock has given it back already: room is made twice.',
-    oracles: ['never over'],
-    scenario: 'late settlements',
-    explains: all(says(/\(bucket|\(leaky bucket/), followsARefund),
-  },
   {
     name: 'ghost',
     about: 'An app dies between the answer of the front door and the jobs of its calls: what they were promised stays claimed, one after the other for 5 s.',

@@ -1,5 +1,6 @@
 import { SLIDING_CELLS } from '../../limits/algorithms/sliding-window.js'
 import type { AlgorithmName } from '../../limits/algorithms.js'
+import { LOWS_AT_MOST } from '../../limits/lows.js'
 import { STRATEGIES, type Strategy } from '../../model/call.js'
 import { COST_UNITS, type Unit } from '../../model/cost.js'
 import type { RuleKind } from '../../model/decision.js'
@@ -95,6 +96,7 @@ const FIXED = Object.fromEntries(FIXED_KEYS.map((name, index) => [name.toUpperCa
 const NUMBERS = {
   COST_UNITS: COST_UNITS.length,
   SLIDING_CELLS,
+  LOWS_AT_MOST,
   OBSERVED_AT_MOST,
   PAUSE_WAIT_MS,
   CLOCK_STEP_MS: DEFAULTS.clockStepMs,

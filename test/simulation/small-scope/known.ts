@@ -28,13 +28,6 @@ export const KNOWN: readonly KnownFault[] = [
     path: 'enqueue c0 > add c0 > enqueue c1 > add c1 > the job of c1 is removed > fair completion',
   },
   {
-    name: 'late refund',
-    reason: 'a settlement, or a refusal, gives back to a bucket what the time has given back before',
-    scopes: ['settle below estimate', '429', 'stale refusal'],
-    text: /^over: \d\.\d\d (requests|tokens) more than/,
-    path: 'enqueue c0 > add c0 > take c0 > +1100 > enqueue c1 > add c1 > start c0 > +1100 > enqueue c2 > add c2 > end c0 > complete c0 > look > dispatch > promote c1 > take c1 > start c1 > settle c0 > look > dispatch > promote c2 > take c2 > start c2',
-  },
-  {
     name: 'leaked claim',
     reason: 'what was claimed under the rules of the promise is given back under those of the start',
     scopes: ['rule change'],
