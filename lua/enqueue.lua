@@ -2,10 +2,12 @@
   The front door, before a call's job is added: promises room (a pass), finds a place in line, or
   refuses, under all meters of the call at once or none.
 
-  KEYS        as in start.lua
+  KEYS        as in start.lua, without locks; then per call the job under its id, which BullMQ keeps
   ARGV[1]     now in ms, '' for Redis' clock
   ARGV[2]     the batch as JSON, see lib/batch.lua
-  ARGV[3…]    per call: the call as JSON, kept beside its pass or its place in line
+  ARGV[3…]    per call: the call as JSON, kept beside its pass or its place in line. It begins with the
+              identity of the call: under an id that another call waits under it is TAKEN. A call whose
+              job exists is JOINED, and gets nothing: its job has what it needs, or has ended
 
   Reply       packed doubles, see lib/reply.lua
   Cost        one MGET, one SET per meter that changes, three writes per call; a refusal writes nothing
@@ -36,10 +38,15 @@ local function answer_again(call, record)
   Reply.add(batch.reply, OUTCOME.WAIT, 0, nil, rank or 0)
 end
 
+local first_job = #KEYS - #batch.calls
 for i, call in ipairs(batch.calls) do
   Batch.read_again(batch, call)
   local record = call[CALL_PARSED]
-  if record then
+  if redis.call('EXISTS', KEYS[first_job + i]) == 1 then
+    Reply.add(batch.reply, OUTCOME.JOINED)
+  elseif record and Record.waits_for_another(record, Record.identity_in(ARGV[2 + i])) then
+    Reply.add(batch.reply, OUTCOME.TAKEN)
+  elseif record then
     answer_again(call, record)
   else
     call[CALL_JSON] = ARGV[2 + i]

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { DecisionAnswer } from '../admission/answer.js'
+import { tokenOf } from '../admission/identity.js'
 import { rejection } from '../admission/rejection.js'
 import type { CallRequest } from '../admission/request.js'
 import type { Resolver } from '../admission/resolver.js'
@@ -81,7 +82,7 @@ export class Gate {
    */
   async record(call: Call): Promise<DecisionAnswer> {
     const request = await this.request(call)
-    const { decision } = await this.store.record(call.id === undefined ? { ...request, id: `~/${randomUUID()}`, forGood: true } : request)
+    const { decision } = await this.store.record(call.id === undefined ? { ...request, id: `~~/${randomUUID()}`, forGood: true } : request)
     return new DecisionAnswer(decision)
   }
 
@@ -109,7 +110,7 @@ export class Gate {
   private grantOf(input: Call): Grant {
     const call = validateCall(input)
     if (call.id === undefined) throw new CallInvalid('id: is needed to know which call ended (got undefined)')
-    const request: CallRequest = { id: `~/${call.id}`, token: '', call, ...this.resolver.resolve(call, NOTHING) }
+    const request: CallRequest = { ...identified(call), call, ...this.resolver.resolve(call, NOTHING) }
     return new Grant(this.granter(call), { request, decision: { outcome: 'run', atMs: 0, usage: [] } })
   }
 
@@ -139,7 +140,14 @@ export class Gate {
   private request(input: Call): CallRequest | Promise<CallRequest> {
     const call = validateCall(input)
     const costs = this.resolver.costs(call)
-    const request = (known: Costs): CallRequest => ({ id: call.id === undefined ? '' : `~/${call.id}`, token: '', call, ...this.resolver.resolve(call, known) })
+    const request = (known: Costs): CallRequest => ({ ...identified(call), call, ...this.resolver.resolve(call, known) })
     return costs instanceof Promise ? costs.then(request) : request(costs)
   }
+}
+
+const UNNAMED = { id: '', token: '' }
+
+/** The name of a call in the store: by its id and identity; the store names a call without an id. */
+function identified(call: Call): Pick<CallRequest, 'id' | 'token'> {
+  return call.id === undefined ? UNNAMED : { id: `~/${call.id}`, token: tokenOf(call) }
 }

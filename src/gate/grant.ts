@@ -17,6 +17,8 @@ export interface Granter {
 export class Grant extends DecisionAnswer {
   readonly #granter: Granter
   readonly #request: AdmissionRequest
+  /** Whether this grant was ended: a later call may have its id by now. */
+  #ended = false
 
   constructor(granter: Granter, { request, decision }: Admission) {
     super(decision)
@@ -34,7 +36,7 @@ export class Grant extends DecisionAnswer {
    * charged at once, nothing is given back. Returns whether it was open.
    */
   async settlePart(usage: CallUsage): Promise<boolean> {
-    return this.allowed && (await this.#granter.store.settle(this.#request, this.#granter.actual(usage), 'part'))
+    return this.allowed && !this.#ended && (await this.#granter.store.settle(this.#request, this.#granter.actual(usage), 'part'))
   }
 
   /** Gives back the whole charge: the call was not made. */
@@ -43,8 +45,9 @@ export class Grant extends DecisionAnswer {
   }
 
   private async end(how: (store: Store) => boolean | Promise<boolean>): Promise<boolean> {
-    if (!this.allowed) return false
+    if (!this.allowed || this.#ended) return false
     const ended = await how(this.#granter.store)
+    this.#ended ||= ended
     if (ended) this.#granter.freed(this.#request)
     return ended
   }

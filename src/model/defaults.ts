@@ -32,6 +32,8 @@ export const DEFAULTS = Object.freeze({
   silenceMs: SECOND / 2,
   /** For how long no slot is given after Redis was away for half a lease: until the workers that live are back, and have renewed their slots. */
   slotGraceMs: 2 * SECOND,
+  /** How long Redis remembers the last batch of starts of a worker, to tell late copies of earlier ones; longer than a command can be under way. */
+  senderMs: 1 * HOUR,
   /** How far a clock may be set back without the meters following it: a bucket refills again once the clock has caught up. */
   clockStepMs: 1 * MINUTE,
   /** How long a started call can be settled; after that its estimate stands. */

@@ -62,6 +62,12 @@ export const ERRORS = {
     todo: 'Raise `timeoutMs`, or make the call smaller.',
   },
   CALL_FAILED: { status: 502, retryable: false, what: 'The handler failed for good.', todo: 'Read the reason in the message.' },
+  ID_TAKEN: {
+    status: 409,
+    retryable: false,
+    what: 'The id or deduplication key is that of another call, with another agent or other scope values; nothing was charged, given back or read.',
+    todo: 'Give each call an id of its own.',
+  },
   CALL_UNKNOWN: { status: 404, retryable: false, what: 'No such call, or it finished too long ago.', todo: 'Check the id and the queue.' },
   UPSTREAM_LIMITED: {
     status: 503,

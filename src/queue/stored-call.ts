@@ -1,4 +1,5 @@
-import { type Job, UnrecoverableError } from 'bullmq'
+import { type Job, type JobsOptions, UnrecoverableError } from 'bullmq'
+import { identityOf } from '../admission/identity.js'
 import type { CallRequest } from '../admission/request.js'
 import { type Call, MAX_NAME_LENGTH } from '../model/call.js'
 import { COST_UNITS, type Costs, NOTHING } from '../model/cost.js'
@@ -26,15 +27,17 @@ interface StoredCall {
   /** The key of the line a waiting call stands in. */
   readonly line: string
   readonly call: Call | null
+  /** Of the call, as it was enqueued; undefined where it has started. */
+  readonly identity: string | undefined
 }
 
 export function readRecord(record: string | null): StoredCall | null {
   if (record === null || record === '') return null
-  if (record.startsWith('S')) return { state: 'started', line: '', call: null }
+  if (record.startsWith('S')) return { state: 'started', line: '', call: null, identity: undefined }
   const end = record.indexOf('\n')
-  const call = JSON.parse(record.slice(end + 1)) as Call
-  if (record.startsWith('P')) return { state: 'passed', line: '', call }
-  return { state: 'waiting', line: record.slice(0, end).split(' ').slice(4).join(' '), call }
+  const { is: identity, ...call } = JSON.parse(record.slice(end + 1)) as Call & { is?: string }
+  if (record.startsWith('P')) return { state: 'passed', line: '', call, identity }
+  return { state: 'waiting', line: record.slice(0, end).split(' ').slice(4).join(' '), call, identity }
 }
 
 /** The request of a call under the rules in force now. */
@@ -44,9 +47,9 @@ export function callRequest(scriptClient: ScriptClient, id: string, token: strin
 
 /** The request of a call that has a record, under the rules in force now; one without meters where the record is gone. */
 export function restoredRequest(scriptClient: ScriptClient, id: string, record: string | null): CallRequest {
-  const call = readRecord(record)?.call ?? null
+  const { call = null, identity } = readRecord(record) ?? {}
   if (call === null) return { id, token: '', call: { agent: '' }, meters: [], costs: NOTHING, counted: [] }
-  return callRequest(scriptClient, id, '', call, storedCosts(call))
+  return { ...callRequest(scriptClient, id, '', call, storedCosts(call)), identity }
 }
 
 /** The costs that were known when the call got in line. A unit that no rule counted then costs nothing until a worker estimates it. */
@@ -59,10 +62,40 @@ function storedCosts({ cost = {} }: Call): Costs {
   }
 }
 
-/** Releases what a call holds that has not started: its place in line, or its pass. */
+/** Releases what a call holds that has not started: its place in line, or its pass. Another call that has its id by now keeps what it holds. */
 export async function leave(scriptClient: ScriptClient, request: CallRequest): Promise<void> {
   const stored = readRecord(await scriptClient.recordOf(request.id))
-  if (stored !== null && stored.state !== 'started') await scriptClient.release({ ...request, token: '', ledger: undefined }, stored.line)
+  if (stored === null || stored.state === 'started') return
+  await scriptClient.release({ ...request, token: '', ledger: undefined }, stored.line, request.identity ?? identityOf(request.call))
+}
+
+/** What says who the call of a job is. */
+export type JobIdentity = Pick<Job, 'name' | 'data' | 'opts'>
+
+/** The name of the option in which a job keeps the identity of its call: in degraded mode the call itself has another model. */
+const IDENTITY_OPTION = 'tollgate'
+
+export function identityOption(identity: string): JobsOptions {
+  return { [IDENTITY_OPTION]: identity } as JobsOptions
+}
+
+/** The identity that the options of a job keep; undefined for jobs that Tollgate has not added. */
+export function keptIdentity(opts: object): string | undefined {
+  const kept = (opts as Record<string, unknown>)[IDENTITY_OPTION]
+  return typeof kept === 'string' ? kept : undefined
+}
+
+/** Whether a job is that of a call. A job that Tollgate has not added is read as a worker without `callOf` reads it. */
+export function isJobOf({ name, data, opts }: JobIdentity, call: Call, identity = identityOf(call)): boolean {
+  const kept = keptIdentity(opts)
+  if (kept !== undefined) return kept === identity
+  try {
+    const found = callOfJob(name, data)
+    // A worker has put it into degraded mode, with the model of that mode.
+    return identityOf(found.degraded === true ? { ...found, model: call.model } : found) === identity
+  } catch {
+    return false
+  }
 }
 
 /**
@@ -131,7 +164,11 @@ export async function requestOfJob(scriptClient: ScriptClient, job: Job, token: 
   try {
     const call = callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job))
     const request = callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, await scriptClient.resolver.costs(call))
-    return { ...request, lock: token === '' ? undefined : { key: scriptClient.keys.jobLock(job.queueName, job.id as string), token } }
+    return {
+      ...request,
+      identity: keptIdentity(job.opts),
+      lock: token === '' ? undefined : { key: scriptClient.keys.jobLock(job.queueName, job.id as string), token },
+    }
   } catch (error) {
     throw error instanceof TollgateError ? finalFailure(error) : error
   }

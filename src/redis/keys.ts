@@ -75,9 +75,21 @@ export class Keys extends Prefixed {
   custom(name: string, value: string): string {
     return `${this.prefix}/x/${name}/${value}`
   }
+  /** The ledger that the calls of one batch share. Names of ledgers and ids of calls are apart: no id makes a key of a ledger. */
+  ledger(name: string): string {
+    return `${this.prefix}/g/${name}`
+  }
+  /** The number of the last batch of starts that a worker has sent. */
+  sender(name: string): string {
+    return `${this.prefix}/n/${name}`
+  }
   /** The record of a call that has not ended. */
   call(id: string): string {
     return `${this.prefix}/c/${id}`
+  }
+  /** The hash of the job of a record, which BullMQ keeps. @param recordId queue and id of the job, with a slash between them */
+  job(recordId: string): string {
+    return `${this.prefix}:${recordId.replace('/', ':')}`
   }
   /** The lock of a job, which BullMQ keeps: the token of the worker that has it. */
   jobLock(queue: string, jobId: string): string {

@@ -37,10 +37,10 @@ export function realScriptClient(namespace: Namespace, rules: readonly RuleSpec[
 
 /** The request of a call with the costs that it declares; each start of it has a ledger entry of its own. */
 export function requestOf(scriptClient: ScriptClient, id: string, call: Call, start = id): CallRequest {
-  return { ...callRequest(scriptClient, `calls/${id}`, '0', call, declaredCosts(call)), ledger: `~/${start}` }
+  return { ...callRequest(scriptClient, `calls/${id}`, '0', call, declaredCosts(call)), ledger: `~~/${start}` }
 }
 
 /** Decides by one of the scripts that admit calls, run as production code runs it. */
 export async function decideBy(scriptClient: ScriptClient, script: 'check' | 'enqueue' | 'start', requests: readonly CallRequest[]): Promise<Decision[]> {
-  return script === 'start' ? ((await scriptClient.start(requests, [], true)) as Decision[]) : scriptClient[script](requests)
+  return (script === 'start' ? await scriptClient.start(requests, [], true) : await scriptClient[script](requests)) as Decision[]
 }
