@@ -34,27 +34,6 @@ export const KNOWN: readonly KnownFault[] = [
     text: /^left: a claim of slots/,
     path: 'the rules change > the workers learn the rules > fair completion',
   },
-  {
-    name: 'late copy of an enqueue',
-    reason: 'it comes when its call has started, and promises room a second time, for which there is no job: others wait 5 s for it',
-    scopes: ['repeats'],
-    text: LATE,
-    path: 'enqueue c0, a copy is on its way > add c0 > take c0 > start c0 > the copy of enqueue c0 arrives > fair completion',
-  },
-  {
-    name: 'late copy of a start: slot',
-    reason: 'it comes while its call runs under a later start, and takes over the slot, though there is no room for it',
-    scopes: ['repeats'],
-    text: /^slot: "the copy of start (c\d)(\/\d)? arrives" frees the slot of \1\b/,
-    path: 'enqueue c0 > +1100 > add c0 > enqueue c1 > take c0 > look > reconcile > look > dispatch > start c0, a copy is on its way > +1100 > start c0 > the copy of start c0 arrives',
-  },
-  {
-    name: 'late copy of a start: charge',
-    reason: 'it comes when the call waits again, or has ended, and starts it without a worker: its entry stays open, and its slot for a lease',
-    scopes: ['repeats'],
-    text: /^sums: 0 entries are open, and /,
-    path: 'enqueue c0 > +1100 > add c0 > enqueue c1 > take c0 > look > reconcile > look > dispatch > start c0, a copy is on its way > the copy of start c0 arrives > fair completion',
-  },
 ]
 
 export function knownFault(scope: string, text: string): KnownFault | undefined {
