@@ -68,7 +68,9 @@ export const DEFAULTS = Object.freeze({
   keepResultsMs: 1 * HOUR,
   keepFailuresMs: 7 * DAY,
   /** How often each process reads the rules again. Changes are also announced; this bounds what a lost message costs. */
-  rulesRefreshMs: 5 * SECOND,
+  rulesRefreshMs: 1 * SECOND,
+  /** How long a process that requires rules waits for them when it opens: those that were lost are declared anew within this time by a process that knows them. */
+  rulesRestoreMs: 2 * SECOND,
   /** The longest duration of an override. */
   longestOverrideMs: 7 * DAY,
   /** How long the audit keeps an entry. */

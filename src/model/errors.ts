@@ -21,6 +21,12 @@ export const ERRORS = {
     what: 'An override, a pause or a question about them is not valid; nothing was changed.',
     todo: 'Correct the field that the message names.',
   },
+  RULES_MISSING: {
+    status: 503,
+    retryable: true,
+    what: 'The namespace has no rules, and `requireRules` is set.',
+    todo: 'Declare rules, or open again when a process that knows them has declared them.',
+  },
   RULE_UNKNOWN: {
     status: 404,
     retryable: false,
@@ -160,6 +166,11 @@ export class ConfigInvalid extends TollgateError {
   constructor(message: string) {
     super('CONFIG_INVALID', message)
   }
+}
+
+/** A process that requires rules finds none. */
+export function rulesMissing(): TollgateError {
+  return new TollgateError('RULES_MISSING', 'this namespace has no rules, and its calls would pass unchecked')
 }
 
 /** A call is not valid; the message names field, value and bound. Nothing was charged or enqueued. */

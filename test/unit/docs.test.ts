@@ -240,6 +240,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     queue: `\`${DEFAULTS.queue}\``,
     store: '',
     rules: '',
+    requireRules: '`false`',
     prices: '',
     exempt: '',
     degradeTo: '',
@@ -266,6 +267,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     observer: 'none',
     fallback: 'none',
     callOf: '',
+    requireRules: '`false`',
   } satisfies Record<keyof Required<WorkerOptions>, string>
   const { reduceFactor, recoverFactor, recoverEveryMs, canary, canaryLeaseMs } = DEFAULTS.upstream
   const ofUpstream = {
