@@ -80,8 +80,8 @@ export class Keys extends Prefixed {
     return `${this.prefix}/g/${name}`
   }
   /** The number of the last batch of starts that a worker has sent. */
-  sender(name: string): string {
-    return `${this.prefix}/n/${name}`
+  sender(worker: string): string {
+    return `${this.prefix}/n/${worker}`
   }
   /** The record of a call that has not ended. */
   call(id: string): string {

@@ -202,7 +202,7 @@ test("the worker's flags, environment and settings are in docs/operations.md as 
   const settings = Object.fromEntries(table.map(([, , variable, setting]) => [setting?.trim().replaceAll('`', ''), variable]))
   expect(settings).toEqual({ ...WORKER_ENVIRONMENT, '': 'TOLLGATE_CONFIG' })
   for (const { long, description } of flags) {
-    expect(description, `help of ${long}`).toContain(table.find(([, flag]) => flag?.startsWith(`${long} `))?.[2])
+    expect(description, `help of ${long}`).toContain(table.find(([, flag]) => flag === long || flag?.startsWith(`${long} `))?.[2])
   }
 })
 
