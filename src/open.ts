@@ -80,7 +80,10 @@ async function resolverOf(store: PolicyStore, declared: Declaration | undefined,
   return new Resolver(rules ?? (await store.read()), keys, estimate, upstream)
 }
 
-/** A namespace without rules lets all calls pass: that is logged, or refused where rules are required. @throws RULES_MISSING */
+/**
+ * A namespace without rules lets all calls pass: that is logged, or refused where rules are required. To standard error it is logged when the first call
+ * is resolved, since limiters by key and the command line need no rules. @throws RULES_MISSING
+ */
 async function checkThatRulesExist(store: PolicyStore, resolver: Resolver, { options, log }: CommonParts): Promise<void> {
   const untilMs = performance.now() + (options.requireRules ? DEFAULTS.rulesRestoreMs : 0)
   while (resolver.rules.specs.length === 0 && performance.now() < untilMs) {
@@ -89,7 +92,9 @@ async function checkThatRulesExist(store: PolicyStore, resolver: Resolver, { opt
   }
   if (resolver.rules.specs.length > 0) return
   if (options.requireRules) throw rulesMissing()
-  log.warn('this namespace has no rules: its calls pass unchecked until some are declared')
+  const warn = () => log.warn('this namespace has no rules: its calls pass unchecked until some are declared')
+  if (options.logger === undefined) resolver.onFirstWithoutRules = warn
+  else warn()
 }
 
 function busOf({ options, keys, log }: CommonParts, ofRedis?: () => Bus): Bus {
