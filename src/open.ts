@@ -58,14 +58,15 @@ export interface TollgateParts extends CommonParts {
 }
 
 /** The rules that the options declare; undefined where they declare none and those of the namespace stay in force. */
-async function declaredRules({ rules, prices, exempt, degradeTo }: Options): Promise<Declaration | undefined> {
-  for (const [option, value] of Object.entries({ prices, exempt, degradeTo })) {
+async function declaredRules({ rules, prices, exempt, degradeTo, endpoints }: Options): Promise<Declaration | undefined> {
+  for (const [option, value] of Object.entries({ prices, exempt, degradeTo, endpoints })) {
     if (value === undefined) continue
     if (typeof rules === 'string') throw new ConfigInvalid(`${option}: stand in the rules file, where there is one (got both)`)
     if (rules === undefined) throw new ConfigInvalid(`${option}: belong to rules; give those, too (got ${option} alone)`)
   }
   if (typeof rules === 'string') return readRules(rules)
-  return rules === undefined ? undefined : checkRules(rules as RuleSpec[], prices as PriceTable | undefined, exempt as Exempt | undefined, degradeTo)
+  if (rules === undefined) return undefined
+  return checkRules(rules as RuleSpec[], prices as PriceTable | undefined, exempt as Exempt | undefined, degradeTo, endpoints)
 }
 
 /** Writes what the options declare as the policy of the namespace, and returns what resolves calls under the rules that are in force then. */

@@ -14,6 +14,7 @@ import type { RedisClient } from './redis/connection.js'
 import type { Store } from './store/store.js'
 import { STORE_METHODS } from './store/store-guard.js'
 import { busSchema } from './upstream/bus.js'
+import { endpointName } from './validation/call.js'
 import { checkInput, type FaultWording, faultMessage, show } from './validation/faults.js'
 import { plainName } from './validation/requests.js'
 
@@ -33,6 +34,8 @@ export interface TollgateOptions {
   prices?: PriceTable | undefined
   /** By agent, the model of calls in degraded mode, beside rules that are given as objects; in a rules file it is a field of the agent. */
   degradeTo?: Readonly<Record<string, string>> | undefined
+  /** By agent, the endpoint of calls that name none, beside rules that are given as objects; in a rules file it follows from the agent's `api`. */
+  endpoints?: Readonly<Record<string, string>> | undefined
   /** Strategies of your own, by name: a rule or call names one as `custom:<name>`. */
   strategies?: Readonly<Record<string, CustomStrategy>> | undefined
   /** Users, teams and others without limits, beside rules that are given as objects; a rules file has its own. */
@@ -92,6 +95,7 @@ const schema = z.strictObject({
   prices: z.record(z.string(), z.unknown()).optional(),
   exempt: z.record(z.string(), z.unknown()).optional(),
   degradeTo: z.record(z.string(), z.string().min(1).max(MAX_NAME_LENGTH)).optional(),
+  endpoints: z.record(z.string(), endpointName).optional(),
   strategies: z
     .record(z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 letters, digits, _ or -'), z.custom<CustomStrategy>(isFunction, 'must be a function'))
     .default({}),

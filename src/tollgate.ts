@@ -149,6 +149,7 @@ export class Tollgate {
   /** Starts a worker in this process. @throws ConfigInvalid, REDIS_REQUIRED */
   worker(handler: Handler, options: WorkerOptions = {}): Worker {
     checkWorker(handler, options)
+    this.parts.resolver.knowEndpoints(handler.endpoints ?? {})
     return this.needsQueue().worker(handler, options)
   }
 

@@ -1,9 +1,11 @@
 import type { Call } from '../model/call.js'
-import { ConfigInvalid, TollgateError, UpstreamLimited } from '../model/errors.js'
-import type { AgentSpec } from '../policy/rule.js'
+import { CallInvalid, ConfigInvalid, TollgateError, UpstreamLimited } from '../model/errors.js'
+import { type AgentSpec, defaultEndpoints } from '../policy/rule.js'
 import { type CallUsage, readUsage } from '../pricing/usage.js'
 import type { CallContext, Handler } from '../queue/handler.js'
 import { REFUSED_STATUSES } from '../upstream/headers.js'
+import { normalEndpoint } from '../validation/endpoint.js'
+import { faultMessage, show } from '../validation/faults.js'
 
 /** The result of a call to an agent over HTTP. */
 export interface AgentAnswer {
@@ -14,7 +16,6 @@ export interface AgentAnswer {
   readonly usage?: CallUsage
 }
 
-const DEFAULT_ENDPOINTS: Readonly<Record<NonNullable<AgentSpec['api']>, string>> = { openai: '/v1/chat/completions', anthropic: '/v1/messages' }
 /** The longest part of an agent's error that is quoted, in characters. */
 const QUOTED_ERROR = 500
 
@@ -37,10 +38,13 @@ function checkApiKey(name: string, { apiKeyEnv }: AgentSpec, environment: NodeJS
   if (!/^[\x21-\x7e]+$/.test(key)) throw new ConfigInvalid(`agents.${name}.apiKeyEnv: ${apiKeyEnv} holds characters that a key cannot have (not shown)`)
 }
 
-function urlOf(agent: AgentSpec, call: Call): string {
-  const endpoint = call.endpoint ?? DEFAULT_ENDPOINTS[agent.api ?? 'openai']
-  // The slash keeps an endpoint like "@elsewhere.example" from sending the key to another host.
-  return `${agent.baseUrl.replace(/\/+$/, '')}/${endpoint.replace(/^\/+/, '')}`
+/** @throws CallInvalid where the endpoint leads out of the agent's `baseUrl`, to which the key belongs */
+function urlOf(agent: AgentSpec, endpoint: string): string {
+  const base = agent.baseUrl.replace(/\/+$/, '')
+  const url = `${base}${normalEndpoint(endpoint) ?? ''}`
+  if (url === base || !new URL(url).href.startsWith(`${new URL(base).href.replace(/\/+$/, '')}/`))
+    throw new CallInvalid(faultMessage('endpoint', 'must be a path under the baseUrl of its agent', show(endpoint)))
+  return url
 }
 
 /** The error of an answer that is neither a success nor a refusal. */
@@ -71,13 +75,20 @@ function withModel(payload: unknown, model: string): unknown {
 export function httpAgent(agents: Readonly<Record<string, AgentSpec>>, environment: NodeJS.ProcessEnv = process.env): Handler {
   const known = new Map(Object.entries(agents))
   for (const [name, agent] of known) checkApiKey(name, agent, environment)
-  return async (call: Call, context: CallContext): Promise<AgentAnswer> => {
+  const endpoints = defaultEndpoints(agents)
+  const handler = async (call: Call, context: CallContext): Promise<AgentAnswer> => {
     const agent = known.get(call.agent)
     if (agent === undefined) throw new ConfigInvalid(`agent ${call.agent} is not among the configured ones (${[...known.keys()].join(', ') || 'none'})`)
     const { signal, degraded, degradeTo } = context
     const body = JSON.stringify(degraded && degradeTo !== undefined ? withModel(call.payload, degradeTo) : (call.payload ?? {}))
     // A redirect is not followed: it would send the key to another host.
-    const response = await fetch(urlOf(agent, call), { method: 'POST', headers: headersFor(agent, environment), body, signal, redirect: 'manual' })
+    const response = await fetch(urlOf(agent, call.endpoint ?? (endpoints[call.agent] as string)), {
+      method: 'POST',
+      headers: headersFor(agent, environment),
+      body,
+      signal,
+      redirect: 'manual',
+    })
     const output = parse(await response.text())
     const usage = readUsage(output)
     if (REFUSED_STATUSES.has(response.status)) throw new UpstreamLimited({ headers: response.headers, message: `${call.agent} answered ${response.status}` })
@@ -85,4 +96,5 @@ export function httpAgent(agents: Readonly<Record<string, AgentSpec>>, environme
     if (!response.ok) throw failure(call, response.status, output, usage)
     return { status: response.status, output, ...(usage === undefined ? {} : { usage }) }
   }
+  return Object.assign(handler, { endpoints })
 }

@@ -107,7 +107,7 @@ export class Gate {
 
   /** The grant that a call got under its id. @throws CallInvalid where it has none */
   private grantOf(input: Call): Grant {
-    const call = validateCall(input)
+    const call = this.resolver.withEndpoint(validateCall(input))
     if (call.id === undefined) throw new CallInvalid('id: is needed to know which call ended (got undefined)')
     const request: CallRequest = { id: `~/${call.id}`, token: '', call, ...this.resolver.resolve(call, NOTHING) }
     return new Grant(this.granter(call), { request, decision: { outcome: 'run', atMs: 0, usage: [] } })
@@ -137,7 +137,7 @@ export class Gate {
   }
 
   private request(input: Call): CallRequest | Promise<CallRequest> {
-    const call = validateCall(input)
+    const call = this.resolver.withEndpoint(validateCall(input))
     const costs = this.resolver.costs(call)
     const request = (known: Costs): CallRequest => ({ id: call.id === undefined ? '' : `~/${call.id}`, token: '', call, ...this.resolver.resolve(call, known) })
     return costs instanceof Promise ? costs.then(request) : request(costs)

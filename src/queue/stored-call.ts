@@ -129,7 +129,7 @@ export function callOfJob(name: string, data: unknown): Call {
  */
 export async function requestOfJob(scriptClient: ScriptClient, job: Job, token: string, callOf: ((job: Job) => Call) | undefined): Promise<CallRequest> {
   try {
-    const call = callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job))
+    const call = scriptClient.resolver.withEndpoint(callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job)))
     const request = callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, await scriptClient.resolver.costs(call))
     return { ...request, lock: token === '' ? undefined : { key: scriptClient.keys.jobLock(job.queueName, job.id as string), token } }
   } catch (error) {

@@ -6,7 +6,7 @@ import { COST_UNITS, type CostUnit } from '../model/cost.js'
 import { CallInvalid } from '../model/errors.js'
 import type { ObservedLimits, UpstreamName, UpstreamStatus } from '../model/upstream.js'
 import type { Store } from '../store/store.js'
-import { amount, callName } from '../validation/call.js'
+import { amount, callName, endpointName } from '../validation/call.js'
 import { checkInput, faultMessage, show } from '../validation/faults.js'
 import { type AnnounceInput, type UpstreamChange, type UpstreamState, type UpstreamTracker, upstreamState } from './tracker.js'
 
@@ -32,7 +32,7 @@ export interface UpstreamStats extends UpstreamState {
 const positive = z.number().positive().max(MAX_AMOUNT)
 const optional = amount.nullable().default(null)
 const observedSchema = z.object({ limit: positive, remaining: optional, resetMs: optional, windowMs: positive.nullable().default(null) })
-const nameSchema = z.strictObject({ agent: callName, endpoint: callName.optional(), model: callName.optional() })
+const nameSchema = z.strictObject({ agent: callName, endpoint: endpointName.optional(), model: callName.optional() })
 const announceSchema = nameSchema.extend({ retryAfterMs: amount.optional(), limits: z.partialRecord(z.enum(COST_UNITS), observedSchema).optional() })
 
 /** The capacities of resources, set at run time, and the states of agents, learned from their answers (`tollgate.capacity`). */

@@ -243,6 +243,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     prices: '',
     exempt: '',
     degradeTo: '',
+    endpoints: '',
     strategies: '',
     estimate: '',
     attempts: '1',
