@@ -4,6 +4,7 @@ import { type Declaration, declareRules, setSettings } from './administration/ch
 import { boundedPolicyStore, MemoryPolicyStore, type PolicyStore, RedisPolicyStore } from './administration/policy-store.js'
 import { limitOf, meterOf } from './admission/rejection.js'
 import { Resolver } from './admission/resolver.js'
+import { UsageReader } from './admission/usage-reader.js'
 import { DEFAULTS } from './model/defaults.js'
 import { ConfigInvalid, TollgateError, withoutArguments } from './model/errors.js'
 import { approximateMs, type Clock, redisClock } from './model/time.js'
@@ -44,6 +45,7 @@ interface CommonParts {
 export interface TollgateParts extends CommonParts {
   readonly store: Store
   readonly resolver: Resolver
+  readonly usage: UsageReader
   readonly rules: PolicyStore
   /** Writes resets to the audit; undefined where the store does so itself. */
   readonly noteReset?: NoteReset
@@ -91,11 +93,13 @@ async function openAlone(common: CommonParts, declared: Declaration | undefined)
   if (options.store === undefined)
     log.warn('no Redis is configured: limits are kept in the memory of this process alone, and there is no queue; set REDIS_URL to share them')
   const rules = new MemoryPolicyStore(clock)
+  const resolver = await resolverOf(rules, declared, common)
   return {
     ...common,
     store: options.store ?? new MemoryStore(() => approximateMs(clock)),
     rules,
-    resolver: await resolverOf(rules, declared, common),
+    resolver,
+    usage: new UsageReader(resolver, log, options.believedUsage),
     noteReset: (request, usage) => {
       const before = Object.fromEntries(usage.map(({ rule, limit, used }) => [limitOf(rule, limit), used]))
       rules.note({ by: options.actor, what: 'limiter.reset', subject: request.meters.map(meterOf).join(', '), before, after: null })
@@ -120,6 +124,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
     await within(options.connectTimeoutMs, subscriber.select(subscriber.options.db ?? 0))
     const rules = boundedPolicyStore(new RedisPolicyStore(client, keys, clock), client, options.enqueueTimeoutMs)
     const resolver = await resolverOf(rules, declared, common)
+    const usage = new UsageReader(resolver, log, options.believedUsage)
     const scriptClient = new ScriptClient(client, resolver, clock)
     const { onStoreError, storeTimeoutMs, maxUnchecked } = options
     outage = new Outage({ client, scriptClient, clock, log, ledgerNames, onStoreError, timeoutMs: storeTimeoutMs, maxUnchecked })
@@ -130,6 +135,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
       store: outageStore(outage, (around) => new RedisStore(scriptClient, client, clock, { around, actor: options.actor, ledgerNames })),
       outage,
       resolver,
+      usage,
       rules,
       bus: busOf(common, () => new RedisBus(client, subscriber, keys.news, log)),
       openQueue: (rulesChanged, tracker) =>
@@ -140,6 +146,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
           scriptClient,
           resolver,
           tracker,
+          usage,
           away: () => outage?.breaker.away === true,
           rulesChanged,
         }),

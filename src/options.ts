@@ -1,5 +1,6 @@
 import type { Logger } from 'pino'
 import { z } from 'zod'
+import type { BelievedUsage } from './admission/usage-reader.js'
 import { MAX_NAME_LENGTH } from './model/call.js'
 import type { CustomStrategy } from './model/decision.js'
 import { DEFAULTS, UNKNOWN_ACTOR } from './model/defaults.js'
@@ -42,6 +43,8 @@ export interface TollgateOptions {
   exempt?: Exempt | undefined
   /** Estimates the cost of a call that carries none; default: a tokenizer over its messages, and its max_tokens. */
   estimate?: Estimate | undefined
+  /** How far usages that agents report are believed: what is above is capped, logged and counted. */
+  believedUsage?: BelievedUsage | undefined
   /** Attempts of a call whose handler fails; default 1. Waiting is no attempt. */
   attempts?: number | undefined
   /** How long `open` waits for Redis to answer; default 10 s. */
@@ -100,6 +103,7 @@ const schema = z.strictObject({
     .record(z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 letters, digits, _ or -'), z.custom<CustomStrategy>(isFunction, 'must be a function'))
     .default({}),
   estimate: z.custom<Estimate>(isFunction, 'must be a function').optional(),
+  believedUsage: z.strictObject({ timesEstimate: z.number().min(1).optional(), timesLimit: z.number().min(1).optional() }).optional(),
   attempts: z.number().int().min(1).max(1000).optional(),
   connectTimeoutMs: z.number().int().min(1).max(3_600_000).default(10_000),
   actor: plainName.default(UNKNOWN_ACTOR),

@@ -45,6 +45,7 @@ export async function runWorker(config: WorkerConfig): Promise<void> {
   })
   const metrics = new Metrics()
   metrics.watchOutages(() => tollgate.stats.outage())
+  metrics.watchUsage(() => tollgate.stats.usage())
   const metricsServer = config.metricsPort === undefined ? undefined : await serveMetrics(metrics, config.metricsPort)
   const stopped = stopSignal(log)
   tollgate.worker(handler, { concurrency: config.concurrency, timeoutMs: config.timeoutMs, leaseMs: config.leaseMs, observer: metrics })

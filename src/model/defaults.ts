@@ -81,6 +81,10 @@ export const DEFAULTS = Object.freeze({
   timeoutMs: 0,
   /** How long a closing worker waits for its running calls. */
   shutdownTimeoutMs: 30 * SECOND,
+  /** A reported usage is believed up to so many times the estimate, … */
+  timesEstimate: 100,
+  /** … or up to so many times the largest limit, whichever is more. */
+  timesLimit: 10,
   /** The estimated output tokens of a call without max_tokens. */
   outputTokens: 512,
   /** The most keys of one script call: keeps scripts short, and within Lua's stack. */

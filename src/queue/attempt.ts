@@ -4,11 +4,12 @@ import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { rejection } from '../admission/rejection.js'
 import type { CallRequest } from '../admission/request.js'
-import { type ActualCosts, COST_UNITS, NOTHING } from '../model/cost.js'
+import type { UsageReader } from '../admission/usage-reader.js'
+import { COST_UNITS, NOTHING } from '../model/cost.js'
 import type { DegradeDecision, RunDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError } from '../model/errors.js'
-import { actualCosts, type CallUsage, usageOfResult } from '../pricing/usage.js'
+import { type CallUsage, completed, mergeParts } from '../pricing/usage.js'
 import { retrying, within } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
@@ -28,6 +29,7 @@ export interface AttemptParts {
   readonly log: Logger
   readonly strategyResolver: StrategyResolver
   readonly tracker: UpstreamTracker
+  readonly usage: UsageReader
   readonly handler: Handler
   readonly options: WorkerOptions
   readonly batcher: StartBatcher
@@ -83,7 +85,7 @@ type StartDecision = RunDecision | DegradeDecision
 export class Attempt implements JobHolder {
   private state: AttemptState = { name: 'at the gate' }
   private controller: AbortController | undefined
-  /** The usage that the handler reported last. */
+  /** The usage that the handler reported in parts so far. */
   private reported: CallUsage | undefined
   /** The handler (or the fallback), until it has ended. */
   private work: Promise<unknown> | undefined
@@ -170,8 +172,10 @@ export class Attempt implements JobHolder {
 
   /** Sends what a call has used that goes on, if that is more than was charged. */
   private async settlePart(request: CallRequest, usage: CallUsage): Promise<void> {
-    this.reported = usage
-    const actual = this.actual(request, usage)
+    const part = this.parts.usage.usageIn(request.call.agent, { usage })
+    if (part === undefined) return
+    this.reported = mergeParts(this.reported ?? {}, part)
+    const actual = this.parts.usage.actual(request, this.reported)
     const { costs } = request
     if (!COST_UNITS.some((unit) => (actual[unit] ?? 0) > costs[unit])) return
     const { scriptClient, redis } = this.parts
@@ -214,7 +218,7 @@ export class Attempt implements JobHolder {
       }
       reachedAgent = true
       const result = await this.outcome(handler(request.call, context))
-      this.observeEnd(request, 'done', this.settle(request, usageOfResult(result), decision))
+      this.observeEnd(request, 'done', this.settle(request, result, decision))
       return result
     } catch (error) {
       // An error of the fallback is none of the agent's.
@@ -227,7 +231,7 @@ export class Attempt implements JobHolder {
       // A handler that heeds its signal ends in this turn.
       if (this.work !== undefined) await nextTurn()
       const { work } = this
-      const actual = work === undefined ? this.settle(request, usageOfResult(error), decision) : this.settleCost(work, request, decision)
+      const actual = work === undefined ? this.settle(request, error, decision) : this.settleCost(work, request, decision)
       this.observeEnd(request, 'failed', actual)
       throw error instanceof TollgateError ? jobFailure(error) : error
     } finally {
@@ -250,9 +254,10 @@ export class Attempt implements JobHolder {
     })
   }
 
-  /** Settles a call that has ended. Where its result has no usage, the usage of the last `settlePart` is its cost. @returns its actual tokens */
-  private settle(request: CallRequest, usage: CallUsage | undefined, { watched }: StartDecision): number | undefined {
-    const actual = this.actual(request, usage ?? this.reported)
+  /** Settles a call that has ended, by the usage in what its handler returned or threw, and by what only `settlePart` said. @returns its actual tokens */
+  private settle(request: CallRequest, outcome: unknown, { watched }: StartDecision): number | undefined {
+    const { usage } = this.parts
+    const actual = usage.actual(request, completed(usage.usageIn(request.call.agent, outcome), this.reported))
     this.parts.batcher.settle(request, actual, { asEstimated: this.reported === undefined, watched: watched === true })
     return actual.tokens
   }
@@ -260,7 +265,7 @@ export class Attempt implements JobHolder {
   /** Settles a call whose caller was answered, and whose handler goes on: it holds its slots until the handler has ended. */
   private settleCost(work: Promise<unknown>, request: CallRequest, { watched }: StartDecision): number | undefined {
     const { batcher, leases } = this.parts
-    const actual = this.actual(request, this.reported)
+    const actual = this.parts.usage.actual(request, this.reported)
     batcher.settleCost(request, actual, watched === true)
     const free = () => {
       leases.remove(request)
@@ -274,10 +279,6 @@ export class Attempt implements JobHolder {
   private async uncharge(request: CallRequest, { watched }: StartDecision): Promise<void> {
     if (watched === true) await this.retrying(() => this.parts.scriptClient.release(request))
     else this.parts.batcher.settle(request, NOTHING)
-  }
-
-  private actual({ call }: CallRequest, usage: CallUsage | undefined): ActualCosts {
-    return actualCosts(usage, call, this.parts.scriptClient.resolver.rules.prices)
   }
 
   private observeEnd({ call, costs }: CallRequest, how: Ended, actual: number | undefined): void {

@@ -9,7 +9,7 @@ import { SlotLeases } from './slot-leases.js'
 import { StartBatcher } from './start-batcher.js'
 import { readableError } from './stored-call.js'
 
-export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis' | 'log' | 'strategyResolver' | 'tracker'> {
+export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis' | 'log' | 'strategyResolver' | 'tracker' | 'usage'> {
   readonly queue: string
   readonly prefix: string
   readonly ledgerNames: LedgerNames

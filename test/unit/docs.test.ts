@@ -246,6 +246,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     endpoints: '',
     strategies: '',
     estimate: '',
+    believedUsage: '',
     attempts: '1',
     connectTimeoutMs: '10000',
     actor: '`unknown`',
