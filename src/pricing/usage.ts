@@ -139,7 +139,7 @@ export function usageOfResult(value: unknown): CallUsage | undefined {
   if (value === null || typeof value !== 'object') return undefined
   const own = field(value, 'usage')
   // Most handlers report in our form alone.
-  const isOurs = own !== null && typeof own === 'object' && Object.keys(own).every((name) => OURS.has(name))
+  const isOurs = own !== null && typeof own === 'object' && Object.entries(own).every(([name, one]) => OURS.has(name) && typeof one !== 'object')
   const found: CallUsage = isOurs ? {} : { ...readUsage(value) }
   for (const name of FIELDS) {
     const reported = count(field(own, name))
