@@ -90,11 +90,12 @@ const callSchema = z.strictObject({
 export const CALL_FIELDS = Object.keys(callSchema.shape)
 
 /** A payload as JSON. @throws CallInvalid where it cannot be written as JSON */
-export function jsonOf(payload: unknown): string {
+export function jsonOf(payload: unknown, replacer?: (name: string, value: unknown) => unknown): string {
   try {
-    return JSON.stringify(payload) ?? 'null'
+    return JSON.stringify(payload, replacer) ?? 'null'
   } catch (error) {
-    throw new CallInvalid(`payload: must be something that JSON can hold (${(error as Error).message.split('\n')[0]})`)
+    const why = error instanceof RangeError ? 'it is nested too deeply' : String((error as Error | null)?.message).split('\n')[0]
+    throw new CallInvalid(`payload: must be something that JSON can hold (${why})`)
   }
 }
 
