@@ -26,7 +26,7 @@ import { RedisStore } from './store/redis/redis-store.js'
 import { ScriptClient } from './store/redis/script-client.js'
 import type { Store } from './store/store.js'
 import type { NoteReset } from './store/store-guard.js'
-import { defaultLogger, logConnection } from './telemetry/log.js'
+import { defaultLogger, logConnection, safeLogger } from './telemetry/log.js'
 import { type Bus, MemoryBus, RedisBus } from './upstream/bus.js'
 import { isNats, loadNats, NatsBus } from './upstream/nats-bus.js'
 import type { UpstreamTracker } from './upstream/tracker.js'
@@ -168,7 +168,7 @@ export async function openParts(given: TollgateOptions): Promise<TollgateParts> 
   // Before any rule is declared: this fails where the NATS client is not installed.
   if (isNats(options.bus)) await loadNats()
   const declared = await declaredRules(options)
-  const log = options.logger ?? defaultLogger()
+  const log = safeLogger(options.logger ?? defaultLogger())
   if (options.store !== undefined && options.redis !== undefined) throw new ConfigInvalid('store: contradicts redis; give one of them')
   const alone = options.store !== undefined || (options.redis === undefined && process.env['REDIS_URL'] === undefined)
   const common: CommonParts = { options, keys, ledgerNames: new LedgerNames(), clock: options.clock ?? redisClock, log }

@@ -123,6 +123,7 @@ const workerSchema = z.strictObject({
   concurrency: z.number().int().min(1).max(100_000).optional(),
   timeoutMs: z.number().int().min(0).max(86_400_000).optional(),
   leaseMs: z.number().int().min(1000).max(3_600_000).optional(),
+  maxResultBytes: z.number().int().min(1).max(536_870_912).optional(),
   observer: z.custom(isObject, 'must be an object').optional(),
   fallback: z.custom(isFunction, 'must be a function').optional(),
   callOf: z.custom(isFunction, 'must be a function').optional(),

@@ -107,7 +107,7 @@ export class Resolver {
   }
 
   /** The call with the endpoint that it is sent to where it names none: without it the call would pass by the rules that match or count endpoints. */
-  withEndpoint(call: Call): Call {
+  withEndpoint<Named extends UpstreamName>(call: Named): Named {
     if (call.endpoint !== undefined) return call
     const { endpoints } = this.rules.policy
     const endpoint = Object.hasOwn(endpoints, call.agent) ? endpoints[call.agent] : this.endpoints.get(call.agent)

@@ -33,7 +33,7 @@ const CONTENT = [
 ]
 const INSTRUCTIONS = ['system', 'instructions', 'systemInstruction', 'system_instruction', 'preamble']
 const DEFINITIONS = ['tools', 'functions', 'toolConfig', 'response_format', 'text', 'output_config', 'output_format', 'format']
-/** Fields of a message or part that frame it: a model does not read them. */
+/** PayloadFields of a message or part that frame it: a model does not read them. */
 const FRAME = new Set([
   'type',
   'role',
@@ -50,7 +50,7 @@ const FRAME = new Set([
   'index',
   'detail',
 ])
-/** Fields that hold what a tool is given, or answers, as JSON. */
+/** PayloadFields that hold what a tool is given, or answers, as JSON. */
 const AS_JSON = new Set(['input', 'args', 'arguments', 'response', 'json', 'parameters', 'schema'])
 /** Where clients put the longest answer, in the objects that they put it in. */
 const CAPS = /^(max(imum)?_?(completion_|output_|new_)?tokens(_to_sample)?|max_?(output|new|gen)_?(tokens|len)|max_?token_?count|num_predict|n_predict)$/i
@@ -59,10 +59,10 @@ const ANSWERS = ['n', 'best_of', 'candidateCount', 'candidate_count', 'num_gener
 const WITHOUT_ANSWER = /embed|rerank|moderation|voyage-|bge-/i
 const ONLY_EMBEDDED = ['texts', 'encoding_format', 'input_type', 'requests', 'embeddingTypes', 'taskType']
 
-type Fields = Readonly<Record<string, unknown>>
+type PayloadFields = Readonly<Record<string, unknown>>
 
-function fieldsOf(value: unknown): Fields {
-  return value !== null && typeof value === 'object' && !Array.isArray(value) ? (value as Fields) : {}
+function fieldsOf(value: unknown): PayloadFields {
+  return value !== null && typeof value === 'object' && !Array.isArray(value) ? (value as PayloadFields) : {}
 }
 
 /** Adds a value that the model reads as JSON, without what is no text in it. */
@@ -128,7 +128,7 @@ export function inputOf({ payload, endpoint = '', model = '' }: Call): PayloadIn
   return input
 }
 
-function hasNoAnswer(of: Fields, endpoint: string, model: string): boolean {
+function hasNoAnswer(of: PayloadFields, endpoint: string, model: string): boolean {
   const named = typeof of['model'] === 'string' ? of['model'] : ''
   return [endpoint, model, named].some((name) => WITHOUT_ANSWER.test(name)) || ONLY_EMBEDDED.some((name) => of[name] !== undefined)
 }

@@ -1,10 +1,7 @@
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { DelayedError, type Job } from 'bullmq'
-import type { Redis } from 'ioredis'
-import type { Logger } from 'pino'
 import { rejection } from '../admission/rejection.js'
 import type { CallRequest } from '../admission/request.js'
-import type { UsageReader } from '../admission/usage-reader.js'
 import { COST_UNITS, NOTHING } from '../model/cost.js'
 import type { DegradeDecision, RunDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
@@ -12,33 +9,13 @@ import { TollgateError } from '../model/errors.js'
 import { type CallUsage, completed, mergeParts } from '../pricing/usage.js'
 import { retrying, within } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
-import type { ScriptClient } from '../store/redis/script-client.js'
 import type { Ended } from '../telemetry/observer.js'
 import { upstreamLimited } from '../upstream/headers.js'
-import type { UpstreamTracker } from '../upstream/tracker.js'
-import type { CallContext, Handler, WorkerOptions } from './handler.js'
-import type { JobHolder, SendBack } from './send-back.js'
-import type { StartBatcher } from './start-batcher.js'
+import type { AttemptParts } from './attempt-parts.js'
+import type { CallContext } from './handler.js'
+import { faultOfResult, isPutElsewhere, isRateLimited, rateLimitOf } from './handler-outcome.js'
+import type { JobHolder } from './send-back.js'
 import { finalFailure, jobFailure, requestOfJob } from './stored-call.js'
-import type { StrategyResolver } from './strategy-resolver.js'
-
-/** What the attempts of one worker share. */
-export interface AttemptParts {
-  readonly scriptClient: ScriptClient
-  readonly redis: Redis
-  readonly log: Logger
-  readonly strategyResolver: StrategyResolver
-  readonly tracker: UpstreamTracker
-  readonly usage: UsageReader
-  readonly handler: Handler
-  readonly options: WorkerOptions
-  readonly batcher: StartBatcher
-  /** Renews the concurrency slots of the calls that run. */
-  readonly leases: { add(request: CallRequest): void; remove(request: CallRequest): void }
-  readonly sendBack: SendBack
-  /** Whether the worker lets go of calls that Redis does not decide on. */
-  readonly isClosing: () => boolean
-}
 
 type AttemptState =
   /** Nothing runs that an abort would have to stop: the attempt looks at its state at the next step. */
@@ -193,7 +170,7 @@ export class Attempt implements JobHolder {
   }
 
   private async handle(request: CallRequest, decision: StartDecision): Promise<unknown> {
-    const { options, leases, handler, sendBack } = this.parts
+    const { options, leases, handler, sendBack, redis, scriptClient, usage: reader } = this.parts
     if (this.abortedBy() !== undefined) {
       // Cancelled while its start was on its way: it never reaches the agent.
       await this.uncharge(request, decision)
@@ -206,7 +183,7 @@ export class Attempt implements JobHolder {
     leases.add(request)
     let reachedAgent = false
     try {
-      options.observer?.started?.(request.call, Date.now() - this.job.timestamp)
+      this.parts.observer.started(request.call, Date.now() - this.job.timestamp)
       if (context.degraded) {
         const instead = await this.outcome(options.fallback?.(request.call, context))
         if (instead !== undefined) {
@@ -218,15 +195,32 @@ export class Attempt implements JobHolder {
       }
       reachedAgent = true
       const result = await this.outcome(handler(request.call, context))
+      const fault = faultOfResult(result, options.maxResultBytes ?? DEFAULTS.maxResultBytes)
+      if (fault !== undefined) throw Object.assign(fault, { usage: reader.usageIn(request.call.agent, result) })
       this.observeEnd(request, 'done', this.settle(request, result, decision))
       return result
     } catch (error) {
       // An error of the fallback is none of the agent's.
-      const limited = reachedAgent && this.abortedBy() === undefined ? upstreamLimited(error) : undefined
+      const limited =
+        this.abortedBy() !== undefined
+          ? undefined
+          : isRateLimited(error)
+            ? await rateLimitOf(redis, scriptClient.keys.queueLimiter(this.job.queueName))
+            : reachedAgent
+              ? upstreamLimited(error)
+              : undefined
       if (limited !== undefined) {
         this.state = { name: 'at the gate' }
         clearTimeout(timer)
         return await sendBack.limited(this, request, limited, () => this.observeEnd(request, 'returned', undefined))
+      }
+      if (isPutElsewhere(error) && this.abortedBy() === undefined && this.work === undefined) {
+        // BullMQ runs the job again: what this run was charged goes back, but for what it says to have used.
+        const usage = reader.usageIn(request.call.agent, error) ?? this.reported
+        if (usage === undefined) await this.uncharge(request, decision)
+        else this.settle(request, { usage }, decision)
+        this.observeEnd(request, 'returned', undefined)
+        throw error
       }
       // A handler that heeds its signal ends in this turn.
       if (this.work !== undefined) await nextTurn()
@@ -282,6 +276,6 @@ export class Attempt implements JobHolder {
   }
 
   private observeEnd({ call, costs }: CallRequest, how: Ended, actual: number | undefined): void {
-    this.parts.options.observer?.ended?.(call, how, { estimated: costs.tokens, actual })
+    this.parts.observer.ended(call, how, { estimated: costs.tokens, actual })
   }
 }

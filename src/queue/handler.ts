@@ -43,6 +43,8 @@ export interface WorkerOptions {
   timeoutMs?: number | undefined
   /** How long this worker may be silent before its calls are given to another; default 30 s. */
   leaseMs?: number | undefined
+  /** The largest result, in bytes of JSON; default 1 MB. A call with a larger one fails for good. */
+  maxResultBytes?: number | undefined
   /** Is called when calls of this worker start and end. */
   observer?: WorkerObserver | undefined
   /**

@@ -6,7 +6,6 @@ import { DEFAULTS } from '../model/defaults.js'
 import { ERRORS, type ErrorCode, TollgateError } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { CALL_FIELDS, validateCall } from '../validation/call.js'
-import { show } from '../validation/faults.js'
 
 // A call on its way is stored twice: as a BullMQ job, and as a record of ours in Redis. This file reads and writes both forms.
 
@@ -84,17 +83,6 @@ export function jobFailure(error: TollgateError): Error {
 /** The same for an error after which BullMQ must not try the call again. */
 export function finalFailure(error: TollgateError): UnrecoverableError {
   return new UnrecoverableError(`${error.code}: ${error.message}`)
-}
-
-/** What code of a user threw, as an error of which BullMQ can read message and stack: a job whose error it cannot read would never fail, and be run again and again. */
-export function readableError(thrown: unknown): Error {
-  try {
-    const { message, stack } = thrown as Error
-    if (typeof message === 'string' && typeof stack === 'string') return thrown as Error
-  } catch {
-    // Nothing, or a getter that throws.
-  }
-  return new Error(`${show(thrown)} was thrown, which is no error`, { cause: thrown })
 }
 
 /** The error in the `failedReason` of a job. */

@@ -1,13 +1,15 @@
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError, withoutArguments } from '../model/errors.js'
 import type { LedgerNames } from '../store/ledger-names.js'
-import { Attempt, type AttemptParts } from './attempt.js'
+import { safeObserver } from '../telemetry/observer.js'
+import { Attempt } from './attempt.js'
+import type { AttemptParts } from './attempt-parts.js'
 import { PersistentWorker } from './bull-worker.js'
 import type { Handler, WorkerOptions } from './handler.js'
+import { readableError } from './handler-outcome.js'
 import { SendBack } from './send-back.js'
 import { SlotLeases } from './slot-leases.js'
 import { StartBatcher } from './start-batcher.js'
-import { readableError } from './stored-call.js'
 
 export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis' | 'log' | 'strategyResolver' | 'tracker' | 'usage'> {
   readonly queue: string
@@ -40,6 +42,7 @@ export class Worker {
       ...parts,
       handler,
       options,
+      observer: safeObserver(options.observer, log),
       batcher: this.batcher,
       leases: this.leases,
       sendBack: new SendBack(scriptClient, tracker, log, options.callOf !== undefined),

@@ -79,6 +79,10 @@ export class Keys extends Prefixed {
   call(id: string): string {
     return `${this.prefix}/c/${id}`
   }
+  /** BullMQ's limiter of a queue, which `queue.rateLimit` sets. */
+  queueLimiter(queue: string): string {
+    return `${this.prefix}:${queue}:limiter`
+  }
   /** The lock of a job, which BullMQ keeps: the token of the worker that has it. */
   jobLock(queue: string, jobId: string): string {
     return `${this.prefix}:${queue}:${jobId}:lock`

@@ -49,7 +49,7 @@ export class Capacities {
   get(upstream: UpstreamName): Promise<UpstreamState>
   async get(of: string | UpstreamName): Promise<Capacity | null | UpstreamState> {
     return typeof of === 'object' && of !== null
-      ? this.tracker.get(checkInput(nameSchema, of, { whole: 'upstream' }, CallInvalid))
+      ? this.tracker.get(this.resolver.withEndpoint(checkInput(nameSchema, of, { whole: 'upstream' }, CallInvalid)))
       : readCapacity(of, this.resolver, this.store)
   }
 
@@ -59,7 +59,7 @@ export class Capacities {
    * @throws CallInvalid; nothing is changed then
    */
   async announce(input: AnnounceInput): Promise<UpstreamState> {
-    return this.tracker.announce(checkInput(announceSchema, input, { whole: 'announcement' }, CallInvalid))
+    return this.tracker.announce(this.resolver.withEndpoint(checkInput(announceSchema, input, { whole: 'announcement' }, CallInvalid)))
   }
 
   /**

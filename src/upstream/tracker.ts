@@ -155,7 +155,9 @@ export class UpstreamTracker {
     limited: UpstreamLimited,
     send: (request: T, report: UpstreamReport) => Promise<UpstreamOutcome>,
   ): Promise<UpstreamState & { readonly cut: boolean }> {
-    const { headers, retryAfterMs = headers === undefined ? undefined : readRetryAfter(headers) } = limited
+    const { headers, retryAfterMs: told } = limited
+    // A handler may pass on what its client read: text, NaN.
+    const retryAfterMs = typeof told === 'number' && told >= 0 ? told : headers === undefined ? undefined : readRetryAfter(headers)
     const report = this.refusal(nameOf(name), retryAfterMs, headers === undefined ? null : readLimits(headers))
     return this.publish(report, await send(request, report))
   }
