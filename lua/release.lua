@@ -2,7 +2,7 @@
   Gives back all that a call holds, whatever its state: its place in line, the room that its pass
   claims, or what its start was charged (to the window that was charged).
 
-  KEYS        as in start.lua
+  KEYS        as in start.lua, and the meters that a pass has claims at
   ARGV[1]     now in ms, '' for Redis' clock
   ARGV[2]     the batch as JSON; a token of '' releases calls that have not started only
   ARGV[3…]    per call the key of the line it stands in, '' = none; declared among KEYS
@@ -21,8 +21,7 @@ local function release(call, line_key)
   local record = call[CALL_PARSED]
   if record.state == 'S' then return Settlement.undo(batch, call, now) and 'S' or 'R' end
   if record.state == 'P' then
-    if record.claims then Decide.unclaim(batch, call) end
-    redis.call('ZREM', KEYS[FIXED.PASSES], call[CALL_ID])
+    Pass.give_up(batch, call, record, now)
     Line.stir_all(batch, call, now)
   elseif record.line == line_key then
     Line.leave(line_key, call)

@@ -111,6 +111,17 @@ function Batch.read_again(batch, call)
   seen[key] = true
 end
 
+-- Whether a key was declared to this script call.
+function Batch.declares(batch, key)
+  if not batch.declared then
+    batch.declared = {}
+    for _, name in ipairs(KEYS) do
+      batch.declared[name] = true
+    end
+  end
+  return batch.declared[key] or false
+end
+
 -- Opens the ledger entry of a call that starts; the record of its way ends. A call without record
 -- and ledger is charged for good.
 function Batch.open_entry(batch, call, now)

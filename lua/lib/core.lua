@@ -13,6 +13,7 @@
 --- @include "lib/algorithms/concurrency.lua"
 --- @include "lib/recovery.lua"
 --- @include "lib/rule.lua"
+--- @include "lib/claims.lua"
 --- @include "lib/meter.lua"
 --- @include "lib/charge.lua"
 --- @include "lib/record.lua"
@@ -23,4 +24,5 @@
 --- @include "lib/batch.lua"
 --- @include "lib/reply.lua"
 --- @include "lib/decide.lua"
+--- @include "lib/pass.lua"
 --- @include "lib/settlement.lua"

@@ -1,5 +1,4 @@
--- Decide: whether all meters of a call have room, and what becomes of them when the call is promised
--- room, starts, or goes.
+-- Decide: whether all meters of a call have room, and what becomes of them when it starts.
 --
 -- A meter is asked in two steps. Its gate is asked first, where its rule has one: calls that are
 -- paused wait until they are resumed, and an upstream block lets nothing through before its time.
@@ -45,7 +44,7 @@ local GATES = {
 
 -- What a rule does with a call that has no room: what the call asks for, if the rule can. A pause is
 -- waited for, but by calls that ask to be refused.
-local function strictness_of(call, rule)
+function Decide.strictness_of(call, rule)
   local own = call[CALL_STRICTNESS]
   if own == STRICTNESS.GRACEFUL and not rule.degrades or own < STRICTNESS.RETRY_AFTER and rule.kind == KIND.PAUSE then
     return rule.strictness
@@ -62,7 +61,7 @@ function Decide.binding(call, meter, at, n, now)
     meter = meter, at = at, n = n, leased = leased, paused = rule.kind == KIND.PAUSE,
     -- Whether nothing tells when there is room: for a slot, the end of a pause or of a probe.
     unknown = leased or rule.kind == KIND.PAUSE or n == 0 and Upstream.awaits_probe(meter, now) or false,
-    priority = rule.priority, strictness = strictness_of(call, rule),
+    priority = rule.priority, strictness = Decide.strictness_of(call, rule),
   }
 end
 
@@ -135,26 +134,6 @@ function Decide.each_limit(batch, call, fn)
       fn(meter, n, call[limits[n].cost_at], limits[n])
     end
   end
-end
-
-local function claim_limit(meter, n, cost)
-  Charge.set_claimed(meter, n, meter.claimed[n] + cost)
-end
-
-local function unclaim_limit(meter, n, cost)
-  Charge.set_claimed(meter, n, meter.claimed[n] - cost)
-end
-
-function Decide.claim(batch, call)
-  Decide.each_limit(batch, call, claim_limit)
-  local block = Upstream.of(batch, call)
-  if block then Upstream.claim(block, batch.now) end
-end
-
-function Decide.unclaim(batch, call)
-  Decide.each_limit(batch, call, unclaim_limit)
-  local block = Upstream.of(batch, call)
-  if block then Upstream.unclaim(block) end
 end
 
 -- Charges every limit and opens the ledger entry. Returns the outcome: WATCHED where the block of its

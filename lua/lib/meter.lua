@@ -3,17 +3,14 @@
 -- holds debt, claims or the history of an algorithm says them for each limit. A limit is found by its
 -- id, so adding, removing or changing one keeps the usage of the others.
 --   plain     PLAIN, at, id × n, used × n
---   extended  EXTENDED, at, { id, used, debt, claimed, size of history, history… } × n
+--   extended  EXTENDED, at, { id, used, debt, 0, size of history, history… } × n, then the claims
+--             (lib/claims.lua) as more such entries
 --
 -- As it is worked on: kept[rule.offset + n] is what limit n has used, kept[2] the time it was brought
 -- to; debt, claimed and histories by the number of the limit; changed once it has to be saved. Its
--- keys are KEYS[first] and those after it. Besides, where they are needed: line_length, queued,
--- share_ahead (lib/line.lua), behind (lib/decide.lua), block (lib/upstream.lua).
-local Meter = {
-  -- Claims are given back by the passes that hold them, or when those are looked after; a meter that
-  -- only holds claims is forgotten after this time.
-  CLAIM_TTL_MS = 60000,
-}
+-- keys are KEYS[first] and those after it. Besides, where they are needed: ends (lib/claims.lua),
+-- line_length, queued, share_ahead (lib/line.lua), behind (lib/decide.lua), block (lib/upstream.lua).
+local Meter = {}
 do
 local max = math.max
 local PLAIN, EXTENDED, HEAD, PLAIN_ENTRY = Rule.PLAIN, Rule.EXTENDED, Rule.HEAD, Rule.PLAIN_ENTRY
@@ -50,17 +47,19 @@ function Meter.pack_head(at)
 end
 
 -- A value that the limits of today did not write, or that is not plain.
-local function unpack_other(meter, value)
+local function unpack_other(meter, value, now)
   local rule = meter.rule
   local kept, kind = { unpack(rule.empty) }, string.byte(value)
   kept[2] = struct.unpack('<d', value, 2)
   if kind == EXTENDED then
     local lists = {}
-    meter.debt, meter.claimed = { unpack(rule.zeros) }, { unpack(rule.zeros) }
-    Meter.each_entry(value, function(id, used, debt, claimed, history)
+    meter.debt = { unpack(rule.zeros) }
+    Meter.each_entry(value, function(id, used, debt, _, history)
       local n = rule.places[id]
       if n then
-        kept[rule.offset + n], meter.debt[n], meter.claimed[n], lists[n] = used, debt, claimed, history
+        kept[rule.offset + n], meter.debt[n], lists[n] = used, debt, history
+      elseif id == Claims.ENTRY then
+        Claims.unpack_entry(meter, used, history, now)
       end
     end)
     return kept, lists
@@ -74,13 +73,13 @@ local function unpack_other(meter, value)
 end
 
 -- Returns what is kept, and the lists of histories by the number of their limit.
-local function unpack_meter(meter, value)
+local function unpack_meter(meter, value, now)
   local rule = meter.rule
-  if #value ~= rule.plain_size then return unpack_other(meter, value) end
+  if #value ~= rule.plain_size then return unpack_other(meter, value, now) end
   local kept, empty = { struct.unpack(rule.plain_format, value) }, rule.empty
-  if kept[1] ~= PLAIN then return unpack_other(meter, value) end
+  if kept[1] ~= PLAIN then return unpack_other(meter, value, now) end
   for n = 3, rule.offset do
-    if kept[n] ~= empty[n] then return unpack_other(meter, value) end
+    if kept[n] ~= empty[n] then return unpack_other(meter, value, now) end
   end
   return kept
 end
@@ -123,7 +122,7 @@ function Meter.load(rule, first, value, now)
   local meter = Meter.new(rule, first)
   local kept, lists
   if value then
-    kept, lists = unpack_meter(meter, value)
+    kept, lists = unpack_meter(meter, value, now)
   else
     kept = { unpack(rule.empty) }
     kept[2] = now
@@ -173,8 +172,9 @@ local function pack_extended(meter)
   for n = 1, rule.count do
     local limit, history = rule.limits[n], meter.histories[n]
     local list = history and limit.algorithm.kept and limit.algorithm.kept(history)
-    parts[n + 1] = Meter.pack_entry(limit.id, kept[offset + n], meter.debt[n], meter.claimed[n], list)
+    parts[n + 1] = Meter.pack_entry(limit.id, kept[offset + n], meter.debt[n], 0, list)
   end
+  Claims.pack_entries(meter, parts, Meter.pack_entry)
   return table.concat(parts)
 end
 
@@ -224,7 +224,7 @@ function Meter.save(meter, now)
     end
     if claims[n] > 0 then
       holds, plain = true, false
-      if ttl < Meter.CLAIM_TTL_MS then ttl = Meter.CLAIM_TTL_MS end
+      ttl = max(ttl, Claims.ttl(meter, n, now))
     end
   end
   if not holds then

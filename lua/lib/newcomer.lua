@@ -1,7 +1,8 @@
 -- Newcomer: what becomes of a call that has no pass and stands in no line, at the front door and in a
 -- worker. `door` says where they differ:
---   admit(batch, call, now)   the call has room: returns its outcome
+--   admit(batch, call, now)   the call has room: adds its outcome to the reply
 --   held                      the outcome of a call that is slowed for a moment
+--   claims                    whether room is kept for calls that are to start later
 local Newcomer = {}
 do
 local max, min = math.max, math.min
@@ -81,14 +82,11 @@ local function stand_new(batch, call, now, binding, deciding, behind)
   stand(batch, call, now, binding, Line.next_place(call[CALL_PRIORITY], false, now), 0, deadline, wait, latest)
 end
 
--- Gives a call the right to start from a slot on, and claims its room.
-function Newcomer.promise(batch, call, now, slot, deadline)
-  Decide.claim(batch, call)
-  Record.save_passed(call[CALL_RECORD_KEY], {
-    place = Line.next_place(call[CALL_PRIORITY], false, now), moves = 0, deadline = deadline, slot = slot, granted = now, claims = true,
-    call = call[CALL_JSON],
-  })
-  redis.call('ZADD', KEYS[FIXED.PASSES], text(slot + PASS_CHECK_MS), call[CALL_ID])
+-- Gives a call the right to start from a slot on.
+-- @param claims whether its room is kept for it
+function Newcomer.promise(batch, call, now, slot, deadline, claims)
+  local place = Line.next_place(call[CALL_PRIORITY], false, now)
+  Pass.give(batch, call, { place = place, moves = 0, deadline = deadline, call = call[CALL_JSON] }, slot, claims, slot + PASS_CHECK_MS)
 end
 
 -- Throttle: a short while in the worker, longer in line, and refused where it would take too long.
@@ -111,7 +109,7 @@ local function slow(batch, call, now, verdict, door, before)
   if call[CALL_JSON] == '' then return Reply.add(batch.reply, OUTCOME.AGAIN) end
   local deadline = Line.deadline_of(call, now, rule.max_wait)
   if starts_late(now, wait, binding, deadline) then return Reply.add(batch.reply, OUTCOME.LATE, wait, binding) end
-  Newcomer.promise(batch, call, now, now + wait, deadline)
+  Newcomer.promise(batch, call, now, now + wait, deadline, door.claims)
   Reply.add(batch.reply, door.held, wait, binding)
 end
 
@@ -123,7 +121,7 @@ function Newcomer.decide(batch, call, now, door)
   end
   local before, behind = Decide.line_ahead(batch, call, now)
   if before and not verdict then verdict = { wait = behind, binding = before, deciding = before } end
-  if not verdict then return Reply.add(batch.reply, door.admit(batch, call, now), 0, nil) end
+  if not verdict then return door.admit(batch, call, now) end
   local strictness = verdict.deciding.strictness
   if strictness > STRICTNESS.THROTTLE then
     return Newcomer.refuse(batch, verdict)

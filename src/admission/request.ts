@@ -92,6 +92,8 @@ export interface AdmissionRequest extends ResolvedMeters {
   /** Charged for good: no ledger entry is kept, so the charge cannot be settled or given back. */
   readonly forGood?: boolean | undefined
   readonly call: Pick<Call, 'id' | 'priority' | 'strategy' | 'deadline' | 'maxWaitMs'>
+  /** The keys of meters that its pass has claims at, and of the line it stands in, where these were read from its record. */
+  readonly held?: readonly string[] | undefined
   /** Takes the place of the strategy of the call and of its rules. */
   readonly strategy?: Strategy | undefined
 }

@@ -87,7 +87,7 @@ export class Enqueuer {
   constructor(private readonly parts: EnqueuerParts) {
     const { attempts, scriptClient } = parts
     this.jobOptions = attempts === undefined ? JOB_OPTIONS : { ...JOB_OPTIONS, attempts, backoff: { type: 'exponential', delay: SECOND } }
-    this.batcher = new Batcher<CallRequest, Decision>(DEFAULTS.batchKeys, weightOf, (requests) => scriptClient.enqueue(requests))
+    this.batcher = new Batcher<CallRequest, Decision>(DEFAULTS.batchKeys, weightOf, (requests) => scriptClient.enqueue(requests, parts.queue.name))
   }
 
   /** @throws CallInvalid, RateLimitExceeded, StoreUnavailable; nothing is charged or enqueued then, unless the last has `maybeEnqueued` */

@@ -26,15 +26,25 @@ interface StoredCall {
   /** The key of the line a waiting call stands in. */
   readonly line: string
   readonly call: Call | null
+  /** The keys of the meters that a woken call has claims at. */
+  readonly claimedAt: readonly string[]
 }
 
 export function readRecord(record: string | null): StoredCall | null {
   if (record === null || record === '') return null
-  if (record.startsWith('S')) return { state: 'started', line: '', call: null }
-  const end = record.indexOf('\n')
-  const call = JSON.parse(record.slice(end + 1)) as Call
-  if (record.startsWith('P')) return { state: 'passed', line: '', call }
-  return { state: 'waiting', line: record.slice(0, end).split(' ').slice(4).join(' '), call }
+  if (record.startsWith('S')) return { state: 'started', line: '', call: null, claimedAt: [] }
+  // JSON has no line break of its own.
+  const [head = '', stored = '', claims = ''] = record.split('\n')
+  const call = JSON.parse(stored) as Call
+  if (!record.startsWith('P')) return { state: 'waiting', line: head.split(' ').slice(4).join(' '), call, claimedAt: [] }
+  const [, ...claimed] = claims === '' ? [] : (JSON.parse(claims) as [endsMs: number, ...claimed: [key: string][]])
+  return { state: 'passed', line: '', call, claimedAt: claimed.map(([key]) => key) }
+}
+
+/** The keys of what a call holds that has not started: the meters of its claims, or its line. */
+export function heldBy(record: string | null): readonly string[] {
+  const stored = readRecord(record)
+  return stored === null ? [] : stored.state === 'waiting' ? [stored.line] : stored.claimedAt
 }
 
 /** The request of a call under the rules in force now. */
@@ -44,9 +54,9 @@ export function callRequest(scriptClient: ScriptClient, id: string, token: strin
 
 /** The request of a call that has a record, under the rules in force now; one without meters where the record is gone. */
 export function restoredRequest(scriptClient: ScriptClient, id: string, record: string | null): CallRequest {
-  const call = readRecord(record)?.call ?? null
-  if (call === null) return { id, token: '', call: { agent: '' }, meters: [], costs: NOTHING, counted: [] }
-  return callRequest(scriptClient, id, '', call, storedCosts(call))
+  const stored = readRecord(record)
+  if (stored === null || stored.call === null) return { id, token: '', call: { agent: '' }, meters: [], costs: NOTHING, counted: [] }
+  return { ...callRequest(scriptClient, id, '', stored.call, storedCosts(stored.call)), held: stored.claimedAt }
 }
 
 /** The costs that were known when the call got in line. A unit that no rule counted then costs nothing until a worker estimates it. */
@@ -62,7 +72,8 @@ function storedCosts({ cost = {} }: Call): Costs {
 /** Releases what a call holds that has not started: its place in line, or its pass. */
 export async function leave(scriptClient: ScriptClient, request: CallRequest): Promise<void> {
   const stored = readRecord(await scriptClient.recordOf(request.id))
-  if (stored !== null && stored.state !== 'started') await scriptClient.release({ ...request, token: '', ledger: undefined }, stored.line)
+  if (stored === null || stored.state === 'started') return
+  await scriptClient.release({ ...request, token: '', ledger: undefined, held: stored.claimedAt }, stored.line)
 }
 
 /**

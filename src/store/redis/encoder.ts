@@ -158,6 +158,8 @@ export class BatchEncoder {
     const { id, ledger, forGood, meters, counted } = request
     let places = ''
     for (const meter of meters) places += `,${this.placeOf(meter)}`
+    // Under the rules of today these may be none of its meters.
+    for (const key of request.held ?? []) if (!this.places.has(key)) this.keys.push(key)
     const record = onItsWay || (ledger === undefined && forGood !== true) ? this.keys.push(this.names.call(id)) : 0
     if (this.counted !== counted && counted.some((unit) => !this.counted.includes(unit))) {
       this.counted = this.counted.length === 0 ? counted : [...new Set([...this.counted, ...counted])]
