@@ -9,7 +9,8 @@
 
   A call whose queue can take none now is passed over: it keeps its place, and the calls behind it go. Where
   its queue has taken none for a while, it goes to the line of its queue, which is woken from like any other
-  line. A call that has no job (its app died before it added it, or it was removed) leaves its line.
+  line. A call that has no job (its app died before it added it, or it was removed) leaves its line; if it
+  came lately, it has a pass without a claim, until its job comes or PASS_GRACE_MS are over.
 
   KEYS        as in start.lua; the lines; the line of each queue; the job of each call, where these are named
   ARGV[1]     now in ms, '' for Redis' clock
@@ -63,15 +64,21 @@ local function wake(call, line_key, wait, claims)
   if not claims then unclaimed[#unclaimed + 1] = call[CALL_ID] end
 end
 
-local function drop(call, line_key)
+-- A call without a job costs the others nothing any more. One that has come lately keeps the right to
+-- start: its app may be slow.
+local function leave_without_job(call, line_key)
   Line.leave(line_key, call)
+  if Line.arrival_of(call) + PASS_GRACE_MS > now then
+    Pass.give(batch, call, call[CALL_PARSED], now, false, now + PASS_CHECK_MS / 10)
+    return
+  end
   Batch.drop_record(batch, call)
   dropped[#dropped + 1] = call[CALL_ID]
 end
 
 -- A call has room. Returns ms until its line may be looked at again, where its queue cannot take it.
 local function wake_or_pass_over(i, call, line_key, wait)
-  if not has_job(i, call) then return drop(call, line_key) end
+  if not has_job(i, call) then return leave_without_job(call, line_key) end
   local queue = queues[queue_of[i]]
   if not queue then return wake(call, line_key, wait, true) end
   for kind = 1, 2 do

@@ -18,7 +18,7 @@ local now = Clock.now(ARGV[1])
 local batch = Batch.load(ARGV[2], now)
 
 -- A job that waits for a worker needs no look, one that is not there may be added yet.
-local LOOK_AFTER_MS = { queued = PASS_GRACE_MS, held = PASS_CHECK_MS, missing = PASS_CHECK_MS / 10 }
+local LOOK_AFTER_MS = { queued = PASS_GRACE_MS, held = PASS_CHECK_MS, missing = PASS_CHECK_MS / 5 }
 
 local function look_again(call, at)
   redis.call('ZADD', KEYS[FIXED.PASSES], Clock.text(at), call[CALL_ID])

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { JobsOptions, Queue } from 'bullmq'
+import { Job, type JobsOptions, type Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { rejection } from '../admission/rejection.js'
 import { type CallRequest, weightOf } from '../admission/request.js'
@@ -64,7 +64,7 @@ export interface EnqueuerParts {
 /** A call on its way in: prepared → decided → queued. It leaves that way as refused. */
 type IncomingCall =
   | { readonly state: 'prepared'; readonly id: string; readonly request: CallRequest }
-  | { readonly state: 'decided'; readonly id: string; readonly request: CallRequest; readonly decision: Decision }
+  | { readonly state: 'decided'; readonly id: string; readonly request: CallRequest; readonly decision: Decision; readonly decidedMs: number }
   /** Its job is in BullMQ; without a decision where that is the job of an earlier call with its id or deduplication key. */
   | { readonly state: 'queued'; readonly id: string; readonly decision?: Decision }
   /** Without a decision where the call is not valid ('' is its id then), or Redis did not answer. */
@@ -185,7 +185,7 @@ export class Enqueuer {
         case 'degrade':
         case 'wait':
         case 'hold':
-          return { state: 'decided', id, request, decision }
+          return { state: 'decided', id, request, decision, decidedMs: performance.now() }
         case 'reject':
         case 'expired':
           return { state: 'refused', id, error: rejection(decision), decision }
@@ -230,6 +230,7 @@ export class Enqueuer {
   private async add(calls: readonly DecidedCall[]): Promise<EnqueuedCall[]> {
     const decided = calls.filter((call) => call.state === 'decided')
     const jobs = decided.length === 0 ? [] : await this.parts.queue.addBulk(decided.map(({ id, request, decision }) => this.job(id, request.call, decision)))
+    await this.wakeForgotten(decided)
     let next = 0
     return Promise.all(
       calls.map(async (call): Promise<EnqueuedCall> => {
@@ -241,6 +242,20 @@ export class Enqueuer {
         return { state: 'queued', id: jobId }
       }),
     )
+  }
+
+  /**
+   * Calls whose jobs were added so long after the decision that they may have been taken for calls without a job: those that stand in no line any more
+   * go to a worker as new ones. If the process dies before that, they come back at their estimated time.
+   */
+  private async wakeForgotten(decided: readonly Extract<IncomingCall, { state: 'decided' }>[]): Promise<void> {
+    const late = decided.filter(({ decision, decidedMs }) => decision.outcome === 'wait' && performance.now() - decidedMs > DEFAULTS.passGraceMs / 2)
+    const records = await this.parts.scriptClient.recordsOf(late.map(({ request }) => request.id))
+    for (const [index, { id }] of late.entries()) {
+      if (records[index] !== null) continue
+      // A negative answer of BullMQ: the job is on its way already.
+      await new Job(this.parts.queue, '', null, {}, id).promote().catch(() => {})
+    }
   }
 
   private job(id: string, call: Call, decision: Decision) {

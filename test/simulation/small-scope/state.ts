@@ -34,6 +34,7 @@ export async function perform(setting: Setting, action: Action, before: State): 
   setting.at(before.redis, model.atMs)
   try {
     await action.run(model)
+    await writeJobs(setting, modelOf(before), model)
   } catch (error) {
     setting.report(errorText(error))
   }
@@ -42,8 +43,21 @@ export async function perform(setting: Setting, action: Action, before: State): 
   return { after, reports: setting.takeReports() }
 }
 
+<<<<<<< HEAD
 export function errorText(error: unknown): string {
   return `error: ${error instanceof Error ? error.message.slice(0, 200) : String(error)}`
+=======
+/** Brings the jobs in Redis, which scripts look at, to those of the model. */
+async function writeJobs(setting: Setting, { jobs: before }: Model, { jobs }: Model): Promise<void> {
+  for (const [call, { state }] of jobs.entries()) {
+    const was = before[call]?.state
+    if (state === was) continue
+    const key = setting.keys.job(setting.idOf(call))
+    if (state === 'removed') await setting.states.write('DEL', key)
+    else if (was === 'none' || was === 'removed') await setting.states.write('HSET', key, 'timestamp', 1)
+    if (state === 'done' || state === 'failed') await setting.states.write('HSET', key, 'finishedOn', 1)
+  }
+>>>>>>> e5975af (Give a call whose job is late a pass without room; send a call to a worker whose record was given up)
 }
 
 /** A run that goes on, and whose worker has renewed its slot in time, keeps it. */
