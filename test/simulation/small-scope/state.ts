@@ -43,10 +43,10 @@ export async function perform(setting: Setting, action: Action, before: State): 
   return { after, reports: setting.takeReports() }
 }
 
-<<<<<<< HEAD
 export function errorText(error: unknown): string {
   return `error: ${error instanceof Error ? error.message.slice(0, 200) : String(error)}`
-=======
+}
+
 /** Brings the jobs in Redis, which scripts look at, to those of the model. */
 async function writeJobs(setting: Setting, { jobs: before }: Model, { jobs }: Model): Promise<void> {
   for (const [call, { state }] of jobs.entries()) {
@@ -57,7 +57,6 @@ async function writeJobs(setting: Setting, { jobs: before }: Model, { jobs }: Mo
     else if (was === 'none' || was === 'removed') await setting.states.write('HSET', key, 'timestamp', 1)
     if (state === 'done' || state === 'failed') await setting.states.write('HSET', key, 'finishedOn', 1)
   }
->>>>>>> e5975af (Give a call whose job is late a pass without room; send a call to a worker whose record was given up)
 }
 
 /** A run that goes on, and whose worker has renewed its slot in time, keeps it. */
