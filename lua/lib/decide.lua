@@ -183,6 +183,9 @@ end
 -- What a newcomer that never stands in line is answered: nil where it has room, else the outcome of its
 -- refusal, the wait and what binds it. A call that stands in line itself is not behind that line.
 function Decide.refusal(batch, call, now)
+  for position = CALL_METERS, batch.any_line and #call or 0 do
+    Line.pass_abandoned(batch.meters[call[position]], now)
+  end
   local verdict = Decide.weigh(batch, call, now, Decide.newcomer_view(batch))
   if verdict then
     local binding = verdict.binding

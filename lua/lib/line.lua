@@ -47,6 +47,14 @@ function Line.length(meter)
   return meter.line_length
 end
 
+-- A line that was due so long ago has no dispatcher: no process with workers lives. For calls that never
+-- stand in line it counts as empty, or it would hold them up for as long as that lasts.
+function Line.pass_abandoned(meter, now)
+  if meter.line_length ~= nil or Line.length(meter) == 0 then return end
+  local due = tonumber(redis.call('ZSCORE', KEYS[FIXED.LINES], Line.key(meter)) or now) or now
+  if due + ABANDONED_LINE_MS < now then meter.line_length = 0 end
+end
+
 local function read_queued(line_key)
   local packed = redis.call('HGET', KEYS[FIXED.QUEUED], line_key)
   return packed and { struct.unpack(QUEUED_FORMAT, packed) } or { 0, 0, 0, 0, 0, 0 }

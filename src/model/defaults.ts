@@ -29,6 +29,8 @@ export const DEFAULTS = Object.freeze({
   claimStepMs: 250,
   /** How long after its decision a call without a job is woken like others: its enqueuer is still adding the job. */
   jobAwaitedMs: 500,
+  /** How long after it was due a line counts as one that no process dispatches. */
+  abandonedLineMs: 1 * SECOND,
   /** How often the dispatcher looks again at a line whose calls have room and whose queue takes none at the moment, … */
   queueLookMs: 50,
   /** … and at one whose queue has taken none for a while. */

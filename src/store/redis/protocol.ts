@@ -113,6 +113,7 @@ const NUMBERS = {
   CLAIM_MS: DEFAULTS.claimMs,
   CLAIM_STEP_MS: DEFAULTS.claimStepMs,
   JOB_AWAITED_MS: DEFAULTS.jobAwaitedMs,
+  ABANDONED_LINE_MS: DEFAULTS.abandonedLineMs,
   QUEUE_LOOK_MS: DEFAULTS.queueLookMs,
   SHUT_QUEUE_LOOK_MS: DEFAULTS.shutQueueLookMs,
 } as const
