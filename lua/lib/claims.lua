@@ -4,8 +4,9 @@
 -- whether it is given back or not. So a call whose job, app, worker or record is gone keeps room from
 -- others for that long at most. A meter has the sums of claims by their ends, which are rounded up to
 -- CLAIM_STEP_MS so that few of them differ:
---   meter.ends[n]     { end, amount, end, amount, … }   of limit n, ascending; nil where it has none
---   meter.claimed[n]  the sum of these amounts
+--   meter.ends[id]    { end, amount, end, amount, … }   of the limit with that id, ascending. Also of limits
+--                     that the rule has no more: another process may know it as it was. nil = no claims
+--   meter.claimed[n]  the sum of these amounts for limit n
 -- In a packed meter each such list is the history of an entry whose id is Claims.ENTRY and whose `used` is
 -- the id of the limit. What single calls have claimed is remembered in their records: lib/pass.lua.
 local Claims = {
@@ -13,6 +14,7 @@ local Claims = {
   ENTRY = 0,
 }
 do
+local max = math.max
 -- An entry of a packed meter has 255 doubles at most.
 local MOST = 2 * 120
 -- What sums and differences of doubles leave of an amount, as a part of what was taken off.
@@ -63,56 +65,59 @@ function Claims.remove(list, ends, amount)
   end
 end
 
-local function recount(meter, n)
-  local zeros = meter.rule.zeros
+local function recount(meter, id)
+  local n, zeros = meter.rule.places[id], meter.rule.zeros
+  if not n then return end
   if meter.claimed == zeros then meter.claimed = { unpack(zeros) } end
-  local sum, list = 0, meter.ends[n]
+  local sum, list = 0, meter.ends[id]
   for i = 2, #list, 2 do
     sum = sum + list[i]
   end
   meter.claimed[n] = sum
 end
 
-function Claims.add(meter, n, amount, ends)
+-- @param id of the limit
+function Claims.add(meter, id, amount, ends)
   meter.ends = meter.ends or {}
-  meter.ends[n] = meter.ends[n] or {}
-  insert(meter.ends[n], ends, amount)
-  recount(meter, n)
+  meter.ends[id] = meter.ends[id] or {}
+  insert(meter.ends[id], ends, amount)
+  recount(meter, id)
   meter.changed = true
 end
 
-function Claims.take_off(meter, n, amount, ends)
-  if not meter.ends or not meter.ends[n] then return end
-  Claims.remove(meter.ends[n], ends, amount)
-  recount(meter, n)
+function Claims.take_off(meter, id, amount, ends)
+  if not meter.ends or not meter.ends[id] then return end
+  Claims.remove(meter.ends[id], ends, amount)
+  recount(meter, id)
   meter.changed = true
 end
 
 -- Reads the claims of a limit that count still from an entry of a packed meter.
-function Claims.unpack_entry(meter, limit_id, list, now)
-  local n = meter.rule.places[limit_id]
-  if not n or not list then return end
+function Claims.unpack_entry(meter, id, list, now)
   local first = 1
-  while list[first] and list[first] <= now do
+  while list and list[first] and list[first] <= now do
     first = first + 2
   end
+  if not list or not list[first] then return end
   meter.ends = meter.ends or {}
-  meter.ends[n] = { unpack(list, first) }
-  recount(meter, n)
+  meter.ends[id] = { unpack(list, first) }
+  recount(meter, id)
 end
 
 -- Appends the entries that hold a meter's claims.
 function Claims.pack_entries(meter, parts, pack_entry)
-  for n, limit in ipairs(meter.ends and meter.rule.limits or {}) do
-    local list = meter.ends[n]
-    if list and #list > 0 then parts[#parts + 1] = pack_entry(Claims.ENTRY, limit.id, 0, 0, list) end
+  for id, list in pairs(meter.ends or {}) do
+    if #list > 0 then parts[#parts + 1] = pack_entry(Claims.ENTRY, id, 0, 0, list) end
   end
 end
 
--- How long the claims of a limit count still.
-function Claims.ttl(meter, n, now)
-  local list = meter.ends and meter.ends[n]
-  return list and #list > 0 and list[#list - 1] - now or 0
+-- How long the last of a meter's claims counts in ms, 0 = it has none.
+function Claims.ttl(meter, now)
+  local last = now
+  for _, list in pairs(meter.ends or {}) do
+    if #list > 0 then last = max(last, list[#list - 1]) end
+  end
+  return last - now
 end
 
 function Claims.forget(meter)

@@ -200,9 +200,9 @@ end
 
 function Meter.save(meter, now)
   local zeros = meter.rule.zeros
-  if meter.debt == zeros and meter.claimed == zeros and not meter.rule.remembers then return save_plain(meter, now) end
+  if meter.debt == zeros and not meter.ends and not meter.rule.remembers then return save_plain(meter, now) end
   local rule, kept, offset = meter.rule, meter.kept, meter.rule.offset
-  local limits, debts, claims, count = rule.limits, meter.debt, meter.claimed, rule.count
+  local limits, debts, count = rule.limits, meter.debt, rule.count
   local plain, holds, ttl = true, false, 0
   local present = Meter.present(meter, now)
   for n = 1, count do
@@ -222,10 +222,11 @@ function Meter.save(meter, now)
         if debt > 0 or algorithm.kept and algorithm.kept(history) then plain = false end
       end
     end
-    if claims[n] > 0 then
-      holds, plain = true, false
-      ttl = max(ttl, Claims.ttl(meter, n, now))
-    end
+  end
+  local claimed = Claims.ttl(meter, now)
+  if claimed > 0 then
+    holds, plain = true, false
+    ttl = max(ttl, claimed)
   end
   if not holds then
     redis.call('DEL', KEYS[meter.first])

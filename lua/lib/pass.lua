@@ -23,11 +23,11 @@ local function claim(batch, call, slot)
     end
     return part
   end
-  Decide.each_limit(batch, call, function(meter, n, cost, limit)
+  Decide.each_limit(batch, call, function(meter, _, cost, limit)
     if cost <= 0 then return end
     local amounts = part_of(meter)[2]
     amounts[#amounts + 1], amounts[#amounts + 2] = limit.id, cost
-    Claims.add(meter, n, cost, ends)
+    Claims.add(meter, limit.id, cost, ends)
   end)
   local block = Upstream.of(batch, call)
   local awaited = block and Upstream.claim(block, ends) or 0
@@ -108,8 +108,7 @@ function Pass.give_back(batch, call, record, now)
     local meter = meter_of(batch, call, key)
     if meter then
       for at = 1, #amounts, 2 do
-        local n = meter.rule.places[amounts[at]]
-        if n then Claims.take_off(meter, n, amounts[at + 1], claims[1]) end
+        Claims.take_off(meter, amounts[at], amounts[at + 1], claims[1])
       end
       if awaited > 0 then Upstream.unclaim(meter, awaited) end
     elseif Batch.declares(batch, key) then

@@ -110,8 +110,8 @@ function Upstream.save(meter, now)
   local parts = { Meter.pack_head(meter.kept[2]), Meter.pack_entry(rule.recovery.id, block.over, 0, block[AWAITED] > now and 1 or 0, block) }
   for n, limit in ipairs(rule.limits) do
     parts[n + 2] = Meter.pack_entry(limit.id, meter.kept[rule.offset + n], 0, 0)
-    ttl = max(ttl, Claims.ttl(meter, n, now))
   end
+  ttl = max(ttl, Claims.ttl(meter, now))
   Claims.pack_entries(meter, parts, Meter.pack_entry)
   Clock.save(key, table.concat(parts), now, ttl)
 end
