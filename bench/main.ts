@@ -5,6 +5,7 @@ import { burst } from './burst.js'
 import { checks } from './checks.js'
 import { comeBackBench } from './come-back.js'
 import { inMemory } from './in-memory.js'
+import { lateSettlements } from './late-settlements.js'
 import { learned } from './learned.js'
 import { type BenchArguments, readArguments, usage } from './lib/arguments.js'
 import { type Figure, notMeasured } from './lib/measure.js'
@@ -42,6 +43,7 @@ const BENCHES = {
   learned,
   outage,
   'outage-admit': outageAdmit,
+  'late-settlements': lateSettlements,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES
 const NAMES = Object.keys(BENCHES) as Name[]

@@ -4,17 +4,20 @@
 
   KEYS[1]     the members: a sorted set of processes, by when they are left out; the name of one
               that has yet to say what it used in an outage begins with ~
+  KEYS[2]     the pulse (lib/pulse.lua)
   ARGV[1]     now in ms, '' for Redis' clock
   ARGV[2]     the id of the process
   ARGV[3]     for how long it is taken to be there, in ms; 0 = it leaves
   ARGV[4]     1 if it has yet to say what it used
 
   Reply       { now, member, when it is left out, … }, in the order of their names
-  Cost        one ZREMRANGEBYSCORE, one ZREM, one ZADD, one ZRANGE
+  Cost        one ZREMRANGEBYSCORE, one ZREM, one ZADD, one ZRANGE, one GET
 ]]
 --- @include "lib/clock.lua"
+--- @include "lib/pulse.lua"
 
 local now = Clock.now(ARGV[1])
+if not Clock.is_given() then Pulse.beat(KEYS[2], now, false) end
 local stay, plain, reporting = tonumber(ARGV[3]), ARGV[2], '~' .. ARGV[2]
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', Clock.text(now))
 if stay > 0 then

@@ -46,7 +46,7 @@ local function go_on(call, runs)
       end
     end
   end)
-  Batch.open_entry(batch, call, now)
+  Decide.open(batch, call, now)
 end
 
 for i, call in ipairs(batch.calls) do

@@ -26,7 +26,7 @@ for _, call in ipairs(batch.calls) do
         Charge.overrun(meter, n, limit, cost, now, now, call)
       end
     end)
-    Batch.open_entry(batch, call, now)
+    Decide.open(batch, call, now)
     Reply.add(reply, OUTCOME.RUN)
   end
 end

@@ -1,6 +1,7 @@
 --[[
   Gives back all that a call holds, whatever its state: its place in line, the room that its pass
-  claims, or what its start was charged (to the window that was charged).
+  claims, or what its start was charged (to the window that was charged). A worker that has lost the job of
+  the call gives back its own charge only: place and pass are another attempt's by then.
 
   KEYS        as in start.lua, and the meters that a pass has claims at
   ARGV[1]     now in ms, '' for Redis' clock
@@ -20,6 +21,7 @@ local reply = {}
 local function release(call, line_key)
   local record = call[CALL_PARSED]
   if record.state == 'S' then return Settlement.undo(batch, call, now) and 'S' or 'R' end
+  if call.lost then return '-' end
   if record.state == 'P' then
     Pass.give_up(batch, call, record, now)
     Line.stir_all(batch, call, now)

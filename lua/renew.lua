@@ -1,30 +1,35 @@
 --[[
-  Extends the leases of calls that are still running. A lease that has ended is not brought back: its
-  slot may be another call's by now.
+  Extends the leases of calls that are still running. A slot whose lease has ended, because Redis was away
+  or its worker was late, is taken back where the limit has room; where others took the room it is lost.
+  Only the slots of these starts are touched.
 
   KEYS[i]     the leases of one meter each
   ARGV[1]     now in ms, '' for Redis' clock
-  ARGV[2i]    the lease of KEYS[i] in ms
-  ARGV[2i+1]  the ids that hold one, as a JSON array
+  ARGV[3i-1]  the lease of KEYS[i] in ms
+  ARGV[3i]    the capacity of its limit
+  ARGV[3i+1]  the names of the starts that hold a slot there, as a JSON array
 
-  Reply       how many leases were extended
-  Cost        one ZADD per lease
+  Reply       the names of those that hold none any more
+  Cost        one ZSCORE and one ZADD per lease
 ]]
 --- @include "lib/clock.lua"
 
 local now = Clock.now(ARGV[1])
-local extended = 0
+local lost = {}
 for i, key in ipairs(KEYS) do
-  local lease = tonumber(ARGV[2 * i])
+  local lease, capacity = tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
   local ends = Clock.text(now + lease)
+  local used = redis.call('ZCOUNT', key, '(' .. Clock.text(now), '+inf')
   local held = false
-  for _, id in ipairs(cjson.decode(ARGV[2 * i + 1])) do
-    local end_of_lease = tonumber(redis.call('ZSCORE', key, id) or 0)
-    if end_of_lease > now then
-      redis.call('ZADD', key, 'XX', ends, id)
-      extended, held = extended + 1, true
+  for _, name in ipairs(cjson.decode(ARGV[3 * i + 1])) do
+    local is_held = tonumber(redis.call('ZSCORE', key, name) or 0) > now
+    if is_held or used < capacity then
+      redis.call('ZADD', key, ends, name)
+      used, held = used + (is_held and 0 or 1), true
+    else
+      lost[#lost + 1] = name
     end
   end
   if held then redis.call('PEXPIRE', key, Clock.px(lease)) end
 end
-return extended
+return lost

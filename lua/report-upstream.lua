@@ -1,7 +1,8 @@
 --[[
   An agent said something about its limits. Refused (429, 503, Retry-After): the call's charge is given
   back, its agent is blocked until the given time, the factor of its limits is cut if this is news
-  (lib/upstream.lua), and the call goes to the head of the block's line. Paused: nothing is left, and
+  (lib/upstream.lua), and the call goes to the head of the block's line, unless its
+  worker has lost its job: then its place is another attempt's matter. Paused: nothing is left, and
   nothing starts before a time. Observed: only what was observed is noted.
 
   KEYS        as in start.lua; the meter of the block is among those of the call. The last one is the
@@ -37,7 +38,7 @@ local function answer(cut)
 end
 
 -- Answered before and the reply was lost: the call stands in line already.
-if record and record.state == 'W' then return answer(false) end
+if record and record.state == 'W' and not call.lost then return answer(false) end
 
 if ARGV[9] ~= '' then
   local key = KEYS[#KEYS]
@@ -59,7 +60,7 @@ elseif ARGV[6] == 'paused' then
 end
 Upstream.note_observed(block, cjson.decode(ARGV[8]))
 
-if ARGV[5] ~= '' then
+if ARGV[5] ~= '' and not call.lost then
   call[CALL_JSON] = ARGV[5]
   local place = Line.next_place(call[CALL_PRIORITY], true, now)
   Line.join(call, block, place, 0, Line.deadline_of(call, now, 0), Upstream.blocked(block, now), now)

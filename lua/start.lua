@@ -3,9 +3,11 @@
   other: each is charged and starts, is held for a moment, stands in line or is refused, under all its
   meters at once or none.
 
-  KEYS[1..7]  lines, passes, sequence, queued, wake, figures, deadlines (lib/line.lua, lib/figures.lua)
-  KEYS[8…]    per meter: state, one for each limit that has a key of its own (the leases of a
-              concurrency, a sliding log), line; per call: its record; per batch: its ledger
+  KEYS[1..8]  lines, passes, sequence, queued, wake, figures, deadlines, pulse (lib/line.lua,
+              lib/figures.lua, lib/pulse.lua)
+  KEYS[9…]    per meter: state, one for each limit that has a key of its own (the leases of a
+              concurrency, a sliding log), line; per call: its record, and the lock of its
+              job; per batch: its ledger
   ARGV[1]     now in ms, '' for Redis' clock
   ARGV[2]     the batch as JSON, see lib/batch.lua
   ARGV[3…]    per call: the call as JSON, kept beside its place in line. May be left out: a call that has
@@ -142,18 +144,19 @@ for i, call in ipairs(batch.calls) do
   local state = record and record.state
   local complete = ARGV[2 + i] ~= nil
   call[CALL_JSON] = ARGV[2 + i] or record and record.call or ''
-  if state == 'S' then
+  if call.lost then
+    -- Another worker has its job by now, or will have it: that one starts it. If this start was answered
+    -- before, and the reply was lost, its worker gives the charge back.
+    Reply.add(reply, OUTCOME.LOST)
+  elseif state == 'S' then
     -- Answered before, and the reply was lost: it is charged once.
     Reply.add(reply, Decide.running(batch, call))
+  elseif state == 'P' then
+    start_passed(call, record, complete)
+  elseif state == 'W' then
+    start_waiting(call, record, complete)
   else
-    Charge.take_over_slots(batch, call, now)
-    if state == 'P' then
-      start_passed(call, record, complete)
-    elseif state == 'W' then
-      start_waiting(call, record, complete)
-    else
-      Newcomer.decide(batch, call, now, door)
-    end
+    Newcomer.decide(batch, call, now, door)
   end
 end
 

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import type { AdmissionRequest } from '../src/admission/request.js'
 import type { NamedAlgorithm } from '../src/limits/algorithms.js'
 import type { LimitSpec } from '../src/limits/limit.js'
 import { Account, assertAlike, assertClose, type Case } from './account.js'
@@ -179,7 +180,8 @@ function casesOf({ algorithm, atOnce, nextMs }: Kind): Case[] {
       assertClose(await account.used(), 0, 'used')
     }),
     ...(atOnce < 3 ? [] : [equalChargesCase(named, limit)]),
-    ...(algorithm.endsWith('bucket') ? [] : [refundCase(named, limit)]),
+    ...(algorithm.endsWith('bucket') ? [givenBackCase(named, limit)] : [refundCase(named, limit)]),
+    ...(algorithm === 'token_bucket' ? [stillDueCase(named, limit)] : []),
   ]
 }
 
@@ -204,6 +206,49 @@ function refundCase(named: (name: string, check: Case['check']) => Case, limit: 
     assert.equal(await account.settles(less, 1), true)
     assert.equal(await account.releases(released), true)
     assertClose(await account.used(), 8, 'used')
+  })
+}
+
+/** Not for windows, which give back as long as a charge counts. */
+function givenBackCase(named: (name: string, check: Case['check']) => Case, limit: LimitSpec): Case {
+  return named('what the clock has given back already does not go back again, however the call ends', async (subject) => {
+    const ends: ((account: Account, request: AdmissionRequest) => Promise<boolean>)[] = [
+      (account, request) => account.settles(request, 0),
+      (account, request) => account.releases(request),
+      async (account, request) => (await account.settles(request, 5, 'part')) && account.settles(request, 1),
+    ]
+    for (const [n, end] of ends.entries()) {
+      const account = new Account(subject, [limit], `ends ${n}`)
+      const request = await account.passes({ tokens: 10 })
+      subject.clock.advance(10_001)
+      await account.passes({ tokens: 10 })
+      assert.equal(await end(account, request), true)
+      assertClose(await account.used(), 10, 'used')
+      await account.refused({ tokens: 1 })
+    }
+  })
+}
+
+function stillDueCase(named: (name: string, check: Case['check']) => Case, limit: LimitSpec): Case {
+  return named('what was used ever since the charge goes back in full, and no more than that', async (subject) => {
+    const [account, control] = [new Account(subject, [limit]), new Account(subject, [limit], 'control')]
+    const first = await account.passes({ tokens: 6 })
+    await control.passes({ tokens: 3 })
+    const others: AdmissionRequest[] = []
+    for (const ms of [1000, 500]) {
+      subject.clock.advance(ms)
+      others.push(await account.passes({ tokens: 2 }))
+      await control.passes({ tokens: 2 })
+    }
+    subject.clock.advance(700)
+    assert.equal(await account.settles(first, 3), true)
+    await assertAlike(account, control, 'as if the actual cost had been charged at first')
+    subject.clock.advance(4000)
+    // 0.8 are used still, of what the clock has not given back.
+    for (const other of others) assert.equal(await account.releases(other), true)
+    assertClose(await account.used(), 0, 'used')
+    assert.equal((await account.admit({ tokens: 10 })).decision.outcome, 'run')
+    await account.refused({ tokens: 1 })
   })
 }
 

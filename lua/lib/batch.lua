@@ -8,6 +8,8 @@
 --            empty where no call has an identity: limiters by key send none
 --   waitBounds { number of the call, its deadline or 0, its longest wait in ms or 0, … }: of calls that
 --            do not wait for as long as it takes
+--   locks    { number of the call, key of its job's lock in BullMQ, the lock of its worker, … }: of calls
+--            that a worker has; where the lock is another one's, or has ended, call.lost says so
 --   ended, endedHeads   calls to settle first, in the same form
 -- A key of 0 means that there is none. A call has a record of its own while it is on its way; its
 -- ledger entry stands there too, or in a ledger that the calls of one batch share (one write for all),
@@ -17,6 +19,7 @@ do
 local HEAD_WIDTH = 6
 -- The head of calls without an identity.
 local ANONYMOUS = { 0, '', 0, 0, '', 0 }
+local NO_LOCKS = {}
 
 -- What is known of a call: its ledger entry, or else its record.
 local function load_call(batch, call, record)
@@ -72,11 +75,15 @@ function Batch.load(encoded, now)
   for i = 1, meters do
     keys[i] = KEYS[spec[2 * i]]
   end
-  local both = { batch.ended, batch.calls }
+  local both, locks = { batch.ended, batch.calls }, given.locks or NO_LOCKS
   for _, calls in ipairs(both) do
     for _, call in ipairs(calls) do
       if call[CALL_RECORD] > 0 then keys[#keys + 1] = KEYS[call[CALL_RECORD]] end
     end
+  end
+  local records = #keys
+  for i = 1, #locks, 3 do
+    keys[#keys + 1] = KEYS[locks[i + 1]]
   end
   -- unpack() is bounded by Lua's stack; the client bounds a batch well below it.
   local values = #keys > 0 and redis.call('MGET', unpack(keys)) or {}
@@ -93,6 +100,10 @@ function Batch.load(encoded, now)
         load_call(batch, call, call[CALL_RECORD] > 0 and values[at])
       end
     end
+  end
+  for i = 1, #locks, 3 do
+    records = records + 1
+    if values[records] ~= locks[i + 2] then batch.calls[locks[i]].lost = true end
   end
   return batch
 end
@@ -154,7 +165,8 @@ function Batch.change_entry(batch, call, charged)
   end
 end
 
--- Forgets a call: its record, and its ledger entry.
+-- Forgets a call: its record, or its ledger entry. Beside an entry in a shared ledger the record is that of
+-- another attempt, and stays.
 function Batch.drop_record(batch, call)
   local known = call[CALL_PARSED]
   if known and known.state == 'S' then
@@ -162,6 +174,7 @@ function Batch.drop_record(batch, call)
     if call[CALL_LEDGER_KEY] then
       local closed = Ledger.of(batch, call[CALL_LEDGER_KEY]).closed
       closed[#closed + 1] = call[CALL_TOKEN]
+      return
     end
   end
   if call[CALL_OWN_RECORD] then redis.call('DEL', call[CALL_RECORD_KEY]) end

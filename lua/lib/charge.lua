@@ -10,11 +10,10 @@ local function own_list(meter, name)
   return meter[name]
 end
 
--- The name under which a call is charged, by algorithms that remember charges one by one.
+-- The name of a start, under which algorithms charge it that remember charges one by one. It is told from
+-- other starts of the same call by its token and ledger (renewals: nameOfStart in script-client.ts).
 function Charge.name_of(call, limit)
-  if limit.leased then
-    return call[CALL_ID]
-  elseif limit.algorithm.keyed then
+  if limit.algorithm.keyed then
     return call[CALL_TOKEN] .. '|' .. (call[CALL_LEDGER_KEY] or call[CALL_ID])
   end
 end
@@ -49,6 +48,27 @@ function Charge.overrun(meter, n, limit, amount, at, now, call)
   meter.kept[place] = used
 end
 
+-- A call has cost more than it was charged at a time.
+function Charge.raise(meter, n, limit, amount, at, now, call)
+  local place, debts = meter.rule.offset + n, meter.debt
+  local before = meter.kept[place] + debts[n]
+  Charge.overrun(meter, n, limit, amount, at, now, call)
+  if limit.leaks and meter.kept[place] + meter.debt[n] > before then Lows.raise(meter, n, amount, at) end
+end
+
+-- Takes off what is used, debt first.
+local function take_off(meter, n, amount)
+  local place, debt = meter.rule.offset + n, meter.debt[n]
+  if debt > 0 then
+    local of_debt = min(debt, amount)
+    own_list(meter, 'debt')[n] = debt - of_debt
+    amount = amount - of_debt
+  end
+  local left = meter.kept[place] - amount
+  meter.kept[place] = left > 0 and left or 0
+  meter.changed = true
+end
+
 -- Gives back what was charged at a time, if that still counts. Returns whether it did.
 -- @param charged what the call was charged then, of which `amount` comes back
 function Charge.refund(meter, n, limit, amount, at, now, call, charged)
@@ -61,29 +81,22 @@ function Charge.refund(meter, n, limit, amount, at, now, call, charged)
     if back and not limit.leased then meter.changed = true end
     return back
   end
-  if not (algorithm.always_refundable or algorithm.refundable(limit, at, now)) then return false end
-  local debt = meter.debt[n]
-  if debt > 0 then
-    local of_debt = min(debt, amount)
-    own_list(meter, 'debt')[n] = debt - of_debt
-    amount = amount - of_debt
+  if not (algorithm.always_refundable or algorithm.refundable(limit, at, now, meter.histories[n])) then return false end
+  if limit.leaks then
+    amount = Lows.give_back(meter, n, amount, at)
+    if amount <= 0 then return false end
   end
-  local left = meter.kept[place] - amount
-  meter.kept[place] = left > 0 and left or 0
-  meter.changed = true
+  take_off(meter, n, amount)
   return true
 end
 
--- If a worker died after the start of a call, the call still holds its slots. The next start frees
--- them first, so no call holds two.
-function Charge.take_over_slots(batch, call, now)
-  for position = CALL_METERS, #call do
-    local meter = batch.meters[call[position]]
-    if meter.rule.leased then
-      for n, limit in ipairs(meter.rule.limits) do
-        if limit.leased then Charge.refund(meter, n, limit, 1, now, now, call) end
-      end
-    end
-  end
+-- The end of a call at a limit that keeps lows of it. Returns whether anything came back.
+-- @param charged what the call was charged, of which `amount` was too much
+function Charge.finish(meter, n, lows, charged, amount, at)
+  if charged <= 0 then return false end
+  local back = Lows.finish(meter, lows, amount, at, meter.kept[meter.rule.offset + n] + meter.debt[n])
+  if back <= 0 then return false end
+  take_off(meter, n, back)
+  return true
 end
 end

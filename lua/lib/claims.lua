@@ -10,8 +10,8 @@
 -- In a packed meter each such list is the history of an entry whose id is Claims.ENTRY and whose `used` is
 -- the id of the limit. What single calls have claimed is remembered in their records: lib/pass.lua.
 local Claims = {
-  -- The id of the entries that hold claims; no limit has it.
-  ENTRY = 0,
+  -- The id of the entries that hold claims; no limit has it. PackedMeter.OPEN is another one.
+  ENTRY = 1,
 }
 do
 local max = math.max

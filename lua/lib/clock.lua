@@ -27,6 +27,10 @@ function Clock.now(given)
   return time[1] * 1000 + time[2] / 1000
 end
 
+function Clock.is_given()
+  return shortest_ttl_ms == GIVEN_TTL_MS
+end
+
 -- A number as text that loses no bit of it.
 function Clock.text(number)
   return format('%.17g', number)

@@ -4,6 +4,7 @@
 -- before it come from the protocol (src/store/redis/protocol.ts).
 --- @include "lib/clock.lua"
 --- @include "lib/call.lua"
+--- @include "lib/pulse.lua"
 --- @include "lib/algorithms/index.lua"
 --- @include "lib/algorithms/token-bucket.lua"
 --- @include "lib/algorithms/leaky-bucket.lua"
@@ -14,6 +15,8 @@
 --- @include "lib/recovery.lua"
 --- @include "lib/rule.lua"
 --- @include "lib/claims.lua"
+--- @include "lib/lows.lua"
+--- @include "lib/packed-meter.lua"
 --- @include "lib/meter.lua"
 --- @include "lib/charge.lua"
 --- @include "lib/record.lua"

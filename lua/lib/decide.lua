@@ -16,7 +16,7 @@ local Decide = {
 }
 do
 local max = math.max
-local CLAIMED = Decide.CLAIMED
+local CLAIMED, NO_LOWS = Decide.CLAIMED, Lows.NONE
 
 -- Room that other calls have a right to first.
 local function ahead(meter, n, limit, view)
@@ -136,9 +136,21 @@ function Decide.each_limit(batch, call, fn)
   end
 end
 
+-- Whether a meter counts a call that it was charged by as open: it keeps lows, and the call cost anything.
+function Decide.counts(meter, call)
+  local rule = meter.rule
+  if not rule.keeps_lows and not Lows.any(meter) then return false end
+  for n = 1, rule.active do
+    local limit = rule.limits[n]
+    if not limit.leased and call[limit.cost_at] > 0 then return true end
+  end
+  return false
+end
+
 -- Charges every limit and opens the ledger entry. Returns the outcome: WATCHED where the block of its
 -- agent has to hear of the call's end.
 function Decide.start(batch, call, now)
+  local opens = call[CALL_LEDGER_KEY] or call[CALL_RECORD_KEY]
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
     local rule, kept = meter.rule, meter.kept
@@ -155,11 +167,22 @@ function Decide.start(batch, call, now)
         end
       end
     end
+    if (rule.keeps_lows or meter.lows ~= NO_LOWS) and opens and Decide.counts(meter, call) then kept[1] = kept[1] + 1 end
   end
   local block = Upstream.of(batch, call)
   if block then Upstream.start(block, call, now) end
   Batch.open_entry(batch, call, now)
   return block and OUTCOME.WATCHED or OUTCOME.RUN
+end
+
+-- Opens the entry of a call that was charged otherwise than by a start: it may give back.
+function Decide.open(batch, call, now)
+  local opens = call[CALL_LEDGER_KEY] or call[CALL_RECORD_KEY]
+  for position = CALL_METERS, opens and #call or 0 do
+    local meter = batch.meters[call[position]]
+    if Decide.counts(meter, call) then meter.kept[1] = meter.kept[1] + 1 end
+  end
+  Batch.open_entry(batch, call, now)
 end
 
 function Decide.running(batch, call)

@@ -82,15 +82,15 @@ end
 local function give_back_stored(key, amounts, ends)
   local value = redis.call('GET', key)
   if not value or string.byte(value) ~= Rule.EXTENDED then return end
-  local parts, holds = { Meter.pack_head(struct.unpack('<d', value, 2)) }, false
-  Meter.each_entry(value, function(id, used, debt, claimed, list)
+  local parts, holds = { PackedMeter.head(struct.unpack('<d', value, 2)) }, false
+  PackedMeter.each_entry(value, function(id, used, debt, flag, list)
     local of_claims = id == Claims.ENTRY
     for i = 1, of_claims and list and #amounts or 0, 2 do
       if amounts[i] == used then Claims.remove(list, ends, amounts[i + 1]) end
     end
     local left = list and #list > 0
-    if left or not of_claims then parts[#parts + 1] = Meter.pack_entry(id, used, debt, claimed, list) end
-    holds = holds or left or not of_claims and used + debt > 0
+    if left or not of_claims then parts[#parts + 1] = PackedMeter.entry(id, used, debt, flag, list) end
+    holds = holds or left or not of_claims and id ~= PackedMeter.OPEN and used + debt > 0
   end)
   if holds then
     redis.call('SET', key, table.concat(parts), 'KEEPTTL')

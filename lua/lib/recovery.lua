@@ -112,10 +112,8 @@ Recovery.mirrored = {
   overrun = function(_, block, used, amount, at, now)
     return Recovery.is_cut(block, now) and at >= block[SINCE] and used + amount or used
   end,
-  refund = function(_, block, used, amount, at, now)
-    if not Recovery.is_cut(block, now) or at < block[SINCE] then return used, false end
-    return max(0, used - amount), true
-  end,
+  refundable = function(_, at, now, block) return Recovery.is_cut(block, now) and at >= block[SINCE] end,
+  leaks = true,
   ttl = function() return 0 end,
   slack = Algorithms.slack_of_rate,
   no_burst = true,

@@ -1,9 +1,11 @@
 -- Rule: a rule as its meters need it, worked out once for all of them.
 --   kind, priority, strictness
 --   limits     each with its algorithm and what does not change from call to call: its numbers,
---              leased (slots), counts (its room is nothing but a number), gives_back (so it is, and
---              whenever it was charged), plain (below it there is room without asking the algorithm),
---              cost_at (where a call's cost in its unit stands), key_at (of a key of its own)
+--              leased (slots), counts (its room is nothing but a number), leaks (a bucket), keeps_lows
+--              (one of costs that are known only when calls have ended: lib/lows.lua), plain (below it
+--              there is room without asking the algorithm), cost_at (where a call's cost in its unit
+--              stands), key_at (of a key of its own)
+--   leaks, keeps_lows   whether any of the limits does
 --   active     how many of the limits hold, the first ones. An override lifts the others: a call
 --              needs no room there and is not charged. Their usage is kept, and claims of calls that
 --              were woken before are given back there
@@ -15,7 +17,7 @@
 --   degrades   whether calls that it refuses may run in degraded mode
 --   recovery   of an upstream block: { id, probe_lease, every, grows }
 -- How a rule is encoded: RULE and LIMIT in the protocol.
-local Rule = { PLAIN = 112, EXTENDED = 120, HEAD = 9, PLAIN_ENTRY = 12 }
+local Rule = { EXTENDED = 120, PLAIN = 128, LISTED = 192, HEAD = 9, PLAIN_ENTRY = 12 }
 do
 local UNBOUNDED = { [OPTION.MAX_WAIT] = 0, [OPTION.MAX_WAITING] = 0, [OPTION.HOLD] = DEFAULT_HOLD_MS, [OPTION.MAX_DELAY] = 0, [OPTION.DEGRADES] = 0 }
 
@@ -30,7 +32,8 @@ local function prepare_limit(rule, given)
   limit.slack = algorithm.slack(limit)
   limit.leased = limit.unit == UNIT.CONCURRENCY
   limit.counts = algorithm.charge == nil
-  limit.gives_back = limit.counts and algorithm.always_refundable
+  limit.leaks = algorithm.leaks or false
+  limit.keeps_lows = limit.leaks and limit.unit ~= UNIT.REQUESTS and limit.unit ~= UNIT.POINTS
   limit.plain = algorithm.no_burst and 0 or limit.capacity
   limit.takes_any = rule.kind == KIND.UPSTREAM
   limit.cost_at = CALL_COST + limit.unit
@@ -39,6 +42,8 @@ local function prepare_limit(rule, given)
     limit.key_at = rule.keyed
   end
   rule.remembers = rule.remembers or algorithm.open ~= nil
+  rule.leaks = rule.leaks or limit.leaks
+  rule.keeps_lows = rule.keeps_lows or limit.keeps_lows
   rule.leased = rule.leased or limit.leased
   return limit
 end

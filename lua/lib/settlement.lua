@@ -3,6 +3,8 @@
 -- an open ledger entry under the call's token nothing happens, so a settlement sent twice counts once.
 local Settlement = {}
 do
+local PLAIN = Rule.PLAIN
+local NO_LIMITS = {}
 
 -- The open ledger entry of a call, if this batch has not closed it. Keys end by Redis' clock, entries
 -- also by a clock that is given.
@@ -16,48 +18,54 @@ local function open_entry_of(batch, call, now)
   return not settled[entry] and charged or nil, settled, entry
 end
 
--- Changes what every meter was charged to what the call cost; a cost of -1 stays as it was.
-local function charge_actual(batch, call, charged, now)
-  local list, base, offsets = charged.list, charged.base, charged.offsets
+-- Changes what every meter was charged to what the call cost; a cost of -1 stays as it was. Slots are given
+-- back, unless the handler of the call goes on.
+local function charge_actual(batch, call, charged, now, keeps_slots)
+  local list, base, offsets, at = charged.list, charged.base, charged.offsets, charged.at
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    local rule, kept, debts = meter.rule, meter.kept, meter.debt
-    local limits, offset, freed = rule.limits, rule.offset, false
+    local rule, kept = meter.rule, meter.kept
+    local limits, freed, counted, present = rule.limits, false, false, kept[2]
     for n = 1, (rule.kind ~= KIND.UPSTREAM or meter.block) and rule.count or 0 do
       local limit = limits[n]
       local place, cost = offsets[limit.unit], call[limit.cost_at]
       local was = place and list[base + place]
-      if limit.leased then
-        freed = Charge.refund(meter, n, limit, 1, charged.at, now, call) or freed
-      elseif was and cost >= 0 and cost ~= was and n <= rule.active then
-        if cost < was and limit.gives_back and debts[n] == 0 then
-          -- As Charge.refund does; nearly all settlements are of this kind.
-          local left = kept[offset + n] - (was - cost)
-          kept[offset + n] = left > 0 and left or 0
-          meter.changed, freed = true, true
-        elseif cost > was then
-          Charge.overrun(meter, n, limit, cost - was, charged.at, now, call)
+      if limit.leased and keeps_slots then
+        -- The handler is still at the agent.
+      elseif limit.leased then
+        freed = Charge.refund(meter, n, limit, 1, at, now, call) or freed
+      elseif was and n <= rule.active then
+        local lows = at < present and meter.lows[n]
+        counted = counted or was > 0
+        if lows and limit.keeps_lows and cost <= was then
+          freed = Charge.finish(meter, n, lows, was, cost >= 0 and was - cost or 0, at) or freed
         else
-          freed = Charge.refund(meter, n, limit, was - cost, charged.at, now, call, was) or freed
+          if cost > was then
+            Charge.raise(meter, n, limit, cost - was, at, now, call)
+          elseif cost >= 0 and cost < was and (not limit.keeps_lows or at == present) then
+            freed = Charge.refund(meter, n, limit, was - cost, at, now, call, was) or freed
+          end
+          if was > 0 and at < present and meter.lows[n] then Lows.close(meter, n, at) end
         end
       end
     end
+    if counted and at == present and kept[1] > PLAIN then kept[1], meter.changed = kept[1] - 1, true end
     if freed and batch.any_line then Line.stir(meter, now) end
   end
 end
 
-local function settle(batch, call, now)
+local function settle(batch, call, now, keeps_slots)
   local charged, settled, entry = open_entry_of(batch, call, now)
   if not charged then return false end
   settled[entry] = true
-  charge_actual(batch, call, charged, now)
+  charge_actual(batch, call, charged, now, keeps_slots)
   Batch.drop_record(batch, call)
   return charged
 end
 
 -- The end of a call. Returns whether its entry was open.
-function Settlement.finish(batch, call, now)
-  local charged = settle(batch, call, now)
+function Settlement.finish(batch, call, now, keeps_slots)
+  local charged = settle(batch, call, now, keeps_slots)
   if not charged then return false end
   Upstream.end_probe(batch, call, charged, now, true)
   Figures.count(batch, 'settled', 1)
@@ -69,6 +77,25 @@ function Settlement.finish(batch, call, now)
   return true
 end
 
+function Settlement.finish_cost(batch, call, now)
+  return Settlement.finish(batch, call, now, true)
+end
+
+-- Gives back the slots of a start whose cost was settled before. They are found under its own name.
+function Settlement.free_slots(batch, call, now)
+  local any = false
+  for position = CALL_METERS, #call do
+    local meter = batch.meters[call[position]]
+    local freed = false
+    for n, limit in ipairs(meter.rule.leased and meter.rule.limits or NO_LIMITS) do
+      if limit.leased then freed = Charge.refund(meter, n, limit, 1, now, now, call) or freed end
+    end
+    if freed and batch.any_line then Line.stir(meter, now) end
+    any = any or freed
+  end
+  return any
+end
+
 -- A call that goes on has cost so much by now: what exceeds its charge is recorded, nothing goes
 -- back. Sent again, or late, it changes nothing.
 function Settlement.part(batch, call, now)
@@ -78,7 +105,7 @@ function Settlement.part(batch, call, now)
   Decide.each_limit(batch, call, function(meter, n, cost, limit)
     local was = Record.charged_cost(charged, limit.unit)
     if was and cost > was then
-      Charge.overrun(meter, n, limit, cost - was, charged.at, now, call)
+      Charge.raise(meter, n, limit, cost - was, charged.at, now, call)
       raised[limit.unit] = true
     end
   end)

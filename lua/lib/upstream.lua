@@ -52,19 +52,22 @@ local function share_block(meter, block)
 end
 
 local function unpack_value(meter, value, now)
-  local rule, kept, block = meter.rule, meter.kept, nil
+  local rule, kept, block, lows = meter.rule, meter.kept, nil, {}
   kept[2] = struct.unpack('<d', value, 2)
-  Meter.each_entry(value, function(id, used, _, _, history)
+  PackedMeter.each_entry(value, function(id, used, _, _, history)
     local n = rule.places[id]
     if id == rule.recovery.id and history then
       block = with_rule(rule, history)
       block.over = used
     elseif n then
-      kept[rule.offset + n] = used
+      kept[rule.offset + n], lows[n] = used, history
     elseif id == Claims.ENTRY then
       Claims.unpack_entry(meter, used, history, now)
+    elseif id == PackedMeter.OPEN then
+      kept[1] = Rule.PLAIN + used
     end
   end)
+  meter.lows = lows
   return block
 end
 
@@ -83,9 +86,11 @@ function Upstream.load(rule, first, value, now)
     end
     block.over = max(0, block.over - (at - now))
     meter.kept[2], meter.changed = now, true
+    Lows.forget(meter)
+    Claims.forget(meter)
   end
   if block.over <= now then
-    meter.kept = { unpack(rule.empty) }
+    meter.kept, meter.lows = { unpack(rule.empty) }, Lows.NONE
     Claims.forget(meter)
     meter.kept[2] = now
     return meter
@@ -97,6 +102,7 @@ function Upstream.load(rule, first, value, now)
       meter.kept[place] = limit.roll(limit, meter.kept[place], 0, at, now, block)
     end
   end
+  if at < now then Lows.pass(meter, at) end
   return meter
 end
 
@@ -107,12 +113,13 @@ function Upstream.save(meter, now)
     redis.call('DEL', key)
     return
   end
-  local parts = { Meter.pack_head(meter.kept[2]), Meter.pack_entry(rule.recovery.id, block.over, 0, block[AWAITED] > now and 1 or 0, block) }
+  local parts = { PackedMeter.head(meter.kept[2]), PackedMeter.entry(rule.recovery.id, block.over, 0, block[AWAITED] > now and 1 or 0, block) }
   for n, limit in ipairs(rule.limits) do
-    parts[n + 2] = Meter.pack_entry(limit.id, meter.kept[rule.offset + n], 0, 0)
+    parts[n + 2] = PackedMeter.entry(limit.id, meter.kept[rule.offset + n], 0, 0, meter.lows[n])
   end
+  parts[#parts + 1] = PackedMeter.open_entry(meter)
   ttl = max(ttl, Claims.ttl(meter, now))
-  Claims.pack_entries(meter, parts, Meter.pack_entry)
+  Claims.pack_entries(meter, parts, PackedMeter.entry)
   Clock.save(key, table.concat(parts), now, ttl)
 end
 
@@ -174,11 +181,14 @@ function Upstream.start(meter, call, now)
     for n, limit in ipairs(rule.limits) do
       meter.kept[rule.offset + n] = meter.kept[rule.offset + n] + call[limit.cost_at]
     end
+    if rule.keeps_lows or Lows.any(meter) then meter.kept[1] = meter.kept[1] + 1 end
   end
 end
 
--- Mirrored buckets begin empty: what the agent has left is not known.
+-- Mirrored buckets begin empty: what the agent has left is not known. Nothing that was charged before
+-- goes back.
 local function empty_mirrored(meter, at)
+  Lows.forget(meter)
   for n, limit in ipairs(meter.rule.limits) do
     meter.kept[meter.rule.offset + n] = Recovery.capacity(limit, meter.block, at)
   end

@@ -91,6 +91,8 @@ export interface AdmissionRequest extends ResolvedMeters {
   readonly ledger?: string | undefined
   /** Charged for good: no ledger entry is kept, so the charge cannot be settled or given back. */
   readonly forGood?: boolean | undefined
+  /** Charged for good as far as the store in memory knows, and yet settled or given back: the journal of an outage keeps the entry. */
+  readonly mayComeBack?: boolean | undefined
   readonly call: Pick<Call, 'id' | 'priority' | 'strategy' | 'deadline' | 'maxWaitMs'>
   /** The keys of meters that its pass has claims at, and of the line it stands in, where these were read from its record. */
   readonly held?: readonly string[] | undefined
@@ -101,6 +103,8 @@ export interface AdmissionRequest extends ResolvedMeters {
 /** A request that still carries the complete Call: needed where the call may have to be stored in a line. */
 export interface CallRequest extends AdmissionRequest {
   readonly call: Call
+  /** Of a call in a worker: the lock of its job. Without it a call neither starts nor goes back to a line: its job is another worker's. */
+  readonly lock?: { readonly key: string; readonly token: string } | undefined
 }
 
 /** A started call that has ended, and its actual cost. */

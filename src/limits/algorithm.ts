@@ -1,3 +1,5 @@
+import type { Lows } from './lows.js'
+
 /**
  * An algorithm computes how much of a limit is used at a time. Each one is written twice to this contract: here for the store in memory, and in
  * `lua/lib/algorithms/` for Redis. A property test runs the same random sequences through both and compares every result.
@@ -9,6 +11,8 @@ export interface Algorithm {
   readonly keyed: boolean
   /** Whether scripts have to return the reset time, since it does not follow from `used` and `debt`. */
   readonly resetInReply: boolean
+  /** Whether room comes back by the clock, however much a call gives back: what may go back of a charge is kept in `lows`, see `lows.ts`. */
+  readonly leaks: boolean
   /** The tolerance for rounding errors of doubles when a sum is compared to the limit; always far below one unit. */
   slack(limit: MeterNumbers): number
   /** Advances a state from `fromMs` to `nowMs`; back where the clock was set back. */
@@ -19,7 +23,7 @@ export interface Algorithm {
   charge(state: MeterState, limit: MeterLimit, amount: number, nowMs: number, holder: string): void
   /** Charges without a check of room: an actual cost above its estimate. It counts from `atMs`, the time of the first charge, where that still counts; what exceeds the capacity is debt. */
   overrun(state: MeterState, limit: MeterLimit, amount: number, atMs: number, nowMs: number, holder: string): void
-  /** Refunds a charge of `atMs`, where it still counts. Returns whether anything was refunded. */
+  /** Refunds a charge of `atMs`, where it still counts; `nowMs` is the time of the state. Returns whether anything was refunded. */
   refund(state: MeterState, limit: MeterLimit, amount: number, atMs: number, nowMs: number, holder: string): boolean
   /** Milliseconds until the state equals an empty one, if nothing else is charged. */
   resetMs(state: MeterState, limit: MeterLimit, nowMs: number): number
@@ -41,10 +45,12 @@ export interface MeterState {
   holders: string[] | null
   /** Concurrency: the end of the lease of each slot, by the call that holds it. */
   slots: Map<string, number> | null
+  /** Buckets: the least that was used since open calls were charged, see `lows.ts`. Replaced, never written to: copies share it. */
+  lows: Lows | null
 }
 
 export function emptyState(): MeterState {
-  return { used: 0, debt: 0, history: null, gone: 0, holders: null, slots: null }
+  return { used: 0, debt: 0, history: null, gone: 0, holders: null, slots: null, lows: null }
 }
 
 /** Copies a state; the copy shares history and slots. */
@@ -55,6 +61,7 @@ export function copyState(to: MeterState, from: MeterState): void {
   to.gone = from.gone
   to.holders = from.holders
   to.slots = from.slots
+  to.lows = from.lows
 }
 
 /** The numbers of a limit that an algorithm needs. */
@@ -77,6 +84,8 @@ export const NO_NUMBERS: MeterNumbers = Object.freeze({ capacity: 0, rate: 0, wi
 /** The numbers of a limit, as its algorithm gets them. */
 export interface MeterLimit extends MeterNumbers {
   readonly slack: number
+  /** Whether a call's cost is known only when it has ended: then nearly every settlement gives back, see `lows.ts`. */
+  readonly estimated: boolean
   /** Fixed windows of a calendar: the borders around a time; see `bordersAround`. */
   readonly borders?: ((atMs: number) => readonly number[]) | undefined
 }
@@ -102,6 +111,7 @@ export function waitUp(ms: number): number {
 export const counted = {
   keyed: false,
   resetInReply: false,
+  leaks: false,
   charge(state: MeterState, _limit: MeterLimit, amount: number): void {
     state.used += amount
   },

@@ -17,6 +17,11 @@ export const ALGORITHMS = {
 
 export type AlgorithmName = keyof typeof ALGORITHMS
 
+/** Whether a limit keeps lows of all its open calls, see `lows.ts`. */
+export function keepsLows({ algorithm, estimated }: { readonly algorithm: AlgorithmName; readonly estimated: boolean }): boolean {
+  return estimated && ALGORITHMS[algorithm].leaks
+}
+
 /** The algorithms that the field `algorithm` of a limit may name. */
 export const NAMED_ALGORITHMS = ['token_bucket', 'leaky_bucket', 'fixed_window', 'sliding_window', 'sliding_log'] as const
 export type NamedAlgorithm = (typeof NAMED_ALGORITHMS)[number]

@@ -1,4 +1,4 @@
-import { COST_UNITS, type CostUnit, type Unit } from '../model/cost.js'
+import { COST_UNITS, type CostUnit, isEstimated, type Unit } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { DAY, WEEK } from '../model/time.js'
 import { type MeterLimit, type MeterNumbers, NO_NUMBERS } from './algorithm.js'
@@ -89,7 +89,8 @@ export function compileLimit(spec: LimitSpec): CompiledLimit {
   const calendar = period !== null && (period === 'month' || spec.timezone !== undefined) ? { borders: bordersOf(period, spec.timezone ?? 'UTC') } : {}
   const name = limitName(spec)
   const id = limitId(name, algorithm, numbers.windowMs)
-  return { name, id, unit, algorithm, limit: spec[unit] as number, ...numbers, slack: ALGORITHMS[algorithm].slack(numbers), ...calendar }
+  const slack = ALGORITHMS[algorithm].slack(numbers)
+  return { name, id, unit, algorithm, limit: spec[unit] as number, ...numbers, slack, estimated: isEstimated(unit), ...calendar }
 }
 
 /** The units of cost that any of the limits counts, in the order of `COST_UNITS`. */

@@ -40,3 +40,20 @@ export const NOTHING: Costs = { requests: 0, tokens: 0, inputTokens: 0, outputTo
 /** The units that a limit can count. */
 export const UNITS = [...COST_UNITS, 'concurrency'] as const
 export type Unit = (typeof UNITS)[number]
+
+/** Whether what a call costs in a unit is known only when the call has ended. Requests and points are known when it starts, nearly always. */
+export function isEstimated(unit: Unit): boolean {
+  switch (unit) {
+    case 'tokens':
+    case 'inputTokens':
+    case 'outputTokens':
+    case 'usd':
+      return true
+    case 'requests':
+    case 'points':
+    case 'concurrency':
+      return false
+    default:
+      return unit satisfies never
+  }
+}

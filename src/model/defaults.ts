@@ -40,6 +40,10 @@ export const DEFAULTS = Object.freeze({
   /** How long a concurrency slot stays taken after its worker renewed it last. */
   slotLeaseMs: 30 * SECOND,
   shortestLeaseMs: 1 * SECOND,
+  /** All workers are silent in Redis for so long only where it was away: half the shortest lease, and more than the time between two signs of a worker. */
+  silenceMs: SECOND / 2,
+  /** For how long no slot is given after Redis was away for half a lease: until the workers that live are back, and have renewed their slots. */
+  slotGraceMs: 2 * SECOND,
   /** How far a clock may be set back without the meters following it: a bucket refills again once the clock has caught up. */
   clockStepMs: 1 * MINUTE,
   /** How long a started call can be settled; after that its estimate stands. */

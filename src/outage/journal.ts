@@ -156,8 +156,8 @@ function keyOf(request: AdmissionRequest): string | AdmissionRequest {
 }
 
 /** A request as the store in memory is asked. It keeps no entry: the journal does. */
-function under({ id, call, costs, counted }: AdmissionRequest, meters: AdmissionRequest['meters']): AdmissionRequest {
-  return { id, token: '', forGood: true, call, meters, costs, counted }
+function under({ id, call, costs, counted, forGood }: AdmissionRequest, meters: AdmissionRequest['meters']): AdmissionRequest {
+  return { id, token: '', forGood: true, mayComeBack: forGood !== true, call, meters, costs, counted }
 }
 
 function askedOf(request: AdmissionRequest, asked: readonly LocalRef[], nowMs: number): AdmissionRequest {

@@ -43,7 +43,7 @@ export class Members {
   /** Says that this process is there. @param reports whether it has yet to report what it used. @returns Redis' time */
   async beat(reports: boolean): Promise<number> {
     const sentMs = performance.now()
-    const [nowMs, ...found] = await scripts.heartbeat.run(this.redis, [this.keys.members], ['', this.id, DEFAULTS.memberMs, reports ? 1 : 0])
+    const [nowMs, ...found] = await scripts.heartbeat.run(this.redis, [this.keys.members, this.keys.pulse], ['', this.id, DEFAULTS.memberMs, reports ? 1 : 0])
     const heardMs = performance.now()
     // An answer that took long tells little about the time: Redis may have given it at either end.
     if (this.heard.length === 0 || heardMs - sentMs < CLOSE_MS) this.offsetMs = Number(nowMs) - (sentMs + heardMs) / 2
@@ -59,7 +59,7 @@ export class Members {
   }
 
   async leave(): Promise<void> {
-    await scripts.heartbeat.run(this.redis, [this.keys.members], ['', this.id, 0, 0])
+    await scripts.heartbeat.run(this.redis, [this.keys.members, this.keys.pulse], ['', this.id, 0, 0])
   }
 
   /** This process's part of every limit; all of it before it heard of others. */

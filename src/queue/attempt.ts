@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { DelayedError, type Job } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
@@ -64,11 +64,15 @@ type StartDecision = RunDecision | DegradeDecision
  *              └── reject, expired ──▶ ended: failed, nothing charged
  *
  * An abort (the call was cancelled, or took too long) can come at any time. At the handler it aborts the
- * signal and ends the wait, also if the handler ignores the signal; what the call has used stays charged.
+ * signal and ends the wait: the caller is answered, and what the call has used stays charged. While a
+ * handler that ignores the signal goes on, the call keeps its slots.
  * At the gate the attempt ends at its next step, and a charge or a place in line is given back.
  *
  * If Redis refuses or is away at the gate, the attempt holds the job and repeats: no call fails for that, and
  * no attempt is used. A worker that closes lets go of the job.
+ *
+ * A worker that stands still loses the job's lock, and BullMQ gives the job to another one. A start and a
+ * refusal that this attempt sends then change nothing of the other attempt: scripts compare the lock.
  *
  * If the process dies here, BullMQ gives the job to another worker when the lock ends (one to two `leaseMs`):
  * - at the gate: the place or pass of the call stands, and the next worker goes on with it.
@@ -81,6 +85,8 @@ export class Attempt implements JobHolder {
   private controller: AbortController | undefined
   /** The usage that the handler reported last. */
   private reported: CallUsage | undefined
+  /** The handler (or the fallback), until it has ended. */
+  private work: Promise<unknown> | undefined
 
   constructor(
     private readonly parts: AttemptParts,
@@ -93,7 +99,7 @@ export class Attempt implements JobHolder {
     const { scriptClient, strategyResolver, batcher, sendBack, options } = this.parts
     const start = (request: CallRequest) => this.retrying(() => batcher.start(request))
     try {
-      const call = await requestOfJob(scriptClient, this.job, options.callOf)
+      const call = await requestOfJob(scriptClient, this.job, this.token, options.callOf)
       for (;;) {
         this.throwIfAborted()
         const first = await start(call)
@@ -208,7 +214,7 @@ export class Attempt implements JobHolder {
       }
       reachedAgent = true
       const result = await this.outcome(handler(request.call, context))
-      this.settle(request, 'done', usageOfResult(result), decision)
+      this.observeEnd(request, 'done', this.settle(request, usageOfResult(result), decision))
       return result
     } catch (error) {
       // An error of the fallback is none of the agent's.
@@ -218,29 +224,50 @@ export class Attempt implements JobHolder {
         clearTimeout(timer)
         return await sendBack.limited(this, request, limited, () => this.observeEnd(request, 'returned', undefined))
       }
-      this.settle(request, 'failed', usageOfResult(error), decision)
+      // A handler that heeds its signal ends in this turn.
+      if (this.work !== undefined) await nextTurn()
+      const { work } = this
+      const actual = work === undefined ? this.settle(request, usageOfResult(error), decision) : this.settleCost(work, request, decision)
+      this.observeEnd(request, 'failed', actual)
       throw error instanceof TollgateError ? jobFailure(error) : error
     } finally {
       clearTimeout(timer)
-      leases.remove(request)
+      if (this.work === undefined) leases.remove(request)
     }
   }
 
   /** What the fallback or handler returns, or the abort where that comes first. */
-  private outcome(work: unknown): Promise<unknown> {
+  private outcome(returned: unknown): Promise<unknown> {
+    const work = Promise.resolve(returned).finally(() => {
+      this.work = undefined
+    })
+    this.work = work
     return new Promise((resolve, reject) => {
       const aborted = this.abortedBy()
       if (aborted === undefined) this.state = { name: 'at the handler', reject }
       else reject(aborted)
-      Promise.resolve(work).then(resolve, reject)
+      work.then(resolve, reject)
     })
   }
 
-  /** Settles a call that has ended. Where its result has no usage, the usage of the last `settlePart` is its cost. */
-  private settle(request: CallRequest, how: Ended, usage: CallUsage | undefined, { watched }: StartDecision): void {
+  /** Settles a call that has ended. Where its result has no usage, the usage of the last `settlePart` is its cost. @returns its actual tokens */
+  private settle(request: CallRequest, usage: CallUsage | undefined, { watched }: StartDecision): number | undefined {
     const actual = this.actual(request, usage ?? this.reported)
     this.parts.batcher.settle(request, actual, { asEstimated: this.reported === undefined, watched: watched === true })
-    this.observeEnd(request, how, actual.tokens)
+    return actual.tokens
+  }
+
+  /** Settles a call whose caller was answered, and whose handler goes on: it holds its slots until the handler has ended. */
+  private settleCost(work: Promise<unknown>, request: CallRequest, { watched }: StartDecision): number | undefined {
+    const { batcher, leases } = this.parts
+    const actual = this.actual(request, this.reported)
+    batcher.settleCost(request, actual, watched === true)
+    const free = () => {
+      leases.remove(request)
+      batcher.freeSlots(request)
+    }
+    work.then(free, free)
+    return actual.tokens
   }
 
   /** Gives back what a call was charged that did not reach its agent. If it was the probe of a block, another call becomes the probe. */

@@ -66,6 +66,7 @@ export class Dispatcher {
   private lease: Lease = { name: 'free', askAtMs: 0 }
   private secondScan: NodeJS.Timeout | undefined
   private readonly retries = new Set<NodeJS.Timeout>()
+  private readonly leaseKeys: readonly string[]
 
   constructor(
     private readonly redis: Redis,
@@ -76,6 +77,7 @@ export class Dispatcher {
   ) {
     this.scan = new LineScan(redis, scriptClient, clock)
     this.places = new QueuePlaces(redis, scriptClient.keys)
+    this.leaseKeys = [scriptClient.keys.dispatcher, scriptClient.keys.pulse]
   }
 
   /** A call may have room now. */
@@ -126,7 +128,7 @@ export class Dispatcher {
     this.stop()
     await turn
     // If Redis refuses, the lease ends by itself.
-    if (this.lease.name === 'held') await scripts.lease.run(this.redis, [this.scriptClient.keys.dispatcher], [this.id, 0]).catch(() => {})
+    if (this.lease.name === 'held') await scripts.lease.run(this.redis, this.leaseKeys, [this.id, 0]).catch(() => {})
   }
 
   private rest(forMs: number): void {
@@ -191,7 +193,7 @@ export class Dispatcher {
     }
     // Also where the question fails, the next one has to wait.
     if (lease.name === 'free') this.lease = { name: 'free', askAtMs: nowMs + LEASE_RETRY_MS }
-    const won = await scripts.lease.run(this.redis, [this.scriptClient.keys.dispatcher], [this.id, DEFAULTS.dispatcherLeaseMs])
+    const won = await scripts.lease.run(this.redis, this.leaseKeys, [this.id, DEFAULTS.dispatcherLeaseMs])
     if (won !== 1) {
       this.lease = { name: 'free', askAtMs: nowMs + LEASE_RETRY_MS }
       return false

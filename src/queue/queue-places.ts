@@ -88,7 +88,17 @@ export class QueuePlaces {
     for (const queue of queues) {
       const known = this.known.get(queue)
       if (known !== undefined) known.seenMs = nowMs
-      else this.known.set(queue, { seenMs: nowMs, lookedMs: 0, closedSinceMs: undefined, unclaimed: [], paused: false, window: 1, told: QUEUE_STATE.OPEN, toldMs: 0 })
+      else
+        this.known.set(queue, {
+          seenMs: nowMs,
+          lookedMs: 0,
+          closedSinceMs: undefined,
+          unclaimed: [],
+          paused: false,
+          window: 1,
+          told: QUEUE_STATE.OPEN,
+          toldMs: 0,
+        })
     }
   }
 
@@ -130,7 +140,12 @@ export class QueuePlaces {
     known.unclaimed = known.unclaimed.filter((_, at) => (scores[at] ?? null) !== null)
     // All that were woken without a claim were taken: there is a worker.
     if (woken > 0 && known.unclaimed.length === 0) known.window = Math.min(LARGEST_WINDOW, 2 * known.window)
-    return { active, waiting: waiting + prioritized, paused: paused !== null, concurrency: concurrency === null ? Number.POSITIVE_INFINITY : Number(concurrency) }
+    return {
+      active,
+      waiting: waiting + prioritized,
+      paused: paused !== null,
+      concurrency: concurrency === null ? Number.POSITIVE_INFINITY : Number(concurrency),
+    }
   }
 
   private budget(queue: string, known: Known, jobs: Jobs, nowMs: number): QueueBudget {

@@ -156,6 +156,9 @@ export class QueueRuntime {
     // It connects at once: BullMQ gives up for good on a connection whose first attempt, made by BullMQ, fails.
     const client = this.parts.client.duplicate({ lazyConnect: false })
     logConnection(client, log, "workers' connection to Redis")
+    client.on('ready', () => {
+      for (const worker of this.workers) worker.reconnected()
+    })
     const scriptClient = new ScriptClient(client, resolver, clock)
     const queues = new Queues(client, keys)
     return { client, scriptClient, queues, dispatcher: new Dispatcher(client, scriptClient, queues, clock, log) }

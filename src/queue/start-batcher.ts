@@ -1,12 +1,15 @@
+import { DelayedError } from 'bullmq'
 import type { Logger } from 'pino'
 import { type CallRequest, type MeterRef, type Settlement, weightOf } from '../admission/request.js'
-import type { ActualCosts } from '../model/cost.js'
+import { keepsLows } from '../limits/algorithms.js'
+import { type ActualCosts, AS_ESTIMATED } from '../model/cost.js'
 import type { Decision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { retrying } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { Batcher } from '../store/redis/batcher.js'
+import type { BareDecision } from '../store/redis/decoder.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { heldBy } from './stored-call.js'
 import type { ResolvedDecision } from './strategy-resolver.js'
@@ -39,6 +42,8 @@ type StartResult = ResolvedDecision | { readonly failure: unknown }
  *   a slot comes back when its lease ends.
  * - the reply to a batch is lost with its connection: ioredis sends the same command again. The script finds
  *   each start under its place in the ledger, which charges it once, and each end with its entry closed.
+ * - the job is another worker's by then (its lock has ended): the script answers 'lost', and nothing is
+ *   charged; a charge of the same start whose reply was lost goes back.
  * - Redis has no memory left: it refuses starts, and with them the script call. The ends are then sent alone,
  *   since the script `settle` is accepted and gives memory back.
  */
@@ -73,14 +78,28 @@ export class StartBatcher {
    */
   settle(request: CallRequest, actual: ActualCosts, { asEstimated = true, watched = false } = {}): void {
     const end = trimmed({ request, actual }, asEstimated, watched)
-    const settled: Promise<unknown> = retrying(
-      () => this.batcher.add({ end }),
-      (error) => {
-        // A worker that closes does not wait for a Redis that refuses.
-        if (this.closing) throw new Error('the worker was closed while Redis refused', { cause: error })
-      },
-    )
-      .catch((error: unknown) => this.log.error({ err: error, call: request.id }, 'a call could not be settled; its estimate stays charged'))
+    this.untilTaken(request, () => this.batcher.add({ end }))
+  }
+
+  /** The same for a call whose handler goes on: it keeps its slots until `freeSlots`. */
+  settleCost(request: CallRequest, actual: ActualCosts, watched: boolean): void {
+    const end = trimmed({ request, actual }, false, watched)
+    this.untilTaken(request, () => this.scriptClient.settle([end], 'cost'))
+  }
+
+  freeSlots(request: CallRequest): void {
+    this.untilTaken(request, () => this.scriptClient.settle([{ request, actual: AS_ESTIMATED }], 'slots'))
+  }
+
+  /** Tells Redis of an end until it takes it. */
+  private untilTaken(request: CallRequest, send: () => Promise<unknown>): void {
+    const settled: Promise<unknown> = retrying(send, (error) => {
+      // A worker that closes does not wait for a Redis that refuses.
+      if (this.closing) throw new Error('the worker was closed while Redis refused', { cause: error })
+    })
+      .catch((error: unknown) =>
+        this.log.error({ err: error, call: request.id }, 'a call could not be settled; its estimate stays charged, its slots end with their leases'),
+      )
       .finally(() => this.unsettled.delete(settled))
     this.unsettled.add(settled)
   }
@@ -113,9 +132,19 @@ export class StartBatcher {
     const again = this.withLedger(starts.filter((_, index) => decisions[index]?.outcome === 'again'))
     const resultsAgain = again.length === 0 ? [] : await this.startComplete(again)
     let next = 0
-    return requests.map((request, index) =>
-      decisions[index]?.outcome === 'again' ? (resultsAgain[next++] as StartResult) : { request, decision: decisions[index] as Decision },
-    )
+    return requests.map((request, index) => {
+      const decision = decisions[index] as Decision | BareDecision
+      return decision.outcome === 'again' ? (resultsAgain[next++] as StartResult) : this.resultOf(request, decision)
+    })
+  }
+
+  private resultOf(request: CallRequest, decision: Decision | BareDecision): StartResult {
+    if (isDecision(decision)) return { request, decision }
+    if (decision.outcome === 'again') throw new Error('a start that was sent with its call was answered "again"')
+    this.log.warn({ call: request.id }, 'the job of a call was lost before its start: another worker starts it')
+    // The start may have been charged before, and the reply lost.
+    this.untilTaken(request, () => this.scriptClient.release(request))
+    return { failure: new DelayedError() }
   }
 
   /**
@@ -127,7 +156,7 @@ export class StartBatcher {
       const records = await this.scriptClient.recordsOf(requests.map(({ id }) => id))
       const complete = requests.map((request, index) => ({ ...request, held: heldBy(records[index] ?? null) }))
       const decisions = await this.scriptClient.start(complete, [], true)
-      return requests.map((request, index) => ({ request, decision: decisions[index] as Decision }))
+      return requests.map((request, index) => this.resultOf(request, decisions[index] as Decision | BareDecision))
     } catch (error) {
       return requests.map(() => ({ failure: error }))
     }
@@ -139,11 +168,22 @@ export class StartBatcher {
   }
 }
 
-/** Leaves out the meters that a settlement cannot change: where the cost is as estimated and no slot is held; and the block, unless the call is watched. */
+function isDecision(decision: Decision | BareDecision): decision is Decision {
+  return decision.outcome !== 'again' && decision.outcome !== 'lost'
+}
+
+/**
+ * Leaves out the meters that a settlement cannot change: where the cost is as estimated, no slot is held, and no bucket counts its open calls; and the
+ * block, unless the call is watched.
+ */
 function trimmed({ request, actual }: Settlement, asEstimated: boolean, watched: boolean): Settlement {
   const matters = ({ rule }: MeterRef) =>
     rule.kind === 'upstream'
       ? watched
-      : !asEstimated || rule.limits.some(({ unit }) => unit === 'concurrency' || (actual[unit] ?? request.costs[unit]) !== request.costs[unit])
+      : !asEstimated ||
+        rule.limits.some((limit) => {
+          const { unit } = limit
+          return unit === 'concurrency' || keepsLows(limit) || (actual[unit] ?? request.costs[unit]) !== request.costs[unit]
+        })
   return { actual, request: { ...request, meters: request.meters.filter(matters) } }
 }

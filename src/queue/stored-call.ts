@@ -134,11 +134,15 @@ export function callOfJob(name: string, data: unknown): Call {
   return validateCall({ ...fields, payload: 'payload' in data ? data.payload : data })
 }
 
-/** The request of the call in a job. @throws what BullMQ is to fail the job with, where the call is not valid */
-export async function requestOfJob(scriptClient: ScriptClient, job: Job, callOf: ((job: Job) => Call) | undefined): Promise<CallRequest> {
+/**
+ * The request of the call in a job that a worker has.
+ * @param token the lock of the worker @throws what BullMQ is to fail the job with, where the call is not valid
+ */
+export async function requestOfJob(scriptClient: ScriptClient, job: Job, token: string, callOf: ((job: Job) => Call) | undefined): Promise<CallRequest> {
   try {
     const call = callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job))
-    return callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, await scriptClient.resolver.costs(call))
+    const request = callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, await scriptClient.resolver.costs(call))
+    return { ...request, lock: token === '' ? undefined : { key: scriptClient.keys.jobLock(job.queueName, job.id as string), token } }
   } catch (error) {
     throw error instanceof TollgateError ? finalFailure(error) : error
   }

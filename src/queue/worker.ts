@@ -1,15 +1,13 @@
-import { Worker as BullWorker } from 'bullmq'
-import type { Logger } from 'pino'
-import type { AdmissionRequest } from '../admission/request.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError, withoutArguments } from '../model/errors.js'
 import type { Clock } from '../model/time.js'
 import type { LedgerNames } from '../store/ledger-names.js'
-import type { ScriptClient } from '../store/redis/script-client.js'
 import { Attempt, type AttemptParts } from './attempt.js'
+import { PersistentWorker } from './bull-worker.js'
 import type { Handler, WorkerOptions } from './handler.js'
 import { PlaceReports } from './place-reports.js'
 import { SendBack } from './send-back.js'
+import { SlotLeases } from './slot-leases.js'
 import { StartBatcher } from './start-batcher.js'
 import { readableError } from './stored-call.js'
 
@@ -24,7 +22,7 @@ export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis'
 
 /** Takes jobs from BullMQ, whichever producer added them, and makes an attempt of each: see `Attempt`. */
 export class Worker {
-  readonly bull: BullWorker
+  readonly bull: PersistentWorker
   private readonly batcher: StartBatcher
   private readonly leases: SlotLeases
   private readonly places: PlaceReports
@@ -67,7 +65,7 @@ export class Worker {
         this.places.freed()
       }
     }
-    this.bull = new BullWorker(parts.queue, (job, token) => run(new Attempt(shared, job, token ?? ''), job.id as string), {
+    this.bull = new PersistentWorker(parts.queue, (job, token) => run(new Attempt(shared, job, token ?? ''), job.id as string), {
       connection: parts.redis,
       prefix: parts.prefix,
       concurrency,
@@ -95,6 +93,11 @@ export class Worker {
     await this.leases.close(force)
   }
 
+  /** The connection to Redis is back. */
+  reconnected(): void {
+    this.leases.renewNow()
+  }
+
   abort(jobId: string): boolean {
     const attempt = this.attempts.get(jobId)
     attempt?.abort(cancellation())
@@ -111,64 +114,4 @@ const HAND_OVER_MS = 1000
 
 function cancellation(): TollgateError {
   return new TollgateError('CALL_CANCELLED', 'the call was cancelled while it ran')
-}
-
-/** Renewals per lease: two in a row may be lost. */
-const RENEWALS_PER_LEASE = 3
-
-/** The concurrency slots that a call holds while it runs. */
-function slotsOf(request: AdmissionRequest): { key: string; leaseMs: number }[] {
-  return request.meters.flatMap(({ rule, keys }) => {
-    const index = rule.keyed.findIndex(({ unit }) => unit === 'concurrency')
-    const limit = rule.keyed[index]
-    return limit === undefined ? [] : [{ key: keys[1 + index] as string, leaseMs: limit.leaseMs }]
-  })
-}
-
-/** Renews the leases of the concurrency slots of a worker's calls. If the process dies, the leases end by themselves. */
-class SlotLeases {
-  private readonly slots = new Map<AdmissionRequest, ReturnType<typeof slotsOf>>()
-  private timer: NodeJS.Timeout | undefined
-  private everyMs = Number.POSITIVE_INFINITY
-  private renewal: Promise<unknown> = Promise.resolve()
-
-  constructor(
-    private readonly scriptClient: ScriptClient,
-    private readonly log: Logger,
-  ) {}
-
-  add(request: AdmissionRequest): void {
-    const slots = slotsOf(request)
-    if (slots.length === 0) return
-    this.slots.set(request, slots)
-    const everyMs = Math.min(...slots.map(({ leaseMs }) => leaseMs)) / RENEWALS_PER_LEASE
-    if (everyMs >= this.everyMs) return
-    this.everyMs = everyMs
-    clearInterval(this.timer)
-    this.timer = setInterval(() => {
-      this.renewal = this.renew().catch((error: unknown) => this.log.error({ err: error }, 'slots could not be renewed'))
-    }, everyMs)
-  }
-
-  remove(request: AdmissionRequest): void {
-    this.slots.delete(request)
-  }
-
-  /** @param force does not wait for a renewal that is under way */
-  async close(force = false): Promise<void> {
-    clearInterval(this.timer)
-    if (!force) await this.renewal
-  }
-
-  private async renew(): Promise<void> {
-    const leases = new Map<string, { leaseMs: number; ids: string[] }>()
-    for (const [{ id }, slots] of this.slots) {
-      for (const { key, leaseMs } of slots) {
-        const lease = leases.get(key) ?? { leaseMs, ids: [] }
-        lease.ids.push(id)
-        leases.set(key, lease)
-      }
-    }
-    if (leases.size > 0) await this.scriptClient.renew(leases)
-  }
 }

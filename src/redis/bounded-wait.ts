@@ -58,12 +58,12 @@ export function within<T>(ms: number, work: Promise<T>, { signal, late }: { sign
 }
 
 /**
- * Repeats `work` until Redis accepts it: again after 100 ms, then after twice as long each time, up to 2 s.
+ * Repeats `work` until Redis accepts it: again after 100 ms, then after twice as long each time, up to `longestMs`.
  * Errors that are not due to Redis end it at once.
  * @param failed is given each error of Redis; throws to end the repetition
  */
-export async function retrying<T>(work: () => Promise<T>, failed: (error: Error) => void): Promise<T> {
-  for (let delayMs: number = DEFAULTS.storeRetryMs; ; delayMs = Math.min(DEFAULTS.longestStoreRetryMs, delayMs * 2)) {
+export async function retrying<T>(work: () => Promise<T>, failed: (error: Error) => void, longestMs: number = DEFAULTS.longestStoreRetryMs): Promise<T> {
+  for (let delayMs: number = DEFAULTS.storeRetryMs; ; delayMs = Math.min(longestMs, delayMs * 2)) {
     try {
       return await work()
     } catch (error) {

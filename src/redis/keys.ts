@@ -2,7 +2,7 @@ import { ConfigInvalid } from '../model/errors.js'
 import { show } from '../validation/faults.js'
 
 /** The keys that every script over meters gets first, in their order. */
-export const FIXED_KEYS = ['lines', 'passes', 'sequence', 'queued', 'wake', 'figures', 'deadlines'] as const
+export const FIXED_KEYS = ['lines', 'passes', 'sequence', 'queued', 'wake', 'figures', 'deadlines', 'pulse'] as const
 
 /** The keys of one namespace begin with its prefix. */
 class Prefixed {
@@ -35,6 +35,8 @@ export class Keys extends Prefixed {
   readonly figures = `${this.prefix}/figures`
   /** Sorted set: calls in a line that have a deadline, by the deadline. */
   readonly deadlines = `${this.prefix}/deadlines`
+  /** The last sign of a worker, and the last silences of all of them. */
+  readonly pulse = `${this.prefix}/pulse`
   /** What agents reported of their limits. */
   readonly upstream = `${this.prefix}/upstream`
   /** Channel: a dispatcher has to look at the lines. */
@@ -88,6 +90,10 @@ export class Keys extends Prefixed {
   /** The line of the calls that wait for a worker of their queue. */
   queueLine(queue: string): string {
     return this.line('~queue', queue)
+  }
+  /** The lock of a job, which BullMQ keeps: the token of the worker that has it. */
+  jobLock(queue: string, jobId: string): string {
+    return `${this.prefix}:${queue}:${jobId}:lock`
   }
   /** The mark that a part of a process' usage during an outage was merged. */
   merged(name: string): string {

@@ -31,7 +31,7 @@ type Argument = string | number
  * Scripts that give room back, or keep leases: a Redis that is out of memory still runs them,
  * or it would stay full. It refuses every other script before the script has written anything.
  */
-const ALLOWED_OUT_OF_MEMORY: ReadonlySet<string> = new Set(['settle', 'release', 'reset', 'renew'])
+const ALLOWED_OUT_OF_MEMORY: ReadonlySet<string> = new Set(['settle', 'release', 'reset', 'renew', 'lease'])
 
 /**
  * All scripts as one library of Redis Functions. Redis sets up the code that the scripts share once per load and not once per call (a third of the

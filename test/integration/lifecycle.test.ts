@@ -95,14 +95,37 @@ test('a call that is cancelled while its worker holds it for its slot never star
   expect((await tollgate.gate.peek({ agent: 'llm' })).usage[0]).toMatchObject({ used: 0, claimed: 0 })
 })
 
-test('a handler that exceeds its timeout fails the call; its slot comes back, and its estimate stays charged', async () => {
+test('a handler that exceeds its timeout fails the call at once; its slot comes back when the handler has ended, and its estimate stays charged', async () => {
   const namespace = newNamespace()
   const tollgate = await namespace.open({
-    rules: [{ name: 'r', scope: 'agent', limits: [{ tokens: 1000, per: 'day', algorithm: 'fixed_window' }, { concurrency: 1 }] }],
+    rules: [
+      {
+        name: 'r',
+        scope: 'agent',
+        limits: [
+          { tokens: 1000, per: 'day', algorithm: 'fixed_window' },
+          { concurrency: 1, lease: '1s' },
+        ],
+      },
+    ],
   })
-  tollgate.worker(() => new Promise(() => {}), { timeoutMs: 50 })
+  let end = () => {}
+  tollgate.worker(
+    () =>
+      new Promise<void>((resolve) => {
+        end = resolve
+      }),
+    { timeoutMs: 50 },
+  )
   const ticket = await tollgate.enqueue({ agent: 'llm', cost: { tokens: 70 } })
   expect(await codeOf(ticket.result())).toBe('CALL_TIMED_OUT')
+  await until('it is settled', async () => (await tollgate.stats.ledger()).open === 0)
+  // For longer than a lease.
+  for (let n = 0; n < 15; n++) {
+    expect((await tollgate.gate.peek({ agent: 'llm', cost: { tokens: 1 } })).usage[1]?.used).toBe(1)
+    await sleep(100)
+  }
+  end()
   await until('its slot is back', async () => (await tollgate.gate.peek({ agent: 'llm', cost: { tokens: 1 } })).usage[1]?.used === 0)
   expect((await tollgate.gate.peek({ agent: 'llm', cost: { tokens: 1 } })).usage[0]?.used).toBe(70)
 })

@@ -12,7 +12,14 @@ import { givenScriptClient, requestOf } from '../support/script-client.js'
 
 const ACCOUNT: RuleSpec = { name: 'account', scope: 'agent', limits: [{ requests: 5, per: 'second', burst: 4 }] }
 const SLOTS: RuleSpec = { name: 'slots', scope: 'org', limits: [{ concurrency: 2 }] }
-const TOKENS: RuleSpec = { name: 'tokens', scope: 'user', limits: [{ tokens: 100, per: 'minute' }, { tokens: 0.5, per: 'second', burst: 90 }] }
+const TOKENS: RuleSpec = {
+  name: 'tokens',
+  scope: 'user',
+  limits: [
+    { tokens: 100, per: 'minute' },
+    { tokens: 0.5, per: 'second', burst: 90 },
+  ],
+}
 /** The rules as processes know them: one was removed, one added, one changed its limits, one does not cover some calls any more. */
 const VERSIONS: readonly (readonly RuleSpec[])[] = [
   [ACCOUNT, SLOTS],

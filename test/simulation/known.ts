@@ -59,50 +59,7 @@ const meetsRefusingRule: Explains = ({ calls }, { fleet, spec }) => {
   return calls.length === 0 ? refusing.length > 0 : calls.some((name) => refusing.some((rule) => covers(rule, fleet.calls.get(name)?.scopes ?? {})))
 }
 
-/** Whether some run before the report gave back to its meters: it cost less than its estimate, was released, or was refused by its agent. */
-const followsARefund: Explains = ({ atMs }, { facts, fleet }) =>
-  facts.some((fact) => {
-    if (fact.fact !== 'ended' || fact.atMs > atMs) return false
-    if (fact.how === 'released' || fact.how === 'sent back') return true
-    const costs = fleet.calls.get(fact.call)?.costs ?? {}
-    return fact.reported && Object.entries(fact.actual).some(([unit, used]) => used < (costs[unit as keyof typeof costs] ?? 0))
-  })
-
 export const KNOWN_FAULTS: readonly KnownFault[] = [
-  {
-    name: 'late refund',
-    about: 'A bucket gives back what a settlement, a release or a refusal says, also where the clock has given it back already: room is made twice.',
-    oracles: ['never over'],
-    scenario: 'late settlements',
-    explains: all(says(/\(bucket|\(leaky bucket/), followsARefund),
-  },
-
-
-  {
-    name: 'stale worker',
-    about:
-      "A slot is held under a call's id: the end of a run whose job was given to another worker frees that one's slot. A worker that stood still before its start sends it, though the job was given to another.",
-    oracles: ['never over', 'nothing twice'],
-    scenario: 'stale worker ends',
-    explains: any(
-      all(says(/runs at once/), after('stop', 'death', 'cut', 'node clock', 'redis refuses writes', 'failover')),
-      all(says(/starts again/), after('stop')),
-    ),
-  },
-  {
-    name: 'lapsed slots',
-    about: 'Slots of running calls lapse while Redis is away for longer than a lease, and others take them.',
-    oracles: ['never over'],
-    scenario: 'Redis stands still for longer than a lease',
-    explains: all(says(/runs at once/), after('redis away', 'redis refuses writes', 'slow network')),
-  },
-  {
-    name: 'refused end',
-    about: 'BullMQ gives up an end that Redis refuses, or does not take in time; the job comes back as stalled, and its call runs again.',
-    oracles: ['nothing twice'],
-    scenario: 'Redis refuses writes as calls end',
-    explains: after('redis refuses writes', 'redis away', 'slow network'),
-  },
   {
     name: 'hot loop',
     about:
@@ -118,8 +75,6 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     scenario: 'Redis comes back empty',
     explains: after('failover'),
   },
-
-
   {
     name: 'line of a refusing rule',
     about: 'A call that has waited for one rule may then wait in line for a rule that refuses: for a budget of the day, until tomorrow.',

@@ -2,6 +2,7 @@ import type { Call } from '../../src/index.js'
 import { emptyState, type MeterState } from '../../src/limits/algorithm.js'
 import { ALGORITHMS } from '../../src/limits/algorithms.js'
 import type { CompiledLimit } from '../../src/limits/compiled-limit.js'
+import { close, lower, raise } from '../../src/limits/lows.js'
 import { COST_UNITS } from '../../src/model/cost.js'
 import type { RuleSet } from '../../src/policy/compile.js'
 import { declaredCosts } from './script-client.js'
@@ -10,6 +11,8 @@ interface Meter {
   readonly limit: CompiledLimit
   readonly state: MeterState
   atMs: number
+  /** How many open calls were charged at `atMs`. */
+  open: number
 }
 
 /** A change of one meter: a charge (at a start), an overrun, or a refund (negative). */
@@ -41,9 +44,14 @@ export class Model {
       if (value === null) return []
       return rule.limits.map((limit) => {
         const key = `${rule.name}/${limit.name}/${value}`
-        const meter = this.meters.get(key) ?? { limit, atMs: nowMs, state: emptyState() }
+        const meter = this.meters.get(key) ?? { limit, atMs: nowMs, state: emptyState(), open: 0 }
         this.meters.set(key, meter)
-        ALGORITHMS[limit.algorithm].roll(meter.state, limit, meter.atMs, nowMs)
+        const { roll, leaks } = ALGORITHMS[limit.algorithm]
+        roll(meter.state, limit, meter.atMs, nowMs)
+        if (leaks && nowMs > meter.atMs) {
+          lower(meter.state, limit, meter.atMs, meter.open)
+          meter.open = 0
+        }
         meter.atMs = nowMs
         const unit = COST_UNITS.find((one) => one === limit.unit)
         return { key, meter, cost: unit === undefined ? 1 : costs[unit] }
@@ -68,6 +76,7 @@ export class Model {
     if (waitMs > 0) return { verdict: 'limited', waitMs }
     for (const { key, meter, cost } of met) {
       if (cost > 0) ALGORITHMS[meter.limit.algorithm].charge(meter.state, meter.limit, cost, nowMs, id)
+      if (meter.limit.estimated || meter.state.lows !== null) meter.open++
       this.note(key, { atMs: nowMs, amount: cost, kind: 'start', chargedAtMs: nowMs })
     }
     this.open.set(id, { call, atMs: nowMs })
@@ -89,10 +98,13 @@ export class Model {
       const target = actual === 'nothing' ? 0 : unit === 'tokens' ? (actual.tokens ?? cost) : cost
       if (target > cost) {
         ALGORITHMS[algorithm].overrun(state, limit, target - cost, entry.atMs, nowMs, id)
+        if (ALGORITHMS[algorithm].leaks) raise(state, limit, target - cost, entry.atMs, nowMs)
         this.note(key, { atMs: nowMs, amount: target - cost, kind: 'overrun', chargedAtMs: entry.atMs })
       } else if (target < cost && ALGORITHMS[algorithm].refund(state, limit, cost - target, entry.atMs, nowMs, id)) {
         this.note(key, { atMs: nowMs, amount: target - cost, kind: 'refund', chargedAtMs: entry.atMs })
       }
+      if (cost > 0 && entry.atMs === nowMs) meter.open = Math.max(0, meter.open - 1)
+      if (cost > 0 && entry.atMs < nowMs) close(state, entry.atMs)
     }
     return true
   }

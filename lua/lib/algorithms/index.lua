@@ -11,7 +11,7 @@
 --   wait(limit, used, debt, now, cost, ahead, history)    ms until the cost fits; 0 = now
 --   ttl(limit, used, debt, now, history)                  ms after which nothing is used
 --   slack(limit)                                          by how much a sum may miss a limit
---   refundable(limit, at, now)                            whether a charge of the time `at` may be
+--   refundable(limit, at, now, history)                   whether a charge of the time `at` may be
 --                                                         given back; or always_refundable = true
 -- and, where `used` and `debt` are not all there is to it:
 --   open(limit, list, key)            the history, from the list of numbers that is kept of it
@@ -19,6 +19,7 @@
 --   charge, overrun, refund           see sliding-window; otherwise lib/charge.lua does it
 --   kept(history)                     the list of numbers to keep of it
 --   tidy(limit, history, used, ttl)   before it is saved; returns what is used
+-- leaks = true: room comes back by the clock, however much calls give back (lib/lows.lua).
 -- keyed = true: a limit has a key of its own. no_burst = true: room is all or none, so the capacity
 -- says nothing about a call that fits. tells_reset = true: `used` and `debt` do not tell the ttl.
 local Algorithms = {}

@@ -10,6 +10,7 @@ Algorithms[ALGORITHM.LEAKY_BUCKET] = {
     return Algorithms.wait_up(before / limit.rate)
   end,
   always_refundable = true,
+  leaks = true,
   ttl = Algorithms.time_to_leak,
   slack = Algorithms.slack_of_rate,
   no_burst = true,

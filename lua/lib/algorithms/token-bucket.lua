@@ -30,6 +30,7 @@ Algorithms[ALGORITHM.TOKEN_BUCKET] = {
     return wait_up(over / limit.rate)
   end,
   always_refundable = true,
+  leaks = true,
   ttl = Algorithms.time_to_leak,
   slack = Algorithms.slack_of_rate,
 }

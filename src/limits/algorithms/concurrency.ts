@@ -7,6 +7,7 @@ import { type Algorithm, counted, waitUp } from '../algorithm.js'
 export const concurrency: Algorithm = {
   keyed: true,
   resetInReply: false,
+  leaks: false,
   slack: () => 0,
   roll(state, _limit, _fromMs, nowMs) {
     state.used = 0

@@ -66,6 +66,7 @@ function chargeOf({ pairs, holders }: Log, from: number, atMs: number, holder: s
 export const slidingLog: Algorithm = {
   keyed: true,
   resetInReply: true,
+  leaks: false,
   slack: slackOfSum,
   roll(state, limit, fromMs, nowMs) {
     rollHistory(state, fromMs - nowMs, nowMs - limit.windowMs)

@@ -109,6 +109,7 @@ function addDebt(limit: MeterLimit, history: number[], debt: number, present: nu
 export const slidingWindow: Algorithm = {
   keyed: false,
   resetInReply: true,
+  leaks: false,
   slack: slackOfSum,
   roll(state, limit, fromMs, nowMs) {
     const present = cellOf(limit, nowMs)

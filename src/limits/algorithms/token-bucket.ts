@@ -1,4 +1,5 @@
 import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfRate, waitUp } from '../algorithm.js'
+import { giveBack } from '../lows.js'
 
 /**
  * Leaky bucket as a meter (Turner, "New directions in communications", 1986; equal to the virtual scheduling form of ATM's generic cell rate
@@ -7,8 +8,10 @@ import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfRate,
  */
 export const leakyBucket: Algorithm = {
   ...counted,
+  leaks: true,
   slack: slackOfRate,
   roll: leak,
+  refund,
   waitMs(state, limit, _nowMs, _cost, ahead) {
     const before = missing(state, limit) + state.debt + ahead
     return before <= limit.slack ? 0 : waitUp(before / limit.rate)
@@ -28,6 +31,12 @@ function leak(state: MeterState, limit: MeterLimit, fromMs: number, nowMs: numbe
   state.used = Math.max(0, missing(state, limit) - back)
 }
 
+/** Refunds as much of a charge as the clock has not given back since. */
+function refund(state: MeterState, limit: MeterLimit, amount: number, atMs: number, nowMs: number): boolean {
+  const back = giveBack(state, limit, amount, atMs, nowMs)
+  return back > 0 && counted.refund(state, limit, back)
+}
+
 /** The amount that a bucket lacks, cut to its capacity: it may have been larger when it was charged. */
 function missing({ used }: MeterState, { capacity, slack }: MeterLimit): number {
   return Math.min(used, capacity + slack)
@@ -41,8 +50,10 @@ function timeToLeak(state: MeterState, limit: MeterLimit): number {
 /** Token bucket (Turner, "New directions in communications", 1986): it refills at a constant rate up to its burst. `used` is the amount that it lacks. */
 export const tokenBucket: Algorithm = {
   ...counted,
+  leaks: true,
   slack: slackOfRate,
   roll: leak,
+  refund,
   waitMs(state, limit, _nowMs, cost, ahead) {
     const over = missing(state, limit) + state.debt + cost + ahead - limit.capacity
     return over <= limit.slack ? 0 : waitUp(over / limit.rate)

@@ -1,6 +1,7 @@
 import { copyState, emptyState, type MeterState } from '../../limits/algorithm.js'
-import { ALGORITHMS } from '../../limits/algorithms.js'
+import { ALGORITHMS, keepsLows } from '../../limits/algorithms.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
+import { lower } from '../../limits/lows.js'
 import type { Costs, CostUnit } from '../../model/cost.js'
 import { DEFAULTS } from '../../model/defaults.js'
 import type { CompiledRule } from '../../policy/compiled-rule.js'
@@ -27,6 +28,8 @@ const NEVER = Number.NaN
 export class MemoryMeter {
   private states: MeterState[]
   private atMs = NEVER
+  /** How many open calls were charged at `atMs`. Those of before are counted in `lows`. */
+  private open = 0
   /** Slots are kept beside the states: they end by the clock as it is, whatever is counted. */
   private readonly slots = new Map<string, number>()
   private lookedRule: CompiledRule | null = null
@@ -35,6 +38,9 @@ export class MemoryMeter {
   private looked: MeterState[] = []
   private lookedNowMs = NEVER
   private lookedAtMs = NEVER
+  private lookedOpen = 0
+  /** Whether any limit that was looked at is a bucket that keeps lows from the start. */
+  private lookedCounts = false
 
   constructor(private rule: CompiledRule) {
     this.states = this.empty(rule)
@@ -47,12 +53,21 @@ export class MemoryMeter {
     const fromMs = Number.isNaN(this.atMs) ? nowMs : this.atMs
     const setBack = fromMs > nowMs + DEFAULTS.clockStepMs
     const { limits } = rule
+    this.lookedCounts = false
     for (let n = 0; n < limits.length; n++) {
       const limit = limits[n] as CompiledLimit
       const state = this.looked[n] as MeterState
+      const { roll, leaks } = ALGORITHMS[limit.algorithm]
       // Histories move along with a clock that was set back.
-      if (limit.unit === 'concurrency' || fromMs < nowMs || (setBack && state.history !== null)) ALGORITHMS[limit.algorithm].roll(state, limit, fromMs, nowMs)
+      if (limit.unit === 'concurrency' || fromMs < nowMs || (setBack && state.history !== null)) roll(state, limit, fromMs, nowMs)
+      // Calls that start while an override lifts the limit are not charged there.
+      if (!leaks || n >= rule.active) state.lows = null
+      else if (fromMs < nowMs) lower(state, limit, fromMs, this.open)
+      // Times of before cannot be told from those that come again.
+      else if (setBack) state.lows = null
+      if (keepsLows(limit)) this.lookedCounts = true
     }
+    this.lookedOpen = fromMs < nowMs || setBack ? 0 : this.open
     this.lookedRule = rule
     this.lookedNowMs = nowMs
     this.lookedAtMs = fromMs < nowMs || setBack ? nowMs : fromMs
@@ -62,6 +77,18 @@ export class MemoryMeter {
   /** The time of the states as they were last looked at: that of a clock set back by less than a step stands still. */
   get presentMs(): number {
     return this.lookedAtMs
+  }
+
+  /** A call that may give back was charged at the states that were looked at last. */
+  opened(): void {
+    if (this.lookedCounts || this.looked.some(({ lows }) => lows !== null)) this.lookedOpen++
+  }
+
+  /** A call that was charged at the time of the states has ended. Returns whether it was counted. */
+  closed(): boolean {
+    if (this.lookedOpen === 0) return false
+    this.lookedOpen--
+    return true
   }
 
   /** Takes a clock that was set back by more than a step as it is, whatever is counted. */
@@ -80,8 +107,13 @@ export class MemoryMeter {
       this.rule = this.lookedRule
     }
     this.atMs = this.holds() ? this.lookedAtMs : NEVER
+    this.open = this.lookedOpen
     // A meter that holds nothing has no time, so the next look begins anew.
-    if (Number.isNaN(this.atMs)) this.lookedRule = null
+    if (Number.isNaN(this.atMs)) {
+      this.lookedRule = null
+      this.open = 0
+      for (const state of this.states) state.lows = null
+    }
   }
 
   /** Whether nothing is used any more. */

@@ -2,6 +2,7 @@ import { type AdmissionRequest, bindingOf, costIn, gateBinding, type MeterRef, u
 import { type MeterState, waitUp } from '../../limits/algorithm.js'
 import { ALGORITHMS } from '../../limits/algorithms.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
+import { close, raise } from '../../limits/lows.js'
 import { type ActualCosts, type CostUnit, NOTHING } from '../../model/cost.js'
 import type { Binding, RejectDecision, RunDecision, Usage } from '../../model/decision.js'
 import { DEFAULTS } from '../../model/defaults.js'
@@ -192,6 +193,7 @@ export class MemoryStore implements Store {
       const states = meter.look(part.rule, nowMs)
       const { presentMs } = meter
       let changed = false
+      let closes = false
       for (const [n, limit] of part.rule.limits.entries()) {
         const algorithm = ALGORITHMS[limit.algorithm]
         const state = states[n] as MeterState
@@ -201,12 +203,21 @@ export class MemoryStore implements Store {
           const more = (actual[limit.unit] ?? charged[limit.unit]) - charged[limit.unit]
           if (more > 0) {
             algorithm.overrun(state, limit, more, atMs, presentMs, request.id)
+            if (algorithm.leaks) raise(state, limit, more, atMs, presentMs)
             raised.add(limit.unit)
           }
           changed ||= more > 0
-          if (more < 0 && how === 'end') changed = algorithm.refund(state, limit, -more, atMs, presentMs, request.id) || changed
+          if (more < 0 && how === 'end') {
+            const { lows } = state
+            changed = algorithm.refund(state, limit, -more, atMs, presentMs, request.id) || state.lows !== lows || changed
+          }
+          if (charged[limit.unit] > 0 && how === 'end') {
+            closes = true
+            if (atMs < presentMs) changed = close(state, atMs) || changed
+          }
         }
       }
+      if (closes && atMs === presentMs && meter.closed()) changed = true
       if (changed) meter.keep()
     }
     return raised
@@ -251,6 +262,7 @@ export class MemoryStore implements Store {
         if (past) ALGORITHMS[limit.algorithm].overrun(states[n] as MeterState, limit, cost, nowMs, meter.presentMs, '')
         else ALGORITHMS[limit.algorithm].charge(states[n] as MeterState, limit, cost, nowMs, request.id)
       }
+      if (changed && (request.forGood !== true || request.mayComeBack === true)) meter.opened()
       if (changed) meter.keep()
     }
     if (request.forGood !== true) this.entries.set(request.id, { atMs: nowMs, counted: request.counted, charged: costs })

@@ -7,9 +7,12 @@ import type { Binding, Decision, RejectDecision, Usage } from '../../model/decis
 import type { UpstreamStatus } from '../../model/upstream.js'
 import { DETAIL, OUTCOME, type OutcomeCode, strategyOf } from './protocol.js'
 
-/** A start that has to stand in line, but was sent without the call to keep beside its place: it is sent again with it. */
-export interface AgainDecision {
-  readonly outcome: 'again'
+/**
+ * A start that its worker deals with by itself. again: it has to stand in line, but was sent without the call to keep beside its place, and is sent
+ * again with it. lost: the job is not this worker's any more.
+ */
+export interface BareDecision {
+  readonly outcome: 'again' | 'lost'
 }
 
 const DOUBLE = 8
@@ -45,7 +48,7 @@ export class DecisionReply {
     for (let call = 0; call < calls; call++) {
       this.heads.push(offset)
       const outcome = bytes.readDoubleLE(offset)
-      const bare = outcome === OUTCOME.RUN || outcome === OUTCOME.WATCHED || outcome === OUTCOME.AGAIN
+      const bare = outcome === OUTCOME.RUN || outcome === OUTCOME.WATCHED || outcome === OUTCOME.AGAIN || outcome === OUTCOME.LOST
       offset += (bare ? 1 : 1 + DETAILS) * DOUBLE
     }
     for (const meter of meters) {
@@ -55,7 +58,7 @@ export class DecisionReply {
   }
 
   /** @param own the strategy that the call asks for itself */
-  decision(index: number, request: ResolvedMeters, own?: Strategy): Decision | AgainDecision {
+  decision(index: number, request: ResolvedMeters, own?: Strategy): Decision | BareDecision {
     const head = this.heads[index] as number
     const outcome = this.bytes.readDoubleLE(head) as OutcomeCode
     switch (outcome) {
@@ -69,6 +72,8 @@ export class DecisionReply {
         return Object.assign(new ReadDecision('hold' as const, this, request), { waitMs: this.detail(head, DETAIL.WAIT) })
       case OUTCOME.AGAIN:
         return { outcome: 'again' }
+      case OUTCOME.LOST:
+        return { outcome: 'lost' }
       case OUTCOME.EXPIRED:
         return new ReadDecision('expired', this, request)
       case OUTCOME.WAIT:

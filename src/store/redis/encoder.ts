@@ -1,4 +1,4 @@
-import type { AdmissionRequest, MeterRef, Settlement } from '../../admission/request.js'
+import type { AdmissionRequest, CallRequest, MeterRef, Settlement } from '../../admission/request.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import { type ActualCosts, COST_UNITS, type Costs, type CostUnit } from '../../model/cost.js'
 import type { ObservedLimits } from '../../model/upstream.js'
@@ -86,6 +86,7 @@ export class BatchEncoder {
   private readonly ended: Entered[] = []
   /** Deadlines and longest waits: rare, so they are sent apart from the calls. */
   private waitBounds = ''
+  private locks = ''
   private encodedRules = ''
   private encodedMeters = ''
   private counted: readonly CostUnit[] = []
@@ -114,8 +115,10 @@ export class BatchEncoder {
   }
 
   /** Adds a call; a meter that the batch has already keeps the limits it has there. */
-  force(request: AdmissionRequest, onItsWay: boolean): void {
+  force(request: AdmissionRequest & Pick<CallRequest, 'lock'>, onItsWay: boolean): void {
     const count = this.calls.push(this.enter(request, request.costs, onItsWay))
+    const { lock } = request
+    if (lock !== undefined) this.locks += `${this.locks === '' ? '' : ','}${count},${this.keys.push(lock.key)},${JSON.stringify(lock.token)}`
     const { deadline, maxWaitMs } = request.call
     if (deadline === undefined && maxWaitMs === undefined) return
     const deadlineMs = deadline === undefined ? 0 : new Date(deadline).getTime()
@@ -136,7 +139,8 @@ export class BatchEncoder {
     const calls = `"calls":[${encode(this.calls, units)}],"heads":[${headsOf(this.calls)}]`
     const ended = `"ended":[${encode(this.ended, units)}],"endedHeads":[${headsOf(this.ended)}]`
     const waitBounds = this.waitBounds === '' ? '' : `"waitBounds":[${this.waitBounds}],`
-    return `{"rules":[${this.encodedRules}],"units":[${codes}],"meters":[${this.encodedMeters}],${waitBounds}${calls},${ended}}`
+    const locks = this.locks === '' ? '' : `"locks":[${this.locks}],`
+    return `{"rules":[${this.encodedRules}],"units":[${codes}],"meters":[${this.encodedMeters}],${waitBounds}${locks}${calls},${ended}}`
   }
 
   /** The number of a line's meter, 0 where no call of the batch meets it. */

@@ -1,5 +1,6 @@
 import { SLIDING_CELLS } from '../../limits/algorithms/sliding-window.js'
 import type { AlgorithmName } from '../../limits/algorithms.js'
+import { LOWS_AT_MOST } from '../../limits/lows.js'
 import { STRATEGIES, type Strategy } from '../../model/call.js'
 import { COST_UNITS, type Unit } from '../../model/cost.js'
 import type { RuleKind } from '../../model/decision.js'
@@ -48,7 +49,7 @@ export function strategyOf(strictness: number): Strategy | undefined {
  * end. SLOWED: it runs from a slot that is `wait` away. WAIT: it stands in line. HOLD: it is to come again when the wait is over. REJECT: refused by
  * its strategy. REFUSED: refused where no call waits. TOO_BIG: it costs more than its limit can hold. CLOSED: its limit is 0. AGAIN: it has to stand
  * in line, and came without the call to keep there. LATE: it would start after its deadline. EXPIRED: its deadline has passed. LINE_FULL: as many
- * wait as may.
+ * wait as may. LOST: its worker has not the job of the call any more.
  */
 export const OUTCOME = {
   RUN: 0,
@@ -64,6 +65,7 @@ export const OUTCOME = {
   EXPIRED: 10,
   LINE_FULL: 11,
   WATCHED: 12,
+  LOST: 13,
 } as const
 
 export type OutcomeCode = (typeof OUTCOME)[keyof typeof OUTCOME]
@@ -101,6 +103,7 @@ const FIXED = Object.fromEntries(FIXED_KEYS.map((name, index) => [name.toUpperCa
 const NUMBERS = {
   COST_UNITS: COST_UNITS.length,
   SLIDING_CELLS,
+  LOWS_AT_MOST,
   OBSERVED_AT_MOST,
   PAUSE_WAIT_MS,
   CLOCK_STEP_MS: DEFAULTS.clockStepMs,
@@ -116,6 +119,8 @@ const NUMBERS = {
   ABANDONED_LINE_MS: DEFAULTS.abandonedLineMs,
   QUEUE_LOOK_MS: DEFAULTS.queueLookMs,
   SHUT_QUEUE_LOOK_MS: DEFAULTS.shutQueueLookMs,
+  SILENCE_MS: DEFAULTS.silenceMs,
+  SLOT_GRACE_MS: DEFAULTS.slotGraceMs,
 } as const
 
 /** A table of codes as Lua names them: `inputTokens` is INPUT_TOKENS. */

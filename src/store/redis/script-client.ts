@@ -2,6 +2,7 @@ import type { Redis } from 'ioredis'
 import { limitOf, meterOf } from '../../admission/rejection.js'
 import { type AdmissionRequest, blockPlace, type CallRequest, type Settlement } from '../../admission/request.js'
 import type { Resolver } from '../../admission/resolver.js'
+import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import { COST_UNITS } from '../../model/cost.js'
 import type { Decision, RejectDecision, RunDecision } from '../../model/decision.js'
 import { approximateMs, type Clock } from '../../model/time.js'
@@ -10,7 +11,7 @@ import { retentionOf } from '../../policy/policy.js'
 import type { Keys } from '../../redis/keys.js'
 import type { Script } from '../../redis/script.js'
 import type { StateResult } from '../store.js'
-import { type AgainDecision, DecisionReply, readUpstreamStatus } from './decoder.js'
+import { type BareDecision, DecisionReply, readUpstreamStatus } from './decoder.js'
 import { BatchEncoder, ratesOf } from './encoder.js'
 import { type Held, type PassOutcome, scripts } from './scripts.js'
 
@@ -85,7 +86,7 @@ export class ScriptClient {
    * @param kept whether the calls are sent along, to be kept beside their place in line;
    *   without them a newcomer that has to stand in line is answered 'again'
    */
-  start(requests: readonly CallRequest[], ended: readonly Settlement[], kept: boolean): Promise<(Decision | AgainDecision)[]> {
+  start(requests: readonly CallRequest[], ended: readonly Settlement[], kept: boolean): Promise<(Decision | BareDecision)[]> {
     return this.decide(scripts.start, requests, { onTheirWay: true, ended, stored: kept ? requests.map(storedCall) : [] })
   }
 
@@ -94,8 +95,8 @@ export class ScriptClient {
     script: Script<Buffer>,
     requests: readonly AdmissionRequest[],
     { onTheirWay, ended = [], stored = [], queue }: { onTheirWay: boolean; ended?: readonly Settlement[]; stored?: readonly string[]; queue?: string },
-  ): Promise<(Decision | AgainDecision)[]> {
-    const decisions: (Decision | AgainDecision)[] = []
+  ): Promise<(Decision | BareDecision)[]> {
+    const decisions: (Decision | BareDecision)[] = []
     let from = 0
     do {
       const encoder = new BatchEncoder(this.keys, approximateMs(this.clock))
@@ -120,9 +121,10 @@ export class ScriptClient {
 
   /**
    * Says what started calls have cost; per call whether there was an entry open under its token.
-   * @param how 'end' closes the entries; 'part': the calls go on, what they have cost so far is charged
+   * @param how 'end' closes the entries; 'part': the calls go on, what they have cost so far is charged; 'cost' closes the entries, and the calls keep
+   *   their slots, since their handlers go on; 'slots' gives these back
    */
-  async settle(settlements: readonly Settlement[], how: 'end' | 'part' = 'end'): Promise<boolean[]> {
+  async settle(settlements: readonly Settlement[], how: 'end' | 'part' | 'cost' | 'slots' = 'end'): Promise<boolean[]> {
     const encoder = this.encode([], false)
     for (const settlement of settlements) encoder.settle(settlement, false)
     const settled = await scripts.settle.run(this.redis, encoder.keys, [this.now(), encoder.batch(), how])
@@ -221,11 +223,28 @@ export class ScriptClient {
     return ids.length === 0 ? [] : this.redis.mget(ids.map((id) => this.keys.call(id)))
   }
 
-  /** Extends leases, by their key. */
-  renew(leases: ReadonlyMap<string, { leaseMs: number; ids: readonly string[] }>): Promise<number> {
-    const args: (string | number)[] = [this.now()]
-    for (const { leaseMs, ids } of leases.values()) args.push(leaseMs, JSON.stringify(ids))
-    return scripts.renew.run(this.redis, [...leases.keys()], args)
+  /** Extends the leases of the slots that started calls hold, and takes back those that have ended where there is room. @returns the starts that hold a slot less */
+  async renew(starts: readonly AdmissionRequest[]): Promise<AdmissionRequest[]> {
+    const leases = new Map<string, { limit: CompiledLimit; names: string[] }>()
+    const named = new Map<string, AdmissionRequest>()
+    for (const start of starts) {
+      const name = this.nameOfStart(start)
+      named.set(name, start)
+      for (const { key, limit } of slotsOf(start)) {
+        const lease = leases.get(key) ?? { limit, names: [] }
+        lease.names.push(name)
+        leases.set(key, lease)
+      }
+    }
+    if (leases.size === 0) return []
+    const args = [...leases.values()].flatMap(({ limit, names }) => [limit.leaseMs, limit.capacity, JSON.stringify(names)])
+    const lost = new Set(await scripts.renew.run(this.redis, [...leases.keys()], [this.now(), ...args]))
+    return [...named].flatMap(([name, start]) => (lost.has(name) ? [start] : []))
+  }
+
+  /** Under which a start is charged by algorithms that remember charges one by one: `Charge.name_of` in `lua/lib/charge.lua`. */
+  nameOfStart({ id, token, ledger }: AdmissionRequest): string {
+    return `${token}|${ledger === undefined ? id : this.keys.call(ledger)}`
   }
 
   private encode(requests: readonly AdmissionRequest[], onTheirWay: boolean): BatchEncoder {
@@ -237,6 +256,15 @@ export class ScriptClient {
   private now(): string {
     return this.clock.forScripts()
   }
+}
+
+/** The concurrency slots that a call holds while it runs. */
+export function slotsOf({ meters }: AdmissionRequest): { key: string; limit: CompiledLimit }[] {
+  return meters.flatMap(({ rule: { limits, active, keyed }, keys }) => {
+    // What an override lifts holds no slot.
+    const limit = limits.slice(0, active).find(({ unit }) => unit === 'concurrency')
+    return limit === undefined ? [] : [{ key: keys[1 + keyed.indexOf(limit)] as string, limit }]
+  })
 }
 
 /** The call as it is kept beside its place in line: what decides about it, with its costs, and no payload. */

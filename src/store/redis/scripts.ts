@@ -44,8 +44,8 @@ export const scripts = {
   reset: script<number>('reset'),
   /** Redis' time, 1 if it was written, the state as it is now. */
   compareAndSet: script<[nowMs: string, written: number, state: string]>('compare-and-set'),
-  /** How many leases were extended. */
-  renew: script<number>('renew'),
+  /** The names of starts that hold no slot any more. */
+  renew: script<string[]>('renew'),
   /** 1 if the dispatcher holds the lease. */
   lease: script<number>('lease'),
   /** 1 if the line of its queue is looked at. */

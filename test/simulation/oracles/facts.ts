@@ -1,6 +1,6 @@
 /**
  * The language of the oracles: what apps asked and were told, what agents saw, what was done to the fleet, and what was left at the end. Facts are
- * plain data and may come in any order; the simulation, the chaos tests and a journal of production can write them. No fact is taken from
+ * plain data and may come in any order; the simulation writes them, and chaos tests or a journal of production could. No fact is taken from
  * Tollgate's own bookkeeping but those that say so (`charged`, `usage`, `ledger`): an oracle compares these with the others.
  *
  * Times are ms since the epoch, by the world's one true clock (the simulation's, or that of the machine that noted the fact).

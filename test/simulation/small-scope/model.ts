@@ -89,7 +89,8 @@ export interface Worker {
 export interface Run {
   readonly call: number
   readonly attempt: number
-  /** Until when its slot is rightly held: a lease from its charge on, extended by each renewal in time. 0: it has lapsed. */
+  readonly batch: number
+  /** Until when its slot is rightly held: a lease from its charge on, extended or taken back by each renewal. 0: it has lapsed. */
   readonly leaseEndsMs: number
   readonly renewAtMs: number
   /** The version of the rules by which its attempt was resolved. */

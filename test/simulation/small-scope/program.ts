@@ -37,10 +37,11 @@ export interface Program {
   readRecord(record: string | null): { readonly state: 'waiting' | 'passed' | 'started'; readonly line: string } | null
   leave(scriptClient: ScriptClient, request: CallRequest): Promise<void>
   delayMs(etaMs: number | null): number
+  slotsOf(request: CallRequest): { key: string }[]
 }
 
 const PARTS: readonly (readonly [file: string, names: readonly (keyof Program)[]])[] = [
-  ['store/redis/script-client.js', ['ScriptClient']],
+  ['store/redis/script-client.js', ['ScriptClient', 'slotsOf']],
   ['admission/resolver.js', ['Resolver']],
   ['redis/keys.js', ['Keys']],
   ['queue/line-scan.js', ['LineScan']],

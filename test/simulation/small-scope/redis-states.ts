@@ -51,6 +51,8 @@ export class RedisStates {
   private queue: Queued[] = []
   private flushing = false
   private clockMs = Number.NaN
+  /** Keys that commands find besides those of the state: what the model says of BullMQ. They are in no state. */
+  private extras: ReadonlyMap<string, string> = new Map()
   /** The bytes of the last script call. */
   lastScript: Buffer | undefined
   roundTrips = 0
@@ -66,9 +68,10 @@ export class RedisStates {
 
   constructor(private readonly server: RealServer) {}
 
-  /** Begins at a state. Nothing is sent before the first command. */
-  begin(state: RedisState, atMs: number): void {
+  /** Begins at a state. Nothing is sent before the first command. @param extras keys that commands find besides */
+  begin(state: RedisState, atMs: number, extras: ReadonlyMap<string, string> = new Map()): void {
     this.state = state
+    this.extras = extras
     this.restored = false
     this.setClock(atMs)
   }
@@ -125,10 +128,11 @@ export class RedisStates {
     while (this.queue.length > 0) {
       const queued = this.queue
       this.queue = []
-      const before = this.restored ? [] : this.restoring()
+      const before = [...(this.restored ? [] : this.restoring()), ...[...this.extras].map(([key, value]) => command(['SET', key, value]))]
+      const after = this.extras.size === 0 ? [] : [command(['DEL', ...this.extras.keys()])]
       this.restored = true
       const writes = queued.some((one) => one.writes)
-      const bytes = [...before, ...queued.map((one) => one.bytes), ...(writes ? [SNAPSHOT] : [])]
+      const bytes = [...before, ...queued.map((one) => one.bytes), ...after, ...(writes ? [SNAPSHOT] : [])]
       this.roundTrips++
       const { replies } = await this.server.send(Buffer.concat(bytes), bytes.length)
       const failed = replies.slice(0, before.length).find(isError)

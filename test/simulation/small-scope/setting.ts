@@ -4,7 +4,7 @@ import type { LineScan } from '../../../src/queue/line-scan.js'
 import type { Keys } from '../../../src/redis/keys.js'
 import type { ScriptClient } from '../../../src/store/redis/script-client.js'
 import { EPOCH_MS } from '../world/server.js'
-import { copyOf, type Model, type Start } from './model.js'
+import { copyOf, label, type Model, type Start } from './model.js'
 import type { Program } from './program.js'
 import type { RedisStates } from './redis-states.js'
 import type { Scope } from './scope.js'
@@ -63,9 +63,25 @@ export class Setting {
   }
 
   /** Puts Redis, and the clocks of Redis and of the program, to a state. */
-  at(redis: Parameters<RedisStates['begin']>[0], atMs: number): void {
-    this.states.begin(redis, atMs)
+  at(redis: Parameters<RedisStates['begin']>[0], atMs: number, model?: Model): void {
+    this.states.begin(redis, atMs, model === undefined ? undefined : this.locks(model))
     this.setTime(atMs)
+  }
+
+  /** The locks of jobs, as BullMQ keeps them. */
+  private locks({ jobs, atMs }: Model): Map<string, string> {
+    const locks = new Map<string, string>()
+    for (const [call, job] of jobs.entries()) {
+      if (job.state !== 'active' || (job.lockEndsMs ?? Number.POSITIVE_INFINITY) <= atMs) continue
+      const { key, token } = this.lockOf({ call, attempt: job.attempt })
+      locks.set(key, token)
+    }
+    return locks
+  }
+
+  /** The lock of a job that an attempt has, or had. */
+  lockOf(start: Pick<Start, 'call' | 'attempt'>): { key: string; token: string } {
+    return { key: this.keys.jobLock(QUEUE, `c${start.call}`), token: label(start) }
   }
 
   setTime(atMs: number): void {
@@ -93,8 +109,18 @@ export class Setting {
   }
 
   /** The request of a start, as it was sent and as its settlement names it. */
-  startRequest({ call, attempt, batch, rules }: Start): CallRequest {
-    return { ...this.request(call, rules), token: '0', ledger: `~/c${call}.${attempt}.${batch}` }
+  startRequest(start: Start): CallRequest {
+    return { ...this.attemptRequest(start), token: '0', ledger: `${this.ledgersOf(start)}${start.batch}` }
+  }
+
+  /** The request of an attempt that has not started. */
+  attemptRequest(start: Start): CallRequest {
+    return { ...this.request(start.call, start.rules), lock: this.lockOf(start) }
+  }
+
+  /** How the ledgers of an attempt, and so the names of its slots, begin. */
+  ledgersOf({ call, attempt }: Pick<Start, 'call' | 'attempt'>): string {
+    return `~/c${call}.${attempt}.`
   }
 
   /** The app that enqueues a call: they take turns. */
@@ -103,12 +129,8 @@ export class Setting {
   }
 
   /** The slots that a call holds while it runs. */
-  slotsOf(call: number, rules: number): { key: string; leaseMs: number }[] {
-    return this.request(call, rules).meters.flatMap(({ rule, keys }) => {
-      const index = rule.keyed.findIndex(({ unit }) => unit === 'concurrency')
-      const limit = rule.keyed[index]
-      return limit === undefined ? [] : [{ key: keys[1 + index] as string, leaseMs: limit.leaseMs }]
-    })
+  slotsOf(call: number, rules: number): { key: string }[] {
+    return this.program.slotsOf(this.request(call, rules))
   }
 
   /** A check found something wrong; the same text means the same fault. */

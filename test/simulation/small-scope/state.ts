@@ -31,7 +31,7 @@ export function fairFingerprint(state: State): string {
 /** @returns the state after an action, and what the checks found on the way */
 export async function perform(setting: Setting, action: Action, before: State): Promise<{ after: State; reports: string[] }> {
   const model = modelOf(before)
-  setting.at(before.redis, model.atMs)
+  setting.at(before.redis, model.atMs, model)
   try {
     await action.run(model)
     await writeJobs(setting, modelOf(before), model)
@@ -64,9 +64,9 @@ function reportLostSlots(setting: Setting, { name, kind }: Action, before: State
   if (kind === 'time') return
   for (const run of runs) {
     if (run.leaseEndsMs <= atMs) continue
-    const id = setting.idOf(run.call)
+    const ledgers = setting.ledgersOf(run)
     for (const { key } of setting.slotsOf(run.call, run.rules)) {
-      if (contains(before.redis, key, id) && !contains(redis, key, id)) setting.report(`slot: "${name}" frees the slot of ${label(run)}, which runs`)
+      if (contains(before.redis, key, ledgers) && !contains(redis, key, ledgers)) setting.report(`slot: "${name}" frees the slot of ${label(run)}, which runs`)
     }
   }
 }

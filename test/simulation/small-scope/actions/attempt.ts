@@ -1,12 +1,12 @@
 import type { Decision } from '../../../../src/model/decision.js'
-import type { AgainDecision } from '../../../../src/store/redis/decoder.js'
+import type { BareDecision } from '../../../../src/store/redis/decoder.js'
 import type { Agent } from '../agent.js'
 import { type AppCall, holdsLock, label, type Model, type Start, type Worker } from '../model.js'
 import type { Action, Setting } from '../setting.js'
 import { scriptCall } from './script-call.js'
 import { settlementOf, tell, told } from './settlement.js'
 
-type StartDecision = Decision | AgainDecision | undefined
+type StartDecision = Decision | BareDecision | undefined
 
 /** What the attempt of a worker does next. */
 export function attemptActions(setting: Setting, agent: Agent, model: Model, index: number): Action[] {
@@ -56,7 +56,7 @@ export function attemptActions(setting: Setting, agent: Agent, model: Model, ind
     case 'leaving':
       return scriptCall(setting, model, {
         name: `release ${name}`,
-        send: (next) => setting.program.leave(setting.client(next.rules.workers), setting.request(start.call, start.rules)),
+        send: (next) => setting.program.leave(setting.client(next.rules.workers), setting.attemptRequest(start)),
         apply: (next) => become(next, { phase: 'failing', start }),
       })
     case 'completing':
@@ -131,6 +131,8 @@ function afterDecision({ scope, program }: Setting, atMs: number, start: Start, 
       return { phase: 'starting', start: next, dueMs: atMs + Math.max(1, decision.waitMs) }
     case 'again':
       return { phase: 'starting again', start: next }
+    case 'lost':
+      return { phase: 'idle' }
     case 'wait':
       return { phase: 'delaying', start, delayMs: program.delayMs(decision.etaMs) }
     default:

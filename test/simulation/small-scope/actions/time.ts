@@ -1,3 +1,4 @@
+import type { CallRequest } from '../../../../src/admission/request.js'
 import type { Agent } from '../agent.js'
 import type { Model, Run } from '../model.js'
 import { SLOT_LEASE_MS } from '../scope.js'
@@ -52,22 +53,15 @@ export async function passTime(setting: Setting, agent: Agent, model: Model, unt
   for (const [call, job] of model.jobs.entries()) if (job.state === 'delayed' && job.untilMs <= model.atMs) model.jobs[call] = { state: 'wait' }
 }
 
-/** Renews the slots of the runs whose time for that has come. A lease that has ended is not brought back, and its run counts no longer. */
+/** Renews the slots of the runs whose time for that has come. A slot whose lease has ended is taken back where there is room; else its run counts no longer. */
 export async function renewSlots(setting: Setting, model: Model): Promise<void> {
   const due = model.runs.filter((run) => run.renewAtMs <= model.atMs && !isStill(model, run))
   if (due.length === 0) return
-  const leases = new Map<string, { leaseMs: number; ids: string[] }>()
-  for (const run of due) {
-    for (const { key, leaseMs } of setting.slotsOf(run.call, run.rules)) {
-      const lease = leases.get(key) ?? { leaseMs, ids: [] }
-      lease.ids.push(setting.idOf(run.call))
-      leases.set(key, lease)
-    }
-  }
-  if (leases.size > 0) await setting.client(model.rules.workers).renew(leases)
+  const requests = due.map((run) => setting.startRequest(run))
+  const lost = await setting.client(model.rules.workers).renew(requests)
   model.runs = model.runs.map((run) => {
     if (!due.includes(run)) return run
-    const held = run.leaseEndsMs > model.atMs
+    const held = !lost.includes(requests[due.indexOf(run)] as CallRequest)
     return { ...run, leaseEndsMs: held ? model.atMs + SLOT_LEASE_MS : 0, renewAtMs: model.atMs + SLOT_LEASE_MS / 3 }
   })
 }

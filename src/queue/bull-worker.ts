@@ -1,0 +1,79 @@
+import { Worker as BullWorker, DelayedError, type Job, LockManager } from 'bullmq'
+import { DEFAULTS } from '../model/defaults.js'
+import { retrying } from '../redis/bounded-wait.js'
+
+/** The next job, where there is one; BullMQ's types leave that out. */
+type Ended = ReturnType<BullWorker['handleCompleted']>
+
+/** How often the lock of a job is renewed within its lease. */
+const LOCK_RENEWALS = 4
+/** How often at least an end that Redis refuses is told again within the lease. */
+const TRIES_PER_LEASE = 8
+
+/**
+ * Renews the locks of all jobs by the passing of time. BullMQ's own compares times of the machine's clock: where that steps back it renews nothing
+ * until the clock has caught up, and a step of more than half a lease lets jobs run twice.
+ */
+class SteadyLockManager extends LockManager {
+  private timer: NodeJS.Timeout | undefined
+
+  override start(): void {
+    if (this.closed) return
+    this.timer = setTimeout(() => {
+      const jobs = this.getTrackedJobIds()
+      const renewed = jobs.length === 0 ? Promise.resolve() : this.extendLocks(jobs)
+      void renewed.finally(() => this.start())
+    }, this.opts.lockDuration / LOCK_RENEWALS)
+  }
+
+  override async close(): Promise<void> {
+    clearTimeout(this.timer)
+    await super.close()
+  }
+
+  override isRunning(): boolean {
+    return !this.closed && this.timer !== undefined
+  }
+}
+
+/**
+ * BullMQ's worker, which tells the end of a job again where Redis refuses it (no memory, read-only, loading), and keeps the lock of the job meanwhile.
+ * BullMQ's own forgets the end; when the lock ends the job is given to another worker, and its call runs twice.
+ *
+ * It is told again until Redis takes it, until the lock was lost (BullMQ's script refuses the end then: the job is another worker's), or until this
+ * worker closes. If the process dies before, the job is run again, as after any death.
+ */
+export class PersistentWorker extends BullWorker {
+  protected override createLockManager(): void {
+    const { lockRenewTime = 0, lockDuration = DEFAULTS.leaseMs, name } = this.opts
+    // BullMQ's own types of the two do not fit each other.
+    const context = this as unknown as ConstructorParameters<typeof LockManager>[0]
+    this.lockManager = new SteadyLockManager(context, { lockRenewTime, lockDuration, workerId: this.id, ...(name === undefined ? {} : { workerName: name }) })
+  }
+
+  protected override handleCompleted(...args: Parameters<BullWorker['handleCompleted']>): Ended {
+    return this.untilTaken(args[1], args[2], () => super.handleCompleted(...args))
+  }
+
+  protected override handleFailed(...args: Parameters<BullWorker['handleFailed']>): Ended {
+    // The job was delayed already, or is not this worker's any more: nothing is told of it.
+    if (args[0] instanceof DelayedError) return super.handleFailed(...args)
+    return this.untilTaken(args[1], args[2], () => super.handleFailed(...args))
+  }
+
+  private untilTaken(job: Job, token: string, tell: () => Ended): Ended {
+    const { id = '', processedOn = 0, stacktrace } = job
+    const traced = [...(stacktrace ?? [])]
+    const told = () => {
+      // An end that was refused has left its trace in the job.
+      job.stacktrace = [...traced]
+      return tell()
+    }
+    const again = (error: Error) => {
+      if (this.closing !== undefined) throw error
+      if (!this.lockManager.getTrackedJobIds().includes(id)) this.emit('error', error)
+      this.lockManager.trackJob(id, token, processedOn)
+    }
+    return retrying(told, again, (this.opts.lockDuration ?? DEFAULTS.leaseMs) / TRIES_PER_LEASE).finally(() => this.lockManager.untrackJob(id))
+  }
+}
