@@ -59,9 +59,12 @@ local function wake(call, line_key, wait, claims)
   local slot = now + math.max(0, wait)
   local soon = wait <= LOOKAHEAD_MS
   Pass.give(batch, call, call[CALL_PARSED], slot, claims, soon and now + PASS_CHECK_MS or slot - LOOKAHEAD_MS)
-  if not soon then return end
-  woken[#woken + 1] = call[CALL_ID]
-  if not claims then unclaimed[#unclaimed + 1] = call[CALL_ID] end
+  if not claims then
+    -- The calls behind it are woken as if it had started: not all of them for the same room.
+    Decide.each_limit(batch, call, Decide.add_behind)
+    unclaimed[#unclaimed + 1] = call[CALL_ID]
+  end
+  if soon then woken[#woken + 1] = call[CALL_ID] end
 end
 
 -- A call without a job costs the others nothing any more. One that has come lately keeps the right to

@@ -5,8 +5,13 @@ import type { Keys } from '../redis/keys.js'
 import { QUEUE_STATE, type QueueStateCode } from '../store/redis/protocol.js'
 import type { QueueBudget } from '../store/redis/script-client.js'
 
-/** So many calls without a claim may wait for workers that are all busy: the next free place is taken at once. */
-const UNCLAIMED_AT_MOST = 8
+/**
+ * So many calls without a claim may wait for workers that are all busy: the next free place is taken at once. More of them, up to a part of the other
+ * jobs that wait there, so that a long list of those does not keep calls of a line back that came before them.
+ */
+const UNCLAIMED_AT_LEAST = 8
+const UNCLAIMED_AT_MOST = 64
+const UNCLAIMED_PART = 0.25
 /** The same of a queue without known workers, when it has taken all that were woken before. */
 const LARGEST_WINDOW = 64
 /** How long ahead of their places calls are woken where places turn over fast. */
@@ -157,7 +162,9 @@ export class QueuePlaces {
     else known.closedSinceMs ??= nowMs
     const shut = known.closedSinceMs !== undefined && nowMs - known.closedSinceMs >= SHUT_AFTER_MS
     if (shut && live.length === 0 && known.unclaimed.length > 0) known.window = 1
-    const atMost = jobs.paused || claimed > 0 ? 0 : live.length > 0 ? UNCLAIMED_AT_MOST : known.window
+    const others = jobs.waiting - known.unclaimed.length
+    const ofBusy = Math.min(UNCLAIMED_AT_MOST, Math.max(UNCLAIMED_AT_LEAST, Math.floor(UNCLAIMED_PART * others)))
+    const atMost = jobs.paused || claimed > 0 ? 0 : live.length > 0 ? ofBusy : known.window
     return { claimed, unclaimed: Math.max(0, atMost - known.unclaimed.length), shut }
   }
 
