@@ -40,8 +40,8 @@ local function may_wait(call)
   return true
 end
 
--- A call that has room, of a queue that nobody works, waits in the line of its queue: a pass would be the
--- promise of room that nobody uses. It also waits behind the calls that stand there.
+-- A call that has room, of a queue without a worker, waits in the line of its queue: a pass would promise
+-- room that no call uses. It also waits behind the calls that stand there.
 local function stand(call)
   local longest = 0
   for position = CALL_METERS, #call do
@@ -52,7 +52,7 @@ local function stand(call)
     end
     if rule.max_wait > 0 then longest = longest > 0 and math.min(longest, rule.max_wait) or rule.max_wait end
   end
-  local deadline, place = Line.deadline_of(call, now, longest), Line.next_place(call[CALL_PRIORITY], false, now)
+  local deadline, place = Line.deadline_of(call, now, longest), Line.next_place(call, false, now)
   local rank = Line.join_at(queue_line, call, place, 0, deadline, SHUT_QUEUE_LOOK_MS, now)
   batch.any_line, waiting = true, waiting + 1
   Reply.add(batch.reply, OUTCOME.WAIT, -1, nil, rank)

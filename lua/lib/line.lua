@@ -31,15 +31,15 @@ local function next_arrival(now)
   return max(now, (tonumber(redis.call('GET', KEYS[FIXED.SEQUENCE]) or 0) or 0) + APART_MS)
 end
 
--- The place that a call would get now.
-function Line.place_now(priority, now)
-  return next_arrival(now) - priority * AGEING_MS
+-- The place that a call would get now. One whose worker died has the place that it had when it came.
+function Line.place_now(call, now)
+  return (call.arrived or next_arrival(now)) - call[CALL_PRIORITY] * AGEING_MS
 end
 
-function Line.next_place(priority, returned, now)
-  local arrival = next_arrival(now)
-  redis.call('SET', KEYS[FIXED.SEQUENCE], text(arrival), 'PX', PLACES_TTL)
-  return arrival - priority * AGEING_MS - (returned and RETURNED_BEFORE_MS or 0)
+function Line.next_place(call, returned, now)
+  local arrival = not returned and call.arrived or next_arrival(now)
+  if arrival ~= call.arrived then redis.call('SET', KEYS[FIXED.SEQUENCE], text(arrival), 'PX', PLACES_TTL) end
+  return arrival - call[CALL_PRIORITY] * AGEING_MS - (returned and RETURNED_BEFORE_MS or 0)
 end
 
 function Line.length(meter)

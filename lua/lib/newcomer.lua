@@ -70,22 +70,23 @@ end
 local function stand_new(batch, call, now, binding, deciding, behind)
   if call[CALL_JSON] == '' then return Reply.add(batch.reply, OUTCOME.AGAIN) end
   local rule, length = binding.meter.rule, Line.length(binding.meter)
-  if rule.max_waiting > 0 and length >= rule.max_waiting then
+  -- A call that comes back was let in before.
+  if rule.max_waiting > 0 and length >= rule.max_waiting and not call.arrived then
     return Reply.add(batch.reply, OUTCOME.LINE_FULL, 0, binding, length)
   end
-  local wait, latest = weigh_in_line(batch, call, now, binding.meter, Line.place_now(call[CALL_PRIORITY], now))
+  local wait, latest = weigh_in_line(batch, call, now, binding.meter, Line.place_now(call, now))
   if not latest and behind then wait = max(wait, behind) end
   local deadline = Line.deadline_of(call, now, longest_wait(batch, call, rule, deciding))
   if starts_late(now, wait, latest or binding, deadline) then
     return Reply.add(batch.reply, OUTCOME.LATE, wait, latest or binding)
   end
-  stand(batch, call, now, binding, Line.next_place(call[CALL_PRIORITY], false, now), 0, deadline, wait, latest)
+  stand(batch, call, now, binding, Line.next_place(call, false, now), 0, deadline, wait, latest)
 end
 
 -- Gives a call the right to start from a slot on.
 -- @param claims whether its room is kept for it
 function Newcomer.promise(batch, call, now, slot, deadline, claims)
-  local place = Line.next_place(call[CALL_PRIORITY], false, now)
+  local place = Line.next_place(call, false, now)
   Pass.give(batch, call, { place = place, moves = 0, deadline = deadline, call = call[CALL_JSON] }, slot, claims, slot + PASS_CHECK_MS)
 end
 
@@ -97,7 +98,7 @@ local function slow(batch, call, now, verdict, door, before)
   if known and rule.max_delay > 0 and wait > rule.max_delay and batch.any_line and call[CALL_PRIORITY] ~= 0 then
     -- By its priority it may go before some of the calls that wait.
     local latest
-    wait, latest = weigh_in_line(batch, call, now, binding.meter, Line.place_now(call[CALL_PRIORITY], now))
+    wait, latest = weigh_in_line(batch, call, now, binding.meter, Line.place_now(call, now))
     binding = latest or binding
   end
   if known and rule.max_delay > 0 and wait > rule.max_delay then

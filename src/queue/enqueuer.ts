@@ -14,7 +14,7 @@ import { Batcher } from '../store/redis/batcher.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { jsonOf, validateCall } from '../validation/call.js'
 import type { Results } from './results.js'
-import { callRequest, delayMs, leave, readRecord, recordId } from './stored-call.js'
+import { type CallJobOptions, callRequest, delayMs, leave, readRecord, recordId } from './stored-call.js'
 import type { ResolvedDecision, StrategyResolver } from './strategy-resolver.js'
 
 /** How many jobs are added to BullMQ in one round trip. */
@@ -229,7 +229,8 @@ export class Enqueuer {
 
   private async add(calls: readonly DecidedCall[]): Promise<EnqueuedCall[]> {
     const decided = calls.filter((call) => call.state === 'decided')
-    const jobs = decided.length === 0 ? [] : await this.parts.queue.addBulk(decided.map(({ id, request, decision }) => this.job(id, request.call, decision)))
+    const jobs =
+      decided.length === 0 ? [] : await this.parts.queue.addBulk(decided.map(({ id, request, decision }, index) => this.job(id, request.call, decision, index)))
     await this.wakeForgotten(decided)
     let next = 0
     return Promise.all(
@@ -258,11 +259,13 @@ export class Enqueuer {
     }
   }
 
-  private job(id: string, call: Call, decision: Decision) {
+  /** @param index its number among the calls that are added together: they came one after the other */
+  private job(id: string, call: Call, decision: Decision, index: number) {
     const { deduplicationKey } = call
-    const opts: JobsOptions = {
+    const opts: CallJobOptions = {
       ...this.jobOptions,
       jobId: id,
+      arrivedMs: decision.atMs + index / ADDED_AT_ONCE / 100,
       ...(decision.outcome === 'wait' ? { delay: delayMs(decision.etaMs) } : {}),
       ...(deduplicationKey === undefined ? {} : { deduplication: { id: deduplicationKey } }),
     }

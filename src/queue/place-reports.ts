@@ -23,7 +23,7 @@ export interface PlaceReportsParts {
  * Tells the dispatcher how many places a worker has, and how many are taken: each second, and when a place comes free after all were taken.
  *
  * If the process dies, or stands still, its last report lapses, and calls of its queue are no longer woken for its places. The report is kept until
- * its jobs are given to other workers: until then they are active in BullMQ, though nobody runs them.
+ * its jobs are given to other workers: until then they are active in BullMQ, though no worker runs them.
  */
 export class PlaceReports {
   private readonly id = randomUUID()

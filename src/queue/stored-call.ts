@@ -1,4 +1,4 @@
-import { type Job, UnrecoverableError } from 'bullmq'
+import { type Job, type JobsOptions, UnrecoverableError } from 'bullmq'
 import type { CallRequest } from '../admission/request.js'
 import { type Call, MAX_NAME_LENGTH } from '../model/call.js'
 import { COST_UNITS, type Costs, NOTHING } from '../model/cost.js'
@@ -18,6 +18,19 @@ export function recordId(queue: string, jobId: string): string {
 export function parseRecordId(id: string): { queue: string; jobId: string } {
   const slash = id.indexOf('/')
   return { queue: id.slice(0, slash), jobId: id.slice(slash + 1) }
+}
+
+/** The options of a job that this program adds. */
+export interface CallJobOptions extends JobsOptions {
+  /** When its call came, by Redis' clock: after the death of its worker the call has its old place. */
+  readonly arrivedMs: number
+}
+
+/** When the call of a job came, where a worker that had it died: by the clock of its producer, where that was BullMQ's own. */
+function arrivalOf({ opts, stalledCounter, timestamp }: Job): number | undefined {
+  if (stalledCounter === 0) return undefined
+  const { arrivedMs } = opts as Partial<CallJobOptions>
+  return typeof arrivedMs === 'number' && Number.isFinite(arrivedMs) ? arrivedMs : timestamp
 }
 
 /** A record; `lua/lib/record.lua` describes its forms. */
@@ -142,7 +155,11 @@ export async function requestOfJob(scriptClient: ScriptClient, job: Job, token: 
   try {
     const call = callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job))
     const request = callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, await scriptClient.resolver.costs(call))
-    return { ...request, lock: token === '' ? undefined : { key: scriptClient.keys.jobLock(job.queueName, job.id as string), token } }
+    return {
+      ...request,
+      arrivedMs: arrivalOf(job),
+      lock: token === '' ? undefined : { key: scriptClient.keys.jobLock(job.queueName, job.id as string), token },
+    }
   } catch (error) {
     throw error instanceof TollgateError ? finalFailure(error) : error
   }
