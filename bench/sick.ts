@@ -93,6 +93,13 @@ const DURABLE = ['--appendonly', 'yes', '--appendfsync', 'always', '--save', '']
 
 const ROWS: readonly Row[] = [
   {
+    sick: 'none, for comparison',
+    run: async (fleet) => {
+      await fleet.backlog(BACKLOG_S)
+      return fleet.harmWithin(WATCHED_MS)
+    },
+  },
+  {
     sick: 'app killed in enqueueMany(50), before its jobs are added',
     run: async (fleet) => {
       const app = await fleet.participant('calls')

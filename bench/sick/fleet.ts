@@ -14,7 +14,7 @@ const INTERVAL_MS = 1000 / PER_SECOND
 const LEASE_MS = 1000
 /** All participants call the agent `a`, and share these limits. */
 export const RULES: readonly RuleSpec[] = [
-  { name: 'account', scope: 'agent', match: { agents: ['a'] }, limits: [{ requests: PER_SECOND, per: 'second', burst: 1 }] },
+  { name: 'account', scope: 'agent', match: { agents: ['a'] }, limits: [{ requests: PER_SECOND, per: 'second', burst: 4 }] },
   { name: 'slots', scope: 'agent', match: { agents: ['a'] }, limits: [{ concurrency: 12, lease: '4s' }] },
 ]
 const SILENT = pino({ level: 'silent' })
