@@ -1,5 +1,6 @@
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError, withoutArguments } from '../model/errors.js'
+import type { Clock } from '../model/time.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { safeObserver } from '../telemetry/observer.js'
 import { Attempt } from './attempt.js'
@@ -7,6 +8,7 @@ import type { AttemptParts } from './attempt-parts.js'
 import { PersistentWorker } from './bull-worker.js'
 import type { Handler, WorkerOptions } from './handler.js'
 import { readableError } from './handler-outcome.js'
+import { PlaceReports } from './place-reports.js'
 import { SendBack } from './send-back.js'
 import { SlotLeases } from './slot-leases.js'
 import { StartBatcher } from './start-batcher.js'
@@ -15,6 +17,7 @@ export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis'
   readonly queue: string
   readonly prefix: string
   readonly ledgerNames: LedgerNames
+  readonly clock: Clock
   /** Whether Redis does not answer or refuses, though it may be connected. */
   readonly away: () => boolean
 }
@@ -24,6 +27,7 @@ export class Worker {
   readonly bull: PersistentWorker
   private readonly batcher: StartBatcher
   private readonly leases: SlotLeases
+  private readonly places: PlaceReports
   /** The attempts under way, by the ids of their jobs. */
   private readonly attempts = new Map<string, Attempt>()
   /** Ids of calls that were cancelled lately and had no attempt here: BullMQ may have been handing over the job at that moment. */
@@ -48,7 +52,11 @@ export class Worker {
       sendBack: new SendBack(scriptClient, tracker, log, options.callOf !== undefined),
       isClosing: () => this.closing,
     }
+    const concurrency = options.concurrency ?? DEFAULTS.concurrency
+    const leaseMs = options.leaseMs ?? DEFAULTS.leaseMs
+    this.places = new PlaceReports(parts, concurrency, leaseMs)
     const run = async (attempt: Attempt, id: string): Promise<unknown> => {
+      this.places.taken()
       this.attempts.set(id, attempt)
       if (this.cancelled.has(id)) attempt.abort(cancellation())
       try {
@@ -57,14 +65,15 @@ export class Worker {
         throw readableError(error)
       } finally {
         if (this.attempts.get(id) === attempt) this.attempts.delete(id)
+        this.places.freed()
       }
     }
     this.bull = new PersistentWorker(parts.queue, (job, token) => run(new Attempt(shared, job, token ?? ''), job.id as string), {
       connection: parts.redis,
       prefix: parts.prefix,
-      concurrency: options.concurrency ?? DEFAULTS.concurrency,
-      lockDuration: options.leaseMs ?? DEFAULTS.leaseMs,
-      stalledInterval: options.leaseMs ?? DEFAULTS.leaseMs,
+      concurrency,
+      lockDuration: leaseMs,
+      stalledInterval: leaseMs,
       maxStalledCount: DEFAULTS.lostAtMost,
       runRetryDelay: DEFAULTS.longestStoreRetryMs,
       removeOnComplete: { age: DEFAULTS.keepResultsMs / 1000 },
@@ -80,7 +89,9 @@ export class Worker {
    */
   async close(force = this.parts.away() || this.parts.redis.status !== 'ready'): Promise<void> {
     this.closing = true
+    this.places.close()
     await this.bull.close(force)
+    await this.places.end(force)
     if (!force) await this.batcher.close()
     await this.leases.close(force)
   }
