@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { JobsOptions, Queue } from 'bullmq'
+import { Job, type JobsOptions, type Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { identityOf, idTaken } from '../admission/identity.js'
 import { rejection } from '../admission/rejection.js'
@@ -15,9 +15,9 @@ import { Batcher } from '../store/redis/batcher.js'
 import { type BareDecision, isBare } from '../store/redis/decoder.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { jsonOf, validateCall } from '../validation/call.js'
-import { ExistingJobs } from './existing-jobs.js'
+import { ExistingJobs, Joined } from './existing-jobs.js'
 import type { Results } from './results.js'
-import { callRequest, delayMs, identityOption, leave, parseRecordId, readRecord, recordId } from './stored-call.js'
+import { type CallJobOptions, callRequest, delayMs, leave, parseRecordId, readRecord, recordId } from './stored-call.js'
 import type { ResolvedDecision, StrategyResolver } from './strategy-resolver.js'
 import { Ticket } from './ticket.js'
 
@@ -44,13 +44,10 @@ export interface EnqueuerParts {
 /** A request that knows who its call was before any degraded mode. */
 type EnqueueRequest = CallRequest & { readonly identity: string }
 
-/** Is thrown where the job of a call exists already. */
-class Joined extends Error {}
-
 /** A call on its way in: prepared → decided → queued. It leaves that way as refused. */
 type IncomingCall =
   | { readonly state: 'prepared'; readonly id: string; readonly request: EnqueueRequest }
-  | { readonly state: 'decided'; readonly id: string; readonly request: EnqueueRequest; readonly decision: Decision }
+  | { readonly state: 'decided'; readonly id: string; readonly request: EnqueueRequest; readonly decision: Decision; readonly decidedMs: number }
   /** Its job is in BullMQ; without a decision where that is the job of an earlier call with its id or deduplication key. */
   | { readonly state: 'queued'; readonly id: string; readonly identity: string; readonly decision?: Decision }
   /** Without a decision where the call is not valid ('' is its id then), or Redis did not answer. */
@@ -75,7 +72,9 @@ export class Enqueuer {
     const { attempts, scriptClient } = parts
     this.jobOptions = attempts === undefined ? JOB_OPTIONS : { ...JOB_OPTIONS, attempts, backoff: { type: 'exponential', delay: SECOND } }
     this.existing = new ExistingJobs(parts.queue, parts.redis)
-    this.batcher = new Batcher<CallRequest, Decision | BareDecision>(DEFAULTS.batchKeys, weightOf, (requests) => scriptClient.enqueue(requests))
+    this.batcher = new Batcher<CallRequest, Decision | BareDecision>(DEFAULTS.batchKeys, weightOf, (requests) =>
+      scriptClient.enqueue(requests, parts.queue.name),
+    )
   }
 
   /** @throws CallInvalid, RateLimitExceeded, StoreUnavailable; nothing is charged or enqueued then, unless the last has `maybeEnqueued` */
@@ -125,11 +124,12 @@ export class Enqueuer {
 
   private async prepare(input: Call): Promise<PreparedCall> {
     try {
-      const valid = validateCall(input)
+      const said = validateCall(input)
+      const valid = this.parts.scriptClient.resolver.withEndpoint(said)
       // BullMQ would find a payload that is no JSON too late: when room is reserved already.
       jsonOf(valid.payload)
-      const identity = identityOf(valid)
-      const existing = await this.existing.find(valid, identity)
+      const identity = identityOf(said)
+      const existing = await this.existing.find(said, identity)
       if (existing !== undefined) return { state: 'queued', id: existing, identity }
       const stored = await this.inStoredMode(valid, identity)
       const costs = await this.parts.scriptClient.resolver.costs(stored)
@@ -172,7 +172,7 @@ export class Enqueuer {
         case 'degrade':
         case 'wait':
         case 'hold':
-          return { state: 'decided', id, request: { ...request, identity }, decision }
+          return { state: 'decided', id, request: { ...request, identity }, decision, decidedMs: performance.now() }
         case 'reject':
         case 'expired':
           return { state: 'refused', id, error: rejection(decision), decision }
@@ -230,7 +230,9 @@ export class Enqueuer {
 
   private async add(calls: readonly DecidedCall[]): Promise<EnqueuedCall[]> {
     const decided = calls.filter((call) => call.state === 'decided')
-    const jobs = decided.length === 0 ? [] : await this.parts.queue.addBulk(decided.map(({ id, request, decision }) => this.job(id, request, decision)))
+    const jobs =
+      decided.length === 0 ? [] : await this.parts.queue.addBulk(decided.map(({ id, request, decision }, index) => this.job(id, request, decision, index)))
+    await this.wakeForgotten(decided)
     let next = 0
     return Promise.all(
       calls.map(async (call): Promise<EnqueuedCall> => {
@@ -259,12 +261,28 @@ export class Enqueuer {
     }
   }
 
-  private job(id: string, { call, identity }: EnqueueRequest, decision: Decision) {
+  /**
+   * Calls whose jobs were added so long after the decision that they may have been taken for calls without a job: those that stand in no line any more
+   * go to a worker as new ones. If the process dies before that, they come back at their estimated time.
+   */
+  private async wakeForgotten(decided: readonly Extract<IncomingCall, { state: 'decided' }>[]): Promise<void> {
+    const late = decided.filter(({ decision, decidedMs }) => decision.outcome === 'wait' && performance.now() - decidedMs > DEFAULTS.passGraceMs / 2)
+    const records = await this.parts.scriptClient.recordsOf(late.map(({ request }) => request.id))
+    for (const [index, { id }] of late.entries()) {
+      if (records[index] !== null) continue
+      // A negative answer of BullMQ: the job is on its way already.
+      await new Job(this.parts.queue, '', null, {}, id).promote().catch(() => {})
+    }
+  }
+
+  /** @param index its number among the calls that are added together: they came one after the other */
+  private job(id: string, { call, identity }: EnqueueRequest, decision: Decision, index: number) {
     const { deduplicationKey } = call
-    const opts: JobsOptions = {
+    const opts: CallJobOptions = {
       ...this.jobOptions,
-      ...identityOption(identity),
+      identity,
       jobId: id,
+      arrivedMs: decision.atMs + index / ADDED_AT_ONCE / 100,
       ...(decision.outcome === 'wait' ? { delay: delayMs(decision.etaMs) } : {}),
       ...(deduplicationKey === undefined ? {} : { deduplication: { id: deduplicationKey } }),
     }

@@ -5,6 +5,9 @@ import type { Call } from '../model/call.js'
 import { TollgateError } from '../model/errors.js'
 import { isJobOf, keptIdentity } from './stored-call.js'
 
+/** Is thrown where the job of a call exists already. */
+export class Joined extends Error {}
+
 /** Of calls that are enqueued, the jobs that exist already: under the id of a call, or under its deduplication key. Each is either that of the call, or another call's. */
 export class ExistingJobs {
   constructor(

@@ -11,7 +11,9 @@ import { isStoreError } from '../redis/store-error.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { Batcher } from '../store/redis/batcher.js'
 import { type BareDecision, isBare } from '../store/redis/decoder.js'
-import type { ScriptClient, Sender } from '../store/redis/script-client.js'
+import type { ScriptClient } from '../store/redis/script-client.js'
+import type { Sender } from '../store/redis/sending.js'
+import { heldBy } from './stored-call.js'
 import type { ResolvedDecision } from './strategy-resolver.js'
 
 /** What travels in a batch: the start of a call, or the end of another one. */
@@ -30,9 +32,10 @@ type StartResult = ResolvedDecision | { readonly failure: unknown }
  *     start of 3    │                                         │
  *     start of 4    ┘                        'again': 4 has to join a line ─▶ sent again with its call
  *
- * A start waits for its decision; an end does not: the job of the call completes meanwhile. A newcomer without
+ * A start waits for its decision; an end does not: the job of the call completes meanwhile. A start without
  * room is answered 'again' and sent a second time together with its call, which is kept beside its place in
- * line. Most starts have room or a pass, so most are sent once, and without the call.
+ * line; so is one that holds a claim or a place at what is none of its meters any more, with the keys of those.
+ * Most starts have room or a pass, so most are sent once, and without the call.
  *
  * All starts of a batch share one ledger of a new name. Their request then names ledger and place, which is what the settlement needs.
  *
@@ -133,7 +136,7 @@ export class StartBatcher {
   private async decide(starts: readonly CallRequest[], ends: readonly Settlement[]): Promise<StartResult[]> {
     const requests = this.withLedger(starts)
     const decisions = await this.scriptClient.start(requests, ends, false, this.sender)
-    const resultsAgain = await this.joinLine(starts.filter((_, index) => decisions[index]?.outcome === 'again'))
+    const resultsAgain = await this.startComplete(starts.filter((_, index) => decisions[index]?.outcome === 'again'))
     let next = 0
     return requests.map((request, index) => {
       const decision = decisions[index] as Decision | BareDecision
@@ -151,15 +154,17 @@ export class StartBatcher {
   }
 
   /**
-   * Sends newcomers together with their calls. A failure is theirs alone: the other starts of their batch were decided. Calls that are answered 'again'
-   * once more were in a batch that a connection has sent twice, which Redis takes for a late copy: they travel in a new one.
+   * Sends starts together with their calls, and with the keys of what the calls hold, which may be none of their meters any more. A failure is
+   * theirs alone: the other starts of their batch were decided. Calls that are answered 'again' once more were in a batch that a connection has sent
+   * twice, which Redis takes for a late copy: they travel in a new one.
    */
-  private async joinLine(starts: readonly CallRequest[]): Promise<StartResult[]> {
+  private async startComplete(starts: readonly CallRequest[]): Promise<StartResult[]> {
     const results: StartResult[] = []
     let left = starts.map((start, index) => ({ start, index }))
     try {
       while (left.length > 0) {
-        const requests = this.withLedger(left.map(({ start }) => start))
+        const records = await this.scriptClient.recordsOf(left.map(({ start }) => start.id))
+        const requests = this.withLedger(left.map(({ start }, n) => ({ ...start, held: heldBy(records[n] ?? null) })))
         const decisions = (await this.scriptClient.start(requests, [], true, this.sender)) as readonly (Decision | BareDecision)[]
         for (const [n, { index }] of left.entries())
           if (decisions[n]?.outcome !== 'again') results[index] = this.resultOf(requests[n] as CallRequest, decisions[n] as Decision | BareDecision)

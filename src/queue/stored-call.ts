@@ -7,7 +7,6 @@ import { DEFAULTS } from '../model/defaults.js'
 import { ERRORS, type ErrorCode, TollgateError } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { CALL_FIELDS, validateCall } from '../validation/call.js'
-import { show } from '../validation/faults.js'
 
 // A call on its way is stored twice: as a BullMQ job, and as a record of ours in Redis. This file reads and writes both forms.
 
@@ -21,23 +20,48 @@ export function parseRecordId(id: string): { queue: string; jobId: string } {
   return { queue: id.slice(0, slash), jobId: id.slice(slash + 1) }
 }
 
+/** The options of a job that this program adds. */
+export interface CallJobOptions extends JobsOptions {
+  /** When its call came, by Redis' clock: after the death of its worker the call has its old place. */
+  readonly arrivedMs: number
+  /** The identity of its call as it was enqueued: in degraded mode the call itself has another model. */
+  readonly identity: string
+}
+
+/** When the call of a job came, where a worker that had it died: by the clock of its producer, where that was BullMQ's own. */
+function arrivalOf({ opts, stalledCounter, timestamp }: Job): number | undefined {
+  if (stalledCounter === 0) return undefined
+  const { arrivedMs } = opts as Partial<CallJobOptions>
+  return typeof arrivedMs === 'number' && Number.isFinite(arrivedMs) ? arrivedMs : timestamp
+}
+
 /** A record; `lua/lib/record.lua` describes its forms. */
 interface StoredCall {
   readonly state: 'waiting' | 'passed' | 'started'
   /** The key of the line a waiting call stands in. */
   readonly line: string
   readonly call: Call | null
+  /** The keys of the meters that a woken call has claims at. */
+  readonly claimedAt: readonly string[]
   /** Of the call, as it was enqueued; undefined where it has started. */
   readonly identity: string | undefined
 }
 
 export function readRecord(record: string | null): StoredCall | null {
   if (record === null || record === '') return null
-  if (record.startsWith('S')) return { state: 'started', line: '', call: null, identity: undefined }
-  const end = record.indexOf('\n')
-  const { is: identity, ...call } = JSON.parse(record.slice(end + 1)) as Call & { is?: string }
-  if (record.startsWith('P')) return { state: 'passed', line: '', call, identity }
-  return { state: 'waiting', line: record.slice(0, end).split(' ').slice(4).join(' '), call, identity }
+  if (record.startsWith('S')) return { state: 'started', line: '', call: null, claimedAt: [], identity: undefined }
+  // JSON has no line break of its own.
+  const [head = '', stored = '', claims = ''] = record.split('\n')
+  const { is: identity, ...call } = JSON.parse(stored) as Call & { is?: string }
+  if (!record.startsWith('P')) return { state: 'waiting', line: head.split(' ').slice(4).join(' '), call, claimedAt: [], identity }
+  const [, ...claimed] = claims === '' ? [] : (JSON.parse(claims) as [endsMs: number, ...claimed: [key: string][]])
+  return { state: 'passed', line: '', call, claimedAt: claimed.map(([key]) => key), identity }
+}
+
+/** The keys of what a call holds that has not started: the meters of its claims, or its line. */
+export function heldBy(record: string | null): readonly string[] {
+  const stored = readRecord(record)
+  return stored === null ? [] : stored.state === 'waiting' ? [stored.line] : stored.claimedAt
 }
 
 /** The request of a call under the rules in force now. */
@@ -47,9 +71,9 @@ export function callRequest(scriptClient: ScriptClient, id: string, token: strin
 
 /** The request of a call that has a record, under the rules in force now; one without meters where the record is gone. */
 export function restoredRequest(scriptClient: ScriptClient, id: string, record: string | null): CallRequest {
-  const { call = null, identity } = readRecord(record) ?? {}
-  if (call === null) return { id, token: '', call: { agent: '' }, meters: [], costs: NOTHING, counted: [] }
-  return { ...callRequest(scriptClient, id, '', call, storedCosts(call)), identity }
+  const stored = readRecord(record)
+  if (stored === null || stored.call === null) return { id, token: '', call: { agent: '' }, meters: [], costs: NOTHING, counted: [] }
+  return { ...callRequest(scriptClient, id, '', stored.call, storedCosts(stored.call)), held: stored.claimedAt, identity: stored.identity }
 }
 
 /** The costs that were known when the call got in line. A unit that no rule counted then costs nothing until a worker estimates it. */
@@ -66,23 +90,16 @@ function storedCosts({ cost = {} }: Call): Costs {
 export async function leave(scriptClient: ScriptClient, request: CallRequest): Promise<void> {
   const stored = readRecord(await scriptClient.recordOf(request.id))
   if (stored === null || stored.state === 'started') return
-  await scriptClient.release({ ...request, token: '', ledger: undefined }, stored.line, request.identity ?? identityOf(request.call))
+  await scriptClient.release({ ...request, token: '', ledger: undefined, held: stored.claimedAt }, stored.line, request.identity ?? identityOf(request.call))
 }
 
 /** What says who the call of a job is. */
 export type JobIdentity = Pick<Job, 'name' | 'data' | 'opts'>
 
-/** The name of the option in which a job keeps the identity of its call: in degraded mode the call itself has another model. */
-const IDENTITY_OPTION = 'tollgate'
-
-export function identityOption(identity: string): JobsOptions {
-  return { [IDENTITY_OPTION]: identity } as JobsOptions
-}
-
 /** The identity that the options of a job keep; undefined for jobs that Tollgate has not added. */
 export function keptIdentity(opts: object): string | undefined {
-  const kept = (opts as Record<string, unknown>)[IDENTITY_OPTION]
-  return typeof kept === 'string' ? kept : undefined
+  const { identity } = opts as Partial<CallJobOptions>
+  return typeof identity === 'string' ? identity : undefined
 }
 
 /** Whether a job is that of a call. A job that Tollgate has not added is read as a worker without `callOf` reads it. */
@@ -119,17 +136,6 @@ export function finalFailure(error: TollgateError): UnrecoverableError {
   return new UnrecoverableError(`${error.code}: ${error.message}`)
 }
 
-/** What code of a user threw, as an error of which BullMQ can read message and stack: a job whose error it cannot read would never fail, and be run again and again. */
-export function readableError(thrown: unknown): Error {
-  try {
-    const { message, stack } = thrown as Error
-    if (typeof message === 'string' && typeof stack === 'string') return thrown as Error
-  } catch {
-    // Nothing, or a getter that throws.
-  }
-  return new Error(`${show(thrown)} was thrown, which is no error`, { cause: thrown })
-}
-
 /** The error in the `failedReason` of a job. */
 export function callFailure(failedReason: string): TollgateError {
   const [, code, message] = /^([A-Z_]+): (.*)$/s.exec(failedReason) ?? []
@@ -162,11 +168,12 @@ export function callOfJob(name: string, data: unknown): Call {
  */
 export async function requestOfJob(scriptClient: ScriptClient, job: Job, token: string, callOf: ((job: Job) => Call) | undefined): Promise<CallRequest> {
   try {
-    const call = callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job))
+    const call = scriptClient.resolver.withEndpoint(callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job)))
     const request = callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, await scriptClient.resolver.costs(call))
     return {
       ...request,
       identity: keptIdentity(job.opts),
+      arrivedMs: arrivalOf(job),
       lock: token === '' ? undefined : { key: scriptClient.keys.jobLock(job.queueName, job.id as string), token },
     }
   } catch (error) {

@@ -228,7 +228,7 @@ describe('at the front door', () => {
     await tollgate.enqueue(ANN)
     const scriptClient = realScriptClient(namespace, RULES)
     await namespace.redis.del(namespace.keys.call(recordId('calls', 'one')), namespace.keys.passes)
-    expect(await scriptClient.enqueue([requestOf(scriptClient, 'one', ANN)])).toEqual([{ outcome: 'joined' }])
+    expect(await scriptClient.enqueue([requestOf(scriptClient, 'one', ANN)], 'calls')).toEqual([{ outcome: 'joined' }])
     expect(await namespace.redis.exists(namespace.keys.call(recordId('calls', 'one')))).toBe(0)
     await tollgate.cancel('one')
   })

@@ -10,7 +10,8 @@ import type { Observation, UpstreamOutcome, UpstreamReport, UpstreamStatus } fro
 import { LedgerNames } from '../ledger-names.js'
 import { type Admission, type LedgerFigures, overEstimatedPercent, type StateResult, type Store } from '../store.js'
 import { Batcher } from './batcher.js'
-import type { GateDecision, ScriptClient } from './script-client.js'
+import type { ScriptClient } from './script-client.js'
+import type { GateDecision } from './sending.js'
 
 /** An admission, or why that one of its batch is refused: its id is that of another call. */
 export type BatchedAdmission = Admission | TollgateError

@@ -1,10 +1,9 @@
 import type { Redis } from 'ioredis'
-import { identityOf, idTaken } from '../../admission/identity.js'
+import { idTaken } from '../../admission/identity.js'
 import { limitOf, meterOf } from '../../admission/rejection.js'
 import { type AdmissionRequest, blockPlace, type CallRequest, type Settlement } from '../../admission/request.js'
 import type { Resolver } from '../../admission/resolver.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
-import { COST_UNITS } from '../../model/cost.js'
 import type { Decision, RejectDecision, RunDecision } from '../../model/decision.js'
 import { TollgateError } from '../../model/errors.js'
 import { approximateMs, type Clock } from '../../model/time.js'
@@ -16,32 +15,34 @@ import type { StateResult } from '../store.js'
 import { type BareDecision, DecisionReply, readUpstreamStatus } from './decoder.js'
 import { BatchEncoder, ratesOf } from './encoder.js'
 import { type Held, type PassOutcome, scripts } from './scripts.js'
-
-/** Numbers the batches of starts of one worker. */
-export interface Sender {
-  /** Unlike that of any other worker. */
-  readonly name: string
-  /** The next number, from 1. */
-  next(): number
-}
-
-/** What the gate decides on a call; ID_TAKEN where its id is that of another call. */
-export type GateDecision = RunDecision | RejectDecision | TollgateError
-
-interface DecideOptions {
-  readonly onTheirWay: boolean
-  readonly ended?: readonly Settlement[]
-  readonly stored?: readonly string[]
-  /** The keys of the jobs of the calls. */
-  readonly jobs?: readonly string[]
-  readonly sender?: Sender | undefined
-}
+import { type DecideOptions, type GateDecision, type Sender, storedCall } from './sending.js'
 
 /** The front of one line, as a dispatch looks at it. */
 export interface LineFront {
   readonly key: string
   /** In the order they stand. */
   readonly calls: readonly CallRequest[]
+}
+
+/** How many calls of a queue one dispatch may wake. */
+export interface QueueBudget {
+  /** Calls that claim their room: a worker with a free place takes each at once. */
+  readonly claimed: number
+  /** Calls that are woken after those, without a claim. */
+  readonly unclaimed: number
+  /** Whether calls that it cannot take go to the line of the queue, out of the way of others. */
+  readonly shut: boolean
+}
+
+export interface Dispatched {
+  readonly nowMs: number
+  readonly woken: readonly string[]
+  /** Those of the woken calls that no room is kept for. */
+  readonly unclaimed: readonly string[]
+  /** Calls that have left their lines, since they have no job. */
+  readonly dropped: readonly string[]
+  /** Until the next line can move; null where no call waits. */
+  readonly nextMs: number | null
 }
 
 /** The scripts over meters, lines and ledger, as functions: one call, one round trip, no state of its own. */
@@ -85,10 +86,9 @@ export class ScriptClient {
     return (await this.decideEach('peek', requests)).map(decidedOrThrow)
   }
 
-  /** The front door: promises room or finds a place in line. */
-  enqueue(requests: readonly CallRequest[]): Promise<(Decision | BareDecision)[]> {
-    const jobs = requests.map(({ id }) => this.keys.job(id))
-    return this.decide(scripts.enqueue, requests, { onTheirWay: true, stored: requests.map(storedCall), jobs })
+  /** The front door: promises room or finds a place in line. @param queue that of all these calls */
+  enqueue(requests: readonly CallRequest[], queue: string): Promise<(Decision | BareDecision)[]> {
+    return this.decide(scripts.enqueue, requests, { onTheirWay: true, stored: requests.map(storedCall), queue })
   }
 
   /**
@@ -105,7 +105,7 @@ export class ScriptClient {
   private async decide(
     script: Script<Buffer>,
     requests: readonly AdmissionRequest[],
-    { onTheirWay, ended = [], stored = [], jobs = [], sender }: DecideOptions,
+    { onTheirWay, ended = [], stored = [], queue, sender }: DecideOptions,
   ): Promise<(Decision | BareDecision)[]> {
     const decisions: (Decision | BareDecision)[] = []
     let from = 0
@@ -115,8 +115,12 @@ export class ScriptClient {
       while (to < requests.length && encoder.add(requests[to] as AdmissionRequest, onTheirWay)) to++
       if (from === 0) for (const settlement of ended) encoder.settle(settlement, true)
       if (sender !== undefined) encoder.numbered(sender.name, sender.next())
-      encoder.keys.push(...jobs.slice(from, to))
-      const bytes = await script.run(this.redis, encoder.keys, [this.now(), encoder.batch(), ...stored.slice(from, to)])
+      const named = queue === undefined ? [] : [queue]
+      if (queue !== undefined) {
+        const jobs = requests.slice(from, to).map(({ id }) => this.keys.job(id))
+        encoder.keys.push(this.keys.closedQueues, this.keys.queueLine(queue), ...jobs)
+      }
+      const bytes = await script.run(this.redis, encoder.keys, [this.now(), encoder.batch(), ...named, ...stored.slice(from, to)])
       const reply = new DecisionReply(bytes, to - from, encoder.meters)
       for (let n = from; n < to; n++) {
         const request = requests[n] as AdmissionRequest
@@ -188,19 +192,28 @@ export class ScriptClient {
     return statuses.map(readUpstreamStatus)
   }
 
-  /** Wakes the calls at the front of the given lines that have room. */
-  async dispatch(lines: readonly LineFront[]): Promise<{ nowMs: number; woken: string[]; nextMs: number | null }> {
+  /**
+   * Wakes the calls at the front of the given lines that have room.
+   * @param budgets by queue; calls of other queues are woken as room allows
+   * @param looksAtJobs whether calls without a BullMQ job leave their lines
+   */
+  async dispatch(lines: readonly LineFront[], budgets: ReadonlyMap<string, QueueBudget> = new Map(), looksAtJobs = false): Promise<Dispatched> {
     const requests = lines.flatMap((line) => line.calls)
     const encoder = this.encode(requests, true)
-    const shapes = lines.map(({ key, calls }) => {
-      // A line whose rule is gone has no meter in the batch; its key is declared here.
-      let index = encoder.keys.indexOf(key)
-      if (index < 0) index = encoder.keys.push(key) - 1
-      return [index + 1, encoder.meterOfLine(key), calls.length]
-    })
-    const args = [this.now(), encoder.batch(), JSON.stringify(shapes), ...requests.map(storedCall)]
-    const [nowMs, woken, nextMs] = await scripts.dispatch.run(this.redis, encoder.keys, args)
-    return { nowMs: Number(nowMs), woken, nextMs: Number(nextMs) < 0 ? null : Number(nextMs) }
+    const declare = (key: string) => {
+      const index = encoder.keys.indexOf(key)
+      return index < 0 ? encoder.keys.push(key) : index + 1
+    }
+    // A line whose rule is gone has no meter in the batch.
+    const shapes = lines.map(({ key, calls }) => [declare(key), encoder.meterOfLine(key), calls.length])
+    const queues = [...budgets].map(([queue, { claimed, unclaimed, shut }]) => [claimed, unclaimed, shut ? 1 : 0, declare(this.keys.queueLine(queue))])
+    const places = new Map([...budgets.keys()].map((queue, index) => [queue, index + 1]))
+    const of = requests.map(({ id }) => places.get(id.slice(0, id.indexOf('/'))) ?? 0)
+    const jobs = looksAtJobs ? encoder.keys.length + 1 : 0
+    if (looksAtJobs) encoder.keys.push(...requests.map(({ id }) => this.keys.job(id)))
+    const args = [this.now(), encoder.batch(), JSON.stringify({ lines: shapes, queues, of, jobs }), ...requests.map(storedCall)]
+    const [nowMs, woken, nextMs, unclaimed, dropped] = await scripts.dispatch.run(this.redis, encoder.keys, args)
+    return { nowMs: Number(nowMs), woken, unclaimed, dropped, nextMs: Number(nextMs) < 0 ? null : Number(nextMs) }
   }
 
   /** Looks after passes that have not started; says what became of each. */
@@ -220,6 +233,10 @@ export class ScriptClient {
 
   recordOf(id: string): Promise<string | null> {
     return this.redis.get(this.keys.call(id))
+  }
+
+  async recordsOf(ids: readonly string[]): Promise<(string | null)[]> {
+    return ids.length === 0 ? [] : this.redis.mget(ids.map((id) => this.keys.call(id)))
   }
 
   /** Extends the leases of the slots that started calls hold, and takes back those that have ended where there is room. @returns the starts that hold a slot less */
@@ -269,11 +286,4 @@ export function slotsOf({ meters }: AdmissionRequest): { key: string; limit: Com
     const limit = limits.slice(0, active).find(({ unit }) => unit === 'concurrency')
     return limit === undefined ? [] : [{ key: keys[1 + keyed.indexOf(limit)] as string, limit }]
   })
-}
-
-/** The call as it is kept beside its place in line: its identity first, then what decides about it, with its costs, and no payload. */
-function storedCall({ call, costs, identity }: CallRequest): string {
-  const { payload: _payload, id: _id, ...rest } = call
-  const known = COST_UNITS.filter((unit) => costs[unit] > 0).map((unit) => [unit, costs[unit]])
-  return JSON.stringify({ is: identity ?? identityOf(call), ...rest, cost: { ...call.cost, ...Object.fromEntries(known) } })
 }

@@ -2,7 +2,8 @@ import type { CallRequest } from '../../../src/admission/request.js'
 import type { Costs } from '../../../src/model/cost.js'
 import type { LineScan } from '../../../src/queue/line-scan.js'
 import type { Keys } from '../../../src/redis/keys.js'
-import type { ScriptClient, Sender } from '../../../src/store/redis/script-client.js'
+import type { ScriptClient } from '../../../src/store/redis/script-client.js'
+import type { Sender } from '../../../src/store/redis/sending.js'
 import { EPOCH_MS } from '../world/server.js'
 import { copyOf, label, type Model, type Start } from './model.js'
 import type { Program } from './program.js'
@@ -24,6 +25,7 @@ export interface Action {
 
 /** What all actions of an exploration share: the program, its Redis, and the calls under each version of the rules. */
 export class Setting {
+  readonly queue = QUEUE
   readonly keys: Keys
   readonly clients: readonly ScriptClient[]
   readonly scan: LineScan
