@@ -227,13 +227,10 @@ async function measuredOnItsOwn(program: string, row: Row): Promise<Figure> {
 /** For each sick participant: how long it keeps those waiting who share an account with it, what it costs over a minute, and what it leaves behind. */
 export async function sick(redis: string): Promise<Figure[]> {
   const program = redisProgram()
-  const only = process.env['SICK']
   const figures: Figure[] = []
   for (const row of ROWS) {
-    if (only !== undefined && !row.sick.includes(only)) continue
     if (row.redis !== undefined && program === undefined) figures.push(notMeasured(`sick: ${row.sick}`, `≤ ${WAIT_BAR_MS}`, 'there is no redis-server here'))
     else figures.push(row.redis === undefined ? await measured(redis, row) : await measuredOnItsOwn(program as string, row))
-    console.error('DEBUG', new Date().toISOString().slice(14, 19), JSON.stringify(figures.at(-1)))
   }
   return figures
 }
