@@ -5,6 +5,7 @@ import { type RedisServer, redisProgram, startRedisProcess } from '../test/suppo
 import type { Figure } from './lib/measure.js'
 import { notMeasured } from './lib/measure.js'
 import { inNamespaces } from './lib/namespace.js'
+import { row as rowOf } from './lib/table.js'
 import { Fleet, type Harm, NAMESPACE } from './sick/fleet.js'
 
 /** How long the others are watched from the moment a participant falls sick. */
@@ -68,7 +69,6 @@ function sickWorker(sick: string, sicken: (worker: Awaited<ReturnType<Fleet['par
       await sleep(1000)
       await sicken(worker)
       const harm = await fleet.harmWithin(WATCHED_MS)
-      worker.signal('SIGCONT')
       return harm
     },
   }
@@ -231,6 +231,8 @@ export async function sick(redis: string): Promise<Figure[]> {
   for (const row of ROWS) {
     if (row.redis !== undefined && program === undefined) figures.push(notMeasured(`sick: ${row.sick}`, `≤ ${WAIT_BAR_MS}`, 'there is no redis-server here'))
     else figures.push(row.redis === undefined ? await measured(redis, row) : await measuredOnItsOwn(program as string, row))
+    // Each row as it comes: the table is long.
+    console.error(rowOf(figures.at(-1) as Figure))
   }
   return figures
 }
