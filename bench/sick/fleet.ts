@@ -73,6 +73,8 @@ export class Fleet {
   async harmWithin(ms: number, since = performance.timeOrigin + performance.now()): Promise<Harm> {
     await sleep(ms)
     const endMs = performance.timeOrigin + performance.now()
+    // A participant that was stopped could not answer.
+    for (const helper of this.helpers) helper.signal('SIGCONT')
     const others = await Promise.all(this.helpers.map((helper) => helper.request<number[]>('starts').catch(() => [])))
     const starts = [...this.startsMs, ...others.flat()].filter((at) => at >= since && at <= endMs).sort((a, b) => a - b)
     const times = [since, ...starts, endMs]
