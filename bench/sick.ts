@@ -155,11 +155,11 @@ const ROWS: readonly Row[] = [
   {
     sick: 'call that its agent refuses always (429, Retry-After: 0)',
     run: async (fleet) => {
-      fleet.refusing = ({ id }) => id === 'live-5'
+      fleet.refusing = (id) => id === 'live-5'
       await fleet.backlog(BACKLOG_S)
       return fleet.harmWithin(WATCHED_MS)
     },
-    within: ({ refused }) => refused <= 12,
+    within: ({ refused }) => refused > 0 && refused <= 12,
   },
   {
     sick: 'agent that refuses everything for a second',
