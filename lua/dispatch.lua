@@ -11,7 +11,8 @@
   ARGV[1]     now in ms, '' for Redis' clock
   ARGV[2]     the batch as JSON: the calls of one line after the other, each in order
   ARGV[3]     per line as JSON: [key index of the line, its meter in the batch or 0 (its rule is gone),
-              number of its calls in the batch]
+              number of its calls in the batch, 1 if it is the line of one call that its agent has refused, whose
+              call is looked at when the line is due and not before]
   ARGV[4…]    per call: the call as JSON
 
   Reply       { now, ids woken, ms until the earliest line can move or -1 }
@@ -100,7 +101,8 @@ end
 local cursor = 0
 for _, line in ipairs(cjson.decode(ARGV[3])) do
   local line_key, own = KEYS[line[1]], batch.meters[line[2]]
-  local wait = nil
+  local due_in = line[4] == 1 and Line.due_in(line_key, now) or 0
+  local wait = due_in > 0 and due_in + LOOKAHEAD_MS or nil
   for i = cursor + 1, cursor + line[3] do
     local call = batch.calls[i]
     call[CALL_JSON] = ARGV[3 + i]

@@ -97,6 +97,22 @@ function Line.join(call, meter, place, moves, deadline, wait, now)
   return rank
 end
 
+-- Puts a call into a line of its own for a time, in which it waits for nothing but that. The line has no meter:
+-- when it is due its call is woken, or goes on to the line of what it waits for, at its place.
+function Line.join_own(call, line_key, place, deadline, wait, now)
+  local due = text(now + wait)
+  redis.call('ZADD', line_key, text(place), call[CALL_ID])
+  Record.save_waiting(call[CALL_RECORD_KEY], place, 0, deadline, line_key, call[CALL_JSON], wait)
+  if deadline > 0 then redis.call('ZADD', KEYS[FIXED.DEADLINES], text(deadline), call[CALL_ID]) end
+  redis.call('ZADD', KEYS[FIXED.LINES], due, line_key)
+  redis.call('PUBLISH', KEYS[FIXED.WAKE], due)
+end
+
+-- Ms until a line is due.
+function Line.due_in(line_key, now)
+  return max(0, (tonumber(redis.call('ZSCORE', KEYS[FIXED.LINES], line_key) or now) or now) - now)
+end
+
 function Line.leave(line_key, call)
   local known = call[CALL_PARSED]
   if known and (known.deadline or 0) > 0 then redis.call('ZREM', KEYS[FIXED.DEADLINES], call[CALL_ID]) end

@@ -3,7 +3,8 @@ import { ConfigInvalid, TollgateError, UpstreamLimited } from '../model/errors.j
 import type { AgentSpec } from '../policy/rule.js'
 import { type CallUsage, readUsage } from '../pricing/usage.js'
 import type { CallContext, Handler } from '../queue/handler.js'
-import { REFUSED_STATUSES } from '../upstream/headers.js'
+import { isFinalAnswer, isRefusal } from '../upstream/refusals.js'
+import { fitWords } from '../upstream/words.js'
 
 /** The result of a call to an agent over HTTP. */
 export interface AgentAnswer {
@@ -15,12 +16,14 @@ export interface AgentAnswer {
 }
 
 const DEFAULT_ENDPOINTS: Readonly<Record<NonNullable<AgentSpec['api']>, string>> = { openai: '/v1/chat/completions', anthropic: '/v1/messages' }
-/** The longest part of an agent's error that is quoted, in characters. */
-const QUOTED_ERROR = 500
+
+function keyOf({ apiKeyEnv }: AgentSpec, environment: NodeJS.ProcessEnv): string | undefined {
+  return apiKeyEnv === undefined ? undefined : environment[apiKeyEnv]?.trim()
+}
 
 function headersFor(agent: AgentSpec, environment: NodeJS.ProcessEnv): Record<string, string> {
   const headers: Record<string, string> = { 'content-type': 'application/json', accept: 'application/json' }
-  const key = agent.apiKeyEnv === undefined ? undefined : environment[agent.apiKeyEnv]?.trim()
+  const key = keyOf(agent, environment)
   if (agent.api === 'anthropic') {
     headers['anthropic-version'] = '2023-06-01'
     if (key !== undefined) headers['x-api-key'] = key
@@ -43,10 +46,13 @@ function urlOf(agent: AgentSpec, call: Call): string {
   return `${agent.baseUrl.replace(/\/+$/, '')}/${endpoint.replace(/^\/+/, '')}`
 }
 
-/** The error of an answer that is neither a success nor a refusal. */
-function failure(call: Call, status: number, output: unknown, usage: CallUsage | undefined): TollgateError {
-  const quoted = (typeof output === 'string' ? output : JSON.stringify(output)).slice(0, QUOTED_ERROR)
-  return Object.assign(new TollgateError('UPSTREAM_FAILED', `${call.agent} answered ${status}: ${quoted}`), { usage })
+/** The error of an answer that is no success. @param key what the agent was sent, and may echo */
+function failure(call: Call, { status, headers }: Response, output: unknown, key: string | undefined): TollgateError {
+  const quoted = fitWords(typeof output === 'string' ? output : JSON.stringify(output), key === undefined ? [] : [key])
+  const message = `${call.agent} answered ${status}${quoted === '' ? '' : `: ${quoted}`}`
+  if (isFinalAnswer(status, headers, output)) return new TollgateError('UPSTREAM_REFUSED', message)
+  if (isRefusal(status)) return new UpstreamLimited({ headers, message, retryable: true })
+  return new TollgateError('UPSTREAM_FAILED', message)
 }
 
 function parse(text: string): unknown {
@@ -63,8 +69,9 @@ function withModel(payload: unknown, model: string): unknown {
 
 /**
  * Makes a handler that posts the payload of a call to its agent, at the call's `endpoint` under the agent's `baseUrl`. The default endpoint is
- * `/v1/chat/completions` (openai) or `/v1/messages` (anthropic). 429, 503 and 529 return the call to its line (UPSTREAM_LIMITED); other statuses than
- * 2xx fail it with UPSTREAM_FAILED, settled by the usage in the answer, if any.
+ * `/v1/chat/completions` (openai) or `/v1/messages` (anthropic). 429, 503 and 529 return the call to its line (UPSTREAM_LIMITED), unless the
+ * answer says that waiting does not help, which fails the call for good (UPSTREAM_REFUSED), as do 402 and 413; other statuses than 2xx fail it with
+ * UPSTREAM_FAILED, settled by the usage in the answer, if any.
  * @param environment where the API keys are read, by the name in `apiKeyEnv`
  * @throws ConfigInvalid at once where an agent's key is missing from the environment
  */
@@ -80,9 +87,9 @@ export function httpAgent(agents: Readonly<Record<string, AgentSpec>>, environme
     const response = await fetch(urlOf(agent, call), { method: 'POST', headers: headersFor(agent, environment), body, signal, redirect: 'manual' })
     const output = parse(await response.text())
     const usage = readUsage(output)
-    if (REFUSED_STATUSES.has(response.status)) throw new UpstreamLimited({ headers: response.headers, message: `${call.agent} answered ${response.status}` })
-    context.observe(response.headers)
-    if (!response.ok) throw failure(call, response.status, output, usage)
+    // Those of a refusal are reported with it.
+    if (response.ok || !isRefusal(response.status)) context.observe(response.headers)
+    if (!response.ok) throw Object.assign(failure(call, response, output, keyOf(agent, environment)), usage === undefined ? {} : { usage })
     return { status: response.status, output, ...(usage === undefined ? {} : { usage }) }
   }
 }

@@ -13,7 +13,7 @@ import { retrying, within } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import type { Ended } from '../telemetry/observer.js'
-import { upstreamLimited } from '../upstream/headers.js'
+import { refusalOf } from '../upstream/refusals.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
 import type { CallContext, Handler, WorkerOptions } from './handler.js'
 import type { JobHolder, SendBack } from './send-back.js'
@@ -218,11 +218,15 @@ export class Attempt implements JobHolder {
       return result
     } catch (error) {
       // An error of the fallback is none of the agent's.
-      const limited = reachedAgent && this.abortedBy() === undefined ? upstreamLimited(error) : undefined
-      if (limited !== undefined) {
+      const refusal = reachedAgent && this.abortedBy() === undefined ? refusalOf(error) : undefined
+      if (refusal?.name === 'later') {
         this.state = { name: 'at the gate' }
         clearTimeout(timer)
-        return await sendBack.limited(this, request, limited, () => this.observeEnd(request, 'returned', undefined))
+        return await sendBack.limited(this, request, refusal, (how) => this.observeEnd(request, how, undefined))
+      }
+      if (refusal?.name === 'never') {
+        clearTimeout(timer)
+        return await this.refusedForGood(request, decision, refusal.words, usageOfResult(error))
       }
       // A handler that heeds its signal ends in this turn.
       if (this.work !== undefined) await nextTurn()
@@ -234,6 +238,15 @@ export class Attempt implements JobHolder {
       clearTimeout(timer)
       if (this.work === undefined) leases.remove(request)
     }
+  }
+
+  /** The agent says that waiting does not help: the call fails with its words, and is charged only what the agent says that it has used. */
+  private async refusedForGood(request: CallRequest, decision: StartDecision, words: string, usage: CallUsage | undefined): Promise<never> {
+    if (usage === undefined && this.reported === undefined) await this.uncharge(request, decision)
+    const actual = usage === undefined && this.reported === undefined ? undefined : this.settle(request, usage, decision)
+    this.parts.log.warn({ call: this.job.id, agent: request.call.agent }, 'the agent refused the call for good; the call fails')
+    this.observeEnd(request, 'failed', actual)
+    throw finalFailure(new TollgateError('UPSTREAM_REFUSED', words))
   }
 
   /** What the fallback or handler returns, or the abort where that comes first. */

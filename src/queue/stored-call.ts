@@ -1,4 +1,4 @@
-import { type Job, UnrecoverableError } from 'bullmq'
+import { type Job, RATE_LIMIT_ERROR, UnrecoverableError } from 'bullmq'
 import type { CallRequest } from '../admission/request.js'
 import { type Call, MAX_NAME_LENGTH } from '../model/call.js'
 import { COST_UNITS, type Costs, NOTHING } from '../model/cost.js'
@@ -90,6 +90,8 @@ export function finalFailure(error: TollgateError): UnrecoverableError {
 export function readableError(thrown: unknown): Error {
   try {
     const { message, stack } = thrown as Error
+    // BullMQ would put the job back at once, again and again. (That of a handler is its agent's refusal, and does not come here.)
+    if (message === RATE_LIMIT_ERROR) return new Error('a RateLimitError was thrown, which only a handler may', { cause: thrown })
     if (typeof message === 'string' && typeof stack === 'string') return thrown as Error
   } catch {
     // Nothing, or a getter that throws.

@@ -42,7 +42,7 @@ export class Worker {
       options,
       batcher: this.batcher,
       leases: this.leases,
-      sendBack: new SendBack(scriptClient, tracker, log, options.callOf !== undefined),
+      sendBack: new SendBack(scriptClient, tracker, log, options.callOf !== undefined, options.maxReturns ?? DEFAULTS.maxReturns),
       isClosing: () => this.closing,
     }
     const run = async (attempt: Attempt, id: string): Promise<unknown> => {

@@ -68,6 +68,12 @@ export const OUTCOME = {
   LOST: 13,
 } as const
 
+/**
+ * What the refusal of a call says of its agent. BLOCKS: the agent is blocked. BESIDE: its call was in flight then. STALE: its call started before a
+ * block that has ended. ALONE: the agent takes other calls, and not this one. `lua/lib/refusal.lua` has the model.
+ */
+export const REFUSAL = { BLOCKS: 1, BESIDE: 2, STALE: 3, ALONE: 4 } as const
+
 export type OutcomeCode = (typeof OUTCOME)[keyof typeof OUTCOME]
 
 /** The places in an encoded rule. ACTIVE and what follows are left out where the rule has all its limits, and no bounds. */
@@ -108,6 +114,9 @@ const NUMBERS = {
   PASS_GRACE_MS: DEFAULTS.passGraceMs,
   SILENCE_MS: DEFAULTS.silenceMs,
   SLOT_GRACE_MS: DEFAULTS.slotGraceMs,
+  PATIENCE_MS: DEFAULTS.patienceMs,
+  LONGEST_PATIENCE_MS: DEFAULTS.longestPatienceMs,
+  RETURN_LEAD_MS: DEFAULTS.returnLeadMs,
 } as const
 
 /** A table of codes as Lua names them: `inputTokens` is INPUT_TOKENS. */
@@ -120,7 +129,7 @@ const TABLES = {
   ALGORITHM: luaNamed(ALGORITHM_CODES),
   KIND: luaNamed(KIND_CODES),
   STRICTNESS: luaNamed(STRICTNESS_CODES),
-  ...{ OUTCOME, RULE, LIMIT, OPTION, RECOVERY, DETAIL, FIXED },
+  ...{ OUTCOME, RULE, LIMIT, OPTION, RECOVERY, REFUSAL, DETAIL, FIXED },
 } as const
 
 export const LUA_NAMES: readonly string[] = [...Object.keys(TABLES), ...Object.keys(NUMBERS)]

@@ -13,6 +13,7 @@ import type { Script } from '../../redis/script.js'
 import type { StateResult } from '../store.js'
 import { type BareDecision, DecisionReply, readUpstreamStatus } from './decoder.js'
 import { BatchEncoder, ratesOf } from './encoder.js'
+import { REFUSAL } from './protocol.js'
 import { type Held, type PassOutcome, scripts } from './scripts.js'
 
 /** The front of one line, as a dispatch looks at it. */
@@ -20,6 +21,24 @@ export interface LineFront {
   readonly key: string
   /** In the order they stand. */
   readonly calls: readonly CallRequest[]
+}
+
+/** A call that its agent refused, on its way back. */
+interface Returning {
+  readonly request: CallRequest
+  readonly maxReturns: number
+  readonly keepsLine: boolean
+}
+
+/** What became of a call that its agent refused. */
+export interface ReturnOutcome extends UpstreamOutcome {
+  /** blocks: the refusal is the agent's, for all calls. stale: it is older than what is known of the agent. alone: the agent takes other calls. */
+  readonly refusal: 'blocks' | 'stale' | 'alone'
+  /** Ms until the next try of the call. */
+  readonly waitMs: number
+  readonly returns: number
+  /** Whether it was refused too often, and is not tried again. */
+  readonly over: boolean
 }
 
 /** The scripts over meters, lines and ledger, as functions: one call, one round trip, no state of its own. */
@@ -128,20 +147,40 @@ export class ScriptClient {
     return held
   }
 
+  /** An agent said something about its limits; a call that stands open is given back. */
+  async reportUpstream(request: AdmissionRequest, report: UpstreamReport): Promise<UpstreamOutcome> {
+    const [cut, , , , , ...status] = await this.sendReport(this.encode([request], false), request, report)
+    return { cut: cut === '1', ...readUpstreamStatus(status) }
+  }
+
   /**
-   * An agent said something about its limits; a call that stands open is given back.
-   * @param back the call, where it is put at the head of its line: its agent asked to be left alone
+   * An agent refused the call of a worker: it is given back, and waits for its next try, unless it was refused too often.
+   * @param maxReturns how often the call may return @param keepsLine false: it waits nowhere, and its job comes back as that of a new call
    */
-  async reportUpstream(request: AdmissionRequest, report: UpstreamReport, back?: CallRequest): Promise<UpstreamOutcome> {
+  async returnCall(request: CallRequest, report: UpstreamReport, maxReturns: number, keepsLine = true): Promise<ReturnOutcome> {
+    const back = { request, maxReturns, keepsLine }
+    const [cut, kind, waitMs, returns, over, ...status] = await this.sendReport(this.encode([request], true), request, report, back)
+    const why = { [REFUSAL.BLOCKS]: 'blocks', [REFUSAL.BESIDE]: 'blocks', [REFUSAL.STALE]: 'stale', [REFUSAL.ALONE]: 'alone' } as const
+    const refusal = why[Number(kind) as keyof typeof why]
+    return { cut: cut === '1', refusal, waitMs: Number(waitMs), returns: Number(returns), over: over === '1', ...readUpstreamStatus(status) }
+  }
+
+  private sendReport(encoder: BatchEncoder, request: AdmissionRequest, report: UpstreamReport, back?: Returning): Promise<string[]> {
     const { kind, retryAfterMs, reduceFactor, observed, name } = report
-    const encoder = this.encode([request], back !== undefined)
-    const stored = back === undefined ? '' : storedCall(back)
     const noted = observed !== null || kind === 'refused'
     const observation = noted ? JSON.stringify({ name, limits: observed ?? {}, atMs: Math.round(approximateMs(this.clock)) }) : ''
     const details = [kind, reduceFactor, JSON.stringify(ratesOf(observed)), observation, upstreamKey(name), observed === null ? 0 : 1]
-    const args = [this.now(), encoder.batch(), blockPlace(request), retryAfterMs, stored, ...details]
-    const [cut, ...status] = await scripts.reportUpstream.run(this.redis, [...encoder.keys, this.keys.upstream], args)
-    return { cut: cut === '1', ...readUpstreamStatus(status) }
+    const keys = [...encoder.keys]
+    const observedAt = keys.push(this.keys.upstream)
+    let jobAt = 0
+    if (back !== undefined) {
+      keys.push(this.keys.ownLine(request.id))
+      const { lock } = back.request
+      if (lock !== undefined) jobAt = keys.push(this.keys.jobOfLock(lock.key))
+    }
+    const stored = back?.keepsLine === true ? storedCall(back.request) : ''
+    const args = [this.now(), encoder.batch(), blockPlace(request), retryAfterMs, stored, ...details, observedAt, jobAt, back?.maxReturns ?? '']
+    return scripts.reportUpstream.run(this.redis, keys, args)
   }
 
   async upstreamStatus(requests: readonly AdmissionRequest[]): Promise<UpstreamStatus[]> {
@@ -158,7 +197,7 @@ export class ScriptClient {
       // A line whose rule is gone has no meter in the batch; its key is declared here.
       let index = encoder.keys.indexOf(key)
       if (index < 0) index = encoder.keys.push(key) - 1
-      return [index + 1, encoder.meterOfLine(key), calls.length]
+      return [index + 1, encoder.meterOfLine(key), calls.length, this.keys.isOwnLine(key) ? 1 : 0]
     })
     const args = [this.now(), encoder.batch(), JSON.stringify(shapes), ...requests.map(storedCall)]
     const [nowMs, woken, nextMs] = await scripts.dispatch.run(this.redis, encoder.keys, args)
