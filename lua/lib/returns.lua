@@ -8,11 +8,9 @@
 --   share    the part that its first refusal has left of its agent's factor; 1 once that was given back
 local Returns = {}
 do
-local FIELD = 'tollgate:returns'
-
 -- What is kept of a call; nil where it was never refused, or has no job.
 function Returns.read(job_key)
-  local kept = job_key and redis.call('HGET', job_key, FIELD)
+  local kept = job_key and redis.call('HGET', job_key, RETURNS_FIELD)
   if not kept then return nil end
   local all, counted, at, gives_up, share = struct.unpack('<ddddd', kept)
   return { all = all, counted = counted, at = at, gives_up = gives_up, share = share }
@@ -21,7 +19,7 @@ end
 -- A job that was removed meanwhile is not made anew.
 function Returns.save(job_key, returns)
   if not job_key or redis.call('EXISTS', job_key) == 0 then return end
-  redis.call('HSET', job_key, FIELD, struct.pack('<ddddd', returns.all, returns.counted, returns.at, returns.gives_up, returns.share))
+  redis.call('HSET', job_key, RETURNS_FIELD, struct.pack('<ddddd', returns.all, returns.counted, returns.at, returns.gives_up, returns.share))
 end
 
 -- How long a call may wait for its agent, by itself or by its rules; 0 = as long as it takes.

@@ -4,7 +4,7 @@ import type { CallRequest } from '../admission/request.js'
 import type { Call } from '../model/call.js'
 import { TollgateError } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
-import type { Refusal } from '../upstream/refusals.js'
+import type { AgentRefusal } from '../upstream/refusals.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
 import { delayMs, finalFailure, jobFailure, leave } from './stored-call.js'
 
@@ -43,7 +43,12 @@ export class SendBack {
    * The agent answered "not now": the charge is given back, and the call waits for its next try.
    * @param ended is told how the attempt ended @throws what fails the job, where the call has returned as often as it may
    */
-  async limited(holder: JobHolder, request: CallRequest, { limited, words }: Extract<Refusal, { name: 'later' }>, ended: (how: 'returned' | 'failed') => void): Promise<never> {
+  async limited(
+    holder: JobHolder,
+    request: CallRequest,
+    { limited, words }: Extract<AgentRefusal, { name: 'later' }>,
+    ended: (how: 'returned' | 'failed') => void,
+  ): Promise<never> {
     const keepsLine = await this.storeMode(holder, request)
     const maxReturns = request.call.maxReturns ?? this.maxReturns
     const { refusal, waitMs, returns, over, blockedMs, factor, cut } = await holder.retrying(() =>

@@ -1,6 +1,7 @@
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError, withoutArguments } from '../model/errors.js'
 import type { LedgerNames } from '../store/ledger-names.js'
+import { RETURNS_FIELD } from '../store/redis/protocol.js'
 import { Attempt, type AttemptParts } from './attempt.js'
 import { PersistentWorker } from './bull-worker.js'
 import type { Handler, WorkerOptions } from './handler.js'
@@ -68,6 +69,14 @@ export class Worker {
       removeOnFail: { age: DEFAULTS.keepFailuresMs / 1000 },
     })
     this.bull.on('error', (error) => log.error({ err: withoutArguments(error) }, 'worker error'))
+    this.bull.on('failed', (job, { message }) => {
+      // A job that is retried by hand may return as often as a new one. If this is lost, its first refusal is its last.
+      if (job?.id === undefined || !message.startsWith('UPSTREAM_REFUSED')) return
+      const lock = scriptClient.keys.jobLock(parts.queue, job.id)
+      parts.redis
+        .hdel(scriptClient.keys.jobOfLock(lock), RETURNS_FIELD)
+        .catch((error: unknown) => log.warn({ err: error, call: job.id }, 'the returns of a call could not be forgotten'))
+    })
     this.bull.on('stalled', (jobId) => log.warn({ call: jobId }, 'a worker lost this call; it is run again'))
   }
 

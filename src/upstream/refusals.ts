@@ -48,10 +48,10 @@ const GOOGLE_FINAL = /PerDay|\blimit: 0\b/
 const REQUESTED = /\blimit:?\s*(\d+)\b.{0,60}\brequested:?\s*(\d+)/i
 
 /** A refusal by an agent. later: the call may pass once its agent has room. never: waiting does not help. */
-export type Refusal = Readonly<{ name: 'later'; limited: UpstreamLimited; words: string } | { name: 'never'; words: string }>
+export type AgentRefusal = Readonly<{ name: 'later'; limited: UpstreamLimited; words: string } | { name: 'never'; words: string }>
 
 /** How deep bodies and causes are looked into, and how much of them. */
-const DEEPEST = 5
+const DEEPEST = 10
 const MOST_TEXTS = 200
 
 /** A property that may not be there, or throws. */
@@ -64,7 +64,12 @@ function read(from: unknown, name: string): unknown {
 }
 
 function statusOf(error: unknown): number | undefined {
-  for (const value of [read(error, 'status'), read(error, 'statusCode'), read(read(error, 'response'), 'status'), read(read(error, 'response'), 'statusCode')]) {
+  for (const value of [
+    read(error, 'status'),
+    read(error, 'statusCode'),
+    read(read(error, 'response'), 'status'),
+    read(read(error, 'response'), 'statusCode'),
+  ]) {
     const status = typeof value === 'string' && /^\d{3}$/.test(value) ? Number(value) : value
     if (typeof status === 'number' && Number.isInteger(status)) return status
   }
@@ -146,9 +151,10 @@ function wordsOf(error: unknown): string {
   return fitWords(own === '' ? told : `${own}: ${told}`)
 }
 
-function refusal(error: unknown): Refusal | undefined {
+function refusal(error: unknown): AgentRefusal | undefined {
   // BullMQ's own way to say 429.
-  if (read(error, 'message') === RATE_LIMIT_ERROR) return { name: 'later', limited: new UpstreamLimited({ cause: error }), words: 'the handler threw a RateLimitError' }
+  if (read(error, 'message') === RATE_LIMIT_ERROR)
+    return { name: 'later', limited: new UpstreamLimited({ cause: error }), words: 'the handler threw a RateLimitError' }
   if (error instanceof UpstreamLimited) {
     const { headers, cause } = error
     const never = !error.retryable || (error.decides === undefined && isFinalAnswer(undefined, headers, [bodyOf(cause), error.message]))
@@ -158,7 +164,8 @@ function refusal(error: unknown): Refusal | undefined {
   const status = statusOf(error)
   if (status === undefined) return undefined
   const headers = headersOf(error)
-  if (isFinalAnswer(status, headers, [bodyOf(error), read(error, 'message')]) || (isRefusal(status) && read(error, 'retryable') === false)) return { name: 'never', words: wordsOf(error) }
+  if (isFinalAnswer(status, headers, [bodyOf(error), read(error, 'message')]) || (isRefusal(status) && read(error, 'retryable') === false))
+    return { name: 'never', words: wordsOf(error) }
   if (!isRefusal(status)) return undefined
   const waitMs = read(error, 'retryAfterMs')
   const retryAfterMs = typeof waitMs === 'number' && waitMs >= 0 ? waitMs : undefined
@@ -170,7 +177,7 @@ function refusal(error: unknown): Refusal | undefined {
  * error whose `status` says so, such as those of OpenAI's and Anthropic's clients, whose `headers` contain the Retry-After. Never throws, whatever
  * the error is made of.
  */
-export function refusalOf(error: unknown): Refusal | undefined {
+export function refusalOf(error: unknown): AgentRefusal | undefined {
   try {
     return refusal(error)
   } catch {

@@ -12,7 +12,10 @@ const SECRETS: readonly (readonly [RegExp, string])[] = [
   [/\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?/g, HIDDEN],
   [/\b(Bearer|Basic)\s+[^\s"',;}]+/gi, `$1 ${HIDDEN}`],
   [/(:\/\/)[^\s/@"']+@/g, `$1${HIDDEN}@`],
-  [/((?:api[-_ ]?key|access[-_ ]?key|secret|password|passwd|authorization|(?:access|auth|api|refresh)[-_ ]?token|[?&]key)\\?["']?\s*[:=]\s*\\?["']?)(?!Bearer|Basic|\[hidden)[^\s"'\\,;&}]+/gi, `$1${HIDDEN}`],
+  [
+    /((?:api[-_ ]?key|access[-_ ]?key|secret|password|passwd|authorization|(?:access|auth|api|refresh)[-_ ]?token|[?&]key)\\?["']?\s*[:=]\s*\\?["']?)(?!Bearer|Basic|\[hidden)[^\s"'\\,;&}]+/gi,
+    `$1${HIDDEN}`,
+  ],
   // Long texts of letters and digits without a break, such as keys without a prefix; ids of requests are shorter.
   [/\b(?=[A-Za-z_]*\d)(?=\d*[A-Za-z_])[\w]{32,}\b/g, HIDDEN],
 ]
@@ -26,6 +29,5 @@ export function fitWords(text: string, secrets: readonly string[] = []): string 
   for (const secret of secrets) if (secret.length > 3) words = words.replaceAll(secret, HIDDEN)
   for (const [pattern, instead] of SECRETS) words = words.replace(pattern, instead)
   words = words.replace(/\p{Cc}+/gu, ' ')
-  if (words.length <= QUOTED_WORDS) return words
-  return `${words.slice(0, QUOTED_WORDS).replace(/[\ud800-\udbff]$/, '')}…`
+  return words.slice(0, QUOTED_WORDS).replace(/[\ud800-\udbff]$/, '')
 }

@@ -55,15 +55,18 @@ test.each([
   },
 )
 
-test.each([1, 1000])('an agent that refuses everything for 10 s (Retry-After %d ms) is asked ever more rarely, and takes calls again at once', async (retryAfterMs) => {
-  const END = 10_000
-  const { queue, startsOf } = await backlog(400, (_, nowMs) => (nowMs < T0 + END ? retryAfterMs : undefined))
-  await queue.runFor(END + 8000, 20)
-  const starts = startsOf(() => true)
-  expect(starts.filter((ms) => ms > 1000 && ms < END - 40).length).toBeLessThanOrEqual(10)
-  const [first, ...later] = starts.filter((ms) => ms >= END - 40)
-  expect(first).toBeLessThanOrEqual(END + retryAfterMs + 2000)
-  expect(later.filter((ms) => ms < (first as number) + 4000).length, 'at half the rate').toBeGreaterThanOrEqual(2 * PER_SECOND * 0.9)
-  expect(queue.over).toEqual([])
-  await queue.cancelAll()
-})
+test.each([1, 1000])(
+  'an agent that refuses everything for 10 s (Retry-After %d ms) is asked ever more rarely, and takes calls again at once',
+  async (retryAfterMs) => {
+    const END = 10_000
+    const { queue, startsOf } = await backlog(400, (_, nowMs) => (nowMs < T0 + END ? retryAfterMs : undefined))
+    await queue.runFor(END + 8000, 20)
+    const starts = startsOf(() => true)
+    expect(starts.filter((ms) => ms > 1000 && ms < END - 40).length).toBeLessThanOrEqual(10)
+    const [first, ...later] = starts.filter((ms) => ms >= END - 40)
+    expect(first).toBeLessThanOrEqual(END + retryAfterMs + 2000)
+    expect(later.filter((ms) => ms < (first as number) + 4000).length, 'at half the rate').toBeGreaterThanOrEqual(2 * PER_SECOND * 0.9)
+    expect(queue.over).toEqual([])
+    await queue.cancelAll()
+  },
+)

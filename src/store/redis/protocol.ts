@@ -74,6 +74,9 @@ export const OUTCOME = {
  */
 export const REFUSAL = { BLOCKS: 1, BESIDE: 2, STALE: 3, ALONE: 4 } as const
 
+/** The field of a job's hash in BullMQ that counts how often its agent refused it (`lua/lib/returns.lua`). */
+export const RETURNS_FIELD = 'tollgate:returns'
+
 export type OutcomeCode = (typeof OUTCOME)[keyof typeof OUTCOME]
 
 /** The places in an encoded rule. ACTIVE and what follows are left out where the rule has all its limits, and no bounds. */
@@ -132,7 +135,9 @@ const TABLES = {
   ...{ OUTCOME, RULE, LIMIT, OPTION, RECOVERY, REFUSAL, DETAIL, FIXED },
 } as const
 
-export const LUA_NAMES: readonly string[] = [...Object.keys(TABLES), ...Object.keys(NUMBERS)]
+const TEXTS = { RETURNS_FIELD } as const
+
+export const LUA_NAMES: readonly string[] = [...Object.keys(TABLES), ...Object.keys(NUMBERS), ...Object.keys(TEXTS)]
 
 /** The table as Lua. */
 export const LUA_CONSTANTS: string = [
@@ -141,5 +146,6 @@ export const LUA_CONSTANTS: string = [
     return `local ${name} = { ${fields.join(', ')} }`
   }),
   ...Object.entries(NUMBERS).map(([name, value]) => `local ${name} = ${value}`),
+  ...Object.entries(TEXTS).map(([name, text]) => `local ${name} = ${JSON.stringify(text)}`),
   '',
 ].join('\n')
