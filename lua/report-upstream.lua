@@ -22,9 +22,8 @@
   ARGV[9]     what was observed as JSON, '' = nothing; kept under …
   ARGV[10]    … agent, endpoint and model as JSON
   ARGV[11]    0: kept only where nothing is kept of them
-  ARGV[12]    the number of the key with the hash of what was observed; one more is the line of the call
-  ARGV[13]    the number of the key of the job, 0 = none
-  ARGV[14]    how often a call may return, '' = there is no call
+  ARGV[12]    the number of the key with the hash of what was observed; with a call the next two are its line and job
+  ARGV[13]    how often a call may return, '' = there is no call
 
   Reply       { 1 if the factor was cut, 0 if not; kind of the refusal (REFUSAL); ms until the call's next try; how
               often the call was returned; 1 if it may not be tried again; then what is known: Upstream.status }
@@ -39,8 +38,8 @@ local call = batch.calls[1]
 local block = batch.meters[call[CALL_METERS + tonumber(ARGV[3]) - 1]]
 local record = call[CALL_PARSED]
 local wait = tonumber(ARGV[4])
-local observed_key, own_line, job_key = KEYS[tonumber(ARGV[12])], KEYS[tonumber(ARGV[12]) + 1], KEYS[tonumber(ARGV[13])]
-local most = tonumber(ARGV[14])
+local observed_at, most = tonumber(ARGV[12]), tonumber(ARGV[13])
+local observed_key, own_line, job_key = KEYS[observed_at], KEYS[observed_at + 1], KEYS[observed_at + 2]
 
 local function answer(cut, kind, next_try, returns, over)
   local reply = { cut and '1' or '0', tostring(kind), Clock.text(next_try), Clock.text(returns and returns.counted or 0), over and '1' or '0' }
@@ -103,11 +102,11 @@ elseif returns.all > 1 then
 end
 if ARGV[5] ~= '' and not over then
   call[CALL_JSON] = ARGV[5]
-  local place = Line.next_place(call[CALL_PRIORITY], true, now)
+  local place = Line.next_place(call, true, now)
   if next_try <= blocked and blocked > 0 then
     Line.join(call, block, place, 0, returns.gives_up, blocked, now)
   else
-    Line.join_own(call, own_line, place, returns.gives_up, next_try, now)
+    Line.join_at(own_line, call, place, 0, returns.gives_up, next_try + LOOKAHEAD_MS, now, 0)
   end
 end
 

@@ -15,6 +15,7 @@
 --- @include "lib/recovery.lua"
 --- @include "lib/refusal.lua"
 --- @include "lib/rule.lua"
+--- @include "lib/claims.lua"
 --- @include "lib/lows.lua"
 --- @include "lib/packed-meter.lua"
 --- @include "lib/meter.lua"
@@ -27,4 +28,5 @@
 --- @include "lib/batch.lua"
 --- @include "lib/reply.lua"
 --- @include "lib/decide.lua"
+--- @include "lib/pass.lua"
 --- @include "lib/settlement.lua"

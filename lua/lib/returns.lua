@@ -12,14 +12,16 @@ do
 function Returns.read(job_key)
   local kept = job_key and redis.call('HGET', job_key, RETURNS_FIELD)
   if not kept then return nil end
-  local all, counted, at, gives_up, share = struct.unpack('<ddddd', kept)
-  return { all = all, counted = counted, at = at, gives_up = gives_up, share = share }
+  local all, counted, at, gives_up, share = string.match(kept, '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
+  if not share then return nil end
+  return { all = tonumber(all), counted = tonumber(counted), at = tonumber(at), gives_up = tonumber(gives_up), share = tonumber(share) }
 end
 
 -- A job that was removed meanwhile is not made anew.
 function Returns.save(job_key, returns)
   if not job_key or redis.call('EXISTS', job_key) == 0 then return end
-  redis.call('HSET', job_key, RETURNS_FIELD, struct.pack('<ddddd', returns.all, returns.counted, returns.at, returns.gives_up, returns.share))
+  local kept = string.format('%d %d %.17g %.17g %.17g', returns.all, returns.counted, returns.at, returns.gives_up, returns.share)
+  redis.call('HSET', job_key, RETURNS_FIELD, kept)
 end
 
 -- How long a call may wait for its agent, by itself or by its rules; 0 = as long as it takes.

@@ -1,19 +1,22 @@
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError, withoutArguments } from '../model/errors.js'
+import type { Clock } from '../model/time.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { RETURNS_FIELD } from '../store/redis/protocol.js'
 import { Attempt, type AttemptParts } from './attempt.js'
 import { PersistentWorker } from './bull-worker.js'
 import type { Handler, WorkerOptions } from './handler.js'
+import { PlaceReports } from './place-reports.js'
 import { SendBack } from './send-back.js'
 import { SlotLeases } from './slot-leases.js'
 import { StartBatcher } from './start-batcher.js'
-import { readableError } from './stored-call.js'
+import { readableError, recordId } from './stored-call.js'
 
 export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis' | 'log' | 'strategyResolver' | 'tracker'> {
   readonly queue: string
   readonly prefix: string
   readonly ledgerNames: LedgerNames
+  readonly clock: Clock
   /** Whether Redis does not answer or refuses, though it may be connected. */
   readonly away: () => boolean
 }
@@ -23,6 +26,7 @@ export class Worker {
   readonly bull: PersistentWorker
   private readonly batcher: StartBatcher
   private readonly leases: SlotLeases
+  private readonly places: PlaceReports
   /** The attempts under way, by the ids of their jobs. */
   private readonly attempts = new Map<string, Attempt>()
   /** Ids of calls that were cancelled lately and had no attempt here: BullMQ may have been handing over the job at that moment. */
@@ -46,7 +50,11 @@ export class Worker {
       sendBack: new SendBack(scriptClient, tracker, log, options.callOf !== undefined, options.maxReturns ?? DEFAULTS.maxReturns),
       isClosing: () => this.closing,
     }
+    const concurrency = options.concurrency ?? DEFAULTS.concurrency
+    const leaseMs = options.leaseMs ?? DEFAULTS.leaseMs
+    this.places = new PlaceReports(parts, concurrency, leaseMs)
     const run = async (attempt: Attempt, id: string): Promise<unknown> => {
+      this.places.taken()
       this.attempts.set(id, attempt)
       if (this.cancelled.has(id)) attempt.abort(cancellation())
       try {
@@ -55,14 +63,15 @@ export class Worker {
         throw readableError(error)
       } finally {
         if (this.attempts.get(id) === attempt) this.attempts.delete(id)
+        this.places.freed()
       }
     }
     this.bull = new PersistentWorker(parts.queue, (job, token) => run(new Attempt(shared, job, token ?? ''), job.id as string), {
       connection: parts.redis,
       prefix: parts.prefix,
-      concurrency: options.concurrency ?? DEFAULTS.concurrency,
-      lockDuration: options.leaseMs ?? DEFAULTS.leaseMs,
-      stalledInterval: options.leaseMs ?? DEFAULTS.leaseMs,
+      concurrency,
+      lockDuration: leaseMs,
+      stalledInterval: leaseMs,
       maxStalledCount: DEFAULTS.lostAtMost,
       runRetryDelay: DEFAULTS.longestStoreRetryMs,
       removeOnComplete: { age: DEFAULTS.keepResultsMs / 1000 },
@@ -72,9 +81,8 @@ export class Worker {
     this.bull.on('failed', (job, { message }) => {
       // A job that is retried by hand may return as often as a new one. If this is lost, its first refusal is its last.
       if (job?.id === undefined || !message.startsWith('UPSTREAM_REFUSED')) return
-      const lock = scriptClient.keys.jobLock(parts.queue, job.id)
       parts.redis
-        .hdel(scriptClient.keys.jobOfLock(lock), RETURNS_FIELD)
+        .hdel(scriptClient.keys.job(recordId(parts.queue, job.id)), RETURNS_FIELD)
         .catch((error: unknown) => log.warn({ err: error, call: job.id }, 'the returns of a call could not be forgotten'))
     })
     this.bull.on('stalled', (jobId) => log.warn({ call: jobId }, 'a worker lost this call; it is run again'))
@@ -86,7 +94,9 @@ export class Worker {
    */
   async close(force = this.parts.away() || this.parts.redis.status !== 'ready'): Promise<void> {
     this.closing = true
+    this.places.close()
     await this.bull.close(force)
+    await this.places.end(force)
     if (!force) await this.batcher.close()
     await this.leases.close(force)
   }

@@ -60,7 +60,7 @@ export class SimulatedQueue {
   async enqueue(calls: readonly { id: string; call: Call }[]): Promise<string[]> {
     const requests = calls.map(({ id, call }) => requestOf(this.scriptClient, id, call))
     for (const [index, { id }] of requests.entries()) this.calls.set(id, (calls[index] as { call: Call }).call)
-    const decisions = await this.scriptClient.enqueue(requests)
+    const decisions = await this.scriptClient.enqueue(requests, 'calls')
     for (const [index, decision] of decisions.entries()) if (decision.outcome === 'run') this.deliver((requests[index] as CallRequest).id)
     return decisions.map(({ outcome }) => outcome)
   }
@@ -156,7 +156,7 @@ export class SimulatedQueue {
     const { redis, keys } = this.namespace
     const lock = { key: keys.jobLock('calls', request.id.slice('calls/'.length)), token: 'worker' }
     await redis.set(lock.key, lock.token)
-    await redis.hset(keys.jobOfLock(lock.key), 'name', request.call.agent)
+    await redis.hset(keys.job(request.id), 'name', request.call.agent)
     const report = { kind: 'refused', retryAfterMs, reduceFactor: 0.5, name: { agent: request.call.agent }, observed: null } as const
     const { over } = await this.scriptClient.returnCall({ ...request, lock }, report, 10)
     await redis.del(lock.key)

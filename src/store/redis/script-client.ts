@@ -1,20 +1,15 @@
-import type { Redis } from 'ioredis'
 import { limitOf, meterOf } from '../../admission/rejection.js'
-import { type AdmissionRequest, blockPlace, type CallRequest, type Settlement } from '../../admission/request.js'
-import type { Resolver } from '../../admission/resolver.js'
+import type { AdmissionRequest, CallRequest, Settlement } from '../../admission/request.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
-import { COST_UNITS } from '../../model/cost.js'
 import type { Decision, RejectDecision, RunDecision } from '../../model/decision.js'
-import { approximateMs, type Clock } from '../../model/time.js'
-import { type UpstreamOutcome, type UpstreamReport, type UpstreamStatus, upstreamKey } from '../../model/upstream.js'
+import { approximateMs } from '../../model/time.js'
 import { retentionOf } from '../../policy/policy.js'
-import type { Keys } from '../../redis/keys.js'
 import type { Script } from '../../redis/script.js'
 import type { StateResult } from '../store.js'
-import { type BareDecision, DecisionReply, readUpstreamStatus } from './decoder.js'
-import { BatchEncoder, ratesOf } from './encoder.js'
-import { REFUSAL } from './protocol.js'
+import { type BareDecision, DecisionReply } from './decoder.js'
+import { BatchEncoder } from './encoder.js'
 import { type Held, type PassOutcome, scripts } from './scripts.js'
+import { storedCall, UpstreamScripts } from './upstream-scripts.js'
 
 /** The front of one line, as a dispatch looks at it. */
 export interface LineFront {
@@ -23,36 +18,29 @@ export interface LineFront {
   readonly calls: readonly CallRequest[]
 }
 
-/** A call that its agent refused, on its way back. */
-interface Returning {
-  readonly request: CallRequest
-  readonly maxReturns: number
-  readonly keepsLine: boolean
+/** How many calls of a queue one dispatch may wake. */
+export interface QueueBudget {
+  /** Calls that claim their room: a worker with a free place takes each at once. */
+  readonly claimed: number
+  /** Calls that are woken after those, without a claim. */
+  readonly unclaimed: number
+  /** Whether calls that it cannot take go to the line of the queue, out of the way of others. */
+  readonly shut: boolean
 }
 
-/** What became of a call that its agent refused. */
-export interface ReturnOutcome extends UpstreamOutcome {
-  /** blocks: the refusal is the agent's, for all calls. stale: it is older than what is known of the agent. alone: the agent takes other calls. */
-  readonly refusal: 'blocks' | 'stale' | 'alone'
-  /** Ms until the next try of the call. */
-  readonly waitMs: number
-  readonly returns: number
-  /** Whether it was refused too often, and is not tried again. */
-  readonly over: boolean
+export interface Dispatched {
+  readonly nowMs: number
+  readonly woken: readonly string[]
+  /** Those of the woken calls that no room is kept for. */
+  readonly unclaimed: readonly string[]
+  /** Calls that have left their lines, since they have no job. */
+  readonly dropped: readonly string[]
+  /** Until the next line can move; null where no call waits. */
+  readonly nextMs: number | null
 }
 
 /** The scripts over meters, lines and ledger, as functions: one call, one round trip, no state of its own. */
-export class ScriptClient {
-  readonly keys: Keys
-
-  constructor(
-    private readonly redis: Redis,
-    readonly resolver: Resolver,
-    private readonly clock: Clock,
-  ) {
-    this.keys = resolver.keys
-  }
-
+export class ScriptClient extends UpstreamScripts {
   /** The model that calls of this agent run with in degraded mode; undefined where it says none. */
   degradeTo(agent: string): string | undefined {
     const { degradeTo } = this.resolver.rules.policy
@@ -74,9 +62,9 @@ export class ScriptClient {
     return (await this.decide(scripts.record, requests, { onTheirWay: false })) as Decision[]
   }
 
-  /** The front door: promises room or finds a place in line. */
-  async enqueue(requests: readonly CallRequest[]): Promise<Decision[]> {
-    return (await this.decide(scripts.enqueue, requests, { onTheirWay: true, stored: requests.map(storedCall) })) as Decision[]
+  /** The front door: promises room or finds a place in line. @param queue that of all these calls */
+  async enqueue(requests: readonly CallRequest[], queue: string): Promise<Decision[]> {
+    return (await this.decide(scripts.enqueue, requests, { onTheirWay: true, stored: requests.map(storedCall), queue })) as Decision[]
   }
 
   /**
@@ -92,7 +80,7 @@ export class ScriptClient {
   private async decide(
     script: Script<Buffer>,
     requests: readonly AdmissionRequest[],
-    { onTheirWay, ended = [], stored = [] }: { onTheirWay: boolean; ended?: readonly Settlement[]; stored?: readonly string[] },
+    { onTheirWay, ended = [], stored = [], queue }: { onTheirWay: boolean; ended?: readonly Settlement[]; stored?: readonly string[]; queue?: string },
   ): Promise<(Decision | BareDecision)[]> {
     const decisions: (Decision | BareDecision)[] = []
     let from = 0
@@ -101,7 +89,12 @@ export class ScriptClient {
       let to = from
       while (to < requests.length && encoder.add(requests[to] as AdmissionRequest, onTheirWay)) to++
       if (from === 0) for (const settlement of ended) encoder.settle(settlement, true)
-      const bytes = await script.run(this.redis, encoder.keys, [this.now(), encoder.batch(), ...stored.slice(from, to)])
+      const named = queue === undefined ? [] : [queue]
+      if (queue !== undefined) {
+        const jobs = requests.slice(from, to).map(({ id }) => this.keys.job(id))
+        encoder.keys.push(this.keys.closedQueues, this.keys.queueLine(queue), ...jobs)
+      }
+      const bytes = await script.run(this.redis, encoder.keys, [this.now(), encoder.batch(), ...named, ...stored.slice(from, to)])
       const reply = new DecisionReply(bytes, to - from, encoder.meters)
       for (let n = from; n < to; n++) {
         const request = requests[n] as AdmissionRequest
@@ -147,61 +140,28 @@ export class ScriptClient {
     return held
   }
 
-  /** An agent said something about its limits; a call that stands open is given back. */
-  async reportUpstream(request: AdmissionRequest, report: UpstreamReport): Promise<UpstreamOutcome> {
-    const [cut, , , , , ...status] = await this.sendReport(this.encode([request], false), request, report)
-    return { cut: cut === '1', ...readUpstreamStatus(status) }
-  }
-
   /**
-   * An agent refused the call of a worker: it is given back, and waits for its next try, unless it was refused too often.
-   * @param maxReturns how often the call may return @param keepsLine false: it waits nowhere, and its job comes back as that of a new call
+   * Wakes the calls at the front of the given lines that have room.
+   * @param budgets by queue; calls of other queues are woken as room allows
+   * @param looksAtJobs whether calls without a BullMQ job leave their lines
    */
-  async returnCall(request: CallRequest, report: UpstreamReport, maxReturns: number, keepsLine = true): Promise<ReturnOutcome> {
-    const back = { request, maxReturns, keepsLine }
-    const [cut, kind, waitMs, returns, over, ...status] = await this.sendReport(this.encode([request], true), request, report, back)
-    const why = { [REFUSAL.BLOCKS]: 'blocks', [REFUSAL.BESIDE]: 'blocks', [REFUSAL.STALE]: 'stale', [REFUSAL.ALONE]: 'alone' } as const
-    const refusal = why[Number(kind) as keyof typeof why]
-    return { cut: cut === '1', refusal, waitMs: Number(waitMs), returns: Number(returns), over: over === '1', ...readUpstreamStatus(status) }
-  }
-
-  private sendReport(encoder: BatchEncoder, request: AdmissionRequest, report: UpstreamReport, back?: Returning): Promise<string[]> {
-    const { kind, retryAfterMs, reduceFactor, observed, name } = report
-    const noted = observed !== null || kind === 'refused'
-    const observation = noted ? JSON.stringify({ name, limits: observed ?? {}, atMs: Math.round(approximateMs(this.clock)) }) : ''
-    const details = [kind, reduceFactor, JSON.stringify(ratesOf(observed)), observation, upstreamKey(name), observed === null ? 0 : 1]
-    const keys = [...encoder.keys]
-    const observedAt = keys.push(this.keys.upstream)
-    let jobAt = 0
-    if (back !== undefined) {
-      keys.push(this.keys.ownLine(request.id))
-      const { lock } = back.request
-      if (lock !== undefined) jobAt = keys.push(this.keys.jobOfLock(lock.key))
-    }
-    const stored = back?.keepsLine === true ? storedCall(back.request) : ''
-    const args = [this.now(), encoder.batch(), blockPlace(request), retryAfterMs, stored, ...details, observedAt, jobAt, back?.maxReturns ?? '']
-    return scripts.reportUpstream.run(this.redis, keys, args)
-  }
-
-  async upstreamStatus(requests: readonly AdmissionRequest[]): Promise<UpstreamStatus[]> {
-    const encoder = this.encode(requests, false)
-    const statuses = await scripts.upstreamStatus.run(this.redis, encoder.keys, [this.now(), encoder.batch()])
-    return statuses.map(readUpstreamStatus)
-  }
-
-  /** Wakes the calls at the front of the given lines that have room. */
-  async dispatch(lines: readonly LineFront[]): Promise<{ nowMs: number; woken: string[]; nextMs: number | null }> {
+  async dispatch(lines: readonly LineFront[], budgets: ReadonlyMap<string, QueueBudget> = new Map(), looksAtJobs = false): Promise<Dispatched> {
     const requests = lines.flatMap((line) => line.calls)
     const encoder = this.encode(requests, true)
-    const shapes = lines.map(({ key, calls }) => {
-      // A line whose rule is gone has no meter in the batch; its key is declared here.
-      let index = encoder.keys.indexOf(key)
-      if (index < 0) index = encoder.keys.push(key) - 1
-      return [index + 1, encoder.meterOfLine(key), calls.length, this.keys.isOwnLine(key) ? 1 : 0]
-    })
-    const args = [this.now(), encoder.batch(), JSON.stringify(shapes), ...requests.map(storedCall)]
-    const [nowMs, woken, nextMs] = await scripts.dispatch.run(this.redis, encoder.keys, args)
-    return { nowMs: Number(nowMs), woken, nextMs: Number(nextMs) < 0 ? null : Number(nextMs) }
+    const declare = (key: string) => {
+      const index = encoder.keys.indexOf(key)
+      return index < 0 ? encoder.keys.push(key) : index + 1
+    }
+    // A line whose rule is gone has no meter in the batch.
+    const shapes = lines.map(({ key, calls }) => [declare(key), encoder.meterOfLine(key), calls.length, this.keys.isOwnLine(key) ? 1 : 0])
+    const queues = [...budgets].map(([queue, { claimed, unclaimed, shut }]) => [claimed, unclaimed, shut ? 1 : 0, declare(this.keys.queueLine(queue))])
+    const places = new Map([...budgets.keys()].map((queue, index) => [queue, index + 1]))
+    const of = requests.map(({ id }) => places.get(id.slice(0, id.indexOf('/'))) ?? 0)
+    const jobs = looksAtJobs ? encoder.keys.length + 1 : 0
+    if (looksAtJobs) encoder.keys.push(...requests.map(({ id }) => this.keys.job(id)))
+    const args = [this.now(), encoder.batch(), JSON.stringify({ lines: shapes, queues, of, jobs }), ...requests.map(storedCall)]
+    const [nowMs, woken, nextMs, unclaimed, dropped] = await scripts.dispatch.run(this.redis, encoder.keys, args)
+    return { nowMs: Number(nowMs), woken, unclaimed, dropped, nextMs: Number(nextMs) < 0 ? null : Number(nextMs) }
   }
 
   /** Looks after passes that have not started; says what became of each. */
@@ -221,6 +181,10 @@ export class ScriptClient {
 
   recordOf(id: string): Promise<string | null> {
     return this.redis.get(this.keys.call(id))
+  }
+
+  async recordsOf(ids: readonly string[]): Promise<(string | null)[]> {
+    return ids.length === 0 ? [] : this.redis.mget(ids.map((id) => this.keys.call(id)))
   }
 
   /** Extends the leases of the slots that started calls hold, and takes back those that have ended where there is room. @returns the starts that hold a slot less */
@@ -246,16 +210,6 @@ export class ScriptClient {
   nameOfStart({ id, token, ledger }: AdmissionRequest): string {
     return `${token}|${ledger === undefined ? id : this.keys.call(ledger)}`
   }
-
-  private encode(requests: readonly AdmissionRequest[], onTheirWay: boolean): BatchEncoder {
-    const encoder = new BatchEncoder(this.keys, approximateMs(this.clock))
-    for (const one of requests) encoder.force(one, onTheirWay)
-    return encoder
-  }
-
-  private now(): string {
-    return this.clock.forScripts()
-  }
 }
 
 /** The concurrency slots that a call holds while it runs. */
@@ -265,11 +219,4 @@ export function slotsOf({ meters }: AdmissionRequest): { key: string; limit: Com
     const limit = limits.slice(0, active).find(({ unit }) => unit === 'concurrency')
     return limit === undefined ? [] : [{ key: keys[1 + keyed.indexOf(limit)] as string, limit }]
   })
-}
-
-/** The call as it is kept beside its place in line: what decides about it, with its costs, and no payload. */
-function storedCall({ call, costs }: CallRequest): string {
-  const { payload: _payload, id: _id, ...rest } = call
-  const known = COST_UNITS.filter((unit) => costs[unit] > 0).map((unit) => [unit, costs[unit]])
-  return JSON.stringify({ ...rest, cost: { ...call.cost, ...Object.fromEntries(known) } })
 }
