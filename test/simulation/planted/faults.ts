@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
+import { ORACLES, type OracleName } from '../oracles/facts.js'
 
 /** The folder of the project, also from the compiled form of this file. */
 export const PROJECT = dirname(createRequire(import.meta.url).resolve('tollgate/package.json'))
@@ -16,7 +17,9 @@ export interface PlantedFault {
   readonly files: readonly string[]
   /** What is wrong. */
   readonly summary: string
-  /** What the fault breaks: the oracle that ought to see it, and the invariants of the design by their numbers. */
+  /** The oracles that ought to see it. */
+  readonly oracles: readonly OracleName[]
+  /** The invariants of the design that it breaks, by their numbers, and how. */
   readonly breaks: string
   /** What a fleet must have for the fault to matter. */
   readonly needs: string
@@ -26,6 +29,15 @@ export interface PlantedFault {
 function paragraph(head: string, mark: string): string {
   const [, text = ''] = new RegExp(`^${mark}: ([^\\n]*(?:\\n {2}[^\\n]*)*)`, 'm').exec(head) ?? []
   return text.replaceAll(/\n */g, ' ').trim()
+}
+
+/** @throws where one is none: a misspelled name would never be found */
+function oraclesIn(list: string): OracleName[] {
+  return list.split(', ').map((name) => {
+    const oracle = ORACLES.find((one) => one === name)
+    if (oracle === undefined) throw new Error(`a planted fault names ${name}, which is no oracle`)
+    return oracle
+  })
 }
 
 function readFault(file: string): PlantedFault {
@@ -38,6 +50,7 @@ function readFault(file: string): PlantedFault {
     patch,
     files,
     summary: paragraph(head, 'Fault'),
+    oracles: oraclesIn(paragraph(head, 'Oracles')),
     breaks: paragraph(head, 'Breaks'),
     needs: paragraph(head, 'Needs'),
   }
