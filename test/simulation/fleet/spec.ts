@@ -170,6 +170,8 @@ function drawApps(random: Random, queues: readonly string[], attempts: number): 
 export interface Allowed {
   readonly faults: readonly FaultKind[]
   readonly features: readonly Feature[]
+  /** Those that every run has. */
+  readonly has?: readonly (FaultKind | Feature)[]
 }
 export const EVERYTHING: Allowed = { faults: FAULTS, features: FEATURES }
 
@@ -178,8 +180,9 @@ export function drawFleet(seed: number, allowed: Allowed = EVERYTHING): FleetSpe
   const chance = new Chance(seed)
   const random = chance.stream('fleet')
   const share = random.pick([0.15, 0.35, 0.6])
+  const must = (name: FaultKind | Feature) => allowed.has?.includes(name) === true
   // Each feature has a stream of its own: switching one off leaves the others as they are.
-  const features = FEATURES.filter((feature) => chance.stream(`feature ${feature}`).chance(share) && allowed.features.includes(feature))
+  const features = FEATURES.filter((feature) => must(feature) || (chance.stream(`feature ${feature}`).chance(share) && allowed.features.includes(feature)))
   const has = (feature: Feature) => features.includes(feature)
   const queues = has('several queues') ? ['calls', 'batch'] : ['calls']
   const rules = drawRules(chance.stream('rules'), has)
@@ -187,7 +190,7 @@ export function drawFleet(seed: number, allowed: Allowed = EVERYTHING): FleetSpe
   const apps = drawApps(chance.stream('apps'), queues, has('failures') ? 2 : 1)
   const faulty = chance.stream('kinds of faults')
   const faultShare = faulty.pick([0.1, 0.2, 0.4])
-  const kinds = FAULTS.filter((kind) => chance.stream(`fault ${kind}`).chance(faultShare) && allowed.faults.includes(kind))
+  const kinds = FAULTS.filter((kind) => must(kind) || (chance.stream(`fault ${kind}`).chance(faultShare) && allowed.faults.includes(kind)))
   const bare = { seed, features, rules, agents: ['a', 'b'], orgs: [...ORGS], users: [...USERS], queues, workers, apps }
   return { ...bare, faults: kinds.flatMap((kind) => drawFaults(kind, chance.stream(`faults ${kind}`), bare)) }
 }

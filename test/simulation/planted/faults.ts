@@ -1,7 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
-import { ORACLES, type OracleName } from '../oracles/facts.js'
+import { FEATURES, type Feature } from '../fleet/spec.js'
+import { FAULTS, type FaultKind, ORACLES, type OracleName } from '../oracles/facts.js'
 
 /** The folder of the project, also from the compiled form of this file. */
 export const PROJECT = dirname(createRequire(import.meta.url).resolve('tollgate/package.json'))
@@ -23,6 +24,8 @@ export interface PlantedFault {
   readonly breaks: string
   /** What a fleet must have for the fault to matter. */
   readonly needs: string
+  /** The same as features and kinds of faults: the fleets that have them are searched first. Empty: any fleet. */
+  readonly fleets: readonly (FaultKind | Feature)[]
 }
 
 /** A paragraph of the head of a patch: from its mark to the next one. */
@@ -32,11 +35,11 @@ function paragraph(head: string, mark: string): string {
 }
 
 /** @throws where one is none: a misspelled name would never be found */
-function oraclesIn(list: string): OracleName[] {
+function namesIn<T extends string>(list: string, all: readonly T[]): T[] {
   return list.split(', ').map((name) => {
-    const oracle = ORACLES.find((one) => one === name)
-    if (oracle === undefined) throw new Error(`a planted fault names ${name}, which is no oracle`)
-    return oracle
+    const known = all.find((one) => one === name)
+    if (known === undefined) throw new Error(`a planted fault names ${name}, which is none of: ${all.join(', ')}`)
+    return known
   })
 }
 
@@ -44,15 +47,17 @@ function readFault(file: string): PlantedFault {
   const patch = join(PATCHES, file)
   const text = readFileSync(patch, 'utf8')
   const head = text.slice(0, text.search(/^--- /m))
+  const fleets = paragraph(head, 'Fleets')
   const files = [...text.matchAll(/^\+\+\+ b\/(.*)$/gm)].map(([, path = '']) => path)
   return {
     name: file.slice(0, -'.patch'.length),
     patch,
     files,
     summary: paragraph(head, 'Fault'),
-    oracles: oraclesIn(paragraph(head, 'Oracles')),
+    oracles: namesIn(paragraph(head, 'Oracles'), ORACLES),
     breaks: paragraph(head, 'Breaks'),
     needs: paragraph(head, 'Needs'),
+    fleets: fleets === 'any' ? [] : namesIn(fleets, [...FEATURES, ...FAULTS]),
   }
 }
 
