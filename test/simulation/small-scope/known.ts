@@ -42,13 +42,6 @@ export const KNOWN: readonly KnownFault[] = [
     path: 'enqueue c0, a copy is on its way > add c0 > take c0 > start c0 > the copy of enqueue c0 arrives > fair completion',
   },
   {
-    name: 'late copy of a start: slot',
-    reason: 'it comes while its call runs under a later start, and takes over the slot, though there is no room for it',
-    scopes: ['repeats'],
-    text: /^slot: "the copy of start (c\d)(\/\d)? arrives" frees the slot of \1\b/,
-    path: 'enqueue c0 > +1100 > add c0 > enqueue c1 > take c0 > look > reconcile > look > dispatch > start c0, a copy is on its way > +1100 > start c0 > the copy of start c0 arrives',
-  },
-  {
     name: 'late copy of a start: charge',
     reason: 'it comes when the call waits again, or has ended, and starts it without a worker: its entry stays open, and its slot for a lease',
     scopes: ['repeats'],
