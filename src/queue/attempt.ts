@@ -18,7 +18,7 @@ import type { UpstreamTracker } from '../upstream/tracker.js'
 import type { CallContext, Handler, WorkerOptions } from './handler.js'
 import type { JobHolder, SendBack } from './send-back.js'
 import type { StartBatcher } from './start-batcher.js'
-import { finalFailure, jobFailure, requestOfJob } from './stored-call.js'
+import { finalFailure, jobFailure, requestOfJob, underRulesNow } from './stored-call.js'
 import type { StrategyResolver } from './strategy-resolver.js'
 
 /** What the attempts of one worker share. */
@@ -99,7 +99,7 @@ export class Attempt implements JobHolder {
     const { scriptClient, strategyResolver, batcher, sendBack, options } = this.parts
     const start = (request: CallRequest) => this.retrying(() => batcher.start(request))
     try {
-      const call = await requestOfJob(scriptClient, this.job, this.token, options.callOf)
+      let call = await requestOfJob(scriptClient, this.job, this.token, options.callOf)
       for (;;) {
         this.throwIfAborted()
         const first = await start(call)
@@ -111,6 +111,8 @@ export class Attempt implements JobHolder {
             return await this.handle(request, decision)
           case 'hold':
             await sleep(decision.waitMs)
+            // Rules may have changed meanwhile: an older, smaller limit would forget what others have used above it.
+            call = underRulesNow(scriptClient, call)
             break
           case 'wait':
             return await sendBack.waiting(this, request, decision.etaMs)

@@ -31,6 +31,9 @@ interface Meter {
   readonly slots: SlotRun[]
 }
 
+/** Starts of commands that were done twice, of one meter: more are not told apart. */
+const MOST_TRIES = 40
+
 /** Never over: what an agent sees in any meter never exceeds what its own bucket, window or slots would allow. */
 export function neverOver(history: History, bounds: Bounds): Report[] {
   const reports: Report[] = []
@@ -106,13 +109,28 @@ function stepsOf(history: History, { starts, debts }: Meter): Step[] {
   return steps.sort((a, b) => a.atMs - b.atMs || a.order - b.order)
 }
 
-/** Where commands were done twice: what is exceeded whichever of the two charged. */
+/**
+ * Where a command was done twice, each of its starts was charged at one of the two times: the first time if it had room then. What is exceeded however
+ * they are told apart is reported: all at the first time, all at the second, or each at the first time that has room for it.
+ */
 function certainReports(history: History, bounds: Bounds, meter: Meter): Report[] {
   const reports = rateReports(history, bounds, meter)
   if (reports.length === 0 || meter.starts.every(({ firstMs }) => firstMs === undefined)) return reports
-  const first = { ...meter, starts: meter.starts.map((start) => ({ ...start, atMs: start.firstMs ?? start.atMs })) }
-  const otherwise = new Set(rateReports(history, bounds, first).flatMap(({ calls }) => calls))
-  return reports.filter(({ calls }) => calls.every((call) => otherwise.has(call)))
+  const early = { ...meter, starts: meter.starts.map((start) => ({ ...start, atMs: start.firstMs ?? start.atMs })) }
+  const others = [early, inRoom(history, bounds, early, meter)].map((one) => new Set(rateReports(history, bounds, one).flatMap(({ calls }) => calls)))
+  return reports.filter(({ calls }) => others.every((other) => calls.every((call) => other.has(call))))
+}
+
+/** Of starts that had no room at the first time, each at the second. */
+function inRoom(history: History, bounds: Bounds, early: Meter, late: Meter): Meter {
+  let meter = early
+  for (let tries = 0; tries < MOST_TRIES; tries++) {
+    const [over] = rateReports(history, bounds, meter)
+    const place = meter.starts.findIndex((start) => start.firstMs === start.atMs && start.run.story.id === over?.calls[0])
+    if (place < 0) break
+    meter = { ...meter, starts: meter.starts.map((start, index) => (index === place ? (late.starts[index] as Start) : start)) }
+  }
+  return meter
 }
 
 function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {

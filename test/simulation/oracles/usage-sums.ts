@@ -5,7 +5,7 @@ import { chargeMs, type History, type Run } from './history.js'
 import { settledByMs } from './starts.js'
 
 /** Faults for which a call may be charged that its agent never saw: its process has the answer no more. */
-const CHARGES_UNSEEN: readonly FaultKind[] = ['death', 'failover', 'redis away', 'redis refuses writes', 'repeated send', 'cut', 'stop']
+const CHARGES_UNSEEN: readonly FaultKind[] = ['death', 'failover', 'redis away', 'redis refuses writes', 'stop']
 
 /** What Tollgate says of each limit at the end, against what the runs say. */
 export function usageReports(history: History, bounds: Bounds): Report[] {
