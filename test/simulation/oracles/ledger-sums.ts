@@ -44,20 +44,22 @@ export function ledgerReports(history: History, bounds: Bounds): Report[] {
         ),
       )
     }
-    if (!blurred && unsettled.length === 0) reports.push(...wrongEnds(history, charged, fact, bounds).map(report))
+    if (!blurred && unsettled.length === 0) reports.push(...wrongEnds(history, charged, late, fact, bounds).map(report))
     if (open < 0 || settled < 0 || released < 0 || expired < 0)
       reports.push(report(`has a sum below 0 (open ${open}, settled ${settled}, released ${released}, expired ${expired})`))
     return reports
   })
 }
 
-/** Each end that was told is settled, or released where the agent refused the call or it was not made. Released are charges, too, of which no agent knows. */
-function wrongEnds(history: History, charged: readonly Run[], { settled, released }: LedgerFact, bounds: Bounds): string[] {
+/** Each end that was told is settled, or released where the agent refused the call, it was not made, or its program waited no more. */
+function wrongEnds(history: History, charged: readonly Run[], late: number, { settled, released }: LedgerFact, bounds: Bounds): string[] {
   const isBack = ({ ended }: Run) => ended?.how === 'sent back' || ended?.how === 'released'
   const made = charged.filter((run) => !isBack(run)).length
-  const back = charged.filter((run) => isBack(run) && isCovered(history, run, bounds, 'every')).length
+  const backs = charged.filter(isBack)
+  const back = backs.filter((run) => isCovered(history, run, bounds, 'every')).length
   const texts: string[] = []
   if (settled > made) texts.push(`has ${settled} settled entries; ${made} runs were made`)
+  if (released > backs.length + late) texts.push(`has ${released} released entries; ${backs.length + late} charges at most were given back`)
   if (released < back) texts.push(`has ${released} released entries; ${back} runs were given back`)
   return texts
 }
