@@ -9,6 +9,8 @@ export const FEATURES = [
   'slots',
   'tokens',
   'windows',
+  'fixed window of tokens',
+  'sliding log',
   'users',
   'tenant rule',
   'budgets',
@@ -105,6 +107,8 @@ function drawRules(random: Random, has: (feature: Feature) => boolean): RuleSpec
     const tokens: LimitSpec = random.chance(0.6)
       ? { tokens: 200 * perSecond, per: 'second', burst: random.pick([1000, 4000]) }
       : { tokens: 400 * perSecond, per: '2s', algorithm: random.pick(WINDOWS.slice(0, 3)) }
+    if (has('fixed window of tokens'))
+      rules.push({ name: 'window-of-tokens', scope: 'agent', limits: [{ tokens: 300 * perSecond, per: '2s', algorithm: 'fixed_window' }] })
     if (random.chance(0.5)) account.push(tokens)
     else rules.push({ name: 'tokens', scope: 'agent', limits: [tokens] })
   }
@@ -114,6 +118,7 @@ function drawRules(random: Random, has: (feature: Feature) => boolean): RuleSpec
     const limit: LimitSpec = { requests: random.pick([10, 16]), per: '2s', algorithm: random.pick(WINDOWS) }
     rules.push({ name: 'window', scope: 'org', limits: [limit, { points: 400, per: 'day', algorithm: 'fixed_window' }] })
   }
+  if (has('sliding log')) rules.push({ name: 'log', scope: 'org', limits: [{ requests: 10, per: '2s', algorithm: 'sliding_log' }] })
   if (has('users')) {
     const strategy: Strategy = has('hard rules') ? random.pick(['retry_after', 'hard'] as const) : 'queue'
     rules.push({

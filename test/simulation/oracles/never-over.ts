@@ -48,7 +48,7 @@ export function neverOver(history: History, bounds: Bounds): Report[] {
       if (met.limit.unit === undefined && run.story.asked.door === 'record') continue
       if (met.limit.unit === undefined) meter.slots.push({ run, atMs: run.started.atMs })
       else if (atStart > 0) meter.starts.push({ run, atMs: judgedMs, firstMs: run.firstMs, cost: atStart, untold: run.chargedMs === undefined })
-      if (debt > 0 && run.ended !== undefined) meter.debts.push({ run, atMs: run.ended.atMs, cost: debt, knownMs: settledByMs(history, run, bounds) })
+      if (debt > 0 && run.ended !== undefined) meter.debts.push({ run, atMs: run.ended.atMs, cost: debt, knownMs: knownMs(history, run, bounds) })
     }
   }
   for (const meter of meters.values()) {
@@ -57,6 +57,11 @@ export function neverOver(history: History, bounds: Bounds): Report[] {
     if (meter.starts.length > 0) reports.push(...certainReports(history, bounds, meter))
   }
   return reports
+}
+
+/** When what a run cost above its estimate counts in Redis. A process that keeps it while Redis is away reports it as of that time only nearly. */
+function knownMs(history: History, run: Run, bounds: Bounds): number {
+  return isUnchecked(history, run, bounds) ? Number.POSITIVE_INFINITY : settledByMs(history, run, bounds)
 }
 
 /** The meters that every version in use around the start counts it in, with a bound. */
