@@ -108,7 +108,7 @@ function drawRules(random: Random, has: (feature: Feature) => boolean): RuleSpec
       ? { tokens: 200 * perSecond, per: 'second', burst: random.pick([1000, 4000]) }
       : { tokens: 400 * perSecond, per: '2s', algorithm: random.pick(WINDOWS.slice(0, 3)) }
     if (has('fixed window of tokens'))
-      rules.push({ name: 'window-of-tokens', scope: 'agent', limits: [{ tokens: 300 * perSecond, per: '2s', algorithm: 'fixed_window' }] })
+      rules.push({ name: 'window-of-tokens', scope: 'agent', limits: [{ tokens: 120 * perSecond, per: '2s', algorithm: 'fixed_window' }] })
     if (random.chance(0.5)) account.push(tokens)
     else rules.push({ name: 'tokens', scope: 'agent', limits: [tokens] })
   }

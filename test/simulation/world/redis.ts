@@ -206,7 +206,10 @@ export class SimRedis {
   }
 
   async flushFunctions(): Promise<void> {
+    // A server that refuses writes would refuse this, too.
+    await this.server.refuseWrites(undefined)
     await this.server.ask(['FUNCTION', 'FLUSH', 'SYNC'])
+    await this.server.refuseWrites(this.refusing)
     this.world.note('redis', 'loses its functions')
   }
 }
