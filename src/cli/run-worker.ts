@@ -9,11 +9,31 @@ import { Tollgate } from '../tollgate.js'
 import type { WorkerConfig } from './worker-config.js'
 
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const
+const PARENT = process.ppid
+const PARENT_CHECK_MS = 250
 
-/** Resolves at the first SIGTERM or SIGINT; a second one ends the process at once. */
+/**
+ * Calls back when the npm that started this process is gone. Behind `npx` a SIGTERM reaches npm and its shell, which end without passing it on; the
+ * process then has another parent. Elsewhere a process may well outlive its parent.
+ */
+function onNpmGone(gone: () => void): void {
+  if (process.env['npm_command'] === undefined) return
+  const check = setInterval(() => {
+    if (process.ppid === PARENT) return
+    clearInterval(check)
+    gone()
+  }, PARENT_CHECK_MS)
+  check.unref()
+}
+
+/** Resolves at the first SIGTERM or SIGINT, or when npm is gone; a second signal ends the process at once. */
 function stopSignal(log: Logger): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     let stopping = false
+    onNpmGone(() => {
+      stopping = true
+      resolve('SIGTERM')
+    })
     for (const signal of SIGNALS) {
       process.on(signal, () => {
         if (stopping) {
@@ -45,8 +65,16 @@ export async function runWorker(config: WorkerConfig): Promise<void> {
   })
   const metrics = new Metrics()
   metrics.watchOutages(() => tollgate.stats.outage())
-  const metricsServer = config.metricsPort === undefined ? undefined : await serveMetrics(metrics, config.metricsPort)
+  metrics.watchUsage(() => tollgate.stats.usage())
   const stopped = stopSignal(log)
+  const metricsServer =
+    config.metricsPort === undefined
+      ? undefined
+      : await serveMetrics(metrics, config.metricsPort).catch(async (error: unknown) => {
+          // Its connections would keep the process.
+          await tollgate.close()
+          throw error
+        })
   tollgate.worker(handler, { concurrency: config.concurrency, timeoutMs: config.timeoutMs, leaseMs: config.leaseMs, observer: metrics })
   log.info(
     { namespace: config.namespace, queue: config.queue, concurrency: config.concurrency, rules: rules.length, agents: Object.keys(agents) },

@@ -5,7 +5,7 @@ import { z } from 'zod'
 import { DEFAULTS } from '../model/defaults.js'
 import { ConfigInvalid } from '../model/errors.js'
 import { busSchema } from '../upstream/bus.js'
-import { faultMessage, faultsOf, show } from '../validation/faults.js'
+import { faultMessage, faultsOf, safeParse, show } from '../validation/faults.js'
 
 /** The flags of a worker process; each has its environment variable and its name in the config file. */
 export function workerFlags(command: Command): Command {
@@ -87,7 +87,7 @@ export async function workerConfig(flags: Source, environment: NodeJS.ProcessEnv
   )
   const fromFlags = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
   const merged: Record<string, unknown> = { ...fromFile, ...fromEnvironment, ...fromFlags }
-  const parsed = workerConfigSchema.safeParse(merged)
+  const parsed = safeParse(workerConfigSchema, merged)
   if (parsed.success) return Object.freeze(parsed.data)
   const unknownField = `is not a setting (known: ${Object.keys(WORKER_ENVIRONMENT).join(', ')})`
   const [fault] = faultsOf(parsed.error, merged, { whole: 'settings', unknownField })

@@ -1,18 +1,23 @@
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError, withoutArguments } from '../model/errors.js'
+import type { Clock } from '../model/time.js'
 import type { LedgerNames } from '../store/ledger-names.js'
-import { Attempt, type AttemptParts } from './attempt.js'
+import { safeObserver } from '../telemetry/observer.js'
+import { Attempt } from './attempt.js'
+import type { AttemptParts } from './attempt-parts.js'
 import { PersistentWorker } from './bull-worker.js'
 import type { Handler, WorkerOptions } from './handler.js'
+import { readableError } from './handler-outcome.js'
+import { PlaceReports } from './place-reports.js'
 import { SendBack } from './send-back.js'
 import { SlotLeases } from './slot-leases.js'
 import { StartBatcher } from './start-batcher.js'
-import { readableError } from './stored-call.js'
 
-export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis' | 'log' | 'strategyResolver' | 'tracker'> {
+export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis' | 'log' | 'strategyResolver' | 'tracker' | 'usage'> {
   readonly queue: string
   readonly prefix: string
   readonly ledgerNames: LedgerNames
+  readonly clock: Clock
   /** Whether Redis does not answer or refuses, though it may be connected. */
   readonly away: () => boolean
 }
@@ -22,6 +27,7 @@ export class Worker {
   readonly bull: PersistentWorker
   private readonly batcher: StartBatcher
   private readonly leases: SlotLeases
+  private readonly places: PlaceReports
   /** The attempts under way, by the ids of their jobs. */
   private readonly attempts = new Map<string, Attempt>()
   /** Ids of calls that were cancelled lately and had no attempt here: BullMQ may have been handing over the job at that moment. */
@@ -40,12 +46,17 @@ export class Worker {
       ...parts,
       handler,
       options,
+      observer: safeObserver(options.observer, log),
       batcher: this.batcher,
       leases: this.leases,
       sendBack: new SendBack(scriptClient, tracker, log, options.callOf !== undefined),
       isClosing: () => this.closing,
     }
+    const concurrency = options.concurrency ?? DEFAULTS.concurrency
+    const leaseMs = options.leaseMs ?? DEFAULTS.leaseMs
+    this.places = new PlaceReports(parts, concurrency, leaseMs)
     const run = async (attempt: Attempt, id: string): Promise<unknown> => {
+      this.places.taken()
       this.attempts.set(id, attempt)
       if (this.cancelled.has(id)) attempt.abort(cancellation())
       try {
@@ -54,14 +65,15 @@ export class Worker {
         throw readableError(error)
       } finally {
         if (this.attempts.get(id) === attempt) this.attempts.delete(id)
+        this.places.freed()
       }
     }
     this.bull = new PersistentWorker(parts.queue, (job, token) => run(new Attempt(shared, job, token ?? ''), job.id as string), {
       connection: parts.redis,
       prefix: parts.prefix,
-      concurrency: options.concurrency ?? DEFAULTS.concurrency,
-      lockDuration: options.leaseMs ?? DEFAULTS.leaseMs,
-      stalledInterval: options.leaseMs ?? DEFAULTS.leaseMs,
+      concurrency,
+      lockDuration: leaseMs,
+      stalledInterval: leaseMs,
       maxStalledCount: DEFAULTS.lostAtMost,
       runRetryDelay: DEFAULTS.longestStoreRetryMs,
       removeOnComplete: { age: DEFAULTS.keepResultsMs / 1000 },
@@ -77,7 +89,9 @@ export class Worker {
    */
   async close(force = this.parts.away() || this.parts.redis.status !== 'ready'): Promise<void> {
     this.closing = true
+    this.places.close()
     await this.bull.close(force)
+    await this.places.end(force)
     if (!force) await this.batcher.close()
     await this.leases.close(force)
   }

@@ -50,6 +50,10 @@ export class Keys extends Prefixed {
   /** The namespace's policy and its version. */
   readonly rules = `${this.prefix}/rules`
   readonly audit = `${this.prefix}/audit`
+  /** Hash: the workers of the namespace, with their places. */
+  readonly workers = `${this.prefix}/workers`
+  /** Hash: the queues that take no calls at the moment. */
+  readonly closedQueues = `${this.prefix}/closed`
   /** The processes that have the namespace open. */
   readonly members = `${this.prefix}/members`
   /** The first keys of every script over meters, in their order. */
@@ -78,6 +82,18 @@ export class Keys extends Prefixed {
   /** The record of a call that has not ended. */
   call(id: string): string {
     return `${this.prefix}/c/${id}`
+  }
+  /** BullMQ's limiter of a queue, which `queue.rateLimit` sets. */
+  queueLimiter(queue: string): string {
+    return `${this.prefix}:${queue}:limiter`
+  }
+  /** The BullMQ job of a call, by the id of its record: `<queue>/<job>`. */
+  job(id: string): string {
+    return `${this.prefix}:${id.replace('/', ':')}`
+  }
+  /** The line of the calls that wait for a worker of their queue. */
+  queueLine(queue: string): string {
+    return this.line('~queue', queue)
   }
   /** The lock of a job, which BullMQ keeps: the token of the worker that has it. */
   jobLock(queue: string, jobId: string): string {

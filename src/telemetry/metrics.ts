@@ -1,6 +1,8 @@
 import { createServer, type Server } from 'node:http'
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { UsageFigures } from '../admission/usage-reader.js'
 import type { Call } from '../model/call.js'
+import { ConfigInvalid } from '../model/errors.js'
 import { NO_OUTAGE, type OutageFigures } from '../outage/outage.js'
 import type { Ended, WorkerObserver } from './observer.js'
 
@@ -36,6 +38,7 @@ export class Metrics implements WorkerObserver {
     registers: [this.registry],
   })
 
+  private usage: () => UsageFigures = () => ({ unreadable: 0, capped: 0 })
   private outage: () => Pick<OutageFigures, 'away' | 'unchecked'> = () => NO_OUTAGE
 
   constructor() {
@@ -57,6 +60,25 @@ export class Metrics implements WorkerObserver {
         this.inc(figures().unchecked)
       },
     })
+    const usage = () => this.usage()
+    for (const [what, help] of [
+      ['unreadable', 'Usages that agents reported and that could not be read: the estimates stand.'],
+      ['capped', 'Amounts that agents reported and that were capped, since they were not believed.'],
+    ] as const)
+      new Counter({
+        name: `tollgate_usage_${what}_total`,
+        help,
+        registers: [this.registry],
+        collect() {
+          this.reset()
+          this.inc(usage()[what])
+        },
+      })
+  }
+
+  /** Where the figures of usages come from: `tollgate.stats.usage`. */
+  watchUsage(figures: () => UsageFigures): void {
+    this.usage = figures
   }
 
   /** Where the figures of outages come from: `tollgate.stats.outage`. */
@@ -77,7 +99,7 @@ export class Metrics implements WorkerObserver {
   }
 }
 
-/** Serves `/metrics` on a port of all addresses; 404 elsewhere. */
+/** Serves `/metrics` on a port of all addresses; 404 elsewhere. @throws ConfigInvalid where the port cannot be had */
 export function serveMetrics(metrics: Metrics, port: number): Promise<Server> {
   const server = createServer((request, response) => {
     if (request.url !== '/metrics') {
@@ -90,7 +112,11 @@ export function serveMetrics(metrics: Metrics, port: number): Promise<Server> {
     )
   })
   return new Promise((resolve, reject) => {
-    server.once('error', reject)
+    server.once('error', ({ code = '' }: NodeJS.ErrnoException) => {
+      const why =
+        code === 'EADDRINUSE' ? 'is in use by another process' : code === 'EACCES' ? 'needs rights that this process does not have' : `cannot be had (${code})`
+      reject(new ConfigInvalid(`metricsPort: the port ${why} (got ${port})`))
+    })
     server.listen(port, () => resolve(server))
   })
 }

@@ -1,7 +1,11 @@
 import type { z } from 'zod'
+import { withoutCredentials } from '../model/errors.js'
+import { faultWords } from './messages.js'
 
 /** The longest value or field name that an error message quotes in full, in characters. */
 const QUOTED = 80
+/** How much of a value is looked through for secrets. */
+const LONGEST_LOOK = 4096
 
 function quoted(text: string): string {
   return text.length > QUOTED ? `${text.slice(0, QUOTED - 3)}… (${text.length} characters)` : text
@@ -16,7 +20,10 @@ export function show(value: unknown): string {
   } catch {
     text = Object.prototype.toString.call(value)
   }
-  return quoted(text)
+  const long = text.length > LONGEST_LOOK
+  // Before it is cut to its quoted length: what is cut off may be what tells a password.
+  const plain = withoutCredentials(long ? text.slice(0, LONGEST_LOOK) : text, LONGEST_LOOK)
+  return long ? `${plain.slice(0, QUOTED - 3)}… (${text.length} characters)` : quoted(plain)
 }
 
 /** The value at a path of an input, for an error message; undefined where the path leads nowhere. */
@@ -75,6 +82,11 @@ export function faultMessage(field: string, message: string, got: string): strin
   return `${field}: ${message} (got ${got})`
 }
 
+/** The output of a schema, or the faults of an input in our own words. */
+export function safeParse<Schema extends z.ZodType>(schema: Schema, input: unknown): z.ZodSafeParseResult<z.output<Schema>> {
+  return schema.safeParse(input, { error: faultWords })
+}
+
 /** Checks an input, and returns the output of its schema. @throws an error of `Invalid`, whose message names field, value and bound of the first fault */
 export function checkInput<Schema extends z.ZodType>(
   schema: Schema,
@@ -82,8 +94,8 @@ export function checkInput<Schema extends z.ZodType>(
   wording: FaultWording,
   Invalid: new (message: string) => Error,
 ): z.output<Schema> {
-  const parsed = schema.safeParse(input)
-  if (parsed.success) return parsed.data
-  const [fault] = faultsOf(parsed.error, input, wording)
+  const result = safeParse(schema, input)
+  if (result.success) return result.data
+  const [fault] = faultsOf(result.error, input, wording)
   throw new Invalid(fault === undefined ? `${wording.whole}: not valid` : faultMessage(fault.field, fault.message, fault.got))
 }

@@ -59,28 +59,6 @@ const meetsRefusingRule: Explains = ({ calls }, { fleet, spec }) => {
   return calls.length === 0 ? refusing.length > 0 : calls.some((name) => refusing.some((rule) => covers(rule, fleet.calls.get(name)?.scopes ?? {})))
 }
 
-/** Whether an app died with calls that were not answered yet: they may have been promised room. */
-const diedUnanswered: Explains = (_, { facts }) => {
-  const deaths = new Set(facts.flatMap((fact) => (fact.fact === 'fault' && fact.fault === 'death' && fact.process !== undefined ? [fact.process] : [])))
-  const answered = new Set(facts.flatMap((fact) => (fact.fact === 'answered' && fact.outcome !== 'unknown' ? [fact.call] : [])))
-  return facts.some((fact) => fact.fact === 'asked' && fact.door === 'queue' && deaths.has(fact.by) && !answered.has(fact.call))
-}
-
-/** Whether a report is about calls, or a meter, of a rule that fits. */
-const ofRule =
-  (fits: (rule: string, simulated: SimulatedFleet) => boolean): Explains =>
-  ({ calls, text }, simulated) => {
-    const { fleet, spec } = simulated
-    const rules = spec.rules.filter(({ name }) => fits(name, simulated))
-    return calls.length === 0
-      ? rules.some(({ name }) => new RegExp(`(^|/)${name}/`).test(text)) || /^the (ledger|key \/(passes|lines|deadlines|c))/.test(text)
-      : calls.some((name) => rules.some((rule) => covers({ ...rule, enabled: true, match: {} }, fleet.calls.get(name)?.scopes ?? {})))
-  }
-
-/** Whether a rule came to cover other calls, or none. */
-const changedCover = (name: string, { facts }: SimulatedFleet) =>
-  facts.some((fact) => fact.fact === 'fault' && fact.fault === 'rule change' && new RegExp(`^rule ${name} (covers|is) `).test(fact.text))
-
 export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
     name: 'refilled by the new rate',
@@ -88,20 +66,6 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
       'A bucket is refilled by the rate of the request that looks at it, for all the time since the last look: when an override begins or ends, or a rule changes, that time counts by the other rate.',
     oracles: ['never over'],
     explains: all(after('override', 'rule change'), says(/ \(bucket, .* is exceeded by (0\.\d+|1\.000) /)),
-  },
-  {
-    name: 'ghost',
-    about: 'An app dies between the answer of the front door and the jobs of its calls: what they were promised stays claimed, one after the other for 5 s.',
-    oracles: ['never stuck', 'eta told', 'in order'],
-    scenario: 'app dies before its jobs',
-    explains: diedUnanswered,
-  },
-  {
-    name: 'removed job',
-    about: 'A call whose job was removed in BullMQ keeps its place and its record; when it is woken its room is claimed for 5 s.',
-    oracles: ['never stuck', 'quiet', 'in order', 'eta told'],
-    scenario: 'jobs are removed',
-    explains: after('removed job'),
   },
   {
     name: 'hot loop',
@@ -116,23 +80,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     about: 'A process that opens after Redis came back empty finds no rules, and lets all calls pass.',
     oracles: ['never over'],
     scenario: 'Redis comes back empty',
-    explains: after('failover'),
-  },
-  {
-    name: 'claim under other rules',
-    about: 'A claim is given back on the meters that the rules, or the mode, of the start name, not on those that it was taken from.',
-    oracles: ['quiet', 'never stuck'],
-    explains: any(
-      ofRule((name) => name === 'graceful'),
-      ofRule(changedCover),
-      after('override', 'pause', 'failover'),
-    ),
-  },
-  {
-    name: 'claims without a worker',
-    about: 'Calls are woken for a queue whose workers are busy, paused or gone: their claims keep the room from calls that could use it.',
-    oracles: ['never stuck'],
-    explains: any(has('few places'), after('paused queue', 'workerless queue', 'stop')),
+    explains: (_, { facts }) => facts.some((fact) => fact.fact === 'fault' && fact.text === 'Redis comes back without its data'),
   },
   {
     name: 'line of a refusing rule',
