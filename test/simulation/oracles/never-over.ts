@@ -31,6 +31,9 @@ interface Meter {
   readonly slots: SlotRun[]
 }
 
+/** A process that lets calls in while Redis is away reports afterwards what they used, up to this part of it. */
+const REPORTED_NEARLY = 0.1
+
 /** Starts of commands that were done twice, of one meter: more are not told apart. */
 const MOST_TRIES = 40
 
@@ -183,6 +186,7 @@ function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
       const over = add(start)
       if (over <= ROUNDING || form === null || isUnchecked(history, start.run, bounds)) continue
       let unknown = 0
+      for (const other of meter.starts) if (other.run.unchecked && other.atMs <= start.atMs) unknown += REPORTED_NEARLY * other.cost
       for (const debt of meter.debts) if (debt.atMs <= start.atMs && start.atMs < debt.knownMs) unknown += debt.cost
       if (over - unknown <= ROUNDING) continue
       reports.push(overReport(meter, form, start, over - unknown))
