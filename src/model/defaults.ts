@@ -44,6 +44,8 @@ export const DEFAULTS = Object.freeze({
   silenceMs: SECOND / 2,
   /** For how long no slot is given after Redis was away for half a lease: until the workers that live are back, and have renewed their slots. */
   slotGraceMs: 2 * SECOND,
+  /** How long Redis remembers the last batch of starts of a worker, to tell late copies of earlier ones; longer than a command can be under way. */
+  senderMs: 1 * HOUR,
   /** How far a clock may be set back without the meters following it: a bucket refills again once the clock has caught up. */
   clockStepMs: 1 * MINUTE,
   /** How long a started call can be settled; after that its estimate stands. */
@@ -86,7 +88,9 @@ export const DEFAULTS = Object.freeze({
   keepResultsMs: 1 * HOUR,
   keepFailuresMs: 7 * DAY,
   /** How often each process reads the rules again. Changes are also announced; this bounds what a lost message costs. */
-  rulesRefreshMs: 5 * SECOND,
+  rulesRefreshMs: 1 * SECOND,
+  /** How long a process that requires rules waits for them when it opens: those that were lost are declared anew within this time by a process that knows them. */
+  rulesRestoreMs: 2 * SECOND,
   /** The longest duration of an override. */
   longestOverrideMs: 7 * DAY,
   /** How long the audit keeps an entry. */

@@ -21,6 +21,12 @@ export const ERRORS = {
     what: 'An override, a pause or a question about them is not valid; nothing was changed.',
     todo: 'Correct the field that the message names.',
   },
+  RULES_MISSING: {
+    status: 503,
+    retryable: true,
+    what: 'The namespace has no rules, and `requireRules` is set.',
+    todo: 'Declare rules, or open again when a process that knows them has declared them.',
+  },
   RULE_UNKNOWN: {
     status: 404,
     retryable: false,
@@ -62,6 +68,12 @@ export const ERRORS = {
     todo: 'Raise `timeoutMs`, or make the call smaller.',
   },
   CALL_FAILED: { status: 502, retryable: false, what: 'The handler failed for good.', todo: 'Read the reason in the message.' },
+  ID_TAKEN: {
+    status: 409,
+    retryable: false,
+    what: 'The id or deduplication key is that of another call, with another agent or other scope values; nothing was charged, given back or read.',
+    todo: 'Give each call an id of its own.',
+  },
   CALL_UNKNOWN: { status: 404, retryable: false, what: 'No such call, or it finished too long ago.', todo: 'Check the id and the queue.' },
   UPSTREAM_LIMITED: {
     status: 503,
@@ -178,6 +190,11 @@ export class ConfigInvalid extends TollgateError {
   constructor(message: string) {
     super('CONFIG_INVALID', message)
   }
+}
+
+/** A process that requires rules finds none. */
+export function rulesMissing(): TollgateError {
+  return new TollgateError('RULES_MISSING', 'this namespace has no rules, and its calls would pass unchecked')
 }
 
 /** A call is not valid; the message names field, value and bound. Nothing was charged or enqueued. */

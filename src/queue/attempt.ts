@@ -77,11 +77,20 @@ export class Attempt implements JobHolder {
   async run(): Promise<unknown> {
     const { scriptClient, strategyResolver, batcher, sendBack, options } = this.parts
     const start = (request: CallRequest) => this.retrying(() => batcher.start(request))
+    const resolved = () => requestOfJob(scriptClient, this.job, this.token, options.callOf)
     try {
-      let call = await requestOfJob(scriptClient, this.job, this.token, options.callOf)
+      let { rules } = scriptClient.resolver
+      let call = await resolved()
       for (;;) {
         this.throwIfAborted()
-        const first = await start(call)
+        const first = await this.retrying(async () => {
+          // While the call was held, or Redis refused, the rules may have changed.
+          if (scriptClient.resolver.rules !== rules) {
+            rules = scriptClient.resolver.rules
+            call = await resolved()
+          }
+          return batcher.start(call)
+        })
         const { request, decision } =
           first.decision.outcome === 'reject' ? await strategyResolver.resolve(call, first.decision, start, options.callOf === undefined) : first
         switch (decision.outcome) {

@@ -1,10 +1,12 @@
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
+import { identityOf } from '../admission/identity.js'
 import type { Resolver } from '../admission/resolver.js'
 import type { UsageReader } from '../admission/usage-reader.js'
+import type { Call } from '../model/call.js'
 import type { CustomStrategy } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
-import { TollgateError } from '../model/errors.js'
+import { CallInvalid, TollgateError } from '../model/errors.js'
 import type { Clock } from '../model/time.js'
 import { answeredWithin } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
@@ -13,8 +15,10 @@ import type { LedgerNames } from '../store/ledger-names.js'
 import { ScriptClient } from '../store/redis/script-client.js'
 import { logConnection } from '../telemetry/log.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
+import { validateCall } from '../validation/call.js'
 import { Dispatcher } from './dispatcher.js'
 import { Enqueuer } from './enqueuer.js'
+import { ExistingJobs } from './existing-jobs.js'
 import { type Explanation, explain } from './explain.js'
 import type { Handler, WorkerOptions } from './handler.js'
 import type { FirstLines } from './line-scan.js'
@@ -93,15 +97,24 @@ export class QueueRuntime {
     return worker
   }
 
-  explain(id: string): Promise<Explanation> {
+  explain(call: string | Call): Promise<Explanation> {
     const { scriptClient, client, options } = this.parts
     const queue = this.queues.get(options.queue)
-    return answeredWithin(client, options.enqueueTimeoutMs, 'an explanation', () => explain(scriptClient, client, queue, id))
+    return answeredWithin(client, options.enqueueTimeoutMs, 'an explanation', async () => explain(scriptClient, client, queue, await this.idOf(call)))
   }
 
-  cancel(id: string): Promise<boolean> {
+  cancel(call: string | Call): Promise<boolean> {
     const { client, options } = this.parts
-    return answeredWithin(client, options.enqueueTimeoutMs, 'the cancellation', () => this.release(id))
+    return answeredWithin(client, options.enqueueTimeoutMs, 'the cancellation', async () => this.release(await this.idOf(call)))
+  }
+
+  /** The id of a call. @throws ID_TAKEN where the job of that id is another call's; CallInvalid where the call has no id */
+  private async idOf(given: string | Call): Promise<string> {
+    if (typeof given === 'string') return given
+    const call = validateCall(given)
+    if (call.id === undefined) throw new CallInvalid('id: is needed to know which call is meant (got undefined)')
+    await new ExistingJobs(this.queues.get(this.parts.options.queue), this.parts.client).joins(call.id, call, identityOf(call))
+    return call.id
   }
 
   /** Releases what a call holds, and removes its job or has its worker abort it. */

@@ -89,6 +89,14 @@ export class Keys extends Prefixed {
   custom(name: string, value: string): string {
     return `${this.prefix}/x/${name}/${value}`
   }
+  /** The ledger that the calls of one batch share. Names of ledgers and ids of calls are apart: no id makes a key of a ledger. */
+  ledger(name: string): string {
+    return `${this.prefix}/g/${name}`
+  }
+  /** The number of the last batch of starts that a worker has sent. */
+  sender(worker: string): string {
+    return `${this.prefix}/n/${worker}`
+  }
   /** The record of a call that has not ended. */
   call(id: string): string {
     return `${this.prefix}/c/${id}`

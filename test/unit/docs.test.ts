@@ -202,7 +202,7 @@ test("the worker's flags, environment and settings are in docs/operations.md as 
   const settings = Object.fromEntries(table.map(([, , variable, setting]) => [setting?.trim().replaceAll('`', ''), variable]))
   expect(settings).toEqual({ ...WORKER_ENVIRONMENT, '': 'TOLLGATE_CONFIG' })
   for (const { long, description } of flags) {
-    expect(description, `help of ${long}`).toContain(table.find(([, flag]) => flag?.startsWith(`${long} `))?.[2])
+    expect(description, `help of ${long}`).toContain(table.find(([, flag]) => flag === long || flag?.startsWith(`${long} `))?.[2])
   }
 })
 
@@ -240,6 +240,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     queue: `\`${DEFAULTS.queue}\``,
     store: '',
     rules: '',
+    requireRules: '`false`',
     prices: '',
     exempt: '',
     degradeTo: '',
@@ -270,6 +271,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     observer: 'none',
     fallback: 'none',
     callOf: '',
+    requireRules: '`false`',
   } satisfies Record<keyof Required<WorkerOptions>, string>
   const { reduceFactor, recoverFactor, recoverEveryMs, canary, canaryLeaseMs } = DEFAULTS.upstream
   const ofUpstream = {
