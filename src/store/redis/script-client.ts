@@ -1,21 +1,18 @@
-import type { Redis } from 'ioredis'
 import { idTaken } from '../../admission/identity.js'
 import { limitOf, meterOf } from '../../admission/rejection.js'
-import { type AdmissionRequest, blockPlace, type CallRequest, type Settlement } from '../../admission/request.js'
-import type { Resolver } from '../../admission/resolver.js'
+import type { AdmissionRequest, CallRequest, Settlement } from '../../admission/request.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import type { Decision, RejectDecision, RunDecision } from '../../model/decision.js'
 import { TollgateError } from '../../model/errors.js'
-import { approximateMs, type Clock } from '../../model/time.js'
-import { type UpstreamOutcome, type UpstreamReport, type UpstreamStatus, upstreamKey } from '../../model/upstream.js'
+import { approximateMs } from '../../model/time.js'
 import { retentionOf } from '../../policy/policy.js'
-import type { Keys } from '../../redis/keys.js'
 import type { Script } from '../../redis/script.js'
 import type { StateResult } from '../store.js'
-import { type BareDecision, DecisionReply, readUpstreamStatus } from './decoder.js'
-import { BatchEncoder, ratesOf } from './encoder.js'
+import { type BareDecision, DecisionReply } from './decoder.js'
+import { BatchEncoder } from './encoder.js'
 import { type Held, type PassOutcome, scripts } from './scripts.js'
 import { type DecideOptions, type GateDecision, type Sender, storedCall } from './sending.js'
+import { UpstreamScripts } from './upstream-scripts.js'
 
 /** The front of one line, as a dispatch looks at it. */
 export interface LineFront {
@@ -46,17 +43,7 @@ export interface Dispatched {
 }
 
 /** The scripts over meters, lines and ledger, as functions: one call, one round trip, no state of its own. */
-export class ScriptClient {
-  readonly keys: Keys
-
-  constructor(
-    private readonly redis: Redis,
-    readonly resolver: Resolver,
-    private readonly clock: Clock,
-  ) {
-    this.keys = resolver.keys
-  }
-
+export class ScriptClient extends UpstreamScripts {
   /** The model that calls of this agent run with in degraded mode; undefined where it says none. */
   degradeTo(agent: string): string | undefined {
     const { degradeTo } = this.resolver.rules.policy
@@ -171,28 +158,6 @@ export class ScriptClient {
   }
 
   /**
-   * An agent said something about its limits; a call that stands open is given back.
-   * @param back the call, where it is put at the head of its line: its agent asked to be left alone
-   */
-  async reportUpstream(request: AdmissionRequest, report: UpstreamReport, back?: CallRequest): Promise<UpstreamOutcome> {
-    const { kind, retryAfterMs, reduceFactor, observed, name } = report
-    const encoder = this.encode([request], back !== undefined)
-    const stored = back === undefined ? '' : storedCall(back)
-    const noted = observed !== null || kind === 'refused'
-    const observation = noted ? JSON.stringify({ name, limits: observed ?? {}, atMs: Math.round(approximateMs(this.clock)) }) : ''
-    const details = [kind, reduceFactor, JSON.stringify(ratesOf(observed)), observation, upstreamKey(name), observed === null ? 0 : 1]
-    const args = [this.now(), encoder.batch(), blockPlace(request), retryAfterMs, stored, ...details]
-    const [cut, ...status] = await scripts.reportUpstream.run(this.redis, [...encoder.keys, this.keys.upstream], args)
-    return { cut: cut === '1', ...readUpstreamStatus(status) }
-  }
-
-  async upstreamStatus(requests: readonly AdmissionRequest[]): Promise<UpstreamStatus[]> {
-    const encoder = this.encode(requests, false)
-    const statuses = await scripts.upstreamStatus.run(this.redis, encoder.keys, [this.now(), encoder.batch()])
-    return statuses.map(readUpstreamStatus)
-  }
-
-  /**
    * Wakes the calls at the front of the given lines that have room.
    * @param budgets by queue; calls of other queues are woken as room allows
    * @param looksAtJobs whether calls without a BullMQ job leave their lines
@@ -205,7 +170,7 @@ export class ScriptClient {
       return index < 0 ? encoder.keys.push(key) : index + 1
     }
     // A line whose rule is gone has no meter in the batch.
-    const shapes = lines.map(({ key, calls }) => [declare(key), encoder.meterOfLine(key), calls.length])
+    const shapes = lines.map(({ key, calls }) => [declare(key), encoder.meterOfLine(key), calls.length, this.keys.isOwnLine(key) ? 1 : 0])
     const queues = [...budgets].map(([queue, { claimed, unclaimed, shut }]) => [claimed, unclaimed, shut ? 1 : 0, declare(this.keys.queueLine(queue))])
     const places = new Map([...budgets.keys()].map((queue, index) => [queue, index + 1]))
     const of = requests.map(({ id }) => places.get(id.slice(0, id.indexOf('/'))) ?? 0)
@@ -261,16 +226,6 @@ export class ScriptClient {
   /** Under which a start is charged by algorithms that remember charges one by one: `Charge.name_of` in `lua/lib/charge.lua`. */
   nameOfStart({ id, token, ledger }: AdmissionRequest): string {
     return `${token}|${ledger === undefined ? id : this.keys.ledger(ledger)}`
-  }
-
-  private encode(requests: readonly AdmissionRequest[], onTheirWay: boolean): BatchEncoder {
-    const encoder = new BatchEncoder(this.keys, approximateMs(this.clock))
-    for (const one of requests) encoder.force(one, onTheirWay)
-    return encoder
-  }
-
-  private now(): string {
-    return this.clock.forScripts()
   }
 }
 
