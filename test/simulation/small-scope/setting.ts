@@ -65,21 +65,19 @@ export class Setting {
 
   /** Puts Redis, and the clocks of Redis and of the program, to a state. */
   at(redis: Parameters<RedisStates['begin']>[0], atMs: number, model?: Model): void {
-    this.states.begin(redis, atMs, model === undefined ? undefined : this.jobKeys(model))
+    this.states.begin(redis, atMs, model === undefined ? undefined : this.locks(model))
     this.setTime(atMs)
   }
 
-  /** The jobs and their locks, as BullMQ keeps them. */
-  private jobKeys({ jobs, atMs }: Model): Map<string, string> {
-    const keys = new Map<string, string>()
+  /** The locks of jobs, as BullMQ keeps them. */
+  private locks({ jobs, atMs }: Model): Map<string, string> {
+    const locks = new Map<string, string>()
     for (const [call, job] of jobs.entries()) {
-      // Scripts ask only whether there is a job.
-      if (job.state !== 'none' && job.state !== 'removed') keys.set(this.keys.job(this.idOf(call)), '')
       if (job.state !== 'active' || (job.lockEndsMs ?? Number.POSITIVE_INFINITY) <= atMs) continue
       const { key, token } = this.lockOf({ call, attempt: job.attempt })
-      keys.set(key, token)
+      locks.set(key, token)
     }
-    return keys
+    return locks
   }
 
   /** The lock of a job that an attempt has, or had. */
