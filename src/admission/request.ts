@@ -1,7 +1,7 @@
 import { ALGORITHMS } from '../limits/algorithms.js'
 import type { CompiledLimit } from '../limits/compiled-limit.js'
 import type { Call, Strategy } from '../model/call.js'
-import type { ActualCosts, Costs, CostUnit } from '../model/cost.js'
+import type { ActualCosts, Cost, Costs, CostUnit } from '../model/cost.js'
 import type { Binding, Usage } from '../model/decision.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
 import type { Keys } from '../redis/keys.js'
@@ -103,6 +103,8 @@ export interface AdmissionRequest extends ResolvedMeters {
 /** A request that still carries the complete Call: needed where the call may have to be stored in a line. */
 export interface CallRequest extends AdmissionRequest {
   readonly call: Call
+  /** The cost that the call came with, where `call.cost` has been completed by estimates since. */
+  readonly given?: Cost | undefined
   /** Of a call in a worker: the lock of its job. Without it a call neither starts nor goes back to a line: its job is another worker's. */
   readonly lock?: { readonly key: string; readonly token: string } | undefined
   /** Of a call whose worker died: when it came. If it has to stand in line again, it has its old place there. */
