@@ -1,7 +1,7 @@
 import { etaTold } from './eta-told.js'
 import type { Bounds, Fact, Report } from './facts.js'
 import { readHistory } from './history.js'
-import { heldUpByRefused, hotLoops } from './hot-loop.js'
+import { heldUpByRefused, hotLoops, leftAloneForGood } from './hot-loop.js'
 import { inOrder } from './in-order.js'
 import { neverOver } from './never-over.js'
 import { neverStuck } from './never-stuck.js'
@@ -13,7 +13,7 @@ import { quiet } from './quiet.js'
 /** Judges what happened in a fleet by all oracles; what was wrong first comes first. */
 export function judge(facts: readonly Fact[], bounds: Bounds): Report[] {
   const history = readHistory(facts)
-  const oracles = [neverOver, neverStuck, hotLoops, heldUpByRefused, nothingLost, nothingTwice, inOrder, etaTold, quiet]
+  const oracles = [neverOver, neverStuck, hotLoops, heldUpByRefused, leftAloneForGood, nothingLost, nothingTwice, inOrder, etaTold, quiet]
   const reports = [...noError(facts), ...oracles.flatMap((oracle) => oracle(history, bounds))]
   return reports.sort((a, b) => a.atMs - b.atMs)
 }
