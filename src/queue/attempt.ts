@@ -15,7 +15,7 @@ import type { AttemptParts } from './attempt-parts.js'
 import type { CallContext } from './handler.js'
 import { faultOfResult, isPutElsewhere, isRateLimited, rateLimitOf } from './handler-outcome.js'
 import type { JobHolder } from './send-back.js'
-import { finalFailure, jobFailure, requestOfJob } from './stored-call.js'
+import { finalFailure, jobFailure, requestOfJob, underRulesNow } from './stored-call.js'
 
 type AttemptState =
   /** Nothing runs that an abort would have to stop: the attempt looks at its state at the next step. */
@@ -78,7 +78,7 @@ export class Attempt implements JobHolder {
     const { scriptClient, strategyResolver, batcher, sendBack, options } = this.parts
     const start = (request: CallRequest) => this.retrying(() => batcher.start(request))
     try {
-      const call = await requestOfJob(scriptClient, this.job, this.token, options.callOf)
+      let call = await requestOfJob(scriptClient, this.job, this.token, options.callOf)
       for (;;) {
         this.throwIfAborted()
         const first = await start(call)
@@ -90,6 +90,8 @@ export class Attempt implements JobHolder {
             return await this.handle(request, decision)
           case 'hold':
             await sleep(decision.waitMs)
+            // Rules may have changed meanwhile: an older, smaller limit would forget what others have used above it.
+            call = underRulesNow(scriptClient, call)
             break
           case 'wait':
             return await sendBack.waiting(this, request, decision.etaMs)

@@ -8,6 +8,7 @@ import { TollgateError } from '../model/errors.js'
 import type { Clock } from '../model/time.js'
 import { answeredWithin } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
+import { isStoreError } from '../redis/store-error.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { ScriptClient } from '../store/redis/script-client.js'
 import { logConnection } from '../telemetry/log.js'
@@ -22,6 +23,9 @@ import { Results } from './results.js'
 import { readRecord, recordId, restoredRequest } from './stored-call.js'
 import { StrategyResolver } from './strategy-resolver.js'
 import { Worker } from './worker.js'
+
+/** How often a cancellation looks again at a call whose job was taken, or came back, meanwhile. */
+const RELEASE_TRIES = 5
 
 interface QueueRuntimeParts {
   readonly client: Redis
@@ -102,7 +106,7 @@ export class QueueRuntime {
   }
 
   /** Releases what a call holds, and removes its job or has its worker abort it. */
-  private async release(id: string): Promise<boolean> {
+  private async release(id: string, tries = RELEASE_TRIES): Promise<boolean> {
     const { scriptClient, client, keys } = this.parts
     const { queue } = this.parts.options
     const key = recordId(queue, id)
@@ -120,7 +124,15 @@ export class QueueRuntime {
     // Its worker has aborted it already.
     if (state === 'failed') return true
     if (held === 'R' || state === 'active') await abort()
-    else await job.remove()
+    else {
+      try {
+        await job.remove()
+      } catch (error) {
+        // BullMQ does not remove a job that a worker has taken at this moment.
+        if (isStoreError(error) || tries === 1) throw error
+        return this.release(id, tries - 1)
+      }
+    }
     return true
   }
 

@@ -127,10 +127,10 @@ test('httpAgent fails a call whose quota is used up with the words of the agent,
     json(response, { error: { code: 'insufficient_quota', message: 'You exceeded your current quota, key my-own-key' } }, 429),
   )
   const tollgate = await newNamespace().open({ rules: RULES, attempts: 3 })
-  tollgate.worker(httpAgent({ a: { baseUrl: agent.url, apiKeyEnv: 'KEY' } }, { KEY: 'my-own-key' }))
+  tollgate.worker(httpAgent({ a: { baseUrl: agent.url, apiKeyEnv: 'MY_KEY' } }, { MY_KEY: 'my-own-key' }))
   const error = await failure((await tollgate.enqueue({ agent: 'a' })).result())
   expect(error.code).toBe('UPSTREAM_REFUSED')
-  expect(error.message).toMatch(/^a answered 429: .*You exceeded your current quota, key \[hidden\]/)
+  expect(error.message).toMatch(/^a answered 429: .*You exceeded your current quota, key \(the key of the agent\)/)
   expect(agent.requests).toHaveLength(1)
 })
 

@@ -1,4 +1,3 @@
-import { RateLimitError } from 'bullmq'
 import { expect, test } from 'vitest'
 import { TollgateError, UpstreamLimited } from '../../src/index.js'
 import { readRetryAfter } from '../../src/upstream/headers.js'
@@ -35,7 +34,6 @@ test.each([
   ["Google's quota of a minute", { status: 429, body: JSON.stringify(google('GenerateRequestsPerMinutePerProjectPerModel')) }],
   ["the AI SDK's 429", Object.assign(new Error('limit'), { statusCode: 429, responseHeaders: { 'retry-after': '3' }, responseBody: '{}', isRetryable: true })],
   ["axios' 429", Object.assign(new Error('Request failed'), { response: { status: 429, headers: { 'retry-after': '3' }, data: {} } })],
-  ["BullMQ's RateLimitError", new RateLimitError()],
   ['a hand-made one', new UpstreamLimited()],
   [
     'headers that throw',

@@ -110,7 +110,8 @@ export class Setting {
 
   /** The request of a start, as it was sent and as its settlement names it. */
   startRequest(start: Start): CallRequest {
-    return { ...this.attemptRequest(start), token: '0', ledger: `${this.ledgersOf(start)}${start.batch}` }
+    const { batch, ledger = `${this.ledgersOf(start)}${batch}`, place = 0 } = start
+    return { ...this.attemptRequest(start), token: String(place), ledger }
   }
 
   /** The request of an attempt that has not started. */
@@ -118,7 +119,7 @@ export class Setting {
     return { ...this.request(start.call, start.rules), lock: this.lockOf(start) }
   }
 
-  /** How the ledgers of an attempt, and so the names of its slots, begin. */
+  /** How the ledgers of an attempt, and so the names of its slots, begin where it is sent alone. */
   ledgersOf({ call, attempt }: Pick<Start, 'call' | 'attempt'>): string {
     return `~/c${call}.${attempt}.`
   }
