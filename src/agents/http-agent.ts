@@ -73,7 +73,7 @@ async function read(response: Response, mostBytes: number, key: string | undefin
     chunks.push(chunk)
   }
   const text = new TextDecoder().decode(Buffer.concat(chunks))
-  return key === undefined ? text : text.replaceAll(key, '(the key of the agent)').replaceAll(encodeURIComponent(key), '(the key of the agent)')
+  return key === undefined ? text : text.replaceAll(key, '[hidden]').replaceAll(encodeURIComponent(key), '[hidden]')
 }
 
 /** @throws CallInvalid where the endpoint leads out of the agent's `baseUrl`, to which the key belongs */

@@ -107,7 +107,7 @@ export class Attempt implements JobHolder {
           case 'expired':
           case 'reject':
             this.observeEnd(request, decision.outcome === 'reject' ? 'rejected' : 'expired', undefined)
-            throw finalFailure(rejection(decision))
+            throw finalFailure(rejection(decision, { ...request, ownEstimate: scriptClient.resolver.ownEstimate }))
           default:
             throw new Error(`unknown outcome ${decision satisfies never}`)
         }

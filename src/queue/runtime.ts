@@ -43,6 +43,7 @@ interface QueueRuntimeParts {
   readonly options: {
     readonly queue: string
     readonly attempts?: number | undefined
+    readonly maxPayloadBytes: number
     readonly strategies: Readonly<Record<string, CustomStrategy>>
     /** How long Redis may take to take in, explain or cancel a call. */
     readonly enqueueTimeoutMs: number
@@ -76,11 +77,11 @@ export class QueueRuntime {
   constructor(private readonly parts: QueueRuntimeParts) {
     this.queues = new Queues(parts.client, parts.keys)
     const { scriptClient, client: redis, log } = parts
-    const { attempts, strategies, enqueueTimeoutMs: timeoutMs } = parts.options
+    const { attempts, strategies, maxPayloadBytes, enqueueTimeoutMs: timeoutMs } = parts.options
     const queue = this.queues.get(parts.options.queue)
     this.results = new Results(queue, redis)
     const strategyResolver = new StrategyResolver(scriptClient, strategies, log)
-    this.enqueuer = new Enqueuer({ scriptClient, redis, queue, results: this.results, strategyResolver, attempts, timeoutMs })
+    this.enqueuer = new Enqueuer({ scriptClient, redis, queue, results: this.results, strategyResolver, attempts, maxPayloadBytes, timeoutMs })
     parts.subscriber.on('message', (channel: string, message: string) => this.hear(channel, message))
     parts.subscriber.on('ready', parts.rulesChanged)
     this.refresh = setInterval(parts.rulesChanged, DEFAULTS.rulesRefreshMs)

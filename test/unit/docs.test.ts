@@ -249,6 +249,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     estimate: '',
     believedUsage: '',
     attempts: '1',
+    maxPayloadBytes: String(DEFAULTS.maxPayloadBytes),
     connectTimeoutMs: '10000',
     actor: '`unknown`',
     longestOverrideMs: String(DEFAULTS.longestOverrideMs),
@@ -309,7 +310,7 @@ test('the bounds of options in docs/options.md are those that are checked', () =
       for (const value of [least - step, most + step]) expect(() => give(option, value), `${option} ${value}`).toThrow(option)
     }
   }
-  expect(bounds).toBe(16)
+  expect(bounds).toBe(17)
   expect(section(OPTIONS, 'Tollgate.open')).toContain(
     `| \`onStoreError\` | \`closed\` | \`${ON_STORE_ERROR.slice(0, -1).join('`, `')}\` or \`${ON_STORE_ERROR.at(-1)}\` |`,
   )
