@@ -1,9 +1,9 @@
 import { type AgentLimit, agentLimit, largerForm, ROUNDING, sameKind } from './agent-limits.js'
 import { countsMode, formOf, meterId, versionsDuring } from './coverage.js'
 import type { Bounds, FactLimit, Form, Report } from './facts.js'
-import type { History, Run } from './history.js'
+import { chargeMs, type History, type Run } from './history.js'
 import { type SlotRun, slotReports } from './slots.js'
-import { costsOf, isUnchecked, judgedStart, settledByMs } from './starts.js'
+import { costsOf, isUnchecked, judgedStart, reportedByMs, settledByMs } from './starts.js'
 
 interface Start {
   readonly run: Run
@@ -164,7 +164,7 @@ function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
     kept.push(one)
     if (agent === undefined) return 0
     if ('knownMs' in one) {
-      agent.owe(one.atMs, one.cost, one.run.started.atMs)
+      agent.owe(one.atMs, one.cost, chargeMs(one.run))
       return 0
     }
     return agent.charge(one.atMs, one.cost, `${one.run.story.id}#${one.run.started.run}`)
@@ -186,7 +186,10 @@ function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
       const over = add(start)
       if (over <= ROUNDING || form === null || isUnchecked(history, start.run, bounds)) continue
       let unknown = 0
-      for (const other of meter.starts) if (other.run.unchecked && other.atMs <= start.atMs) unknown += REPORTED_NEARLY * other.cost
+      for (const { run, atMs, cost } of meter.starts) {
+        if (!run.unchecked || atMs > start.atMs) continue
+        unknown += start.atMs < reportedByMs(history, run) ? cost : REPORTED_NEARLY * cost
+      }
       for (const debt of meter.debts) if (debt.atMs <= start.atMs && start.atMs < debt.knownMs) unknown += debt.cost
       if (over - unknown <= ROUNDING) continue
       reports.push(overReport(meter, form, start, over - unknown))

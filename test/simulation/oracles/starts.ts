@@ -44,6 +44,12 @@ export function isUnchecked(history: History, { story, started, unchecked }: Run
   return history.faults.some(({ fault, atMs, untilMs }) => OUTAGES.includes(fault) && atMs <= started.atMs && started.atMs <= untilMs + returnMs)
 }
 
+/** When a run that its process let in by itself is known in Redis at the latest. */
+export function reportedByMs({ faults }: History, { started }: Run): number {
+  const outage = faults.findLast(({ fault, atMs }) => OUTAGES.includes(fault) && atMs <= started.atMs)
+  return outage === undefined ? started.atMs : outage.untilMs + RETURN_MS
+}
+
 /** What a run cost its agent at its start, and what it turned out to cost above its estimate when it ended. */
 export function costsOf(run: Run, { limit }: MetRef): { atStart: number; debt: number } {
   const estimate = costIn(limit, run.story.asked.costs)
