@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import { z } from 'zod'
 import type { BelievedUsage } from './admission/usage-reader.js'
-import { MAX_NAME_LENGTH } from './model/call.js'
+import { MAX_NAME_LENGTH, MAX_RETURNS } from './model/call.js'
 import type { CustomStrategy } from './model/decision.js'
 import { DEFAULTS, UNKNOWN_ACTOR } from './model/defaults.js'
 import { ConfigInvalid } from './model/errors.js'
@@ -124,6 +124,7 @@ const workerSchema = z.strictObject({
   timeoutMs: z.number().int().min(0).max(86_400_000).optional(),
   leaseMs: z.number().int().min(1000).max(3_600_000).optional(),
   maxResultBytes: z.number().int().min(1).max(536_870_912).optional(),
+  maxReturns: z.number().int().min(0).max(MAX_RETURNS).optional(),
   observer: z.custom(isObject, 'must be an object').optional(),
   fallback: z.custom(isFunction, 'must be a function').optional(),
   callOf: z.custom(isFunction, 'must be a function').optional(),

@@ -70,6 +70,14 @@ export const DEFAULTS = Object.freeze({
   retryAfterMs: 1 * SECOND,
   /** Longer Retry-After values are cut to this. */
   longestRetryAfterMs: 1 * HOUR,
+  /** How long is waited at least where an agent refuses again (all calls, or one call), twice as long each time, … */
+  patienceMs: SECOND / 10,
+  /** … up to this: after an agent refused everything for a while, work resumes so much later at most. */
+  longestPatienceMs: 1.6 * SECOND,
+  /** How much later than others a refused call is tried when its agent's block ends: the probe is another call, where one waits. */
+  returnLeadMs: SECOND / 4,
+  /** How often a call may return to its line because its agent refused it. */
+  maxReturns: 10,
   /** How Tollgate learns from an agent's refusals: see `UpstreamOptions`. */
   upstream: Object.freeze({ reduceFactor: 0.5, recoverFactor: 1.1, recoverEveryMs: 30 * SECOND, canary: true, canaryLeaseMs: 60 * SECOND }),
   /** How often unchanged limits of an agent are reported again, so that the store does not forget them. */

@@ -69,6 +69,12 @@ export const ERRORS = {
     what: 'The agent asked to be left alone for a while.',
     todo: 'Nothing: the call goes back to the head of its line.',
   },
+  UPSTREAM_REFUSED: {
+    status: 502,
+    retryable: false,
+    what: 'The agent does not take the call: it says that waiting does not help, or has refused the call more than `maxReturns` times.',
+    todo: "Read the agent's words in the message; then change the call, or raise the agent's quota or `maxReturns`.",
+  },
   UPSTREAM_FAILED: { status: 502, retryable: true, what: 'The agent answered with an error.', todo: 'Read the status in the message.' },
   LIMITER_CONTENDED: {
     status: 503,
@@ -246,7 +252,8 @@ export class StoreUnavailable extends TollgateError {
 
 /**
  * Thrown by a handler whose agent refused the call for now. The call goes back to the head of its line without using up an attempt,
- * and no process sends calls to that agent, endpoint and model for `retryAfterMs`.
+ * and no process sends calls to that agent, endpoint and model for `retryAfterMs`. With `retryable: false` waiting does not help: the call fails at
+ * once, and its agent is not left alone.
  */
 export class UpstreamLimited extends TollgateError {
   static override readonly name: string = 'UpstreamLimited'
@@ -254,9 +261,24 @@ export class UpstreamLimited extends TollgateError {
   readonly retryAfterMs: number | undefined
   /** The headers of the agent's answer: `Retry-After` and the rate-limit headers are read from them. */
   readonly headers: HeadersLike | undefined
-  constructor(options: { retryAfterMs?: number | undefined; headers?: HeadersLike | undefined; message?: string; cause?: unknown } = {}) {
+  /** Whether the same call may pass later. */
+  override readonly retryable: boolean
+  /** What the handler says of that; undefined: `headers` and `cause` say it. */
+  readonly decides: boolean | undefined
+  constructor(
+    options: {
+      retryAfterMs?: number | undefined
+      headers?: HeadersLike | undefined
+      /** false: the agent will never take the call. Default: as `headers` (`x-should-retry`) and `cause` say, else true. */
+      retryable?: boolean | undefined
+      message?: string
+      cause?: unknown
+    } = {},
+  ) {
     super('UPSTREAM_LIMITED', options.message ?? 'the agent asked to be left alone for a while', { cause: options.cause })
     this.retryAfterMs = options.retryAfterMs
     this.headers = options.headers
+    this.decides = options.retryable
+    this.retryable = options.retryable !== false
   }
 }

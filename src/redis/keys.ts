@@ -4,6 +4,9 @@ import { show } from '../validation/faults.js'
 /** The keys that every script over meters gets first, in their order. */
 export const FIXED_KEYS = ['lines', 'passes', 'sequence', 'queued', 'wake', 'figures', 'deadlines', 'pulse'] as const
 
+/** Stands for the rule of lines of one call, which wait for nothing but a time. Names of rules in a policy contain no `~`. */
+export const OWN_LINE = '~returned'
+
 /** The keys of one namespace begin with its prefix. */
 class Prefixed {
   /** The `prefix` of the namespace's BullMQ queues. */
@@ -66,6 +69,13 @@ export class Keys extends Prefixed {
   /** The line at a meter. */
   line(rule: string, value: string): string {
     return `${this.prefix}/l/${rule}/${value}`
+  }
+  /** The line in which a call that its agent refused waits alone for its next try. */
+  ownLine(id: string): string {
+    return this.line(OWN_LINE, id)
+  }
+  isOwnLine(key: string): boolean {
+    return key.startsWith(this.ownLine(''))
   }
   /** The concurrency leases of a meter. */
   leases(rule: string, value: string): string {

@@ -68,14 +68,6 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     explains: all(after('override', 'rule change'), says(/ \(bucket, .* is exceeded by (0\.\d+|1\.000) /)),
   },
   {
-    name: 'hot loop',
-    about:
-      'An agent that refuses with a small Retry-After is asked again at once, for ever; a call that it refuses always goes to the head of its line each time.',
-    oracles: ['never stuck', 'in order'],
-    scenario: 'one call is always refused',
-    explains: after('agent refuses always', 'agent refuses once', 'agent refuses for a while'),
-  },
-  {
     name: 'lost rules',
     about: 'A process that opens after Redis came back empty finds no rules, and lets all calls pass.',
     oracles: ['never over'],

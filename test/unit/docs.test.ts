@@ -266,6 +266,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     timeoutMs: String(DEFAULTS.timeoutMs),
     leaseMs: String(DEFAULTS.leaseMs),
     maxResultBytes: String(DEFAULTS.maxResultBytes),
+    maxReturns: String(DEFAULTS.maxReturns),
     observer: 'none',
     fallback: 'none',
     callOf: '',
@@ -306,7 +307,7 @@ test('the bounds of options in docs/options.md are those that are checked', () =
       for (const value of [least - step, most + step]) expect(() => give(option, value), `${option} ${value}`).toThrow(option)
     }
   }
-  expect(bounds).toBe(15)
+  expect(bounds).toBe(16)
   expect(section(OPTIONS, 'Tollgate.open')).toContain(
     `| \`onStoreError\` | \`closed\` | \`${ON_STORE_ERROR.slice(0, -1).join('`, `')}\` or \`${ON_STORE_ERROR.at(-1)}\` |`,
   )
@@ -381,6 +382,7 @@ test('every field of a call and of a context, every outcome and every strategy i
     strategy: 1,
     deadline: 1,
     maxWaitMs: 1,
+    maxReturns: 1,
     deduplicationKey: 1,
     degraded: 1,
     payload: 1,

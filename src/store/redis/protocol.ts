@@ -68,6 +68,15 @@ export const OUTCOME = {
   LOST: 13,
 } as const
 
+/**
+ * What the refusal of a call says of its agent. BLOCKS: the agent is blocked. BESIDE: its call was in flight then. STALE: its call started before a
+ * block that has ended. ALONE: the agent takes other calls, and not this one. `lua/lib/refusal.lua` has the model.
+ */
+export const REFUSAL = { BLOCKS: 1, BESIDE: 2, STALE: 3, ALONE: 4 } as const
+
+/** The field of a job's hash in BullMQ that counts how often its agent refused it (`lua/lib/returns.lua`). */
+export const RETURNS_FIELD = 'tollgate:returns'
+
 export type OutcomeCode = (typeof OUTCOME)[keyof typeof OUTCOME]
 
 /** The places in an encoded rule. ACTIVE and what follows are left out where the rule has all its limits, and no bounds. */
@@ -121,6 +130,9 @@ const NUMBERS = {
   SHUT_QUEUE_LOOK_MS: DEFAULTS.shutQueueLookMs,
   SILENCE_MS: DEFAULTS.silenceMs,
   SLOT_GRACE_MS: DEFAULTS.slotGraceMs,
+  PATIENCE_MS: DEFAULTS.patienceMs,
+  LONGEST_PATIENCE_MS: DEFAULTS.longestPatienceMs,
+  RETURN_LEAD_MS: DEFAULTS.returnLeadMs,
 } as const
 
 /** A table of codes as Lua names them: `inputTokens` is INPUT_TOKENS. */
@@ -133,10 +145,12 @@ const TABLES = {
   ALGORITHM: luaNamed(ALGORITHM_CODES),
   KIND: luaNamed(KIND_CODES),
   STRICTNESS: luaNamed(STRICTNESS_CODES),
-  ...{ OUTCOME, RULE, LIMIT, OPTION, RECOVERY, DETAIL, QUEUE_STATE, FIXED },
+  ...{ OUTCOME, RULE, LIMIT, OPTION, RECOVERY, REFUSAL, DETAIL, QUEUE_STATE, FIXED },
 } as const
 
-export const LUA_NAMES: readonly string[] = [...Object.keys(TABLES), ...Object.keys(NUMBERS)]
+const TEXTS = { RETURNS_FIELD } as const
+
+export const LUA_NAMES: readonly string[] = [...Object.keys(TABLES), ...Object.keys(NUMBERS), ...Object.keys(TEXTS)]
 
 /** The table as Lua. */
 export const LUA_CONSTANTS: string = [
@@ -145,5 +159,6 @@ export const LUA_CONSTANTS: string = [
     return `local ${name} = { ${fields.join(', ')} }`
   }),
   ...Object.entries(NUMBERS).map(([name, value]) => `local ${name} = ${value}`),
+  ...Object.entries(TEXTS).map(([name, text]) => `local ${name} = ${JSON.stringify(text)}`),
   '',
 ].join('\n')

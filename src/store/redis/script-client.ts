@@ -1,19 +1,15 @@
-import type { Redis } from 'ioredis'
 import { limitOf, meterOf } from '../../admission/rejection.js'
-import { type AdmissionRequest, blockPlace, type CallRequest, type Settlement } from '../../admission/request.js'
-import type { Resolver } from '../../admission/resolver.js'
+import type { AdmissionRequest, CallRequest, Settlement } from '../../admission/request.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
-import { COST_UNITS } from '../../model/cost.js'
 import type { Decision, RejectDecision, RunDecision } from '../../model/decision.js'
-import { approximateMs, type Clock } from '../../model/time.js'
-import { type UpstreamOutcome, type UpstreamReport, type UpstreamStatus, upstreamKey } from '../../model/upstream.js'
+import { approximateMs } from '../../model/time.js'
 import { retentionOf } from '../../policy/policy.js'
-import type { Keys } from '../../redis/keys.js'
 import type { Script } from '../../redis/script.js'
 import type { StateResult } from '../store.js'
-import { type BareDecision, DecisionReply, readUpstreamStatus } from './decoder.js'
-import { BatchEncoder, ratesOf } from './encoder.js'
+import { type BareDecision, DecisionReply } from './decoder.js'
+import { BatchEncoder } from './encoder.js'
 import { type Held, type PassOutcome, scripts } from './scripts.js'
+import { storedCall, UpstreamScripts } from './upstream-scripts.js'
 
 /** The front of one line, as a dispatch looks at it. */
 export interface LineFront {
@@ -44,17 +40,7 @@ export interface Dispatched {
 }
 
 /** The scripts over meters, lines and ledger, as functions: one call, one round trip, no state of its own. */
-export class ScriptClient {
-  readonly keys: Keys
-
-  constructor(
-    private readonly redis: Redis,
-    readonly resolver: Resolver,
-    private readonly clock: Clock,
-  ) {
-    this.keys = resolver.keys
-  }
-
+export class ScriptClient extends UpstreamScripts {
   /** The model that calls of this agent run with in degraded mode; undefined where it says none. */
   degradeTo(agent: string): string | undefined {
     const { degradeTo } = this.resolver.rules.policy
@@ -155,28 +141,6 @@ export class ScriptClient {
   }
 
   /**
-   * An agent said something about its limits; a call that stands open is given back.
-   * @param back the call, where it is put at the head of its line: its agent asked to be left alone
-   */
-  async reportUpstream(request: AdmissionRequest, report: UpstreamReport, back?: CallRequest): Promise<UpstreamOutcome> {
-    const { kind, retryAfterMs, reduceFactor, observed, name } = report
-    const encoder = this.encode([request], back !== undefined)
-    const stored = back === undefined ? '' : storedCall(back)
-    const noted = observed !== null || kind === 'refused'
-    const observation = noted ? JSON.stringify({ name, limits: observed ?? {}, atMs: Math.round(approximateMs(this.clock)) }) : ''
-    const details = [kind, reduceFactor, JSON.stringify(ratesOf(observed)), observation, upstreamKey(name), observed === null ? 0 : 1]
-    const args = [this.now(), encoder.batch(), blockPlace(request), retryAfterMs, stored, ...details]
-    const [cut, ...status] = await scripts.reportUpstream.run(this.redis, [...encoder.keys, this.keys.upstream], args)
-    return { cut: cut === '1', ...readUpstreamStatus(status) }
-  }
-
-  async upstreamStatus(requests: readonly AdmissionRequest[]): Promise<UpstreamStatus[]> {
-    const encoder = this.encode(requests, false)
-    const statuses = await scripts.upstreamStatus.run(this.redis, encoder.keys, [this.now(), encoder.batch()])
-    return statuses.map(readUpstreamStatus)
-  }
-
-  /**
    * Wakes the calls at the front of the given lines that have room.
    * @param budgets by queue; calls of other queues are woken as room allows
    * @param looksAtJobs whether calls without a BullMQ job leave their lines
@@ -189,7 +153,7 @@ export class ScriptClient {
       return index < 0 ? encoder.keys.push(key) : index + 1
     }
     // A line whose rule is gone has no meter in the batch.
-    const shapes = lines.map(({ key, calls }) => [declare(key), encoder.meterOfLine(key), calls.length])
+    const shapes = lines.map(({ key, calls }) => [declare(key), encoder.meterOfLine(key), calls.length, this.keys.isOwnLine(key) ? 1 : 0])
     const queues = [...budgets].map(([queue, { claimed, unclaimed, shut }]) => [claimed, unclaimed, shut ? 1 : 0, declare(this.keys.queueLine(queue))])
     const places = new Map([...budgets.keys()].map((queue, index) => [queue, index + 1]))
     const of = requests.map(({ id }) => places.get(id.slice(0, id.indexOf('/'))) ?? 0)
@@ -246,16 +210,6 @@ export class ScriptClient {
   nameOfStart({ id, token, ledger }: AdmissionRequest): string {
     return `${token}|${ledger === undefined ? id : this.keys.call(ledger)}`
   }
-
-  private encode(requests: readonly AdmissionRequest[], onTheirWay: boolean): BatchEncoder {
-    const encoder = new BatchEncoder(this.keys, approximateMs(this.clock))
-    for (const one of requests) encoder.force(one, onTheirWay)
-    return encoder
-  }
-
-  private now(): string {
-    return this.clock.forScripts()
-  }
 }
 
 /** The concurrency slots that a call holds while it runs. */
@@ -265,11 +219,4 @@ export function slotsOf({ meters }: AdmissionRequest): { key: string; limit: Com
     const limit = limits.slice(0, active).find(({ unit }) => unit === 'concurrency')
     return limit === undefined ? [] : [{ key: keys[1 + keyed.indexOf(limit)] as string, limit }]
   })
-}
-
-/** The call as it is kept beside its place in line: what decides about it, with its costs, and no payload. */
-function storedCall({ call, costs }: CallRequest): string {
-  const { payload: _payload, id: _id, ...rest } = call
-  const known = COST_UNITS.filter((unit) => costs[unit] > 0).map((unit) => [unit, costs[unit]])
-  return JSON.stringify({ ...rest, cost: { ...call.cost, ...Object.fromEntries(known) } })
 }

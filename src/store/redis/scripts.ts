@@ -34,7 +34,7 @@ export const scripts = {
   /** Ids taken out of their lines. */
   expire: script<string[]>('expire'),
   reconcilePasses: script<PassOutcome[]>('reconcile-passes'),
-  /** 1 if the factor was cut, then what is known of the agent. */
+  /** 1 if the factor was cut, what the refusal says, and what becomes of its call; then what is known of the agent. */
   reportUpstream: script<string[]>('report-upstream'),
   /** Per call what is known of its agent. */
   upstreamStatus: script<string[][]>('upstream-status'),

@@ -141,6 +141,8 @@ export interface EndedFact extends At {
   readonly actual: FactCosts
   /** Whether the cost was reported to Tollgate; where not, the estimate stands. */
   readonly reported: boolean
+  /** Of a run that was sent back: for how long the agent asked to be left alone. */
+  readonly retryAfterMs?: number
 }
 
 /** What the app was told at last. */

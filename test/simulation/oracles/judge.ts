@@ -2,7 +2,7 @@ import { cancelledStays } from './cancelled.js'
 import { etaTold } from './eta-told.js'
 import type { Bounds, Fact, Report } from './facts.js'
 import { readHistory } from './history.js'
-import { heldUpByRefused, hotLoops } from './hot-loop.js'
+import { heldUpByRefused, hotLoops, leftAloneForGood } from './hot-loop.js'
 import { inOrder } from './in-order.js'
 import { startsInPause } from './in-pause.js'
 import { neverOver } from './never-over.js'
@@ -23,6 +23,7 @@ export function judge(facts: readonly Fact[], bounds: Bounds): Report[] {
     refusedWithRoom,
     hotLoops,
     heldUpByRefused,
+    leftAloneForGood,
     nothingLost,
     cancelledStays,
     nothingTwice,

@@ -8,6 +8,8 @@ const REFUSES: readonly FaultKind[] = ['agent refuses once', 'agent refuses for 
 const GIVES_UP: readonly FaultKind[] = ['cancel', 'removed job', 'agent refuses always']
 /** Faults for which a deadline is another time, or is forgotten with the record of a call. */
 const MOVES_DEADLINES: readonly FaultKind[] = ['redis clock', 'node clock', 'failover']
+/** A call that its agent has sent back so often fails the next time. */
+const MOST_RETURNS = 10
 /** A call that lost so many workers is failed as the probable cause. */
 const LOST_AT_MOST = 10
 
@@ -106,8 +108,8 @@ function wasJoined({ stories }: History, fromMs: number, toMs: number): boolean 
 function hasReason(history: History, story: Story, resultMs: number, code: string | undefined, bounds: Bounds): boolean {
   const { asked, runs, faults } = story
   if (runs.some(({ ended }) => ended?.how === 'failed')) return true
-  if (faults.some(({ fault }) => fault === 'removed job' || fault === 'cancel' || fault === 'agent refuses always')) return true
-  if (runs.some(({ ended }) => ended?.how === 'sent back')) return true
+  if (faults.some(({ fault }) => fault === 'removed job' || fault === 'cancel')) return true
+  if (runs.filter(({ ended }) => ended?.how === 'sent back').length > MOST_RETURNS && (code === undefined || code === 'UPSTREAM_REFUSED')) return true
   if (isForgotten(history, story, bounds) || faultDuring(history, ['failover'], undefined, asked.atMs, resultMs) !== undefined) return true
   if (runs.filter(({ diedMs }) => diedMs !== undefined).length > LOST_AT_MOST) return true
   // A strategy that does not wait refuses the call in its worker, too.

@@ -49,7 +49,11 @@ describe('nothing lost', () => {
     expect(lost(facts().call('a').run('a', 0, { how: 'failed' }).result('a', 30, 'failed'))).toEqual([])
     expect(lost(facts().call('a').result('a', 30, 'failed', 'RATE_LIMIT_EXCEEDED'))).toHaveLength(1)
     expect(lost(facts().call('a', { waits: false }).result('a', 30, 'failed', 'RATE_LIMIT_EXCEEDED'))).toEqual([])
-    expect(lost(facts().call('a').run('a', 0, { how: 'sent back' }).result('a', 30, 'failed'))).toEqual([])
+    const sentBack = (times: number) =>
+      Array.from({ length: times }).reduce<FactBook>((book, _, n) => book.run('a', 30 * n, { how: 'sent back' }), facts().call('a'))
+    expect(lost(sentBack(11).result('a', 900, 'failed', 'UPSTREAM_REFUSED'))).toEqual([])
+    expect(lost(sentBack(11).result('a', 900, 'failed', 'CALL_FAILED'))).toHaveLength(1)
+    expect(lost(sentBack(9).result('a', 900, 'failed', 'UPSTREAM_REFUSED'))).toHaveLength(1)
   })
 
   test('a result is what happened', () => {

@@ -158,13 +158,13 @@ function refusal(setting: Setting, agent: Agent, index: number, start: Start): A
   }
 }
 
-/** As `SendBack` reports it: the call returns to the head of its line. @returns for how long its agent is blocked */
+/** As `SendBack` reports it: the call returns to the head of its line. @returns in how many ms it is tried again */
 async function report(setting: Setting, start: Start): Promise<number> {
   const { upstream, retryAfterMs } = setting.scope
   const request = setting.startRequest(start)
   const { agent, endpoint, model } = request.call
   const name = { agent, endpoint, model }
   const refusal = { kind: 'refused', retryAfterMs, reduceFactor: upstream.reduceFactor, name, observed: null } as const
-  const { blockedUntilMs, atMs } = await setting.client(start.rules).reportUpstream(request, refusal, request)
-  return Math.max(0, blockedUntilMs - atMs)
+  const { waitMs } = await setting.client(start.rules).returnCall(request, refusal, Number.MAX_SAFE_INTEGER)
+  return waitMs
 }
