@@ -77,15 +77,21 @@ function boundTo(history: History, run: Run, judgedMs: number, { changeMs }: Bou
 }
 
 /** What a meter may allow at a time: the most under any version that some process may still use. null: no bound is known. */
-function formAt(history: History, { changeMs }: Bounds, { limit, key }: Meter, atMs: number): Form | null {
+function formAt(history: History, bounds: Bounds, { limit, key }: Meter, atMs: number): Form | null {
   let form: Form | null = null
-  for (const { limits } of versionsDuring(history.versions, atMs - changeMs, atMs)) {
+  for (const { limits } of versionsDuring(history.versions, oldestMs(history, bounds, atMs), atMs)) {
     const found: FactLimit | undefined = limits.find(({ name }) => name === limit)
     const one = found && formOf(found, key)
     if (!one || (form !== null && !sameKind(form, one))) return null
     form = form === null ? one : largerForm(form, one)
   }
   return form
+}
+
+/** Since when a version of the limits may be the one that a command was made by: a Redis that stands still does it when it goes on. */
+function oldestMs({ faults }: History, { changeMs }: Bounds, atMs: number): number {
+  const still = faults.filter(({ fault, untilMs, atMs: fromMs }) => fault === 'redis away' && fromMs <= atMs && untilMs >= atMs - changeMs)
+  return Math.min(atMs, ...still.map((fault) => fault.atMs)) - changeMs
 }
 
 /** Where the time of charges is not told, each may have been up to a step before its start: what could be right is no fault. */
@@ -199,8 +205,9 @@ function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
 }
 
 /** When what a meter allows may change: with each version, and when the one before it is used no more. */
-function changeTimes({ versions }: History, { changeMs }: Bounds): number[] {
-  return versions.flatMap(({ atMs }, index) => (index === 0 ? [atMs] : [atMs, atMs + changeMs])).sort((a, b) => a - b)
+function changeTimes({ versions, faults }: History, { changeMs }: Bounds): number[] {
+  const still = faults.flatMap(({ fault, atMs, untilMs }) => (fault === 'redis away' ? [atMs, untilMs + changeMs + 1] : []))
+  return [...versions.flatMap(({ atMs }, index) => (index === 0 ? [atMs] : [atMs, atMs + changeMs])), ...still].sort((a, b) => a - b)
 }
 
 function amountOf(form: Form): string {

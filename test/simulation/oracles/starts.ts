@@ -32,7 +32,7 @@ export function judgedStart(history: History, run: Run, { stepMs }: Bounds): { j
   return { judgedMs: Math.min(chargedMs, started.atMs) }
 }
 
-const OUTAGES: readonly FaultKind[] = ['redis away', 'redis refuses writes']
+const OUTAGES: readonly FaultKind[] = ['redis away', 'redis refuses writes', 'failover']
 
 /** A process notices that Redis is back when a probe is answered, and then waits for what the others have to report. */
 const RETURN_MS = 10_000
