@@ -20,6 +20,7 @@ import { touchedLines } from './policy/touched-lines.js'
 import type { Ticket } from './queue/enqueuer.js'
 import type { Explanation } from './queue/explain.js'
 import type { Handler, WorkerOptions } from './queue/handler.js'
+import type { HeldCalls } from './queue/held-calls.js'
 import type { QueueRuntime } from './queue/runtime.js'
 import type { Worker } from './queue/worker.js'
 import type { LedgerFigures } from './store/store.js'
@@ -152,9 +153,28 @@ export class Tollgate {
     return this.needsQueue().worker(handler, options)
   }
 
+  /**
+   * Holds calls in this process: `run` waits in the lines of the namespace, and calls its handler here. Nothing of a payload is written to Redis.
+   * @throws ConfigInvalid, REDIS_REQUIRED
+   */
+  hold(options: Pick<WorkerOptions, 'concurrency' | 'timeoutMs' | 'leaseMs' | 'observer'> = {}): HeldCalls {
+    checkWorker(() => {}, options)
+    return this.needsQueue().hold(options)
+  }
+
   /** The state of a call, what it waits for, and for how long. @throws CALL_UNKNOWN */
   async explain(id: string): Promise<Explanation> {
     return this.needsQueue().explain(id)
+  }
+
+  /** The result of a call whose ticket is gone. @throws as `ticket.result` */
+  async result(id: string, options: { signal?: AbortSignal | undefined } = {}): Promise<unknown> {
+    return this.needsQueue().result(id, options.signal)
+  }
+
+  /** Whether Redis answers, and whether a process of the namespace dispatches its lines. */
+  async reach(): Promise<{ readonly redis: boolean; readonly dispatched: boolean }> {
+    return this.needsQueue().reach()
   }
 
   /**

@@ -1,4 +1,4 @@
-import { type Logger, pino } from 'pino'
+import { pino } from 'pino'
 import { httpAgent } from '../agents/http-agent.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { readRules } from '../policy/rules-file.js'
@@ -6,26 +6,8 @@ import { within } from '../redis/bounded-wait.js'
 import { DEFAULT_URL } from '../redis/connection.js'
 import { Metrics, serveMetrics } from '../telemetry/metrics.js'
 import { Tollgate } from '../tollgate.js'
+import { stopSignal } from './signals.js'
 import type { WorkerConfig } from './worker-config.js'
-
-const SIGNALS = ['SIGTERM', 'SIGINT'] as const
-
-/** Resolves at the first SIGTERM or SIGINT; a second one ends the process at once. */
-function stopSignal(log: Logger): Promise<NodeJS.Signals> {
-  return new Promise((resolve) => {
-    let stopping = false
-    for (const signal of SIGNALS) {
-      process.on(signal, () => {
-        if (stopping) {
-          log.warn({ signal }, 'asked to stop a second time; ending at once, BullMQ gives the calls to another worker')
-          process.exit(1)
-        }
-        stopping = true
-        resolve(signal)
-      })
-    }
-  })
-}
 
 /**
  * A worker process: runs calls over HTTP until a signal stops it. Then it takes no further calls and waits for the running ones, at most

@@ -5,8 +5,9 @@ import type { CustomStrategy } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError } from '../model/errors.js'
 import type { Clock } from '../model/time.js'
-import { answeredWithin } from '../redis/bounded-wait.js'
+import { answeredWithin, within } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
+import { isStoreError } from '../redis/store-error.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { ScriptClient } from '../store/redis/script-client.js'
 import { logConnection } from '../telemetry/log.js'
@@ -15,6 +16,7 @@ import { Dispatcher } from './dispatcher.js'
 import { Enqueuer } from './enqueuer.js'
 import { type Explanation, explain } from './explain.js'
 import type { Handler, WorkerOptions } from './handler.js'
+import { giveUpHeld, HeldCalls, heldQueueOf, newHeldQueue, sweepHeld } from './held-calls.js'
 import type { FirstLines } from './line-scan.js'
 import { Queues } from './queues.js'
 import { Results } from './results.js'
@@ -59,6 +61,9 @@ export class QueueRuntime {
   private readonly queues: Queues
   private readonly results: Results
   private readonly workers = new Set<Worker>()
+  /** By the names of their queues. */
+  private readonly held = new Map<string, HeldCalls>()
+  private sweeps: NodeJS.Timeout | undefined
   private readonly refresh: NodeJS.Timeout
   /** Made with the first worker. */
   private working: WorkingParts | undefined
@@ -78,19 +83,69 @@ export class QueueRuntime {
   }
 
   worker(handler: Handler, options: WorkerOptions): Worker {
-    this.working ??= this.startWorking()
-    const { scriptClient, client: redis } = this.working
-    const { queue, strategies } = this.parts.options
-    const strategyResolver = new StrategyResolver(scriptClient, strategies, this.parts.log)
-    const worker = new Worker({ ...this.parts, scriptClient, redis, queue, prefix: this.parts.keys.prefix, strategyResolver }, handler, options)
+    const worker = this.newWorker(this.parts.options.queue, handler, options)
     this.workers.add(worker)
     return worker
   }
 
+  private newWorker(queue: string, handler: Handler, options: WorkerOptions): Worker {
+    this.working ??= this.startWorking()
+    const { scriptClient, client: redis } = this.working
+    const strategyResolver = new StrategyResolver(scriptClient, this.parts.options.strategies, this.parts.log)
+    return new Worker({ ...this.parts, scriptClient, redis, queue, prefix: this.parts.keys.prefix, strategyResolver }, handler, options)
+  }
+
+  /** Starts to hold calls in this process. */
+  hold(options: WorkerOptions): HeldCalls {
+    const { scriptClient, client: redis, log, keys } = this.parts
+    const name = newHeldQueue()
+    const queue = this.queues.get(name)
+    const results = new Results(queue, redis)
+    const strategyResolver = new StrategyResolver(scriptClient, this.parts.options.strategies, log)
+    const { attempts, enqueueTimeoutMs: timeoutMs } = this.parts.options
+    const held = new HeldCalls(
+      {
+        queue: name,
+        redis,
+        keys,
+        log,
+        enqueuer: new Enqueuer({ scriptClient, redis, queue, results, strategyResolver, attempts, timeoutMs, held: true }),
+        startWorker: (handler, given) => this.newWorker(name, handler, given),
+        cancel: (id) => this.release(id),
+        giveUp: async (gone) => {
+          await results.close()
+          await giveUpHeld(scriptClient, redis, this.queues.get(gone))
+        },
+        stop: () => results.stop(),
+      },
+      options,
+    )
+    this.held.set(name, held)
+    return held
+  }
+
+  private queueOf(id: string): string {
+    return heldQueueOf(id) ?? this.parts.options.queue
+  }
+
   explain(id: string): Promise<Explanation> {
     const { scriptClient, client, options } = this.parts
-    const queue = this.queues.get(options.queue)
+    const queue = this.queues.get(this.queueOf(id))
     return answeredWithin(client, options.enqueueTimeoutMs, 'an explanation', () => explain(scriptClient, client, queue, id))
+  }
+
+  result(id: string, signal: AbortSignal | undefined): Promise<unknown> {
+    return this.results.wait(id, signal)
+  }
+
+  async reach(): Promise<{ redis: boolean; dispatched: boolean }> {
+    const { client, keys, options } = this.parts
+    if (this.gone) return { redis: false, dispatched: false }
+    try {
+      return { redis: true, dispatched: (await within(options.enqueueTimeoutMs, client.exists(keys.dispatcher))) === 1 }
+    } catch {
+      return { redis: false, dispatched: false }
+    }
   }
 
   cancel(id: string): Promise<boolean> {
@@ -101,7 +156,7 @@ export class QueueRuntime {
   /** Releases what a call holds, and removes its job or has its worker abort it. */
   private async release(id: string): Promise<boolean> {
     const { scriptClient, client, keys } = this.parts
-    const { queue } = this.parts.options
+    const queue = this.queueOf(id)
     const key = recordId(queue, id)
     const record = await client.get(keys.call(key))
     const stored = readRecord(record)
@@ -134,9 +189,10 @@ export class QueueRuntime {
   /** Waits for the calls that run here; where Redis is gone, for nothing that needs it. */
   async close(): Promise<void> {
     clearInterval(this.refresh)
+    clearInterval(this.sweeps)
     const { gone } = this
     try {
-      await Promise.all([...this.workers].map((worker) => worker.close(gone)))
+      await Promise.all([...this.workers, ...this.held.values()].map((one) => one.close(gone)))
       if (gone) {
         this.working?.dispatcher.stop()
         this.results.stop()
@@ -157,10 +213,17 @@ export class QueueRuntime {
     const client = this.parts.client.duplicate({ lazyConnect: false })
     logConnection(client, log, "workers' connection to Redis")
     client.on('ready', () => {
-      for (const worker of this.workers) worker.reconnected()
+      for (const one of [...this.workers, ...this.held.values()]) one.reconnected()
     })
     const scriptClient = new ScriptClient(client, resolver, clock)
     const queues = new Queues(client, keys)
+    const sweep = () => {
+      sweepHeld(client, keys, (queue) => giveUpHeld(scriptClient, client, queues.get(queue))).catch((error: unknown) => {
+        if (!isStoreError(error)) log.warn({ err: error }, 'the held calls of dead processes could not be given up; it is tried again')
+      })
+    }
+    this.sweeps = setInterval(sweep, DEFAULTS.heldBeatMs)
+    this.sweeps.unref()
     return { client, scriptClient, queues, dispatcher: new Dispatcher(client, scriptClient, queues, clock, log) }
   }
 
@@ -179,6 +242,7 @@ export class QueueRuntime {
       return
     }
     if (notice.rules !== undefined) this.parts.rulesChanged()
+    if (notice.cancel !== undefined) this.held.get(notice.cancel.queue)?.abort(notice.cancel.id)
     if (notice.cancel?.queue === this.parts.options.queue) for (const worker of this.workers) worker.abort(notice.cancel.id)
   }
 }

@@ -55,6 +55,9 @@ export class Keys extends Prefixed {
   /** The first keys of every script over meters, in their order. */
   readonly fixed: readonly string[] = FIXED_KEYS.map((name) => this[name])
 
+  /** Sorted set: the queues of held calls, by the time after which their processes count as dead. */
+  readonly held = `${this.prefix}/held`
+
   /** The meter of a rule for one scope value: the state of its limits. */
   meter(rule: string, value: string): string {
     return `${this.prefix}/m/${rule}/${value}`

@@ -50,7 +50,7 @@ function isDate(value: unknown): boolean {
   return (value instanceof Date || isoDate.safeParse(value).success) && new Date(value as string | Date).getTime() > 0
 }
 
-const callSchema = z.strictObject({
+export const callSchema = z.strictObject({
   id: id.optional(),
   agent: callName,
   endpoint: callName.optional(),
