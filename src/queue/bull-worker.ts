@@ -3,7 +3,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { retrying } from '../redis/bounded-wait.js'
 
 /** The next job, where there is one; BullMQ's types leave that out. */
-type Ended = ReturnType<BullWorker['handleCompleted']>
+type Told = ReturnType<BullWorker['handleCompleted']>
 
 /** How often the lock of a job is renewed within its lease. */
 const LOCK_RENEWALS = 4
@@ -51,17 +51,17 @@ export class PersistentWorker extends BullWorker {
     this.lockManager = new SteadyLockManager(context, { lockRenewTime, lockDuration, workerId: this.id, ...(name === undefined ? {} : { workerName: name }) })
   }
 
-  protected override handleCompleted(...args: Parameters<BullWorker['handleCompleted']>): Ended {
+  protected override handleCompleted(...args: Parameters<BullWorker['handleCompleted']>): Told {
     return this.untilTaken(args[1], args[2], () => super.handleCompleted(...args))
   }
 
-  protected override handleFailed(...args: Parameters<BullWorker['handleFailed']>): Ended {
+  protected override handleFailed(...args: Parameters<BullWorker['handleFailed']>): Told {
     // The job was delayed already, or is not this worker's any more: nothing is told of it.
     if (args[0] instanceof DelayedError) return super.handleFailed(...args)
     return this.untilTaken(args[1], args[2], () => super.handleFailed(...args))
   }
 
-  private untilTaken(job: Job, token: string, tell: () => Ended): Ended {
+  private untilTaken(job: Job, token: string, tell: () => Told): Told {
     const { id = '', processedOn = 0, stacktrace } = job
     const traced = [...(stacktrace ?? [])]
     const told = () => {

@@ -96,7 +96,7 @@ test('a start without the lock of its job is lost, and changes nothing', async (
   const namespace = newNamespace()
   const { scriptClient } = givenScriptClient(namespace, RULES)
   const [stale, right] = [startOf(scriptClient, namespace, 'a', 'w1'), startOf(scriptClient, namespace, 'a', 'w2')]
-  // The lock has ended, and nobody has the job yet.
+  // The lock has ended, and no other worker has the job yet.
   expect(await start(scriptClient, stale)).toEqual(['lost'])
   expect(await namespace.allKeys()).toEqual([])
   await giveJob(namespace, 'a', 'w2')
