@@ -1,3 +1,4 @@
+export type { ApiKey, ApiKeySpec, ApiKeys } from './administration/api-keys.js'
 export type { AuditEntry, AuditQuery, Change } from './administration/audit.js'
 export type { Capacity } from './administration/capacity.js'
 export type { GrantSpec } from './administration/grant.js'

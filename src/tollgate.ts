@@ -1,3 +1,4 @@
+import type { ApiKeys } from './administration/api-keys.js'
 import { capacityRule, capacityRuleName } from './administration/capacity.js'
 import { putRule } from './administration/change.js'
 import { Overrides } from './administration/overrides.js'
@@ -135,6 +136,12 @@ export class Tollgate {
   /** The pauses in force. */
   paused(): readonly Pause[] {
     return this.policyClient.ruleSet.policy.pauses
+  }
+
+  /** API keys of clients: issued, revoked and found. @throws REDIS_REQUIRED */
+  get keys(): ApiKeys {
+    if (this.parts.apiKeys === undefined) throw new TollgateError('REDIS_REQUIRED', 'API keys are kept in Redis: this Tollgate keeps its limits in memory')
+    return this.parts.apiKeys
   }
 
   /** Checks the call's rules and adds its job. @throws CallInvalid, RateLimitExceeded; then nothing is charged or enqueued */

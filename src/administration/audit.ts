@@ -16,6 +16,8 @@ const CHANGES = [
   'calls.resumed',
   'limiter.reset',
   'settings.changed',
+  'key.created',
+  'key.revoked',
 ] as const
 export type Change = (typeof CHANGES)[number]
 

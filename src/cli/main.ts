@@ -4,6 +4,7 @@ import { Command } from 'commander'
 import type { Call } from '../model/call.js'
 import { validateCall } from '../validation/call.js'
 import { type Common, common, fail, parseJson, withTollgate } from './common.js'
+import { keysCommands } from './keys.js'
 import { administrationCommands } from './overrides.js'
 import { rulesCommands } from './rules.js'
 import { serverConfig, serverFlags } from './server-config.js'
@@ -62,6 +63,7 @@ common(program.command('cancel <id>').description('take a call back')).action((i
 
 rulesCommands(program)
 administrationCommands(program)
+keysCommands(program)
 
 try {
   await program.parseAsync()

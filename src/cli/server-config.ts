@@ -28,8 +28,6 @@ const serverConfigSchema = serverSettings
     logLevel: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
     bus: busSchema.optional(),
     onStoreError: z.enum(ON_STORE_ERROR).default('closed'),
-    /** How often a call is tried whose agent fails (5xx, or no connection). */
-    attempts: z.coerce.number().int().min(1).max(1000).default(1),
   })
   .strict()
 

@@ -45,6 +45,8 @@ export const serverSettings = z.object({
     .regex(/^[A-Za-z0-9-]{1,64}$/, 'must be the name of a header')
     .transform((name) => name.toLowerCase())
     .default('idempotency-key'),
+  /** How often a call is tried whose agent fails (5xx, or no connection). */
+  attempts: whole(1, 1000).default(1),
   /** The most output tokens of a call that sets no maximum itself. */
   outputTokens: whole(0, 1_000_000).default(512),
   /** How long an agent may take to begin its answer, and between two parts of it. */

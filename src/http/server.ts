@@ -4,16 +4,17 @@ import type { Logger } from 'pino'
 import { TollgateError, withoutArguments } from '../model/errors.js'
 import { SECOND } from '../model/time.js'
 import type { AgentSpec } from '../policy/rule.js'
-import type { HeldCalls } from '../queue/held-calls.js'
 import { MemoryStore } from '../store/memory/memory-store.js'
 import type { Metrics } from '../telemetry/metrics.js'
 import { Tollgate } from '../tollgate.js'
 import { Access } from './access.js'
 import { openApi } from './openapi.js'
+import { PassThrough } from './passthrough/passthrough.js'
 import { problemOf, retryAfterSeconds, tollgateError } from './problem.js'
 import { handleRoute, type Route } from './route.js'
 import { callRoutes } from './routes/calls.js'
 import { gateRoutes } from './routes/gate.js'
+import { keyRoutes } from './routes/keys.js'
 import { policyRoutes } from './routes/policy.js'
 import { statusRoutes } from './routes/status.js'
 import { Seats } from './seats.js'
@@ -54,7 +55,7 @@ export class Server {
   readonly app: FastifyInstance
   private readonly seats: Seats
   private readonly access: Access
-  private held: HeldCalls | undefined
+  private passThrough: PassThrough | undefined
   /** Limits the requests that this server takes, in its own memory. */
   private guard: Tollgate | undefined
 
@@ -75,13 +76,20 @@ export class Server {
     })
   }
 
+  /** How many clients are held now. */
+  get held(): number {
+    return this.seats.count
+  }
+
   /** Listens. @returns the address */
   async start(): Promise<string> {
     const { app, parts, access } = this
     const { settings, tollgate, metrics, log, version } = parts
     this.guard = await Tollgate.open({ store: new MemoryStore(), logger: log })
     // It dispatches the lines, too.
-    this.held = tollgate.hold({ observer: metrics })
+    const held = tollgate.hold({ observer: metrics })
+    this.passThrough = new PassThrough({ ...parts, held, access, seats: this.seats })
+    this.passThrough.register(app)
     const own = this.guard.limiter({ requests: settings.maxRequestsPerSecond, per: 'second' })
     app.addHook('onRequest', async (request, reply) => {
       reply.headers({ 'x-content-type-options': 'nosniff', 'cache-control': 'no-store' })
@@ -106,7 +114,13 @@ export class Server {
     app.setNotFoundHandler(() => {
       throw new TollgateError('ROUTE_UNKNOWN', 'there is nothing at this address')
     })
-    const routes = [...callRoutes(tollgate, this.seats), ...gateRoutes(tollgate), ...policyRoutes(tollgate), ...statusRoutes(tollgate, metrics, this.seats)]
+    const routes = [
+      ...callRoutes(tollgate, this.seats),
+      ...gateRoutes(tollgate),
+      ...policyRoutes(tollgate),
+      ...keyRoutes(tollgate),
+      ...statusRoutes(tollgate, metrics, this.seats),
+    ]
     for (const one of routes) this.add(one)
     const description = JSON.stringify(openApi(routes, version))
     app.get('/openapi.json', (_request, reply) => reply.type('application/json').send(description))
@@ -116,6 +130,7 @@ export class Server {
   /** Takes no more requests, tells clients that wait to go, and lets what runs end. */
   async close(): Promise<void> {
     this.seats.close()
+    await this.passThrough?.close()
     await this.app.close()
     await this.guard?.close()
   }

@@ -41,6 +41,11 @@ async function loadTokenizer(): Promise<(text: string) => number> {
   return (text) => slices(text).reduce((sum, slice) => sum + countTokens(slice, { disallowedSpecial: new Set() }), 0)
 }
 
+/** The tokens of a text, by OpenAI's encoding o200k_base. */
+export async function tokensOf(text: string): Promise<number> {
+  return (await loadTokenizer())(text)
+}
+
 /** Checks an estimated amount. @throws CallInvalid */
 function checkEstimate(unit: CostUnit, value: unknown): number {
   if (!isAmount(value)) throw new CallInvalid(`cost.${unit}: the estimate must be a number from 0 to ${MAX_AMOUNT} (got ${show(value)})`)

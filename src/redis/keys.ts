@@ -49,6 +49,8 @@ export class Keys extends Prefixed {
   readonly dispatcher = `${this.prefix}/drainer`
   /** The namespace's policy and its version. */
   readonly rules = `${this.prefix}/rules`
+  /** Hash: the API keys that were issued, by their SHA-256, and a version. */
+  readonly apiKeys = `${this.prefix}/keys`
   readonly audit = `${this.prefix}/audit`
   /** The processes that have the namespace open. */
   readonly members = `${this.prefix}/members`

@@ -4,17 +4,18 @@ import { connect } from 'node:net'
 import { Validator } from '@seriousme/openapi-schema-validator'
 import { expect, test } from 'vitest'
 import type { Problem } from '../../src/http/problem.js'
+import type { RuleSpec } from '../../src/index.js'
 import { newNamespace } from '../support/namespace.js'
 import { startServer } from '../support/server.js'
 import { until } from '../support/until.js'
 
-const HARD = { name: 'r', scope: 'agent', strategy: 'hard', limits: [{ requests: 1, per: 'day', algorithm: 'fixed_window' }] } as const
+const HARD: RuleSpec = { name: 'r', scope: 'agent', strategy: 'hard', limits: [{ requests: 1, per: 'day', algorithm: 'fixed_window' }] }
 const SLOT = { name: 'slot', scope: 'agent', limits: [{ concurrency: 1 }] }
 
 test('/openapi.json is valid OpenAPI 3.1, and describes every route', async () => {
   const server = await startServer(newNamespace())
   const { json } = await server.send('GET', '/openapi.json')
-  const result = await new Validator().validate(json as object)
+  const result = await new Validator().validate(json as Record<string, unknown>)
   expect(result.errors).toBeUndefined()
   expect(result.valid).toBe(true)
   const { paths } = json as { paths: Record<string, Record<string, { responses: object }>> }
