@@ -231,11 +231,10 @@ test('a call that waits is seen by explain, is held by a pause, and is cancelled
   expect((await paused).text).toBe('{"count":2}')
 })
 
-/** The id of the held call that waits, as its job says. */
-async function newestHeld({ tollgate }: TestServer): Promise<string | undefined> {
-  const redis = (tollgate as unknown as { parts: { owned: { keys(pattern: string): Promise<string[]> }[] } }).parts.owned[1]
-  const keys = (await redis?.keys(`${tollgate.prefix.replace(/[{}]/g, '\\$&')}/c/held-*`)) ?? []
-  return keys.map((key) => key.split('/').at(-1) as string).find((one) => one?.startsWith('held-'))
+/** The id of a held call that waits or runs, as the name of its record says. */
+async function newestHeld({ namespace }: TestServer): Promise<string | undefined> {
+  const records = (await namespace.allKeys()).filter((key) => key.startsWith(namespace.keys.call('held-')))
+  return records.map((key) => key.split('/').at(-1)).find((id) => id?.startsWith('held-'))
 }
 
 test('failures of the agent are passed on as they are, after the configured attempts', async () => {
@@ -300,10 +299,8 @@ test('no secret, and no word of a body, is in Redis, the log or an answer', asyn
     expect(status).toBe(200)
     expect(JSON.stringify([...headers]) + text).not.toContain(KEY)
   }
-  const redis = newNamespace().redis
   let stored = ''
-  for (const key of await redis.keys(`${server.tollgate.prefix.replace(/[{}]/g, '\\$&')}*`))
-    stored += key + ((await redis.dumpBuffer(key))?.toString('latin1') ?? '')
+  for (const key of await server.namespace.allKeys()) stored += key + ((await server.namespace.redis.dumpBuffer(key))?.toString('latin1') ?? '')
   expect(stored.length).toBeGreaterThan(0)
   for (const secret of [KEY, 'client-own-key', 'words that', 'words of the answer']) {
     expect(stored, secret).not.toContain(secret)

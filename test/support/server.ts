@@ -7,6 +7,7 @@ import { Metrics } from '../../src/telemetry/metrics.js'
 import type { Namespace } from './namespace.js'
 
 export interface TestServer {
+  readonly namespace: Namespace
   readonly url: string
   readonly tollgate: Tollgate
   readonly server: Server
@@ -48,6 +49,7 @@ export async function startServer(
   }
   onTestFinished(close)
   return {
+    namespace,
     url,
     tollgate,
     server,
