@@ -21,7 +21,7 @@ function isOneOf(given: string, digests: readonly Buffer[]): boolean {
 }
 
 /** The key of a request: a bearer token, or `x-api-key` as Anthropic's clients send it. */
-export function keyOf(headers: IncomingHttpHeaders): string | undefined {
+export function requestKey(headers: IncomingHttpHeaders): string | undefined {
   const { authorization, 'x-api-key': apiKey } = headers
   const [, bearer] = /^Bearer +(\S+)$/i.exec(authorization ?? '') ?? []
   return bearer ?? (typeof apiKey === 'string' ? apiKey : undefined)
@@ -69,7 +69,7 @@ export class Access {
   /** @throws UNAUTHENTICATED, FORBIDDEN */
   checkKey(headers: IncomingHttpHeaders, level: AccessLevel): void {
     if (level === 'open' || !this.keyed) return
-    const key = keyOf(headers)
+    const key = requestKey(headers)
     if (key === undefined) throw new TollgateError('UNAUTHENTICATED', 'a key is needed')
     if (isOneOf(key, this.admins)) return
     if (!isOneOf(key, this.producers)) throw new TollgateError('UNAUTHENTICATED', 'the key is not valid')

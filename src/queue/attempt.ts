@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
-import { DelayedError, type Job } from 'bullmq'
+import { DelayedError } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { rejection } from '../admission/rejection.js'
@@ -18,7 +18,7 @@ import type { UpstreamTracker } from '../upstream/tracker.js'
 import type { CallContext, Handler, WorkerOptions } from './handler.js'
 import type { JobHolder, SendBack } from './send-back.js'
 import type { StartBatcher } from './start-batcher.js'
-import { finalFailure, jobFailure, requestOfJob } from './stored-call.js'
+import { type AttemptJob, finalFailure, jobFailure, requestOfJob } from './stored-call.js'
 import type { StrategyResolver } from './strategy-resolver.js'
 
 /** What the attempts of one worker share. */
@@ -90,7 +90,7 @@ export class Attempt implements JobHolder {
 
   constructor(
     private readonly parts: AttemptParts,
-    readonly job: Job,
+    readonly job: AttemptJob,
     readonly token: string,
   ) {}
 

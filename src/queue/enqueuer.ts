@@ -4,7 +4,6 @@ import type { Redis } from 'ioredis'
 import { rejection } from '../admission/rejection.js'
 import { type CallRequest, weightOf } from '../admission/request.js'
 import type { Call } from '../model/call.js'
-import { COST_UNITS } from '../model/cost.js'
 import type { Decision, DegradeDecision, ExpiredDecision, RejectDecision, RunDecision, WaitDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { StoreUnavailable, TollgateError } from '../model/errors.js'
@@ -14,7 +13,7 @@ import { Batcher } from '../store/redis/batcher.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { jsonOf, validateCall } from '../validation/call.js'
 import type { Results } from './results.js'
-import { callRequest, delayMs, leave, readRecord, recordId } from './stored-call.js'
+import { callRequest, delayMs, leave, readRecord, recordId, withEstimate } from './stored-call.js'
 import type { ResolvedDecision, StrategyResolver } from './strategy-resolver.js'
 
 /** How many jobs are added to BullMQ in one round trip. */
@@ -59,12 +58,7 @@ export interface EnqueuerParts {
   readonly attempts: number | undefined
   /** How long Redis may take for the calls that are added together. */
   readonly timeoutMs: number
-  /** Whether this process holds the calls: their ids are new, their payloads stay here, and their jobs are removed soon after their ends. */
-  readonly held?: boolean
 }
-
-/** Jobs of held calls are kept so long and so many, so that `explain` knows how they ended. */
-const HELD_JOB_OPTIONS: JobsOptions = { removeOnComplete: { age: 60, count: 1000 }, removeOnFail: { age: 60, count: 1000 } }
 
 /** A call on its way in: prepared → decided → queued. It leaves that way as refused. */
 type IncomingCall =
@@ -90,9 +84,8 @@ export class Enqueuer {
   private readonly batcher: Batcher<CallRequest, Decision>
 
   constructor(private readonly parts: EnqueuerParts) {
-    const { attempts, scriptClient, held } = parts
-    const options = held === true ? HELD_JOB_OPTIONS : JOB_OPTIONS
-    this.jobOptions = attempts === undefined ? options : { ...options, attempts, backoff: { type: 'exponential', delay: SECOND } }
+    const { attempts, scriptClient } = parts
+    this.jobOptions = attempts === undefined ? JOB_OPTIONS : { ...JOB_OPTIONS, attempts, backoff: { type: 'exponential', delay: SECOND } }
     this.batcher = new Batcher<CallRequest, Decision>(DEFAULTS.batchKeys, weightOf, (requests) => scriptClient.enqueue(requests))
   }
 
@@ -141,16 +134,13 @@ export class Enqueuer {
   private async prepare(input: Call): Promise<PreparedCall> {
     try {
       const valid = validateCall(input)
-      const held = this.parts.held === true
       // BullMQ would find a payload that is no JSON too late: when room is reserved already.
-      if (!held) jsonOf(valid.payload)
-      const existing = held ? undefined : await this.existingJob(valid)
+      jsonOf(valid.payload)
+      const existing = await this.existingJob(valid)
       if (existing !== undefined) return { state: 'queued', id: existing }
-      const stored = held ? valid : await this.inStoredMode(valid)
+      const stored = await this.inStoredMode(valid)
       const costs = await this.parts.scriptClient.resolver.costs(stored)
-      // The estimate goes along in the job, so that its worker does not estimate again.
-      const estimated = COST_UNITS.filter((unit) => costs[unit] > 0 && stored.cost?.[unit] !== costs[unit]).map((unit) => [unit, costs[unit]])
-      const call: Call = { ...stored, cost: { ...stored.cost, ...Object.fromEntries(estimated) }, ...(held ? { payload: undefined } : {}) }
+      const call = withEstimate(stored, costs)
       const id = call.id ?? randomUUID()
       return { state: 'prepared', id, request: callRequest(this.parts.scriptClient, recordId(this.parts.queue.name, id), '', call, costs) }
     } catch (error) {

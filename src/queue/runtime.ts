@@ -16,7 +16,7 @@ import { Dispatcher } from './dispatcher.js'
 import { Enqueuer } from './enqueuer.js'
 import { type Explanation, explain } from './explain.js'
 import type { Handler, WorkerOptions } from './handler.js'
-import { giveUpHeld, HeldCalls, heldQueueOf, newHeldQueue, sweepHeld } from './held-calls.js'
+import { HeldCalls, heldQueueOf, newHeldQueue, sweepHeld } from './held-calls.js'
 import type { FirstLines } from './line-scan.js'
 import { Queues } from './queues.js'
 import { Results } from './results.js'
@@ -97,26 +97,22 @@ export class QueueRuntime {
 
   /** Starts to hold calls in this process. */
   hold(options: WorkerOptions): HeldCalls {
-    const { scriptClient, client: redis, log, keys } = this.parts
+    const { scriptClient, client: redis, log } = this.parts
+    const { attempts = 1, enqueueTimeoutMs: timeoutMs } = this.parts.options
     const name = newHeldQueue()
     const queue = this.queues.get(name)
-    const results = new Results(queue, redis)
-    const strategyResolver = new StrategyResolver(scriptClient, this.parts.options.strategies, log)
-    const { attempts, enqueueTimeoutMs: timeoutMs } = this.parts.options
     const held = new HeldCalls(
       {
-        queue: name,
+        queue,
         redis,
-        keys,
+        scriptClient,
+        results: new Results(queue, redis),
         log,
-        enqueuer: new Enqueuer({ scriptClient, redis, queue, results, strategyResolver, attempts, timeoutMs, held: true }),
+        attempts,
+        timeoutMs,
+        gone: () => this.gone,
         startWorker: (handler, given) => this.newWorker(name, handler, given),
         cancel: (id) => this.release(id),
-        giveUp: async (gone) => {
-          await results.close()
-          await giveUpHeld(scriptClient, redis, this.queues.get(gone))
-        },
-        stop: () => results.stop(),
       },
       options,
     )
@@ -131,6 +127,8 @@ export class QueueRuntime {
   explain(id: string): Promise<Explanation> {
     const { scriptClient, client, options } = this.parts
     const queue = this.queues.get(this.queueOf(id))
+    const known = this.held.get(queue.name)?.explain(id)
+    if (known !== undefined) return Promise.resolve(known)
     return answeredWithin(client, options.enqueueTimeoutMs, 'an explanation', () => explain(scriptClient, client, queue, id))
   }
 
@@ -150,6 +148,7 @@ export class QueueRuntime {
 
   cancel(id: string): Promise<boolean> {
     const { client, options } = this.parts
+    if (this.held.get(this.queueOf(id))?.cancel(id) === true) return Promise.resolve(true)
     return answeredWithin(client, options.enqueueTimeoutMs, 'the cancellation', () => this.release(id))
   }
 
@@ -161,9 +160,15 @@ export class QueueRuntime {
     const record = await client.get(keys.call(key))
     const stored = readRecord(record)
     const job = await this.queues.get(queue).getJob(id)
-    if (job === undefined) throw new TollgateError('CALL_UNKNOWN', `no call ${id} in queue ${queue}: it never was, or it finished too long ago`)
-    if (job.finishedOn !== undefined) return false
     const abort = () => client.publish(keys.notices, JSON.stringify({ cancel: { queue, id } }))
+    if (job === undefined) {
+      if (heldQueueOf(id) === undefined || (await client.zscore(keys.held, queue)) === null)
+        throw new TollgateError('CALL_UNKNOWN', `no call ${id} in queue ${queue}: it never was, or it finished too long ago`)
+      // A held call that runs has no job: its process knows it.
+      await abort()
+      return true
+    }
+    if (job.finishedOn !== undefined) return false
     // First of all: a worker that has the job, and finds its pass released, would start the call as a new one.
     if (await job.isActive()) await abort()
     const held = stored?.state === 'started' ? 'R' : await scriptClient.release(restoredRequest(scriptClient, key, record), stored?.line ?? '')
@@ -218,7 +223,7 @@ export class QueueRuntime {
     const scriptClient = new ScriptClient(client, resolver, clock)
     const queues = new Queues(client, keys)
     const sweep = () => {
-      sweepHeld(client, keys, (queue) => giveUpHeld(scriptClient, client, queues.get(queue))).catch((error: unknown) => {
+      sweepHeld(scriptClient, client, (name) => queues.get(name)).catch((error: unknown) => {
         if (!isStoreError(error)) log.warn({ err: error }, 'the held calls of dead processes could not be given up; it is tried again')
       })
     }
@@ -242,7 +247,7 @@ export class QueueRuntime {
       return
     }
     if (notice.rules !== undefined) this.parts.rulesChanged()
-    if (notice.cancel !== undefined) this.held.get(notice.cancel.queue)?.abort(notice.cancel.id)
+    if (notice.cancel !== undefined) this.held.get(notice.cancel.queue)?.cancel(notice.cancel.id)
     if (notice.cancel?.queue === this.parts.options.queue) for (const worker of this.workers) worker.abort(notice.cancel.id)
   }
 }

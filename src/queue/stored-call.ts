@@ -59,6 +59,12 @@ function storedCosts({ cost = {} }: Call): Costs {
   }
 }
 
+/** The call with its estimate, which goes along in its job, so that its worker does not estimate again. */
+export function withEstimate(call: Call, costs: Costs): Call {
+  const estimated = COST_UNITS.filter((unit) => costs[unit] > 0 && call.cost?.[unit] !== costs[unit]).map((unit) => [unit, costs[unit]])
+  return { ...call, cost: { ...call.cost, ...Object.fromEntries(estimated) } }
+}
+
 /** Releases what a call holds that has not started: its place in line, or its pass. */
 export async function leave(scriptClient: ScriptClient, request: CallRequest): Promise<void> {
   const stored = readRecord(await scriptClient.recordOf(request.id))
@@ -83,7 +89,7 @@ export function jobFailure(error: TollgateError): Error {
 
 /** The same for an error after which BullMQ must not try the call again. */
 export function finalFailure(error: TollgateError): UnrecoverableError {
-  return new UnrecoverableError(`${error.code}: ${error.message}`)
+  return Object.assign(new UnrecoverableError(`${error.code}: ${error.message}`), { cause: error })
 }
 
 /** What code of a user threw, as an error of which BullMQ can read message and stack: a job whose error it cannot read would never fail, and be run again and again. */
@@ -123,13 +129,16 @@ export function callOfJob(name: string, data: unknown): Call {
   return validateCall({ ...fields, payload: 'payload' in data ? data.payload : data })
 }
 
+/** The part of a BullMQ job that an attempt needs. A held call that has no job yet brings its own: see `HeldCalls`. */
+export type AttemptJob = Pick<Job, 'id' | 'name' | 'data' | 'queueName' | 'timestamp' | 'attemptsMade' | 'moveToDelayed' | 'updateData'>
+
 /**
  * The request of the call in a job that a worker has.
  * @param token the lock of the worker @throws what BullMQ is to fail the job with, where the call is not valid
  */
-export async function requestOfJob(scriptClient: ScriptClient, job: Job, token: string, callOf: ((job: Job) => Call) | undefined): Promise<CallRequest> {
+export async function requestOfJob(scriptClient: ScriptClient, job: AttemptJob, token: string, callOf: ((job: Job) => Call) | undefined): Promise<CallRequest> {
   try {
-    const call = callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job))
+    const call = callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job as Job))
     const request = callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, await scriptClient.resolver.costs(call))
     return { ...request, lock: token === '' ? undefined : { key: scriptClient.keys.jobLock(job.queueName, job.id as string), token } }
   } catch (error) {

@@ -7,7 +7,7 @@ import type { Handler, WorkerOptions } from './handler.js'
 import { SendBack } from './send-back.js'
 import { SlotLeases } from './slot-leases.js'
 import { StartBatcher } from './start-batcher.js'
-import { readableError } from './stored-call.js'
+import { type AttemptJob, readableError } from './stored-call.js'
 
 export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis' | 'log' | 'strategyResolver' | 'tracker'> {
   readonly queue: string
@@ -20,6 +20,7 @@ export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis'
 /** Takes jobs from BullMQ, whichever producer added them, and makes an attempt of each: see `Attempt`. */
 export class Worker {
   readonly bull: PersistentWorker
+  private readonly shared: AttemptParts
   private readonly batcher: StartBatcher
   private readonly leases: SlotLeases
   /** The attempts under way, by the ids of their jobs. */
@@ -36,7 +37,7 @@ export class Worker {
     const { scriptClient, tracker, log } = parts
     this.batcher = new StartBatcher(scriptClient, log, parts.ledgerNames)
     this.leases = new SlotLeases(scriptClient, log)
-    const shared: AttemptParts = {
+    this.shared = {
       ...parts,
       handler,
       options,
@@ -45,18 +46,7 @@ export class Worker {
       sendBack: new SendBack(scriptClient, tracker, log, options.callOf !== undefined),
       isClosing: () => this.closing,
     }
-    const run = async (attempt: Attempt, id: string): Promise<unknown> => {
-      this.attempts.set(id, attempt)
-      if (this.cancelled.has(id)) attempt.abort(cancellation())
-      try {
-        return await attempt.run()
-      } catch (error) {
-        throw readableError(error)
-      } finally {
-        if (this.attempts.get(id) === attempt) this.attempts.delete(id)
-      }
-    }
-    this.bull = new PersistentWorker(parts.queue, (job, token) => run(new Attempt(shared, job, token ?? ''), job.id as string), {
+    this.bull = new PersistentWorker(parts.queue, (job, token) => this.attempt(job, token), {
       connection: parts.redis,
       prefix: parts.prefix,
       concurrency: options.concurrency ?? DEFAULTS.concurrency,
@@ -69,6 +59,21 @@ export class Worker {
     })
     this.bull.on('error', (error) => log.error({ err: withoutArguments(error) }, 'worker error'))
     this.bull.on('stalled', (jobId) => log.warn({ call: jobId }, 'a worker lost this call; it is run again'))
+  }
+
+  /** Makes an attempt of the call in a job. @param token the lock of the job; '' for a held call that has no job yet */
+  async attempt(job: AttemptJob, token = ''): Promise<unknown> {
+    const id = job.id as string
+    const attempt = new Attempt(this.shared, job, token)
+    this.attempts.set(id, attempt)
+    if (this.cancelled.has(id)) attempt.abort(cancellation())
+    try {
+      return await attempt.run()
+    } catch (error) {
+      throw readableError(error)
+    } finally {
+      if (this.attempts.get(id) === attempt) this.attempts.delete(id)
+    }
   }
 
   /**
@@ -87,9 +92,9 @@ export class Worker {
     this.leases.renewNow()
   }
 
-  abort(jobId: string): boolean {
+  abort(jobId: string, error: TollgateError = cancellation()): boolean {
     const attempt = this.attempts.get(jobId)
-    attempt?.abort(cancellation())
+    attempt?.abort(error)
     if (attempt === undefined) {
       this.cancelled.add(jobId)
       setTimeout(() => this.cancelled.delete(jobId), HAND_OVER_MS).unref()

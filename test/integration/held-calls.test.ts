@@ -24,7 +24,7 @@ test('held calls and queued calls stand in one line, in the order of arrival, an
   const queued = await tollgate.enqueue({ agent: 'a' })
   let id = ''
   const second = held.run({ agent: 'a', payload: { secret: 'words' } }, async ({ payload }) => order.push(`held 2 ${JSON.stringify(payload)}`), {
-    accepted: (of) => {
+    waiting: (of) => {
       id = of
     },
   })
@@ -70,7 +70,7 @@ test('a held call leaves its line when its signal aborts, when another process c
   await until('it runs', () => held.size === 1 && end.name !== '')
   const ids: string[] = []
   const run = (options: { signal?: AbortSignal; maxWaitMs?: number } = {}) => {
-    const waiting = held.run({ agent: 'a', maxWaitMs: options.maxWaitMs }, async () => 'never', { signal: options.signal, accepted: (id) => ids.push(id) })
+    const waiting = held.run({ agent: 'a', maxWaitMs: options.maxWaitMs }, async () => 'never', { signal: options.signal, waiting: (id) => ids.push(id) })
     waiting.catch(() => {})
     return waiting
   }

@@ -1,6 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Call } from '../../model/call.js'
-import type { Decision } from '../../model/decision.js'
 import { TollgateError, UpstreamLimited } from '../../model/errors.js'
 import { SECOND } from '../../model/time.js'
 import type { CallUsage } from '../../pricing/usage.js'
@@ -11,8 +10,8 @@ import { REFUSED_STATUSES } from '../../upstream/headers.js'
 import { rateLimitFields } from '../rate-limit-fields.js'
 import type { ServerSettings } from '../server-settings.js'
 import { type AgentClient, answeredHeaders } from './agent-client.js'
-import { Answer } from './answer.js'
 import { type AnswerReader, BlindReader, StreamReader, WholeReader } from './answer-reader.js'
+import { AnswerStream } from './answer-stream.js'
 import { type InboundRequest, outboundBody } from './inbound.js'
 import { refusalOf } from './refusal.js'
 
@@ -42,7 +41,7 @@ export interface ExchangeParts {
  * If the process dies the client's connection breaks, and the call is given up as any held call (`HeldCalls`).
  */
 export class Exchange {
-  readonly answer: Answer
+  readonly answer: AnswerStream
   private id: string | undefined
   /** Aborts when no client waits any more. */
   private readonly gone = new AbortController()
@@ -61,7 +60,7 @@ export class Exchange {
     private readonly joinable: boolean,
   ) {
     const { replayBytes, stallMs } = parts.settings
-    this.answer = new Answer(joinable ? replayBytes : 0, stallMs, () => this.deserted())
+    this.answer = new AnswerStream(joinable ? replayBytes : 0, stallMs, () => this.deserted())
   }
 
   get wasAnswered(): boolean {
@@ -75,12 +74,12 @@ export class Exchange {
     try {
       await held.run({ ...this.inbound.call, ...call }, (admitted, context) => this.make(admitted, context), {
         signal,
-        accepted: (id, decision) => this.accepted(id, decision),
+        waiting: (id) => this.waiting(id),
       })
     } catch (error) {
       if (!this.answer.hasEnded) this.answer.refuse(refusalOf(this.parts.client.api, error, this.id), this.idHeader())
     } finally {
-      clearInterval(this.comments)
+      clearTimeout(this.comments)
       clearTimeout(this.leaving)
     }
   }
@@ -95,17 +94,17 @@ export class Exchange {
     return this.id === undefined ? {} : { 'x-tollgate-call': this.id }
   }
 
-  private accepted(id: string, decision: Decision): void {
+  /** The call waits in line: its client gets comments meanwhile, where it reads a stream. */
+  private waiting(id: string): void {
     this.id = id
-    if (!this.inbound.streams || decision.outcome !== 'wait') return
-    let waited = decision
+    this.running = false
+    if (!this.inbound.streams) return
     const comment = async () => {
-      if (this.running) return
-      this.answer.comment(waitingText(waited))
       const { state, position, etaMs } = await this.parts.tollgate.explain(id)
-      if (state === 'waiting') waited = { ...waited, position: position ?? 0, etaMs }
+      if (state === 'waiting' && !this.running) this.answer.comment(waitingText(position, etaMs))
     }
     const next = (afterMs: number) => {
+      clearTimeout(this.comments)
       this.comments = setTimeout(() => {
         comment()
           .catch(() => {})
@@ -134,6 +133,7 @@ export class Exchange {
   private async make(call: Call, context: CallContext): Promise<{ usage?: CallUsage }> {
     const { client, settings } = this.parts
     if (this.gone.signal.aborted) return { usage: { ...NONE, requests: 0 } }
+    this.id = context.id
     this.running = true
     clearTimeout(this.comments)
     const signal = AbortSignal.any([context.signal, this.agentAborter.signal])
@@ -155,20 +155,11 @@ export class Exchange {
       }
       return await this.pass(status, answered, response.body, context, inputTokens)
     } catch (error) {
-      if (error instanceof TollgateError) {
-        if (error instanceof UpstreamLimited) this.returned()
-        throw error
-      }
+      if (error instanceof TollgateError) throw error
       // Its client left before the answer began: what the agent was sent it may have read.
       if (this.gone.signal.aborted) return { usage: { inputTokens, outputTokens: 0 } }
       throw Object.assign(new TollgateError('UPSTREAM_FAILED', `${call.agent} could not be reached (${codeOf(error)})`), { usage: NONE })
     }
-  }
-
-  /** The agent refused the call for now: it is back in its line. */
-  private returned(): void {
-    this.running = false
-    if (this.id !== undefined) this.accepted(this.id, { outcome: 'wait', atMs: 0, usage: [], etaMs: null, position: 0, binding: null })
   }
 
   private async pass(
@@ -241,6 +232,6 @@ function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : 'no answer'
 }
 
-function waitingText({ position, etaMs }: Extract<Decision, { outcome: 'wait' }>): string {
-  return `waiting, position ${position + 1}${etaMs === null ? '' : `, ${Math.ceil(etaMs / SECOND)} s`}`
+function waitingText(position: number | null, etaMs: number | null): string {
+  return `waiting${position === null ? '' : `, position ${position + 1}`}${etaMs === null ? '' : `, ${Math.ceil(etaMs / SECOND)} s`}`
 }

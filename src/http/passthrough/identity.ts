@@ -3,7 +3,7 @@ import { API_KEY_PREFIX, type ApiKeys } from '../../administration/api-keys.js'
 import type { Call } from '../../model/call.js'
 import { TollgateError } from '../../model/errors.js'
 import { plainAddress } from '../../validation/patterns.js'
-import { type Access, keyOf } from '../access.js'
+import { type Access, requestKey } from '../access.js'
 
 /** The client of a call, as rules count it. */
 export interface Identity {
@@ -32,7 +32,7 @@ export async function identify(access: Access, keys: ApiKeys, headers: IncomingH
     )
     return { of, name: `proxy ${JSON.stringify(of)}`, ownKey: ownKeyOf(headers) }
   }
-  const key = keyOf(headers)
+  const key = requestKey(headers)
   if (key?.startsWith(API_KEY_PREFIX) === true) {
     const found = await keys.find(key)
     if (found === null) throw new TollgateError('UNAUTHENTICATED', 'the key is not one that was issued, was revoked, or has ended')

@@ -28,7 +28,7 @@ const ANTHROPIC_TYPES: Readonly<Record<number, string>> = {
 }
 
 /** A refusal as the client of an agent gets it: in the shape of the agent's own errors. */
-export interface Refusal {
+export interface ClientRefusal {
   readonly status: number
   readonly headers: Readonly<Record<string, string>>
   readonly body: string
@@ -42,7 +42,7 @@ function statusOf(error: TollgateError): number {
 }
 
 /** @param id of the call, for `explain` */
-export function refusalOf(api: AgentApi, given: unknown, id: string | undefined): Refusal {
+export function refusalOf(api: AgentApi, given: unknown, id: string | undefined): ClientRefusal {
   const error = tollgateError(given)
   const problem = problemOf(error, id)
   const status = statusOf(error)

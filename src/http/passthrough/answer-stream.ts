@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import { TollgateError } from '../../model/errors.js'
-import type { Refusal } from './refusal.js'
+import type { ClientRefusal } from './refusal.js'
 
 type AnswerHeaders = Readonly<Record<string, string | string[]>>
 
@@ -25,7 +25,7 @@ function drained(response: ServerResponse, stallMs: number): Promise<void> {
  * A part is written to all of them before the next one is read from the agent: the slowest client sets the pace, up to `stallMs`. Nothing is kept of
  * parts that were written, except where clients may join: then up to `keepBytes`.
  */
-export class Answer {
+export class AnswerStream {
   private readonly clients = new Set<ServerResponse>()
   private head: { readonly status: number; readonly headers: AnswerHeaders } | undefined
   private kept: Uint8Array[] = []
@@ -106,7 +106,7 @@ export class Answer {
     for (const client of this.clients) client.end(last)
   }
 
-  refuse({ status, headers, body, event }: Refusal, more: Readonly<Record<string, string>>): void {
+  refuse({ status, headers, body, event }: ClientRefusal, more: Readonly<Record<string, string>>): void {
     if (this.ended) return
     const begun = this.head !== undefined
     if (!begun) this.begin(status, { ...more, ...headers })
