@@ -21,6 +21,7 @@ import { override } from './override.js'
 import { peers } from './peers.js'
 import { refused } from './refused.js'
 import { scale } from './scale.js'
+import { sick } from './sick.js'
 import { upstream } from './upstream.js'
 
 const BENCHES = {
@@ -44,6 +45,7 @@ const BENCHES = {
   outage,
   'outage-admit': outageAdmit,
   'late-settlements': lateSettlements,
+  sick,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES
 const NAMES = Object.keys(BENCHES) as Name[]

@@ -1,21 +1,31 @@
 --[[
-  Wakes the calls at the front of lines, as many as there is room for within the lookahead: each gets a
-  pass that claims its room on all its meters until it starts. Any number of dispatchers may run it at
-  once; a call that one has woken the next finds gone.
+  Wakes the calls at the front of lines, as many as there is room for within the lookahead, and as their
+  queues can take: each gets a pass, which claims its room on all its meters until it starts. Any number of
+  dispatchers may run it at once; a call that one has woken the next finds gone.
 
   A call that another meter refuses moves to that one's line, with its place. Two busy meters could send
   it to and fro for ever; so a call that has moved may take its room at the other meter further ahead of
   time, and after a few moves as far ahead as it is.
 
-  KEYS        as in start.lua
+  A call whose queue can take none now is passed over: it keeps its place, and the calls behind it go. Where
+  its queue has taken none for a while, it goes to the line of its queue, which is woken from like any other
+  line. A call that has no job (its app died before it added it, or it was removed) leaves its line; if it
+  came lately, it has a pass without a claim, until its job comes or PASS_GRACE_MS are over.
+
+  KEYS        as in start.lua; the lines; the line of each queue; the job of each call, where these are named
   ARGV[1]     now in ms, '' for Redis' clock
   ARGV[2]     the batch as JSON: the calls of one line after the other, each in order
-  ARGV[3]     per line as JSON: [key index of the line, its meter in the batch or 0 (its rule is gone),
-              number of its calls in the batch]
+  ARGV[3]     as JSON: lines  [[key index of the line, its meter in the batch or 0 (it has none), number of
+                               its calls in the batch], …]
+                       queues [[calls that may claim room, calls that may be woken without, 1 if the others
+                               go to the line of the queue, key index of that line], …]
+                       of     per call the number of its queue; left out: any number of calls may claim
+                       jobs   the key index of the job of the first call, 0 = jobs are not looked at
   ARGV[4…]    per call: the call as JSON
 
-  Reply       { now, ids woken, ms until the earliest line can move or -1 }
-  Cost        one MGET, one SET per meter that changes, three writes per woken call
+  Reply       { now, ids woken, ms until the earliest line can move or -1, ids woken without a claim, ids
+              dropped for want of a job }
+  Cost        one MGET, one SET per meter that changes; three writes and a look at the job per woken call
 ]]
 --- @include "lib/core.lua"
 
@@ -25,7 +35,9 @@ local text = Clock.text
 
 local now = Clock.now(ARGV[1])
 local batch = Batch.load(ARGV[2], now)
-local woken = {}
+local given = cjson.decode(ARGV[3])
+local queues, queue_of = given.queues or {}, given.of or {}
+local woken, unclaimed, dropped = {}, {}, {}
 
 -- How far ahead of its slot a call may be woken, as its other meters are concerned.
 local function reach(record)
@@ -33,18 +45,57 @@ local function reach(record)
   return record.moves > 0 and CROSSING_LOOKAHEAD_MS or LOOKAHEAD_MS
 end
 
-local function wake(call, line_key, wait)
+-- The job of a call is added a moment after its place in line, so a call that has just come is taken to
+-- have one.
+local function has_job(i, call)
+  if given.jobs == 0 then return true end
+  local job = redis.call('HMGET', KEYS[given.jobs + i - 1], 'timestamp', 'finishedOn')
+  if job[1] then return not job[2] end
+  return Line.arrival_of(call) + JOB_AWAITED_MS > now
+end
+
+local function wake(call, line_key, wait, claims)
+  Line.leave(line_key, call)
+  local slot = now + math.max(0, wait)
+  local soon = wait <= LOOKAHEAD_MS
+  Pass.give(batch, call, call[CALL_PARSED], slot, claims, soon and now + PASS_CHECK_MS or slot - LOOKAHEAD_MS)
+  if not claims then
+    -- The calls behind it are woken as if it had started: not all of them for the same room.
+    Decide.each_limit(batch, call, Decide.add_behind)
+    unclaimed[#unclaimed + 1] = call[CALL_ID]
+  end
+  if soon then woken[#woken + 1] = call[CALL_ID] end
+end
+
+-- A call without a job costs the others nothing any more. One that has come lately keeps the right to
+-- start: its app may be slow.
+local function leave_without_job(call, line_key)
+  Line.leave(line_key, call)
+  if Line.arrival_of(call) + PASS_GRACE_MS > now then
+    Pass.give(batch, call, call[CALL_PARSED], now, false, now + PASS_CHECK_MS / 10)
+    return
+  end
+  Batch.drop_record(batch, call)
+  dropped[#dropped + 1] = call[CALL_ID]
+end
+
+-- A call has room. Returns ms until its line may be looked at again, where its queue cannot take it.
+local function wake_or_pass_over(i, call, line_key, wait)
+  if not has_job(i, call) then return leave_without_job(call, line_key) end
+  local queue = queues[queue_of[i]]
+  if not queue then return wake(call, line_key, wait, true) end
+  for kind = 1, 2 do
+    if queue[kind] > 0 then
+      queue[kind] = queue[kind] - 1
+      return wake(call, line_key, wait, kind == 1)
+    end
+  end
+  local queue_line = KEYS[queue[4]]
+  if queue[3] == 0 then return QUEUE_LOOK_MS end
+  if line_key == queue_line then return SHUT_QUEUE_LOOK_MS end
   local record = call[CALL_PARSED]
   Line.leave(line_key, call)
-  Decide.claim(batch, call)
-  record.slot, record.granted, record.claims = now + math.max(0, wait), now, true
-  Record.save_passed(call[CALL_RECORD_KEY], record)
-  if wait <= LOOKAHEAD_MS then
-    redis.call('ZADD', KEYS[FIXED.PASSES], text(now + PASS_CHECK_MS), call[CALL_ID])
-    woken[#woken + 1] = call[CALL_ID]
-  else
-    redis.call('ZADD', KEYS[FIXED.PASSES], text(record.slot - LOOKAHEAD_MS), call[CALL_ID])
-  end
+  Line.join_at(queue_line, call, record.place, record.moves, record.deadline, SHUT_QUEUE_LOOK_MS, now)
 end
 
 -- Gathers the longest wait at the line's own meter and at the others; which of the others that is;
@@ -68,8 +119,9 @@ local function here_and_elsewhere(own)
   end
 end
 
--- Returns the wait of the line's first call, nil once the call was dealt with.
-local function advance(call, own, line_key)
+-- Returns, where the call stays where it is, ms until its line can move, and whether only its queue is
+-- full, so that the calls behind it may go.
+local function advance(i, call, own, line_key)
   local record = call[CALL_PARSED]
   if not record or record.state ~= 'W' or record.line ~= line_key then
     redis.call('ZREM', line_key, call[CALL_ID])
@@ -79,44 +131,52 @@ local function advance(call, own, line_key)
   local found = Decide.weigh(batch, call, now, Decide.BEHIND, gather)
   if found and found.wait == -1 then
     -- It can never pass under the rules as they are now: its worker finds that and says so.
-    wake(call, line_key, 0)
+    wake(call, line_key, 0, false)
     return nil
   end
   if waits.here > LOOKAHEAD_MS then return waits.here end
   if not waits.full and waits.there <= reach(record) then
-    wake(call, line_key, math.max(waits.here, waits.there))
-    return nil
+    return wake_or_pass_over(i, call, line_key, math.max(waits.here, waits.there)), true
   end
   if own then
     for n, limit in ipairs(own.rule.limits) do
       Decide.add_behind(own, n, call[limit.cost_at])
     end
   end
+  -- From the line of its queue it comes back to where it was.
+  local queue = queues[queue_of[i]]
+  local moves = queue and KEYS[queue[4]] == line_key and record.moves or record.moves + 1
   Line.leave(line_key, call)
-  Line.join(call, waits.full or waits.elsewhere, record.place, record.moves + 1, record.deadline, waits.there, now)
+  Line.join(call, waits.full or waits.elsewhere, record.place, moves, record.deadline, waits.there, now)
   return nil
 end
 
 local cursor = 0
-for _, line in ipairs(cjson.decode(ARGV[3])) do
+for _, line in ipairs(given.lines) do
   local line_key, own = KEYS[line[1]], batch.meters[line[2]]
-  local wait = nil
+  local wait, passed_over = nil, nil
   for i = cursor + 1, cursor + line[3] do
     local call = batch.calls[i]
     call[CALL_JSON] = ARGV[3 + i]
-    wait = wait or advance(call, own, line_key)
+    if not wait then
+      local after, queue_is_full = advance(i, call, own, line_key)
+      if queue_is_full then
+        passed_over = passed_over or after
+      else
+        wait = after
+      end
+    end
   end
   cursor = cursor + line[3]
   if redis.call('EXISTS', line_key) == 0 then
     redis.call('ZREM', KEYS[FIXED.LINES], line_key)
     redis.call('HDEL', KEYS[FIXED.QUEUED], line_key)
-  elseif wait then
-    redis.call('ZADD', KEYS[FIXED.LINES], text(now + math.max(1, wait - LOOKAHEAD_MS)), line_key)
   else
-    redis.call('ZADD', KEYS[FIXED.LINES], text(now), line_key)
+    local after = wait and math.max(1, wait - LOOKAHEAD_MS) or passed_over or 0
+    redis.call('ZADD', KEYS[FIXED.LINES], text(now + math.min(after, passed_over or after)), line_key)
   end
 end
 
 Batch.save(batch)
 local first = redis.call('ZRANGE', KEYS[FIXED.LINES], 0, 0, 'WITHSCORES')
-return { text(now), woken, first[2] and text(math.max(0, tonumber(first[2]) - now)) or '-1' }
+return { text(now), woken, first[2] and text(math.max(0, tonumber(first[2]) - now)) or '-1', unclaimed, dropped }

@@ -24,9 +24,7 @@ for i, call in ipairs(batch.calls) do
     redis.call('ZREM', KEYS[FIXED.DEADLINES], call[CALL_ID])
   elseif record.line == line_key and record.deadline <= now then
     Line.leave(line_key, call)
-    record.slot, record.granted, record.claims = now, now, false
-    Record.save_passed(call[CALL_RECORD_KEY], record)
-    redis.call('ZADD', KEYS[FIXED.PASSES], text(now + PASS_CHECK_MS), call[CALL_ID])
+    Pass.give(batch, call, record, now, false, now + PASS_CHECK_MS)
     if redis.call('EXISTS', line_key) == 1 then
       -- The call that is first now may need less room.
       redis.call('ZADD', KEYS[FIXED.LINES], 'LT', text(now), line_key)

@@ -2,13 +2,13 @@
   Looks after passes that have not started. The client says what it saw of each job in BullMQ; the
   record decides whether that still matters.
 
-  KEYS        as in start.lua
+  KEYS        as in start.lua, and the meters that the passes have claims at
   ARGV[1]     now in ms, '' for Redis' clock
   ARGV[2]     the batch as JSON
   ARGV[3…]    per call what was seen: 'queued' (promoted, waits for a worker), 'held' (a worker has
               it), 'missing' (no such job, or not yet)
 
-  Reply       per call: 'kept', 'unclaimed' (its room went back, its right to start stays), 'dropped'
+  Reply       per call: 'kept', 'unclaimed' (its claims have ended, its right to start stays), 'dropped'
               (it has no job that could start it), 'gone' (started or left)
   Cost        one MGET, two writes per call, one SET per meter that changes
 ]]
@@ -17,24 +17,11 @@
 local now = Clock.now(ARGV[1])
 local batch = Batch.load(ARGV[2], now)
 
--- A meter that only holds claims is forgotten after a while: kept claims are written again.
-local function renew_claims(call)
-  for position = CALL_METERS, #call do
-    batch.meters[call[position]].changed = true
-  end
-end
+-- A job that waits for a worker needs no look, one that is not there may be added yet.
+local LOOK_AFTER_MS = { queued = PASS_GRACE_MS, held = PASS_CHECK_MS, missing = PASS_CHECK_MS / 5 }
 
-local function keep(call, record, after)
-  if record.claims then renew_claims(call) end
-  redis.call('ZADD', KEYS[FIXED.PASSES], Clock.text(now + after), call[CALL_ID])
-  return 'kept'
-end
-
-local function give_back(call, record)
-  if record.claims then
-    Decide.unclaim(batch, call)
-    Line.stir_all(batch, call, now)
-  end
+local function look_again(call, at)
+  redis.call('ZADD', KEYS[FIXED.PASSES], Clock.text(at), call[CALL_ID])
 end
 
 local function reconcile(call, seen)
@@ -45,19 +32,23 @@ local function reconcile(call, seen)
   end
   local late = now - math.max(record.granted, record.slot)
   if seen == 'missing' and late > PASS_GRACE_MS then
-    give_back(call, record)
+    Pass.give_up(batch, call, record, now)
+    Line.stir_all(batch, call, now)
     Batch.drop_record(batch, call)
-    redis.call('ZREM', KEYS[FIXED.PASSES], call[CALL_ID])
     return 'dropped'
-  elseif seen == 'held' and late > PASS_CHECK_MS and record.claims then
-    -- Its worker neither starts it nor gives it up: the worker is stuck or dead.
-    give_back(call, record)
-    record.claims = false
+  end
+  local claims = record.claims
+  if claims and claims[1] <= now then
+    -- Its claims count no longer. The lines behind them may move, and need not have been due for that.
+    record.claims = nil
     Record.save_passed(call[CALL_RECORD_KEY], record)
-    keep(call, record, PASS_CHECK_MS)
+    Line.stir_all(batch, call, now)
+    look_again(call, now + LOOK_AFTER_MS[seen])
     return 'unclaimed'
   end
-  return keep(call, record, seen == 'missing' and PASS_CHECK_MS / 20 or PASS_CHECK_MS)
+  local after = now + LOOK_AFTER_MS[seen]
+  look_again(call, claims and math.min(claims[1], after) or after)
+  return 'kept'
 end
 
 local reply = {}

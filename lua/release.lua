@@ -3,7 +3,7 @@
   claims, or what its start was charged (to the window that was charged). A worker that has lost the job of
   the call gives back its own charge only: place and pass are another attempt's by then.
 
-  KEYS        as in start.lua
+  KEYS        as in start.lua, and the meters that a pass has claims at
   ARGV[1]     now in ms, '' for Redis' clock
   ARGV[2]     the batch as JSON; a token of '' releases calls that have not started only
   ARGV[3…]    per call the key of the line it stands in, '' = none; declared among KEYS
@@ -23,8 +23,7 @@ local function release(call, line_key)
   if record.state == 'S' then return Settlement.undo(batch, call, now) and 'S' or 'R' end
   if call.lost then return '-' end
   if record.state == 'P' then
-    if record.claims then Decide.unclaim(batch, call) end
-    redis.call('ZREM', KEYS[FIXED.PASSES], call[CALL_ID])
+    Pass.give_up(batch, call, record, now)
     Line.stir_all(batch, call, now)
   elseif record.line == line_key then
     Line.leave(line_key, call)

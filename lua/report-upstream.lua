@@ -62,7 +62,7 @@ Upstream.note_observed(block, cjson.decode(ARGV[8]))
 
 if ARGV[5] ~= '' and not call.lost then
   call[CALL_JSON] = ARGV[5]
-  local place = Line.next_place(call[CALL_PRIORITY], true, now)
+  local place = Line.next_place(call, true, now)
   Line.join(call, block, place, 0, Line.deadline_of(call, now, 0), Upstream.blocked(block, now), now)
 end
 

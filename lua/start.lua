@@ -10,8 +10,9 @@
               job; per batch: its ledger
   ARGV[1]     now in ms, '' for Redis' clock
   ARGV[2]     the batch as JSON, see lib/batch.lua
-  ARGV[3…]    per call: the call as JSON, kept beside its place in line. May be left out: a newcomer
-              that has to stand in line is then answered AGAIN
+  ARGV[3…]    per call: the call as JSON, kept beside its place in line. May be left out: a call that has
+              to stand in line, or holds something that is none of its meters, is then answered AGAIN.
+              Where it is there, so are the keys of what the call holds: meters, and its line
 
   Reply       packed doubles, see lib/reply.lua
   Cost        one MGET, one SET per meter that changes, one SET per batch; a refusal writes nothing
@@ -24,62 +25,79 @@ local batch = Batch.load(ARGV[2], now)
 local reply = Reply.new(now)
 batch.reply = reply
 
-local door = { held = OUTCOME.HOLD, admit = Decide.start }
+local door = {
+  held = OUTCOME.HOLD,
+  claims = true,
+  admit = function(_, call)
+    Reply.add(reply, Decide.start(batch, call, now))
+  end,
+}
 
 local function is_late(record)
   return record.deadline > 0 and record.deadline <= now
 end
 
+local function is_refused(verdict)
+  return verdict and (verdict.wait == -1 or verdict.deciding.strictness == STRICTNESS.HARD)
+end
+
 local function give_up_pass(call, record)
-  if record.claims then Decide.unclaim(batch, call) end
-  redis.call('ZREM', KEYS[FIXED.PASSES], call[CALL_ID])
+  local claimed = Pass.claims(record, now)
+  Pass.give_up(batch, call, record, now)
+  if claimed and batch.any_line then Line.stir_all(batch, call, now) end
 end
 
 -- A call that waits for less than a worker may hold it keeps its pass, on a claim.
 local function hold(call, record, wait, binding)
-  if not record.claims then
-    record.claims = true
-    Decide.claim(batch, call)
-    Record.save_passed(call[CALL_RECORD_KEY], record)
-  end
+  local claims = Pass.claims(record, now)
+  if not claims or claims[1] < now + wait + CLAIM_STEP_MS then Pass.claim(batch, call, record, now + wait) end
   Decide.each_limit(batch, call, Decide.add_behind)
   return Reply.add(reply, OUTCOME.HOLD, wait, binding)
 end
 
--- A woken call starts on its own claim, in the order of the slots that were promised.
-local function start_passed(call, record)
+-- A woken call starts on its own claim, in the order of the slots that were promised. One that claimed
+-- room under other rules, or as another call, or longer ago than claims last, starts beside the claims of
+-- others.
+-- @param complete whether the call came with all that it takes to stand in line, or to leave one
+local function start_passed(call, record, complete)
+  local claimed, covered = Pass.claims(record, now), Pass.covers(batch, call, record, now)
+  if claimed and not complete and not (covered and Pass.in_reach(batch, call, record, now)) then
+    return Reply.add(reply, OUTCOME.AGAIN)
+  end
   if is_late(record) then
     give_up_pass(call, record)
-    if record.claims and batch.any_line then Line.stir_all(batch, call, now) end
     return Newcomer.expire(batch, call)
   end
-  local verdict = Decide.weigh(batch, call, now, record.claims and Decide.OWN_CLAIM or Decide.BEHIND)
+  if claimed and not covered then Pass.give_back(batch, call, record, now) end
+  local verdict = Decide.weigh(batch, call, now, covered and Decide.OWN_CLAIM or Decide.BEHIND)
   local wait = verdict and verdict.wait or 0
   wait = wait >= 0 and math.max(wait, record.slot - now) or wait
   if wait == 0 then
-    give_up_pass(call, record)
+    Pass.give_up(batch, call, record, now)
     return Reply.add(reply, Decide.start(batch, call, now))
   end
   if wait > 0 and wait <= HOLD_MAX_MS then return hold(call, record, wait, verdict and verdict.binding) end
-  give_up_pass(call, record)
-  if batch.any_line then Line.stir_all(batch, call, now) end
-  if verdict and (wait == -1 or verdict.deciding.strictness == STRICTNESS.HARD) then
+  if not verdict then
+    -- Only its slot is far ahead (it holds several meters for a crossing): the promise is kept.
+    if not covered then Pass.claim(batch, call, record, record.slot) end
+    redis.call('ZADD', KEYS[FIXED.PASSES], Clock.text(record.slot - LOOKAHEAD_MS), call[CALL_ID])
+    return Reply.add(reply, OUTCOME.WAIT, wait, nil, 0)
+  end
+  if is_refused(verdict) then
+    give_up_pass(call, record)
     Batch.drop_record(batch, call)
     verdict.wait = wait
     return Newcomer.refuse(batch, verdict)
   end
-  if not verdict then
-    -- Only its slot is far ahead (it holds several meters for a crossing): the promise is kept.
-    Decide.claim(batch, call)
-    redis.call('ZADD', KEYS[FIXED.PASSES], Clock.text(record.slot - LOOKAHEAD_MS), call[CALL_ID])
-    return Reply.add(reply, OUTCOME.WAIT, wait, nil, 0)
-  end
+  if not complete then return Reply.add(reply, OUTCOME.AGAIN) end
+  give_up_pass(call, record)
   return Newcomer.stand_again(batch, call, now, verdict.binding)
 end
 
 local function leave(call, own)
-  Line.leave(Line.key(own), call)
-  own.line_length = nil
+  local line_key = call[CALL_PARSED].line
+  if Batch.declares(batch, line_key) then Line.leave(line_key, call) end
+  if own then own.line_length = nil end
 end
 
 local function refuse_or_start(call, verdict)
@@ -88,22 +106,20 @@ local function refuse_or_start(call, verdict)
   return Newcomer.refuse(batch, verdict)
 end
 
-local function is_refused(verdict)
-  return verdict and (verdict.wait == -1 or verdict.deciding.strictness == STRICTNESS.HARD)
-end
-
 -- A call that comes from BullMQ while it stands in line: it was not woken (a dispatcher died, an
 -- estimate was short). The first of its line may start, the others go back.
-local function start_waiting(call, record)
+local function start_waiting(call, record, complete)
   local own, rank = Line.own(batch, call)
+  if not own and not complete then return Reply.add(reply, OUTCOME.AGAIN) end
   if is_late(record) then
     redis.call('ZREM', KEYS[FIXED.DEADLINES], call[CALL_ID])
-    if rank then leave(call, own) end
+    leave(call, own)
     return Newcomer.expire(batch, call)
   end
   if not rank then
-    -- Its line is gone with its rule: it queues anew, at its old place.
+    -- The meter of its line is none of its own any more: it queues anew, at its old place.
     local verdict = Decide.weigh(batch, call, now, Decide.CLAIMED)
+    leave(call, own)
     if not verdict or is_refused(verdict) then return refuse_or_start(call, verdict) end
     return Newcomer.stand_again(batch, call, now, verdict.binding)
   end
@@ -126,7 +142,8 @@ for i, call in ipairs(batch.calls) do
   Batch.read_again(batch, call)
   local record = call[CALL_PARSED]
   local state = record and record.state
-  call[CALL_JSON] = record and record.call or ARGV[2 + i] or ''
+  local complete = ARGV[2 + i] ~= nil
+  call[CALL_JSON] = ARGV[2 + i] or record and record.call or ''
   if call.lost then
     -- Another worker has its job by now, or will have it: that one starts it. If this start was answered
     -- before, and the reply was lost, its worker gives the charge back.
@@ -135,9 +152,9 @@ for i, call in ipairs(batch.calls) do
     -- Answered before, and the reply was lost: it is charged once.
     Reply.add(reply, Decide.running(batch, call))
   elseif state == 'P' then
-    start_passed(call, record)
+    start_passed(call, record, complete)
   elseif state == 'W' then
-    start_waiting(call, record)
+    start_waiting(call, record, complete)
   else
     Newcomer.decide(batch, call, now, door)
   end

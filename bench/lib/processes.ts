@@ -57,7 +57,13 @@ export class Helper {
     })
   }
 
+  /** SIGSTOP, SIGCONT or SIGKILL, as an operating system would send it. */
+  signal(signal: NodeJS.Signals): void {
+    this.child.kill(signal)
+  }
+
   async stop(): Promise<void> {
+    if (this.ended === undefined) this.child.kill('SIGCONT')
     if (this.ended === undefined && this.child.connected) this.child.send({ id: 0, what: 'stop' })
     await this.exited
   }

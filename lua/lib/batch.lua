@@ -8,6 +8,7 @@
 --            empty where no call has an identity: limiters by key send none
 --   waitBounds { number of the call, its deadline or 0, its longest wait in ms or 0, … }: of calls that
 --            do not wait for as long as it takes
+--   arrivals { number of the call, when it came, … }: of calls whose worker died; they queue at their old place
 --   locks    { number of the call, key of its job's lock in BullMQ, the lock of its worker, … }: of calls
 --            that a worker has; where the lock is another one's, or has ended, call.lost says so
 --   ended, endedHeads   calls to settle first, in the same form
@@ -19,7 +20,7 @@ do
 local HEAD_WIDTH = 6
 -- The head of calls without an identity.
 local ANONYMOUS = { 0, '', 0, 0, '', 0 }
-local NO_LOCKS = {}
+local NONE = {}
 
 -- What is known of a call: its ledger entry, or else its record.
 local function load_call(batch, call, record)
@@ -62,6 +63,10 @@ local function lay_out(given, now)
     local call = batch.calls[bounds[i]]
     call.deadline, call.max_wait = bounds[i + 1], bounds[i + 2]
   end
+  local arrivals = given.arrivals or NONE
+  for i = 1, #arrivals, 2 do
+    batch.calls[arrivals[i]].arrived = math.min(now, arrivals[i + 1])
+  end
   return batch
 end
 
@@ -75,7 +80,7 @@ function Batch.load(encoded, now)
   for i = 1, meters do
     keys[i] = KEYS[spec[2 * i]]
   end
-  local both, locks = { batch.ended, batch.calls }, given.locks or NO_LOCKS
+  local both, locks = { batch.ended, batch.calls }, given.locks or NONE
   for _, calls in ipairs(both) do
     for _, call in ipairs(calls) do
       if call[CALL_RECORD] > 0 then keys[#keys + 1] = KEYS[call[CALL_RECORD]] end
@@ -120,6 +125,17 @@ function Batch.read_again(batch, call)
     call[CALL_PARSED] = record and Record.parse(record)
   end
   seen[key] = true
+end
+
+-- Whether a key was declared to this script call.
+function Batch.declares(batch, key)
+  if not batch.declared then
+    batch.declared = {}
+    for _, name in ipairs(KEYS) do
+      batch.declared[name] = true
+    end
+  end
+  return batch.declared[key] or false
 end
 
 -- Opens the ledger entry of a call that starts; the record of its way ends. A call without record

@@ -1,18 +1,13 @@
--- Charge: what happens to the room of a meter: claimed, charged, overrun, given back. An algorithm
+-- Charge: what happens to the room of a meter: charged, overrun, given back. An algorithm
 -- that remembers more than a number does its own part of it.
 local Charge = {}
 do
-local max, min = math.max, math.min
+local min = math.min
 
 -- Copies a list that is shared with the rule before it is written to.
 local function own_list(meter, name)
   if meter[name] == meter.rule.zeros then meter[name] = { unpack(meter.rule.zeros) } end
   return meter[name]
-end
-
-function Charge.set_claimed(meter, n, amount)
-  own_list(meter, 'claimed')[n] = max(0, amount)
-  meter.changed = true
 end
 
 -- The name of a start, under which algorithms charge it that remember charges one by one. It is told from

@@ -14,6 +14,7 @@
 --- @include "lib/algorithms/concurrency.lua"
 --- @include "lib/recovery.lua"
 --- @include "lib/rule.lua"
+--- @include "lib/claims.lua"
 --- @include "lib/lows.lua"
 --- @include "lib/packed-meter.lua"
 --- @include "lib/meter.lua"
@@ -26,4 +27,5 @@
 --- @include "lib/batch.lua"
 --- @include "lib/reply.lua"
 --- @include "lib/decide.lua"
+--- @include "lib/pass.lua"
 --- @include "lib/settlement.lua"

@@ -1,5 +1,4 @@
--- Decide: whether all meters of a call have room, and what becomes of them when the call is promised
--- room, starts, or goes.
+-- Decide: whether all meters of a call have room, and what becomes of them when it starts.
 --
 -- A meter is asked in two steps. Its gate is asked first, where its rule has one: calls that are
 -- paused wait until they are resumed, and an upstream block lets nothing through before its time.
@@ -45,7 +44,7 @@ local GATES = {
 
 -- What a rule does with a call that has no room: what the call asks for, if the rule can. A pause is
 -- waited for, but by calls that ask to be refused.
-local function strictness_of(call, rule)
+function Decide.strictness_of(call, rule)
   local own = call[CALL_STRICTNESS]
   if own == STRICTNESS.GRACEFUL and not rule.degrades or own < STRICTNESS.RETRY_AFTER and rule.kind == KIND.PAUSE then
     return rule.strictness
@@ -62,7 +61,7 @@ function Decide.binding(call, meter, at, n, now)
     meter = meter, at = at, n = n, leased = leased, paused = rule.kind == KIND.PAUSE,
     -- Whether nothing tells when there is room: for a slot, the end of a pause or of a probe.
     unknown = leased or rule.kind == KIND.PAUSE or n == 0 and Upstream.awaits_probe(meter, now) or false,
-    priority = rule.priority, strictness = strictness_of(call, rule),
+    priority = rule.priority, strictness = Decide.strictness_of(call, rule),
   }
 end
 
@@ -137,26 +136,6 @@ function Decide.each_limit(batch, call, fn)
   end
 end
 
-local function claim_limit(meter, n, cost)
-  Charge.set_claimed(meter, n, meter.claimed[n] + cost)
-end
-
-local function unclaim_limit(meter, n, cost)
-  Charge.set_claimed(meter, n, meter.claimed[n] - cost)
-end
-
-function Decide.claim(batch, call)
-  Decide.each_limit(batch, call, claim_limit)
-  local block = Upstream.of(batch, call)
-  if block then Upstream.claim(block, batch.now) end
-end
-
-function Decide.unclaim(batch, call)
-  Decide.each_limit(batch, call, unclaim_limit)
-  local block = Upstream.of(batch, call)
-  if block then Upstream.unclaim(block) end
-end
-
 -- Whether a meter counts a call that it was charged by as open: it keeps lows, and the call cost anything.
 function Decide.counts(meter, call)
   local rule = meter.rule
@@ -227,6 +206,9 @@ end
 -- What a newcomer that never stands in line is answered: nil where it has room, else the outcome of its
 -- refusal, the wait and what binds it. A call that stands in line itself is not behind that line.
 function Decide.refusal(batch, call, now)
+  for position = CALL_METERS, batch.any_line and #call or 0 do
+    Line.pass_abandoned(batch.meters[call[position]], now)
+  end
   local verdict = Decide.weigh(batch, call, now, Decide.newcomer_view(batch))
   if verdict then
     local binding = verdict.binding

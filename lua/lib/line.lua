@@ -31,20 +31,28 @@ local function next_arrival(now)
   return max(now, (tonumber(redis.call('GET', KEYS[FIXED.SEQUENCE]) or 0) or 0) + APART_MS)
 end
 
--- The place that a call would get now.
-function Line.place_now(priority, now)
-  return next_arrival(now) - priority * AGEING_MS
+-- The place that a call would get now. One whose worker died has the place that it had when it came.
+function Line.place_now(call, now)
+  return (call.arrived or next_arrival(now)) - call[CALL_PRIORITY] * AGEING_MS
 end
 
-function Line.next_place(priority, returned, now)
-  local arrival = next_arrival(now)
-  redis.call('SET', KEYS[FIXED.SEQUENCE], text(arrival), 'PX', PLACES_TTL)
-  return arrival - priority * AGEING_MS - (returned and RETURNED_BEFORE_MS or 0)
+function Line.next_place(call, returned, now)
+  local arrival = not returned and call.arrived or next_arrival(now)
+  if arrival ~= call.arrived then redis.call('SET', KEYS[FIXED.SEQUENCE], text(arrival), 'PX', PLACES_TTL) end
+  return arrival - call[CALL_PRIORITY] * AGEING_MS - (returned and RETURNED_BEFORE_MS or 0)
 end
 
 function Line.length(meter)
   if meter.line_length == nil then meter.line_length = redis.call('ZCARD', Line.key(meter)) end
   return meter.line_length
+end
+
+-- A line that was due so long ago has no dispatcher: no process with workers lives. For calls that never
+-- stand in line it counts as empty, or it would hold them up for as long as that lasts.
+function Line.pass_abandoned(meter, now)
+  if meter.line_length ~= nil or Line.length(meter) == 0 then return end
+  local due = tonumber(redis.call('ZSCORE', KEYS[FIXED.LINES], Line.key(meter)) or now) or now
+  if due + ABANDONED_LINE_MS < now then meter.line_length = 0 end
 end
 
 local function read_queued(line_key)
@@ -78,23 +86,34 @@ function Line.deadline_of(call, now, longest)
   return given > 0 and min(given, now + longest) or now + longest
 end
 
--- Puts the call into the line of a meter; the first of a line sets when to look at it.
+-- When a call came that has a place in line; of one that its agent sent back long before that.
+function Line.arrival_of(call)
+  return call[CALL_PARSED].place + call[CALL_PRIORITY] * AGEING_MS
+end
+
+-- Puts the call into a line, whose first call sets when to look at it. Returns its rank.
 -- @param deadline when it gives up, 0 = never
-function Line.join(call, meter, place, moves, deadline, wait, now)
-  redis.call('ZADD', Line.key(meter), text(place), call[CALL_ID])
-  Record.save_waiting(call[CALL_RECORD_KEY], place, moves, deadline, Line.key(meter), call[CALL_JSON], wait)
+-- @param length of the line before, if it is known
+function Line.join_at(line_key, call, place, moves, deadline, wait, now, length)
+  redis.call('ZADD', line_key, text(place), call[CALL_ID])
+  Record.save_waiting(call[CALL_RECORD_KEY], place, moves, deadline, line_key, call[CALL_JSON], wait)
   if deadline > 0 then redis.call('ZADD', KEYS[FIXED.DEADLINES], text(deadline), call[CALL_ID]) end
-  add_queued(Line.key(meter), call, 1)
-  meter.queued = nil
-  meter.line_length = Line.length(meter) + 1
-  local rank = meter.line_length == 1 and 0 or redis.call('ZRANK', Line.key(meter), call[CALL_ID])
+  add_queued(line_key, call, 1)
+  local rank = length == 0 and 0 or redis.call('ZRANK', line_key, call[CALL_ID])
   if rank == 0 then
     local due = text(max(now, now + wait - LOOKAHEAD_MS))
-    if redis.call('ZADD', KEYS[FIXED.LINES], 'LT', 'CH', due, Line.key(meter)) == 1 then
+    if redis.call('ZADD', KEYS[FIXED.LINES], 'LT', 'CH', due, line_key) == 1 then
       redis.call('PUBLISH', KEYS[FIXED.WAKE], due)
     end
   end
   return rank
+end
+
+-- Puts the call into the line of a meter.
+function Line.join(call, meter, place, moves, deadline, wait, now)
+  local length = Line.length(meter)
+  meter.queued, meter.line_length = nil, length + 1
+  return Line.join_at(Line.key(meter), call, place, moves, deadline, wait, now, length)
 end
 
 function Line.leave(line_key, call)

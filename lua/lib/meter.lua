@@ -1,15 +1,11 @@
 -- Meter: the live state of a rule's limits for one scope value, one packed value (lib/packed-meter.lua).
 --
 -- As it is worked on: kept[rule.offset + n] is what limit n has used, kept[2] the time it was brought
--- to, kept[1] - PLAIN how many open calls were charged at that time; debt, claimed, histories and lows
--- (lib/lows.lua) by the number of the limit; changed once it has to be saved. Its keys are KEYS[first]
--- and those after it. Besides, where they are needed: line_length, queued, share_ahead (lib/line.lua),
--- behind (lib/decide.lua), block (lib/upstream.lua).
-local Meter = {
-  -- Claims are given back by the passes that hold them, or when those are looked after; a meter that
-  -- only holds claims is forgotten after this time.
-  CLAIM_TTL_MS = 60000,
-}
+-- to, kept[1] - PLAIN how many open calls were charged at that time; debt, claimed (lib/claims.lua), histories
+-- and lows (lib/lows.lua) by the number of the limit; changed once it has to be saved. Its keys are
+-- KEYS[first] and those after it. Besides, where they are needed: ends (lib/claims.lua), line_length, queued,
+-- share_ahead (lib/line.lua), behind (lib/decide.lua), block (lib/upstream.lua).
+local Meter = {}
 do
 local max = math.max
 local PLAIN, MOST_OPEN = Rule.PLAIN, PackedMeter.MOST_OPEN
@@ -57,6 +53,7 @@ local function set_back(meter, at, now)
   end
   -- Times of before cannot be told from those that come again.
   Lows.forget(meter)
+  Claims.forget(meter)
 end
 
 -- A meter brought to now. A clock that was set back by less than CLOCK_STEP_MS must not open a window
@@ -65,7 +62,7 @@ function Meter.load(rule, first, value, now)
   local meter = Meter.new(rule, first)
   local kept, lists
   if value then
-    kept, lists = PackedMeter.unpack(meter, value)
+    kept, lists = PackedMeter.unpack(meter, value, now)
   else
     kept = { unpack(rule.empty) }
     kept[2] = now
@@ -135,8 +132,8 @@ end
 function Meter.save(meter, now)
   local rule, kept = meter.rule, meter.kept
   local zeros, simple, holds, ttl = rule.zeros, kept[1] <= MOST_OPEN, false, 0
-  if simple and meter.debt == zeros and meter.claimed == zeros and not rule.remembers then return save_simple(meter, now) end
-  local limits, debts, claims, offset = rule.limits, meter.debt, meter.claimed, rule.offset
+  if simple and meter.debt == zeros and not meter.ends and not rule.remembers then return save_simple(meter, now) end
+  local limits, debts, offset = rule.limits, meter.debt, rule.offset
   local present = Meter.present(meter, now)
   for n = 1, rule.count do
     local limit, debt, history = limits[n], debts[n], meter.histories[n]
@@ -155,10 +152,11 @@ function Meter.save(meter, now)
         if debt > 0 or algorithm.kept and algorithm.kept(history) then simple = false end
       end
     end
-    if claims[n] > 0 then
-      holds, simple = true, false
-      if ttl < Meter.CLAIM_TTL_MS then ttl = Meter.CLAIM_TTL_MS end
-    end
+  end
+  local claimed = Claims.ttl(meter, now)
+  if claimed > 0 then
+    holds, simple = true, false
+    ttl = max(ttl, claimed)
   end
   if not holds then
     redis.call('DEL', KEYS[meter.first])

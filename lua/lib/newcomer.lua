@@ -1,7 +1,8 @@
 -- Newcomer: what becomes of a call that has no pass and stands in no line, at the front door and in a
 -- worker. `door` says where they differ:
---   admit(batch, call, now)   the call has room: returns its outcome
+--   admit(batch, call, now)   the call has room: adds its outcome to the reply
 --   held                      the outcome of a call that is slowed for a moment
+--   claims                    whether room is kept for calls that are to start later
 local Newcomer = {}
 do
 local max, min = math.max, math.min
@@ -69,26 +70,24 @@ end
 local function stand_new(batch, call, now, binding, deciding, behind)
   if call[CALL_JSON] == '' then return Reply.add(batch.reply, OUTCOME.AGAIN) end
   local rule, length = binding.meter.rule, Line.length(binding.meter)
-  if rule.max_waiting > 0 and length >= rule.max_waiting then
+  -- A call that comes back was let in before.
+  if rule.max_waiting > 0 and length >= rule.max_waiting and not call.arrived then
     return Reply.add(batch.reply, OUTCOME.LINE_FULL, 0, binding, length)
   end
-  local wait, latest = weigh_in_line(batch, call, now, binding.meter, Line.place_now(call[CALL_PRIORITY], now))
+  local wait, latest = weigh_in_line(batch, call, now, binding.meter, Line.place_now(call, now))
   if not latest and behind then wait = max(wait, behind) end
   local deadline = Line.deadline_of(call, now, longest_wait(batch, call, rule, deciding))
   if starts_late(now, wait, latest or binding, deadline) then
     return Reply.add(batch.reply, OUTCOME.LATE, wait, latest or binding)
   end
-  stand(batch, call, now, binding, Line.next_place(call[CALL_PRIORITY], false, now), 0, deadline, wait, latest)
+  stand(batch, call, now, binding, Line.next_place(call, false, now), 0, deadline, wait, latest)
 end
 
--- Gives a call the right to start from a slot on, and claims its room.
-function Newcomer.promise(batch, call, now, slot, deadline)
-  Decide.claim(batch, call)
-  Record.save_passed(call[CALL_RECORD_KEY], {
-    place = Line.next_place(call[CALL_PRIORITY], false, now), moves = 0, deadline = deadline, slot = slot, granted = now, claims = true,
-    call = call[CALL_JSON],
-  })
-  redis.call('ZADD', KEYS[FIXED.PASSES], text(slot + PASS_CHECK_MS), call[CALL_ID])
+-- Gives a call the right to start from a slot on.
+-- @param claims whether its room is kept for it
+function Newcomer.promise(batch, call, now, slot, deadline, claims)
+  local place = Line.next_place(call, false, now)
+  Pass.give(batch, call, { place = place, moves = 0, deadline = deadline, call = call[CALL_JSON] }, slot, claims, slot + PASS_CHECK_MS)
 end
 
 -- Throttle: a short while in the worker, longer in line, and refused where it would take too long.
@@ -99,7 +98,7 @@ local function slow(batch, call, now, verdict, door, before)
   if known and rule.max_delay > 0 and wait > rule.max_delay and batch.any_line and call[CALL_PRIORITY] ~= 0 then
     -- By its priority it may go before some of the calls that wait.
     local latest
-    wait, latest = weigh_in_line(batch, call, now, binding.meter, Line.place_now(call[CALL_PRIORITY], now))
+    wait, latest = weigh_in_line(batch, call, now, binding.meter, Line.place_now(call, now))
     binding = latest or binding
   end
   if known and rule.max_delay > 0 and wait > rule.max_delay then
@@ -111,7 +110,7 @@ local function slow(batch, call, now, verdict, door, before)
   if call[CALL_JSON] == '' then return Reply.add(batch.reply, OUTCOME.AGAIN) end
   local deadline = Line.deadline_of(call, now, rule.max_wait)
   if starts_late(now, wait, binding, deadline) then return Reply.add(batch.reply, OUTCOME.LATE, wait, binding) end
-  Newcomer.promise(batch, call, now, now + wait, deadline)
+  Newcomer.promise(batch, call, now, now + wait, deadline, door.claims)
   Reply.add(batch.reply, door.held, wait, binding)
 end
 
@@ -123,7 +122,7 @@ function Newcomer.decide(batch, call, now, door)
   end
   local before, behind = Decide.line_ahead(batch, call, now)
   if before and not verdict then verdict = { wait = behind, binding = before, deciding = before } end
-  if not verdict then return Reply.add(batch.reply, door.admit(batch, call, now), 0, nil) end
+  if not verdict then return door.admit(batch, call, now) end
   local strictness = verdict.deciding.strictness
   if strictness > STRICTNESS.THROTTLE then
     return Newcomer.refuse(batch, verdict)

@@ -4,9 +4,9 @@
 -- by its id, so adding, removing or changing one keeps the usage of the others.
 --   plain     PLAIN + open, at, id × n, used × n
 --   listed    LISTED + open, at, id × n, used × n, lows of each limit…, the size of each × n, n
---   extended  EXTENDED, at, { id, used, debt, claimed, size of history, history… } × n, where any are
---             open one entry more, with the id OPEN and their number as its used; the history of a
---             bucket are its lows
+--   extended  EXTENDED, at, { id, used, debt, 0, size of history, history… } × n; where any are open one
+--             entry more, with the id OPEN and their number as its used; then the claims (lib/claims.lua)
+--             as more such entries. The history of a bucket are its lows
 -- `open` are the open calls that were charged at the time of the meter.
 local PackedMeter = {
   -- The id of an entry that no limit has.
@@ -37,19 +37,19 @@ local function read_list(value, size, position)
   return list
 end
 
--- Calls fn(id, used, debt, claimed, history or nil) for each entry of an extended value.
+-- Calls fn(id, used, debt, flag, history or nil) for each entry of an extended value.
 function PackedMeter.each_entry(value, fn)
   local position, last = HEAD + 1, #value
   while position <= last do
-    local id, used, debt, claimed, size, after = read('<I4dddB', value, position)
-    fn(id, used, debt, claimed, size > 0 and read_list(value, size, after) or nil)
+    local id, used, debt, flag, size, after = read('<I4dddB', value, position)
+    fn(id, used, debt, flag, size > 0 and read_list(value, size, after) or nil)
     position = after + 8 * size
   end
 end
 
-function PackedMeter.entry(id, used, debt, claimed, history)
+function PackedMeter.entry(id, used, debt, flag, history)
   local size = history and #history or 0
-  local packed = pack('<I4dddB', id, used, debt, claimed, size)
+  local packed = pack('<I4dddB', id, used, debt, flag, size)
   return size > 0 and packed .. pack(doubles(size), unpack(history, 1, size)) or packed
 end
 
@@ -63,13 +63,13 @@ function PackedMeter.head(at)
   return pack('<Bd', EXTENDED, at)
 end
 
-local function unpack_extended(meter, value, kept)
+local function unpack_extended(meter, value, kept, now)
   local rule, lists, lows = meter.rule, {}, NO_LOWS
-  meter.debt, meter.claimed = { unpack(rule.zeros) }, { unpack(rule.zeros) }
-  PackedMeter.each_entry(value, function(id, used, debt, claimed, history)
+  meter.debt = { unpack(rule.zeros) }
+  PackedMeter.each_entry(value, function(id, used, debt, _, history)
     local n = rule.places[id]
     if n then
-      kept[rule.offset + n], meter.debt[n], meter.claimed[n] = used, debt, claimed
+      kept[rule.offset + n], meter.debt[n] = used, debt
       if history and Lows.kept_by(rule, n) then
         if lows == NO_LOWS then lows = {} end
         lows[n] = history
@@ -78,6 +78,8 @@ local function unpack_extended(meter, value, kept)
       end
     elseif id == OPEN then
       kept[1] = PLAIN + used
+    elseif id == Claims.ENTRY then
+      Claims.unpack_entry(meter, used, history, now)
     end
   end)
   meter.lows = lows
@@ -100,11 +102,11 @@ local function itself(i)
 end
 
 -- A value that the limits of today did not write, or that is extended.
-local function unpack_other(meter, value)
+local function unpack_other(meter, value, now)
   local rule = meter.rule
   local kept, kind = { unpack(rule.empty) }, byte(value)
   kept[2] = read('<d', value, 2)
-  if kind == EXTENDED then return unpack_extended(meter, value, kept) end
+  if kind == EXTENDED then return unpack_extended(meter, value, kept, now) end
   local listed = kind >= LISTED
   kept[1] = math.max(PLAIN, listed and kind - LISTED + PLAIN or kind)
   local stored, places = listed and byte(value, -1) or (#value - HEAD) / PLAIN_ENTRY, {}
@@ -123,15 +125,15 @@ end
 
 -- Unpacks a value into its meter. Returns what is kept, and the lists of histories by the number of
 -- their limit.
-function PackedMeter.unpack(meter, value)
+function PackedMeter.unpack(meter, value, now)
   local rule = meter.rule
   local plain, empty = #value == rule.plain_size, rule.empty
-  if not plain and (byte(value) < LISTED or byte(value, -1) ~= rule.count) then return unpack_other(meter, value) end
+  if not plain and (byte(value) < LISTED or byte(value, -1) ~= rule.count) then return unpack_other(meter, value, now) end
   local kept = { read(rule.plain_format, value) }
   local kind = kept[1]
-  if kind < PLAIN or plain == (kind >= LISTED) then return unpack_other(meter, value) end
+  if kind < PLAIN or plain == (kind >= LISTED) then return unpack_other(meter, value, now) end
   for n = 3, rule.offset do
-    if kept[n] ~= empty[n] then return unpack_other(meter, value) end
+    if kept[n] ~= empty[n] then return unpack_other(meter, value, now) end
   end
   if not plain then
     kept[1] = kind - LISTED + PLAIN
@@ -171,9 +173,10 @@ function PackedMeter.extended(meter)
   for n = 1, rule.count do
     local limit, history = rule.limits[n], meter.histories[n]
     local list = meter.lows[n] or history and limit.algorithm.kept and limit.algorithm.kept(history)
-    parts[n + 1] = PackedMeter.entry(limit.id, kept[offset + n], meter.debt[n], meter.claimed[n], list)
+    parts[n + 1] = PackedMeter.entry(limit.id, kept[offset + n], meter.debt[n], 0, list)
   end
   parts[#parts + 1] = PackedMeter.open_entry(meter)
+  Claims.pack_entries(meter, parts, PackedMeter.entry)
   return concat(parts)
 end
 end

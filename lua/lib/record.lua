@@ -1,6 +1,7 @@
 -- Record: what is known of one call that is on its way, under the call's id:
 --   waiting  W <place> <moves> <deadline> <line>\n<call>   stands in a line; deadline 0 = for as long as it takes
---   passed   P <place> <moves> <deadline> <slot> <granted> <claim>\n<call>   woken; claim 1 while room is kept for it
+--   passed   P <place> <moves> <deadline> <slot> <granted> <claim>\n<call>\n<claims>   woken; claim 1 and claims
+--            (lib/pass.lua) as JSON where room was claimed for it, else 0 and nothing
 --   started  S, packed: a mask of the units that were charged, the time of the charge, the cost in
 --            each of these units, then the token of its start
 -- <call> is the call as JSON, opaque here: the dispatcher resolves its rules again, so rules that
@@ -74,7 +75,7 @@ end
 function Record.parse(value)
   local kind = string.sub(value, 1, 1)
   if kind == 'S' then return parse_started(value) end
-  local head, call = string.match(value, '^(.-)\n(.*)$')
+  local head, call, claims = string.match(value, '^(.-)\n([^\n]*)\n?(.*)$')
   if kind == 'W' then
     local place, moves, deadline, line = string.match(head, '^W (%S+) (%S+) (%S+) (.*)$')
     return { state = 'W', place = tonumber(place), moves = tonumber(moves), deadline = tonumber(deadline), line = line, call = call }
@@ -82,7 +83,7 @@ function Record.parse(value)
   local place, moves, deadline, slot, granted, claim = string.match(head, '^P (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
   return {
     state = 'P', place = tonumber(place), moves = tonumber(moves), deadline = tonumber(deadline), slot = tonumber(slot),
-    granted = tonumber(granted), claims = claim == '1', call = call,
+    granted = tonumber(granted), claims = claim == '1' and claims ~= '' and cjson.decode(claims) or nil, call = call,
   }
 end
 
@@ -90,8 +91,22 @@ function Record.save_waiting(key, place, moves, deadline, line, call, wait)
   redis.call('SET', key, string.format('W %.17g %d %.17g %s\n', place, moves, deadline, line) .. call, 'PX', Clock.px(RECORD_TTL_MS + max(0, wait)))
 end
 
+local function encode_claims(claims)
+  local parts = { string.format('\n[%.17g', claims[1]) }
+  for i = 2, #claims do
+    local key, amounts, awaited = unpack(claims[i])
+    local numbers = {}
+    for at = 1, #amounts do
+      numbers[at] = string.format('%.17g', amounts[at])
+    end
+    parts[i] = string.format(',[%s,[%s],%.17g]', cjson.encode(key), table.concat(numbers, ','), awaited)
+  end
+  return table.concat(parts) .. ']'
+end
+
 function Record.save_passed(key, record)
-  local head = string.format('P %.17g %d %.17g %.17g %.17g %d\n', record.place, record.moves, record.deadline, record.slot, record.granted, record.claims and 1 or 0)
-  redis.call('SET', key, head .. record.call, 'PX', Clock.px(RECORD_TTL_MS))
+  local claims = record.claims
+  local head = string.format('P %.17g %d %.17g %.17g %.17g %d\n', record.place, record.moves, record.deadline, record.slot, record.granted, claims and 1 or 0)
+  redis.call('SET', key, head .. record.call .. (claims and encode_claims(claims) or ''), 'PX', Clock.px(RECORD_TTL_MS))
 end
 end

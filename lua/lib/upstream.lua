@@ -25,7 +25,7 @@ local MOST_BACKOFF, LEAST_FACTOR = 10, 0.01
 -- When a probe comes back is not known. Longer than a worker holds a call, so that others wait in line.
 local PROBE_LOOK_MS = 2500
 -- How long a woken probe is waited for before another one is woken.
-local PROBE_AWAITED_MS = 5000
+local PROBE_AWAITED_MS = 1000
 local text = Clock.text
 
 local function with_rule(rule, block)
@@ -51,17 +51,18 @@ local function share_block(meter, block)
   meter.block, meter.histories = block, histories
 end
 
-local function unpack_value(meter, value)
+local function unpack_value(meter, value, now)
   local rule, kept, block, lows = meter.rule, meter.kept, nil, {}
-  meter.claimed = { unpack(rule.zeros) }
   kept[2] = struct.unpack('<d', value, 2)
-  PackedMeter.each_entry(value, function(id, used, _, claimed, history)
+  PackedMeter.each_entry(value, function(id, used, _, _, history)
     local n = rule.places[id]
     if id == rule.recovery.id and history then
       block = with_rule(rule, history)
       block.over = used
     elseif n then
-      kept[rule.offset + n], meter.claimed[n], lows[n] = used, claimed, history
+      kept[rule.offset + n], lows[n] = used, history
+    elseif id == Claims.ENTRY then
+      Claims.unpack_entry(meter, used, history, now)
     elseif id == PackedMeter.OPEN then
       kept[1] = Rule.PLAIN + used
     end
@@ -74,7 +75,7 @@ end
 function Upstream.load(rule, first, value, now)
   local meter = Meter.new(rule, first)
   meter.kept = { unpack(rule.empty) }
-  local block = value and string.byte(value) == Rule.EXTENDED and unpack_value(meter, value)
+  local block = value and string.byte(value) == Rule.EXTENDED and unpack_value(meter, value, now)
   local at = block and meter.kept[2] or now
   meter.kept[2] = max(at, now)
   if not block then return meter end
@@ -86,9 +87,11 @@ function Upstream.load(rule, first, value, now)
     block.over = max(0, block.over - (at - now))
     meter.kept[2], meter.changed = now, true
     Lows.forget(meter)
+    Claims.forget(meter)
   end
   if block.over <= now then
-    meter.kept, meter.claimed, meter.lows = { unpack(rule.empty) }, rule.zeros, Lows.NONE
+    meter.kept, meter.lows = { unpack(rule.empty) }, Lows.NONE
+    Claims.forget(meter)
     meter.kept[2] = now
     return meter
   end
@@ -112,11 +115,11 @@ function Upstream.save(meter, now)
   end
   local parts = { PackedMeter.head(meter.kept[2]), PackedMeter.entry(rule.recovery.id, block.over, 0, block[AWAITED] > now and 1 or 0, block) }
   for n, limit in ipairs(rule.limits) do
-    local claimed = meter.claimed[n]
-    parts[n + 2] = PackedMeter.entry(limit.id, meter.kept[rule.offset + n], 0, claimed, meter.lows[n])
-    if claimed > 0 then ttl = max(ttl, Meter.CLAIM_TTL_MS) end
+    parts[n + 2] = PackedMeter.entry(limit.id, meter.kept[rule.offset + n], 0, 0, meter.lows[n])
   end
   parts[#parts + 1] = PackedMeter.open_entry(meter)
+  ttl = max(ttl, Claims.ttl(meter, now))
+  Claims.pack_entries(meter, parts, PackedMeter.entry)
   Clock.save(key, table.concat(parts), now, ttl)
 end
 
@@ -146,18 +149,20 @@ function Upstream.awaits_probe(meter, now)
   return meter.block and meter.block[UNTIL] <= now
 end
 
--- A call was woken that may become the probe.
-function Upstream.claim(meter, now)
+-- A call was woken that may become the probe. Returns until when it is waited for, 0 where no probe is due.
+-- @param ends until when what the call claims counts
+function Upstream.claim(meter, ends)
   local block = meter.block
-  if block and block[SINCE] == 0 then
-    block[AWAITED] = max(now, block[UNTIL]) + PROBE_AWAITED_MS
-    meter.changed = true
-  end
+  if not block or block[SINCE] ~= 0 then return 0 end
+  block[AWAITED] = max(ends, block[UNTIL] + PROBE_AWAITED_MS)
+  meter.changed = true
+  return block[AWAITED]
 end
 
-function Upstream.unclaim(meter)
+-- @param awaited what `Upstream.claim` returned: where another call is waited for since, nothing changes
+function Upstream.unclaim(meter, awaited)
   local block = meter.block
-  if block and block[AWAITED] > 0 then
+  if block and block[AWAITED] == awaited then
     block[AWAITED] = 0
     meter.changed = true
   end
@@ -248,7 +253,7 @@ function Upstream.refused(meter, now, till, started, reduce)
   if recovering then block[PROBE_END] = 0 end
   block[SINCE] = meter.rule.recovery.probe_lease > 0 and 0 or block[UNTIL]
   block[AWAITED] = 0
-  meter.claimed, meter.changed = meter.rule.zeros, true
+  meter.changed = true
   empty_mirrored(meter, block[UNTIL])
   block.over = block[UNTIL] + Recovery.duration(block)
   return cut

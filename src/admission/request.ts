@@ -94,6 +94,8 @@ export interface AdmissionRequest extends ResolvedMeters {
   /** Charged for good as far as the store in memory knows, and yet settled or given back: the journal of an outage keeps the entry. */
   readonly mayComeBack?: boolean | undefined
   readonly call: Pick<Call, 'id' | 'priority' | 'strategy' | 'deadline' | 'maxWaitMs'>
+  /** The keys of meters that its pass has claims at, and of the line it stands in, where these were read from its record. */
+  readonly held?: readonly string[] | undefined
   /** Takes the place of the strategy of the call and of its rules. */
   readonly strategy?: Strategy | undefined
 }
@@ -103,6 +105,8 @@ export interface CallRequest extends AdmissionRequest {
   readonly call: Call
   /** Of a call in a worker: the lock of its job. Without it a call neither starts nor goes back to a line: its job is another worker's. */
   readonly lock?: { readonly key: string; readonly token: string } | undefined
+  /** Of a call whose worker died: when it came. If it has to stand in line again, it has its old place there. */
+  readonly arrivedMs?: number | undefined
 }
 
 /** A started call that has ended, and its actual cost. */

@@ -8,6 +8,9 @@ const EXIT = { ok: 0, failed: 1, invalid: 2, unavailable: 3 } as const
 
 const UNAVAILABLE: readonly ErrorCode[] = ['REDIS_UNAVAILABLE', 'STORE_UNAVAILABLE']
 
+/** How long a command waits for a Redis that does not answer, in ms: someone sits before it. */
+const CONNECT_TIMEOUT_MS = 2000
+
 /** Prints an error of Tollgate to standard error and sets its exit code; throws every other error again. */
 export function fail(error: unknown): void {
   if (!(error instanceof TollgateError)) throw error
@@ -40,6 +43,7 @@ export async function withTollgate(options: Common, use: (tollgate: Tollgate) =>
     namespace: options.namespace,
     queue: options.queue,
     actor: process.env['USER'] || undefined,
+    connectTimeoutMs: CONNECT_TIMEOUT_MS,
   })
   try {
     const { prints, ok = true } = await use(tollgate)

@@ -27,8 +27,15 @@ export async function runWorker(config: WorkerConfig): Promise<void> {
   })
   const metrics = new Metrics()
   metrics.watchOutages(() => tollgate.stats.outage())
-  const metricsServer = config.metricsPort === undefined ? undefined : await serveMetrics(metrics, config.metricsPort)
   const stopped = stopSignal(log)
+  const metricsServer =
+    config.metricsPort === undefined
+      ? undefined
+      : await serveMetrics(metrics, config.metricsPort).catch(async (error: unknown) => {
+          // Its connections would keep the process.
+          await tollgate.close()
+          throw error
+        })
   tollgate.worker(handler, { concurrency: config.concurrency, timeoutMs: config.timeoutMs, leaseMs: config.leaseMs, observer: metrics })
   log.info(
     { namespace: config.namespace, queue: config.queue, concurrency: config.concurrency, rules: rules.length, agents: Object.keys(agents) },

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { parse } from 'yaml'
 import type { z } from 'zod'
 import { ConfigInvalid } from '../model/errors.js'
-import { faultMessage, faultsOf, show } from '../validation/faults.js'
+import { faultMessage, faultsOf, safeParse, show } from '../validation/faults.js'
 
 export type SettingsSource = Readonly<Record<string, unknown>>
 
@@ -42,7 +42,7 @@ export async function readSettings<Schema extends z.ZodType>(
   )
   const fromFlags = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
   const merged: Record<string, unknown> = { ...fromFile, ...fromEnvironment, ...fromFlags }
-  const parsed = schema.safeParse(merged)
+  const parsed = safeParse(schema, merged)
   if (parsed.success) return Object.freeze(parsed.data)
   const unknownField = `is not a setting (known: ${Object.keys(variables).join(', ')})`
   const quote = (value: unknown, [name]: readonly PropertyKey[]) => (secret.has(String(name)) ? 'a value that is not shown' : show(value))

@@ -1,11 +1,11 @@
 import { type LimitSpec, limitName, limitSchema, MOST_LIMITS } from '../limits/limit.js'
 import { ConfigInvalid } from '../model/errors.js'
 import { twins } from '../policy/rule.js'
-import { faultsOf, show } from '../validation/faults.js'
+import { faultsOf, safeParse, show } from '../validation/faults.js'
 
 /** One limit, checked. @throws ConfigInvalid naming field, value and bound */
 function checkLimit(spec: unknown, where: string): LimitSpec {
-  const parsed = limitSchema.safeParse(spec)
+  const parsed = safeParse(limitSchema, spec)
   if (!parsed.success) {
     const [fault] = faultsOf(parsed.error, spec, { whole: where, under: [where] })
     throw new ConfigInvalid(`${fault?.field} ${fault?.message} (got ${fault?.got})`)

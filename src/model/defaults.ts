@@ -23,6 +23,18 @@ export const DEFAULTS = Object.freeze({
   passCheckMs: 1 * SECOND,
   /** How long the job of a woken call may be missing from BullMQ: its enqueuer is still adding it, or died. */
   passGraceMs: 5 * SECOND,
+  /** How long after its slot the room of a woken call is kept for it, … */
+  claimMs: 1 * SECOND,
+  /** … rounded up to a multiple of this. */
+  claimStepMs: 250,
+  /** How long after its decision a call without a job is woken like others: its enqueuer is still adding the job. */
+  jobAwaitedMs: 500,
+  /** How long after it was due a line counts as one that no process dispatches. */
+  abandonedLineMs: 1 * SECOND,
+  /** How often the dispatcher looks again at a line whose calls have room and whose queue takes none at the moment, … */
+  queueLookMs: 50,
+  /** … and at one whose queue has taken none for a while. */
+  shutQueueLookMs: 200,
   /** The lease of the process that dispatches; after it another process takes over. */
   dispatcherLeaseMs: 600,
   /** How long a concurrency slot stays taken after its worker renewed it last. */

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { type Document, isNode, LineCounter, parseDocument, visit } from 'yaml'
 import { RulesInvalid } from '../model/errors.js'
 import type { PriceTable } from '../pricing/prices.js'
-import { faultsOf, show, valueAt } from '../validation/faults.js'
+import { faultsOf, safeParse, show, valueAt } from '../validation/faults.js'
 import type { Exempt } from './override.js'
 import { type AgentSpec, type RuleSpec, ruleSetSchema } from './rule.js'
 
@@ -38,7 +38,7 @@ function checkFile(input: unknown, locate: Locate): RulesFile {
     if (hidden !== undefined)
       throw new RulesInvalid([`${locate([section, '__proto__'])}${section}.__proto__ is not a name that ${thing} can have (got ${show(hidden)})`])
   }
-  const parsed = ruleSetSchema.safeParse(input)
+  const parsed = safeParse(ruleSetSchema, input)
   if (parsed.success) {
     const { rules, agents = {}, prices = {}, exempt = {} } = parsed.data
     const degradeTo = Object.fromEntries(Object.entries(agents).flatMap(([agent, { degradeTo }]) => (degradeTo === undefined ? [] : [[agent, degradeTo]])))

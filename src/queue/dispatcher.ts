@@ -6,7 +6,9 @@ import type { Clock } from '../model/time.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { scripts } from '../store/redis/scripts.js'
 import { type FirstLines, LineScan } from './line-scan.js'
-import type { Queues } from './queues.js'
+import { QueuePlaces } from './queue-places.js'
+import type { JobState, Queues } from './queues.js'
+import { parseRecordId } from './stored-call.js'
 
 /** A woken call whose job cannot be promoted yet is tried again after these times, and after that with the other passes. */
 const PROMOTE_AGAIN_MS = [20, 50, 150, 500] as const
@@ -28,7 +30,8 @@ type Lease = { readonly name: 'held'; readonly untilMs: number } | { readonly na
  * Wakes waiting calls when they have room.
  *
  * Model. A waiting call is a delayed BullMQ job, and an id in a line of ours. The dispatcher takes turns: it reads which lines can move by now, sends
- * the first calls of each through the dispatch script, and promotes the jobs of the calls that the script has woken. The script decides, under all
+ * the first calls of each through the dispatch script, and promotes the jobs of the calls that the script has woken. Beside it goes how many calls each
+ * queue can take (QueuePlaces). The script decides, under all
  * meters of a call at once, and gives each woken call a pass: its room is claimed until a worker starts it. In the same turn the dispatcher takes
  * calls out of their lines whose deadlines have passed, and looks after passes that should have started.
  *
@@ -58,6 +61,7 @@ type Lease = { readonly name: 'held'; readonly untilMs: number } | { readonly na
 export class Dispatcher {
   private readonly id = randomUUID()
   private readonly scan: LineScan
+  private readonly places: QueuePlaces
   private state: DispatcherState = this.resting(0)
   private lease: Lease = { name: 'free', askAtMs: 0 }
   private secondScan: NodeJS.Timeout | undefined
@@ -72,6 +76,7 @@ export class Dispatcher {
     private readonly log: Logger,
   ) {
     this.scan = new LineScan(redis, scriptClient, clock)
+    this.places = new QueuePlaces(redis, scriptClient.keys)
     this.leaseKeys = [scriptClient.keys.dispatcher, scriptClient.keys.pulse]
   }
 
@@ -160,9 +165,14 @@ export class Dispatcher {
     const { lines, passes, late } = await this.scan.due()
     if (late.length > 0) await this.promote(await this.scriptClient.expire(await this.scan.requests(late)))
     if (passes.length > 0) await this.reconcilePasses(passes)
+    const fronts = lines.length === 0 ? [] : await this.scan.fronts(lines)
+    const queues = new Set(fronts.flatMap(({ calls }) => calls.map(({ id }) => parseRecordId(id).queue)))
+    const budgets = await this.places.budgets(queues, this.scan.nowMs())
     if (lines.length === 0) return this.scan.nextDueMs(LONGEST_REST_MS)
-    const { nowMs, woken, nextMs } = await this.scriptClient.dispatch(await this.scan.fronts(lines))
+    const { nowMs, woken, unclaimed, dropped, nextMs } = await this.scriptClient.dispatch(fronts, budgets, true)
     this.scan.setClock(nowMs)
+    this.places.woke(unclaimed)
+    for (const call of dropped) this.log.warn({ call }, 'a call stood in line whose job does not exist; it has left the line')
     await this.promote(woken)
     return this.scan.unfinished ? 0 : Math.min(LONGEST_REST_MS, nextMs ?? LONGEST_REST_MS)
   }
@@ -211,10 +221,16 @@ export class Dispatcher {
     this.retries.add(retry)
   }
 
+  private unclaimed(call: string | undefined, state: JobState | undefined): void {
+    if (state === 'held') this.log.warn({ call }, 'a woken call is held by a worker that does not start it; its room went back')
+    else this.log.debug({ call, state }, 'a woken call has not started; its room went back')
+  }
+
   /** Looks after passes that should have started: promotes jobs that are still delayed, and gives back claims of calls that will not start. */
   private async reconcilePasses(ids: readonly string[]): Promise<void> {
     const requests = await this.scan.requests(ids)
     const states = await this.queues.jobStates(ids)
+    this.places.saw(new Set(ids.map((id) => parseRecordId(id).queue)), this.scan.nowMs())
     const delayed = ids.filter((_, index) => states[index] === 'delayed')
     // They are tried once: a job that is not delayed any more is found at the next look.
     await this.promote(delayed, PROMOTE_AGAIN_MS.length)
@@ -231,7 +247,7 @@ export class Dispatcher {
           this.log.warn({ call }, 'a call was woken whose job does not exist; its room went back')
           break
         case 'unclaimed':
-          this.log.warn({ call }, 'a woken call is held by a worker that does not start it; its room went back')
+          this.unclaimed(call, states[index])
           break
         case 'kept':
         case 'gone':

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { JobsOptions, Queue } from 'bullmq'
+import { Job, type JobsOptions, type Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { rejection } from '../admission/rejection.js'
 import { type CallRequest, weightOf } from '../admission/request.js'
@@ -13,7 +13,7 @@ import { Batcher } from '../store/redis/batcher.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { jsonOf, validateCall } from '../validation/call.js'
 import type { Results } from './results.js'
-import { callRequest, delayMs, leave, readRecord, recordId, withEstimate } from './stored-call.js'
+import { type CallJobOptions, callRequest, delayMs, leave, readRecord, recordId, withEstimate } from './stored-call.js'
 import type { ResolvedDecision, StrategyResolver } from './strategy-resolver.js'
 
 /** How many jobs are added to BullMQ in one round trip. */
@@ -63,7 +63,7 @@ export interface EnqueuerParts {
 /** A call on its way in: prepared → decided → queued. It leaves that way as refused. */
 type IncomingCall =
   | { readonly state: 'prepared'; readonly id: string; readonly request: CallRequest }
-  | { readonly state: 'decided'; readonly id: string; readonly request: CallRequest; readonly decision: Decision }
+  | { readonly state: 'decided'; readonly id: string; readonly request: CallRequest; readonly decision: Decision; readonly decidedMs: number }
   /** Its job is in BullMQ; without a decision where that is the job of an earlier call with its id or deduplication key. */
   | { readonly state: 'queued'; readonly id: string; readonly decision?: Decision }
   /** Without a decision where the call is not valid ('' is its id then), or Redis did not answer. */
@@ -86,7 +86,7 @@ export class Enqueuer {
   constructor(private readonly parts: EnqueuerParts) {
     const { attempts, scriptClient } = parts
     this.jobOptions = attempts === undefined ? JOB_OPTIONS : { ...JOB_OPTIONS, attempts, backoff: { type: 'exponential', delay: SECOND } }
-    this.batcher = new Batcher<CallRequest, Decision>(DEFAULTS.batchKeys, weightOf, (requests) => scriptClient.enqueue(requests))
+    this.batcher = new Batcher<CallRequest, Decision>(DEFAULTS.batchKeys, weightOf, (requests) => scriptClient.enqueue(requests, parts.queue.name))
   }
 
   /** @throws CallInvalid, RateLimitExceeded, StoreUnavailable; nothing is charged or enqueued then, unless the last has `maybeEnqueued` */
@@ -182,7 +182,7 @@ export class Enqueuer {
         case 'degrade':
         case 'wait':
         case 'hold':
-          return { state: 'decided', id, request, decision }
+          return { state: 'decided', id, request, decision, decidedMs: performance.now() }
         case 'reject':
         case 'expired':
           return { state: 'refused', id, error: rejection(decision), decision }
@@ -226,7 +226,9 @@ export class Enqueuer {
 
   private async add(calls: readonly DecidedCall[]): Promise<EnqueuedCall[]> {
     const decided = calls.filter((call) => call.state === 'decided')
-    const jobs = decided.length === 0 ? [] : await this.parts.queue.addBulk(decided.map(({ id, request, decision }) => this.job(id, request.call, decision)))
+    const jobs =
+      decided.length === 0 ? [] : await this.parts.queue.addBulk(decided.map(({ id, request, decision }, index) => this.job(id, request.call, decision, index)))
+    await this.wakeForgotten(decided)
     let next = 0
     return Promise.all(
       calls.map(async (call): Promise<EnqueuedCall> => {
@@ -240,11 +242,27 @@ export class Enqueuer {
     )
   }
 
-  private job(id: string, call: Call, decision: Decision) {
+  /**
+   * Calls whose jobs were added so long after the decision that they may have been taken for calls without a job: those that stand in no line any more
+   * go to a worker as new ones. If the process dies before that, they come back at their estimated time.
+   */
+  private async wakeForgotten(decided: readonly Extract<IncomingCall, { state: 'decided' }>[]): Promise<void> {
+    const late = decided.filter(({ decision, decidedMs }) => decision.outcome === 'wait' && performance.now() - decidedMs > DEFAULTS.passGraceMs / 2)
+    const records = await this.parts.scriptClient.recordsOf(late.map(({ request }) => request.id))
+    for (const [index, { id }] of late.entries()) {
+      if (records[index] !== null) continue
+      // A negative answer of BullMQ: the job is on its way already.
+      await new Job(this.parts.queue, '', null, {}, id).promote().catch(() => {})
+    }
+  }
+
+  /** @param index its number among the calls that are added together: they came one after the other */
+  private job(id: string, call: Call, decision: Decision, index: number) {
     const { deduplicationKey } = call
-    const opts: JobsOptions = {
+    const opts: CallJobOptions = {
       ...this.jobOptions,
       jobId: id,
+      arrivedMs: decision.atMs + index / ADDED_AT_ONCE / 100,
       ...(decision.outcome === 'wait' ? { delay: delayMs(decision.etaMs) } : {}),
       ...(deduplicationKey === undefined ? {} : { deduplication: { id: deduplicationKey } }),
     }

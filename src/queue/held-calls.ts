@@ -208,7 +208,7 @@ export class HeldCalls {
   /** Stands for the job of a call that has none. Where the call has to wait it becomes one. */
   private jobless(id: string, call: Call): AttemptJob {
     const { queue, attempts } = this.parts
-    const job = { id, name: call.agent, data: call, queueName: queue.name, timestamp: Date.now(), attemptsMade: 0 }
+    const job = { id, name: call.agent, data: call, queueName: queue.name, timestamp: Date.now(), attemptsMade: 0, stalledCounter: 0, opts: {} }
     return {
       ...job,
       updateData: async (data: Call) => {

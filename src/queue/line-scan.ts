@@ -88,7 +88,8 @@ export class LineScan {
     })
   }
 
-  private nowMs(): number {
+  /** About Redis' time. */
+  nowMs(): number {
     const given = this.clock.forScripts()
     return given === '' ? performance.now() + this.offsetMs : Number(given)
   }

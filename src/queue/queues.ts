@@ -5,7 +5,7 @@ import type { Keys } from '../redis/keys.js'
 import { parseRecordId } from './stored-call.js'
 
 /** Where BullMQ has the job of a woken call. held: a worker has its lock. */
-type JobState = 'delayed' | 'queued' | 'held' | 'missing'
+export type JobState = 'delayed' | 'queued' | 'held' | 'missing'
 
 /** The BullMQ queues of a namespace, opened when first needed. */
 export class Queues {

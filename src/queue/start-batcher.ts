@@ -11,6 +11,7 @@ import type { LedgerNames } from '../store/ledger-names.js'
 import { Batcher } from '../store/redis/batcher.js'
 import type { BareDecision } from '../store/redis/decoder.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
+import { heldBy } from './stored-call.js'
 import type { ResolvedDecision } from './strategy-resolver.js'
 
 /** What travels in a batch: the start of a call, or the end of another one. */
@@ -29,9 +30,10 @@ type StartResult = ResolvedDecision | { readonly failure: unknown }
  *     start of 3    │                                         │
  *     start of 4    ┘                        'again': 4 has to join a line ─▶ sent again with its call
  *
- * A start waits for its decision; an end does not: the job of the call completes meanwhile. A newcomer without
+ * A start waits for its decision; an end does not: the job of the call completes meanwhile. A start without
  * room is answered 'again' and sent a second time together with its call, which is kept beside its place in
- * line. Most starts have room or a pass, so most are sent once, and without the call.
+ * line; so is one that holds a claim or a place at what is none of its meters any more, with the keys of those.
+ * Most starts have room or a pass, so most are sent once, and without the call.
  *
  * All starts of a batch share one ledger of a new name. Their request then names ledger and place, which is what the settlement needs.
  *
@@ -128,7 +130,7 @@ export class StartBatcher {
     const requests = this.withLedger(starts)
     const decisions = await this.scriptClient.start(requests, ends, false)
     const again = this.withLedger(starts.filter((_, index) => decisions[index]?.outcome === 'again'))
-    const resultsAgain = again.length === 0 ? [] : await this.joinLine(again)
+    const resultsAgain = again.length === 0 ? [] : await this.startComplete(again)
     let next = 0
     return requests.map((request, index) => {
       const decision = decisions[index] as Decision | BareDecision
@@ -145,10 +147,15 @@ export class StartBatcher {
     return { failure: new DelayedError() }
   }
 
-  /** Sends newcomers together with their calls. A failure is theirs alone: the other starts of their batch were decided. */
-  private async joinLine(requests: readonly CallRequest[]): Promise<StartResult[]> {
+  /**
+   * Sends starts together with their calls, and with the keys of what the calls hold, which may be none of their meters any more. A failure is
+   * theirs alone: the other starts of their batch were decided.
+   */
+  private async startComplete(requests: readonly CallRequest[]): Promise<StartResult[]> {
     try {
-      const decisions = await this.scriptClient.start(requests, [], true)
+      const records = await this.scriptClient.recordsOf(requests.map(({ id }) => id))
+      const complete = requests.map((request, index) => ({ ...request, held: heldBy(records[index] ?? null) }))
+      const decisions = await this.scriptClient.start(complete, [], true)
       return requests.map((request, index) => this.resultOf(request, decisions[index] as Decision | BareDecision))
     } catch (error) {
       return requests.map(() => ({ failure: error }))

@@ -1,4 +1,4 @@
-import { type Job, UnrecoverableError } from 'bullmq'
+import { type Job, type JobsOptions, UnrecoverableError } from 'bullmq'
 import type { CallRequest } from '../admission/request.js'
 import { type Call, MAX_NAME_LENGTH } from '../model/call.js'
 import { COST_UNITS, type Costs, NOTHING } from '../model/cost.js'
@@ -20,21 +20,44 @@ export function parseRecordId(id: string): { queue: string; jobId: string } {
   return { queue: id.slice(0, slash), jobId: id.slice(slash + 1) }
 }
 
+/** The options of a job that this program adds. */
+export interface CallJobOptions extends JobsOptions {
+  /** When its call came, by Redis' clock: after the death of its worker the call has its old place. */
+  readonly arrivedMs: number
+}
+
+/** When the call of a job came, where a worker that had it died: by the clock of its producer, where that was BullMQ's own. */
+function arrivalOf({ opts, stalledCounter, timestamp }: Pick<Job, 'opts' | 'stalledCounter' | 'timestamp'>): number | undefined {
+  if (stalledCounter === 0) return undefined
+  const { arrivedMs } = opts as Partial<CallJobOptions>
+  return typeof arrivedMs === 'number' && Number.isFinite(arrivedMs) ? arrivedMs : timestamp
+}
+
 /** A record; `lua/lib/record.lua` describes its forms. */
 interface StoredCall {
   readonly state: 'waiting' | 'passed' | 'started'
   /** The key of the line a waiting call stands in. */
   readonly line: string
   readonly call: Call | null
+  /** The keys of the meters that a woken call has claims at. */
+  readonly claimedAt: readonly string[]
 }
 
 export function readRecord(record: string | null): StoredCall | null {
   if (record === null || record === '') return null
-  if (record.startsWith('S')) return { state: 'started', line: '', call: null }
-  const end = record.indexOf('\n')
-  const call = JSON.parse(record.slice(end + 1)) as Call
-  if (record.startsWith('P')) return { state: 'passed', line: '', call }
-  return { state: 'waiting', line: record.slice(0, end).split(' ').slice(4).join(' '), call }
+  if (record.startsWith('S')) return { state: 'started', line: '', call: null, claimedAt: [] }
+  // JSON has no line break of its own.
+  const [head = '', stored = '', claims = ''] = record.split('\n')
+  const call = JSON.parse(stored) as Call
+  if (!record.startsWith('P')) return { state: 'waiting', line: head.split(' ').slice(4).join(' '), call, claimedAt: [] }
+  const [, ...claimed] = claims === '' ? [] : (JSON.parse(claims) as [endsMs: number, ...claimed: [key: string][]])
+  return { state: 'passed', line: '', call, claimedAt: claimed.map(([key]) => key) }
+}
+
+/** The keys of what a call holds that has not started: the meters of its claims, or its line. */
+export function heldBy(record: string | null): readonly string[] {
+  const stored = readRecord(record)
+  return stored === null ? [] : stored.state === 'waiting' ? [stored.line] : stored.claimedAt
 }
 
 /** The request of a call under the rules in force now. */
@@ -44,9 +67,9 @@ export function callRequest(scriptClient: ScriptClient, id: string, token: strin
 
 /** The request of a call that has a record, under the rules in force now; one without meters where the record is gone. */
 export function restoredRequest(scriptClient: ScriptClient, id: string, record: string | null): CallRequest {
-  const call = readRecord(record)?.call ?? null
-  if (call === null) return { id, token: '', call: { agent: '' }, meters: [], costs: NOTHING, counted: [] }
-  return callRequest(scriptClient, id, '', call, storedCosts(call))
+  const stored = readRecord(record)
+  if (stored === null || stored.call === null) return { id, token: '', call: { agent: '' }, meters: [], costs: NOTHING, counted: [] }
+  return { ...callRequest(scriptClient, id, '', stored.call, storedCosts(stored.call)), held: stored.claimedAt }
 }
 
 /** The costs that were known when the call got in line. A unit that no rule counted then costs nothing until a worker estimates it. */
@@ -68,7 +91,8 @@ export function withEstimate(call: Call, costs: Costs): Call {
 /** Releases what a call holds that has not started: its place in line, or its pass. */
 export async function leave(scriptClient: ScriptClient, request: CallRequest): Promise<void> {
   const stored = readRecord(await scriptClient.recordOf(request.id))
-  if (stored !== null && stored.state !== 'started') await scriptClient.release({ ...request, token: '', ledger: undefined }, stored.line)
+  if (stored === null || stored.state === 'started') return
+  await scriptClient.release({ ...request, token: '', ledger: undefined, held: stored.claimedAt }, stored.line)
 }
 
 /**
@@ -130,7 +154,10 @@ export function callOfJob(name: string, data: unknown): Call {
 }
 
 /** The part of a BullMQ job that an attempt needs. A held call that has no job yet brings its own: see `HeldCalls`. */
-export type AttemptJob = Pick<Job, 'id' | 'name' | 'data' | 'queueName' | 'timestamp' | 'attemptsMade' | 'moveToDelayed' | 'updateData'>
+export type AttemptJob = Pick<
+  Job,
+  'id' | 'name' | 'data' | 'queueName' | 'timestamp' | 'attemptsMade' | 'opts' | 'stalledCounter' | 'moveToDelayed' | 'updateData'
+>
 
 /**
  * The request of the call in a job that a worker has.
@@ -140,7 +167,11 @@ export async function requestOfJob(scriptClient: ScriptClient, job: AttemptJob, 
   try {
     const call = callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job as Job))
     const request = callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, await scriptClient.resolver.costs(call))
-    return { ...request, lock: token === '' ? undefined : { key: scriptClient.keys.jobLock(job.queueName, job.id as string), token } }
+    return {
+      ...request,
+      arrivedMs: arrivalOf(job),
+      lock: token === '' ? undefined : { key: scriptClient.keys.jobLock(job.queueName, job.id as string), token },
+    }
   } catch (error) {
     throw error instanceof TollgateError ? finalFailure(error) : error
   }

@@ -1,9 +1,11 @@
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError, withoutArguments } from '../model/errors.js'
+import type { Clock } from '../model/time.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { Attempt, type AttemptParts } from './attempt.js'
 import { PersistentWorker } from './bull-worker.js'
 import type { Handler, WorkerOptions } from './handler.js'
+import { PlaceReports } from './place-reports.js'
 import { SendBack } from './send-back.js'
 import { SlotLeases } from './slot-leases.js'
 import { StartBatcher } from './start-batcher.js'
@@ -13,6 +15,7 @@ export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis'
   readonly queue: string
   readonly prefix: string
   readonly ledgerNames: LedgerNames
+  readonly clock: Clock
   /** Whether Redis does not answer or refuses, though it may be connected. */
   readonly away: () => boolean
 }
@@ -23,6 +26,7 @@ export class Worker {
   private readonly shared: AttemptParts
   private readonly batcher: StartBatcher
   private readonly leases: SlotLeases
+  private readonly places: PlaceReports
   /** The attempts under way, by the ids of their jobs. */
   private readonly attempts = new Map<string, Attempt>()
   /** Ids of calls that were cancelled lately and had no attempt here: BullMQ may have been handing over the job at that moment. */
@@ -46,12 +50,23 @@ export class Worker {
       sendBack: new SendBack(scriptClient, tracker, log, options.callOf !== undefined),
       isClosing: () => this.closing,
     }
-    this.bull = new PersistentWorker(parts.queue, (job, token) => this.attempt(job, token), {
+    const concurrency = options.concurrency ?? DEFAULTS.concurrency
+    const leaseMs = options.leaseMs ?? DEFAULTS.leaseMs
+    this.places = new PlaceReports(parts, concurrency, leaseMs)
+    const run = async (job: AttemptJob, token: string | undefined): Promise<unknown> => {
+      this.places.taken()
+      try {
+        return await this.attempt(job, token)
+      } finally {
+        this.places.freed()
+      }
+    }
+    this.bull = new PersistentWorker(parts.queue, run, {
       connection: parts.redis,
       prefix: parts.prefix,
-      concurrency: options.concurrency ?? DEFAULTS.concurrency,
-      lockDuration: options.leaseMs ?? DEFAULTS.leaseMs,
-      stalledInterval: options.leaseMs ?? DEFAULTS.leaseMs,
+      concurrency,
+      lockDuration: leaseMs,
+      stalledInterval: leaseMs,
       maxStalledCount: DEFAULTS.lostAtMost,
       runRetryDelay: DEFAULTS.longestStoreRetryMs,
       removeOnComplete: { age: DEFAULTS.keepResultsMs / 1000 },
@@ -82,7 +97,9 @@ export class Worker {
    */
   async close(force = this.parts.away() || this.parts.redis.status !== 'ready'): Promise<void> {
     this.closing = true
+    this.places.close()
     await this.bull.close(force)
+    await this.places.end(force)
     if (!force) await this.batcher.close()
     await this.leases.close(force)
   }

@@ -52,6 +52,10 @@ export class Keys extends Prefixed {
   /** Hash: the API keys that were issued, by their SHA-256, and a version. */
   readonly apiKeys = `${this.prefix}/keys`
   readonly audit = `${this.prefix}/audit`
+  /** Hash: the workers of the namespace, with their places. */
+  readonly workers = `${this.prefix}/workers`
+  /** Hash: the queues that take no calls at the moment. */
+  readonly closedQueues = `${this.prefix}/closed`
   /** The processes that have the namespace open. */
   readonly members = `${this.prefix}/members`
   /** The first keys of every script over meters, in their order. */
@@ -83,6 +87,14 @@ export class Keys extends Prefixed {
   /** The record of a call that has not ended. */
   call(id: string): string {
     return `${this.prefix}/c/${id}`
+  }
+  /** The BullMQ job of a call, by the id of its record: `<queue>/<job>`. */
+  job(id: string): string {
+    return `${this.prefix}:${id.replace('/', ':')}`
+  }
+  /** The line of the calls that wait for a worker of their queue. */
+  queueLine(queue: string): string {
+    return this.line('~queue', queue)
   }
   /** The lock of a job, which BullMQ keeps: the token of the worker that has it. */
   jobLock(queue: string, jobId: string): string {

@@ -1,6 +1,7 @@
 import { createServer, type Server } from 'node:http'
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Call } from '../model/call.js'
+import { ConfigInvalid } from '../model/errors.js'
 import { NO_OUTAGE, type OutageFigures } from '../outage/outage.js'
 import type { Ended, WorkerObserver } from './observer.js'
 
@@ -77,7 +78,7 @@ export class Metrics implements WorkerObserver {
   }
 }
 
-/** Serves `/metrics` on a port of all addresses; 404 elsewhere. */
+/** Serves `/metrics` on a port of all addresses; 404 elsewhere. @throws ConfigInvalid where the port cannot be had */
 export function serveMetrics(metrics: Metrics, port: number): Promise<Server> {
   const server = createServer((request, response) => {
     if (request.url !== '/metrics') {
@@ -90,7 +91,11 @@ export function serveMetrics(metrics: Metrics, port: number): Promise<Server> {
     )
   })
   return new Promise((resolve, reject) => {
-    server.once('error', reject)
+    server.once('error', ({ code = '' }: NodeJS.ErrnoException) => {
+      const why =
+        code === 'EADDRINUSE' ? 'is in use by another process' : code === 'EACCES' ? 'needs rights that this process does not have' : `cannot be had (${code})`
+      reject(new ConfigInvalid(`metricsPort: the port ${why} (got ${port})`))
+    })
     server.listen(port, () => resolve(server))
   })
 }

@@ -1,4 +1,5 @@
 import type { z } from 'zod'
+import { faultWords } from './messages.js'
 
 /** The longest value or field name that an error message quotes in full, in characters. */
 const QUOTED = 80
@@ -75,6 +76,11 @@ export function faultMessage(field: string, message: string, got: string): strin
   return `${field}: ${message} (got ${got})`
 }
 
+/** The output of a schema, or the faults of an input in our own words. */
+export function safeParse<Schema extends z.ZodType>(schema: Schema, input: unknown): z.ZodSafeParseResult<z.output<Schema>> {
+  return schema.safeParse(input, { error: faultWords })
+}
+
 /** Checks an input, and returns the output of its schema. @throws an error of `Invalid`, whose message names field, value and bound of the first fault */
 export function checkInput<Schema extends z.ZodType>(
   schema: Schema,
@@ -82,8 +88,8 @@ export function checkInput<Schema extends z.ZodType>(
   wording: FaultWording,
   Invalid: new (message: string) => Error,
 ): z.output<Schema> {
-  const parsed = schema.safeParse(input)
-  if (parsed.success) return parsed.data
-  const [fault] = faultsOf(parsed.error, input, wording)
+  const result = safeParse(schema, input)
+  if (result.success) return result.data
+  const [fault] = faultsOf(result.error, input, wording)
   throw new Invalid(fault === undefined ? `${wording.whole}: not valid` : faultMessage(fault.field, fault.message, fault.got))
 }

@@ -149,8 +149,8 @@ test.each<[string, unknown, string]>([
     { requests: 1, per: 'minute', algorithm: 'sliding_log', burst: 2 },
     'limiter.burst contradicts sliding_log, which has no burst (got 2)',
   ],
-  ['null', null, 'limiter Invalid input: expected object, received null (got null)'],
-  ['text', 'fast', 'limiter Invalid input: expected object, received string (got "fast")'],
+  ['null', null, 'limiter must be an object with named fields (got null)'],
+  ['text', 'fast', 'limiter must be an object with named fields (got "fast")'],
   ['an empty list', [], 'limiter must have 1 to 32 limits (got 0)'],
   [
     'a bad one in a list',

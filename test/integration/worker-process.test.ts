@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -6,7 +7,24 @@ import { freePort } from '../support/free-port.js'
 import { startAgent } from '../support/http-agent.js'
 import { newNamespace } from '../support/namespace.js'
 import { until } from '../support/until.js'
-import { WorkerProcess } from '../support/worker-process.js'
+import { WORKER_ENTRY, WorkerProcess } from '../support/worker-process.js'
+
+/** A rules file of a test, which is removed when the test has finished. */
+async function rulesFile(text: string): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'tollgate-test-'))
+  onTestFinished(() => rm(folder, { recursive: true }))
+  const file = join(folder, 'rules.yaml')
+  await writeFile(file, text)
+  return file
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
 
 test('a worker process calls its agents, serves its metrics, and finishes running calls after SIGTERM', async () => {
   const namespace = newNamespace()
@@ -16,17 +34,13 @@ test('a worker process calls its agents, serves its metrics, and finishes runnin
     if (count === 1) answer()
     else release = answer
   })
-  const folder = await mkdtemp(join(tmpdir(), 'tollgate-test-'))
-  const rules = join(folder, 'rules.yaml')
-  await writeFile(
-    rules,
+  const rules = await rulesFile(
     `rules:\n  - { name: r, scope: agent, limits: [{ tokens: 1000, per: day, algorithm: fixed_window }] }\nagents: { llm: { baseUrl: '${agent.url}' } }\n`,
   )
   const port = await freePort()
   const worker = new WorkerProcess({ rules, redis: namespace.url, namespace: namespace.name, 'metrics-port': port })
   onTestFinished(async () => {
     await worker.end('SIGKILL')
-    await rm(folder, { recursive: true })
   })
   await until('it takes calls', () => worker.takesCalls)
   const tollgate = await namespace.open()
@@ -51,4 +65,37 @@ test('a worker process with a wrong setting names it and its source, and ends wi
   const worker = new WorkerProcess({ rules: '/nowhere.yaml', concurrency: 'many' })
   expect(await worker.exited()).toBe(2)
   expect(worker.log).toMatch(/concurrency \(flag\): .*\(got "many"\)/)
+})
+
+test('a worker process whose metrics port is taken says so, and ends with exit code 2', async () => {
+  const namespace = newNamespace()
+  const rules = await rulesFile('rules: []\nagents: { llm: { baseUrl: "http://127.0.0.1:1" } }\n')
+  const taken = await startAgent((response) => response.end())
+  const { port } = new URL(taken.url)
+  const worker = new WorkerProcess({ rules, redis: namespace.url, namespace: namespace.name, 'metrics-port': port })
+  expect(await worker.exited()).toBe(2)
+  expect(worker.log).toContain(`CONFIG_INVALID: metricsPort: the port is in use by another process (got ${port})`)
+})
+
+test('a worker process behind npx finishes its calls when npx is stopped', async () => {
+  const namespace = newNamespace()
+  const rules = await rulesFile('rules: []\nagents: { llm: { baseUrl: "http://127.0.0.1:1" } }\n')
+  // What npx starts: a shell, and the worker in it.
+  const shell = spawn(
+    'sh',
+    ['-c', `"${process.execPath}" "${WORKER_ENTRY}" --rules "${rules}" --redis "${namespace.url}" --namespace "${namespace.name}"; true`],
+    {
+      env: { ...process.env, npm_command: 'exec' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    },
+  )
+  let log = ''
+  shell.stdout.on('data', (chunk: Buffer) => {
+    log += chunk.toString()
+  })
+  await until('it takes calls', () => log.includes('taking calls'))
+  const { pid } = JSON.parse(log.split('\n')[0] ?? '') as { pid: number }
+  shell.kill('SIGTERM')
+  await until('the worker has stopped', () => log.includes('"msg":"stopped"'))
+  await until('its process is gone', () => !isAlive(pid))
 })

@@ -61,20 +61,6 @@ const meetsRefusingRule: Explains = ({ calls }, { fleet, spec }) => {
 
 export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
-    name: 'ghost',
-    about: 'An app dies between the answer of the front door and the jobs of its calls: what they were promised stays claimed, one after the other for 5 s.',
-    oracles: ['never stuck', 'eta told', 'in order'],
-    scenario: 'app dies before its jobs',
-    explains: after('death'),
-  },
-  {
-    name: 'removed job',
-    about: 'A call whose job was removed in BullMQ keeps its place and its record; when it is woken its room is claimed for 5 s.',
-    oracles: ['never stuck', 'quiet', 'in order', 'eta told'],
-    scenario: 'jobs are removed',
-    explains: after('removed job'),
-  },
-  {
     name: 'hot loop',
     about:
       'An agent that refuses with a small Retry-After is asked again at once, for ever; a call that it refuses always goes to the head of its line each time.',
@@ -88,18 +74,6 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     oracles: ['never over'],
     scenario: 'Redis comes back empty',
     explains: after('failover'),
-  },
-  {
-    name: 'claim under other rules',
-    about: 'A claim is given back on the meters that the rules, or the mode, of the start name, not on those that it was taken from.',
-    oracles: ['quiet', 'never stuck'],
-    explains: any(has('graceful rules'), after('rule change', 'override', 'pause', 'failover')),
-  },
-  {
-    name: 'claims without a worker',
-    about: 'Calls are woken for a queue whose workers are busy, paused or gone: their claims keep the room from calls that could use it.',
-    oracles: ['never stuck'],
-    explains: any(has('few places'), after('paused queue', 'workerless queue', 'stop')),
   },
   {
     name: 'line of a refusing rule',

@@ -33,9 +33,9 @@ function costs(): BadCall[] {
 
 function names(): BadCall[] {
   const values: [string, unknown, RegExp][] = [
-    ['an empty name', '', /expected string to have >=1 characters \(got ""\)$/],
-    ['a name of 257 characters', 'x'.repeat(257), /expected string to have <=256 characters \(got "x+… \(259 characters\)\)$/],
-    ['a name of a megabyte', 'x'.repeat(MEGABYTE), /expected string to have <=256 characters \(got "x+… \(1048578 characters\)\)$/],
+    ['an empty name', '', /must have at least 1 character \(got ""\)$/],
+    ['a name of 257 characters', 'x'.repeat(257), /must have at most 256 characters \(got "x+… \(259 characters\)\)$/],
+    ['a name of a megabyte', 'x'.repeat(MEGABYTE), /must have at most 256 characters \(got "x+… \(1048578 characters\)\)$/],
     ['a high surrogate alone', 'a\ud800', /must be well-formed unicode \(got "a\\ud800"\)$/],
     ['a low surrogate alone', '\udc00a', /must be well-formed unicode \(got "\\udc00a"\)$/],
     ['a line break', 'a\nb', /must not contain control characters \(got "a\\nb"\)$/],
@@ -43,9 +43,9 @@ function names(): BadCall[] {
     ['an escape', '\u001b[31m', /must not contain control characters \(got "\\u001b\[31m"\)$/],
     ['a DEL', 'a\u007f', /must not contain control characters/],
     ['a C1 control character', 'a\u009b31m', /must not contain control characters/],
-    ['a number as a name', 5, /expected string, received number \(got 5\)$/],
-    ['null as a name', null, /expected string, received null \(got null\)$/],
-    ['a list as a name', ['a'], /expected string, received array \(got \["a"\]\)$/],
+    ['a number as a name', 5, /must be a text \(got 5\)$/],
+    ['null as a name', null, /must be a text \(got null\)$/],
+    ['a list as a name', ['a'], /must be a text \(got \["a"\]\)$/],
   ]
   return ['agent', 'endpoint', 'model', 'user', 'team', 'org', 'id'].flatMap((field) =>
     values.map(([what, value, end]) => ({
@@ -73,21 +73,25 @@ function ids(): BadCall[] {
 function keys(): BadCall[] {
   const one = (what: string, value: unknown, message: RegExp): BadCall => ({ what, call: { agent: 'a', keys: value }, message })
   return [
-    one('keys that are a list', [], /^keys: .*expected record, received array \(got \[\]\)$/),
-    one('keys that are text', 'region', /^keys: .*expected record, received string \(got "region"\)$/),
-    one('a key of a wrong type', { region: 5 }, /^keys\.region: .*expected string, received number \(got 5\)$/),
-    one('an empty key name', { '': 'x' }, /^keys\.: the key's name: .*>=1 characters \(got ""\)$/),
-    one('a key name of a megabyte', { ['k'.repeat(MEGABYTE)]: 'x' }, /^keys\.k+… \(1048581 characters\): the key's name: .*<=256 characters \(got "k+…/),
+    one('keys that are a list', [], /^keys: must be an object with named fields \(got \[\]\)$/),
+    one('keys that are text', 'region', /^keys: must be an object with named fields \(got "region"\)$/),
+    one('a key of a wrong type', { region: 5 }, /^keys\.region: must be a text \(got 5\)$/),
+    one('an empty key name', { '': 'x' }, /^keys\.: the key's name: must have at least 1 character \(got ""\)$/),
+    one(
+      'a key name of a megabyte',
+      { ['k'.repeat(MEGABYTE)]: 'x' },
+      /^keys\.k+… \(1048581 characters\): the key's name: must have at most 256 characters \(got "k+…/,
+    ),
     one('a key name with a line break', { 'a\nb': 'x' }, /^keys\.a\\nb: the key's name: must not contain control characters \(got "a\\nb"\)$/),
     one('a key named __proto__', JSON.parse('{"__proto__":"x"}'), /^keys\.__proto__: is not a name that a key can have \(got "x"\)$/),
   ]
 }
 
 export const BAD_CALLS: readonly BadCall[] = [
-  { what: 'no agent', call: { user: 'u' }, message: /^agent: .*expected string, received undefined \(got undefined\)$/ },
-  { what: 'null for a call', call: null, message: /^call: .*expected object, received null \(got null\)$/ },
-  { what: 'text for a call', call: 'call', message: /^call: .*expected object, received string \(got "call"\)$/ },
-  { what: 'a list for a call', call: [], message: /^call: .*expected object, received array \(got \[\]\)$/ },
+  { what: 'no agent', call: { user: 'u' }, message: /^agent: .*is required: it must be a text \(got undefined\)$/ },
+  { what: 'null for a call', call: null, message: /^call: must be an object with named fields \(got null\)$/ },
+  { what: 'text for a call', call: 'call', message: /^call: must be an object with named fields \(got "call"\)$/ },
+  { what: 'a list for a call', call: [], message: /^call: must be an object with named fields \(got \[\]\)$/ },
   { what: 'an unknown field', call: { agent: 'a', usr: 'u' }, message: /^usr: is not a field of a call \(got "u"\)$/ },
   {
     what: 'an unknown field of a megabyte',
@@ -101,8 +105,8 @@ export const BAD_CALLS: readonly BadCall[] = [
   },
   { what: 'constructor as a field', call: { agent: 'a', constructor: 'x' }, message: /^constructor: is not a field of a call \(got "x"\)$/ },
   { what: 'an unknown unit of cost', call: { agent: 'a', cost: { letters: 5 } }, message: /^cost\.letters: is not a field of a call \(got 5\)$/ },
-  { what: 'a cost that is a number', call: { agent: 'a', cost: 5 }, message: /^cost: .*expected object, received number \(got 5\)$/ },
-  { what: 'a cost that is a list', call: { agent: 'a', cost: [] }, message: /^cost: .*expected object, received array \(got \[\]\)$/ },
+  { what: 'a cost that is a number', call: { agent: 'a', cost: 5 }, message: /^cost: .*must be an object with named fields \(got 5\)$/ },
+  { what: 'a cost that is a list', call: { agent: 'a', cost: [] }, message: /^cost: .*must be an object with named fields \(got \[\]\)$/ },
   {
     what: '__proto__ as a unit of cost',
     call: JSON.parse('{"agent":"a","cost":{"__proto__":5}}'),
@@ -111,7 +115,7 @@ export const BAD_CALLS: readonly BadCall[] = [
   ...['', 'localhost', '10.0.0', '10.0.0.256', '010.0.0.1', '::g', '10.0.0.0/8', `${'1'.repeat(MEGABYTE)}`].map((ip) => ({
     what: `the ip ${ip.slice(0, 20)}`,
     call: { agent: 'a', ip },
-    message: /^ip: .*(must be an IPv4 or IPv6 address|<=64 characters) \(got .*\)$/,
+    message: /^ip: .*(must be an IPv4 or IPv6 address|must have at most 64 characters) \(got .*\)$/,
   })),
   { what: 'a priority too high', call: { agent: 'a', priority: 4001 }, message: /^priority: .*from -4000 to 4000 \(got 4001\)$/ },
   { what: 'a priority too low', call: { agent: 'a', priority: -4001 }, message: /^priority: .*from -4000 to 4000 \(got -4001\)$/ },

@@ -42,5 +42,14 @@ export function requestOf(scriptClient: ScriptClient, id: string, call: Call, st
 
 /** Decides by one of the scripts that admit calls, run as production code runs it. */
 export async function decideBy(scriptClient: ScriptClient, script: 'check' | 'enqueue' | 'start', requests: readonly CallRequest[]): Promise<Decision[]> {
-  return script === 'start' ? ((await scriptClient.start(requests, [], true)) as Decision[]) : scriptClient[script](requests)
+  switch (script) {
+    case 'start':
+      return (await scriptClient.start(requests, [], true)) as Decision[]
+    case 'enqueue':
+      return scriptClient.enqueue(requests, 'calls')
+    case 'check':
+      return scriptClient.check(requests)
+    default:
+      return script satisfies never
+  }
 }

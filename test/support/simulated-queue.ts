@@ -53,7 +53,7 @@ export class SimulatedQueue {
   async enqueue(calls: readonly { id: string; call: Call }[]): Promise<string[]> {
     const requests = calls.map(({ id, call }) => requestOf(this.scriptClient, id, call))
     for (const [index, { id }] of requests.entries()) this.calls.set(id, (calls[index] as { call: Call }).call)
-    const decisions = await this.scriptClient.enqueue(requests)
+    const decisions = await this.scriptClient.enqueue(requests, 'calls')
     for (const [index, decision] of decisions.entries()) if (decision.outcome === 'run') this.deliver((requests[index] as CallRequest).id)
     return decisions.map(({ outcome }) => outcome)
   }

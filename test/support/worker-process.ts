@@ -5,6 +5,9 @@ import { dirname, join } from 'node:path'
 
 const root = dirname(createRequire(import.meta.url).resolve('tollgate/package.json'))
 
+/** The compiled entry file of a worker process. */
+export const WORKER_ENTRY = join(root, 'dist/workers/agent.js')
+
 /** A worker as users run it: a process of its own, from the compiled entry file. */
 export class WorkerProcess {
   private readonly child: ChildProcess
@@ -13,7 +16,7 @@ export class WorkerProcess {
 
   constructor(flags: Record<string, string | number>) {
     const args = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, String(value)])
-    this.child = spawn(process.execPath, [join(root, 'dist/workers/agent.js'), ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+    this.child = spawn(process.execPath, [WORKER_ENTRY, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
     const append = (chunk: Buffer) => {
       this.log += chunk.toString()
     }

@@ -76,5 +76,5 @@ test.each([
 })
 
 test.each([[undefined], [null], [{}], [5]])('a value that is no list of rules is refused: %j', (rules) => {
-  expect(() => checkRules(rules as unknown as RuleSpec[])).toThrow(/^rules Invalid input: expected array/)
+  expect(() => checkRules(rules as unknown as RuleSpec[])).toThrow(/^rules (is required: it )?must be a list/)
 })

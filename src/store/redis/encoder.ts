@@ -87,6 +87,7 @@ export class BatchEncoder {
   /** Deadlines and longest waits: rare, so they are sent apart from the calls. */
   private waitBounds = ''
   private locks = ''
+  private arrivals = ''
   private encodedRules = ''
   private encodedMeters = ''
   private counted: readonly CostUnit[] = []
@@ -115,9 +116,10 @@ export class BatchEncoder {
   }
 
   /** Adds a call; a meter that the batch has already keeps the limits it has there. */
-  force(request: AdmissionRequest & Pick<CallRequest, 'lock'>, onItsWay: boolean): void {
+  force(request: AdmissionRequest & Pick<CallRequest, 'lock' | 'arrivedMs'>, onItsWay: boolean): void {
     const count = this.calls.push(this.enter(request, request.costs, onItsWay))
-    const { lock } = request
+    const { lock, arrivedMs } = request
+    if (arrivedMs !== undefined) this.arrivals += `${this.arrivals === '' ? '' : ','}${count},${arrivedMs}`
     if (lock !== undefined) this.locks += `${this.locks === '' ? '' : ','}${count},${this.keys.push(lock.key)},${JSON.stringify(lock.token)}`
     const { deadline, maxWaitMs } = request.call
     if (deadline === undefined && maxWaitMs === undefined) return
@@ -140,7 +142,8 @@ export class BatchEncoder {
     const ended = `"ended":[${encode(this.ended, units)}],"endedHeads":[${headsOf(this.ended)}]`
     const waitBounds = this.waitBounds === '' ? '' : `"waitBounds":[${this.waitBounds}],`
     const locks = this.locks === '' ? '' : `"locks":[${this.locks}],`
-    return `{"rules":[${this.encodedRules}],"units":[${codes}],"meters":[${this.encodedMeters}],${waitBounds}${locks}${calls},${ended}}`
+    const arrivals = this.arrivals === '' ? '' : `"arrivals":[${this.arrivals}],`
+    return `{"rules":[${this.encodedRules}],"units":[${codes}],"meters":[${this.encodedMeters}],${waitBounds}${arrivals}${locks}${calls},${ended}}`
   }
 
   /** The number of a line's meter, 0 where no call of the batch meets it. */
@@ -162,6 +165,8 @@ export class BatchEncoder {
     const { id, ledger, forGood, meters, counted } = request
     let places = ''
     for (const meter of meters) places += `,${this.placeOf(meter)}`
+    // Under the rules of today these may be none of its meters.
+    for (const key of request.held ?? []) if (!this.places.has(key)) this.keys.push(key)
     const record = onItsWay || (ledger === undefined && forGood !== true) ? this.keys.push(this.names.call(id)) : 0
     if (this.counted !== counted && counted.some((unit) => !this.counted.includes(unit))) {
       this.counted = this.counted.length === 0 ? counted : [...new Set([...this.counted, ...counted])]

@@ -90,6 +90,13 @@ export const encodedRecovery = (values: Readonly<Record<keyof typeof RECOVERY, n
 /** The places of what a reply says of a call after its outcome, where the call neither runs nor is sent again. */
 export const DETAIL = { WAIT: 1, METER: 2, LIMIT: 3, RANK: 4, STRICTNESS: 5 } as const
 
+/**
+ * What the dispatcher tells the front door of a queue. OPEN: its workers take calls. FULL: they have taken none for a while, all are busy. SHUT: it has
+ * no worker, or is paused.
+ */
+export const QUEUE_STATE = { OPEN: 0, FULL: 1, SHUT: 2 } as const
+export type QueueStateCode = (typeof QUEUE_STATE)[keyof typeof QUEUE_STATE]
+
 /** The places of the keys that every script over meters gets first. */
 const FIXED = Object.fromEntries(FIXED_KEYS.map((name, index) => [name.toUpperCase(), index + 1]))
 
@@ -106,6 +113,12 @@ const NUMBERS = {
   HOLD_MAX_MS: DEFAULTS.holdMaxMs,
   PASS_CHECK_MS: DEFAULTS.passCheckMs,
   PASS_GRACE_MS: DEFAULTS.passGraceMs,
+  CLAIM_MS: DEFAULTS.claimMs,
+  CLAIM_STEP_MS: DEFAULTS.claimStepMs,
+  JOB_AWAITED_MS: DEFAULTS.jobAwaitedMs,
+  ABANDONED_LINE_MS: DEFAULTS.abandonedLineMs,
+  QUEUE_LOOK_MS: DEFAULTS.queueLookMs,
+  SHUT_QUEUE_LOOK_MS: DEFAULTS.shutQueueLookMs,
   SILENCE_MS: DEFAULTS.silenceMs,
   SLOT_GRACE_MS: DEFAULTS.slotGraceMs,
 } as const
@@ -120,7 +133,7 @@ const TABLES = {
   ALGORITHM: luaNamed(ALGORITHM_CODES),
   KIND: luaNamed(KIND_CODES),
   STRICTNESS: luaNamed(STRICTNESS_CODES),
-  ...{ OUTCOME, RULE, LIMIT, OPTION, RECOVERY, DETAIL, FIXED },
+  ...{ OUTCOME, RULE, LIMIT, OPTION, RECOVERY, DETAIL, QUEUE_STATE, FIXED },
 } as const
 
 export const LUA_NAMES: readonly string[] = [...Object.keys(TABLES), ...Object.keys(NUMBERS)]

@@ -22,6 +22,27 @@ export interface LineFront {
   readonly calls: readonly CallRequest[]
 }
 
+/** How many calls of a queue one dispatch may wake. */
+export interface QueueBudget {
+  /** Calls that claim their room: a worker with a free place takes each at once. */
+  readonly claimed: number
+  /** Calls that are woken after those, without a claim. */
+  readonly unclaimed: number
+  /** Whether calls that it cannot take go to the line of the queue, out of the way of others. */
+  readonly shut: boolean
+}
+
+export interface Dispatched {
+  readonly nowMs: number
+  readonly woken: readonly string[]
+  /** Those of the woken calls that no room is kept for. */
+  readonly unclaimed: readonly string[]
+  /** Calls that have left their lines, since they have no job. */
+  readonly dropped: readonly string[]
+  /** Until the next line can move; null where no call waits. */
+  readonly nextMs: number | null
+}
+
 /** The scripts over meters, lines and ledger, as functions: one call, one round trip, no state of its own. */
 export class ScriptClient {
   readonly keys: Keys
@@ -55,9 +76,9 @@ export class ScriptClient {
     return (await this.decide(scripts.record, requests, { onTheirWay: false })) as Decision[]
   }
 
-  /** The front door: promises room or finds a place in line. */
-  async enqueue(requests: readonly CallRequest[]): Promise<Decision[]> {
-    return (await this.decide(scripts.enqueue, requests, { onTheirWay: true, stored: requests.map(storedCall) })) as Decision[]
+  /** The front door: promises room or finds a place in line. @param queue that of all these calls */
+  async enqueue(requests: readonly CallRequest[], queue: string): Promise<Decision[]> {
+    return (await this.decide(scripts.enqueue, requests, { onTheirWay: true, stored: requests.map(storedCall), queue })) as Decision[]
   }
 
   /**
@@ -73,7 +94,7 @@ export class ScriptClient {
   private async decide(
     script: Script<Buffer>,
     requests: readonly AdmissionRequest[],
-    { onTheirWay, ended = [], stored = [] }: { onTheirWay: boolean; ended?: readonly Settlement[]; stored?: readonly string[] },
+    { onTheirWay, ended = [], stored = [], queue }: { onTheirWay: boolean; ended?: readonly Settlement[]; stored?: readonly string[]; queue?: string },
   ): Promise<(Decision | BareDecision)[]> {
     const decisions: (Decision | BareDecision)[] = []
     let from = 0
@@ -82,7 +103,12 @@ export class ScriptClient {
       let to = from
       while (to < requests.length && encoder.add(requests[to] as AdmissionRequest, onTheirWay)) to++
       if (from === 0) for (const settlement of ended) encoder.settle(settlement, true)
-      const bytes = await script.run(this.redis, encoder.keys, [this.now(), encoder.batch(), ...stored.slice(from, to)])
+      const named = queue === undefined ? [] : [queue]
+      if (queue !== undefined) {
+        const jobs = requests.slice(from, to).map(({ id }) => this.keys.job(id))
+        encoder.keys.push(this.keys.closedQueues, this.keys.queueLine(queue), ...jobs)
+      }
+      const bytes = await script.run(this.redis, encoder.keys, [this.now(), encoder.batch(), ...named, ...stored.slice(from, to)])
       const reply = new DecisionReply(bytes, to - from, encoder.meters)
       for (let n = from; n < to; n++) {
         const request = requests[n] as AdmissionRequest
@@ -150,19 +176,28 @@ export class ScriptClient {
     return statuses.map(readUpstreamStatus)
   }
 
-  /** Wakes the calls at the front of the given lines that have room. */
-  async dispatch(lines: readonly LineFront[]): Promise<{ nowMs: number; woken: string[]; nextMs: number | null }> {
+  /**
+   * Wakes the calls at the front of the given lines that have room.
+   * @param budgets by queue; calls of other queues are woken as room allows
+   * @param looksAtJobs whether calls without a BullMQ job leave their lines
+   */
+  async dispatch(lines: readonly LineFront[], budgets: ReadonlyMap<string, QueueBudget> = new Map(), looksAtJobs = false): Promise<Dispatched> {
     const requests = lines.flatMap((line) => line.calls)
     const encoder = this.encode(requests, true)
-    const shapes = lines.map(({ key, calls }) => {
-      // A line whose rule is gone has no meter in the batch; its key is declared here.
-      let index = encoder.keys.indexOf(key)
-      if (index < 0) index = encoder.keys.push(key) - 1
-      return [index + 1, encoder.meterOfLine(key), calls.length]
-    })
-    const args = [this.now(), encoder.batch(), JSON.stringify(shapes), ...requests.map(storedCall)]
-    const [nowMs, woken, nextMs] = await scripts.dispatch.run(this.redis, encoder.keys, args)
-    return { nowMs: Number(nowMs), woken, nextMs: Number(nextMs) < 0 ? null : Number(nextMs) }
+    const declare = (key: string) => {
+      const index = encoder.keys.indexOf(key)
+      return index < 0 ? encoder.keys.push(key) : index + 1
+    }
+    // A line whose rule is gone has no meter in the batch.
+    const shapes = lines.map(({ key, calls }) => [declare(key), encoder.meterOfLine(key), calls.length])
+    const queues = [...budgets].map(([queue, { claimed, unclaimed, shut }]) => [claimed, unclaimed, shut ? 1 : 0, declare(this.keys.queueLine(queue))])
+    const places = new Map([...budgets.keys()].map((queue, index) => [queue, index + 1]))
+    const of = requests.map(({ id }) => places.get(id.slice(0, id.indexOf('/'))) ?? 0)
+    const jobs = looksAtJobs ? encoder.keys.length + 1 : 0
+    if (looksAtJobs) encoder.keys.push(...requests.map(({ id }) => this.keys.job(id)))
+    const args = [this.now(), encoder.batch(), JSON.stringify({ lines: shapes, queues, of, jobs }), ...requests.map(storedCall)]
+    const [nowMs, woken, nextMs, unclaimed, dropped] = await scripts.dispatch.run(this.redis, encoder.keys, args)
+    return { nowMs: Number(nowMs), woken, unclaimed, dropped, nextMs: Number(nextMs) < 0 ? null : Number(nextMs) }
   }
 
   /** Looks after passes that have not started; says what became of each. */
@@ -182,6 +217,10 @@ export class ScriptClient {
 
   recordOf(id: string): Promise<string | null> {
     return this.redis.get(this.keys.call(id))
+  }
+
+  async recordsOf(ids: readonly string[]): Promise<(string | null)[]> {
+    return ids.length === 0 ? [] : this.redis.mget(ids.map((id) => this.keys.call(id)))
   }
 
   /** Extends the leases of the slots that started calls hold, and takes back those that have ended where there is room. @returns the starts that hold a slot less */

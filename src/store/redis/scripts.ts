@@ -29,8 +29,8 @@ export const scripts = {
   /** Per call 1 or 0. */
   settle: script<number[]>('settle'),
   release: script<Held[]>('release'),
-  /** Redis' time, ids woken, ms until the next line can move (-1 = none waits). */
-  dispatch: script<[nowMs: string, woken: string[], nextMs: string]>('dispatch'),
+  /** Redis' time, ids woken, ms until the next line can move (-1 = none waits), those woken without a claim, ids dropped for want of a job. */
+  dispatch: script<[nowMs: string, woken: string[], nextMs: string, unclaimed: string[], dropped: string[]]>('dispatch'),
   /** Ids taken out of their lines. */
   expire: script<string[]>('expire'),
   reconcilePasses: script<PassOutcome[]>('reconcile-passes'),
@@ -48,6 +48,8 @@ export const scripts = {
   renew: script<string[]>('renew'),
   /** 1 if the dispatcher holds the lease. */
   lease: script<number>('lease'),
+  /** 1 if the line of its queue is looked at. */
+  reportPlaces: script<number>('report-places'),
   /** Redis' time, then per process its id and when it is left out. */
   heartbeat: script<[nowMs: string, ...members: string[]]>('heartbeat'),
   /** 1, or 0 if it was done before. */

@@ -100,6 +100,10 @@ export class RedisStates {
     return this.add(args, false, false)
   }
 
+  write(...args: (string | number)[]): Promise<RespValue> {
+    return this.enqueue(command(args), false, true)
+  }
+
   /** Sends a script call once more, byte for byte. */
   again(bytes: Buffer): Promise<RespValue> {
     return this.enqueue(bytes, true, true)

@@ -24,6 +24,7 @@ export interface Action {
 
 /** What all actions of an exploration share: the program, its Redis, and the calls under each version of the rules. */
 export class Setting {
+  readonly queue = QUEUE
   readonly keys: Keys
   readonly clients: readonly ScriptClient[]
   readonly scan: LineScan

@@ -34,6 +34,7 @@ export async function perform(setting: Setting, action: Action, before: State): 
   setting.at(before.redis, model.atMs, model)
   try {
     await action.run(model)
+    await writeJobs(setting, modelOf(before), model)
   } catch (error) {
     setting.report(errorText(error))
   }
@@ -44,6 +45,18 @@ export async function perform(setting: Setting, action: Action, before: State): 
 
 export function errorText(error: unknown): string {
   return `error: ${error instanceof Error ? error.message.slice(0, 200) : String(error)}`
+}
+
+/** Brings the jobs in Redis, which scripts look at, to those of the model. */
+async function writeJobs(setting: Setting, { jobs: before }: Model, { jobs }: Model): Promise<void> {
+  for (const [call, { state }] of jobs.entries()) {
+    const was = before[call]?.state
+    if (state === was) continue
+    const key = setting.keys.job(setting.idOf(call))
+    if (state === 'removed') await setting.states.write('DEL', key)
+    else if (was === 'none' || was === 'removed') await setting.states.write('HSET', key, 'timestamp', 1)
+    if (state === 'done' || state === 'failed') await setting.states.write('HSET', key, 'finishedOn', 1)
+  }
 }
 
 /** A run that goes on, and whose worker has renewed its slot in time, keeps it. */

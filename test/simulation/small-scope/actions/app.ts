@@ -13,7 +13,7 @@ export function appActions(setting: Setting, model: Model): Action[] {
     if (state === 'new' && before !== 'new' && before !== 'decided') {
       const enqueue = {
         name: `enqueue c${call}`,
-        send: (next: Model) => setting.client(next.rules.app).enqueue([setting.request(call, next.rules.app)]),
+        send: (next: Model) => setting.client(next.rules.app).enqueue([setting.request(call, next.rules.app)], setting.queue),
         apply: (next: Model, [decision]: readonly Decision[]) => decided(setting, next, call, decision),
       }
       actions.push(...scriptCall(setting, model, enqueue))

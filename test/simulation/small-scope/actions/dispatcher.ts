@@ -47,7 +47,7 @@ function turnActions(setting: Setting, model: Model): Action[] {
         name: 'dispatch',
         send: (next) => {
           const fronts = dispatcher.fronts.map(([key, calls]) => ({ key, calls: calls.map((read) => restored(setting, next, read)) }))
-          return setting.client(next.rules.dispatcher).dispatch(fronts)
+          return setting.client(next.rules.dispatcher).dispatch(fronts, undefined, true)
         },
         apply: (next, { woken }) => {
           checkWoken(setting, dispatcher.fronts, woken)
