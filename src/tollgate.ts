@@ -1,3 +1,4 @@
+import type { Job } from 'bullmq'
 import type { ApiKeys } from './administration/api-keys.js'
 import { capacityRule, capacityRuleName } from './administration/capacity.js'
 import { putRule } from './administration/change.js'
@@ -5,6 +6,7 @@ import { Overrides } from './administration/overrides.js'
 import { pause, resume } from './administration/pauses.js'
 import { PolicyClient } from './administration/policy-client.js'
 import { Rules } from './administration/rules.js'
+import { type FetchIdentity, heldFetch } from './agents/held-fetch.js'
 import { Gate } from './gate/gate.js'
 import { CustomLimiter, type CustomSpec } from './limiter/custom.js'
 import { CombinedLimiter, DirectLimiter, type Limiter, type Metered } from './limiter/limiter.js'
@@ -56,6 +58,8 @@ export class Tollgate {
   private readonly tracker: UpstreamTracker
   private runtime: QueueRuntime | undefined
   private readonly policyClient: PolicyClient
+  /** Holds the calls of `fetch` and `gateProcessor`; made when first needed. */
+  private held: HeldCalls | undefined
   private closing: Promise<void> | undefined
 
   /** @throws ConfigInvalid, RulesInvalid, REDIS_UNAVAILABLE */
@@ -167,6 +171,32 @@ export class Tollgate {
   hold(options: Pick<WorkerOptions, 'concurrency' | 'timeoutMs' | 'leaseMs' | 'observer'> = {}): HeldCalls {
     checkWorker(() => {}, options)
     return this.needsQueue().hold(options)
+  }
+
+  /**
+   * A `fetch` for the clients of an agent: its requests wait in line until they may start, and are settled by the usage in their answers.
+   * @param of whose calls they are @throws REDIS_REQUIRED
+   */
+  fetch(agent: string, of: FetchIdentity = {}): typeof fetch {
+    return heldFetch(this.ownHeld(), agent, of)
+  }
+
+  /**
+   * Gates a processor of a BullMQ `Worker` of one's own, on any queue: the processor is called when the call of its job may start. Until then the job
+   * stays with its worker, and takes a place of its concurrency. What the processor returns or throws reaches BullMQ as it is.
+   * @param options.callOf reads the call from the job; default: a call to the agent that the job is named after. @throws REDIS_REQUIRED
+   */
+  gateProcessor<BullJob extends Job, Result>(
+    processor: (job: BullJob, token?: string, signal?: AbortSignal) => Promise<Result>,
+    { callOf = (job) => ({ agent: job.name, cost: { requests: 1 } }) }: { callOf?: (job: BullJob) => Call } = {},
+  ): (job: BullJob, token?: string, signal?: AbortSignal) => Promise<Result> {
+    const held = this.ownHeld()
+    return (job, token, signal) => held.run(callOf(job), () => processor(job, token, signal), { signal })
+  }
+
+  private ownHeld(): HeldCalls {
+    this.held ??= this.hold()
+    return this.held
   }
 
   /** The state of a call, what it waits for, and for how long. @throws CALL_UNKNOWN */

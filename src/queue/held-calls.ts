@@ -59,6 +59,8 @@ export interface HeldParts {
 const HELD_ID = /^(held-[0-9a-f]{12})\./
 /** Jobs of held calls exist while they wait: none is kept. */
 const JOB_OPTIONS: JobsOptions = { removeOnComplete: true, removeOnFail: true, backoff: { type: 'exponential', delay: SECOND } }
+/** Errors by which a processor tells BullMQ what to do with its job. */
+const CONTROL_ERRORS: ReadonlySet<string> = new Set(['DelayedError', 'WaitingError', 'WaitingChildrenError', 'RateLimitError', 'UnrecoverableError'])
 /** Of so many calls that ended here `explain` still knows how. */
 const ENDED_KEPT = 1000
 
@@ -192,7 +194,7 @@ export class HeldCalls {
       .then(
         () => {},
         async (error: unknown) => {
-          if (error instanceof DelayedError) this.waits(id)
+          if (error instanceof DelayedError && this.calls.get(id)?.thrown !== error) this.waits(id)
           else if (error instanceof UnrecoverableError || this.parts.attempts < 2 || this.closed) this.fail(id, error)
           else await this.tryAgain(id, call)
         },
@@ -259,7 +261,10 @@ export class HeldCalls {
       return usage === undefined ? {} : { usage }
     } catch (error) {
       held.thrown = error
-      throw error
+      if (!(error instanceof Error && CONTROL_ERRORS.has(error.name))) throw error
+      // It is meant for the caller's own job, not for that of the held call.
+      held.reject(error)
+      throw new UnrecoverableError(error.message)
     } finally {
       held.state = 'waiting'
     }

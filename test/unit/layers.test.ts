@@ -10,6 +10,7 @@ const LAYERS = [
   'index',
   'cli',
   'http',
+  'middleware',
   'tollgate',
   'open',
   'options',

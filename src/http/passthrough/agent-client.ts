@@ -1,9 +1,9 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { type Dispatcher, Pool } from 'undici'
+import type { AgentApi } from '../../agents/inbound.js'
 import { ConfigInvalid } from '../../model/errors.js'
 import { MINUTE } from '../../model/time.js'
 import type { AgentSpec } from '../../policy/rule.js'
-import type { AgentApi } from './inbound.js'
 
 /** Headers that belong to one connection (RFC 9110, 7.6.1), and those that say how a message is framed. */
 const HOP_BY_HOP = [

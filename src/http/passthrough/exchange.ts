@@ -1,4 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
+import { type AnswerReader, inputOf, readerOf, StreamReader, WholeReader } from '../../agents/answer-reader.js'
+import { type InboundRequest, outboundBody } from '../../agents/inbound.js'
+import { rateLimitFields } from '../../middleware/rate-limit-fields.js'
 import type { Call } from '../../model/call.js'
 import { TollgateError, UpstreamLimited } from '../../model/errors.js'
 import { SECOND } from '../../model/time.js'
@@ -7,12 +10,9 @@ import type { CallContext } from '../../queue/handler.js'
 import type { HeldCalls } from '../../queue/held-calls.js'
 import type { Tollgate } from '../../tollgate.js'
 import { REFUSED_STATUSES } from '../../upstream/headers.js'
-import { rateLimitFields } from '../rate-limit-fields.js'
 import type { ServerSettings } from '../server-settings.js'
 import { type AgentClient, answeredHeaders } from './agent-client.js'
-import { type AnswerReader, BlindReader, StreamReader, WholeReader } from './answer-reader.js'
 import { AnswerStream } from './answer-stream.js'
-import { type InboundRequest, outboundBody } from './inbound.js'
 import { refusalOf } from './refusal.js'
 
 /** After this time of waiting a client of a stream gets the first comment. */
@@ -169,7 +169,7 @@ export class Exchange {
     context: CallContext,
     inputTokens: number,
   ): Promise<{ usage?: CallUsage }> {
-    const reader = readerOf(headers, this.inbound.addsUsage)
+    const reader = readerOf(headers['content-type'] ?? '', headers['content-encoding'], this.inbound.addsUsage)
     // Settles the call by what was seen where it is cancelled: its attempt ends at once then.
     const cancelled = () => void context.settlePart(reader.roughUsage(inputTokens) ?? {}).catch(() => {})
     context.signal.addEventListener('abort', cancelled, { once: true })
@@ -215,17 +215,6 @@ export class Exchange {
     if (reader instanceof StreamReader) delete passed['content-length']
     return { ...own, ...passed, ...this.idHeader(), ...(reader instanceof StreamReader ? { 'x-accel-buffering': 'no' } : {}) }
   }
-}
-
-function readerOf(headers: IncomingHttpHeaders, dropsUsage: boolean): AnswerReader {
-  const { 'content-type': type = '', 'content-encoding': encoding } = headers
-  if (encoding !== undefined && encoding !== 'identity') return new BlindReader()
-  return type.startsWith('text/event-stream') ? new StreamReader(dropsUsage) : new WholeReader()
-}
-
-/** The input tokens that were estimated; 0 where no rule counts any. */
-function inputOf({ cost }: Call): number {
-  return cost?.inputTokens ?? Math.max(0, (cost?.tokens ?? 0) - (cost?.outputTokens ?? 0))
 }
 
 function codeOf(error: unknown): string {

@@ -1,20 +1,20 @@
 import { createHash } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Logger } from 'pino'
+import { readInbound, targetOf } from '../../agents/inbound.js'
+import { tollgateError } from '../../middleware/problem.js'
 import { RequestInvalid, TollgateError, withoutArguments } from '../../model/errors.js'
 import { SECOND } from '../../model/time.js'
 import type { AgentSpec } from '../../policy/rule.js'
 import type { HeldCalls } from '../../queue/held-calls.js'
 import type { Tollgate } from '../../tollgate.js'
 import type { Access } from '../access.js'
-import { tollgateError } from '../problem.js'
 import { preferredWaitMs } from '../routes/calls.js'
 import type { Seats } from '../seats.js'
 import type { ServerSettings } from '../server-settings.js'
 import { AgentClient } from './agent-client.js'
 import { Exchange } from './exchange.js'
 import { identify } from './identity.js'
-import { readInbound } from './inbound.js'
 import { refusalOf } from './refusal.js'
 
 export interface PassThroughParts {
@@ -81,8 +81,8 @@ export class PassThrough {
     if (client === undefined) throw new TollgateError('ROUTE_UNKNOWN', 'no agent of that name is configured')
     const { of, name, ownKey } = await identify(access, tollgate.keys, request.headers, request.ip, agent)
     const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0)
-    const given = { method: request.method, url: request.raw.url ?? '', headers: request.headers, body }
-    const inbound = readInbound(agent, client.api, given, settings.outputTokens)
+    const given = { method: request.method, target: targetOf(request.raw.url ?? ''), headers: request.headers, body }
+    const inbound = readInbound(agent, given, settings.outputTokens)
     const key = this.joinKey(request, name, agent)
     const digest = key === undefined ? '' : createHash('sha256').update(`${inbound.method} ${inbound.target}\n`).update(body).digest('base64')
     const known = key === undefined ? undefined : this.joinable.get(key)

@@ -1,6 +1,6 @@
+import type { AgentApi } from '../../agents/inbound.js'
+import { problemOf, retryAfterOf, retryAfterSeconds, tollgateError } from '../../middleware/problem.js'
 import { RateLimitExceeded, type TollgateError } from '../../model/errors.js'
-import { problemOf, retryAfterOf, retryAfterSeconds, tollgateError } from '../problem.js'
-import type { AgentApi } from './inbound.js'
 
 /** Clients of OpenAI and Anthropic do not wait longer than this before they try again: they would come at once instead. */
 const LONGEST_RETRY_MS = 60_000

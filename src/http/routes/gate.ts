@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
+import { rateLimitFields } from '../../middleware/rate-limit-fields.js'
 import { CallInvalid } from '../../model/errors.js'
 import type { Tollgate } from '../../tollgate.js'
 import { amount, amounts, callSchema } from '../../validation/call.js'
-import { rateLimitFields } from '../rate-limit-fields.js'
 import { type Route, route } from '../route.js'
 import { answerSchema } from './schemas.js'
 

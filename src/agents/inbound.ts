@@ -1,8 +1,8 @@
 import type { IncomingHttpHeaders } from 'node:http'
-import { type Call, MAX_NAME_LENGTH } from '../../model/call.js'
-import type { Cost } from '../../model/cost.js'
-import { RequestInvalid, TollgateError } from '../../model/errors.js'
-import type { AgentSpec } from '../../policy/rule.js'
+import { type Call, MAX_NAME_LENGTH } from '../model/call.js'
+import type { Cost } from '../model/cost.js'
+import { RequestInvalid, TollgateError } from '../model/errors.js'
+import type { AgentSpec } from '../policy/rule.js'
 
 export type AgentApi = NonNullable<AgentSpec['api']>
 
@@ -91,12 +91,9 @@ const NO_TOKENS: Cost = { tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0 }
 /** @param outputTokens of a request that sets no maximum. @throws RequestInvalid, MEDIA_TYPE_UNSUPPORTED */
 export function readInbound(
   agent: string,
-  api: AgentApi,
-  request: { readonly method: string; readonly url: string; readonly headers: IncomingHttpHeaders; readonly body: Buffer },
+  { method, target, headers, body }: Pick<InboundRequest, 'method' | 'target' | 'headers' | 'body'>,
   outputTokens: number,
 ): InboundRequest {
-  const { method, headers, body } = request
-  const target = targetOf(request.url)
   const endpoint = endpointOf(target)
   const encoding = headers['content-encoding']
   if (encoding !== undefined && encoding !== 'identity')
@@ -115,7 +112,7 @@ export function readInbound(
     body,
     json,
     streams,
-    addsUsage: api === 'openai' && streams && /\/completions$/.test(endpoint) && options?.['include_usage'] !== true,
+    addsUsage: streams && /\/completions$/.test(endpoint) && options?.['include_usage'] !== true,
     call: {
       agent,
       endpoint,

@@ -1,5 +1,6 @@
-import { tokensOf } from '../../pricing/estimate.js'
-import { type CallUsage, readUsage } from '../../pricing/usage.js'
+import type { Call } from '../model/call.js'
+import { tokensOf } from '../pricing/estimate.js'
+import { type CallUsage, readUsage } from '../pricing/usage.js'
 import { EventSplitter, eventData } from './sse.js'
 
 /** Answers are read whole for their usage up to so many bytes; of longer ones the end is searched. */
@@ -150,7 +151,7 @@ export class StreamReader implements AnswerReader {
 }
 
 /** An answer that cannot be read: compressed, although the agent was asked not to. Its estimate stands. */
-export class BlindReader implements AnswerReader {
+class BlindReader implements AnswerReader {
   push(chunk: Buffer): Uint8Array {
     return chunk
   }
@@ -163,4 +164,15 @@ export class BlindReader implements AnswerReader {
   roughUsage(): CallUsage | undefined {
     return undefined
   }
+}
+
+/** The reader for an answer with these headers. @param dropsUsage see `StreamReader` */
+export function readerOf(type: string, encoding: string | undefined, dropsUsage: boolean): AnswerReader {
+  if (encoding !== undefined && encoding !== 'identity') return new BlindReader()
+  return type.startsWith('text/event-stream') ? new StreamReader(dropsUsage) : new WholeReader()
+}
+
+/** The input tokens that were estimated; 0 where no rule counts any. */
+export function inputOf({ cost }: Call): number {
+  return cost?.inputTokens ?? Math.max(0, (cost?.tokens ?? 0) - (cost?.outputTokens ?? 0))
 }
