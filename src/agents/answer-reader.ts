@@ -173,6 +173,6 @@ export function readerOf(type: string, encoding: string | undefined, dropsUsage:
 }
 
 /** The input tokens that were estimated; 0 where no rule counts any. */
-export function inputOf({ cost }: Call): number {
+export function estimatedInput({ cost }: Call): number {
   return cost?.inputTokens ?? Math.max(0, (cost?.tokens ?? 0) - (cost?.outputTokens ?? 0))
 }

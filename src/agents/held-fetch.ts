@@ -4,7 +4,7 @@ import { UpstreamLimited } from '../model/errors.js'
 import type { CallUsage } from '../pricing/usage.js'
 import type { HeldCalls } from '../queue/held-calls.js'
 import { REFUSED_STATUSES } from '../upstream/headers.js'
-import { type AnswerReader, inputOf, readerOf } from './answer-reader.js'
+import { type AnswerReader, estimatedInput, readerOf } from './answer-reader.js'
 import { outboundBody, readInbound } from './inbound.js'
 
 /** Whose calls they are: merged into every call of a fetch. */
@@ -88,7 +88,7 @@ export function heldFetch(held: HeldCalls, agent: string, of: FetchIdentity): ty
           resolve(new Response(passed.body, { status: response.status, statusText: response.statusText, headers: headersOf(response) }))
           await passed.ended
         }
-        const usage = await reader.usage(inputOf(call))
+        const usage = await reader.usage(estimatedInput(call))
         return usage === undefined ? (response.ok ? {} : { usage: { tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0 } }) : { usage }
       }
       held.run({ ...inbound.call, ...of }, send, { signal: request.signal }).catch(reject)

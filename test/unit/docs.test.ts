@@ -49,7 +49,7 @@ const OPTIONS = read('docs/options.md')
 /** Those that describe the program to its users. */
 const REFERENCE = [
   'README.md',
-  ...['rules', 'calls', 'limiter', 'operations', 'upstream', 'administration', 'options', 'server'].map((name) => `docs/${name}.md`),
+  ...['rules', 'calls', 'limiter', 'operations', 'upstream', 'administration', 'options', 'server', 'middleware'].map((name) => `docs/${name}.md`),
 ]
 const USER_PAGES = REFERENCE.map(read).join('\n')
 const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }

@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http'
-import { type AnswerReader, inputOf, readerOf, StreamReader, WholeReader } from '../../agents/answer-reader.js'
+import { type AnswerReader, estimatedInput, readerOf, StreamReader, WholeReader } from '../../agents/answer-reader.js'
 import { type InboundRequest, outboundBody } from '../../agents/inbound.js'
 import { rateLimitFields } from '../../middleware/rate-limit-fields.js'
 import type { Call } from '../../model/call.js'
@@ -25,8 +25,6 @@ export interface ExchangeParts {
   readonly held: HeldCalls
   readonly client: AgentClient
   readonly settings: ServerSettings
-  /** Aborts when the server closes. */
-  readonly closing: AbortSignal
 }
 
 /**
@@ -69,10 +67,9 @@ export class Exchange {
 
   /** Makes the call and answers it; never throws. */
   async run(call: Call): Promise<void> {
-    const { held, closing } = this.parts
-    const signal = AbortSignal.any([this.gone.signal, closing])
+    const { signal } = this.gone
     try {
-      await held.run({ ...this.inbound.call, ...call }, (admitted, context) => this.make(admitted, context), {
+      await this.parts.held.run({ ...this.inbound.call, ...call }, (admitted, context) => this.make(admitted, context), {
         signal,
         waiting: (id) => this.waiting(id),
       })
@@ -82,6 +79,11 @@ export class Exchange {
       clearTimeout(this.comments)
       clearTimeout(this.leaving)
     }
+  }
+
+  /** The server closes: a call that waits leaves its line, and its client is told to come again. */
+  sendAway(): void {
+    if (!this.running) this.gone.abort(new TollgateError('SERVER_BUSY', 'the server is closing'))
   }
 
   /** Another client, or the same again, waits for the answer. */
@@ -136,8 +138,9 @@ export class Exchange {
     this.id = context.id
     this.running = true
     clearTimeout(this.comments)
-    const signal = AbortSignal.any([context.signal, this.agentAborter.signal])
-    const inputTokens = inputOf(call)
+    const { signal } = this.agentAborter
+    context.signal.addEventListener('abort', () => this.agentAborter.abort(), { once: true })
+    const inputTokens = estimatedInput(call)
     try {
       const body = outboundBody(this.inbound, context.degraded ? context.degradeTo : undefined)
       const { method, target, headers } = this.inbound

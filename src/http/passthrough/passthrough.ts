@@ -50,7 +50,7 @@ export class PassThrough {
   private readonly clients: ReadonlyMap<string, AgentClient>
   /** By identity, agent and idempotency key: calls that wait, run, or have ended a short while ago. */
   private readonly joinable = new Map<string, Joinable>()
-  private readonly running = new Set<Promise<void>>()
+  private readonly running = new Map<Promise<void>, Exchange>()
 
   /** @throws ConfigInvalid where the key of an agent is missing */
   constructor(private readonly parts: PassThroughParts) {
@@ -68,9 +68,10 @@ export class PassThrough {
     })
   }
 
-  /** Waits for the exchanges under way, then closes the connections to agents. */
+  /** Sends clients that wait away, lets what runs end, then closes the connections to agents. */
   async close(): Promise<void> {
-    await Promise.all(this.running)
+    for (const exchange of this.running.values()) exchange.sendAway()
+    await Promise.all(this.running.keys())
     await Promise.all([...this.clients.values()].map((client) => client.close()))
   }
 
@@ -88,7 +89,7 @@ export class PassThrough {
     const known = key === undefined ? undefined : this.joinable.get(key)
     if (known !== undefined && known.digest !== digest) throw new RequestInvalid(`${settings.idempotencyHeader}: was used for another request`)
     const joins = known !== undefined && (known.exchange.answer.isWhole || !known.exchange.answer.hasEnded)
-    const exchange = joins ? known.exchange : new Exchange({ tollgate, held, client, settings, closing: seats.closed }, inbound, ownKey, key !== undefined)
+    const exchange = joins ? known.exchange : new Exchange({ tollgate, held, client, settings }, inbound, ownKey, key !== undefined)
     const leave = seats.take()
     reply.raw.once('close', leave)
     try {
@@ -104,7 +105,7 @@ export class PassThrough {
       this.running.delete(ended)
       if (key !== undefined) this.forgetLater(key, exchange)
     })
-    this.running.add(ended)
+    this.running.set(ended, exchange)
   }
 
   private joinKey(request: FastifyRequest, identity: string, agent: string): string | undefined {
