@@ -138,7 +138,7 @@ export class HeldCalls {
     await this.listed
     const call = validateCall(input)
     const id = `${queue.name}.${randomUUID()}`
-    const stored = { ...withEstimate(call, await scriptClient.resolver.costs(call)), id, payload: undefined }
+    const stored = { ...withEstimate(call, await scriptClient.resolver.costs(call)), id: undefined, payload: undefined }
     const result = new Promise<unknown>((resolve, reject) => {
       this.calls.set(id, { call, handler, signal, waiting, resolve, reject, state: 'starting', attempts: 0, thrown: undefined })
     })

@@ -118,6 +118,10 @@ export function plainlyValid(input: unknown): input is Call {
       if (value !== undefined && (typeof value !== 'string' || !PLAIN_NAME.test(value))) return false
     } else if (field === 'cost' && value !== null && typeof value === 'object') {
       if (!isPlainCost(value)) return false
+    } else if (field === 'ip' && typeof value === 'string') {
+      if (value.length > 64 || isIP(value) === 0) return false
+    } else if (field === 'maxWaitMs' && typeof value === 'number') {
+      if (!(value >= 1 && value <= MAX_WAIT_MS)) return false
     } else if (field !== 'payload' && value !== undefined) return false
   }
   return true

@@ -74,14 +74,18 @@ export class AnswerStream {
     if (this.ended) response.end()
   }
 
-  begin(status: number, headers: AnswerHeaders): void {
+  /** @param atOnce sends the head before there is a part: of a stream. Else both leave together. */
+  begin(status: number, headers: AnswerHeaders, atOnce: boolean): void {
     this.head = { status, headers }
-    for (const client of this.clients) client.writeHead(status, headers).flushHeaders()
+    for (const client of this.clients) {
+      client.writeHead(status, headers)
+      if (atOnce) client.flushHeaders()
+    }
   }
 
   /** A line that clients of event streams ignore. It begins the answer of a call that waits: from then on it is a stream. */
   comment(text: string): void {
-    if (this.head === undefined) this.begin(200, STREAM_HEADERS)
+    if (this.head === undefined) this.begin(200, STREAM_HEADERS, true)
     // A comment that a client has not taken yet is not followed by another one.
     for (const client of this.clients) if (!client.writableNeedDrain) client.write(`: ${text}\n\n`)
   }
@@ -109,7 +113,7 @@ export class AnswerStream {
   refuse({ status, headers, body, event }: ClientRefusal, more: Readonly<Record<string, string>>): void {
     if (this.ended) return
     const begun = this.head !== undefined
-    if (!begun) this.begin(status, { ...more, ...headers })
+    if (!begun) this.begin(status, { ...more, ...headers }, false)
     this.end(Buffer.from(begun ? event : body))
   }
 

@@ -178,7 +178,7 @@ export class Exchange {
     context.signal.addEventListener('abort', cancelled, { once: true })
     try {
       if (this.answer.hasBegun && status >= 400) return await this.passFailure(status, body, inputTokens)
-      if (!this.answer.hasBegun) this.answer.begin(status, this.answerHeaders(headers, reader, context))
+      if (!this.answer.hasBegun) this.answer.begin(status, this.answerHeaders(headers, reader, context), reader instanceof StreamReader)
       for await (const chunk of body) await this.answer.write(reader.push(chunk))
       this.answered = status < 400
       this.answer.end(reader.end())
