@@ -5,6 +5,7 @@ import { type Declaration, declareRules, setSettings } from './administration/ch
 import { boundedPolicyStore, MemoryPolicyStore, type PolicyStore, RedisPolicyStore } from './administration/policy-store.js'
 import { limitOf, meterOf } from './admission/rejection.js'
 import { Resolver } from './admission/resolver.js'
+import { UsageReader } from './admission/usage-reader.js'
 import { DEFAULTS } from './model/defaults.js'
 import { ConfigInvalid, TollgateError, withoutArguments } from './model/errors.js'
 import { approximateMs, type Clock, redisClock } from './model/time.js'
@@ -27,7 +28,7 @@ import { RedisStore } from './store/redis/redis-store.js'
 import { ScriptClient } from './store/redis/script-client.js'
 import type { Store } from './store/store.js'
 import type { NoteReset } from './store/store-guard.js'
-import { defaultLogger, logConnection } from './telemetry/log.js'
+import { defaultLogger, logConnection, safeLogger } from './telemetry/log.js'
 import { type Bus, MemoryBus, RedisBus } from './upstream/bus.js'
 import { isNats, loadNats, NatsBus } from './upstream/nats-bus.js'
 import type { UpstreamTracker } from './upstream/tracker.js'
@@ -46,6 +47,7 @@ interface CommonParts {
 export interface TollgateParts extends CommonParts {
   readonly store: Store
   readonly resolver: Resolver
+  readonly usage: UsageReader
   readonly rules: PolicyStore
   /** Writes resets to the audit; undefined where the store does so itself. */
   readonly noteReset?: NoteReset
@@ -62,14 +64,15 @@ export interface TollgateParts extends CommonParts {
 }
 
 /** The rules that the options declare; undefined where they declare none and those of the namespace stay in force. */
-async function declaredRules({ rules, prices, exempt, degradeTo }: Options): Promise<Declaration | undefined> {
-  for (const [option, value] of Object.entries({ prices, exempt, degradeTo })) {
+async function declaredRules({ rules, prices, exempt, degradeTo, endpoints }: Options): Promise<Declaration | undefined> {
+  for (const [option, value] of Object.entries({ prices, exempt, degradeTo, endpoints })) {
     if (value === undefined) continue
     if (typeof rules === 'string') throw new ConfigInvalid(`${option}: stand in the rules file, where there is one (got both)`)
     if (rules === undefined) throw new ConfigInvalid(`${option}: belong to rules; give those, too (got ${option} alone)`)
   }
   if (typeof rules === 'string') return readRules(rules)
-  return rules === undefined ? undefined : checkRules(rules as RuleSpec[], prices as PriceTable | undefined, exempt as Exempt | undefined, degradeTo)
+  if (rules === undefined) return undefined
+  return checkRules(rules as RuleSpec[], prices as PriceTable | undefined, exempt as Exempt | undefined, degradeTo, endpoints)
 }
 
 /** Writes what the options declare as the policy of the namespace, and returns what resolves calls under the rules that are in force then. */
@@ -94,11 +97,13 @@ async function openAlone(common: CommonParts, declared: Declaration | undefined)
   if (options.store === undefined)
     log.warn('no Redis is configured: limits are kept in the memory of this process alone, and there is no queue; set REDIS_URL to share them')
   const rules = new MemoryPolicyStore(clock)
+  const resolver = await resolverOf(rules, declared, common)
   return {
     ...common,
     store: options.store ?? new MemoryStore(() => approximateMs(clock)),
     rules,
-    resolver: await resolverOf(rules, declared, common),
+    resolver,
+    usage: new UsageReader(resolver, log, options.believedUsage),
     noteReset: (request, usage) => {
       const before = Object.fromEntries(usage.map(({ rule, limit, used }) => [limitOf(rule, limit), used]))
       rules.note({ by: options.actor, what: 'limiter.reset', subject: request.meters.map(meterOf).join(', '), before, after: null })
@@ -123,6 +128,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
     await within(options.connectTimeoutMs, subscriber.select(subscriber.options.db ?? 0))
     const rules = boundedPolicyStore(new RedisPolicyStore(client, keys, clock), client, options.enqueueTimeoutMs)
     const resolver = await resolverOf(rules, declared, common)
+    const usage = new UsageReader(resolver, log, options.believedUsage)
     const scriptClient = new ScriptClient(client, resolver, clock)
     const { onStoreError, storeTimeoutMs, maxUnchecked } = options
     outage = new Outage({ client, scriptClient, clock, log, ledgerNames, onStoreError, timeoutMs: storeTimeoutMs, maxUnchecked })
@@ -133,6 +139,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
       store: outageStore(outage, (around) => new RedisStore(scriptClient, client, clock, { around, actor: options.actor, ledgerNames })),
       outage,
       resolver,
+      usage,
       rules,
       bus: busOf(common, () => new RedisBus(client, subscriber, keys.news, log)),
       apiKeys: new ApiKeys({ redis: client, keys, clock, actor: options.actor, retentionMs: () => retentionOf(resolver.rules.policy) }),
@@ -144,6 +151,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
           scriptClient,
           resolver,
           tracker,
+          usage,
           away: () => outage?.breaker.away === true,
           rulesChanged,
         }),
@@ -165,7 +173,7 @@ export async function openParts(given: TollgateOptions): Promise<TollgateParts> 
   // Before any rule is declared: this fails where the NATS client is not installed.
   if (isNats(options.bus)) await loadNats()
   const declared = await declaredRules(options)
-  const log = options.logger ?? defaultLogger()
+  const log = safeLogger(options.logger ?? defaultLogger())
   if (options.store !== undefined && options.redis !== undefined) throw new ConfigInvalid('store: contradicts redis; give one of them')
   const alone = options.store !== undefined || (options.redis === undefined && process.env['REDIS_URL'] === undefined)
   const common: CommonParts = { options, keys, ledgerNames: new LedgerNames(), clock: options.clock ?? redisClock, log }

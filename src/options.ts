@@ -1,5 +1,6 @@
 import type { Logger } from 'pino'
 import { z } from 'zod'
+import type { BelievedUsage } from './admission/usage-reader.js'
 import { MAX_NAME_LENGTH } from './model/call.js'
 import type { CustomStrategy } from './model/decision.js'
 import { DEFAULTS, UNKNOWN_ACTOR } from './model/defaults.js'
@@ -14,6 +15,7 @@ import type { RedisClient } from './redis/connection.js'
 import type { Store } from './store/store.js'
 import { STORE_METHODS } from './store/store-guard.js'
 import { busSchema } from './upstream/bus.js'
+import { endpointName } from './validation/call.js'
 import { checkInput, type FaultWording, faultMessage, show } from './validation/faults.js'
 import { plainName } from './validation/requests.js'
 
@@ -33,12 +35,16 @@ export interface TollgateOptions {
   prices?: PriceTable | undefined
   /** By agent, the model of calls in degraded mode, beside rules that are given as objects; in a rules file it is a field of the agent. */
   degradeTo?: Readonly<Record<string, string>> | undefined
+  /** By agent, the endpoint of calls that name none, beside rules that are given as objects; in a rules file it follows from the agent's `api`. */
+  endpoints?: Readonly<Record<string, string>> | undefined
   /** Strategies of your own, by name: a rule or call names one as `custom:<name>`. */
   strategies?: Readonly<Record<string, CustomStrategy>> | undefined
   /** Users, teams and others without limits, beside rules that are given as objects; a rules file has its own. */
   exempt?: Exempt | undefined
   /** Estimates the cost of a call that carries none; default: a tokenizer over its messages, and its max_tokens. */
   estimate?: Estimate | undefined
+  /** How far usages that agents report are believed: what is above is capped, logged and counted. */
+  believedUsage?: BelievedUsage | undefined
   /** Attempts of a call whose handler fails; default 1. Waiting is no attempt. */
   attempts?: number | undefined
   /** How long `open` waits for Redis to answer; default 10 s. */
@@ -92,10 +98,12 @@ const schema = z.strictObject({
   prices: z.record(z.string(), z.unknown()).optional(),
   exempt: z.record(z.string(), z.unknown()).optional(),
   degradeTo: z.record(z.string(), z.string().min(1).max(MAX_NAME_LENGTH)).optional(),
+  endpoints: z.record(z.string(), endpointName).optional(),
   strategies: z
     .record(z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 letters, digits, _ or -'), z.custom<CustomStrategy>(isFunction, 'must be a function'))
     .default({}),
   estimate: z.custom<Estimate>(isFunction, 'must be a function').optional(),
+  believedUsage: z.strictObject({ timesEstimate: z.number().min(1).optional(), timesLimit: z.number().min(1).optional() }).optional(),
   attempts: z.number().int().min(1).max(1000).optional(),
   connectTimeoutMs: z.number().int().min(1).max(3_600_000).default(10_000),
   actor: plainName.default(UNKNOWN_ACTOR),
@@ -115,6 +123,7 @@ const workerSchema = z.strictObject({
   concurrency: z.number().int().min(1).max(100_000).optional(),
   timeoutMs: z.number().int().min(0).max(86_400_000).optional(),
   leaseMs: z.number().int().min(1000).max(3_600_000).optional(),
+  maxResultBytes: z.number().int().min(1).max(536_870_912).optional(),
   observer: z.custom(isObject, 'must be an object').optional(),
   fallback: z.custom(isFunction, 'must be a function').optional(),
   callOf: z.custom(isFunction, 'must be a function').optional(),

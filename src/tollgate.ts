@@ -6,6 +6,7 @@ import { Overrides } from './administration/overrides.js'
 import { pause, resume } from './administration/pauses.js'
 import { PolicyClient } from './administration/policy-client.js'
 import { Rules } from './administration/rules.js'
+import type { UsageFigures } from './admission/usage-reader.js'
 import { type FetchIdentity, heldFetch } from './agents/held-fetch.js'
 import { Gate } from './gate/gate.js'
 import { CustomLimiter, type CustomSpec } from './limiter/custom.js'
@@ -40,6 +41,8 @@ export interface Stats {
   upstream(): Promise<readonly UpstreamStats[]>
   /** Whether Redis is away for this process, and what the process decided without it. */
   outage(): OutageFigures
+  /** How many usages that agents reported to this process could not be read, or were capped. */
+  usage(): UsageFigures
 }
 
 /** One namespace in one process: enqueue, workers, the gate without the queue, limiters, and changes of the policy. */
@@ -78,7 +81,7 @@ export class Tollgate {
     this.prefix = parts.keys.prefix
     this.queue = parts.options.queue
     this.store = closableStore(parts.store, parts.noteReset)
-    this.gate = new Gate(parts.resolver, this.store)
+    this.gate = new Gate(parts.resolver, this.store, parts.usage)
     this.policyClient = new PolicyClient({ ...parts, actor: parts.options.actor, changed: (before) => this.wake(before) })
     this.rules = new Rules(this.policyClient)
     this.overrides = new Overrides(this.policyClient, parts.options.longestOverrideMs)
@@ -89,6 +92,7 @@ export class Tollgate {
       ledger: async () => this.store.figures(),
       upstream: () => this.capacity.stats(),
       outage: () => parts.outage?.figures() ?? NO_OUTAGE,
+      usage: () => ({ ...parts.usage.figures }),
     }
   }
 
@@ -161,6 +165,7 @@ export class Tollgate {
   /** Starts a worker in this process. @throws ConfigInvalid, REDIS_REQUIRED */
   worker(handler: Handler, options: WorkerOptions = {}): Worker {
     checkWorker(handler, options)
+    this.parts.resolver.knowEndpoints(handler.endpoints ?? {})
     return this.needsQueue().worker(handler, options)
   }
 

@@ -35,7 +35,7 @@ export class Fleet {
   readonly keys = new Keys(NAMESPACE)
   /** Of all calls that reached their agent, on a clock that all processes of a machine share. */
   readonly startsMs: number[] = []
-  refusing: (call: Call) => boolean = () => false
+  refusing: (id: string) => boolean = () => false
   refused = 0
   private readonly helpers: Helper[] = []
 
@@ -49,7 +49,7 @@ export class Fleet {
 
   static async open(url: string, options: TollgateOptions = {}): Promise<Fleet> {
     const fleet = new Fleet(url, await openHere({ redis: url, namespace: NAMESPACE, rules: RULES, logger: SILENT, ...options }))
-    const worker = fleet.tollgate.worker((call) => fleet.handle(call), { concurrency: 20, leaseMs: LEASE_MS })
+    const worker = fleet.tollgate.worker((_, { id }) => fleet.handle(id), { concurrency: 20, leaseMs: LEASE_MS })
     await worker.bull.waitUntilReady()
     return fleet
   }
@@ -73,6 +73,8 @@ export class Fleet {
   async harmWithin(ms: number, since = performance.timeOrigin + performance.now()): Promise<Harm> {
     await sleep(ms)
     const endMs = performance.timeOrigin + performance.now()
+    // A participant that was stopped could not answer.
+    for (const helper of this.helpers) helper.signal('SIGCONT')
     const others = await Promise.all(this.helpers.map((helper) => helper.request<number[]>('starts').catch(() => [])))
     const starts = [...this.startsMs, ...others.flat()].filter((at) => at >= since && at <= endMs).sort((a, b) => a - b)
     const times = [since, ...starts, endMs]
@@ -115,8 +117,8 @@ export class Fleet {
     this.client.disconnect()
   }
 
-  private async handle(call: Call): Promise<null> {
-    if (this.refusing(call)) {
+  private async handle(id: string): Promise<null> {
+    if (this.refusing(id)) {
       this.refused++
       throw Object.assign(new Error('the agent refuses'), { status: 429, headers: { 'retry-after': '0' } })
     }

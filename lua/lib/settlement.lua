@@ -104,7 +104,8 @@ function Settlement.part(batch, call, now)
   local raised = {}
   Decide.each_limit(batch, call, function(meter, n, cost, limit)
     local was = Record.charged_cost(charged, limit.unit)
-    if was and cost > was then
+    -- Of a limit that an override lifts it leaves no debt, as a start does not charge it.
+    if was and cost > was and n <= meter.rule.active then
       Charge.raise(meter, n, limit, cost - was, charged.at, now, call)
       raised[limit.unit] = true
     end

@@ -16,6 +16,7 @@ interface By {
 interface DeclaredBeside {
   exempt?: Exempt | undefined
   degradeTo?: Readonly<Record<string, string>> | undefined
+  endpoints?: Readonly<Record<string, string>> | undefined
 }
 
 /** The rules of a namespace (`tollgate.rules`). A change is in force in every process within a second, is noted in the audit, and keeps the usage. */
@@ -54,12 +55,12 @@ export class Rules {
 
   /**
    * Declares the rules of the namespace, by the path of a rules file or as objects: they replace
-   * the declared ones, with prices, permanent lists and models of degraded mode.
+   * the declared ones, with prices, permanent lists, models of degraded mode and default endpoints.
    * @throws RulesInvalid; nothing is changed then
    */
-  async apply(rules: string | readonly RuleSpec[], prices?: PriceTable, { by, exempt, degradeTo }: By & DeclaredBeside = {}): Promise<void> {
+  async apply(rules: string | readonly RuleSpec[], prices?: PriceTable, { by, exempt, degradeTo, endpoints }: By & DeclaredBeside = {}): Promise<void> {
     const actor = actorOf(by, this.policyClient.actor)
-    const checked = typeof rules === 'string' ? await readRules(rules) : checkRules(rules, prices, exempt, degradeTo)
+    const checked = typeof rules === 'string' ? await readRules(rules) : checkRules(rules, prices, exempt, degradeTo, endpoints)
     await this.policyClient.change(declareRules(checked, actor))
   }
 }

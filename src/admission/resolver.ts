@@ -80,6 +80,8 @@ function degrades(rule: CompiledRule, call: Call): boolean {
 /** Finds the costs and meters of calls under the rules in force, which change at run time. */
 export class Resolver {
   private current: RuleSetResolver
+  /** The endpoint of calls that name none, by agent, as far as a handler of this process knows it and the policy does not. */
+  private readonly endpoints = new Map<string, string>()
 
   constructor(
     ruleSet: RuleSet,
@@ -97,6 +99,19 @@ export class Resolver {
     const { version, nextEndMs } = this.current.ruleSet
     // The version stays the same where an override has ended; the time of the next end differs then.
     if (ruleSet.version !== version || ruleSet.nextEndMs !== nextEndMs) this.current = new RuleSetResolver(ruleSet, this.keys, this.upstream)
+  }
+
+  /** A handler of this process sends calls that name no endpoint to these, by agent. */
+  knowEndpoints(endpoints: Readonly<Record<string, string>>): void {
+    for (const [agent, endpoint] of Object.entries(endpoints)) this.endpoints.set(agent, endpoint)
+  }
+
+  /** The call with the endpoint that it is sent to where it names none: without it the call would pass by the rules that match or count endpoints. */
+  withEndpoint<Named extends UpstreamName>(call: Named): Named {
+    if (call.endpoint !== undefined) return call
+    const { endpoints } = this.rules.policy
+    const endpoint = Object.hasOwn(endpoints, call.agent) ? endpoints[call.agent] : this.endpoints.get(call.agent)
+    return endpoint === undefined ? call : { ...call, endpoint }
   }
 
   /** The expected cost of a call; a promise only where something has to be estimated. @throws CallInvalid */

@@ -1,5 +1,5 @@
 import type { Call } from '../model/call.js'
-import { tokensOf } from '../pricing/estimate.js'
+import { countTokens } from '../pricing/tokenizer.js'
 import { type CallUsage, readUsage } from '../pricing/usage.js'
 import { EventSplitter, eventData } from './sse.js'
 
@@ -92,11 +92,6 @@ function addedText(event: unknown): string {
   return texts.join('')
 }
 
-/** The usage in an event: of its own, of the message it begins (Anthropic), or of the response it ends (Responses API). */
-function eventUsage(event: unknown): CallUsage | undefined {
-  return readUsage(event) ?? readUsage(field(event, 'message')) ?? readUsage(field(event, 'response'))
-}
-
 /** A stream of server-sent events. */
 export class StreamReader implements AnswerReader {
   private readonly splitter = new EventSplitter()
@@ -121,7 +116,7 @@ export class StreamReader implements AnswerReader {
   async usage(inputTokens: number): Promise<CallUsage | undefined> {
     if (this.final) return this.reported
     const rest = Math.ceil((this.characters - this.text.length) / CHARACTERS_PER_TOKEN)
-    return this.broken(inputTokens, this.text === '' ? 0 : (await tokensOf(this.text)) + rest)
+    return this.broken(inputTokens, this.text === '' ? 0 : (await countTokens([this.text])) + rest)
   }
 
   roughUsage(inputTokens: number): CallUsage | undefined {
@@ -139,7 +134,7 @@ export class StreamReader implements AnswerReader {
     const added = addedText(data)
     this.characters += added.length
     if (this.text.length < LONGEST_TEXT) this.text += added
-    const usage = event.includes('"usage"') ? eventUsage(data) : undefined
+    const usage = event.includes('"usage"') ? readUsage(data) : undefined
     if (usage === undefined) return true
     Object.assign(this.reported, defined(usage))
     const choices = field(data, 'choices')

@@ -1,9 +1,14 @@
+import { z } from 'zod'
 import type { Call } from '../model/call.js'
-import { ConfigInvalid, TollgateError, UpstreamLimited } from '../model/errors.js'
-import type { AgentSpec } from '../policy/rule.js'
+import { DEFAULTS } from '../model/defaults.js'
+import { CallInvalid, ConfigInvalid, TollgateError, UpstreamLimited } from '../model/errors.js'
+import { type AgentSpec, defaultEndpoints } from '../policy/rule.js'
 import { type CallUsage, readUsage } from '../pricing/usage.js'
 import type { CallContext, Handler } from '../queue/handler.js'
 import { REFUSED_STATUSES } from '../upstream/headers.js'
+import { normalEndpoint } from '../validation/endpoint.js'
+import { checkInput, faultMessage, show } from '../validation/faults.js'
+import { compileGlob } from '../validation/patterns.js'
 
 /** The result of a call to an agent over HTTP. */
 export interface AgentAnswer {
@@ -14,39 +19,78 @@ export interface AgentAnswer {
   readonly usage?: CallUsage
 }
 
-const DEFAULT_ENDPOINTS: Readonly<Record<NonNullable<AgentSpec['api']>, string>> = { openai: '/v1/chat/completions', anthropic: '/v1/messages' }
 /** The longest part of an agent's error that is quoted, in characters. */
 const QUOTED_ERROR = 500
 
-function headersFor(agent: AgentSpec, environment: NodeJS.ProcessEnv): Record<string, string> {
+/** What may be set about `httpAgent` besides its agents. */
+export interface HttpAgentOptions {
+  /** The environment variables that an `apiKeyEnv` may name, as globs; default `*_KEY` and `*_TOKEN`. */
+  readonly keyNames?: readonly string[] | undefined
+  /** How long an agent may take to answer, in ms; default 5 minutes. */
+  readonly timeoutMs?: number | undefined
+  /** The longest answer that is read, in bytes; default 1 MB. A call with a longer one fails for good. */
+  readonly maxResultBytes?: number | undefined
+}
+
+const KEY_NAMES = ['*_KEY', '*_TOKEN'] as const
+
+const optionsSchema = z.strictObject({
+  keyNames: z.array(z.string().min(1)).optional(),
+  timeoutMs: z.number().int().min(1).max(86_400_000).default(DEFAULTS.agentTimeoutMs),
+  maxResultBytes: z.number().int().min(1).max(536_870_912).default(DEFAULTS.maxResultBytes),
+})
+
+function headersFor({ api }: AgentSpec, key: string | undefined): Record<string, string> {
   const headers: Record<string, string> = { 'content-type': 'application/json', accept: 'application/json' }
-  const key = agent.apiKeyEnv === undefined ? undefined : environment[agent.apiKeyEnv]?.trim()
-  if (agent.api === 'anthropic') {
+  if (api === 'anthropic') {
     headers['anthropic-version'] = '2023-06-01'
     if (key !== undefined) headers['x-api-key'] = key
   } else if (key !== undefined) headers['authorization'] = `Bearer ${key}`
   return headers
 }
 
-/** @throws ConfigInvalid where the key of an agent is missing, or cannot be sent in a header */
-function checkApiKey(name: string, { apiKeyEnv }: AgentSpec, environment: NodeJS.ProcessEnv): void {
-  if (apiKeyEnv === undefined) return
+/**
+ * The key of an agent; undefined where it has none.
+ * @throws ConfigInvalid where its name is not allowed, or the key is missing or cannot be sent in a header
+ */
+function keyOf(name: string, { apiKeyEnv }: AgentSpec, environment: NodeJS.ProcessEnv, allowed: readonly string[]): string | undefined {
+  if (apiKeyEnv === undefined) return undefined
+  // Rules may come from elsewhere: they must not be able to send any variable of this process to any host.
+  if (!allowed.some((glob) => compileGlob(glob)(apiKeyEnv)))
+    throw new ConfigInvalid(`agents.${name}.apiKeyEnv: must have a name that this process allows, ${allowed.join(' or ')} (got ${show(apiKeyEnv)})`)
   const key = environment[apiKeyEnv]?.trim() ?? ''
   if (key === '') throw new ConfigInvalid(`agents.${name}.apiKeyEnv: ${apiKeyEnv} is not set in the environment`)
   // fetch would quote the key in its error.
   if (!/^[\x21-\x7e]+$/.test(key)) throw new ConfigInvalid(`agents.${name}.apiKeyEnv: ${apiKeyEnv} holds characters that a key cannot have (not shown)`)
+  return key
 }
 
-function urlOf(agent: AgentSpec, call: Call): string {
-  const endpoint = call.endpoint ?? DEFAULT_ENDPOINTS[agent.api ?? 'openai']
-  // The slash keeps an endpoint like "@elsewhere.example" from sending the key to another host.
-  return `${agent.baseUrl.replace(/\/+$/, '')}/${endpoint.replace(/^\/+/, '')}`
+/** The text of an answer, without the key that some agents echo; null where it is longer than allowed. */
+async function read(response: Response, mostBytes: number, key: string | undefined): Promise<string | null> {
+  const chunks: Uint8Array[] = []
+  let bytes = 0
+  for await (const chunk of response.body ?? []) {
+    bytes += chunk.length
+    if (bytes > mostBytes) return null
+    chunks.push(chunk)
+  }
+  const text = new TextDecoder().decode(Buffer.concat(chunks))
+  return key === undefined ? text : text.replaceAll(key, '(the key of the agent)').replaceAll(encodeURIComponent(key), '(the key of the agent)')
+}
+
+/** @throws CallInvalid where the endpoint leads out of the agent's `baseUrl`, to which the key belongs */
+function urlOf(agent: AgentSpec, endpoint: string): string {
+  const base = agent.baseUrl.replace(/\/+$/, '')
+  const url = `${base}${normalEndpoint(endpoint) ?? ''}`
+  if (url === base || !new URL(url).href.startsWith(`${new URL(base).href.replace(/\/+$/, '')}/`))
+    throw new CallInvalid(faultMessage('endpoint', 'must be a path under the baseUrl of its agent', show(endpoint)))
+  return url
 }
 
 /** The error of an answer that is neither a success nor a refusal. */
-function failure(call: Call, status: number, output: unknown, usage: CallUsage | undefined): TollgateError {
+function failure(call: Call, status: number, output: unknown): TollgateError {
   const quoted = (typeof output === 'string' ? output : JSON.stringify(output)).slice(0, QUOTED_ERROR)
-  return Object.assign(new TollgateError('UPSTREAM_FAILED', `${call.agent} answered ${status}: ${quoted}`), { usage })
+  return Object.assign(new TollgateError('UPSTREAM_FAILED', `${call.agent} answered ${status}: ${quoted}`), { usage: readUsage(output) })
 }
 
 function parse(text: string): unknown {
@@ -66,23 +110,43 @@ function withModel(payload: unknown, model: string): unknown {
  * `/v1/chat/completions` (openai) or `/v1/messages` (anthropic). 429, 503 and 529 return the call to its line (UPSTREAM_LIMITED); other statuses than
  * 2xx fail it with UPSTREAM_FAILED, settled by the usage in the answer, if any.
  * @param environment where the API keys are read, by the name in `apiKeyEnv`
- * @throws ConfigInvalid at once where an agent's key is missing from the environment
+ * @throws ConfigInvalid at once where an agent's key is missing from the environment, or an option is not valid
  */
-export function httpAgent(agents: Readonly<Record<string, AgentSpec>>, environment: NodeJS.ProcessEnv = process.env): Handler {
-  const known = new Map(Object.entries(agents))
-  for (const [name, agent] of known) checkApiKey(name, agent, environment)
-  return async (call: Call, context: CallContext): Promise<AgentAnswer> => {
-    const agent = known.get(call.agent)
-    if (agent === undefined) throw new ConfigInvalid(`agent ${call.agent} is not among the configured ones (${[...known.keys()].join(', ') || 'none'})`)
+export function httpAgent(agents: Readonly<Record<string, AgentSpec>>, environment: NodeJS.ProcessEnv = process.env, options: HttpAgentOptions = {}): Handler {
+  const { keyNames = KEY_NAMES, timeoutMs, maxResultBytes } = checkInput(optionsSchema, options, { whole: 'options' }, ConfigInvalid)
+  const known = new Map(Object.entries(agents).map(([name, agent]) => [name, { agent, key: keyOf(name, agent, environment, keyNames) }]))
+  const endpoints = defaultEndpoints(agents)
+  const handler = async (call: Call, context: CallContext): Promise<AgentAnswer> => {
+    const found = known.get(call.agent)
+    if (found === undefined) throw new ConfigInvalid(`agent ${call.agent} is not among the configured ones (${[...known.keys()].join(', ') || 'none'})`)
+    const { agent, key } = found
     const { signal, degraded, degradeTo } = context
+    const url = urlOf(agent, call.endpoint ?? (endpoints[call.agent] as string))
     const body = JSON.stringify(degraded && degradeTo !== undefined ? withModel(call.payload, degradeTo) : (call.payload ?? {}))
-    // A redirect is not followed: it would send the key to another host.
-    const response = await fetch(urlOf(agent, call), { method: 'POST', headers: headersFor(agent, environment), body, signal, redirect: 'manual' })
-    const output = parse(await response.text())
-    const usage = readUsage(output)
-    if (REFUSED_STATUSES.has(response.status)) throw new UpstreamLimited({ headers: response.headers, message: `${call.agent} answered ${response.status}` })
-    context.observe(response.headers)
-    if (!response.ok) throw failure(call, response.status, output, usage)
-    return { status: response.status, output, ...(usage === undefined ? {} : { usage }) }
+    const late = AbortSignal.timeout(timeoutMs)
+    try {
+      // A redirect is not followed: it would send the key to another host.
+      const request = { method: 'POST', headers: headersFor(agent, key), body, signal: AbortSignal.any([signal, late]), redirect: 'manual' } as const
+      return await answer(call, context, await fetch(url, request), maxResultBytes, key)
+    } catch (error) {
+      if (!late.aborted || signal.aborted || error instanceof TollgateError) throw error
+      throw new TollgateError('CALL_TIMED_OUT', `${call.agent} did not answer within ${timeoutMs} ms`)
+    }
   }
+  return Object.assign(handler, { endpoints })
+}
+
+async function answer(call: Call, context: CallContext, response: Response, mostBytes: number, key: string | undefined): Promise<AgentAnswer> {
+  const { status, headers, ok } = response
+  if (REFUSED_STATUSES.has(status)) {
+    await response.body?.cancel()
+    throw new UpstreamLimited({ headers, message: `${call.agent} answered ${status}` })
+  }
+  const text = await read(response, mostBytes, key)
+  context.observe(headers)
+  if (text === null && ok) throw new TollgateError('CALL_FAILED', `${call.agent} answered more than ${mostBytes} bytes (maxResultBytes)`)
+  const output = parse(text ?? `more than ${mostBytes} bytes`)
+  if (!ok) throw failure(call, status, output)
+  const usage = readUsage(output)
+  return { status, output, ...(usage === undefined ? {} : { usage }) }
 }

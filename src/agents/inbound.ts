@@ -1,19 +1,16 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { type Call, MAX_NAME_LENGTH } from '../model/call.js'
 import type { Cost } from '../model/cost.js'
+import { DEFAULTS } from '../model/defaults.js'
 import { RequestInvalid, TollgateError } from '../model/errors.js'
 import type { AgentSpec } from '../policy/rule.js'
+import { CONTENT, outputBound } from '../pricing/payload.js'
 
 export type AgentApi = NonNullable<AgentSpec['api']>
 
-/** Endpoints that answer without tokens of output, whatever their input is. */
-const WITHOUT_OUTPUT = /\/(embeddings|moderations|rerank)$/
 /** What looks like a generating request to such an endpoint costs no tokens. */
 const COUNTING = /\/(count_tokens|input_tokens|tokenize)$/
 const GENERATING = /\/(chat\/completions|completions|responses|messages)$/
-const INPUTS = ['messages', 'input', 'prompt', 'contents'] as const
-const OUTPUT_CAPS = ['max_completion_tokens', 'max_tokens', 'max_output_tokens', 'max_tokens_to_sample'] as const
-const MOST_ANSWERS = 128
 
 type JsonObject = Readonly<Record<string, unknown>>
 
@@ -74,16 +71,12 @@ function jsonObject(body: Buffer): JsonObject | undefined {
   }
 }
 
-function amountOf(value: unknown): number | undefined {
-  return typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : undefined
-}
-
-/** The most output tokens that a request can be answered with. */
-function outputCap(json: JsonObject, outputTokens: number): number {
-  const config = json['generationConfig'] as JsonObject | null | undefined
-  const caps = [...OUTPUT_CAPS.map((name) => json[name]), config?.['maxOutputTokens']].flatMap((value) => amountOf(value) ?? [])
-  const answers = Math.min(MOST_ANSWERS, Math.max(1, amountOf(json['n']) ?? 1, amountOf(json['best_of']) ?? 1))
-  return (caps.length === 0 ? outputTokens : Math.max(...caps)) * answers
+/** The most output tokens of a request. @param outputTokens of one that sets no maximum */
+function outputOf(call: Call, json: JsonObject, outputTokens: number): number {
+  const bound = outputBound({ ...call, payload: json })
+  // With a maximum of 0 added, only a maximum of its own is left.
+  const capped = outputBound({ ...call, payload: { ...json, max_tokens: json['max_tokens'] ?? 0 } }) > 0
+  return capped ? bound : (bound / DEFAULTS.outputTokens) * outputTokens
 }
 
 const NO_TOKENS: Cost = { tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0 }
@@ -101,7 +94,7 @@ export function readInbound(
   const json = jsonObject(body)
   const generating = method === 'POST' && GENERATING.test(endpoint)
   if (generating && json === undefined) throw new RequestInvalid('body: must be a JSON object')
-  const metered = json !== undefined && !COUNTING.test(endpoint) && (generating || INPUTS.some((name) => json[name] !== undefined))
+  const metered = json !== undefined && !COUNTING.test(endpoint) && (generating || CONTENT.some((name) => json[name] !== undefined))
   const model = typeof json?.['model'] === 'string' ? json['model'] : undefined
   const streams = json?.['stream'] === true
   const options = json?.['stream_options'] as JsonObject | null | undefined
@@ -117,7 +110,7 @@ export function readInbound(
       agent,
       endpoint,
       model,
-      ...(metered ? { cost: { outputTokens: WITHOUT_OUTPUT.test(endpoint) ? 0 : outputCap(json, outputTokens) }, payload: json } : { cost: NO_TOKENS }),
+      ...(metered ? { cost: { outputTokens: outputOf({ agent, endpoint, model }, json, outputTokens) }, payload: json } : { cost: NO_TOKENS }),
     },
   }
 }

@@ -27,6 +27,7 @@ export async function runWorker(config: WorkerConfig): Promise<void> {
   })
   const metrics = new Metrics()
   metrics.watchOutages(() => tollgate.stats.outage())
+  metrics.watchUsage(() => tollgate.stats.usage())
   const stopped = stopSignal(log)
   const metricsServer =
     config.metricsPort === undefined

@@ -3,12 +3,13 @@ import { DecisionAnswer } from '../admission/answer.js'
 import { rejection } from '../admission/rejection.js'
 import type { CallRequest } from '../admission/request.js'
 import type { Resolver } from '../admission/resolver.js'
+import type { UsageReader } from '../admission/usage-reader.js'
 import type { Call } from '../model/call.js'
 import { type Costs, NOTHING } from '../model/cost.js'
 import type { RejectDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { CallInvalid, TollgateError } from '../model/errors.js'
-import { actualCosts, type CallUsage } from '../pricing/usage.js'
+import type { CallUsage } from '../pricing/usage.js'
 import type { Store } from '../store/store.js'
 import { validateCall } from '../validation/call.js'
 import { type AcquireAttempt, AcquireLines, linesOf } from './acquire-line.js'
@@ -32,6 +33,7 @@ export class Gate {
   constructor(
     private readonly resolver: Resolver,
     private readonly store: Store,
+    private readonly usage: UsageReader,
   ) {}
 
   /** What `admit` would decide; charges nothing. @throws CallInvalid */
@@ -107,14 +109,14 @@ export class Gate {
 
   /** The grant that a call got under its id. @throws CallInvalid where it has none */
   private grantOf(input: Call): Grant {
-    const call = validateCall(input)
+    const call = this.resolver.withEndpoint(validateCall(input))
     if (call.id === undefined) throw new CallInvalid('id: is needed to know which call ended (got undefined)')
     const request: CallRequest = { id: `~/${call.id}`, token: '', call, ...this.resolver.resolve(call, NOTHING) }
-    return new Grant(this.granter(call), { request, decision: { outcome: 'run', atMs: 0, usage: [] } })
+    return new Grant(this.granter(request), { request, decision: { outcome: 'run', atMs: 0, usage: [] } })
   }
 
   private async charge(request: CallRequest): Promise<Grant> {
-    return new Grant(this.granter(request.call), await this.store.admit(request))
+    return new Grant(this.granter(request), await this.store.admit(request))
   }
 
   private async attempt(request: CallRequest): Promise<AcquireAttempt<Grant>> {
@@ -128,16 +130,17 @@ export class Gate {
     return { waitMs: decision.retryAfterMs ?? unknownMs, line: `${rule}/${scopeValue}` }
   }
 
-  private granter(call: Call): Granter {
+  private granter(request: CallRequest): Granter {
     return {
       store: this.store,
-      actual: (usage) => actualCosts(usage, call, this.resolver.rules.prices),
-      freed: (request) => this.lines.wake(linesOf(request)),
+      read: (usage) => (usage === undefined ? undefined : this.usage.usageIn(request.call.agent, { usage })),
+      actual: (usage) => this.usage.actual(request, usage),
+      freed: (ended) => this.lines.wake(linesOf(ended)),
     }
   }
 
   private request(input: Call): CallRequest | Promise<CallRequest> {
-    const call = validateCall(input)
+    const call = this.resolver.withEndpoint(validateCall(input))
     const costs = this.resolver.costs(call)
     const request = (known: Costs): CallRequest => ({ id: call.id === undefined ? '' : `~/${call.id}`, token: '', call, ...this.resolver.resolve(call, known) })
     return costs instanceof Promise ? costs.then(request) : request(costs)

@@ -1,12 +1,14 @@
 import { DecisionAnswer } from '../admission/answer.js'
 import type { AdmissionRequest } from '../admission/request.js'
 import type { ActualCosts } from '../model/cost.js'
-import type { CallUsage } from '../pricing/usage.js'
+import { type CallUsage, completed, mergeParts } from '../pricing/usage.js'
 import type { Admission, Store } from '../store/store.js'
 
 /** What a grant needs of its gate. */
 export interface Granter {
   readonly store: Store
+  /** A usage as it was given, read. */
+  read(usage: CallUsage | undefined): CallUsage | undefined
   /** The cost of the call by its usage. */
   actual(usage: CallUsage | undefined): ActualCosts
   /** Room came back at the meters of this request: wakes the calls of this process that wait for it. */
@@ -17,6 +19,8 @@ export interface Granter {
 export class Grant extends DecisionAnswer {
   readonly #granter: Granter
   readonly #request: AdmissionRequest
+  /** What `settlePart` reported so far. */
+  #parts: CallUsage | undefined
 
   constructor(granter: Granter, { request, decision }: Admission) {
     super(decision)
@@ -26,15 +30,16 @@ export class Grant extends DecisionAnswer {
 
   /** Replaces the estimate by the usage of the call; settling again changes nothing. Returns whether it was open. */
   settle(usage?: CallUsage): Promise<boolean> {
-    return this.end((store) => store.settle(this.#request, this.#granter.actual(usage), 'end'))
+    return this.end((store) => store.settle(this.#request, this.#granter.actual(completed(this.#granter.read(usage), this.#parts)), 'end'))
   }
 
   /**
-   * Settles the whole usage so far of a call that goes on (a stream): usage above its charge is
-   * charged at once, nothing is given back. Returns whether it was open.
+   * Settles the usage so far of a call that goes on (a stream): usage above its charge is charged at once, nothing is given back. Each field keeps
+   * its largest value, so a part may leave out what another one said. Returns whether it was open.
    */
   async settlePart(usage: CallUsage): Promise<boolean> {
-    return this.allowed && (await this.#granter.store.settle(this.#request, this.#granter.actual(usage), 'part'))
+    this.#parts = mergeParts(this.#parts ?? {}, this.#granter.read(usage) ?? {})
+    return this.allowed && (await this.#granter.store.settle(this.#request, this.#granter.actual(this.#parts), 'part'))
   }
 
   /** Gives back the whole charge: the call was not made. */

@@ -98,10 +98,19 @@ export const DEFAULTS = Object.freeze({
   lookAgainMs: 1 * SECOND,
   /** With a clock that a test sets: how often it is read to see whether an override has ended. */
   givenClockCheckMs: 20,
+  /** The largest payload of an enqueued call and the largest result, as JSON. */
+  maxPayloadBytes: 1_000_000,
+  maxResultBytes: 1_000_000,
+  /** How long an agent may take to answer `httpAgent`. */
+  agentTimeoutMs: 5 * MINUTE,
   /** The longest run of a handler; 0 = no bound. */
   timeoutMs: 0,
   /** How long a closing worker waits for its running calls. */
   shutdownTimeoutMs: 30 * SECOND,
+  /** A reported usage is believed up to so many times the estimate, … */
+  timesEstimate: 100,
+  /** … or up to so many times the largest limit, whichever is more. */
+  timesLimit: 10,
   /** The estimated output tokens of a call without max_tokens. */
   outputTokens: 512,
   /** The most keys of one script call: keeps scripts short, and within Lua's stack. */

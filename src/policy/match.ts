@@ -1,4 +1,5 @@
 import type { Call } from '../model/call.js'
+import { endpointPath, normalPath } from '../validation/endpoint.js'
 import { compileGlob, parseRange, plainAddress } from '../validation/patterns.js'
 import type { MatchSpec } from './rule.js'
 
@@ -10,15 +11,21 @@ function anyOf(predicates: readonly Predicate[]): Predicate {
 
 const FIELDS = ['agent', 'endpoint', 'model', 'user', 'team', 'org'] as const
 
+/** A glob in the spelling of the endpoints that it is compared with. */
+function endpointGlob(glob: string): string {
+  return normalPath(/^[*?]/.test(glob) ? glob : `/${glob}`)
+}
+
 /** Compiles a rule's `match` to a check of calls. A call that lacks a matched field is not covered. */
 export function compileMatch(match: MatchSpec | undefined): (call: Call) => boolean {
   const checks: ((call: Call) => boolean)[] = []
   for (const field of FIELDS) {
     const globs = match?.[`${field}s`]
     if (globs === undefined) continue
-    const matches = anyOf(globs.map(compileGlob))
+    const matches = anyOf(globs.map((glob) => compileGlob(field === 'endpoint' ? endpointGlob(glob) : glob)))
+    const valueIn = scopePart(field)
     checks.push((call) => {
-      const value = call[field]
+      const value = valueIn(call)
       return value !== undefined && matches(value)
     })
   }
@@ -41,7 +48,8 @@ function scopePart(scope: string): (call: Call) => string | undefined {
     return (call) => (call.keys !== undefined && Object.hasOwn(call.keys, key) ? call.keys[key] : undefined)
   }
   if (scope === 'ip') return (call) => (call.ip === undefined ? undefined : plainAddress(call.ip))
-  return (call) => call[scope as (typeof FIELDS)[number]]
+  if (scope === 'endpoint') return (call) => (call.endpoint === undefined ? undefined : endpointPath(call.endpoint))
+  return (call) => call[scope as Exclude<(typeof FIELDS)[number], 'endpoint'>]
 }
 
 /** Compiles scopes to a function that gives the scope value of a call; null where the call lacks one of the fields. */

@@ -13,12 +13,14 @@ export interface Settings {
 
 /** Everything that is set for a namespace. The whole has one version and changes atomically. */
 export interface Policy {
-  /** The rules that a file or an application declared. A new declaration replaces them, with `prices`, `exempt` and `degradeTo`. */
+  /** The rules that a file or an application declared. A new declaration replaces them, with `prices`, `exempt`, `degradeTo` and `endpoints`. */
   readonly declared: readonly RuleSpec[]
   readonly prices: Readonly<PriceTable>
   readonly exempt: Exempt
   /** The model that calls in degraded mode run with, by agent. */
   readonly degradeTo: Readonly<Record<string, string>>
+  /** The endpoint of calls that name none, by agent. */
+  readonly endpoints: Readonly<Record<string, string>>
   /** The rules that were added at run time; a new declaration keeps them. */
   readonly added: readonly RuleSpec[]
   readonly overrides: readonly Override[]
@@ -27,7 +29,17 @@ export interface Policy {
 }
 
 /** The policy of a namespace where nothing was set. The order of its parts is that in which the version hashes them. */
-export const EMPTY_POLICY: Policy = { declared: [], prices: {}, exempt: {}, degradeTo: {}, added: [], overrides: [], pauses: [], settings: {} }
+export const EMPTY_POLICY: Policy = {
+  declared: [],
+  prices: {},
+  exempt: {},
+  degradeTo: {},
+  endpoints: {},
+  added: [],
+  overrides: [],
+  pauses: [],
+  settings: {},
+}
 
 export const POLICY_PARTS = Object.keys(EMPTY_POLICY) as readonly (keyof Policy)[]
 

@@ -67,6 +67,13 @@ export interface AgentSpec {
   degradeTo?: string | undefined
 }
 
+const DEFAULT_ENDPOINTS: Readonly<Record<NonNullable<AgentSpec['api']>, string>> = { openai: '/v1/chat/completions', anthropic: '/v1/messages' }
+
+/** By agent, the endpoint of calls that name none. */
+export function defaultEndpoints(agents: Readonly<Record<string, AgentSpec>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(agents).map(([name, { api }]) => [name, DEFAULT_ENDPOINTS[api ?? 'openai']]))
+}
+
 export const glob = z.string().min(1).max(MAX_NAME_LENGTH)
 export const range = z.string().refine((value) => parseRange(value) !== null, 'must be an IP address or a CIDR range such as 10.0.0.0/8')
 const globs = z.array(glob).min(1).max(1000).optional()

@@ -4,7 +4,7 @@ import { RulesInvalid } from '../model/errors.js'
 import type { PriceTable } from '../pricing/prices.js'
 import { faultsOf, safeParse, show, valueAt } from '../validation/faults.js'
 import type { Exempt } from './override.js'
-import { type AgentSpec, type RuleSpec, ruleSetSchema } from './rule.js'
+import { type AgentSpec, defaultEndpoints, type RuleSpec, ruleSetSchema } from './rule.js'
 
 export interface RulesFile {
   rules: RuleSpec[]
@@ -16,6 +16,8 @@ export interface RulesFile {
   exempt: Exempt
   /** The model that calls in degraded mode run with, by agent. */
   degradeTo: Record<string, string>
+  /** The endpoint of calls that name none, by agent. */
+  endpoints: Record<string, string>
 }
 
 /** The place of a fault, as a prefix of its message: "tollgate.yaml:7: ", or "" for rules that are given as objects. */
@@ -42,7 +44,7 @@ function checkFile(input: unknown, locate: Locate): RulesFile {
   if (parsed.success) {
     const { rules, agents = {}, prices = {}, exempt = {} } = parsed.data
     const degradeTo = Object.fromEntries(Object.entries(agents).flatMap(([agent, { degradeTo }]) => (degradeTo === undefined ? [] : [[agent, degradeTo]])))
-    return { rules, agents, prices, exempt, degradeTo }
+    return { rules, agents, prices, exempt, degradeTo, endpoints: defaultEndpoints(agents) }
   }
   const faults = faultsOf(parsed.error, input, { whole: 'rules', name: (path) => path.map(String).join('.'), show: showWithoutSecrets })
   throw new RulesInvalid(faults.map(({ path, field, message, got }) => `${locate(path)}${field} ${message} (got ${got})`))
@@ -54,8 +56,9 @@ export function checkRules(
   prices: Readonly<PriceTable> = {},
   exempt: Exempt = {},
   degradeTo: Readonly<Record<string, string>> = {},
+  endpoints: Readonly<Record<string, string>> = {},
 ): Omit<RulesFile, 'agents'> {
-  return { ...checkFile({ rules, prices, exempt }, () => ''), degradeTo: { ...degradeTo } }
+  return { ...checkFile({ rules, prices, exempt }, () => ''), degradeTo: { ...degradeTo }, endpoints: { ...endpoints } }
 }
 
 /** The line of a YAML alias error: of the first alias without an anchor, else (too many aliases) of the first alias. */

@@ -1,50 +1,16 @@
 import { type Call, MAX_AMOUNT } from '../model/call.js'
 import { COST_UNITS, type Cost, type Costs, type CostUnit } from '../model/cost.js'
-import { DEFAULTS } from '../model/defaults.js'
 import { CallInvalid } from '../model/errors.js'
-import { isAmount, jsonOf } from '../validation/call.js'
+import { isAmount } from '../validation/call.js'
 import { fieldName, show } from '../validation/faults.js'
+import { inputOf, outputBound } from './payload.js'
 import { type Price, type Prices, usdOf } from './prices.js'
+import { countTokens } from './tokenizer.js'
 
 /** A custom estimate of the cost of a call: a number of tokens, or amounts by unit. Units that it leaves out are estimated by Tollgate. */
 export type Estimate = (call: Call) => number | Cost | Promise<number | Cost>
 
 export type ChatTokens = Pick<Costs, 'inputTokens' | 'outputTokens'>
-
-/** OpenAI's chat format adds these tokens to each message, and to the reply. */
-const TOKENS_PER_MESSAGE = 3
-const TOKENS_OF_REPLY = 3
-const SLICE_LENGTH = 2048
-
-type ChatPayload = Partial<Record<'messages' | 'system' | 'max_tokens' | 'max_completion_tokens', unknown>>
-
-function textOf(content: unknown): string {
-  if (typeof content === 'string') return content
-  if (Array.isArray(content)) return content.map(textOf).join('\n')
-  if (content !== null && typeof content === 'object') return 'text' in content ? textOf(content.text) : 'content' in content ? textOf(content.content) : ''
-  return ''
-}
-
-/**
- * Cuts a text into slices for the tokenizer, whose time grows with the square of the longest word
- * (a megabyte of one letter takes minutes). Each slice adds one token at most.
- */
-function slices(text: string): string[] {
-  const cut: string[] = []
-  for (let from = 0; from < text.length; from += SLICE_LENGTH) cut.push(text.slice(from, from + SLICE_LENGTH))
-  return cut
-}
-
-/** Loads the tokenizer at its first use: it is large, and calls that bring their cost do not need it. */
-async function loadTokenizer(): Promise<(text: string) => number> {
-  const { countTokens } = await import('gpt-tokenizer')
-  return (text) => slices(text).reduce((sum, slice) => sum + countTokens(slice, { disallowedSpecial: new Set() }), 0)
-}
-
-/** The tokens of a text, by OpenAI's encoding o200k_base. */
-export async function tokensOf(text: string): Promise<number> {
-  return (await loadTokenizer())(text)
-}
 
 /** Checks an estimated amount. @throws CallInvalid */
 function checkEstimate(unit: CostUnit, value: unknown): number {
@@ -52,35 +18,16 @@ function checkEstimate(unit: CostUnit, value: unknown): number {
   return value
 }
 
-function payloadOf(call: Call): ChatPayload {
-  return call.payload !== null && typeof call.payload === 'object' ? call.payload : {}
-}
-
-/** The most output tokens of a call: `max_completion_tokens` or `max_tokens` of its payload, else DEFAULTS.outputTokens. May exceed MAX_AMOUNT. */
-function outputBound(call: Call): number {
-  const { max_completion_tokens: newer, max_tokens: older } = payloadOf(call)
-  if (typeof newer === 'number' && newer >= 0) return newer
-  return typeof older === 'number' && older >= 0 ? older : DEFAULTS.outputTokens
-}
-
-async function inputOf(call: Call): Promise<number> {
-  const count = await loadTokenizer()
-  const { messages, system } = payloadOf(call)
-  if (!Array.isArray(messages)) return call.payload === undefined ? 0 : count(typeof call.payload === 'string' ? call.payload : jsonOf(call.payload))
-  const texts = messages.map(textOf)
-  const prompt = textOf(system)
-  if (prompt !== '') texts.push(prompt)
-  return texts.reduce((sum, text) => sum + count(text) + TOKENS_PER_MESSAGE, TOKENS_OF_REPLY)
-}
-
 /**
- * Estimates the tokens of a chat call: those of its messages, by OpenAI's encoding o200k_base (of GPT-4o and later; close enough for other models, as
- * the call is settled by its actual usage), and the most that it may be answered with. A payload without messages counts as its text.
+ * Estimates the tokens of a call by its payload: of its texts by OpenAI's encoding o200k_base (of GPT-4o and later; close enough for other models, as
+ * the call is settled by its actual usage), of pictures and the like by their size, and the most that it may be answered with.
  * @throws CallInvalid where the tokens exceed MAX_AMOUNT, or the payload cannot be written as JSON
  */
 export async function estimateChat(call: Call): Promise<ChatTokens> {
-  const inputTokens = await inputOf(call)
+  // Read before the first wait: the payload is its caller's.
+  const { texts, tokens } = inputOf(call)
   const outputTokens = outputBound(call)
+  const inputTokens = tokens + (await countTokens(texts))
   checkEstimate('tokens', inputTokens + outputTokens)
   return { inputTokens, outputTokens }
 }
@@ -179,8 +126,9 @@ function costsOf(call: Call, known: Cost, needed: ReadonlySet<CostUnit>, price: 
   if (tokens === undefined) {
     if (inputTokens !== undefined && outputTokens !== undefined) tokens = inputTokens + outputTokens
   } else if (inputTokens === undefined) {
-    outputTokens ??= Math.min(tokens, outputBound(call))
-    inputTokens = Math.max(0, tokens - outputTokens)
+    // The payload is read only where its share of the tokens counts: most calls that say their tokens are counted by them alone.
+    if (price !== undefined || needed.has('inputTokens') || needed.has('outputTokens')) outputTokens ??= Math.min(tokens, outputBound(call))
+    inputTokens = Math.max(0, tokens - (outputTokens ?? 0))
   } else outputTokens ??= Math.max(0, tokens - inputTokens)
   const used = { inputTokens: inputTokens ?? 0, cachedInputTokens: 0, cacheWriteTokens: 0, outputTokens: outputTokens ?? 0 }
   const usd = known.usd ?? (price === undefined ? 0 : usdOf(price, used))

@@ -22,6 +22,8 @@ export interface CallUsage {
 
 const FIELDS = ['tokens', 'inputTokens', 'outputTokens', 'cachedInputTokens', 'cacheWriteTokens', 'usd', 'points', 'requests'] as const
 
+const OURS = new Set<string>(FIELDS)
+
 /** A reported amount, or undefined where it is not a number from 0 to MAX_AMOUNT: such values are ignored. */
 function count(value: unknown): number | undefined {
   return isAmount(value) ? value : undefined
@@ -40,37 +42,93 @@ function field(value: unknown, name: string): unknown {
   return value !== null && typeof value === 'object' ? (value as Record<string, unknown>)[name] : undefined
 }
 
-/** The input of a usage. OpenAI counts cached tokens as part of the input, Anthropic beside it. */
-function readInput(usage: unknown): Pick<CallUsage, 'inputTokens' | 'cachedInputTokens' | 'cacheWriteTokens'> {
-  const read = count(field(usage, 'cache_read_input_tokens'))
-  const written = count(field(usage, 'cache_creation_input_tokens'))
-  const prompt = count(field(usage, 'prompt_tokens'))
-  // Gateways that translate Anthropic's answers to OpenAI's form report both kinds of fields.
-  if (prompt !== undefined) {
-    return { inputTokens: prompt, cachedInputTokens: count(field(field(usage, 'prompt_tokens_details'), 'cached_tokens')) ?? read, cacheWriteTokens: written }
-  }
-  const input = count(field(usage, 'input_tokens'))
-  if (input === undefined) return {}
-  const cached = count(field(field(usage, 'input_tokens_details'), 'cached_tokens'))
-  return { inputTokens: input + (written ?? 0) + (read ?? 0), cachedInputTokens: cached ?? read, cacheWriteTokens: written }
+type Fields = Readonly<Record<string, unknown>>
+
+/** The fields of an object by their names in camelCase, as some clients translate those of an API; none of anything else. */
+function fieldsOf(value: unknown): Fields {
+  if (value === null || typeof value !== 'object') return {}
+  const entries = Object.entries(value)
+  const translated = entries.map(([name, one]) => [name.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase()), one])
+  return Object.fromEntries([...translated, ...entries])
+}
+
+/** The first of these fields that is an amount. */
+function first(of: Fields, ...names: readonly string[]): number | undefined {
+  for (const name of names) if (isAmount(of[name])) return of[name]
+  return undefined
+}
+
+/** The sum of the amounts among these values; undefined where none is an amount. */
+function sum(...values: readonly unknown[]): number | undefined {
+  const amounts = values.filter(isAmount)
+  return amounts.length === 0 ? undefined : amounts.reduce((total, amount) => total + amount, 0)
 }
 
 /**
- * Reads the usage of an answer in OpenAI's form (`usage.prompt_tokens`, `completion_tokens`; in the Responses API `input_tokens`, `output_tokens`) or
- * in Anthropic's (`usage.input_tokens`, `cache_*_input_tokens` beside it, `output_tokens`). Undefined where it reports neither input nor output.
+ * Reads a usage as its provider means it. Cached tokens are part of the input for OpenAI, Gemini, LangChain and the AI SDK (in details), and stand beside
+ * it for Anthropic and Bedrock (in `cacheReadInputTokens` and the like). Where a total is given, it decides.
+ */
+function readFields(usage: unknown): CallUsage | undefined {
+  const of = fieldsOf(usage)
+  // Cohere says what it counted, and what it billed.
+  for (const counted of [of['tokens'], of['billedUnits']]) {
+    const usage = counted !== null && typeof counted === 'object' ? readFields(counted) : undefined
+    if (usage !== undefined) return usage
+  }
+  const [input, output] = [fieldsOf(of['inputTokens']), fieldsOf(of['outputTokens'])]
+  const details = { ...fieldsOf(of['promptTokensDetails']), ...fieldsOf(of['inputTokensDetails']), ...fieldsOf(of['inputTokenDetails']), ...input }
+  const prompt = first(of, 'promptTokens', 'promptEvalCount') ?? sum(of['promptTokenCount'], of['toolUsePromptTokenCount'])
+  const own = count(field(usage, 'inputTokens'))
+  const base = own ?? prompt ?? first(of, 'inputTokens', 'inputTokenCount', 'inputTextTokenCount') ?? first(input, 'total')
+  const answered = first(of, 'completionTokens', 'outputTokens', 'outputTokenCount', 'evalCount') ?? first(output, 'total')
+  // Gemini's thoughts are no part of what it counts as its candidates.
+  const outputs = answered ?? sum(first(of, 'candidatesTokenCount', 'responseTokenCount'), of['thoughtsTokenCount'])
+  const total = first(of, 'totalTokens', 'totalTokenCount')
+
+  const read = first(of, 'cacheReadInputTokens', 'cacheReadInputTokenCount')
+  const written =
+    first(of, 'cacheCreationInputTokens', 'cacheWriteInputTokens', 'cacheWriteInputTokenCount') ?? sum(...Object.values(of['cacheCreation'] ?? {}))
+  const cachedInputTokens =
+    first(details, 'cachedTokens', 'cacheReadTokens', 'cacheRead') ?? first(of, 'cachedInputTokens', 'cachedContentTokenCount', 'promptCacheHitTokens') ?? read
+  const cacheWriteTokens = first(details, 'cacheWriteTokens', 'cacheWrite', 'cacheCreation') ?? first(of, 'cacheWriteTokens') ?? written
+  if (base === undefined && outputs === undefined) return total === undefined || total === 0 ? undefined : { tokens: total }
+  let inputTokens = base
+  if (base !== undefined) {
+    const cached = (read ?? 0) + (written ?? 0)
+    const beside = total === undefined || outputs === undefined ? own !== undefined || prompt === undefined || cached > base : total >= base + cached + outputs
+    if (beside && cached > 0) inputTokens = base + cached
+    // The AI SDK hands on Anthropic's input without what was cached.
+    else if (total !== undefined && (cachedInputTokens ?? 0) > base) inputTokens = base + (cachedInputTokens ?? 0)
+  }
+  // Some agents count reasoning tokens in the total, but not in the output.
+  const outputTokens = total === undefined || inputTokens === undefined ? outputs : Math.max(outputs ?? 0, total - inputTokens)
+  // A stream that was interrupted: no call has neither input nor output.
+  if ((inputTokens ?? 0) + (outputTokens ?? 0) === 0) return undefined
+  return { inputTokens, cachedInputTokens, cacheWriteTokens, outputTokens }
+}
+
+/** Where clients put the usage of an answer, in their order: all steps before the last one, the parts of a stream, Cohere, LangChain. */
+function reportsIn(answer: unknown): unknown[] {
+  const at = (...path: readonly string[]) => path.reduce(field, answer)
+  const metadata = at('response_metadata')
+  const reports = [at('totalUsage'), at('usage'), at('usageMetadata'), at('usage_metadata'), at('response', 'usage'), at('message', 'usage')]
+  reports.push(field(metadata, 'tokenUsage'), field(metadata, 'usage'), at('llmOutput', 'tokenUsage'), at('amazon-bedrock-invocationMetrics'))
+  if (at('meta', 'billed_units') !== undefined || at('meta', 'tokens') !== undefined) reports.push(at('meta'))
+  // Ollama and Amazon Titan report at the top.
+  if (['prompt_eval_count', 'eval_count', 'inputTextTokenCount'].some((name) => at(name) !== undefined)) reports.push(answer)
+  return reports.filter((report) => report !== undefined && report !== null)
+}
+
+/**
+ * Reads the usage of an agent's answer, in the form of OpenAI (chat, responses, embeddings), Anthropic, Bedrock, Gemini, Cohere, Ollama, the AI SDK or
+ * LangChain. Undefined where it reports no tokens.
  */
 export function readUsage(answer: unknown): CallUsage | undefined {
-  const usage = field(answer, 'usage')
-  const amount = (name: string) => count(field(usage, name))
-  const input = readInput(usage)
-  const { inputTokens } = input
-  const output = amount('completion_tokens') ?? amount('output_tokens')
-  const total = amount('total_tokens')
-  // Some gateways count Anthropic's cached tokens in the total, but not in the prompt.
-  const beside = (amount('cache_read_input_tokens') ?? 0) + (amount('cache_creation_input_tokens') ?? 0)
-  // Some agents count reasoning tokens in the total, but not in the output.
-  const outputTokens = total === undefined || inputTokens === undefined ? output : Math.max(output ?? 0, total - inputTokens - beside)
-  return inputTokens === undefined && outputTokens === undefined ? undefined : { ...input, outputTokens }
+  for (const report of reportsIn(answer)) {
+    const usage = readFields(report)
+    if (usage !== undefined) return usage
+  }
+  return undefined
 }
 
 /**
@@ -78,14 +136,47 @@ export function readUsage(answer: unknown): CallUsage | undefined {
  * form, or both mixed; of a field that both report the CallUsage counts. Undefined where there is none.
  */
 export function usageOfResult(value: unknown): CallUsage | undefined {
-  const usage = field(value, 'usage')
-  if (usage === null || typeof usage !== 'object') return undefined
-  const found: CallUsage = { ...readUsage(value) }
+  if (value === null || typeof value !== 'object') return undefined
+  const own = field(value, 'usage')
+  // Most handlers report in our form alone.
+  const isOurs = own !== null && typeof own === 'object' && Object.entries(own).every(([name, one]) => OURS.has(name) && typeof one !== 'object')
+  const found: CallUsage = isOurs ? {} : { ...readUsage(value) }
   for (const name of FIELDS) {
-    const reported = count(field(usage, name))
-    if (reported !== undefined) found[name] = reported
+    const reported = count(field(own, name))
+    // Its input may be without what was cached: see `readFields`.
+    if (reported !== undefined) found[name] = name === 'inputTokens' || name === 'outputTokens' ? (found[name] ?? reported) : reported
   }
-  return Object.values(found).some((amount) => amount !== undefined) ? found : undefined
+  if (Object.values(found).some((amount) => amount !== undefined)) return found
+  const output = field(value, 'output')
+  return own === undefined && output !== undefined ? readUsage(output) : undefined
+}
+
+/** Whether a handler's result or error has what ought to be a usage. */
+export function bringsUsage(value: unknown): boolean {
+  return reportsIn(value).length > 0 || reportsIn(field(value, 'output')).length > 0
+}
+
+/** Two reports of one call that goes on: each field keeps its largest value, since a part may leave out what another part said. */
+export function mergeParts(before: CallUsage, part: CallUsage): CallUsage {
+  const merged: CallUsage = { ...before }
+  for (const name of FIELDS) {
+    const reported = count(part[name])
+    if (reported !== undefined) merged[name] = Math.max(merged[name] ?? 0, reported)
+  }
+  if (merged.tokens !== undefined) merged.tokens = Math.max(merged.tokens, (merged.inputTokens ?? 0) + (merged.outputTokens ?? 0))
+  return merged
+}
+
+/** The usage of a call that has ended: its last report, completed by what only its parts said. */
+export function completed(last: CallUsage | undefined, parts: CallUsage | undefined): CallUsage | undefined {
+  if (last === undefined || parts === undefined) return last ?? parts
+  const usage: CallUsage = { ...parts }
+  for (const name of FIELDS) if (count(last[name]) !== undefined) usage[name] = last[name]
+  const { tokens, inputTokens, outputTokens } = usage
+  // The sum of the parts is not that of the last report.
+  if (count(last.tokens) !== undefined || (count(last.inputTokens) ?? count(last.outputTokens)) === undefined) return usage
+  const both = inputTokens !== undefined && outputTokens !== undefined
+  return { ...usage, tokens: both || tokens === undefined ? undefined : Math.max(tokens, inputTokens ?? 0, outputTokens ?? 0) }
 }
 
 /**

@@ -1,42 +1,21 @@
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { DelayedError } from 'bullmq'
-import type { Redis } from 'ioredis'
-import type { Logger } from 'pino'
 import { rejection } from '../admission/rejection.js'
 import type { CallRequest } from '../admission/request.js'
-import { type ActualCosts, COST_UNITS, NOTHING } from '../model/cost.js'
+import { COST_UNITS, NOTHING } from '../model/cost.js'
 import type { DegradeDecision, RunDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError } from '../model/errors.js'
-import { actualCosts, type CallUsage, usageOfResult } from '../pricing/usage.js'
+import { type CallUsage, completed, mergeParts } from '../pricing/usage.js'
 import { retrying, within } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
-import type { ScriptClient } from '../store/redis/script-client.js'
 import type { Ended } from '../telemetry/observer.js'
 import { upstreamLimited } from '../upstream/headers.js'
-import type { UpstreamTracker } from '../upstream/tracker.js'
-import type { CallContext, Handler, WorkerOptions } from './handler.js'
-import type { JobHolder, SendBack } from './send-back.js'
-import type { StartBatcher } from './start-batcher.js'
+import type { AttemptParts } from './attempt-parts.js'
+import type { CallContext } from './handler.js'
+import { faultOfResult, isPutElsewhere, isRateLimited, rateLimitOf } from './handler-outcome.js'
+import type { JobHolder } from './send-back.js'
 import { type AttemptJob, finalFailure, jobFailure, requestOfJob } from './stored-call.js'
-import type { StrategyResolver } from './strategy-resolver.js'
-
-/** What the attempts of one worker share. */
-export interface AttemptParts {
-  readonly scriptClient: ScriptClient
-  readonly redis: Redis
-  readonly log: Logger
-  readonly strategyResolver: StrategyResolver
-  readonly tracker: UpstreamTracker
-  readonly handler: Handler
-  readonly options: WorkerOptions
-  readonly batcher: StartBatcher
-  /** Renews the concurrency slots of the calls that run. */
-  readonly leases: { add(request: CallRequest): void; remove(request: CallRequest): void }
-  readonly sendBack: SendBack
-  /** Whether the worker lets go of calls that Redis does not decide on. */
-  readonly isClosing: () => boolean
-}
 
 type AttemptState =
   /** Nothing runs that an abort would have to stop: the attempt looks at its state at the next step. */
@@ -83,7 +62,7 @@ type StartDecision = RunDecision | DegradeDecision
 export class Attempt implements JobHolder {
   private state: AttemptState = { name: 'at the gate' }
   private controller: AbortController | undefined
-  /** The usage that the handler reported last. */
+  /** The usage that the handler reported in parts so far. */
   private reported: CallUsage | undefined
   /** The handler (or the fallback), until it has ended. */
   private work: Promise<unknown> | undefined
@@ -170,8 +149,10 @@ export class Attempt implements JobHolder {
 
   /** Sends what a call has used that goes on, if that is more than was charged. */
   private async settlePart(request: CallRequest, usage: CallUsage): Promise<void> {
-    this.reported = usage
-    const actual = this.actual(request, usage)
+    const part = this.parts.usage.usageIn(request.call.agent, { usage })
+    if (part === undefined) return
+    this.reported = mergeParts(this.reported ?? {}, part)
+    const actual = this.parts.usage.actual(request, this.reported)
     const { costs } = request
     if (!COST_UNITS.some((unit) => (actual[unit] ?? 0) > costs[unit])) return
     const { scriptClient, redis } = this.parts
@@ -189,7 +170,7 @@ export class Attempt implements JobHolder {
   }
 
   private async handle(request: CallRequest, decision: StartDecision): Promise<unknown> {
-    const { options, leases, handler, sendBack } = this.parts
+    const { options, leases, handler, sendBack, redis, scriptClient, usage: reader } = this.parts
     if (this.abortedBy() !== undefined) {
       // Cancelled while its start was on its way: it never reaches the agent.
       await this.uncharge(request, decision)
@@ -202,7 +183,7 @@ export class Attempt implements JobHolder {
     leases.add(request)
     let reachedAgent = false
     try {
-      options.observer?.started?.(request.call, Date.now() - this.job.timestamp)
+      this.parts.observer.started(request.call, Date.now() - this.job.timestamp)
       if (context.degraded) {
         const instead = await this.outcome(options.fallback?.(request.call, context))
         if (instead !== undefined) {
@@ -214,20 +195,37 @@ export class Attempt implements JobHolder {
       }
       reachedAgent = true
       const result = await this.outcome(handler(request.call, context))
-      this.observeEnd(request, 'done', this.settle(request, usageOfResult(result), decision))
+      const fault = faultOfResult(result, options.maxResultBytes ?? DEFAULTS.maxResultBytes)
+      if (fault !== undefined) throw Object.assign(fault, { usage: reader.usageIn(request.call.agent, result) })
+      this.observeEnd(request, 'done', this.settle(request, result, decision))
       return result
     } catch (error) {
       // An error of the fallback is none of the agent's.
-      const limited = reachedAgent && this.abortedBy() === undefined ? upstreamLimited(error) : undefined
+      const limited =
+        this.abortedBy() !== undefined
+          ? undefined
+          : isRateLimited(error)
+            ? await rateLimitOf(redis, scriptClient.keys.queueLimiter(this.job.queueName))
+            : reachedAgent
+              ? upstreamLimited(error)
+              : undefined
       if (limited !== undefined) {
         this.state = { name: 'at the gate' }
         clearTimeout(timer)
         return await sendBack.limited(this, request, limited, () => this.observeEnd(request, 'returned', undefined))
       }
+      if (isPutElsewhere(error) && this.abortedBy() === undefined && this.work === undefined) {
+        // BullMQ runs the job again: what this run was charged goes back, but for what it says to have used.
+        const usage = reader.usageIn(request.call.agent, error) ?? this.reported
+        if (usage === undefined) await this.uncharge(request, decision)
+        else this.settle(request, { usage }, decision)
+        this.observeEnd(request, 'returned', undefined)
+        throw error
+      }
       // A handler that heeds its signal ends in this turn.
       if (this.work !== undefined) await nextTurn()
       const { work } = this
-      const actual = work === undefined ? this.settle(request, usageOfResult(error), decision) : this.settleCost(work, request, decision)
+      const actual = work === undefined ? this.settle(request, error, decision) : this.settleCost(work, request, decision)
       this.observeEnd(request, 'failed', actual)
       throw error instanceof TollgateError ? jobFailure(error) : error
     } finally {
@@ -250,9 +248,10 @@ export class Attempt implements JobHolder {
     })
   }
 
-  /** Settles a call that has ended. Where its result has no usage, the usage of the last `settlePart` is its cost. @returns its actual tokens */
-  private settle(request: CallRequest, usage: CallUsage | undefined, { watched }: StartDecision): number | undefined {
-    const actual = this.actual(request, usage ?? this.reported)
+  /** Settles a call that has ended, by the usage in what its handler returned or threw, and by what only `settlePart` said. @returns its actual tokens */
+  private settle(request: CallRequest, outcome: unknown, { watched }: StartDecision): number | undefined {
+    const { usage } = this.parts
+    const actual = usage.actual(request, completed(usage.usageIn(request.call.agent, outcome), this.reported))
     this.parts.batcher.settle(request, actual, { asEstimated: this.reported === undefined, watched: watched === true })
     return actual.tokens
   }
@@ -260,7 +259,7 @@ export class Attempt implements JobHolder {
   /** Settles a call whose caller was answered, and whose handler goes on: it holds its slots until the handler has ended. */
   private settleCost(work: Promise<unknown>, request: CallRequest, { watched }: StartDecision): number | undefined {
     const { batcher, leases } = this.parts
-    const actual = this.actual(request, this.reported)
+    const actual = this.parts.usage.actual(request, this.reported)
     batcher.settleCost(request, actual, watched === true)
     const free = () => {
       leases.remove(request)
@@ -276,11 +275,7 @@ export class Attempt implements JobHolder {
     else this.parts.batcher.settle(request, NOTHING)
   }
 
-  private actual({ call }: CallRequest, usage: CallUsage | undefined): ActualCosts {
-    return actualCosts(usage, call, this.parts.scriptClient.resolver.rules.prices)
-  }
-
   private observeEnd({ call, costs }: CallRequest, how: Ended, actual: number | undefined): void {
-    this.parts.options.observer?.ended?.(call, how, { estimated: costs.tokens, actual })
+    this.parts.observer.ended(call, how, { estimated: costs.tokens, actual })
   }
 }

@@ -133,7 +133,7 @@ export class Enqueuer {
 
   private async prepare(input: Call): Promise<PreparedCall> {
     try {
-      const valid = validateCall(input)
+      const valid = this.parts.scriptClient.resolver.withEndpoint(validateCall(input))
       // BullMQ would find a payload that is no JSON too late: when room is reserved already.
       jsonOf(valid.payload)
       const existing = await this.existingJob(valid)

@@ -29,7 +29,11 @@ export interface CallContext {
 }
 
 /** Makes the call. Its return value is the call's result; a `usage` in it settles the estimate. */
-export type Handler = (call: Call, context: CallContext) => Promise<unknown>
+export interface Handler {
+  (call: Call, context: CallContext): Promise<unknown>
+  /** By agent, the endpoint that it sends calls to that name none: they are counted and blocked by it. */
+  readonly endpoints?: Readonly<Record<string, string>>
+}
 
 /** What a user may set about a worker. */
 export interface WorkerOptions {
@@ -39,6 +43,8 @@ export interface WorkerOptions {
   timeoutMs?: number | undefined
   /** How long this worker may be silent before its calls are given to another; default 30 s. */
   leaseMs?: number | undefined
+  /** The largest result, in bytes of JSON; default 1 MB. A call with a larger one fails for good. */
+  maxResultBytes?: number | undefined
   /** Is called when calls of this worker start and end. */
   observer?: WorkerObserver | undefined
   /**

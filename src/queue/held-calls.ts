@@ -13,6 +13,7 @@ import type { ScriptClient } from '../store/redis/script-client.js'
 import { validateCall } from '../validation/call.js'
 import type { Explanation } from './explain.js'
 import type { CallContext, WorkerOptions } from './handler.js'
+import { isPutElsewhere } from './handler-outcome.js'
 import type { Results } from './results.js'
 import { type AttemptJob, callFailure, readRecord, recordId, restoredRequest, withEstimate } from './stored-call.js'
 import type { Worker } from './worker.js'
@@ -136,7 +137,7 @@ export class HeldCalls {
     const { queue, scriptClient, gone } = this.parts
     if (gone()) throw away()
     await this.listed
-    const call = validateCall(input)
+    const call = scriptClient.resolver.withEndpoint(validateCall(input))
     const id = `${queue.name}.${randomUUID()}`
     const stored = { ...withEstimate(call, await scriptClient.resolver.costs(call)), id: undefined, payload: undefined }
     const result = new Promise<unknown>((resolve, reject) => {
@@ -264,7 +265,7 @@ export class HeldCalls {
       if (!(error instanceof Error && CONTROL_ERRORS.has(error.name))) throw error
       // It is meant for the caller's own job, not for that of the held call.
       held.reject(error)
-      throw new UnrecoverableError(error.message)
+      throw Object.assign(new UnrecoverableError(error.message), isPutElsewhere(error) ? { usage: NOTHING } : {})
     } finally {
       held.state = 'waiting'
     }

@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import type { Resolver } from '../admission/resolver.js'
+import type { UsageReader } from '../admission/usage-reader.js'
 import type { CustomStrategy } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError } from '../model/errors.js'
@@ -41,6 +42,7 @@ interface QueueRuntimeParts {
     readonly enqueueTimeoutMs: number
   }
   readonly tracker: UpstreamTracker
+  readonly usage: UsageReader
   /** Whether Redis does not answer or refuses, though it may be connected. */
   readonly away: () => boolean
   /** Is called when another process has changed the rules, or may have. */

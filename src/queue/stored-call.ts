@@ -6,7 +6,6 @@ import { DEFAULTS } from '../model/defaults.js'
 import { ERRORS, type ErrorCode, TollgateError } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { CALL_FIELDS, validateCall } from '../validation/call.js'
-import { show } from '../validation/faults.js'
 
 // A call on its way is stored twice: as a BullMQ job, and as a record of ours in Redis. This file reads and writes both forms.
 
@@ -116,17 +115,6 @@ export function finalFailure(error: TollgateError): UnrecoverableError {
   return Object.assign(new UnrecoverableError(`${error.code}: ${error.message}`), { cause: error })
 }
 
-/** What code of a user threw, as an error of which BullMQ can read message and stack: a job whose error it cannot read would never fail, and be run again and again. */
-export function readableError(thrown: unknown): Error {
-  try {
-    const { message, stack } = thrown as Error
-    if (typeof message === 'string' && typeof stack === 'string') return thrown as Error
-  } catch {
-    // Nothing, or a getter that throws.
-  }
-  return new Error(`${show(thrown)} was thrown, which is no error`, { cause: thrown })
-}
-
 /** The error in the `failedReason` of a job. */
 export function callFailure(failedReason: string): TollgateError {
   const [, code, message] = /^([A-Z_]+): (.*)$/s.exec(failedReason) ?? []
@@ -165,7 +153,7 @@ export type AttemptJob = Pick<
  */
 export async function requestOfJob(scriptClient: ScriptClient, job: AttemptJob, token: string, callOf: ((job: Job) => Call) | undefined): Promise<CallRequest> {
   try {
-    const call = callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job as Job))
+    const call = scriptClient.resolver.withEndpoint(callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job as Job)))
     const request = callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, await scriptClient.resolver.costs(call))
     return {
       ...request,

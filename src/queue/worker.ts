@@ -2,16 +2,19 @@ import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError, withoutArguments } from '../model/errors.js'
 import type { Clock } from '../model/time.js'
 import type { LedgerNames } from '../store/ledger-names.js'
-import { Attempt, type AttemptParts } from './attempt.js'
+import { safeObserver } from '../telemetry/observer.js'
+import { Attempt } from './attempt.js'
+import type { AttemptParts } from './attempt-parts.js'
 import { PersistentWorker } from './bull-worker.js'
 import type { Handler, WorkerOptions } from './handler.js'
+import { readableError } from './handler-outcome.js'
 import { PlaceReports } from './place-reports.js'
 import { SendBack } from './send-back.js'
 import { SlotLeases } from './slot-leases.js'
 import { StartBatcher } from './start-batcher.js'
-import { type AttemptJob, readableError } from './stored-call.js'
+import type { AttemptJob } from './stored-call.js'
 
-export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis' | 'log' | 'strategyResolver' | 'tracker'> {
+export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis' | 'log' | 'strategyResolver' | 'tracker' | 'usage'> {
   readonly queue: string
   readonly prefix: string
   readonly ledgerNames: LedgerNames
@@ -45,6 +48,7 @@ export class Worker {
       ...parts,
       handler,
       options,
+      observer: safeObserver(options.observer, log),
       batcher: this.batcher,
       leases: this.leases,
       sendBack: new SendBack(scriptClient, tracker, log, options.callOf !== undefined),

@@ -88,6 +88,10 @@ export class Keys extends Prefixed {
   call(id: string): string {
     return `${this.prefix}/c/${id}`
   }
+  /** BullMQ's limiter of a queue, which `queue.rateLimit` sets. */
+  queueLimiter(queue: string): string {
+    return `${this.prefix}:${queue}:limiter`
+  }
   /** The BullMQ job of a call, by the id of its record: `<queue>/<job>`. */
   job(id: string): string {
     return `${this.prefix}:${id.replace('/', ':')}`

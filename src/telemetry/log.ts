@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis'
 import { type Logger, pino } from 'pino'
-import { ConfigInvalid, withoutArguments } from '../model/errors.js'
+import { ConfigInvalid, withoutArguments, withoutCredentials } from '../model/errors.js'
 import { show } from '../validation/faults.js'
 
 /** Logs once that a connection is lost and once that it is back, however many attempts fail in between. */
@@ -29,4 +29,25 @@ export function defaultLogger(environment: NodeJS.ProcessEnv = process.env): Log
   if (!LEVELS.includes(level.toLowerCase())) throw new ConfigInvalid(`LOG_LEVEL must be one of ${LEVELS.join(', ')} (got ${show(level)})`)
   const serializers = { err: (error: Error) => pino.stdSerializers.err(withoutArguments(error)) }
   return pino({ name: 'tollgate', level: level.toLowerCase(), serializers }, pino.destination({ fd: 2, sync: true }))
+}
+
+/** A logger that gets no secrets, of errors or of the URLs in texts, and whose own errors concern no call. */
+export function safeLogger(logger: Logger): Logger {
+  const safe = Object.create(logger) as Logger
+  for (const level of ['error', 'warn', 'info', 'debug'] as const) {
+    safe[level] = (...given: unknown[]) => {
+      try {
+        const plain = (value: unknown) => (typeof value === 'string' ? withoutCredentials(value) : withoutArguments(value))
+        const [details, ...rest] = given
+        const first =
+          details !== null && typeof details === 'object'
+            ? Object.fromEntries(Object.entries(details).map(([name, value]) => [name, plain(value)]))
+            : plain(details)
+        ;(logger[level] as (...args: unknown[]) => void)(first, ...rest)
+      } catch {
+        // It cannot be logged that nothing can be logged.
+      }
+    }
+  }
+  return safe
 }

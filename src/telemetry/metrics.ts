@@ -1,5 +1,6 @@
 import { createServer, type Server } from 'node:http'
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { UsageFigures } from '../admission/usage-reader.js'
 import type { Call } from '../model/call.js'
 import { ConfigInvalid } from '../model/errors.js'
 import { NO_OUTAGE, type OutageFigures } from '../outage/outage.js'
@@ -37,6 +38,7 @@ export class Metrics implements WorkerObserver {
     registers: [this.registry],
   })
 
+  private usage: () => UsageFigures = () => ({ unreadable: 0, capped: 0 })
   private outage: () => Pick<OutageFigures, 'away' | 'unchecked'> = () => NO_OUTAGE
 
   constructor() {
@@ -58,6 +60,25 @@ export class Metrics implements WorkerObserver {
         this.inc(figures().unchecked)
       },
     })
+    const usage = () => this.usage()
+    for (const [what, help] of [
+      ['unreadable', 'Usages that agents reported and that could not be read: the estimates stand.'],
+      ['capped', 'Amounts that agents reported and that were capped, since they were not believed.'],
+    ] as const)
+      new Counter({
+        name: `tollgate_usage_${what}_total`,
+        help,
+        registers: [this.registry],
+        collect() {
+          this.reset()
+          this.inc(usage()[what])
+        },
+      })
+  }
+
+  /** Where the figures of usages come from: `tollgate.stats.usage`. */
+  watchUsage(figures: () => UsageFigures): void {
+    this.usage = figures
   }
 
   /** Where the figures of outages come from: `tollgate.stats.outage`. */

@@ -6,7 +6,7 @@ import { COST_UNITS, type CostUnit } from '../model/cost.js'
 import { CallInvalid } from '../model/errors.js'
 import type { ObservedLimits, UpstreamName, UpstreamStatus } from '../model/upstream.js'
 import type { Store } from '../store/store.js'
-import { amount, callName } from '../validation/call.js'
+import { amount, callName, endpointName } from '../validation/call.js'
 import { checkInput, faultMessage, show } from '../validation/faults.js'
 import { type AnnounceInput, type UpstreamChange, type UpstreamState, type UpstreamTracker, upstreamState } from './tracker.js'
 
@@ -32,7 +32,7 @@ export interface UpstreamStats extends UpstreamState {
 const positive = z.number().positive().max(MAX_AMOUNT)
 const optional = amount.nullable().default(null)
 const observedSchema = z.object({ limit: positive, remaining: optional, resetMs: optional, windowMs: positive.nullable().default(null) })
-const nameSchema = z.strictObject({ agent: callName, endpoint: callName.optional(), model: callName.optional() })
+const nameSchema = z.strictObject({ agent: callName, endpoint: endpointName.optional(), model: callName.optional() })
 export const announceSchema = nameSchema.extend({ retryAfterMs: amount.optional(), limits: z.partialRecord(z.enum(COST_UNITS), observedSchema).optional() })
 
 /** The capacities of resources, set at run time, and the states of agents, learned from their answers (`tollgate.capacity`). */
@@ -49,7 +49,7 @@ export class Capacities {
   get(upstream: UpstreamName): Promise<UpstreamState>
   async get(of: string | UpstreamName): Promise<Capacity | null | UpstreamState> {
     return typeof of === 'object' && of !== null
-      ? this.tracker.get(checkInput(nameSchema, of, { whole: 'upstream' }, CallInvalid))
+      ? this.tracker.get(this.resolver.withEndpoint(checkInput(nameSchema, of, { whole: 'upstream' }, CallInvalid)))
       : readCapacity(of, this.resolver, this.store)
   }
 
@@ -59,7 +59,7 @@ export class Capacities {
    * @throws CallInvalid; nothing is changed then
    */
   async announce(input: AnnounceInput): Promise<UpstreamState> {
-    return this.tracker.announce(checkInput(announceSchema, input, { whole: 'announcement' }, CallInvalid))
+    return this.tracker.announce(this.resolver.withEndpoint(checkInput(announceSchema, input, { whole: 'announcement' }, CallInvalid)))
   }
 
   /**

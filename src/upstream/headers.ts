@@ -7,16 +7,32 @@ import type { HeadersLike, ObservedLimit, ObservedLimits } from '../model/upstre
 /** Gives the value of a header by its name in lower case; undefined where the header is missing. */
 type ReadHeader = (name: string) => string | undefined
 
+/** Never throws, whatever a client passes as headers: an odd header is a missing one. */
 function headerReader(headers: HeadersLike): ReadHeader {
+  try {
+    const read = plainReader(headers)
+    return (name) => {
+      try {
+        return read(name)
+      } catch {
+        return undefined
+      }
+    }
+  } catch {
+    return () => undefined
+  }
+}
+
+function plainReader(headers: HeadersLike): ReadHeader {
+  const text = (value: unknown) => (value === undefined || value === null ? undefined : String(value).trim())
   if (headers instanceof Headers || ('get' in headers && typeof headers.get === 'function')) {
     const get = (headers as Headers).get.bind(headers)
-    return (name) => get(name)?.trim()
+    return (name) => text(get(name))
   }
   const byName = new Map(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]))
   return (name) => {
     const value = byName.get(name)
-    const first = Array.isArray(value) ? value[0] : value
-    return first === undefined || first === null ? undefined : String(first).trim()
+    return text(Array.isArray(value) ? value[0] : value)
   }
 }
 
@@ -141,9 +157,14 @@ export const REFUSED_STATUSES: ReadonlySet<unknown> = new Set([429, 503, 529])
  */
 export function upstreamLimited(error: unknown): UpstreamLimited | undefined {
   if (error instanceof UpstreamLimited) return error
-  if (error === null || typeof error !== 'object' || !('status' in error) || !REFUSED_STATUSES.has(error.status)) return undefined
-  if (error instanceof TollgateError) return undefined
-  const retryAfterMs = 'retryAfterMs' in error && typeof error.retryAfterMs === 'number' && error.retryAfterMs >= 0 ? error.retryAfterMs : undefined
-  const headers = 'headers' in error && error.headers !== null && typeof error.headers === 'object' ? (error.headers as HeadersLike) : undefined
-  return new UpstreamLimited({ retryAfterMs, headers, cause: error })
+  if (error === null || typeof error !== 'object' || error instanceof TollgateError) return undefined
+  try {
+    const { status, retryAfterMs, headers } = error as { status?: unknown; retryAfterMs?: number; headers?: HeadersLike }
+    return REFUSED_STATUSES.has(status)
+      ? new UpstreamLimited({ retryAfterMs, headers: headers !== null && typeof headers === 'object' ? headers : undefined, cause: error })
+      : undefined
+  } catch {
+    // A getter that throws.
+    return undefined
+  }
 }

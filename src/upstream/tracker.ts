@@ -15,6 +15,7 @@ import {
 } from '../model/upstream.js'
 import { blockValue } from '../policy/match.js'
 import type { Store } from '../store/store.js'
+import { endpointPath } from '../validation/endpoint.js'
 import type { Bus } from './bus.js'
 import { pauseMs, readLimits, readRetryAfter } from './headers.js'
 
@@ -51,6 +52,11 @@ export interface AnnounceInput extends UpstreamName {
 
 /** The most agents, endpoints and models that a process remembers; beyond it it forgets them all and starts again. */
 const REMEMBERED_UPSTREAMS = 1000
+
+/** What a call's answer is about. The query of its endpoint is left out: it is not counted by, and may hold a key. */
+function nameOf({ agent, endpoint, model }: UpstreamName): UpstreamName {
+  return { agent, endpoint: endpoint === undefined ? undefined : endpointPath(endpoint), model }
+}
 
 /** The state of an agent in the terms of the public API. */
 export function upstreamState(name: UpstreamName, known: UpstreamStatus): UpstreamState {
@@ -123,9 +129,9 @@ export class UpstreamTracker {
   }
 
   /** Reports what the application knows of an agent. @param input checked */
-  async announce({ agent, endpoint, model, retryAfterMs, limits }: AnnounceInput): Promise<UpstreamState> {
+  async announce({ retryAfterMs, limits, ...named }: AnnounceInput): Promise<UpstreamState> {
     const { store, resolver } = this.parts
-    const name = { agent, endpoint, model }
+    const name = nameOf(named)
     const only = limits !== undefined && retryAfterMs === undefined
     const report = only ? this.observation(name, limits) : this.refusal(name, retryAfterMs, limits ?? null)
     // Before the store has it: if the store is away, the block holds in this process all the same.
@@ -133,7 +139,8 @@ export class UpstreamTracker {
     return this.publish(report, await store.reportUpstream(resolver.blockOf(name), report))
   }
 
-  async get(name: UpstreamName): Promise<UpstreamState> {
+  async get(named: UpstreamName): Promise<UpstreamState> {
+    const name = nameOf(named)
     const [known] = await this.parts.store.upstreamStatus([this.parts.resolver.blockOf(name)])
     return upstreamState(name, known as UpstreamStatus)
   }
@@ -148,23 +155,25 @@ export class UpstreamTracker {
     limited: UpstreamLimited,
     send: (request: T, report: UpstreamReport) => Promise<UpstreamOutcome>,
   ): Promise<UpstreamState & { readonly cut: boolean }> {
-    const { headers, retryAfterMs = headers === undefined ? undefined : readRetryAfter(headers) } = limited
-    const report = this.refusal(name, retryAfterMs, headers === undefined ? null : readLimits(headers))
+    const { headers, retryAfterMs: told } = limited
+    // A handler may pass on what its client read: text, NaN.
+    const retryAfterMs = typeof told === 'number' && told >= 0 ? told : headers === undefined ? undefined : readRetryAfter(headers)
+    const report = this.refusal(nameOf(name), retryAfterMs, headers === undefined ? null : readLimits(headers))
     return this.publish(report, await send(request, report))
   }
 
   /** Reads the rate-limit headers of an answer, and reports them in the background where they are news. Never throws. */
-  observe({ agent, endpoint, model }: UpstreamName, headers: HeadersLike): void {
+  observe(call: UpstreamName, headers: HeadersLike): void {
     const limits = readLimits(headers)
     if (limits === null) return
-    const name = { agent, endpoint, model }
+    const name = nameOf(call)
     const report = this.observation(name, limits)
     if (report.kind === 'observed' && !this.isNews(name, limits)) return
     const reporting = Promise.resolve(this.parts.store.reportUpstream(this.parts.resolver.blockOf(name), report))
       .then((outcome) => this.publish(report, outcome))
       .catch((error: unknown) => {
         this.reported.delete(upstreamKey(name))
-        this.parts.log.warn({ err: error, agent }, 'what an agent told of its limits could not be noted')
+        this.parts.log.warn({ err: error, agent: name.agent }, 'what an agent told of its limits could not be noted')
       })
       .finally(() => this.reporting.delete(reporting))
     this.reporting.add(reporting)

@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { type Call, MAX_AMOUNT, MAX_NAME_LENGTH, MAX_PRIORITY, MAX_WAIT_MS, STRATEGIES, type Strategy } from '../model/call.js'
 import { COST_UNITS, type CostUnit } from '../model/cost.js'
 import { CallInvalid } from '../model/errors.js'
+import { isPlainEndpoint, normalEndpoint } from './endpoint.js'
 import { checkInput, faultMessage, show, valueAt } from './faults.js'
 
 const CUSTOM = /^custom:[A-Za-z0-9_-]{1,64}$/
@@ -23,6 +24,18 @@ export const callName = z
   .max(MAX_NAME_LENGTH)
   .refine((value) => !/\p{Cc}/u.test(value), 'must not contain control characters')
   .refine((value) => value.isWellFormed(), 'must be well-formed unicode')
+
+/** An endpoint; the output is its one spelling. */
+export const endpointName = callName.transform((given, context) => {
+  const endpoint = normalEndpoint(given)
+  if (endpoint !== null && endpoint.length <= MAX_NAME_LENGTH) return endpoint
+  const message =
+    endpoint === null
+      ? 'must be a path under the baseUrl of its agent, without dot segments and backslashes, encoded ones included'
+      : `must have at most ${MAX_NAME_LENGTH} characters, percent-encoded`
+  context.addIssue({ code: 'custom', message })
+  return z.NEVER
+})
 
 /** A cost or a limit, in its unit. */
 export const amount = z.number(`must be a number from 0 to ${MAX_AMOUNT}`).min(0).max(MAX_AMOUNT)
@@ -53,7 +66,7 @@ function isDate(value: unknown): boolean {
 export const callSchema = z.strictObject({
   id: id.optional(),
   agent: callName,
-  endpoint: callName.optional(),
+  endpoint: endpointName.optional(),
   model: callName.optional(),
   user: callName.optional(),
   team: callName.optional(),
@@ -77,11 +90,12 @@ export const callSchema = z.strictObject({
 export const CALL_FIELDS = Object.keys(callSchema.shape)
 
 /** A payload as JSON. @throws CallInvalid where it cannot be written as JSON */
-export function jsonOf(payload: unknown): string {
+export function jsonOf(payload: unknown, replacer?: (name: string, value: unknown) => unknown): string {
   try {
-    return JSON.stringify(payload) ?? 'null'
+    return JSON.stringify(payload, replacer) ?? 'null'
   } catch (error) {
-    throw new CallInvalid(`payload: must be something that JSON can hold (${(error as Error).message.split('\n')[0]})`)
+    const why = error instanceof RangeError ? 'it is nested too deeply' : String((error as Error | null)?.message).split('\n')[0]
+    throw new CallInvalid(`payload: must be something that JSON can hold (${why})`)
   }
 }
 
@@ -115,7 +129,7 @@ export function plainlyValid(input: unknown): input is Call {
   for (const field of Object.keys(fields)) {
     const value = fields[field]
     if (NAMES.has(field)) {
-      if (value !== undefined && (typeof value !== 'string' || !PLAIN_NAME.test(value))) return false
+      if (value !== undefined && (typeof value !== 'string' || !PLAIN_NAME.test(value) || (field === 'endpoint' && !isPlainEndpoint(value)))) return false
     } else if (field === 'cost' && value !== null && typeof value === 'object') {
       if (!isPlainCost(value)) return false
     } else if (field === 'ip' && typeof value === 'string') {

@@ -1,8 +1,11 @@
 import type { z } from 'zod'
+import { withoutCredentials } from '../model/errors.js'
 import { faultWords } from './messages.js'
 
 /** The longest value or field name that an error message quotes in full, in characters. */
 const QUOTED = 80
+/** How much of a value is looked through for secrets. */
+const LONGEST_LOOK = 4096
 
 function quoted(text: string): string {
   return text.length > QUOTED ? `${text.slice(0, QUOTED - 3)}… (${text.length} characters)` : text
@@ -17,7 +20,10 @@ export function show(value: unknown): string {
   } catch {
     text = Object.prototype.toString.call(value)
   }
-  return quoted(text)
+  const long = text.length > LONGEST_LOOK
+  // Before it is cut to its quoted length: what is cut off may be what tells a password.
+  const plain = withoutCredentials(long ? text.slice(0, LONGEST_LOOK) : text, LONGEST_LOOK)
+  return long ? `${plain.slice(0, QUOTED - 3)}… (${text.length} characters)` : quoted(plain)
 }
 
 /** The value at a path of an input, for an error message; undefined where the path leads nowhere. */

@@ -51,7 +51,13 @@ export const faultWords: z.core.$ZodErrorMap = (issue) => {
       const forms = issue.errors.flatMap(([first]) => (first === undefined ? [] : [first.message.replace(/^(is required: it )?must be /, '')]))
       return forms.length === 0 ? 'has none of the forms that it may have' : `must be ${oneOf([...new Set(forms)])}`
     }
+    case 'unrecognized_keys':
+    case 'invalid_key':
+    case 'invalid_element':
+    case 'custom':
+      return 'is not valid'
     default:
+      issue satisfies never
       return 'is not valid'
   }
 }

@@ -170,7 +170,7 @@ test('no endpoint and no redirect takes the key to another host', async () => {
     count <= 3 ? json(response, {}) : response.writeHead(307, { location: `${other.url}/steal` }).end('moved'),
   )
   const tollgate = await newNamespace().open()
-  tollgate.worker(httpAgent({ openai: { baseUrl: `${agent.url}/base`, apiKeyEnv: 'KEY', api: 'anthropic' } }, { KEY: 'sk' }))
+  tollgate.worker(httpAgent({ openai: { baseUrl: `${agent.url}/base`, apiKeyEnv: 'A_KEY', api: 'anthropic' } }, { A_KEY: 'sk' }))
   const host = new URL(other.url).host
   for (const endpoint of [`@${host}/steal`, 'v1/x', `//${host}/steal`]) await (await tollgate.enqueue({ agent: 'openai', endpoint })).result()
   expect(agent.requests.map(({ url }) => url)).toEqual([`/base/@${host}/steal`, '/base/v1/x', `/base/${host}/steal`])

@@ -35,7 +35,7 @@ test.each([
   ['__proto__', '__proto__'],
   ['constructor', 'constructor'],
 ])('a name of %s is taken as it is', (_, name) => {
-  const call = { agent: name, endpoint: name, model: name, user: name, team: name, org: name, keys: { region: name } }
+  const call = { agent: name, model: name, user: name, team: name, org: name, keys: { region: name } }
   expect(validateCall(call)).toEqual(call)
 })
 

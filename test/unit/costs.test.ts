@@ -70,7 +70,7 @@ test('where the payload has no max_tokens, output is the default at most', () =>
     inputTokens: 5000 - DEFAULTS.outputTokens,
     outputTokens: DEFAULTS.outputTokens,
   })
-  expect(atOnce(callOf({ tokens: 5000 }, { payload: { max_completion_tokens: 10, max_tokens: 20 } }), ALL).outputTokens).toBe(10)
+  expect(atOnce(callOf({ tokens: 5000 }, { payload: { max_completion_tokens: 10, max_tokens: 20 } }), ALL).outputTokens).toBe(20)
   expect(atOnce(callOf({ tokens: 5000 }, { payload: { max_tokens: 1e300 } }), ALL)).toMatchObject({ inputTokens: 0, outputTokens: 5000 })
 })
 

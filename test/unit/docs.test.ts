@@ -268,8 +268,10 @@ test('every option is in docs/options.md with its default, and no other', () => 
     prices: '',
     exempt: '',
     degradeTo: '',
+    endpoints: '',
     strategies: '',
     estimate: '',
+    believedUsage: '',
     attempts: '1',
     connectTimeoutMs: '10000',
     actor: '`unknown`',
@@ -288,6 +290,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     concurrency: String(DEFAULTS.concurrency),
     timeoutMs: String(DEFAULTS.timeoutMs),
     leaseMs: String(DEFAULTS.leaseMs),
+    maxResultBytes: String(DEFAULTS.maxResultBytes),
     observer: 'none',
     fallback: 'none',
     callOf: '',
@@ -328,7 +331,7 @@ test('the bounds of options in docs/options.md are those that are checked', () =
       for (const value of [least - step, most + step]) expect(() => give(option, value), `${option} ${value}`).toThrow(option)
     }
   }
-  expect(bounds).toBe(14)
+  expect(bounds).toBe(15)
   expect(section(OPTIONS, 'Tollgate.open')).toContain(
     `| \`onStoreError\` | \`closed\` | \`${ON_STORE_ERROR.slice(0, -1).join('`, `')}\` or \`${ON_STORE_ERROR.at(-1)}\` |`,
   )

@@ -27,7 +27,7 @@ test.each([
 
 test('the longest possible answer is part of the estimate', async () => {
   expect(await chat({ ...message('hello'), max_tokens: 100 })).toBe(107)
-  expect(await chat({ ...message('hello'), max_completion_tokens: 50, max_tokens: 100 })).toBe(57)
+  expect(await chat({ ...message('hello'), max_completion_tokens: 50, max_tokens: 100 })).toBe(107)
   const { max_tokens: _, ...withoutMax } = message('hello')
   expect(await chat(withoutMax)).toBe(7 + DEFAULTS.outputTokens)
 })
@@ -50,9 +50,9 @@ test('every message counts, and a separate system prompt, too', async () => {
   expect(await chat({ messages: [], max_tokens: 0 })).toBe(3)
 })
 
-test('the text of content parts counts, that of images and the like does not', async () => {
+test('the text of content parts counts, a picture by its size', async () => {
   const parts = [{ type: 'text', text: 'hello' }, { type: 'image_url', image_url: { url: `data:image/png;base64,${'A'.repeat(10_000)}` } }, null, 7]
-  expect(await chat(message(parts))).toBeLessThan(15)
+  expect(await chat(message(parts))).toBe(7 + 1000)
   expect(await chat(message([{ type: 'tool_result', content: [{ type: 'text', text: 'hello' }] }]))).toBe(7)
   expect(await chat({ messages: [null, 5, { role: 'user' }], max_tokens: 0 })).toBe(3 * 3 + 3)
 })
