@@ -103,7 +103,7 @@ export class HeldCalls {
   private readonly worker: Worker
   private readonly beats: NodeJS.Timeout
   /** The first sign of life: no call is taken before it, so that no queue exists that is not listed. */
-  private readonly listed: Promise<void>
+  private listed: Promise<void>
   private closed = false
 
   constructor(
@@ -136,6 +136,8 @@ export class HeldCalls {
     if (this.closed) throw closedError()
     const { queue, scriptClient, gone } = this.parts
     if (gone()) throw away()
+    // Where Redis refused the first sign, each call tries again.
+    this.listed = this.listed.catch(() => this.beat())
     await this.listed
     const call = scriptClient.resolver.withEndpoint(validateCall(input))
     const id = `${queue.name}.${randomUUID()}`

@@ -65,6 +65,20 @@ test('the agent gets its own key and no header of the connection, and its client
   expect(JSON.parse(sent?.body ?? '')).toEqual(BODY)
 })
 
+test("the agent's key is taken out of its errors, and TRACE, which could be answered with it, is not passed on", async () => {
+  const server = await serveAgent((response, _count, { headers }) =>
+    json(response, { error: { message: `Incorrect API key provided: ${headers.authorization}` } }, 401),
+  )
+  const answer = await post(server)
+  expect([answer.status, answer.text]).toEqual([401, '{"error":{"message":"Incorrect API key provided: Bearer (key)"}}'])
+  const { port } = new URL(server.url)
+  const traced = httpRequest({ port, host: '127.0.0.1', path: PATH, method: 'TRACE' }).end()
+  const [response] = await once(traced, 'response')
+  response.resume()
+  expect(response.statusCode).toBe(404)
+  expect(server.requests).toHaveLength(1)
+})
+
 test('a path cannot leave the base of its agent, a redirect is not followed, and other agents are unknown', async () => {
   const elsewhere = await startAgent((response) => response.end('stolen'))
   const server = await serveAgent((response) => response.writeHead(302, { location: elsewhere.url }).end())

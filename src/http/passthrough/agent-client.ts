@@ -58,6 +58,7 @@ export class AgentClient {
   /** Whether the key of the agent is put in here; else the client's own is passed on. */
   readonly hasKey: boolean
   private readonly pool: Pool
+  private readonly key: string | undefined
   private readonly basePath: string
   private readonly auth: Readonly<Record<string, string>>
 
@@ -71,7 +72,14 @@ export class AgentClient {
     const key = apiKeyEnv === undefined ? undefined : environment[apiKeyEnv]?.trim()
     if (apiKeyEnv !== undefined && (key === undefined || !/^[\x21-\x7e]+$/.test(key)))
       throw new ConfigInvalid(`agents.${name}.apiKeyEnv: ${apiKeyEnv} is not set in the environment, or holds what no key can have (not shown)`)
+    this.key = key
     this.auth = key === undefined ? {} : api === 'anthropic' ? { 'x-api-key': key } : { authorization: `Bearer ${key}` }
+  }
+
+  /** A part of an answer without the agent's key: some agents quote it in their errors. */
+  withoutKey(part: Buffer): Buffer {
+    const { key } = this
+    return key === undefined || !part.includes(key) ? part : Buffer.from(part.toString('latin1').replaceAll(key, '(key)'), 'latin1')
   }
 
   /**

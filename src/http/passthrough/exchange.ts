@@ -179,7 +179,8 @@ export class Exchange {
     try {
       if (this.answer.hasBegun && status >= 400) return await this.passFailure(status, body, inputTokens)
       if (!this.answer.hasBegun) this.answer.begin(status, this.answerHeaders(headers, reader, context), reader instanceof StreamReader)
-      for await (const chunk of body) await this.answer.write(reader.push(chunk))
+      const { client } = this.parts
+      for await (const chunk of body) await this.answer.write(reader.push(status < 400 ? chunk : client.withoutKey(chunk)))
       this.answered = status < 400
       this.answer.end(reader.end())
     } catch {
@@ -203,7 +204,8 @@ export class Exchange {
       if (chunks.length < 64) chunks.push(chunk)
     }
     reader.end()
-    const text = Buffer.concat(chunks)
+    const text = this.parts.client
+      .withoutKey(Buffer.concat(chunks))
       .toString('utf8')
       .replace(/\s*[\r\n]+\s*/g, ' ')
     this.answer.end(Buffer.from(this.parts.client.api === 'anthropic' ? `event: error\ndata: ${text}\n\n` : `data: ${text}\n\n`))

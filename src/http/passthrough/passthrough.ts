@@ -32,6 +32,9 @@ export interface PassThroughParts {
 const BEFORE_TIMEOUT_MS = SECOND
 const MOST_JOINABLE = 10_000
 
+/** Not TRACE: an agent that answers with the request it got would answer with its key. */
+const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const
+
 interface Joinable {
   readonly exchange: Exchange
   /** Of method, address and body: another request under the same key is a mistake of its client. */
@@ -63,7 +66,11 @@ export class PassThrough {
       scope.removeAllContentTypeParsers()
       scope.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
       scope.setErrorHandler((error, request, reply) => this.refuse(error, request, reply))
-      scope.all('/agents/:agent/*', { handler: (request, reply) => this.handle(request as FastifyRequest<{ Params: { agent: string } }>, reply) })
+      scope.route({
+        method: [...METHODS],
+        url: '/agents/:agent/*',
+        handler: (request, reply) => this.handle(request as FastifyRequest<{ Params: { agent: string } }>, reply),
+      })
       registered()
     })
   }
