@@ -16,7 +16,8 @@
   ARGV[1]     now in ms, '' for Redis' clock
   ARGV[2]     the batch as JSON: the calls of one line after the other, each in order
   ARGV[3]     as JSON: lines  [[key index of the line, its meter in the batch or 0 (it has none), number of
-                               its calls in the batch], …]
+                               its calls in the batch, 1 if it is the line of one call that its
+                               agent has refused, which is looked at when it is due, not before], …]
                        queues [[calls that may claim room, calls that may be woken without, 1 if the others
                                go to the line of the queue, key index of that line], …]
                        of     per call the number of its queue; left out: any number of calls may claim
@@ -121,7 +122,8 @@ end
 
 -- Returns, where the call stays where it is, ms until its line can move, and whether only its queue is
 -- full, so that the calls behind it may go.
-local function advance(i, call, own, line_key)
+-- @param is_own whether the line is that of this call alone
+local function advance(i, call, own, line_key, is_own)
   local record = call[CALL_PARSED]
   if not record or record.state ~= 'W' or record.line ~= line_key then
     redis.call('ZREM', line_key, call[CALL_ID])
@@ -143,9 +145,9 @@ local function advance(i, call, own, line_key)
       Decide.add_behind(own, n, call[limit.cost_at])
     end
   end
-  -- From the line of its queue it comes back to where it was.
+  -- From the line of its queue, or from one of its own, it comes back to where it was.
   local queue = queues[queue_of[i]]
-  local moves = queue and KEYS[queue[4]] == line_key and record.moves or record.moves + 1
+  local moves = (is_own or queue and KEYS[queue[4]] == line_key) and record.moves or record.moves + 1
   Line.leave(line_key, call)
   Line.join(call, waits.full or waits.elsewhere, record.place, moves, record.deadline, waits.there, now)
   return nil
@@ -154,12 +156,13 @@ end
 local cursor = 0
 for _, line in ipairs(given.lines) do
   local line_key, own = KEYS[line[1]], batch.meters[line[2]]
-  local wait, passed_over = nil, nil
+  local due_in = line[4] == 1 and Line.due_in(line_key, now) or 0
+  local wait, passed_over = due_in > 0 and due_in + LOOKAHEAD_MS or nil, nil
   for i = cursor + 1, cursor + line[3] do
     local call = batch.calls[i]
     call[CALL_JSON] = ARGV[3 + i]
     if not wait then
-      local after, queue_is_full = advance(i, call, own, line_key)
+      local after, queue_is_full = advance(i, call, own, line_key, line[4] == 1)
       if queue_is_full then
         passed_over = passed_over or after
       else

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import { z } from 'zod'
 import type { BelievedUsage } from './admission/usage-reader.js'
-import { MAX_NAME_LENGTH } from './model/call.js'
+import { MAX_NAME_LENGTH, MAX_RETURNS } from './model/call.js'
 import type { CustomStrategy } from './model/decision.js'
 import { DEFAULTS, UNKNOWN_ACTOR } from './model/defaults.js'
 import { ConfigInvalid } from './model/errors.js'
@@ -31,6 +31,8 @@ export interface TollgateOptions {
   store?: Store | undefined
   /** A rules file, or rules; they become the rules of the namespace, in all processes. Default: the rules it has. */
   rules?: string | readonly RuleSpec[] | undefined
+  /** Whether `open` fails where the namespace has no rules, after a wait of 2 s in which lost rules come back. Default false: a warning is logged. */
+  requireRules?: boolean | undefined
   /** Prices of models, beside rules that are given as objects; a rules file has its own. */
   prices?: PriceTable | undefined
   /** By agent, the model of calls in degraded mode, beside rules that are given as objects; in a rules file it is a field of the agent. */
@@ -95,6 +97,7 @@ const schema = z.strictObject({
     .default(DEFAULTS.queue),
   store: objectWith<Store>('a store', ...STORE_METHODS).optional(),
   rules: z.union([z.string().min(1), z.array(z.unknown())]).optional(),
+  requireRules: z.boolean().default(false),
   prices: z.record(z.string(), z.unknown()).optional(),
   exempt: z.record(z.string(), z.unknown()).optional(),
   degradeTo: z.record(z.string(), z.string().min(1).max(MAX_NAME_LENGTH)).optional(),
@@ -124,9 +127,11 @@ const workerSchema = z.strictObject({
   timeoutMs: z.number().int().min(0).max(86_400_000).optional(),
   leaseMs: z.number().int().min(1000).max(3_600_000).optional(),
   maxResultBytes: z.number().int().min(1).max(536_870_912).optional(),
+  maxReturns: z.number().int().min(0).max(MAX_RETURNS).optional(),
   observer: z.custom(isObject, 'must be an object').optional(),
   fallback: z.custom(isFunction, 'must be a function').optional(),
   callOf: z.custom(isFunction, 'must be a function').optional(),
+  requireRules: z.boolean().optional(),
 })
 
 const WORDING: FaultWording = {

@@ -14,18 +14,18 @@ import { CombinedLimiter, DirectLimiter, type Limiter, type Metered } from './li
 import { checkLimiterLimits, limitOfEnvironment } from './limiter/spec.js'
 import type { LimitSpec } from './limits/limit.js'
 import type { Call } from './model/call.js'
-import { ConfigInvalid, TollgateError } from './model/errors.js'
+import { ConfigInvalid, rulesMissing, TollgateError } from './model/errors.js'
 import { openParts, type TollgateParts } from './open.js'
 import { checkWorker, type TollgateOptions } from './options.js'
 import { NO_OUTAGE, type OutageFigures } from './outage/outage.js'
 import type { RuleSet } from './policy/compile.js'
 import type { Pause } from './policy/pause.js'
 import { touchedLines } from './policy/touched-lines.js'
-import type { Ticket } from './queue/enqueuer.js'
 import type { Explanation } from './queue/explain.js'
 import type { Handler, WorkerOptions } from './queue/handler.js'
 import type { HeldCalls } from './queue/held-calls.js'
 import type { QueueRuntime } from './queue/runtime.js'
+import type { Ticket } from './queue/ticket.js'
 import type { Worker } from './queue/worker.js'
 import type { LedgerFigures } from './store/store.js'
 import { type ClosableStore, closableStore } from './store/store-guard.js'
@@ -65,7 +65,7 @@ export class Tollgate {
   private held: HeldCalls | undefined
   private closing: Promise<void> | undefined
 
-  /** @throws ConfigInvalid, RulesInvalid, REDIS_UNAVAILABLE */
+  /** @throws ConfigInvalid, RulesInvalid, RULES_MISSING, REDIS_UNAVAILABLE */
   static async open(options: TollgateOptions = {}): Promise<Tollgate> {
     const tollgate = new Tollgate(await openParts(options))
     try {
@@ -162,9 +162,10 @@ export class Tollgate {
     return this.needsQueue().enqueuer.enqueueMany(calls)
   }
 
-  /** Starts a worker in this process. @throws ConfigInvalid, REDIS_REQUIRED */
+  /** Starts a worker in this process. @throws ConfigInvalid, REDIS_REQUIRED, RULES_MISSING */
   worker(handler: Handler, options: WorkerOptions = {}): Worker {
     checkWorker(handler, options)
+    if (options.requireRules === true && this.policyClient.ruleSet.specs.length === 0) throw rulesMissing()
     this.parts.resolver.knowEndpoints(handler.endpoints ?? {})
     return this.needsQueue().worker(handler, options)
   }
@@ -204,9 +205,12 @@ export class Tollgate {
     return this.held
   }
 
-  /** The state of a call, what it waits for, and for how long. @throws CALL_UNKNOWN */
-  async explain(id: string): Promise<Explanation> {
-    return this.needsQueue().explain(id)
+  /**
+   * The state of a call, what it waits for, and for how long.
+   * @param call its id; or the call itself, with its id: then it is made sure that the id is not that of another call @throws CALL_UNKNOWN, ID_TAKEN
+   */
+  async explain(call: string | Call): Promise<Explanation> {
+    return this.needsQueue().explain(call)
   }
 
   /** The result of a call whose ticket is gone. @throws as `ticket.result` */
@@ -222,10 +226,11 @@ export class Tollgate {
   /**
    * Cancels a call: removes it from its line, or aborts its handler. The room that it held is
    * released; a call that reached its agent stays charged. Returns false if it had finished.
-   * @throws CALL_UNKNOWN
+   * @param call its id; or the call itself, with its id: then it is made sure that the id is not that of another call
+   * @throws CALL_UNKNOWN, ID_TAKEN
    */
-  async cancel(id: string): Promise<boolean> {
-    return this.needsQueue().cancel(id)
+  async cancel(call: string | Call): Promise<boolean> {
+    return this.needsQueue().cancel(call)
   }
 
   /** Closes workers, after their running calls, and connections. While Redis is gone, steps that need it are left out. */

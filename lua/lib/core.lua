@@ -13,6 +13,7 @@
 --- @include "lib/algorithms/sliding-log.lua"
 --- @include "lib/algorithms/concurrency.lua"
 --- @include "lib/recovery.lua"
+--- @include "lib/refusal.lua"
 --- @include "lib/rule.lua"
 --- @include "lib/claims.lua"
 --- @include "lib/lows.lua"

@@ -109,6 +109,11 @@ function Line.join_at(line_key, call, place, moves, deadline, wait, now, length)
   return rank
 end
 
+-- Ms until a line is due.
+function Line.due_in(line_key, now)
+  return max(0, (tonumber(redis.call('ZSCORE', KEYS[FIXED.LINES], line_key) or now) or now) - now)
+end
+
 -- Puts the call into the line of a meter.
 function Line.join(call, meter, place, moves, deadline, wait, now)
   local length = Line.length(meter)

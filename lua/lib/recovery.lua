@@ -17,7 +17,13 @@ local Recovery = {
   AWAITED = 8,       -- until when a woken probe is waited for, 0 = none was woken
   OBSERVED = 8,      -- + the code of a unit: units per ms that the agent was seen to allow, 0 = unknown
   CUT_AT = 15,       -- when the factor was cut last
-  SIZE = 15,
+  EVENT_AT = 16,     -- when a refusal blocked the agent last; what follows counts from there:
+  PASSED = 17,       -- how many calls that started since then were not refused, up to ENOUGH_PASSED
+  ALONE = 18,        -- how many calls were refused each for itself since one passed
+  ALONE_AT = 19,     -- when the first of these was refused
+  REFUSED = 20,      -- how many refusals blocked the agent since ENOUGH_PASSED calls passed
+  SERVED = 21,       -- 1 where a call passed between the last two refusals that blocked the agent
+  SIZE = 21,
 }
 do
 local floor, max, min = math.floor, math.max, math.min

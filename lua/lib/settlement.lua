@@ -67,7 +67,7 @@ end
 function Settlement.finish(batch, call, now, keeps_slots)
   local charged = settle(batch, call, now, keeps_slots)
   if not charged then return false end
-  Upstream.end_probe(batch, call, charged, now, true)
+  Upstream.end_call(batch, call, charged, now, true)
   Figures.count(batch, 'settled', 1)
   local estimated, actual = Record.charged_cost(charged, UNIT.TOKENS), call[CALL_COST + UNIT.TOKENS]
   if estimated and actual >= 0 then
@@ -131,7 +131,7 @@ function Settlement.undo(batch, call, now)
     call[CALL_COST + unit] = estimated[unit]
   end
   if settled then
-    Upstream.end_probe(batch, call, settled, now, false)
+    Upstream.end_call(batch, call, settled, now, false)
     Figures.count(batch, 'released', 1)
   end
   return settled and true

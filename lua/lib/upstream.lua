@@ -18,10 +18,9 @@
 local Upstream = {}
 do
 local max, min = math.max, math.min
-local UNTIL, FACTOR, SINCE, STABLE_FACTOR, BACKOFF = Recovery.UNTIL, Recovery.FACTOR, Recovery.SINCE, Recovery.STABLE_FACTOR, Recovery.BACKOFF
+local UNTIL, FACTOR, SINCE = Recovery.UNTIL, Recovery.FACTOR, Recovery.SINCE
 local PROBE_END, PROBE_AT, AWAITED, OBSERVED, CUT_AT = Recovery.PROBE_END, Recovery.PROBE_AT, Recovery.AWAITED, Recovery.OBSERVED, Recovery.CUT_AT
-local TIMES = { UNTIL, SINCE, PROBE_END, PROBE_AT, AWAITED, CUT_AT }
-local MOST_BACKOFF, LEAST_FACTOR = 10, 0.01
+local TIMES = { UNTIL, SINCE, PROBE_END, PROBE_AT, AWAITED, CUT_AT, Recovery.EVENT_AT, Recovery.ALONE_AT }
 -- When a probe comes back is not known. Longer than a worker holds a call, so that others wait in line.
 local PROBE_LOOK_MS = 2500
 -- How long a woken probe is waited for before another one is woken.
@@ -30,11 +29,15 @@ local text = Clock.text
 
 local function with_rule(rule, block)
   block.every, block.grows = rule.recovery.every, rule.recovery.grows
+  -- A process of the version before kept less.
+  for place = #block + 1, Recovery.SIZE do
+    block[place] = 0
+  end
   return block
 end
 
 local function new_block(rule)
-  return with_rule(rule, { 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, over = 0 })
+  return with_rule(rule, { 0, 1, 0, 0, 1, over = 0 })
 end
 
 -- The block among the meters of a call, which stands last; nil where nothing is known.
@@ -196,10 +199,12 @@ end
 
 -- A call has ended. If it was the probe, recovery begins; a probe that was never made, or refused,
 -- makes way for another one.
-function Upstream.end_probe(batch, call, charged, now, passed)
+function Upstream.end_call(batch, call, charged, now, passed)
   local meter = Upstream.of(batch, call)
   local block = meter and meter.block
-  if not block or block[SINCE] ~= 0 or block[PROBE_END] == 0 or charged.at ~= block[PROBE_AT] then return end
+  if not block then return end
+  if passed and Refusal.note_passed(block, charged.at) then meter.changed = true end
+  if block[SINCE] ~= 0 or block[PROBE_END] == 0 or charged.at ~= block[PROBE_AT] then return end
   block[PROBE_END] = 0
   meter.changed = true
   -- If another call was refused while the probe ran, its block is not over: recovery does not begin.
@@ -216,47 +221,30 @@ local function block_of(meter)
   return meter.block
 end
 
--- A call that started at a time was refused while the agent recovered: the factor to go on with.
-local function cut_again(block, started, reduce)
-  local steps = Recovery.steps_until(block, started)
-  if steps >= 1 then
-    -- The factor before the last step had held: back to it, and a longer time until the next try.
-    block[FACTOR] = Recovery.factor_after(block, steps - 1)
-    block[STABLE_FACTOR] = block[FACTOR]
-    block[BACKOFF] = min(MOST_BACKOFF, block[BACKOFF] * 2)
-  elseif block[STABLE_FACTOR] > 0 and block[FACTOR] <= block[STABLE_FACTOR] then
-    -- This factor held before: one refusal at it is put down to the larger factor that was tried, and cuts
-    -- nothing.
-    block[STABLE_FACTOR] = 0
-  else
-    block[FACTOR], block[STABLE_FACTOR] = max(LEAST_FACTOR, block[FACTOR] * reduce), 0
-  end
-end
-
--- The agent refused a call. Calls in flight that are refused with it are one event: a call that
--- started before recovery began only prolongs the block, and so does the probe, since that it came
--- too early says nothing about the rate. A shorter block never shortens a longer one.
--- Returns whether the factor was cut.
-function Upstream.refused(meter, now, till, started, reduce)
-  local block = block_of(meter)
-  local recovering = block[SINCE] > 0
-  local cut = block[FACTOR] >= 1 or (recovering and started >= block[SINCE])
-  if block[FACTOR] >= 1 then
-    block[FACTOR], block[STABLE_FACTOR], block[BACKOFF] = max(LEAST_FACTOR, reduce), 0, 1
-  elseif cut then
-    cut_again(block, started, reduce)
-  elseif recovering then
-    block[FACTOR] = Recovery.factor_at(block, now)
-  end
-  if cut then block[CUT_AT] = now end
-  block[UNTIL] = max(block[UNTIL], till)
-  if recovering then block[PROBE_END] = 0 end
-  block[SINCE] = meter.rule.recovery.probe_lease > 0 and 0 or block[UNTIL]
-  block[AWAITED] = 0
+-- The agent refused a call that started at a time, and asks to be left alone for `wait` ms: see
+-- lib/refusal.lua. A shorter block never shortens a longer one.
+-- Returns the kind of the refusal, whether the factor was cut, and the part that this call's cut leaves of it.
+function Upstream.refused(meter, now, wait, started, reduce, before)
+  local known, block = meter.block, block_of(meter)
+  local kind = known and Refusal.kind_of(block, now, started, before) or REFUSAL.BLOCKS
+  if kind == REFUSAL.STALE then return kind, false, 1 end
   meter.changed = true
+  if kind == REFUSAL.ALONE then return kind, false, Refusal.alone(block, now, wait, before) end
+  local cut, share = false, 1
+  if kind == REFUSAL.BLOCKS then
+    cut, share = Refusal.blocks(block, now, wait, started, reduce)
+  else
+    block[UNTIL] = max(block[UNTIL], now + wait)
+  end
+  if meter.rule.recovery.probe_lease == 0 then
+    block[SINCE] = block[UNTIL]
+  elseif kind == REFUSAL.BLOCKS then
+    block[SINCE] = 0
+  end
+  block[AWAITED] = 0
   empty_mirrored(meter, block[UNTIL])
   block.over = block[UNTIL] + Recovery.duration(block)
-  return cut
+  return kind, cut, share
 end
 
 -- The agent has nothing left before a time: nothing is cut, and no call goes ahead.

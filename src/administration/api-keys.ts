@@ -132,7 +132,8 @@ export class ApiKeys {
       const { hash, becomes, by, what, before } = changed
       this.remembered.delete(hash)
       const entry = [by, what, becomes.id, JSON.stringify(before), JSON.stringify(becomes)]
-      const args = [clock.forScripts(), version, randomBytes(8).toString('hex'), '{}', retentionMs(), 1, hash, JSON.stringify(becomes), ...entry]
+      const parts = ['version', randomBytes(8).toString('hex'), hash, JSON.stringify(becomes)]
+      const args = [clock.forScripts(), version, '', '{}', retentionMs(), parts.length / 2, ...parts, ...entry]
       if ((await scripts.writePolicy.run(redis, [keys.apiKeys, keys.notices, keys.audit], args)) === 1) return true
     }
     throw new Error(`${TRIES} other changes of keys came in between`)

@@ -5,6 +5,7 @@ import { checkRequest, moment, plainName } from '../validation/requests.js'
 
 const CHANGES = [
   'rules.declared',
+  'rules.restored',
   'rule.added',
   'rule.updated',
   'rule.removed',
@@ -23,7 +24,7 @@ export type Change = (typeof CHANGES)[number]
 
 /** One change, to be appended to the audit in the same transaction as the change itself. */
 export interface AuditNote {
-  /** The actor: the `by` of the change, else the Tollgate's `actor`, else "unknown"; "tollgate" where an override reached its end. */
+  /** The actor: the `by` of the change, else the Tollgate's `actor`, else "unknown"; "tollgate" where an override reached its end, or a lost policy was declared anew. */
   readonly by: string
   readonly what: Change
   /** What was changed: the name of a rule, the id of an override, the subject of a pause, a limiter and its key. */

@@ -80,6 +80,8 @@ function degrades(rule: CompiledRule, call: Call): boolean {
 /** Finds the costs and meters of calls under the rules in force, which change at run time. */
 export class Resolver {
   private current: RuleSetResolver
+  /** Is called once, when a call is resolved while there are no rules. */
+  onFirstWithoutRules: (() => void) | undefined
   /** The endpoint of calls that name none, by agent, as far as a handler of this process knows it and the policy does not. */
   private readonly endpoints = new Map<string, string>()
 
@@ -120,6 +122,10 @@ export class Resolver {
   }
 
   resolve(call: Call, costs: Costs): ResolvedMeters {
+    if (this.onFirstWithoutRules !== undefined && this.rules.specs.length === 0) {
+      this.onFirstWithoutRules()
+      this.onFirstWithoutRules = undefined
+    }
     return this.current.resolve(call, costs)
   }
 

@@ -3,12 +3,15 @@ import { DEFAULTS } from '../model/defaults.js'
 import { UpstreamLimited } from '../model/errors.js'
 import type { CallUsage } from '../pricing/usage.js'
 import type { HeldCalls } from '../queue/held-calls.js'
-import { REFUSED_STATUSES } from '../upstream/headers.js'
+import { isFinalAnswer, isRefusal } from '../upstream/refusals.js'
 import { type AnswerReader, estimatedInput, readerOf } from './answer-reader.js'
 import { outboundBody, readInbound } from './inbound.js'
 
 /** Whose calls they are: merged into every call of a fetch. */
 export type FetchIdentity = Pick<Call, 'org' | 'team' | 'user' | 'ip' | 'keys' | 'priority' | 'strategy' | 'maxWaitMs'>
+
+/** What a call has used that the agent did not take. */
+const NONE: CallUsage = { tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0 }
 
 /** The headers of an answer whose body was read and written anew. */
 function headersOf({ headers }: Response): Headers {
@@ -74,8 +77,12 @@ export function heldFetch(held: HeldCalls, agent: string, of: FetchIdentity): ty
         headers.delete('content-length')
         const options = { method: request.method, headers, redirect: request.redirect, signal: AbortSignal.any([signal, request.signal]) }
         const response = await fetch(request.url, outbound.length === 0 ? options : { ...options, body: new Uint8Array(outbound) })
-        if (REFUSED_STATUSES.has(response.status)) {
-          await response.body?.cancel()
+        if (isRefusal(response.status)) {
+          const text = await response.text()
+          if (isFinalAnswer(response.status, response.headers, text)) {
+            resolve(new Response(text, { status: response.status, headers: headersOf(response) }))
+            return { usage: NONE }
+          }
           throw new UpstreamLimited({ headers: response.headers, message: `${agent} answered ${response.status}` })
         }
         observe(response.headers)
@@ -89,7 +96,7 @@ export function heldFetch(held: HeldCalls, agent: string, of: FetchIdentity): ty
           await passed.ended
         }
         const usage = await reader.usage(estimatedInput(call))
-        return usage === undefined ? (response.ok ? {} : { usage: { tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0 } }) : { usage }
+        return usage === undefined ? (response.ok ? {} : { usage: NONE }) : { usage }
       }
       held.run({ ...inbound.call, ...of }, send, { signal: request.signal }).catch(reject)
     })

@@ -5,7 +5,8 @@ import { CallInvalid, ConfigInvalid, TollgateError, UpstreamLimited } from '../m
 import { type AgentSpec, defaultEndpoints } from '../policy/rule.js'
 import { type CallUsage, readUsage } from '../pricing/usage.js'
 import type { CallContext, Handler } from '../queue/handler.js'
-import { REFUSED_STATUSES } from '../upstream/headers.js'
+import { isFinalAnswer, isRefusal } from '../upstream/refusals.js'
+import { fitWords } from '../upstream/words.js'
 import { normalEndpoint } from '../validation/endpoint.js'
 import { checkInput, faultMessage, show } from '../validation/faults.js'
 import { compileGlob } from '../validation/patterns.js'
@@ -18,9 +19,6 @@ export interface AgentAnswer {
   /** The usage that the agent reported; the call is settled by it. */
   readonly usage?: CallUsage
 }
-
-/** The longest part of an agent's error that is quoted, in characters. */
-const QUOTED_ERROR = 500
 
 /** What may be set about `httpAgent` besides its agents. */
 export interface HttpAgentOptions {
@@ -53,7 +51,7 @@ function headersFor({ api }: AgentSpec, key: string | undefined): Record<string,
  * The key of an agent; undefined where it has none.
  * @throws ConfigInvalid where its name is not allowed, or the key is missing or cannot be sent in a header
  */
-function keyOf(name: string, { apiKeyEnv }: AgentSpec, environment: NodeJS.ProcessEnv, allowed: readonly string[]): string | undefined {
+export function agentKey(name: string, { apiKeyEnv }: AgentSpec, environment: NodeJS.ProcessEnv, allowed: readonly string[] = KEY_NAMES): string | undefined {
   if (apiKeyEnv === undefined) return undefined
   // Rules may come from elsewhere: they must not be able to send any variable of this process to any host.
   if (!allowed.some((glob) => compileGlob(glob)(apiKeyEnv)))
@@ -87,10 +85,13 @@ function urlOf(agent: AgentSpec, endpoint: string): string {
   return url
 }
 
-/** The error of an answer that is neither a success nor a refusal. */
-function failure(call: Call, status: number, output: unknown): TollgateError {
-  const quoted = (typeof output === 'string' ? output : JSON.stringify(output)).slice(0, QUOTED_ERROR)
-  return Object.assign(new TollgateError('UPSTREAM_FAILED', `${call.agent} answered ${status}: ${quoted}`), { usage: readUsage(output) })
+/** The error of an answer that is no success. @param key what the agent was sent, and may echo */
+function failure(call: Call, { status, headers }: Response, output: unknown, key: string | undefined): TollgateError {
+  const quoted = fitWords(typeof output === 'string' ? output : JSON.stringify(output), key === undefined ? [] : [key])
+  const message = `${call.agent} answered ${status}${quoted === '' ? '' : `: ${quoted}`}`
+  if (isFinalAnswer(status, headers, output)) return new TollgateError('UPSTREAM_REFUSED', message)
+  if (isRefusal(status)) return new UpstreamLimited({ headers, message, retryable: true })
+  return new TollgateError('UPSTREAM_FAILED', message)
 }
 
 function parse(text: string): unknown {
@@ -107,14 +108,15 @@ function withModel(payload: unknown, model: string): unknown {
 
 /**
  * Makes a handler that posts the payload of a call to its agent, at the call's `endpoint` under the agent's `baseUrl`. The default endpoint is
- * `/v1/chat/completions` (openai) or `/v1/messages` (anthropic). 429, 503 and 529 return the call to its line (UPSTREAM_LIMITED); other statuses than
- * 2xx fail it with UPSTREAM_FAILED, settled by the usage in the answer, if any.
+ * `/v1/chat/completions` (openai) or `/v1/messages` (anthropic). 429, 503 and 529 return the call to its line (UPSTREAM_LIMITED), unless the
+ * answer says that waiting does not help, which fails the call for good (UPSTREAM_REFUSED), as do 402 and 413; other statuses than 2xx fail it with
+ * UPSTREAM_FAILED, settled by the usage in the answer, if any.
  * @param environment where the API keys are read, by the name in `apiKeyEnv`
  * @throws ConfigInvalid at once where an agent's key is missing from the environment, or an option is not valid
  */
 export function httpAgent(agents: Readonly<Record<string, AgentSpec>>, environment: NodeJS.ProcessEnv = process.env, options: HttpAgentOptions = {}): Handler {
   const { keyNames = KEY_NAMES, timeoutMs, maxResultBytes } = checkInput(optionsSchema, options, { whole: 'options' }, ConfigInvalid)
-  const known = new Map(Object.entries(agents).map(([name, agent]) => [name, { agent, key: keyOf(name, agent, environment, keyNames) }]))
+  const known = new Map(Object.entries(agents).map(([name, agent]) => [name, { agent, key: agentKey(name, agent, environment, keyNames) }]))
   const endpoints = defaultEndpoints(agents)
   const handler = async (call: Call, context: CallContext): Promise<AgentAnswer> => {
     const found = known.get(call.agent)
@@ -138,15 +140,12 @@ export function httpAgent(agents: Readonly<Record<string, AgentSpec>>, environme
 
 async function answer(call: Call, context: CallContext, response: Response, mostBytes: number, key: string | undefined): Promise<AgentAnswer> {
   const { status, headers, ok } = response
-  if (REFUSED_STATUSES.has(status)) {
-    await response.body?.cancel()
-    throw new UpstreamLimited({ headers, message: `${call.agent} answered ${status}` })
-  }
   const text = await read(response, mostBytes, key)
-  context.observe(headers)
+  // Those of a refusal are reported with it.
+  if (ok || !isRefusal(status)) context.observe(headers)
   if (text === null && ok) throw new TollgateError('CALL_FAILED', `${call.agent} answered more than ${mostBytes} bytes (maxResultBytes)`)
   const output = parse(text ?? `more than ${mostBytes} bytes`)
-  if (!ok) throw failure(call, status, output)
   const usage = readUsage(output)
+  if (!ok) throw Object.assign(failure(call, response, output, key), usage === undefined ? {} : { usage })
   return { status, output, ...(usage === undefined ? {} : { usage }) }
 }

@@ -22,6 +22,7 @@ export async function runWorker(config: WorkerConfig): Promise<void> {
     namespace: config.namespace,
     queue: config.queue,
     rules: config.rules,
+    requireRules: config.requireRules,
     bus: config.bus,
     logger: log,
   })

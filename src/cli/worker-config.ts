@@ -9,6 +9,7 @@ export function workerFlags(command: Command): Command {
   return command
     .option('--config <file>', 'settings by name, as YAML (TOLLGATE_CONFIG)')
     .option('--rules <file>', 'the rules file, with its agents (TOLLGATE_RULES)')
+    .option('--require-rules', 'end where the namespace has no rules (TOLLGATE_REQUIRE_RULES)')
     .option('--redis <url>', 'redis:// or rediss:// URL (REDIS_URL)')
     .option('--namespace <name>', 'the gate (TOLLGATE_NAMESPACE)')
     .option('--queue <name>', 'the BullMQ queue (TOLLGATE_QUEUE)')
@@ -22,6 +23,9 @@ export function workerFlags(command: Command): Command {
 
 const whole = (least: number, most: number) => z.coerce.number().int().min(least).max(most)
 
+/** What an environment variable says. */
+const SAID: Readonly<Record<string, boolean>> = { true: true, '1': true, false: false, '0': false }
+
 const workerConfigSchema = z.strictObject({
   /** redis:// or rediss:// URL. */
   redis: z.string().min(1).optional(),
@@ -29,6 +33,8 @@ const workerConfigSchema = z.strictObject({
   queue: z.string().min(1).default(DEFAULTS.queue),
   /** The rules file; its `agents` hold the addresses of the agents. */
   rules: z.string().min(1),
+  /** Whether the process ends where the namespace has no rules. */
+  requireRules: z.preprocess((value) => SAID[String(value)] ?? value, z.boolean('must be true or false')).default(false),
   concurrency: whole(1, 100_000).default(DEFAULTS.concurrency),
   timeoutMs: whole(0, 86_400_000).default(DEFAULTS.timeoutMs),
   leaseMs: whole(1000, 3_600_000).default(DEFAULTS.leaseMs),
@@ -46,6 +52,7 @@ export const WORKER_ENVIRONMENT = {
   namespace: 'TOLLGATE_NAMESPACE',
   queue: 'TOLLGATE_QUEUE',
   rules: 'TOLLGATE_RULES',
+  requireRules: 'TOLLGATE_REQUIRE_RULES',
   concurrency: 'TOLLGATE_CONCURRENCY',
   timeoutMs: 'TOLLGATE_TIMEOUT_MS',
   leaseMs: 'TOLLGATE_LEASE_MS',

@@ -30,9 +30,11 @@ export interface Call {
   deadline?: string | Date | undefined
   /**
    * The longest wait for the start, in ms from 1 to a year; takes the place of the rules' `maxWaitMs`. Default: no bound.
-   * It begins anew when the agent refuses the call and the call returns to its line.
+   * Where the agent refuses the call it counts anew from the first refusal on, however often the call returns to its line.
    */
   maxWaitMs?: number | undefined
+  /** How often the call may return to its line because its agent refused it, 0 to a million; then it fails. Default: that of its worker, else 10. */
+  maxReturns?: number | undefined
   /** While a call with this key waits or runs, enqueueing another one returns the ticket of the first. */
   deduplicationKey?: string | undefined
   /**
@@ -55,5 +57,7 @@ export const STRATEGIES = ['queue', 'throttle', 'graceful', 'retry_after', 'hard
  * - custom:<name>: the function of that name, given to `Tollgate.open({ strategies })`, decides.
  */
 export type Strategy = (typeof STRATEGIES)[number] | `custom:${string}`
+/** The largest `maxReturns`. */
+export const MAX_RETURNS = 1_000_000
 /** The largest `maxWaitMs`: a year. */
 export const MAX_WAIT_MS = 365 * 86_400_000

@@ -44,6 +44,8 @@ export const DEFAULTS = Object.freeze({
   silenceMs: SECOND / 2,
   /** For how long no slot is given after Redis was away for half a lease: until the workers that live are back, and have renewed their slots. */
   slotGraceMs: 2 * SECOND,
+  /** How long Redis remembers the last batch of starts of a worker, to tell late copies of earlier ones; longer than a command can be under way. */
+  senderMs: 1 * HOUR,
   /** How far a clock may be set back without the meters following it: a bucket refills again once the clock has caught up. */
   clockStepMs: 1 * MINUTE,
   /** How long a started call can be settled; after that its estimate stands. */
@@ -79,6 +81,14 @@ export const DEFAULTS = Object.freeze({
   retryAfterMs: 1 * SECOND,
   /** Longer Retry-After values are cut to this. */
   longestRetryAfterMs: 1 * HOUR,
+  /** How long is waited at least where an agent refuses again (all calls, or one call), twice as long each time, … */
+  patienceMs: SECOND / 10,
+  /** … up to this: after an agent refused everything for a while, work resumes so much later at most. */
+  longestPatienceMs: 1.6 * SECOND,
+  /** How much later than others a refused call is tried when its agent's block ends: the probe is another call, where one waits. */
+  returnLeadMs: SECOND / 4,
+  /** How often a call may return to its line because its agent refused it. */
+  maxReturns: 10,
   /** How Tollgate learns from an agent's refusals: see `UpstreamOptions`. */
   upstream: Object.freeze({ reduceFactor: 0.5, recoverFactor: 1.1, recoverEveryMs: 30 * SECOND, canary: true, canaryLeaseMs: 60 * SECOND }),
   /** How often unchanged limits of an agent are reported again, so that the store does not forget them. */
@@ -87,7 +97,9 @@ export const DEFAULTS = Object.freeze({
   keepResultsMs: 1 * HOUR,
   keepFailuresMs: 7 * DAY,
   /** How often each process reads the rules again. Changes are also announced; this bounds what a lost message costs. */
-  rulesRefreshMs: 5 * SECOND,
+  rulesRefreshMs: 1 * SECOND,
+  /** How long a process that requires rules waits for them when it opens: those that were lost are declared anew within this time by a process that knows them. */
+  rulesRestoreMs: 2 * SECOND,
   /** The longest duration of an override. */
   longestOverrideMs: 7 * DAY,
   /** How long the audit keeps an entry. */

@@ -21,6 +21,12 @@ export const ERRORS = {
     what: 'An override, a pause or a question about them is not valid; nothing was changed.',
     todo: 'Correct the field that the message names.',
   },
+  RULES_MISSING: {
+    status: 503,
+    retryable: true,
+    what: 'The namespace has no rules, and `requireRules` is set.',
+    todo: 'Declare rules, or open again when a process that knows them has declared them.',
+  },
   RULE_UNKNOWN: {
     status: 404,
     retryable: false,
@@ -62,12 +68,24 @@ export const ERRORS = {
     todo: 'Raise `timeoutMs`, or make the call smaller.',
   },
   CALL_FAILED: { status: 502, retryable: false, what: 'The handler failed for good.', todo: 'Read the reason in the message.' },
+  ID_TAKEN: {
+    status: 409,
+    retryable: false,
+    what: 'The id or deduplication key is that of another call, with another agent or other scope values; nothing was charged, given back or read.',
+    todo: 'Give each call an id of its own.',
+  },
   CALL_UNKNOWN: { status: 404, retryable: false, what: 'No such call, or it finished too long ago.', todo: 'Check the id and the queue.' },
   UPSTREAM_LIMITED: {
     status: 503,
     retryable: true,
     what: 'The agent asked to be left alone for a while.',
     todo: 'Nothing: the call goes back to the head of its line.',
+  },
+  UPSTREAM_REFUSED: {
+    status: 502,
+    retryable: false,
+    what: 'The agent does not take the call: it says that waiting does not help, or has refused the call more than `maxReturns` times.',
+    todo: "Read the agent's words in the message; then change the call, or raise the agent's quota or `maxReturns`.",
   },
   UPSTREAM_FAILED: { status: 502, retryable: true, what: 'The agent answered with an error.', todo: 'Read the status in the message.' },
   LIMITER_CONTENDED: {
@@ -196,6 +214,11 @@ export class ConfigInvalid extends TollgateError {
   }
 }
 
+/** A process that requires rules finds none. */
+export function rulesMissing(): TollgateError {
+  return new TollgateError('RULES_MISSING', 'this namespace has no rules, and its calls would pass unchecked')
+}
+
 /** A call is not valid; the message names field, value and bound. Nothing was charged or enqueued. */
 export class CallInvalid extends TollgateError {
   static override readonly name: string = 'CallInvalid'
@@ -268,7 +291,8 @@ export class StoreUnavailable extends TollgateError {
 
 /**
  * Thrown by a handler whose agent refused the call for now. The call goes back to the head of its line without using up an attempt,
- * and no process sends calls to that agent, endpoint and model for `retryAfterMs`.
+ * and no process sends calls to that agent, endpoint and model for `retryAfterMs`. With `retryable: false` waiting does not help: the call fails at
+ * once, and its agent is not left alone.
  */
 export class UpstreamLimited extends TollgateError {
   static override readonly name: string = 'UpstreamLimited'
@@ -276,9 +300,24 @@ export class UpstreamLimited extends TollgateError {
   readonly retryAfterMs: number | undefined
   /** The headers of the agent's answer: `Retry-After` and the rate-limit headers are read from them. */
   readonly headers: HeadersLike | undefined
-  constructor(options: { retryAfterMs?: number | undefined; headers?: HeadersLike | undefined; message?: string; cause?: unknown } = {}) {
+  /** Whether the same call may pass later. */
+  override readonly retryable: boolean
+  /** What the handler says of that; undefined: `headers` and `cause` say it. */
+  readonly decides: boolean | undefined
+  constructor(
+    options: {
+      retryAfterMs?: number | undefined
+      headers?: HeadersLike | undefined
+      /** false: the agent will never take the call. Default: as `headers` (`x-should-retry`) and `cause` say, else true. */
+      retryable?: boolean | undefined
+      message?: string
+      cause?: unknown
+    } = {},
+  ) {
     super('UPSTREAM_LIMITED', options.message ?? 'the agent asked to be left alone for a while', { cause: options.cause })
     this.retryAfterMs = options.retryAfterMs
     this.headers = options.headers
+    this.decides = options.retryable
+    this.retryable = options.retryable !== false
   }
 }

@@ -10,12 +10,12 @@ import { type CallUsage, completed, mergeParts } from '../pricing/usage.js'
 import { retrying, within } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
 import type { Ended } from '../telemetry/observer.js'
-import { upstreamLimited } from '../upstream/headers.js'
+import { type AgentRefusal, refusalOf } from '../upstream/refusals.js'
 import type { AttemptParts } from './attempt-parts.js'
 import type { CallContext } from './handler.js'
 import { faultOfResult, isPutElsewhere, isRateLimited, rateLimitOf } from './handler-outcome.js'
 import type { JobHolder } from './send-back.js'
-import { type AttemptJob, finalFailure, jobFailure, requestOfJob } from './stored-call.js'
+import { type AttemptJob, finalFailure, jobFailure, requestOfJob, underRulesNow } from './stored-call.js'
 
 type AttemptState =
   /** Nothing runs that an abort would have to stop: the attempt looks at its state at the next step. */
@@ -77,11 +77,20 @@ export class Attempt implements JobHolder {
   async run(): Promise<unknown> {
     const { scriptClient, strategyResolver, batcher, sendBack, options } = this.parts
     const start = (request: CallRequest) => this.retrying(() => batcher.start(request))
+    const resolved = () => requestOfJob(scriptClient, this.job, this.token, options.callOf)
     try {
-      const call = await requestOfJob(scriptClient, this.job, this.token, options.callOf)
+      let { rules } = scriptClient.resolver
+      let call = await resolved()
       for (;;) {
         this.throwIfAborted()
-        const first = await start(call)
+        const first = await this.retrying(async () => {
+          // While the call was held, or Redis refused, the rules may have changed.
+          if (scriptClient.resolver.rules !== rules) {
+            rules = scriptClient.resolver.rules
+            call = await resolved()
+          }
+          return batcher.start(call)
+        })
         const { request, decision } =
           first.decision.outcome === 'reject' ? await strategyResolver.resolve(call, first.decision, start, options.callOf === undefined) : first
         switch (decision.outcome) {
@@ -90,6 +99,8 @@ export class Attempt implements JobHolder {
             return await this.handle(request, decision)
           case 'hold':
             await sleep(decision.waitMs)
+            // Rules may have changed meanwhile: an older, smaller limit would forget what others have used above it.
+            call = underRulesNow(scriptClient, call)
             break
           case 'wait':
             return await sendBack.waiting(this, request, decision.etaMs)
@@ -170,7 +181,7 @@ export class Attempt implements JobHolder {
   }
 
   private async handle(request: CallRequest, decision: StartDecision): Promise<unknown> {
-    const { options, leases, handler, sendBack, redis, scriptClient, usage: reader } = this.parts
+    const { options, leases, handler, sendBack, usage: reader } = this.parts
     if (this.abortedBy() !== undefined) {
       // Cancelled while its start was on its way: it never reaches the agent.
       await this.uncharge(request, decision)
@@ -200,19 +211,15 @@ export class Attempt implements JobHolder {
       this.observeEnd(request, 'done', this.settle(request, result, decision))
       return result
     } catch (error) {
-      // An error of the fallback is none of the agent's.
-      const limited =
-        this.abortedBy() !== undefined
-          ? undefined
-          : isRateLimited(error)
-            ? await rateLimitOf(redis, scriptClient.keys.queueLimiter(this.job.queueName))
-            : reachedAgent
-              ? upstreamLimited(error)
-              : undefined
-      if (limited !== undefined) {
+      const refusal = this.abortedBy() === undefined ? await this.refusalIn(error, reachedAgent) : undefined
+      if (refusal?.name === 'later') {
         this.state = { name: 'at the gate' }
         clearTimeout(timer)
-        return await sendBack.limited(this, request, limited, () => this.observeEnd(request, 'returned', undefined))
+        return await sendBack.limited(this, request, refusal, (how) => this.observeEnd(request, how, undefined))
+      }
+      if (refusal?.name === 'never') {
+        clearTimeout(timer)
+        return await this.refusedForGood(request, decision, refusal.words, error)
       }
       if (isPutElsewhere(error) && this.abortedBy() === undefined && this.work === undefined) {
         // BullMQ runs the job again: what this run was charged goes back, but for what it says to have used.
@@ -232,6 +239,24 @@ export class Attempt implements JobHolder {
       clearTimeout(timer)
       if (this.work === undefined) leases.remove(request)
     }
+  }
+
+  /** The refusal in what was thrown: an error of the fallback is none of the agent's, but BullMQ's own limit is one wherever it comes from. */
+  private async refusalIn(error: unknown, reachedAgent: boolean): Promise<AgentRefusal | undefined> {
+    if (!isRateLimited(error)) return reachedAgent ? refusalOf(error) : undefined
+    const { redis, scriptClient } = this.parts
+    const limited = await rateLimitOf(redis, scriptClient.keys.queueLimiter(this.job.queueName))
+    return { name: 'later', limited, words: 'the handler threw a RateLimitError' }
+  }
+
+  /** The agent says that waiting does not help: the call fails with its words, and is charged only what the agent says that it has used. */
+  private async refusedForGood(request: CallRequest, decision: StartDecision, words: string, error: unknown): Promise<never> {
+    const usage = this.parts.usage.usageIn(request.call.agent, error) ?? this.reported
+    if (usage === undefined) await this.uncharge(request, decision)
+    const actual = usage === undefined ? undefined : this.settle(request, { usage }, decision)
+    this.parts.log.warn({ call: this.job.id, agent: request.call.agent }, 'the agent refused the call for good; the call fails')
+    this.observeEnd(request, 'failed', actual)
+    throw finalFailure(new TollgateError('UPSTREAM_REFUSED', words))
   }
 
   /** What the fallback or handler returns, or the abort where that comes first. */

@@ -1,5 +1,6 @@
 import type { Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
+import { gateBinding } from '../admission/request.js'
 import type { Binding, Decision, Usage } from '../model/decision.js'
 import { TollgateError } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
@@ -48,6 +49,7 @@ export async function explain(scriptClient: ScriptClient, redis: Redis, queue: Q
     case 'passed':
       return { ...nothing, state: 'woken', usage: (await peek(scriptClient, id, record))?.usage ?? [] }
     case 'waiting': {
+      if (scriptClient.keys.isOwnLine(stored.line)) return { ...nothing, state: 'waiting', ...(await nextTry(scriptClient, redis, id, record, stored.line)) }
       const [decision, rank, length] = await Promise.all([peek(scriptClient, id, record), redis.zrank(stored.line, id), redis.zcard(stored.line)])
       const limited = decision?.outcome === 'reject' ? decision : null
       const at = scriptClient.keys.parseLine(stored.line)
@@ -65,6 +67,15 @@ export async function explain(scriptClient: ScriptClient, redis: Redis, queue: Q
 async function peek(scriptClient: ScriptClient, id: string, record: string | null): Promise<Decision | undefined> {
   const [decision] = await scriptClient.peek([restoredRequest(scriptClient, id, record)])
   return decision
+}
+
+/** Of a call that its agent refused, and that waits alone until it is tried again. */
+async function nextTry(scriptClient: ScriptClient, redis: Redis, id: string, record: string | null, line: string) {
+  const [decision, due] = await Promise.all([peek(scriptClient, id, record), redis.zscore(scriptClient.keys.lines, line)])
+  const { meters } = restoredRequest(scriptClient, id, record)
+  const block = meters.find(({ rule }) => rule.kind === 'upstream')
+  const etaMs = decision === undefined || due === null ? null : Math.max(0, Number(due) - decision.atMs)
+  return { binding: block === undefined ? null : gateBinding(block), position: 0, etaMs, usage: decision?.usage ?? [] }
 }
 
 /** The binding of a call that stands in a line while there is room: it is about to be woken. */

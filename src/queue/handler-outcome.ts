@@ -40,6 +40,8 @@ export async function rateLimitOf(redis: Redis, key: string): Promise<UpstreamLi
  */
 export function readableError(thrown: unknown): Error {
   const [message, stack, name] = [textOf(thrown, 'message'), textOf(thrown, 'stack'), textOf(thrown, 'name')]
+  // BullMQ would put the job back at once, again and again. (That of a handler is a refusal, and does not come here.)
+  if (message === RATE_LIMIT_ERROR) return new Error('a RateLimitError was thrown, which only a handler may', { cause: thrown })
   const kept = message === undefined ? `${show(thrown)} was thrown, which is no error` : withoutCredentials(message, LONGEST_MESSAGE)
   const keptStack = stack === undefined ? undefined : withoutCredentials(stack, LONGEST_STACK)
   if (thrown instanceof Error && kept === message && keptStack === stack && stack !== undefined) return thrown

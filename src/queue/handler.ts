@@ -41,6 +41,8 @@ export interface WorkerOptions {
   concurrency?: number | undefined
   /** How long a handler may take; default 0 = without a bound. */
   timeoutMs?: number | undefined
+  /** How often a call may return to its line because its agent refused it, before it fails; a call's own takes precedence. Default 10. */
+  maxReturns?: number | undefined
   /** How long this worker may be silent before its calls are given to another; default 30 s. */
   leaseMs?: number | undefined
   /** The largest result, in bytes of JSON; default 1 MB. A call with a larger one fails for good. */
@@ -54,4 +56,6 @@ export interface WorkerOptions {
   fallback?: ((call: Call, context: CallContext) => unknown) | undefined
   /** Reads the call from a job that another producer added; default: its data. */
   callOf?: ((job: Job) => Call) | undefined
+  /** Whether the worker does not start where the namespace has no rules; default false. */
+  requireRules?: boolean | undefined
 }

@@ -243,7 +243,7 @@ export class HeldCalls {
     }
     held.state = 'waiting'
     // Of a call that another process takes out of its line, the removed job is the only trace.
-    this.parts.results.wait(id, held.signal).catch((error: unknown) => {
+    this.parts.results.wait(id, held.signal === undefined ? {} : { signal: held.signal }).catch((error: unknown) => {
       if (held.signal?.aborted !== true && held.state === 'waiting') this.calls.get(id)?.reject(error)
     })
     held.waiting?.(id)

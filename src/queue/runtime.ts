@@ -1,10 +1,12 @@
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
+import { identityOf } from '../admission/identity.js'
 import type { Resolver } from '../admission/resolver.js'
 import type { UsageReader } from '../admission/usage-reader.js'
+import type { Call } from '../model/call.js'
 import type { CustomStrategy } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
-import { TollgateError } from '../model/errors.js'
+import { CallInvalid, TollgateError } from '../model/errors.js'
 import type { Clock } from '../model/time.js'
 import { answeredWithin, within } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
@@ -13,8 +15,10 @@ import type { LedgerNames } from '../store/ledger-names.js'
 import { ScriptClient } from '../store/redis/script-client.js'
 import { logConnection } from '../telemetry/log.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
+import { validateCall } from '../validation/call.js'
 import { Dispatcher } from './dispatcher.js'
 import { Enqueuer } from './enqueuer.js'
+import { ExistingJobs } from './existing-jobs.js'
 import { type Explanation, explain } from './explain.js'
 import type { Handler, WorkerOptions } from './handler.js'
 import { HeldCalls, heldQueueOf, newHeldQueue, sweepHeld } from './held-calls.js'
@@ -24,6 +28,9 @@ import { Results } from './results.js'
 import { readRecord, recordId, restoredRequest } from './stored-call.js'
 import { StrategyResolver } from './strategy-resolver.js'
 import { Worker } from './worker.js'
+
+/** How often a cancellation looks again at a call whose job was taken, or came back, meanwhile. */
+const RELEASE_TRIES = 5
 
 interface QueueRuntimeParts {
   readonly client: Redis
@@ -126,16 +133,18 @@ export class QueueRuntime {
     return heldQueueOf(id) ?? this.parts.options.queue
   }
 
-  explain(id: string): Promise<Explanation> {
+  explain(call: string | Call): Promise<Explanation> {
     const { scriptClient, client, options } = this.parts
-    const queue = this.queues.get(this.queueOf(id))
-    const known = this.held.get(queue.name)?.explain(id)
+    const known = typeof call === 'string' ? this.held.get(this.queueOf(call))?.explain(call) : undefined
     if (known !== undefined) return Promise.resolve(known)
-    return answeredWithin(client, options.enqueueTimeoutMs, 'an explanation', () => explain(scriptClient, client, queue, id))
+    return answeredWithin(client, options.enqueueTimeoutMs, 'an explanation', async () => {
+      const id = await this.idOf(call)
+      return explain(scriptClient, client, this.queues.get(this.queueOf(id)), id)
+    })
   }
 
   result(id: string, signal: AbortSignal | undefined): Promise<unknown> {
-    return this.results.wait(id, signal)
+    return this.results.wait(id, signal === undefined ? {} : { signal })
   }
 
   async reach(): Promise<{ redis: boolean; dispatched: boolean }> {
@@ -148,14 +157,23 @@ export class QueueRuntime {
     }
   }
 
-  cancel(id: string): Promise<boolean> {
+  cancel(call: string | Call): Promise<boolean> {
     const { client, options } = this.parts
-    if (this.held.get(this.queueOf(id))?.cancel(id) === true) return Promise.resolve(true)
-    return answeredWithin(client, options.enqueueTimeoutMs, 'the cancellation', () => this.release(id))
+    if (typeof call === 'string' && this.held.get(this.queueOf(call))?.cancel(call) === true) return Promise.resolve(true)
+    return answeredWithin(client, options.enqueueTimeoutMs, 'the cancellation', async () => this.release(await this.idOf(call)))
+  }
+
+  /** The id of a call. @throws ID_TAKEN where the job of that id is another call's; CallInvalid where the call has no id */
+  private async idOf(given: string | Call): Promise<string> {
+    if (typeof given === 'string') return given
+    const call = validateCall(given)
+    if (call.id === undefined) throw new CallInvalid('id: is needed to know which call is meant (got undefined)')
+    await new ExistingJobs(this.queues.get(this.parts.options.queue), this.parts.client).joins(call.id, call, identityOf(call))
+    return call.id
   }
 
   /** Releases what a call holds, and removes its job or has its worker abort it. */
-  private async release(id: string): Promise<boolean> {
+  private async release(id: string, tries = RELEASE_TRIES): Promise<boolean> {
     const { scriptClient, client, keys } = this.parts
     const queue = this.queueOf(id)
     const key = recordId(queue, id)
@@ -179,7 +197,15 @@ export class QueueRuntime {
     // Its worker has aborted it already.
     if (state === 'failed') return true
     if (held === 'R' || state === 'active') await abort()
-    else await job.remove()
+    else {
+      try {
+        await job.remove()
+      } catch (error) {
+        // BullMQ does not remove a job that a worker has taken at this moment.
+        if (isStoreError(error) || tries === 1) throw error
+        return this.release(id, tries - 1)
+      }
+    }
     return true
   }
 

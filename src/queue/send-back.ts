@@ -2,10 +2,11 @@ import { DelayedError } from 'bullmq'
 import type { Logger } from 'pino'
 import type { CallRequest } from '../admission/request.js'
 import type { Call } from '../model/call.js'
-import type { TollgateError, UpstreamLimited } from '../model/errors.js'
+import { TollgateError } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
+import type { AgentRefusal } from '../upstream/refusals.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
-import { type AttemptJob, delayMs, jobFailure, leave } from './stored-call.js'
+import { type AttemptJob, delayMs, finalFailure, jobFailure, leave } from './stored-call.js'
 
 /** The attempt that ends with the send-back: it holds the job until then. */
 export interface JobHolder {
@@ -17,6 +18,9 @@ export interface JobHolder {
   /** Repeats until Redis accepts it. @throws once the attempt is aborted or its worker closes */
   retrying<T>(work: () => Promise<T>): Promise<T>
 }
+
+const BLOCKED = 'the agent asked to be left alone; the call waits at the head of its line'
+const NOT_BLOCKED = 'the agent refused the call and takes others; the call is tried again by itself'
 
 /**
  * Ends an attempt whose call has to wait: the call stands in a line, and its job becomes a delayed one, which uses no attempt.
@@ -31,20 +35,35 @@ export class SendBack {
     private readonly tracker: UpstreamTracker,
     private readonly log: Logger,
     private readonly ownCallOf: boolean,
+    /** How often a call may return that does not say so itself. */
+    private readonly maxReturns: number,
   ) {}
 
-  /** The agent answered "not now": its block is written, the charge given back, and the call put at the head of its line. */
-  async limited(holder: JobHolder, request: CallRequest, limited: UpstreamLimited, returned: () => void): Promise<never> {
+  /**
+   * The agent answered "not now": the charge is given back, and the call waits for its next try.
+   * @param ended is told how the attempt ended @throws what fails the job, where the call has returned as often as it may
+   */
+  async limited(
+    holder: JobHolder,
+    request: CallRequest,
+    { limited, words }: Extract<AgentRefusal, { name: 'later' }>,
+    ended: (how: 'returned' | 'failed') => void,
+  ): Promise<never> {
     const keepsLine = await this.storeMode(holder, request)
-    const { blockedMs, factor, cut } = await holder.retrying(() =>
-      this.tracker.refused(request, request.call, limited, (call, report) => this.scriptClient.reportUpstream(call, report, keepsLine ? call : undefined)),
+    const maxReturns = request.call.maxReturns ?? this.maxReturns
+    const { refusal, waitMs, returns, over, blockedMs, factor, cut } = await holder.retrying(() =>
+      this.tracker.refused(request.call, limited, (report) => this.scriptClient.returnCall(request, report, maxReturns, keepsLine)),
     )
-    returned()
-    this.log.warn(
-      { call: holder.job.id, agent: request.call.agent, blockedMs: Math.ceil(blockedMs), factor, cut },
-      'the agent asked to be left alone; the call waits at the head of its line',
-    )
-    return this.delay(holder, request, blockedMs)
+    const told = { call: holder.job.id, agent: request.call.agent, returns, maxReturns }
+    if (over && holder.abortedBy() === undefined) {
+      ended('failed')
+      this.log.warn(told, 'the agent refused the call more often than it may return; the call fails')
+      throw finalFailure(new TollgateError('UPSTREAM_REFUSED', `refused ${returns} times (maxReturns ${maxReturns}), at last with: ${words}`))
+    }
+    ended('returned')
+    const state = { ...told, blockedMs: Math.ceil(blockedMs), waitMs: Math.ceil(waitMs), factor, cut }
+    this.log.warn(state, refusal === 'blocks' ? BLOCKED : NOT_BLOCKED)
+    return this.delay(holder, request, waitMs)
   }
 
   /** The start script has put the call in a line. */

@@ -2,6 +2,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError, withoutArguments } from '../model/errors.js'
 import type { Clock } from '../model/time.js'
 import type { LedgerNames } from '../store/ledger-names.js'
+import { RETURNS_FIELD } from '../store/redis/protocol.js'
 import { safeObserver } from '../telemetry/observer.js'
 import { Attempt } from './attempt.js'
 import type { AttemptParts } from './attempt-parts.js'
@@ -12,7 +13,7 @@ import { PlaceReports } from './place-reports.js'
 import { SendBack } from './send-back.js'
 import { SlotLeases } from './slot-leases.js'
 import { StartBatcher } from './start-batcher.js'
-import type { AttemptJob } from './stored-call.js'
+import { type AttemptJob, recordId } from './stored-call.js'
 
 export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis' | 'log' | 'strategyResolver' | 'tracker' | 'usage'> {
   readonly queue: string
@@ -51,7 +52,7 @@ export class Worker {
       observer: safeObserver(options.observer, log),
       batcher: this.batcher,
       leases: this.leases,
-      sendBack: new SendBack(scriptClient, tracker, log, options.callOf !== undefined),
+      sendBack: new SendBack(scriptClient, tracker, log, options.callOf !== undefined, options.maxReturns ?? DEFAULTS.maxReturns),
       isClosing: () => this.closing,
     }
     const concurrency = options.concurrency ?? DEFAULTS.concurrency
@@ -77,6 +78,13 @@ export class Worker {
       removeOnFail: { age: DEFAULTS.keepFailuresMs / 1000 },
     })
     this.bull.on('error', (error) => log.error({ err: withoutArguments(error) }, 'worker error'))
+    this.bull.on('failed', (job, { message }) => {
+      // A job that is retried by hand may return as often as a new one. If this is lost, its first refusal is its last.
+      if (job?.id === undefined || !message.startsWith('UPSTREAM_REFUSED')) return
+      parts.redis
+        .hdel(scriptClient.keys.job(recordId(parts.queue, job.id)), RETURNS_FIELD)
+        .catch((error: unknown) => log.warn({ err: error, call: job.id }, 'the returns of a call could not be forgotten'))
+    })
     this.bull.on('stalled', (jobId) => log.warn({ call: jobId }, 'a worker lost this call; it is run again'))
   }
 

@@ -4,6 +4,9 @@ import { show } from '../validation/faults.js'
 /** The keys that every script over meters gets first, in their order. */
 export const FIXED_KEYS = ['lines', 'passes', 'sequence', 'queued', 'wake', 'figures', 'deadlines', 'pulse'] as const
 
+/** Stands for the rule of lines of one call, which wait for nothing but a time. Names of rules in a policy contain no `~`. */
+export const OWN_LINE = '~returned'
+
 /** The keys of one namespace begin with its prefix. */
 class Prefixed {
   /** The `prefix` of the namespace's BullMQ queues. */
@@ -72,6 +75,13 @@ export class Keys extends Prefixed {
   line(rule: string, value: string): string {
     return `${this.prefix}/l/${rule}/${value}`
   }
+  /** The line in which a call that its agent refused waits alone for its next try. */
+  ownLine(id: string): string {
+    return this.line(OWN_LINE, id)
+  }
+  isOwnLine(key: string): boolean {
+    return key.startsWith(this.ownLine(''))
+  }
   /** The concurrency leases of a meter. */
   leases(rule: string, value: string): string {
     return `${this.prefix}/s/${rule}/${value}`
@@ -83,6 +93,14 @@ export class Keys extends Prefixed {
   /** The state of a user's own algorithm. */
   custom(name: string, value: string): string {
     return `${this.prefix}/x/${name}/${value}`
+  }
+  /** The ledger that the calls of one batch share. Names of ledgers and ids of calls are apart: no id makes a key of a ledger. */
+  ledger(name: string): string {
+    return `${this.prefix}/g/${name}`
+  }
+  /** The number of the last batch of starts that a worker has sent. */
+  sender(worker: string): string {
+    return `${this.prefix}/n/${worker}`
   }
   /** The record of a call that has not ended. */
   call(id: string): string {

@@ -1,39 +1,36 @@
 import { MAX_AMOUNT } from '../model/call.js'
 import type { CostUnit } from '../model/cost.js'
-import { TollgateError, UpstreamLimited } from '../model/errors.js'
 import { DAY, HOUR, MINUTE, SECOND } from '../model/time.js'
 import type { HeadersLike, ObservedLimit, ObservedLimits } from '../model/upstream.js'
 
 /** Gives the value of a header by its name in lower case; undefined where the header is missing. */
 type ReadHeader = (name: string) => string | undefined
 
-/** Never throws, whatever a client passes as headers: an odd header is a missing one. */
+/** Reads the headers of an answer. What cannot be read counts as missing: headers of a user's own client may be made of anything. */
 function headerReader(headers: HeadersLike): ReadHeader {
-  try {
-    const read = plainReader(headers)
-    return (name) => {
-      try {
-        return read(name)
-      } catch {
-        return undefined
-      }
-    }
-  } catch {
-    return () => undefined
-  }
-}
-
-function plainReader(headers: HeadersLike): ReadHeader {
-  const text = (value: unknown) => (value === undefined || value === null ? undefined : String(value).trim())
-  if (headers instanceof Headers || ('get' in headers && typeof headers.get === 'function')) {
-    const get = (headers as Headers).get.bind(headers)
-    return (name) => text(get(name))
-  }
-  const byName = new Map(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]))
-  return (name) => {
+  let byName: ReadonlyMap<string, unknown> | undefined
+  const read = (name: string): string | undefined => {
+    if (headers instanceof Headers || ('get' in headers && typeof headers.get === 'function')) return text((headers as Headers).get(name))
+    byName ??= new Map(Object.entries(headers).map(([own, value]) => [own.toLowerCase(), value]))
     const value = byName.get(name)
     return text(Array.isArray(value) ? value[0] : value)
   }
+  return (name) => {
+    try {
+      return read(name)
+    } catch {
+      return undefined
+    }
+  }
+}
+
+function text(value: unknown): string | undefined {
+  return value === undefined || value === null ? undefined : String(value).trim()
+}
+
+/** A header by its name in lower case; undefined where it is missing, or cannot be read. */
+export function headerOf(headers: HeadersLike, name: string): string | undefined {
+  return headerReader(headers)(name)
 }
 
 /** When an answer was sent, by its `Date` header, so that times in it are relative to the agent's own clock; else by this machine's clock. */
@@ -146,25 +143,4 @@ export function readRetryAfter(headers: HeadersLike, nowMs?: number): number | u
   if (!HTTP_DATE.test(value)) return undefined
   const date = Date.parse(value.endsWith('GMT') ? value : `${value} GMT`)
   return Number.isNaN(date) ? undefined : Math.max(0, date - (nowMs ?? sentAtMs(read)))
-}
-
-/** The statuses of a refused call: 429 Too Many Requests, 503 Service Unavailable, and Anthropic's 529 Overloaded. */
-export const REFUSED_STATUSES: ReadonlySet<unknown> = new Set([429, 503, 529])
-
-/**
- * The refusal in an error of a handler; undefined where the error is something else. A refusal is an UpstreamLimited, or any error with one of
- * `REFUSED_STATUSES` as its `status`, such as those of OpenAI's and Anthropic's clients, whose `headers` contain the Retry-After.
- */
-export function upstreamLimited(error: unknown): UpstreamLimited | undefined {
-  if (error instanceof UpstreamLimited) return error
-  if (error === null || typeof error !== 'object' || error instanceof TollgateError) return undefined
-  try {
-    const { status, retryAfterMs, headers } = error as { status?: unknown; retryAfterMs?: number; headers?: HeadersLike }
-    return REFUSED_STATUSES.has(status)
-      ? new UpstreamLimited({ retryAfterMs, headers: headers !== null && typeof headers === 'object' ? headers : undefined, cause: error })
-      : undefined
-  } catch {
-    // A getter that throws.
-    return undefined
-  }
 }

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto'
 import type { Logger } from 'pino'
-import type { AdmissionRequest } from '../admission/request.js'
 import type { Resolver } from '../admission/resolver.js'
 import { DEFAULTS } from '../model/defaults.js'
 import type { UpstreamLimited } from '../model/errors.js'
@@ -146,20 +145,22 @@ export class UpstreamTracker {
   }
 
   /**
-   * Reports that an agent refused a call. Returns the state after it, and whether the capacity was cut.
+   * Reports that an agent refused a call.
    * @param send sends the report to the store, and puts the call back where it has a line
    */
-  async refused<T extends AdmissionRequest>(
-    request: T,
+  async refused<Outcome extends UpstreamOutcome & { readonly refusal: string }>(
     name: UpstreamName,
     limited: UpstreamLimited,
-    send: (request: T, report: UpstreamReport) => Promise<UpstreamOutcome>,
-  ): Promise<UpstreamState & { readonly cut: boolean }> {
+    send: (report: UpstreamReport) => Promise<Outcome>,
+  ): Promise<Outcome & UpstreamState> {
     const { headers, retryAfterMs: told } = limited
     // A handler may pass on what its client read: text, NaN.
     const retryAfterMs = typeof told === 'number' && told >= 0 ? told : headers === undefined ? undefined : readRetryAfter(headers)
-    const report = this.refusal(nameOf(name), retryAfterMs, headers === undefined ? null : readLimits(headers))
-    return this.publish(report, await send(request, report))
+    const report = this.refusal(name, retryAfterMs, headers === undefined ? null : readLimits(headers))
+    const outcome = await send(report)
+    // A refusal that says nothing of the agent is no news.
+    const state = outcome.refusal === 'blocks' ? this.publish(report, outcome) : upstreamState(name, outcome)
+    return { ...outcome, ...state }
   }
 
   /** Reads the rate-limit headers of an answer, and reports them in the background where they are news. Never throws. */
@@ -199,7 +200,9 @@ export class UpstreamTracker {
   }
 
   private refusal(name: UpstreamName, retryAfterMs: number | undefined, observed: ObservedLimits | null): UpstreamReport {
-    const waitMs = Math.min(DEFAULTS.longestRetryAfterMs, Math.max(1, retryAfterMs ?? DEFAULTS.retryAfterMs))
+    // A handler may have worked it out wrong.
+    const told = Number.isNaN(Number(retryAfterMs ?? Number.NaN)) ? DEFAULTS.retryAfterMs : Number(retryAfterMs)
+    const waitMs = Math.min(DEFAULTS.longestRetryAfterMs, Math.max(1, told))
     return { kind: 'refused', retryAfterMs: waitMs, reduceFactor: this.parts.resolver.upstream.reduceFactor, name, observed }
   }
 

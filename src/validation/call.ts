@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import { QueueKeys } from 'bullmq'
 import { z } from 'zod'
-import { type Call, MAX_AMOUNT, MAX_NAME_LENGTH, MAX_PRIORITY, MAX_WAIT_MS, STRATEGIES, type Strategy } from '../model/call.js'
+import { type Call, MAX_AMOUNT, MAX_NAME_LENGTH, MAX_PRIORITY, MAX_RETURNS, MAX_WAIT_MS, STRATEGIES, type Strategy } from '../model/call.js'
 import { COST_UNITS, type CostUnit } from '../model/cost.js'
 import { CallInvalid } from '../model/errors.js'
 import { isPlainEndpoint, normalEndpoint } from './endpoint.js'
@@ -82,6 +82,7 @@ export const callSchema = z.strictObject({
   strategy: strategySchema.optional(),
   deadline: z.custom<string | Date>(isDate, 'must be a date after 1970: a Date, or ISO 8601 with its offset, such as 2026-01-31T12:00:00Z').optional(),
   maxWaitMs: waitMs.optional(),
+  maxReturns: z.number(`must be a whole number from 0 to ${MAX_RETURNS}`).int().min(0).max(MAX_RETURNS).optional(),
   deduplicationKey: callName.optional(),
   degraded: z.boolean().optional(),
   payload: z.unknown().optional(),

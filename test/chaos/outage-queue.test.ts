@@ -2,6 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Queue } from 'bullmq'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { type RuleSpec, StoreUnavailable, Tollgate } from '../../src/index.js'
+import { DEFAULTS } from '../../src/model/defaults.js'
+import { FactJournal } from '../support/fact-journal.js'
 import { ownRedis, untilAway, untilBack, WAYS } from '../support/outage.js'
 import { codeOf } from '../support/place.js'
 import { SlowProxy } from '../support/slow-proxy.js'
@@ -30,7 +32,7 @@ async function thrown(work: Promise<unknown>): Promise<StoreUnavailable> {
   return error as StoreUnavailable
 }
 
-describe.each(WAYS)('while Redis is $how', ({ begin, end }) => {
+describe.each(WAYS)('while Redis is $how', ({ how, begin, end }) => {
   test('enqueue, explain and cancel end with a clear error, and the call can be tried again under its id', async () => {
     const { server, namespace } = await ownRedis()
     const tollgate = await namespace.open({ ...QUICK, rules: RULES })
@@ -79,21 +81,28 @@ describe.each(WAYS)('while Redis is $how', ({ begin, end }) => {
   test('workers hold their calls and go on by themselves: none fails, none uses an attempt', { timeout: 90_000 }, async () => {
     const { server, namespace } = await ownRedis()
     const tollgate = await namespace.open({ ...QUICK, rules: RULES })
+    const journal = new FactJournal(RULES)
     const done = new Map<number, number>()
     tollgate.worker(
-      async (call, { attempt }) => {
+      async (call, { attempt, decision }) => {
         expect(attempt).toBe(1)
         const { index } = call.payload as { index: number }
+        const ended = journal.started(`k${index}`, 'worker', decision.atMs)
         done.set(index, (done.get(index) ?? 0) + 1)
         await sleep(5)
+        ended('done', { requests: 1 })
       },
       { leaseMs: 2000 },
     )
+    journal.worker('worker', DEFAULTS.concurrency)
     const CALLS = 800
     const queue = new Queue('calls', { connection: namespace.redis, prefix: tollgate.prefix })
     onTestFinished(() => queue.close())
-    await tollgate.enqueueMany(Array.from({ length: CALLS }, (_, index) => ({ agent: 'llm', payload: { index } })))
+    const calls = Array.from({ length: CALLS }, (_, index) => ({ agent: 'llm', payload: { index } }))
+    const answered = journal.asked(calls, (index) => `k${index}`)
+    answered(await tollgate.enqueueMany(calls))
     await until('some are done', () => done.size >= 200)
+    const isBack = journal.fault('redis away', `Redis is ${how}`)
     await begin(server, namespace)
     await sleep(1200)
     await end(server, namespace)
@@ -102,6 +111,8 @@ describe.each(WAYS)('while Redis is $how', ({ begin, end }) => {
     expect(done.size).toBe(CALLS)
     await until('every slot is back', async () => (await namespace.redis.zcount(namespace.keys.leases('r', 'llm'), Date.now(), '+inf')) === 0)
     await untilBack(tollgate)
+    isBack()
+    expect(journal.reports(['never over', 'nothing lost', 'nothing twice', 'no error'])).toEqual([])
   })
 })
 

@@ -263,6 +263,13 @@ test('failures of the agent are passed on as they are, after the configured atte
   expect(await post(wrong)).toMatchObject({ status: 404, text: '{"error":{"message":"no such model"}}' })
 })
 
+test('a 429 that waiting does not mend is passed on in the words of the agent, and costs no tokens', async () => {
+  const server = await serveAgent((response) => json(response, { error: { message: 'You exceeded your quota', code: 'insufficient_quota' } }, 429))
+  const answer = await post(server)
+  expect([answer.status, JSON.parse(answer.text).error.code]).toEqual([429, 'insufficient_quota'])
+  expect(server.requests).toHaveLength(1)
+})
+
 test('chunks pass as they come, and a client that takes nothing is cut off without holding the answer in memory', async () => {
   let step = () => {}
   const chunked = await serveAgent((response) => {

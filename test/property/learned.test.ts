@@ -96,16 +96,36 @@ test('any number of calls in flight that are refused are one event, and the late
   expect((await admit()).decision).toMatchObject({ outcome: 'reject', binding: { rule: '~block', limit: 'retry-after' } })
 })
 
-test('a call from before a cut that is refused once recovery has begun prolongs the block, and cuts nothing', async () => {
-  const { clock, admit, refuse, end } = account()
-  const [first, slow] = [await admit(), await admit()]
+test('a call from before a block that is refused once the block has ended changes nothing, also where another block has begun', async () => {
+  const { clock, admit, refuse, end, known } = account()
+  const [first, slow, slower] = [await admit(), await admit(), await admit()]
   await refuse(first.request, 1000)
   clock.advance(1001)
   await end((await admit()).request)
   clock.advance(40_000)
-  const outcome = await refuse(slow.request, 3000)
-  expect(outcome).toMatchObject({ cut: false, canary: true, blockedUntilMs: clock.nowMs + 3000 })
-  expect(outcome.factor, 'recovery goes on').toBeCloseTo(0.55, 9)
+  const before = await known()
+  expect(await refuse(slow.request, 3000)).toMatchObject({ cut: false, canary: false, blockedUntilMs: before.blockedUntilMs, factor: before.factor })
+  expect((await admit()).decision.outcome).toBe('run')
+  await refuse((await admit()).request, 500)
+  expect(await refuse(slower.request, 30_000), 'it does not know of this block').toMatchObject({ blockedUntilMs: clock.nowMs + 500 })
+})
+
+test('a block whose probes are refused grows while the agent asks for nothing, and is short again once calls have passed', async () => {
+  const { clock, admit, refuse, end, known } = account()
+  const blockedMs = async () => (await known()).blockedUntilMs - clock.nowMs
+  const blocks: number[] = []
+  for (let refusals = 0; refusals < 8; refusals++) {
+    await refuse((await admit()).request, 1)
+    blocks.push(await blockedMs())
+    clock.advance((blocks.at(-1) as number) + 1)
+  }
+  expect(blocks).toEqual([1, 100, 200, 400, 800, 1600, 1600, 1600])
+  for (let passed = 0; passed < 3; passed++) {
+    await end((await admit()).request)
+    clock.advance(400)
+  }
+  await refuse((await admit()).request, 1)
+  expect(await blockedMs()).toBe(1)
 })
 
 test('when a block ends one probe goes, then the others at half the rate, which grows', async () => {

@@ -136,7 +136,7 @@ test('the refusal and the cancellation of a worker that lost its job leave the p
   expect(await start(scriptClient, right)).toEqual(['wait'])
   const record = await scriptClient.recordOf(right.id)
   expect(record).toMatch(/^W /)
-  expect((await scriptClient.reportUpstream(stale, REFUSAL, stale)).blockedUntilMs).toBeGreaterThan(clock.nowMs)
+  expect((await scriptClient.returnCall(stale, REFUSAL, 10)).blockedUntilMs).toBeGreaterThan(clock.nowMs)
   expect(await scriptClient.recordOf(right.id)).toBe(record)
   expect(await used(scriptClient)).toEqual([2, 2])
   expect(await scriptClient.release({ ...stale, ledger: undefined, token: '' }, right.meters[0]?.line)).toBe('-')

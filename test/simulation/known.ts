@@ -61,19 +61,18 @@ const meetsRefusingRule: Explains = ({ calls }, { fleet, spec }) => {
 
 export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
-    name: 'hot loop',
+    name: 'refilled by the new rate',
     about:
-      'An agent that refuses with a small Retry-After is asked again at once, for ever; a call that it refuses always goes to the head of its line each time.',
-    oracles: ['never stuck', 'in order'],
-    scenario: 'one call is always refused',
-    explains: after('agent refuses always', 'agent refuses once', 'agent refuses for a while'),
+      'A bucket is refilled by the rate of the request that looks at it, for all the time since the last look: when an override begins or ends, or a rule changes, that time counts by the other rate.',
+    oracles: ['never over'],
+    explains: all(after('override', 'rule change'), says(/ \(bucket, .* is exceeded by (0\.\d+|1\.000) /)),
   },
   {
     name: 'lost rules',
     about: 'A process that opens after Redis came back empty finds no rules, and lets all calls pass.',
     oracles: ['never over'],
     scenario: 'Redis comes back empty',
-    explains: after('failover'),
+    explains: (_, { facts }) => facts.some((fact) => fact.fact === 'fault' && fact.text === 'Redis comes back without its data'),
   },
   {
     name: 'line of a refusing rule',

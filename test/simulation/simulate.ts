@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { loadProgram } from './fleet/program.js'
+import { type Allowed, FEATURES, type Feature } from './fleet/spec.js'
 import { FAULTS, type FaultKind } from './oracles/facts.js'
 import { type Outcome, surprises } from './outcome.js'
 import { plantedFaults } from './planted/faults.js'
@@ -26,6 +27,8 @@ interface Options {
   readonly seed?: number
   readonly trace?: string
   readonly faults: readonly FaultKind[]
+  readonly features: readonly Feature[]
+  readonly has: readonly (FaultKind | Feature)[]
   readonly scenario?: string
   readonly program: string
   readonly processes: number
@@ -47,13 +50,17 @@ function seedRange(text: string): number[] {
   return Array.from({ length: Number(last) - Number(first) + 1 }, (_, at) => Number(first) + at)
 }
 
-function faultList(text: string): readonly FaultKind[] {
-  if (text === 'none') return []
-  if (text === 'all') return FAULTS
-  const kinds = text.split(',')
-  const unknown = kinds.find((kind) => !(FAULTS as readonly string[]).includes(kind))
-  if (unknown !== undefined) throw new InvalidArgumentError(`must be none, all, or of: ${FAULTS.join(', ')} (got ${unknown})`)
-  return kinds as FaultKind[]
+/** Reads a list of names: none, all, or some. */
+function namesOf<T extends string>(all: readonly T[]): (text: string) => readonly T[] {
+  return (text) => {
+    if (text === 'none') return []
+    if (text === 'all') return all
+    return text.split(/, ?/).map((name) => {
+      const known = all.find((one) => one === name)
+      if (known === undefined) throw new InvalidArgumentError(`must be none, all, or of: ${all.join(', ')} (got ${name})`)
+      return known
+    })
+  }
 }
 
 function wholeNumber(text: string): number {
@@ -66,7 +73,9 @@ const command = new Command('simulate')
   .option('--seeds <range>', 'the seeds to run, such as 1-500', seedRange)
   .option('--seed <number>', 'one seed', wholeNumber)
   .option('--trace <id>', 'with --seed or --scenario: the story of one call, by its name (k12) or its id')
-  .addOption(new Option('--faults <kinds>', 'the kinds of faults that a seed may draw: none, all, or a list').argParser(faultList).default(FAULTS, 'all'))
+  .addOption(new Option('--faults <kinds>', 'the kinds of faults that a seed may draw: none, all, or a list').argParser(namesOf(FAULTS)).default(FAULTS, 'all'))
+  .addOption(new Option('--features <names>', 'the features that a seed may draw: none, all, or a list').argParser(namesOf(FEATURES)).default(FEATURES, 'all'))
+  .addOption(new Option('--has <names>', 'features and kinds of faults that each seed has').argParser(namesOf([...FEATURES, ...FAULTS])).default([], 'none'))
   .option('--scenario <name>', `a scenario, or all: ${SCENARIOS.map(({ name }) => name).join(', ')}`)
   .option('--program <folder>', 'the built project under test', process.cwd())
   .option('--processes <number>', 'how many simulate at once', wholeNumber, PROCESSES)
@@ -96,7 +105,7 @@ async function main(): Promise<number> {
     console.log((await plant(...options.plant)).root)
     return 0
   }
-  if (planted !== undefined) return lookForPlanted(planted === true ? [] : planted, options.seeds ?? FOR_PLANTED)
+  if (planted !== undefined) return lookForPlanted(planted === true ? [] : planted, options)
   const work = workOf(options)
   if (work.length === 0) command.help({ error: true })
   if (options.trace !== undefined) return trace(work[0] as Work, options.trace)
@@ -104,19 +113,21 @@ async function main(): Promise<number> {
 }
 
 function listPlanted(): number {
-  for (const { name, files, summary, breaks } of plantedFaults()) console.log(`${name} (${files.join(', ')})\n  ${summary}\n  breaks: ${breaks}`)
+  for (const { name, files, summary, breaks, needs, oracles } of plantedFaults())
+    console.log(`${name} (${files.join(', ')})\n  ${summary}\n  breaks: ${breaks}\n  needs: ${needs}\n  seen by: ${oracles.join(', ')}`)
   return 0
 }
 
-async function lookForPlanted(names: readonly string[], seeds: readonly number[]): Promise<number> {
+async function lookForPlanted(names: readonly string[], { seeds = FOR_PLANTED, processes }: Options): Promise<number> {
   const all = names.length > 0 ? names : plantedFaults().map(({ name }) => name)
-  return (await runPlanted({ names: all, seeds: { first: seeds[0] as number, last: seeds.at(-1) as number } })) ? 0 : 1
+  return (await runPlanted(all, { first: seeds[0] as number, last: seeds.at(-1) as number }, processes)) ? 0 : 1
 }
 
-function workOf({ seeds, seed, scenario, faults, program }: Options): Work[] {
+function workOf({ seeds, seed, scenario, faults, features, has, program }: Options): Work[] {
   const named = scenario === 'all' ? SCENARIOS.map(({ name }) => name) : scenario === undefined ? [] : [scenario]
   const numbers = seeds ?? (seed === undefined ? [] : [seed])
-  return [...named.map((name) => ({ program, task: { scenario: name } })), ...numbers.map((number) => ({ program, task: { seed: number, faults } }))]
+  const allowed: Allowed = { faults, features, has }
+  return [...named.map((name) => ({ program, task: { scenario: name } })), ...numbers.map((number) => ({ program, task: { seed: number, ...allowed } }))]
 }
 
 async function trace(work: Work, id: string): Promise<number> {

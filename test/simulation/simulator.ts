@@ -1,6 +1,6 @@
 import { loadProgram, type Program } from './fleet/program.js'
 import { runFleet, type SimulatedFleet } from './fleet/run-fleet.js'
-import { drawFleet, FEATURES } from './fleet/spec.js'
+import { drawFleet } from './fleet/spec.js'
 import { outcomeOf } from './outcome.js'
 import { scenarioNamed } from './scenarios/index.js'
 import type { Work } from './work.js'
@@ -12,7 +12,7 @@ const KEPT_LINES = 200_000
 /** Does one piece of work in this process. @param details keeps every command and reply, for the story of a call */
 export async function simulate(program: Program, server: RealServer, { task }: Work, details = false): Promise<{ name: string; simulated: SimulatedFleet }> {
   const named = 'scenario' in task
-  const spec = named ? scenarioNamed(task.scenario).fleet : drawFleet(task.seed, { faults: task.faults, features: FEATURES })
+  const spec = named ? scenarioNamed(task.scenario).fleet : drawFleet(task.seed, task)
   return { name: named ? task.scenario : `seed ${task.seed}`, simulated: await runFleet(program, server, spec, { keepLines: KEPT_LINES, details }) }
 }
 

@@ -20,6 +20,9 @@ interface Delivery {
   readonly held: boolean
 }
 
+/** With which Retry-After, in ms, an agent refuses a call now; undefined: it takes the call. */
+type Refuses = (id: string, nowMs: number) => number | undefined
+
 /**
  * Workers and a dispatcher on a given clock and real Redis, without BullMQ: a woken call
  * reaches a worker after a latency, is held or started as the scripts decide, and ends at once
@@ -29,6 +32,8 @@ export class SimulatedQueue {
   readonly starts: Start[] = []
   /** Calls that were refused, or past their deadline, when a worker took them. */
   readonly notStarted: { id: string; outcome: 'reject' | 'expired'; atMs: number }[] = []
+  /** Calls that may not return any more. */
+  readonly over: string[] = []
   /** How often workers were handed a call; a call may be handed out several times. */
   pickups = 0
   private readonly namespace: Namespace
@@ -36,17 +41,19 @@ export class SimulatedQueue {
   private readonly clock: GivenClock
   private readonly latencyMs: () => number
   private readonly runMs: number
+  private readonly refuses: Refuses
   private readonly calls = new Map<string, Call>()
   private dispatchAll = false
   private readonly deliveries: Delivery[] = []
   private readonly running: { request: CallRequest; untilMs: number }[] = []
 
-  constructor(parts: { namespace: Namespace; scriptClient: ScriptClient; clock: GivenClock; latencyMs?: () => number; runMs?: number }) {
+  constructor(parts: { namespace: Namespace; scriptClient: ScriptClient; clock: GivenClock; latencyMs?: () => number; runMs?: number; refuses?: Refuses }) {
     this.namespace = parts.namespace
     this.scriptClient = parts.scriptClient
     this.clock = parts.clock
     this.latencyMs = parts.latencyMs ?? (() => 5)
     this.runMs = parts.runMs ?? 0
+    this.refuses = parts.refuses ?? (() => undefined)
   }
 
   /** @returns the outcome of each call */
@@ -138,6 +145,21 @@ export class SimulatedQueue {
     const done = this.running.filter(({ untilMs }) => untilMs <= this.clock.nowMs)
     if (done.length === 0) return
     this.running.splice(0, this.running.length, ...this.running.filter(({ untilMs }) => untilMs > this.clock.nowMs))
-    await this.scriptClient.settle(done.map(({ request }) => ({ request, actual: AS_ESTIMATED })))
+    const refused = done.filter(({ request }) => this.refuses(request.id, this.clock.nowMs) !== undefined)
+    for (const { request } of refused) await this.sendBack(request, this.refuses(request.id, this.clock.nowMs) as number)
+    const passed = done.filter((one) => !refused.includes(one))
+    if (passed.length > 0) await this.scriptClient.settle(passed.map(({ request }) => ({ request, actual: AS_ESTIMATED })))
+  }
+
+  /** As a worker that has the lock of the call's job. */
+  private async sendBack(request: CallRequest, retryAfterMs: number): Promise<void> {
+    const { redis, keys } = this.namespace
+    const lock = { key: keys.jobLock('calls', request.id.slice('calls/'.length)), token: 'worker' }
+    await redis.set(lock.key, lock.token)
+    await redis.hset(keys.job(request.id), 'name', request.call.agent)
+    const report = { kind: 'refused', retryAfterMs, reduceFactor: 0.5, name: { agent: request.call.agent }, observed: null } as const
+    const { over } = await this.scriptClient.returnCall({ ...request, lock }, report, 10)
+    await redis.del(lock.key)
+    if (over) this.over.push(request.id)
   }
 }

@@ -206,7 +206,7 @@ test("the worker's flags, environment and settings are in docs/operations.md as 
   const settings = Object.fromEntries(table.map(([, , variable, setting]) => [setting?.trim().replaceAll('`', ''), variable]))
   expect(settings).toEqual({ ...WORKER_ENVIRONMENT, '': 'TOLLGATE_CONFIG' })
   for (const { long, description } of flags) {
-    expect(description, `help of ${long}`).toContain(table.find(([, flag]) => flag?.startsWith(`${long} `))?.[2])
+    expect(description, `help of ${long}`).toContain(table.find(([, flag]) => flag === long || flag?.startsWith(`${long} `))?.[2])
   }
 })
 
@@ -265,6 +265,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     queue: `\`${DEFAULTS.queue}\``,
     store: '',
     rules: '',
+    requireRules: '`false`',
     prices: '',
     exempt: '',
     degradeTo: '',
@@ -291,9 +292,11 @@ test('every option is in docs/options.md with its default, and no other', () => 
     timeoutMs: String(DEFAULTS.timeoutMs),
     leaseMs: String(DEFAULTS.leaseMs),
     maxResultBytes: String(DEFAULTS.maxResultBytes),
+    maxReturns: String(DEFAULTS.maxReturns),
     observer: 'none',
     fallback: 'none',
     callOf: '',
+    requireRules: '`false`',
   } satisfies Record<keyof Required<WorkerOptions>, string>
   const { reduceFactor, recoverFactor, recoverEveryMs, canary, canaryLeaseMs } = DEFAULTS.upstream
   const ofUpstream = {
@@ -331,7 +334,7 @@ test('the bounds of options in docs/options.md are those that are checked', () =
       for (const value of [least - step, most + step]) expect(() => give(option, value), `${option} ${value}`).toThrow(option)
     }
   }
-  expect(bounds).toBe(15)
+  expect(bounds).toBe(16)
   expect(section(OPTIONS, 'Tollgate.open')).toContain(
     `| \`onStoreError\` | \`closed\` | \`${ON_STORE_ERROR.slice(0, -1).join('`, `')}\` or \`${ON_STORE_ERROR.at(-1)}\` |`,
   )
@@ -406,6 +409,7 @@ test('every field of a call and of a context, every outcome and every strategy i
     strategy: 1,
     deadline: 1,
     maxWaitMs: 1,
+    maxReturns: 1,
     deduplicationKey: 1,
     degraded: 1,
     payload: 1,

@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest'
-import { UpstreamLimited } from '../../src/index.js'
-import { durationMs, pauseMs, readLimits, readRetryAfter, upstreamLimited } from '../../src/upstream/headers.js'
+import { durationMs, pauseMs, readLimits, readRetryAfter } from '../../src/upstream/headers.js'
 
 const NOW = Date.UTC(2026, 0, 1, 12, 0, 0)
 
@@ -82,16 +81,4 @@ test('a remaining of -1, above the limit or without a number is ignored, and cau
 
 test('a date in Retry-After is relative to the Date of its answer, however far the clocks are apart', () => {
   expect(readRetryAfter({ date: 'Thu, 01 Jan 2026 11:00:00 GMT', 'retry-after': 'Thu, 01 Jan 2026 11:00:20 GMT' })).toBe(20_000)
-})
-
-test("errors of OpenAI's and Anthropic's clients with status 429, 503 or 529 are refusals, with their headers", () => {
-  for (const status of [429, 503, 529]) {
-    for (const headers of [new Headers({ 'retry-after-ms': '70' }), { 'retry-after-ms': '70' }]) {
-      const limited = upstreamLimited(Object.assign(new Error('too many'), { status, headers }))
-      expect(limited).toBeInstanceOf(UpstreamLimited)
-      expect(readRetryAfter(limited?.headers ?? {})).toBe(70)
-    }
-  }
-  expect(upstreamLimited(Object.assign(new Error('no'), { status: 500, headers: {} }))).toBeUndefined()
-  expect(upstreamLimited(Object.assign(new Error('no'), { status: 429, headers: 'none' }))?.headers).toBeUndefined()
 })

@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { type Dispatcher, Pool } from 'undici'
+import { agentKey } from '../../agents/http-agent.js'
 import type { AgentApi } from '../../agents/inbound.js'
-import { ConfigInvalid } from '../../model/errors.js'
 import { MINUTE } from '../../model/time.js'
 import type { AgentSpec } from '../../policy/rule.js'
 
@@ -63,15 +63,14 @@ export class AgentClient {
   private readonly auth: Readonly<Record<string, string>>
 
   /** @param timeoutMs how long the agent may take to begin its answer, and between two parts of it. @throws ConfigInvalid where its key is missing */
-  constructor(name: string, { baseUrl, api = 'openai', apiKeyEnv }: AgentSpec, environment: NodeJS.ProcessEnv, timeoutMs: number) {
+  constructor(name: string, spec: AgentSpec, environment: NodeJS.ProcessEnv, timeoutMs: number) {
+    const { baseUrl, api = 'openai', apiKeyEnv } = spec
+    const key = agentKey(name, spec, environment)
     this.api = api
     this.hasKey = apiKeyEnv !== undefined
     const { origin, pathname } = new URL(baseUrl)
     this.basePath = pathname.replace(/\/+$/, '')
     this.pool = new Pool(origin, { headersTimeout: timeoutMs, bodyTimeout: timeoutMs, keepAliveTimeout: MINUTE, connections: null })
-    const key = apiKeyEnv === undefined ? undefined : environment[apiKeyEnv]?.trim()
-    if (apiKeyEnv !== undefined && (key === undefined || !/^[\x21-\x7e]+$/.test(key)))
-      throw new ConfigInvalid(`agents.${name}.apiKeyEnv: ${apiKeyEnv} is not set in the environment, or holds what no key can have (not shown)`)
     this.key = key
     this.auth = key === undefined ? {} : api === 'anthropic' ? { 'x-api-key': key } : { authorization: `Bearer ${key}` }
   }

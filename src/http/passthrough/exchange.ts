@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http'
+import { Readable } from 'node:stream'
 import { type AnswerReader, estimatedInput, readerOf, StreamReader, WholeReader } from '../../agents/answer-reader.js'
 import { type InboundRequest, outboundBody } from '../../agents/inbound.js'
 import { rateLimitFields } from '../../middleware/rate-limit-fields.js'
@@ -9,14 +10,16 @@ import type { CallUsage } from '../../pricing/usage.js'
 import type { CallContext } from '../../queue/handler.js'
 import type { HeldCalls } from '../../queue/held-calls.js'
 import type { Tollgate } from '../../tollgate.js'
-import { REFUSED_STATUSES } from '../../upstream/headers.js'
+import { isFinalAnswer, isRefusal } from '../../upstream/refusals.js'
 import type { ServerSettings } from '../server-settings.js'
 import { type AgentClient, answeredHeaders } from './agent-client.js'
 import { AnswerStream } from './answer-stream.js'
-import { refusalOf } from './refusal.js'
+import { clientRefusal } from './refusal.js'
 
 /** After this time of waiting a client of a stream gets the first comment. */
 const FIRST_COMMENT_MS = 500
+/** So much of an agent's refusal is read, in bytes. */
+const LONGEST_WORDS = 65_536
 /** What a call has used that the agent did not take. */
 const NONE: CallUsage = { tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0 }
 
@@ -74,7 +77,7 @@ export class Exchange {
         waiting: (id) => this.waiting(id),
       })
     } catch (error) {
-      if (!this.answer.hasEnded) this.answer.refuse(refusalOf(this.parts.client.api, error, this.id), this.idHeader())
+      if (!this.answer.hasEnded) this.answer.refuse(clientRefusal(this.parts.client.api, error, this.id), this.idHeader())
     } finally {
       clearTimeout(this.comments)
       clearTimeout(this.leaving)
@@ -147,8 +150,11 @@ export class Exchange {
       const response = await client.send(method, target, headers, body, this.ownKey, signal)
       const answered = response.headers as IncomingHttpHeaders
       const { statusCode: status } = response
-      if (REFUSED_STATUSES.has(status)) {
-        await response.body.dump()
+      if (isRefusal(status)) {
+        const words = await beginningOf(response.body)
+        // Waiting does not help: the client gets the agent's own words.
+        if (isFinalAnswer(status, answered as Record<string, string>, words.toString('utf8')))
+          return this.pass(status, answered, Readable.from([words]), context, inputTokens)
         throw new UpstreamLimited({ headers: answered as Record<string, string>, message: `${call.agent} answered ${status}` })
       }
       context.observe(answered as Record<string, string>)
@@ -185,7 +191,7 @@ export class Exchange {
       this.answer.end(reader.end())
     } catch {
       // The agent broke off, its client left, or the call was cancelled.
-      if (context.signal.aborted) this.answer.refuse(refusalOf(this.parts.client.api, context.signal.reason, this.id), {})
+      if (context.signal.aborted) this.answer.refuse(clientRefusal(this.parts.client.api, context.signal.reason, this.id), {})
       else this.answer.cut()
     } finally {
       context.signal.removeEventListener('abort', cancelled)
@@ -220,6 +226,18 @@ export class Exchange {
     if (reader instanceof StreamReader) delete passed['content-length']
     return { ...own, ...passed, ...this.idHeader(), ...(reader instanceof StreamReader ? { 'x-accel-buffering': 'no' } : {}) }
   }
+}
+
+/** The first part of a body, and its end where that is near: errors are short. */
+async function beginningOf(body: AsyncIterable<Buffer>): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of body) {
+    chunks.push(chunk)
+    bytes += chunk.length
+    if (bytes > LONGEST_WORDS) break
+  }
+  return Buffer.concat(chunks)
 }
 
 function codeOf(error: unknown): string {

@@ -14,7 +14,7 @@ export interface Identity {
   readonly ownKey: IncomingHttpHeaders
 }
 
-function headerOf(headers: IncomingHttpHeaders, name: string): string | undefined {
+function namedHeader(headers: IncomingHttpHeaders, name: string): string | undefined {
   const value = headers[name]
   return typeof value === 'string' && value !== '' ? value : undefined
 }
@@ -28,7 +28,7 @@ export async function identify(access: Access, keys: ApiKeys, headers: IncomingH
   if (access.isProxy(headers)) {
     const named = { org: 'x-tollgate-org', team: 'x-tollgate-team', user: 'x-tollgate-user', ip: 'x-tollgate-ip' } as const
     const of = Object.fromEntries(
-      Object.entries(named).flatMap(([field, name]) => (headerOf(headers, name) === undefined ? [] : [[field, headerOf(headers, name)]])),
+      Object.entries(named).flatMap(([field, name]) => (namedHeader(headers, name) === undefined ? [] : [[field, namedHeader(headers, name)]])),
     )
     return { of, name: `proxy ${JSON.stringify(of)}`, ownKey: ownKeyOf(headers) }
   }

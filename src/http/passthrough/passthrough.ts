@@ -15,7 +15,7 @@ import type { ServerSettings } from '../server-settings.js'
 import { AgentClient } from './agent-client.js'
 import { Exchange } from './exchange.js'
 import { identify } from './identity.js'
-import { refusalOf } from './refusal.js'
+import { clientRefusal } from './refusal.js'
 
 export interface PassThroughParts {
   readonly tollgate: Tollgate
@@ -143,7 +143,7 @@ export class PassThrough {
     const error = tollgateError(given)
     if (error.code === 'SERVER_FAILED') this.parts.log.error({ err: withoutArguments(given) }, 'a request to an agent failed')
     const { agent = '' } = (request.params ?? {}) as { agent?: string }
-    const { status, headers, body } = refusalOf(this.clients.get(agent)?.api ?? 'openai', error, undefined)
+    const { status, headers, body } = clientRefusal(this.clients.get(agent)?.api ?? 'openai', error, undefined)
     return reply.code(status).headers(headers).send(Buffer.from(body))
   }
 }

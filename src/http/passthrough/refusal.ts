@@ -42,7 +42,7 @@ function statusOf(error: TollgateError): number {
 }
 
 /** @param id of the call, for `explain` */
-export function refusalOf(api: AgentApi, given: unknown, id: string | undefined): ClientRefusal {
+export function clientRefusal(api: AgentApi, given: unknown, id: string | undefined): ClientRefusal {
   const error = tollgateError(given)
   const problem = problemOf(error, id)
   const status = statusOf(error)

@@ -49,7 +49,7 @@ export function strategyOf(strictness: number): Strategy | undefined {
  * end. SLOWED: it runs from a slot that is `wait` away. WAIT: it stands in line. HOLD: it is to come again when the wait is over. REJECT: refused by
  * its strategy. REFUSED: refused where no call waits. TOO_BIG: it costs more than its limit can hold. CLOSED: its limit is 0. AGAIN: it has to stand
  * in line, and came without the call to keep there. LATE: it would start after its deadline. EXPIRED: its deadline has passed. LINE_FULL: as many
- * wait as may. LOST: its worker has not the job of the call any more.
+ * wait as may. LOST: its worker has not the job of the call any more. TAKEN: its id is that of another call. JOINED: its job exists already.
  */
 export const OUTCOME = {
   RUN: 0,
@@ -66,7 +66,18 @@ export const OUTCOME = {
   LINE_FULL: 11,
   WATCHED: 12,
   LOST: 13,
+  TAKEN: 14,
+  JOINED: 15,
 } as const
+
+/**
+ * What the refusal of a call says of its agent. BLOCKS: the agent is blocked. BESIDE: its call was in flight then. STALE: its call started before a
+ * block that has ended. ALONE: the agent takes other calls, and not this one. `lua/lib/refusal.lua` has the model.
+ */
+export const REFUSAL = { BLOCKS: 1, BESIDE: 2, STALE: 3, ALONE: 4 } as const
+
+/** The field of a job's hash in BullMQ that counts how often its agent refused it (`lua/lib/returns.lua`). */
+export const RETURNS_FIELD = 'tollgate:returns'
 
 export type OutcomeCode = (typeof OUTCOME)[keyof typeof OUTCOME]
 
@@ -121,6 +132,10 @@ const NUMBERS = {
   SHUT_QUEUE_LOOK_MS: DEFAULTS.shutQueueLookMs,
   SILENCE_MS: DEFAULTS.silenceMs,
   SLOT_GRACE_MS: DEFAULTS.slotGraceMs,
+  PATIENCE_MS: DEFAULTS.patienceMs,
+  LONGEST_PATIENCE_MS: DEFAULTS.longestPatienceMs,
+  RETURN_LEAD_MS: DEFAULTS.returnLeadMs,
+  SENDER_TTL_MS: DEFAULTS.senderMs,
 } as const
 
 /** A table of codes as Lua names them: `inputTokens` is INPUT_TOKENS. */
@@ -133,10 +148,12 @@ const TABLES = {
   ALGORITHM: luaNamed(ALGORITHM_CODES),
   KIND: luaNamed(KIND_CODES),
   STRICTNESS: luaNamed(STRICTNESS_CODES),
-  ...{ OUTCOME, RULE, LIMIT, OPTION, RECOVERY, DETAIL, QUEUE_STATE, FIXED },
+  ...{ OUTCOME, RULE, LIMIT, OPTION, RECOVERY, REFUSAL, DETAIL, QUEUE_STATE, FIXED },
 } as const
 
-export const LUA_NAMES: readonly string[] = [...Object.keys(TABLES), ...Object.keys(NUMBERS)]
+const TEXTS = { RETURNS_FIELD } as const
+
+export const LUA_NAMES: readonly string[] = [...Object.keys(TABLES), ...Object.keys(NUMBERS), ...Object.keys(TEXTS)]
 
 /** The table as Lua. */
 export const LUA_CONSTANTS: string = [
@@ -145,5 +162,6 @@ export const LUA_CONSTANTS: string = [
     return `local ${name} = { ${fields.join(', ')} }`
   }),
   ...Object.entries(NUMBERS).map(([name, value]) => `local ${name} = ${value}`),
+  ...Object.entries(TEXTS).map(([name, text]) => `local ${name} = ${JSON.stringify(text)}`),
   '',
 ].join('\n')

@@ -26,8 +26,8 @@ export function agentOf(fleet: Fleet, process: SimProcess) {
     noteCharged(fleet, process, { call: name, run, atMs, degraded: context.degraded })
     fleet.note({ fact: 'started', atMs: fleet.nowMs, call: name, run, by: process.name, attempt: context.attempt })
     fleet.world.note(process.name, `the agent gets ${name} (run ${run}, attempt ${context.attempt})`)
-    const end = (how: 'done' | 'failed' | 'sent back', actual: FactCosts, reported: boolean) => {
-      fleet.note({ fact: 'ended', atMs: fleet.nowMs, call: name, run, how, actual, reported })
+    const end = (how: 'done' | 'failed' | 'sent back', actual: FactCosts, reported: boolean, more: { retryAfterMs?: number } = {}) => {
+      fleet.note({ fact: 'ended', atMs: fleet.nowMs, call: name, run, how, actual, reported, ...more })
       fleet.world.note(process.name, `the agent ends ${name}: ${how}`)
     }
     const agent = fleet.agents.get(call.agent)
@@ -36,7 +36,7 @@ export function agentOf(fleet: Fleet, process: SimProcess) {
     if (one.poisoned || refusals.left > 0 || refusals.untilMs > fleet.nowMs) {
       if (refusals.left > 0) refusals.left--
       await sleep(5)
-      end('sent back', {}, false)
+      end('sent back', {}, false, { retryAfterMs: refusals.retryAfterMs })
       throw new fleet.program.UpstreamLimited({ retryAfterMs: refusals.retryAfterMs })
     }
     const part = agent.odd.untilMs > fleet.nowMs ? agent.odd.factor : one.usedPart

@@ -125,6 +125,7 @@ export function noteAsked(fleet: Fleet, one: FleetCall): void {
     priority: call.priority ?? 0,
     ...(deadlineMs === undefined ? {} : { deadlineMs }),
     ...(maxWaitMs === undefined ? {} : { maxWaitMs }),
+    ...(call.maxWaitMs === undefined ? {} : { ownMaxWaitMs: call.maxWaitMs }),
     waits: waitsForRoom(fleet.rules, scopes, call.strategy),
     spaced: isSpaced(fleet.rules, scopes, call.strategy),
   })

@@ -17,11 +17,13 @@ function ofTicket(fleet: Fleet, { id }: FleetCall): string[] {
 export function cancel(fleet: Fleet, one: FleetCall): void {
   const member = fleet.apps.find(({ process }) => process === one.by)?.member
   if (member === undefined) return
-  for (const call of ofTicket(fleet, one)) fleet.fault('cancel', `${call} is cancelled`, { call })
+  const calls = ofTicket(fleet, one)
+  for (const call of calls) fleet.fault('cancel', `${call} is cancelled`, { call })
   fleet.inProcess(one.by, 'cancel', async () => {
     try {
-      const cancelled = await member.tollgate.cancel(one.id)
-      fleet.world.note(one.by.name, `cancel of ${one.name}: ${cancelled}`)
+      const took = await member.tollgate.cancel(one.id)
+      for (const call of calls) fleet.note({ fact: 'cancelled', atMs: fleet.nowMs, call, took })
+      fleet.world.note(one.by.name, `cancel of ${one.name}: ${took}`)
     } catch (error) {
       if (!['CALL_UNKNOWN', 'STORE_UNAVAILABLE'].includes(String((error as { code?: string }).code))) throw error
     }

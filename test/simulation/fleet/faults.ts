@@ -1,5 +1,5 @@
 import type { Done } from '../world/redis.js'
-import { EPOCH_MS } from '../world/server.js'
+import { EPOCH_MS, WAYS_TO_REFUSE } from '../world/server.js'
 import { cancel, removeJob, withOpenCall } from './faults-of-calls.js'
 import type { Fleet } from './fleet.js'
 import { changeRule, operate } from './operator.js'
@@ -109,9 +109,9 @@ function strike(fleet: Fleet, fault: PlannedFault): void | Promise<void> {
     case 'slow network':
       return slowNetwork(fleet, untilMs, by)
     case 'redis refuses writes':
-      fleet.fault(kind, `Redis refuses writes for ${forMs.toFixed(0)} ms`, { untilMs })
-      fleet.world.at(untilMs, null, kind, () => redis.refuseWrites(false))
-      return redis.refuseWrites(true)
+      fleet.fault(kind, `Redis refuses writes (${WAYS_TO_REFUSE[by]}) for ${forMs.toFixed(0)} ms`, { untilMs })
+      fleet.world.at(untilMs, null, kind, () => redis.refuseWrites(undefined))
+      return redis.refuseWrites(WAYS_TO_REFUSE[by])
     case 'redis away':
       fleet.fault(kind, `Redis ${by === 0 ? 'refuses connections' : 'stands still'} for ${forMs.toFixed(0)} ms`, { untilMs })
       if (by === 1) {
@@ -140,7 +140,8 @@ function strike(fleet: Fleet, fault: PlannedFault): void | Promise<void> {
       return
     }
     case 'cancel':
-      return withOpenCall(fleet, random, (one) => cancel(fleet, one))
+      for (let left = by || 1; left > 0; left--) withOpenCall(fleet, random, (one) => cancel(fleet, one))
+      return
     case 'removed job':
       return withOpenCall(fleet, random, (one) => removeJob(fleet, one))
     case 'paused queue':

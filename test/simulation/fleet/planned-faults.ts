@@ -1,5 +1,6 @@
 import type { FaultKind } from '../oracles/facts.js'
 import type { Random } from '../world/random.js'
+import { WAYS_TO_REFUSE } from '../world/server.js'
 import type { FleetSpec } from './spec.js'
 
 /** When a fault happens: at a time since the beginning, or when Redis has done the nth command of this name (`*`: of any) of a process. */
@@ -15,7 +16,7 @@ export interface PlannedFault {
   readonly agent?: string
   /** How long it lasts, where it lasts. */
   readonly forMs?: number
-  /** By how much: a clock's step and what a failover forgets, in ms (Infinity: everything); a factor of limits or usage; a Retry-After in ms; for a Redis away 1 where it stands still. */
+  /** By how much: a clock's step and what a failover forgets, in ms (Infinity: everything); a factor of limits or usage; a Retry-After in ms; for a Redis away 1 where it stands still; the way in which Redis refuses writes; the calls that are cancelled at once. */
   readonly by?: number
 }
 
@@ -77,7 +78,7 @@ export function drawFaults(kind: FaultKind, random: Random, fleet: Drawn): Plann
     case 'slow network':
       return [{ kind, trigger: at(), forMs: random.between(1000, 8000), by: random.between(50, 300) }]
     case 'redis refuses writes':
-      return [{ kind, trigger: at(), forMs: random.between(200, 4000) }]
+      return [{ kind, trigger: at(), forMs: random.between(200, 4000), by: random.int(WAYS_TO_REFUSE.length) }]
     case 'redis away':
       return [{ kind, trigger: at(), forMs: random.between(200, 6000), by: random.int(2) }]
     case 'rule change':
@@ -87,7 +88,7 @@ export function drawFaults(kind: FaultKind, random: Random, fleet: Drawn): Plann
     case 'pause':
       return [{ kind, trigger: at(), forMs: random.between(500, 6000) }]
     case 'cancel':
-      return times(12, () => ({ kind, trigger: at() }))
+      return times(12, () => ({ kind, trigger: at(), by: random.pick([1, 1, 10]) }))
     case 'removed job':
       return times(12, () => ({ kind, trigger: at() }))
     case 'paused queue':

@@ -46,7 +46,6 @@ export async function runFleet(program: Program, server: RealServer, spec: Fleet
   armFaults(fleet)
   const lastMs = Math.max(EPOCH_MS + LOAD_MS, lastFaultMs(fleet))
   await world.run(lastMs)
-  endRefusals(fleet)
   await world.run(EPOCH_MS + LONGEST_WORK_MS, () => !isBusy(fleet))
   // Whatever a dead process held comes back within two leases; a call whose app died may still run.
   await world.run(world.nowMs + 2 * boundsOf(spec).leaseMs + 20_000)
@@ -91,15 +90,6 @@ function startFleet(fleet: Fleet): void {
       const worker = fleet.workers.findLast((one) => one.spec.name === name || one.spec.name.startsWith(`${name}.`))
       if (worker !== undefined) rollWorker(fleet, worker)
     })
-  }
-}
-
-/** Calls that their agent refuses always never end by themselves: their apps give them up. */
-function endRefusals(fleet: Fleet): void {
-  for (const one of fleet.calls.values()) {
-    if (!one.poisoned || one.ended || one.by.dead) continue
-    one.poisoned = false
-    fleet.world.note('fault', `agent ${one.call.agent} takes ${one.name} after all`)
   }
 }
 

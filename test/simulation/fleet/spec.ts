@@ -9,6 +9,8 @@ export const FEATURES = [
   'slots',
   'tokens',
   'windows',
+  'fixed window of tokens',
+  'sliding log',
   'users',
   'tenant rule',
   'budgets',
@@ -105,6 +107,8 @@ function drawRules(random: Random, has: (feature: Feature) => boolean): RuleSpec
     const tokens: LimitSpec = random.chance(0.6)
       ? { tokens: 200 * perSecond, per: 'second', burst: random.pick([1000, 4000]) }
       : { tokens: 400 * perSecond, per: '2s', algorithm: random.pick(WINDOWS.slice(0, 3)) }
+    if (has('fixed window of tokens'))
+      rules.push({ name: 'window-of-tokens', scope: 'agent', limits: [{ tokens: 120 * perSecond, per: '2s', algorithm: 'fixed_window' }] })
     if (random.chance(0.5)) account.push(tokens)
     else rules.push({ name: 'tokens', scope: 'agent', limits: [tokens] })
   }
@@ -114,6 +118,7 @@ function drawRules(random: Random, has: (feature: Feature) => boolean): RuleSpec
     const limit: LimitSpec = { requests: random.pick([10, 16]), per: '2s', algorithm: random.pick(WINDOWS) }
     rules.push({ name: 'window', scope: 'org', limits: [limit, { points: 400, per: 'day', algorithm: 'fixed_window' }] })
   }
+  if (has('sliding log')) rules.push({ name: 'log', scope: 'org', limits: [{ requests: 10, per: '2s', algorithm: 'sliding_log' }] })
   if (has('users')) {
     const strategy: Strategy = has('hard rules') ? random.pick(['retry_after', 'hard'] as const) : 'queue'
     rules.push({
@@ -170,6 +175,8 @@ function drawApps(random: Random, queues: readonly string[], attempts: number): 
 export interface Allowed {
   readonly faults: readonly FaultKind[]
   readonly features: readonly Feature[]
+  /** Those that every run has. */
+  readonly has?: readonly (FaultKind | Feature)[]
 }
 export const EVERYTHING: Allowed = { faults: FAULTS, features: FEATURES }
 
@@ -178,8 +185,9 @@ export function drawFleet(seed: number, allowed: Allowed = EVERYTHING): FleetSpe
   const chance = new Chance(seed)
   const random = chance.stream('fleet')
   const share = random.pick([0.15, 0.35, 0.6])
+  const must = (name: FaultKind | Feature) => allowed.has?.includes(name) === true
   // Each feature has a stream of its own: switching one off leaves the others as they are.
-  const features = FEATURES.filter((feature) => chance.stream(`feature ${feature}`).chance(share) && allowed.features.includes(feature))
+  const features = FEATURES.filter((feature) => must(feature) || (chance.stream(`feature ${feature}`).chance(share) && allowed.features.includes(feature)))
   const has = (feature: Feature) => features.includes(feature)
   const queues = has('several queues') ? ['calls', 'batch'] : ['calls']
   const rules = drawRules(chance.stream('rules'), has)
@@ -187,7 +195,7 @@ export function drawFleet(seed: number, allowed: Allowed = EVERYTHING): FleetSpe
   const apps = drawApps(chance.stream('apps'), queues, has('failures') ? 2 : 1)
   const faulty = chance.stream('kinds of faults')
   const faultShare = faulty.pick([0.1, 0.2, 0.4])
-  const kinds = FAULTS.filter((kind) => chance.stream(`fault ${kind}`).chance(faultShare) && allowed.faults.includes(kind))
+  const kinds = FAULTS.filter((kind) => must(kind) || (chance.stream(`fault ${kind}`).chance(faultShare) && allowed.faults.includes(kind)))
   const bare = { seed, features, rules, agents: ['a', 'b'], orgs: [...ORGS], users: [...USERS], queues, workers, apps }
   return { ...bare, faults: kinds.flatMap((kind) => drawFaults(kind, chance.stream(`faults ${kind}`), bare)) }
 }

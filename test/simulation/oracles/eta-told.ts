@@ -3,13 +3,13 @@ import { acceptedMs, chargeMs, type History, type Story } from './history.js'
 import { PlacesOverTime } from './places.js'
 
 /**
- * ETA told: a call starts when its app was told that it would. Judged where no fault was made, since a fault may delay any start.
+ * ETA told: a call starts when its app was told that it would. Judged until the first fault, since a fault may delay any start.
  *
  * Later than told is a fault of the program, unless a call that came after it went before it, a call cost more than it said, or no worker had a
  * place. Earlier than told is one only where no call gave room back before its time.
  */
 export function etaTold(history: History, bounds: Bounds): Report[] {
-  if (history.faults.some(({ fault }) => fault !== 'cancel')) return []
+  const disturbedMs = history.faults.find(({ fault }) => fault !== 'cancel')?.atMs ?? Number.POSITIVE_INFINITY
   const reports: Report[] = []
   const places = new PlacesOverTime(history)
   const changes = changesOf(history)
@@ -21,6 +21,7 @@ export function etaTold(history: History, bounds: Bounds): Report[] {
     if (
       run === undefined ||
       run.degraded ||
+      run.started.atMs >= disturbedMs ||
       history.versions.some(({ atMs }, index) => index > 0 && atMs > asked.atMs - bounds.changeMs && atMs <= run.started.atMs)
     )
       continue

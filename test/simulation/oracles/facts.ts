@@ -86,7 +86,10 @@ export interface AskedFact extends At {
   readonly costs: FactCosts
   readonly priority: number
   readonly deadlineMs?: number
+  /** The longest wait that it, or a rule, allows; that of a rule holds in the line of the rule. */
   readonly maxWaitMs?: number
+  /** The longest wait that it allows itself, whatever it waits for. */
+  readonly ownMaxWaitMs?: number
   /** Whether the call waits for room ('queue', 'throttle'), or is refused or degraded where there is none. Of the strictest rule that covers it. */
   readonly waits: boolean
   /** Whether its strategy spaces starts evenly ('throttle'): a window then has room that it leaves unused on purpose. */
@@ -138,6 +141,8 @@ export interface EndedFact extends At {
   readonly actual: FactCosts
   /** Whether the cost was reported to Tollgate; where not, the estimate stands. */
   readonly reported: boolean
+  /** Of a run that was sent back: for how long the agent asked to be left alone. */
+  readonly retryAfterMs?: number
 }
 
 /** What the app was told at last. */
@@ -146,6 +151,14 @@ export interface ResultFact extends At {
   readonly call: string
   readonly how: 'done' | 'failed' | 'expired' | 'cancelled'
   readonly code?: string
+}
+
+/** The app was told what became of its wish to cancel a call. */
+export interface CancelledFact extends At {
+  readonly fact: 'cancelled'
+  readonly call: string
+  /** false: the call had finished. */
+  readonly took: boolean
 }
 
 /** A worker takes calls of a queue from now on, or no longer (closed, died). */
@@ -251,6 +264,7 @@ export type Fact =
   | StartedFact
   | EndedFact
   | ResultFact
+  | CancelledFact
   | WorkerFact
   | QueueFact
   | FaultFact

@@ -1,5 +1,5 @@
 import { limitsOver, type MetersDuring, type Version } from './coverage.js'
-import type { AnsweredFact, AskedFact, EndedFact, Fact, FaultFact, FaultKind, QueueFact, ResultFact, StartedFact, WorkerFact } from './facts.js'
+import type { AnsweredFact, AskedFact, CancelledFact, EndedFact, Fact, FaultFact, FaultKind, QueueFact, ResultFact, StartedFact, WorkerFact } from './facts.js'
 
 /** One run of a call, as its agent saw it. */
 export interface Run {
@@ -25,6 +25,8 @@ export interface Story {
   /** By the time of their start. */
   readonly runs: readonly Run[]
   readonly results: readonly ResultFact[]
+  /** What its app was told of its cancellations. */
+  readonly cancelled: readonly CancelledFact[]
   /** What was done to this call in particular. */
   readonly faults: readonly FaultFact[]
   /** Its place among all calls: higher priorities first, of equal ones the call that was asked for first. */
@@ -80,6 +82,7 @@ export function readHistory(facts: readonly Fact[]): History {
   const asked = ofKind(facts, 'asked')
   const answers = group(ofKind(facts, 'answered'))
   const results = group(ofKind(facts, 'result'))
+  const cancelled = group(ofKind(facts, 'cancelled'))
   const starts = group(ofKind(facts, 'started'))
   const ends = new Map(ofKind(facts, 'ended').map((ended) => [runKey(ended.call, ended.run), ended]))
   const charges = new Map(ofKind(facts, 'charged').map((charged) => [runKey(charged.call, charged.run), charged]))
@@ -102,6 +105,7 @@ export function readHistory(facts: readonly Fact[]): History {
       answered: answers.get(fact.call)?.[0],
       runs,
       results: results.get(fact.call) ?? [],
+      cancelled: cancelled.get(fact.call) ?? [],
       faults: faultsOfCalls.get(fact.call) ?? [],
       rank,
     }

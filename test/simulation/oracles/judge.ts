@@ -1,19 +1,36 @@
+import { cancelledStays } from './cancelled.js'
 import { etaTold } from './eta-told.js'
 import type { Bounds, Fact, Report } from './facts.js'
 import { readHistory } from './history.js'
-import { heldUpByRefused, hotLoops } from './hot-loop.js'
+import { heldUpByRefused, hotLoops, leftAloneForGood } from './hot-loop.js'
 import { inOrder } from './in-order.js'
+import { startsInPause } from './in-pause.js'
 import { neverOver } from './never-over.js'
 import { neverStuck } from './never-stuck.js'
 import { noError } from './no-error.js'
 import { nothingLost } from './nothing-lost.js'
 import { nothingTwice } from './nothing-twice.js'
 import { quiet } from './quiet.js'
+import { refusedWithRoom } from './refused-with-room.js'
 
 /** Judges what happened in a fleet by all oracles; what was wrong first comes first. */
 export function judge(facts: readonly Fact[], bounds: Bounds): Report[] {
   const history = readHistory(facts)
-  const oracles = [neverOver, neverStuck, hotLoops, heldUpByRefused, nothingLost, nothingTwice, inOrder, etaTold, quiet]
+  const oracles = [
+    neverOver,
+    startsInPause,
+    neverStuck,
+    refusedWithRoom,
+    hotLoops,
+    heldUpByRefused,
+    leftAloneForGood,
+    nothingLost,
+    cancelledStays,
+    nothingTwice,
+    inOrder,
+    etaTold,
+    quiet,
+  ]
   const reports = [...noError(facts), ...oracles.flatMap((oracle) => oracle(history, bounds))]
   return reports.sort((a, b) => a.atMs - b.atMs)
 }

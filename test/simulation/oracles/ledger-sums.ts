@@ -1,4 +1,4 @@
-import type { Bounds, FaultKind, Report } from './facts.js'
+import type { Bounds, FaultKind, LedgerFact, Report } from './facts.js'
 import { chargeMs, type History, type Run } from './history.js'
 import { settledByMs } from './starts.js'
 
@@ -6,8 +6,6 @@ import { settledByMs } from './starts.js'
 const BLURS_LEDGER: readonly FaultKind[] = [
   'death',
   'stop',
-  'cut',
-  'repeated send',
   'failover',
   'redis away',
   'redis refuses writes',
@@ -46,10 +44,24 @@ export function ledgerReports(history: History, bounds: Bounds): Report[] {
         ),
       )
     }
+    if (!blurred && unsettled.length === 0) reports.push(...wrongEnds(history, charged, late, fact, bounds).map(report))
     if (open < 0 || settled < 0 || released < 0 || expired < 0)
       reports.push(report(`has a sum below 0 (open ${open}, settled ${settled}, released ${released}, expired ${expired})`))
     return reports
   })
+}
+
+/** Each end that was told is settled, or released where the agent refused the call, it was not made, or its program waited no more. */
+function wrongEnds(history: History, charged: readonly Run[], late: number, { settled, released }: LedgerFact, bounds: Bounds): string[] {
+  const isBack = ({ ended }: Run) => ended?.how === 'sent back' || ended?.how === 'released'
+  const made = charged.filter((run) => !isBack(run)).length
+  const backs = charged.filter(isBack)
+  const back = backs.filter((run) => isCovered(history, run, bounds, 'every')).length
+  const texts: string[] = []
+  if (settled > made) texts.push(`has ${settled} settled entries; ${made} runs were made`)
+  if (released > backs.length + late) texts.push(`has ${released} released entries; ${backs.length + late} charges at most were given back`)
+  if (released < back) texts.push(`has ${released} released entries; ${back} runs were given back`)
+  return texts
 }
 
 /** Whether some limit counts a run. A run that none counts needs no entry. */

@@ -31,6 +31,12 @@ interface Meter {
   readonly slots: SlotRun[]
 }
 
+/** A process that lets calls in while Redis is away reports afterwards what they used, up to this part of it. */
+const REPORTED_NEARLY = 0.1
+
+/** Starts of commands that were done twice, of one meter: more are not told apart. */
+const MOST_TRIES = 40
+
 /** Never over: what an agent sees in any meter never exceeds what its own bucket, window or slots would allow. */
 export function neverOver(history: History, bounds: Bounds): Report[] {
   const reports: Report[] = []
@@ -45,7 +51,7 @@ export function neverOver(history: History, bounds: Bounds): Report[] {
       if (met.limit.unit === undefined && run.story.asked.door === 'record') continue
       if (met.limit.unit === undefined) meter.slots.push({ run, atMs: run.started.atMs })
       else if (atStart > 0) meter.starts.push({ run, atMs: judgedMs, firstMs: run.firstMs, cost: atStart, untold: run.chargedMs === undefined })
-      if (debt > 0 && run.ended !== undefined) meter.debts.push({ run, atMs: run.ended.atMs, cost: debt, knownMs: settledByMs(history, run, bounds) })
+      if (debt > 0 && run.ended !== undefined) meter.debts.push({ run, atMs: run.ended.atMs, cost: debt, knownMs: knownMs(history, run, bounds) })
     }
   }
   for (const meter of meters.values()) {
@@ -54,6 +60,11 @@ export function neverOver(history: History, bounds: Bounds): Report[] {
     if (meter.starts.length > 0) reports.push(...certainReports(history, bounds, meter))
   }
   return reports
+}
+
+/** When what a run cost above its estimate counts in Redis. A process that keeps it while Redis is away reports it as of that time only nearly. */
+function knownMs(history: History, run: Run, bounds: Bounds): number {
+  return isUnchecked(history, run, bounds) ? Number.POSITIVE_INFINITY : settledByMs(history, run, bounds)
 }
 
 /** The meters that every version in use around the start counts it in, with a bound. */
@@ -106,13 +117,28 @@ function stepsOf(history: History, { starts, debts }: Meter): Step[] {
   return steps.sort((a, b) => a.atMs - b.atMs || a.order - b.order)
 }
 
-/** Where commands were done twice: what is exceeded whichever of the two charged. */
+/**
+ * Where a command was done twice, each of its starts was charged at one of the two times: the first time if it had room then. What is exceeded however
+ * they are told apart is reported: all at the first time, all at the second, or each at the first time that has room for it.
+ */
 function certainReports(history: History, bounds: Bounds, meter: Meter): Report[] {
   const reports = rateReports(history, bounds, meter)
   if (reports.length === 0 || meter.starts.every(({ firstMs }) => firstMs === undefined)) return reports
-  const first = { ...meter, starts: meter.starts.map((start) => ({ ...start, atMs: start.firstMs ?? start.atMs })) }
-  const otherwise = new Set(rateReports(history, bounds, first).flatMap(({ calls }) => calls))
-  return reports.filter(({ calls }) => calls.every((call) => otherwise.has(call)))
+  const early = { ...meter, starts: meter.starts.map((start) => ({ ...start, atMs: start.firstMs ?? start.atMs })) }
+  const others = [early, inRoom(history, bounds, early, meter)].map((one) => new Set(rateReports(history, bounds, one).flatMap(({ calls }) => calls)))
+  return reports.filter(({ calls }) => others.every((other) => calls.every((call) => other.has(call))))
+}
+
+/** Of starts that had no room at the first time, each at the second. */
+function inRoom(history: History, bounds: Bounds, early: Meter, late: Meter): Meter {
+  let meter = early
+  for (let tries = 0; tries < MOST_TRIES; tries++) {
+    const [over] = rateReports(history, bounds, meter)
+    const place = meter.starts.findIndex((start) => start.firstMs === start.atMs && start.run.story.id === over?.calls[0])
+    if (place < 0) break
+    meter = { ...meter, starts: meter.starts.map((start, index) => (index === place ? (late.starts[index] as Start) : start)) }
+  }
+  return meter
 }
 
 function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
@@ -160,6 +186,7 @@ function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
       const over = add(start)
       if (over <= ROUNDING || form === null || isUnchecked(history, start.run, bounds)) continue
       let unknown = 0
+      for (const other of meter.starts) if (other.run.unchecked && other.atMs <= start.atMs) unknown += REPORTED_NEARLY * other.cost
       for (const debt of meter.debts) if (debt.atMs <= start.atMs && start.atMs < debt.knownMs) unknown += debt.cost
       if (over - unknown <= ROUNDING) continue
       reports.push(overReport(meter, form, start, over - unknown))

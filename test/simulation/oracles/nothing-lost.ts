@@ -6,6 +6,10 @@ const CHANGES_RULES: readonly FaultKind[] = ['rule change', 'override', 'pause']
 const REFUSES: readonly FaultKind[] = ['agent refuses once', 'agent refuses for a while', 'agent refuses always']
 /** For what an app cancels a call, or an operator takes it away. */
 const GIVES_UP: readonly FaultKind[] = ['cancel', 'removed job', 'agent refuses always']
+/** A call that its agent has sent back so often fails the next time. */
+const MOST_RETURNS = 10
+/** Faults for which a deadline is another time, or is forgotten with the record of a call. */
+const MOVES_DEADLINES: readonly FaultKind[] = ['redis clock', 'node clock', 'failover']
 /** A call that lost so many workers is failed as the probable cause. */
 const LOST_AT_MOST = 10
 
@@ -37,7 +41,8 @@ function faultOfGrant(history: History, { asked, answered, runs }: Story): strin
 function faultOfJob(history: History, story: Story, bounds: Bounds): string | undefined {
   const { asked, answered, runs, results } = story
   const appDied = history.diedMs(asked.by) < Number.POSITIVE_INFINITY
-  if (answered?.outcome === 'unknown' || answered?.outcome === 'joined') return undefined
+  if (answered?.outcome === 'unknown') return undefined
+  if (answered?.outcome === 'joined') return faultOfJoined(history, story, bounds)
   if (answered?.outcome === 'refused') return runs.length > 0 ? `was refused (${answered.code ?? 'no code'}), and ran` : undefined
   if (acceptedMs(story) === undefined) return appDied ? undefined : 'was asked for by an app that lives, and never answered'
   const [result] = results
@@ -49,6 +54,16 @@ function faultOfJob(history: History, story: Story, bounds: Bounds): string | un
   const mayEndUnseen = deadlineMs(story) < Number.POSITIVE_INFINITY || !asked.waits || story.faults.length > 0 || runs.some(({ ended }) => ended !== undefined)
   if (mayEndUnseen || faultDuring(history, CHANGES_RULES, undefined, asked.atMs, history.endMs) !== undefined) return undefined
   return 'was accepted before its app died, and no run of it has ended'
+}
+
+/** A ticket that stands for a call which was there before is told how that one ended. */
+function faultOfJoined(history: History, story: Story, bounds: Bounds): string | undefined {
+  const { asked, results, faults } = story
+  if (results.length > 0 || history.diedMs(asked.by) < Number.POSITIVE_INFINITY) return undefined
+  // Which call it stands for facts do not tell; that one may have been forgotten, or taken away.
+  if (isForgotten(history, story, bounds) || faults.some(({ fault }) => fault === 'removed job')) return undefined
+  if (faultDuring(history, ['failover'], undefined, asked.atMs - bounds.leaseMs, history.endMs) !== undefined) return undefined
+  return 'stands for a call that was asked for before, and has no result'
 }
 
 /** Whether Redis forgot that it took the call in. */
@@ -93,8 +108,8 @@ function wasJoined({ stories }: History, fromMs: number, toMs: number): boolean 
 function hasReason(history: History, story: Story, resultMs: number, code: string | undefined, bounds: Bounds): boolean {
   const { asked, runs, faults } = story
   if (runs.some(({ ended }) => ended?.how === 'failed')) return true
-  if (faults.some(({ fault }) => fault === 'removed job' || fault === 'cancel' || fault === 'agent refuses always')) return true
-  if (runs.some(({ ended }) => ended?.how === 'sent back')) return true
+  if (faults.some(({ fault }) => fault === 'removed job' || fault === 'cancel')) return true
+  if (runs.filter(({ ended }) => ended?.how === 'sent back').length > MOST_RETURNS && (code === undefined || code === 'UPSTREAM_REFUSED')) return true
   if (isForgotten(history, story, bounds) || faultDuring(history, ['failover'], undefined, asked.atMs, resultMs) !== undefined) return true
   if (runs.filter(({ diedMs }) => diedMs !== undefined).length > LOST_AT_MOST) return true
   // A strategy that does not wait refuses the call in its worker, too.
@@ -105,11 +120,22 @@ function hasReason(history: History, story: Story, resultMs: number, code: strin
   return faultDuring(history, [...CHANGES_RULES, ...REFUSES], undefined, asked.atMs - bounds.changeMs, resultMs) !== undefined
 }
 
+/** When a call starts no more at the latest: its longest wait begins before it is answered. */
+function latestStartMs({ asked, answered }: Story, isFirst: boolean): number {
+  const deadline = asked.deadlineMs ?? Number.POSITIVE_INFINITY
+  // A call that comes back waits anew.
+  if (!isFirst || asked.ownMaxWaitMs === undefined || answered === undefined) return deadline
+  return Math.min(deadline, answered.atMs + asked.ownMaxWaitMs)
+}
+
 /** No start after the deadline, by the clock that decides: the charge. */
-function startedTooLate(history: History, story: Story, { stepMs }: Bounds): { atMs: number; text: string } | undefined {
-  const deadline = story.asked.deadlineMs ?? Number.POSITIVE_INFINITY
-  if (deadline === Number.POSITIVE_INFINITY || story.asked.door !== 'queue') return undefined
-  const run = story.runs.find((one) => (one.chargedMs === undefined ? one.started.atMs - stepMs : chargeMs(one)) > deadline + 1)
-  if (run === undefined || faultDuring(history, ['redis clock', 'node clock'], undefined, story.asked.atMs, run.started.atMs) !== undefined) return undefined
-  return { atMs: run.started.atMs, text: `${story.id} was charged ${(chargeMs(run) - deadline).toFixed(0)} ms after its deadline; it had to expire` }
+function startedTooLate(history: History, story: Story, bounds: Bounds): { atMs: number; text: string } | undefined {
+  if (story.asked.door !== 'queue') return undefined
+  for (const [index, run] of story.runs.entries()) {
+    const latestMs = latestStartMs(story, index === 0)
+    const startMs = run.chargedMs === undefined ? run.started.atMs - bounds.stepMs : chargeMs(run)
+    if (startMs <= latestMs + 1 || faultDuring(history, MOVES_DEADLINES, undefined, story.asked.atMs, run.started.atMs) !== undefined) continue
+    return { atMs: run.started.atMs, text: `${story.id} was charged ${(startMs - latestMs).toFixed(0)} ms after its deadline; it had to expire` }
+  }
+  return undefined
 }

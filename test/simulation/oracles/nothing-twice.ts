@@ -38,8 +38,13 @@ function reason(history: History, run: Run, toMs: number, { stepMs, leaseMs }: B
     if (!concerns(fault, run.started.by) || fault.atMs > toMs || goesOnUntilMs(fault) < fromMs) return false
     if (TAKES_JOBS.includes(fault.fault)) return true
     if (fault.fault === 'slow network') return leaseMs / 2 < SLOWEST_MS
-    return TAKES_JOBS_IN_TIME.includes(fault.fault) && fault.untilMs - fault.atMs > leaseMs / 2
+    return TAKES_JOBS_IN_TIME.includes(fault.fault) && (fault.untilMs - fault.atMs > leaseMs / 2 || closesDuring(history, run, fault))
   })
+}
+
+/** A worker that closes does not wait for a Redis that refuses the ends of its jobs. */
+function closesDuring({ workers }: History, { started }: Run, { atMs, untilMs }: FaultFact): boolean {
+  return workers.some((worker) => worker.process === started.by && worker.state === 'gone' && worker.atMs >= atMs && worker.atMs <= untilMs)
 }
 
 function twiceWithout(history: History, before: Run, run: Run, bounds: Bounds): string | undefined {

@@ -2,20 +2,9 @@ import type { Bounds, FaultFact, FaultKind } from './facts.js'
 import { goesOnUntilMs, type History, type Story } from './history.js'
 
 /** Faults of processes, connections and Redis: a worker may keep what it holds until the lease has ended. */
-const HOLDS: readonly FaultKind[] = [
-  'death',
-  'stop',
-  'cut',
-  'node clock',
-  'slow network',
-  'failover',
-  'redis away',
-  'redis refuses writes',
-  'redis clock',
-  'repeated send',
-]
+const HOLDS: readonly FaultKind[] = ['death', 'stop', 'cut', 'slow network', 'failover', 'redis away', 'redis refuses writes', 'redis clock', 'repeated send']
 /** Faults that delay a call by some moments. */
-const DELAYS: readonly FaultKind[] = ['function flush', 'rule change', 'override', 'pause', 'paused queue', 'workerless queue']
+const DELAYS: readonly FaultKind[] = ['node clock', 'function flush', 'rule change', 'override', 'pause', 'paused queue', 'workerless queue']
 /** After the lease the job is looked for twice, a lease apart. */
 const LEASES = 3
 

@@ -32,6 +32,8 @@ export function judgedStart(history: History, run: Run, { stepMs }: Bounds): { j
   return { judgedMs: Math.min(chargedMs, started.atMs) }
 }
 
+const OUTAGES: readonly FaultKind[] = ['redis away', 'redis refuses writes']
+
 /** A process notices that Redis is back when a probe is answered, and then waits for what the others have to report. */
 const RETURN_MS = 10_000
 
@@ -39,9 +41,7 @@ const RETURN_MS = 10_000
 export function isUnchecked(history: History, { story, started, unchecked }: Run, { stepMs }: Bounds): boolean {
   if (story.asked.door === 'queue' || story.asked.door === 'plain job') return false
   const returnMs = unchecked ? RETURN_MS : 2 * stepMs
-  return history.faults.some(
-    ({ fault, atMs, untilMs }) => (fault === 'redis away' || fault === 'redis refuses writes') && atMs <= started.atMs && started.atMs <= untilMs + returnMs,
-  )
+  return history.faults.some(({ fault, atMs, untilMs }) => OUTAGES.includes(fault) && atMs <= started.atMs && started.atMs <= untilMs + returnMs)
 }
 
 /** What a run cost its agent at its start, and what it turned out to cost above its estimate when it ended. */
@@ -75,9 +75,12 @@ export function settledByMs(history: History, run: Run, { stepMs }: Bounds): num
   const { ended, started } = run
   if (ended === undefined) return Number.POSITIVE_INFINITY
   let byMs = ended.atMs + stepMs
+  const { door } = run.story.asked
+  // What a process let in, or recorded, by itself is reported when it has noticed that Redis is back.
+  const backMs = door === 'queue' || door === 'plain job' ? 2 * stepMs : RETURN_MS
   for (const fault of history.faults) {
     if (concerns(fault, started.by) && DELAYS_SETTLEMENTS.includes(fault.fault) && fault.atMs <= byMs && goesOnUntilMs(fault) >= ended.atMs)
-      byMs = Math.max(byMs, goesOnUntilMs(fault) + 2 * stepMs)
+      byMs = Math.max(byMs, goesOnUntilMs(fault) + (OUTAGES.includes(fault.fault) ? backMs : 2 * stepMs))
   }
   return history.diedMs(started.by) <= byMs ? Number.POSITIVE_INFINITY : byMs
 }

@@ -5,7 +5,7 @@ import { chargeMs, type History, type Run } from './history.js'
 import { settledByMs } from './starts.js'
 
 /** Faults for which a call may be charged that its agent never saw: its process has the answer no more. */
-const CHARGES_UNSEEN: readonly FaultKind[] = ['death', 'failover', 'redis away', 'redis refuses writes', 'repeated send', 'cut', 'stop']
+const CHARGES_UNSEEN: readonly FaultKind[] = ['death', 'failover', 'redis away', 'redis refuses writes', 'stop']
 
 /** What Tollgate says of each limit at the end, against what the runs say. */
 export function usageReports(history: History, bounds: Bounds): Report[] {
@@ -79,7 +79,9 @@ function leftOf(history: History, bounds: Bounds, run: Run, { limit }: MetRef): 
   const lost =
     settledByMs(history, run, bounds) > ended.atMs + bounds.stepMs || (ended.how === 'released' && !ended.reported) || isForgotten(history, ended.atMs, bounds)
   if (!lost && story.faults.length === 0) return { lower: told, upper: told }
-  return { lower: Math.min(told, estimate), upper: Math.max(told, estimate) }
+  // A run that was cancelled costs what it had reported until then, though its handler goes on.
+  const cancelled = story.faults.some(({ fault, atMs }) => fault === 'cancel' && atMs >= run.started.atMs && atMs <= ended.atMs)
+  return { lower: cancelled ? 0 : Math.min(told, estimate), upper: Math.max(told, estimate) }
 }
 
 function faultOfWindow(

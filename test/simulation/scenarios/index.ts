@@ -72,6 +72,24 @@ export const SCENARIOS: readonly Scenario[] = [
       faults: [{ kind: 'agent refuses always', by: 0, trigger: { atMs: 1500 } }],
     },
   ),
+  scenario(
+    'several calls are always refused',
+    'An agent refuses three calls always, each with a Retry-After of a second. The others wait for each once, and the three end with the words of their agent.',
+    {
+      rules: [ACCOUNT],
+      apps: [[{ atMs: 500, calls: [{ count: 300 }] }]],
+      faults: [1500, 1600, 4000].map((atMs) => ({ kind: 'agent refuses always', by: 1000, trigger: { atMs } }) as const),
+    },
+  ),
+  scenario(
+    'an agent refuses everything for a while',
+    'An agent refuses every call for six seconds, with Retry-After 0. It is asked ever more rarely, and takes calls again at once.',
+    {
+      rules: [ACCOUNT],
+      apps: [[{ atMs: 500, calls: [{ count: 60 }] }]],
+      faults: [{ kind: 'agent refuses for a while', agent: 'a', by: 0, trigger: { atMs: 1500 }, forMs: 6000 }],
+    },
+  ),
   scenario('Redis comes back empty', 'Redis restarts without its data, and a worker opens: the limits hold, or calls are refused.', {
     rules: [ACCOUNT],
     apps: [[{ atMs: 500, calls: [{ count: 20 }] }], [{ atMs: 4000, calls: [{ count: 60 }] }]],

@@ -25,11 +25,12 @@ export class Agent {
   }
 
   /** A run begins. @param chargedAtMs its slot is held from then on */
-  begin(model: Model, { call, attempt, batch, rules }: Start, chargedAtMs: number): void {
+  begin(model: Model, { call, attempt, batch, rules, ledger, place }: Start, chargedAtMs: number): void {
     for (const limit of this.setting.scope.slots) {
       const { slots, leaseMs } = limit.form
       const renewAtMs = model.atMs + leaseMs / RENEWALS_PER_LEASE
-      model.runs.push({ call, attempt, batch, leaseEndsMs: chargedAtMs + leaseMs, renewAtMs, rules })
+      const sent = ledger === undefined || place === undefined ? {} : { ledger, place }
+      model.runs.push({ call, attempt, batch, ...sent, leaseEndsMs: chargedAtMs + leaseMs, renewAtMs, rules })
       const beside = model.runs.filter((run) => run.leaseEndsMs > model.atMs && this.keyOf(limit, run.call) === this.keyOf(limit, call))
       if (beside.length > slots) this.setting.report(`over: ${beside.map(label).sort().join(' and ')} run at once in ${slots} slot of ${limit.name}`)
     }

@@ -52,6 +52,9 @@ export interface Start {
   readonly rules: number
   /** Whether the block of its agent has to hear of its end. */
   readonly watched?: boolean
+  /** Where it was sent together with others: the ledger that they share, and its place there. */
+  readonly ledger?: string
+  readonly place?: number
 }
 
 /** A worker with one place. */
@@ -95,6 +98,9 @@ export interface Run {
   readonly renewAtMs: number
   /** The version of the rules by which its attempt was resolved. */
   readonly rules: number
+  /** As of its start. */
+  readonly ledger?: string
+  readonly place?: number
 }
 
 /** A charge in the agent's own books. */

@@ -26,6 +26,8 @@ export interface Scope {
   /** How many apps enqueue them, in turn. */
   readonly apps: number
   readonly workers: number
+  /** Whether workers are of one process, which sends their starts and ends together; they may come apart as well. */
+  readonly batches: boolean
   /** The versions of the rules, of which the first is in force at the beginning. */
   readonly rules: readonly (readonly RuleSpec[])[]
   /** The same limits as their agent holds them by itself: for the checks, which know nothing of rules. */
@@ -33,6 +35,8 @@ export interface Scope {
   readonly slots: readonly SlotLimit[]
   readonly upstream: Upstream
   readonly budget: Budget
+  /** Whether a script call that is sent twice may arrive a second time after its sender has a reply; otherwise only its first reply is lost. */
+  readonly lateCopies: boolean
   /** Which processes may die. */
   readonly mortal: readonly ('app' | 'worker' | 'dispatcher')[]
   /** How much time may pass at once. */

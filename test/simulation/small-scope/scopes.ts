@@ -10,6 +10,9 @@ const SLOTS: RuleSpec = { name: 'slots', scope: 'org', limits: [{ concurrency: 1
 const AGENT_ACCOUNT: RateLimit = { name: 'account', by: ['agent'], unit: 'requests', form: { kind: 'bucket', perSecond: 2, burst: 1 } }
 const AGENT_SLOTS: SlotLimit = { name: 'slots', by: ['org'], form: { kind: 'slots', slots: 1, leaseMs: SLOT_LEASE_MS } }
 
+const WIDE_ACCOUNT: RuleSpec = { name: 'account', scope: 'agent', limits: [{ requests: 2, per: 'second', burst: 2 }] }
+const AGENT_WIDE_ACCOUNT: RateLimit = { ...AGENT_ACCOUNT, form: { kind: 'bucket', perSecond: 2, burst: 2 } }
+
 const NO_BUDGET = Object.fromEntries(BUDGETS.map((name) => [name, 0])) as Budget
 
 const BASE: Omit<Scope, 'name' | 'about' | 'budget' | 'quick' | 'full'> = {
@@ -20,6 +23,8 @@ const BASE: Omit<Scope, 'name' | 'about' | 'budget' | 'quick' | 'full'> = {
   ],
   apps: 1,
   workers: 2,
+  batches: false,
+  lateCopies: true,
   rules: [[ACCOUNT, SLOTS]],
   rates: [AGENT_ACCOUNT],
   slots: [AGENT_SLOTS],
@@ -65,6 +70,19 @@ export const SCOPES: readonly Scope[] = [
     budget: { ...NO_BUDGET, deaths: 1, jumps: 2 },
     mortal: ['app'],
     jumpsMs: [600],
+    quick: 1200,
+    full: 400_000,
+  },
+  {
+    ...BASE,
+    name: 'batches',
+    about: 'starts and ends of one process travel together, and share a ledger; the reply to one script call is lost',
+    batches: true,
+    lateCopies: false,
+    rules: [[WIDE_ACCOUNT, SLOTS]],
+    rates: [AGENT_WIDE_ACCOUNT],
+    budget: { ...NO_BUDGET, repeats: 1, jumps: 1 },
+    jumpsMs: [1100],
     quick: 1200,
     full: 400_000,
   },
@@ -171,6 +189,7 @@ export const SCOPES: readonly Scope[] = [
     ...BASE,
     name: 'settle below estimate',
     about: 'a call costs less than its estimate, and its end comes late',
+    batches: true,
     calls: [6, 6, 6].map((tokens) => ({ agent: 'a', org: 'x', cost: { tokens } })),
     actual: [{ tokens: 1 }, {}, {}],
     rules: [[TOKENS, SPEND]],

@@ -64,9 +64,9 @@ function reportLostSlots(setting: Setting, { name, kind }: Action, before: State
   if (kind === 'time') return
   for (const run of runs) {
     if (run.leaseEndsMs <= atMs) continue
-    const ledgers = setting.ledgersOf(run)
+    const slot = run.ledger === undefined ? setting.ledgersOf(run) : setting.client(run.rules).nameOfStart(setting.startRequest(run))
     for (const { key } of setting.slotsOf(run.call, run.rules)) {
-      if (contains(before.redis, key, ledgers) && !contains(redis, key, ledgers)) setting.report(`slot: "${name}" frees the slot of ${label(run)}, which runs`)
+      if (contains(before.redis, key, slot) && !contains(redis, key, slot)) setting.report(`slot: "${name}" frees the slot of ${label(run)}, which runs`)
     }
   }
 }

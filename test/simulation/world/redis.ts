@@ -4,7 +4,7 @@ import type { SentCommand, SimConnection } from './connection.js'
 import { HEALTHY, Network } from './network.js'
 import { hashOf } from './random.js'
 import { bulk, elementsOf, isError, push } from './resp.js'
-import type { RealServer, Snapshot } from './server.js'
+import type { RealServer, Snapshot, WayToRefuse } from './server.js'
 import type { World } from './world.js'
 
 /** Commands after which a blocking read may find something. */
@@ -44,7 +44,7 @@ export class SimRedis {
   /** How far Redis' clock is from the true one. */
   clockSkewMs = 0
   commands = 0
-  private refusing = false
+  private refusing: WayToRefuse | undefined
   onDone: ((done: Done) => void) | undefined
   private readonly blocked: Blocked[] = []
   private readonly counts = new Map<string, number>()
@@ -183,9 +183,9 @@ export class SimRedis {
     this.downUntilMs = this.world.nowMs + downMs
     this.server.setClock(this.clockMs)
     // A server that refuses writes would refuse the snapshot, too.
-    await this.server.limitMemory(false)
+    await this.server.refuseWrites(undefined)
     await this.server.restore(snapshot)
-    await this.server.limitMemory(this.refusing)
+    await this.server.refuseWrites(this.refusing)
     this.world.note('redis', `fails over to its state of ${(this.world.nowMs - snapshot.atMs).toFixed(1)} ms ago`)
     for (const connection of [...this.connections]) connection.cut(false)
   }
@@ -198,14 +198,18 @@ export class SimRedis {
     for (const connection of [...this.connections]) connection.cut(false)
   }
 
-  async refuseWrites(refuses: boolean): Promise<void> {
-    this.refusing = refuses
-    await this.server.limitMemory(refuses)
-    this.world.note('redis', refuses ? 'refuses writes' : 'takes writes again')
+  /** @param way how; undefined: it takes them again */
+  async refuseWrites(way: WayToRefuse | undefined): Promise<void> {
+    this.refusing = way
+    await this.server.refuseWrites(way)
+    this.world.note('redis', way === undefined ? 'takes writes again' : `refuses writes (${way})`)
   }
 
   async flushFunctions(): Promise<void> {
+    // A server that refuses writes would refuse this, too.
+    await this.server.refuseWrites(undefined)
     await this.server.ask(['FUNCTION', 'FLUSH', 'SYNC'])
+    await this.server.refuseWrites(this.refusing)
     this.world.note('redis', 'loses its functions')
   }
 }

@@ -28,6 +28,10 @@ export function missingPart(): string | undefined {
   return undefined
 }
 
+/** How a Redis that is up refuses writes: with OOM it takes those that give memory back, otherwise none. */
+export const WAYS_TO_REFUSE = ['OOM', 'NOREPLICAS'] as const
+export type WayToRefuse = (typeof WAYS_TO_REFUSE)[number]
+
 /** All keys of a Redis at one time, with the ends of their lives. */
 export interface Snapshot {
   readonly atMs: number
@@ -137,13 +141,13 @@ export class RealServer {
 
   /** As a Redis that was just started. */
   async clear(): Promise<void> {
-    await this.limitMemory(false)
+    await this.refuseWrites(undefined)
     for (const args of [['FLUSHALL'], ['SCRIPT', 'FLUSH', 'SYNC'], ['FUNCTION', 'FLUSH', 'SYNC']]) await this.ask(args)
   }
 
-  /** With its memory limited to a byte Redis refuses writes, as one that is full. */
-  async limitMemory(limited: boolean): Promise<void> {
-    await this.ask(['CONFIG', 'SET', 'maxmemory', limited ? '1' : '0'])
+  /** With its memory limited to a byte Redis refuses writes, as one that is full; without the replica that it is told to have, as one that lost it. */
+  async refuseWrites(way: WayToRefuse | undefined): Promise<void> {
+    await this.ask(['CONFIG', 'SET', 'maxmemory', way === 'OOM' ? '1' : '0', 'min-replicas-to-write', way === 'NOREPLICAS' ? '1' : '0'])
   }
 
   stop(): void {

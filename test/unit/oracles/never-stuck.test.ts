@@ -200,3 +200,19 @@ test('a waiter of acquire does not keep the calls of the queue from the room it 
   expect(queue(150)).toEqual([])
   expect(queue(1000).map((text) => text.split(' ')[0])).toEqual(['b'])
 })
+
+describe('an agent that refuses', () => {
+  const refusing = (atMs: number, book = new FactBook(BUCKET).done('a', 0)) => {
+    book.call('refused', { atMs: 1 }).call('next', { atMs: 2 }).run('refused', atMs, { how: 'sent back' })
+    return book
+  }
+  const end = (book: FactBook) => book.note({ fact: 'queue', atMs: 100_000, queue: 'calls', state: 'resumed' })
+
+  test('is asked again soon after it may be', () => {
+    expect(stuck(end(refusing(100).run('next', 1500).run('refused', 1700)))).toEqual([])
+  })
+
+  test('and is not asked again is reported', () => {
+    expect(stuck(end(refusing(100).run('next', 9000).run('refused', 9200))).join()).toMatch(/no call starts for \d+ ms after agent a refused refused/)
+  })
+})

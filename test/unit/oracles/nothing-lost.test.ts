@@ -49,7 +49,11 @@ describe('nothing lost', () => {
     expect(lost(facts().call('a').run('a', 0, { how: 'failed' }).result('a', 30, 'failed'))).toEqual([])
     expect(lost(facts().call('a').result('a', 30, 'failed', 'RATE_LIMIT_EXCEEDED'))).toHaveLength(1)
     expect(lost(facts().call('a', { waits: false }).result('a', 30, 'failed', 'RATE_LIMIT_EXCEEDED'))).toEqual([])
-    expect(lost(facts().call('a').run('a', 0, { how: 'sent back' }).result('a', 30, 'failed'))).toEqual([])
+    const sentBack = (times: number) =>
+      Array.from({ length: times }).reduce<FactBook>((book, _, n) => book.run('a', 30 * n, { how: 'sent back' }), facts().call('a'))
+    expect(lost(sentBack(11).result('a', 900, 'failed', 'UPSTREAM_REFUSED'))).toEqual([])
+    expect(lost(sentBack(11).result('a', 900, 'failed', 'CALL_FAILED'))).toHaveLength(1)
+    expect(lost(sentBack(9).result('a', 900, 'failed', 'UPSTREAM_REFUSED'))).toHaveLength(1)
   })
 
   test('a result is what happened', () => {
@@ -57,7 +61,9 @@ describe('nothing lost', () => {
     expect(lost(facts().call('a').result('a', 30, 'cancelled'))).toHaveLength(1)
     expect(lost(facts().call('a').fault('cancel', 10, { call: 'a' }).result('a', 30, 'cancelled'))).toEqual([])
     // Another app's call stands for it.
-    expect(lost(facts().call('a').call('b', { outcome: 'joined' }).fault('cancel', 10, { call: 'b' }).result('a', 30, 'cancelled'))).toEqual([])
+    expect(
+      lost(facts().call('a').call('b', { outcome: 'joined' }).fault('cancel', 10, { call: 'b' }).result('a', 30, 'cancelled').result('b', 30, 'cancelled')),
+    ).toEqual([])
   })
 
   test('a call expires when its time is over, and starts no more', () => {
@@ -67,6 +73,21 @@ describe('nothing lost', () => {
     expect(lost(facts().call('a', { deadlineMs: 1000 }).result('a', 500, 'expired'))).toHaveLength(1)
     expect(lost(facts().done('a', 1000, { deadlineMs: 1000 }, { startedMs: 1040 }))).toEqual([])
     expect(lost(facts().done('a', 1040, { deadlineMs: 1000 }))).toEqual(['a was charged 40 ms after its deadline; it had to expire'])
+  })
+
+  test('a longest wait of its own begins before the call is answered; it begins anew when the call comes back', () => {
+    const bounded = (startMs: number) => lost(facts().done('a', startMs, { maxWaitMs: 1000, ownMaxWaitMs: 1000, answeredMs: 20 }))
+    expect(bounded(1020)).toEqual([])
+    expect(bounded(1060)).toEqual(['a was charged 40 ms after its deadline; it had to expire'])
+    expect(lost(facts().done('a', 1060, { maxWaitMs: 1000, answeredMs: 20 }))).toEqual([])
+    const again = facts().call('a', { ownMaxWaitMs: 1000 }).run('a', 900, { how: 'failed' }).run('a', 3000).result('a', 3030)
+    expect(lost(again)).toEqual([])
+  })
+
+  test('a ticket that stands for another call is told how that one ended', () => {
+    expect(lost(facts().done('a', 0).call('b', { outcome: 'joined' }).result('b', 30))).toEqual([])
+    expect(lost(facts().done('a', 0).call('b', { outcome: 'joined' }))).toEqual(['b stands for a call that was asked for before, and has no result'])
+    expect(lost(facts().call('b', { outcome: 'joined' }).fault('death', 10, { process: 'app' }))).toEqual([])
   })
 
   test('an admission is its start', () => {

@@ -110,10 +110,23 @@ describe('the ledger', () => {
 
   test('has one entry for each run', () => {
     expect(ledger(0, 2, 0)).toEqual([])
-    expect(ledger(0, 1, 1)).toEqual([])
+    expect(ledger(0, 1, 1)).toEqual(['the ledger has 1 released entries; 0 charges at most were given back'])
     expect(ledger(0, 1, 0)).toHaveLength(1)
-    expect(ledger(0, 3, 0)).toHaveLength(1)
+    expect(ledger(0, 3, 0)).toHaveLength(2)
     expect(ledger(1, 1, 0)).toHaveLength(1)
+  })
+
+  test('tells what was settled from what was given back', () => {
+    const refused = () => new FactBook(BUCKET).done('a', 0).call('b').run('b', 1, { how: 'sent back', actual: {} })
+    expect(ledger(0, 1, 1, refused())).toEqual([])
+    expect(ledger(0, 2, 0, refused())).toHaveLength(2)
+  })
+
+  test('has one entry for a start whose reply was lost, and one end', () => {
+    const again = () => new FactBook(BUCKET).done('a', 0).fault('repeated send', 2, { process: 'w' }).fault('cut', 300, { process: 'w' })
+    expect(ledger(0, 1, 0, again())).toEqual([])
+    expect(ledger(1, 1, 0, again())).toHaveLength(2)
+    expect(ledger(0, 2, 0, again())).toHaveLength(2)
   })
 
   test('may know more and less than agents where faults were made', () => {

@@ -87,7 +87,7 @@ async function send(setting: Setting, model: Model, index: number, start: Start)
   const again = phase === 'starting again'
   const ended = unsettled === undefined || again ? [] : [settlementOf(setting, unsettled)]
   if (ended.length > 0) tell(model, index)
-  const [decision] = await setting.client(start.rules).start([setting.startRequest(start)], ended, again)
+  const [decision] = await setting.client(start.rules).start([setting.startRequest(start)], ended, again, setting.senderOf(start))
   return decision
 }
 
@@ -103,7 +103,8 @@ function charge(agent: Agent, model: Model, start: Start): void {
   agent.charge(model, start)
 }
 
-function decided(setting: Setting, agent: Agent, model: Model, index: number, start: Start, decision: StartDecision): void {
+/** What a worker makes of the decision on its start. */
+export function decided(setting: Setting, agent: Agent, model: Model, index: number, start: Start, decision: StartDecision): void {
   const { phase, charged } = model.workers[index] as Worker
   if (phase === 'starting') told(model, index)
   if (decision?.outcome === 'run') begin(setting, agent, model, start, charged?.atMs)
@@ -121,12 +122,13 @@ function begin(setting: Setting, agent: Agent, model: Model, start: Start, charg
   agent.begin(model, start, chargedAtMs ?? model.atMs)
 }
 
-function afterDecision({ scope, program }: Setting, atMs: number, start: Start, decision: StartDecision): Worker {
+function afterDecision({ scope, program }: Setting, atMs: number, sent: Start, decision: StartDecision): Worker {
+  const { ledger: _ledger, place: _place, ...start } = sent
   // Each send that is not answered with a run is followed by one of a new name. Without repeats no two names of an attempt can meet.
   const next = scope.budget.repeats > 0 ? { ...start, batch: start.batch + 1 } : start
   switch (decision?.outcome) {
     case 'run':
-      return { phase: 'running', start: 'watched' in decision ? { ...start, watched: true } : start, dueMs: atMs + scope.runMs }
+      return { phase: 'running', start: 'watched' in decision ? { ...sent, watched: true } : sent, dueMs: atMs + scope.runMs }
     case 'hold':
       return { phase: 'starting', start: next, dueMs: atMs + Math.max(1, decision.waitMs) }
     case 'again':
@@ -156,13 +158,13 @@ function refusal(setting: Setting, agent: Agent, index: number, start: Start): A
   }
 }
 
-/** As `SendBack` reports it: the call returns to the head of its line. @returns for how long its agent is blocked */
+/** As `SendBack` reports it: the call returns to the head of its line. @returns in how many ms it is tried again */
 async function report(setting: Setting, start: Start): Promise<number> {
   const { upstream, retryAfterMs } = setting.scope
   const request = setting.startRequest(start)
   const { agent, endpoint, model } = request.call
   const name = { agent, endpoint, model }
   const refusal = { kind: 'refused', retryAfterMs, reduceFactor: upstream.reduceFactor, name, observed: null } as const
-  const { blockedUntilMs, atMs } = await setting.client(start.rules).reportUpstream(request, refusal, request)
-  return Math.max(0, blockedUntilMs - atMs)
+  const { waitMs } = await setting.client(start.rules).returnCall(request, refusal, Number.MAX_SAFE_INTEGER)
+  return waitMs
 }

@@ -2,6 +2,7 @@ import type { Agent } from '../agent.js'
 import type { Model } from '../model.js'
 import type { Action, Setting } from '../setting.js'
 import { appActions } from './app.js'
+import { batchActions } from './batch.js'
 import { cancellerActions } from './canceller.js'
 import { dispatcherActions } from './dispatcher.js'
 import { outsideActions } from './outside.js'
@@ -17,6 +18,7 @@ export function actionsOf(setting: Setting, agent: Agent, model: Model): Action[
     ...dispatcherActions(setting, model),
     ...stalledActions(model),
     ...workerActions(setting, agent, model),
+    ...batchActions(setting, agent, model),
     ...appActions(setting, model),
     ...cancellerActions(setting, model),
     ...outsideActions(setting, model),

@@ -37,7 +37,7 @@ export function scriptCall<Reply>(setting: Setting, { budget }: Model, { name, s
       if (bytes !== undefined) next.lateCopies.push({ name, bytes: bytes.toString('latin1') })
     },
   }
-  return [once, replyLost, copyLate]
+  return setting.scope.lateCopies ? [once, replyLost, copyLate] : [once, replyLost]
 }
 
 /** Copies that arrive after their senders have a reply. */

@@ -10,12 +10,20 @@ export function settlementActions(setting: Setting, model: Model, index: number)
   if (unsettled === undefined || phase === 'starting') return []
   return scriptCall(setting, model, {
     name: `settle ${label(unsettled)}`,
-    send: (next) => {
-      tell(next, index)
-      return setting.client(next.rules.workers).settle([settlementOf(setting, unsettled)])
-    },
+    send: (next) => sendEnds(setting, next, [index]),
     apply: (next) => told(next, index),
   })
+}
+
+/** Tells the ends of some workers. An entry is open until its end is told, and no longer. */
+export async function sendEnds(setting: Setting, model: Model, indexes: readonly number[]): Promise<void> {
+  const workers = indexes.map((index) => model.workers[index] as Worker)
+  const settled = await setting.client(model.rules.workers).settle(workers.map(({ unsettled }) => settlementOf(setting, unsettled as Start)))
+  for (const [at, { told: before }] of workers.entries()) {
+    if (before && settled[at] === true) setting.report('twice: an end that is told a second time finds its entry open')
+    if (!before && settled[at] !== true) setting.report('sums: an end that is told the first time finds no open entry')
+  }
+  for (const index of indexes) tell(model, index)
 }
 
 /** An end is on its way to Redis. Its ledger entry is closed once, however often the end is sent. */
