@@ -146,9 +146,10 @@ export function gateBinding({ rule, value }: MeterRef): Binding {
 
 /** The state of a limit of a meter, as a decision shows it. */
 export function usageOf({ rule, value }: MeterRef, limit: CompiledLimit, { used, claimed, resetMs }: Pick<Usage, 'used' | 'claimed' | 'resetMs'>): Usage {
-  const { name, unit, capacity, algorithm } = limit
+  const { name, unit, capacity, algorithm, limit: amount } = limit
   const remaining = ALGORITHMS[algorithm].remaining(used + claimed, limit)
-  return { rule: rule.name, limit: name, scopeValue: value, unit, capacity, used, claimed, remaining, resetMs }
+  const windowMs = unit === 'concurrency' ? null : limit.windowMs
+  return { rule: rule.name, limit: name, scopeValue: value, unit, amount, windowMs, capacity, used, claimed, remaining, resetMs }
 }
 
 export function costIn(costs: Costs, unit: CompiledLimit['unit']): number {

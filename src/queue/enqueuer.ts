@@ -5,7 +5,6 @@ import { idTaken } from '../admission/identity.js'
 import { rejection } from '../admission/rejection.js'
 import { type CallRequest, weightOf } from '../admission/request.js'
 import type { Call } from '../model/call.js'
-import { COST_UNITS } from '../model/cost.js'
 import type { Decision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { CallInvalid, TollgateError } from '../model/errors.js'
@@ -28,7 +27,7 @@ import {
   unansweredCall,
 } from './incoming-call.js'
 import type { Results } from './results.js'
-import { type CallJobOptions, callRequest, delayMs, leave, parseRecordId, readRecord, recordId } from './stored-call.js'
+import { type CallJobOptions, callRequest, delayMs, leave, parseRecordId, readRecord, recordId, withEstimate } from './stored-call.js'
 import type { ResolvedDecision, StrategyResolver } from './strategy-resolver.js'
 import { Ticket } from './ticket.js'
 
@@ -130,9 +129,7 @@ export class Enqueuer {
       if (existing !== undefined) return { state: 'queued', id: existing, identity }
       const stored = await this.inStoredMode(valid, identity)
       const costs = await this.parts.scriptClient.resolver.costs(stored)
-      // The estimate goes along in the job, so that its worker does not estimate again.
-      const estimated = COST_UNITS.filter((unit) => costs[unit] > 0 && stored.cost?.[unit] !== costs[unit]).map((unit) => [unit, costs[unit]])
-      const call: Call = { ...stored, cost: { ...stored.cost, ...Object.fromEntries(estimated) } }
+      const call = withEstimate(stored, costs)
       const id = call.id ?? randomUUID()
       const request = callRequest(this.parts.scriptClient, recordId(this.parts.queue.name, id), '', call, costs)
       return { state: 'prepared', id, request: { ...request, identity, given: stored.cost ?? {} } }

@@ -63,7 +63,7 @@ function isDate(value: unknown): boolean {
   return (value instanceof Date || isoDate.safeParse(value).success) && new Date(value as string | Date).getTime() > 0
 }
 
-const callSchema = z.strictObject({
+export const callSchema = z.strictObject({
   id: id.optional(),
   agent: callName,
   endpoint: endpointName.optional(),
@@ -135,6 +135,10 @@ export function plainlyValid(input: unknown): input is Call {
       if (value !== undefined && (typeof value !== 'string' || !PLAIN_NAME.test(value) || (field === 'endpoint' && !isPlainEndpoint(value)))) return false
     } else if (field === 'cost' && value !== null && typeof value === 'object') {
       if (!isPlainCost(value)) return false
+    } else if (field === 'ip' && typeof value === 'string') {
+      if (value.length > 64 || isIP(value) === 0) return false
+    } else if (field === 'maxWaitMs' && typeof value === 'number') {
+      if (!(value >= 1 && value <= MAX_WAIT_MS)) return false
     } else if (field !== 'payload' && value !== undefined) return false
   }
   return true
