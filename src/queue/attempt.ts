@@ -15,7 +15,7 @@ import type { AttemptParts } from './attempt-parts.js'
 import type { CallContext } from './handler.js'
 import { faultOfResult, isPutElsewhere, isRateLimited, rateLimitOf } from './handler-outcome.js'
 import type { JobHolder } from './send-back.js'
-import { type AttemptJob, finalFailure, jobFailure, requestOfJob, underRulesNow } from './stored-call.js'
+import { type AttemptJob, finalFailure, jobFailure, requestOfJob } from './stored-call.js'
 
 type AttemptState =
   /** Nothing runs that an abort would have to stop: the attempt looks at its state at the next step. */
@@ -84,7 +84,7 @@ export class Attempt implements JobHolder {
       for (;;) {
         this.throwIfAborted()
         const first = await this.retrying(async () => {
-          // While the call was held, or Redis refused, the rules may have changed.
+          // While the call was held, or Redis refused, rules may have changed: an older, smaller limit would forget what others have used above it.
           if (scriptClient.resolver.rules !== rules) {
             rules = scriptClient.resolver.rules
             call = await resolved()
@@ -99,8 +99,6 @@ export class Attempt implements JobHolder {
             return await this.handle(request, decision)
           case 'hold':
             await sleep(decision.waitMs)
-            // Rules may have changed meanwhile: an older, smaller limit would forget what others have used above it.
-            call = underRulesNow(scriptClient, call)
             break
           case 'wait':
             return await sendBack.waiting(this, request, decision.etaMs)

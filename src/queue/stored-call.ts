@@ -192,8 +192,3 @@ export async function requestOfJob(scriptClient: ScriptClient, job: AttemptJob, 
     throw error instanceof TollgateError ? finalFailure(error) : error
   }
 }
-
-/** The request of a job that has not started yet, under the rules that are in force now. */
-export function underRulesNow(scriptClient: ScriptClient, { id, token, call, costs, lock }: CallRequest): CallRequest {
-  return { ...callRequest(scriptClient, id, token, call, costs), lock }
-}
