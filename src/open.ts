@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
+import { ApiKeys } from './administration/api-keys.js'
 import { type Declaration, declareRules, setSettings } from './administration/change.js'
 import { boundedPolicyStore, MemoryPolicyStore, type PolicyStore, RedisPolicyStore } from './administration/policy-store.js'
 import { limitOf, meterOf } from './admission/rejection.js'
@@ -13,6 +14,7 @@ import { checkOptions, type TollgateOptions } from './options.js'
 import { Outage } from './outage/outage.js'
 import { outageStore } from './outage/outage-store.js'
 import type { Exempt } from './policy/override.js'
+import { retentionOf } from './policy/policy.js'
 import type { RuleSpec } from './policy/rule.js'
 import { checkRules, readRules } from './policy/rules-file.js'
 import type { PriceTable } from './pricing/prices.js'
@@ -57,6 +59,8 @@ export interface TollgateParts extends CommonParts {
   readonly bus: Bus
   /** Decides while Redis is away; undefined in a process without a Redis. */
   readonly outage?: Outage
+  /** Issued API keys; undefined in a process without a Redis. */
+  readonly apiKeys?: ApiKeys
   /** Opens the queue; undefined in a process without a Redis. */
   readonly openQueue?: (rulesChanged: () => void, tracker: UpstreamTracker) => QueueRuntime
   /** Connections that Tollgate opened, and closes with itself. */
@@ -162,6 +166,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
       usage,
       rules,
       bus: busOf(common, () => new RedisBus(client, subscriber, keys.news, log)),
+      apiKeys: new ApiKeys({ redis: client, keys, clock, actor: options.actor, retentionMs: () => retentionOf(resolver.rules.policy) }),
       openQueue: (rulesChanged, tracker) =>
         new QueueRuntime({
           ...common,

@@ -49,6 +49,8 @@ export interface TollgateOptions {
   believedUsage?: BelievedUsage | undefined
   /** Attempts of a call whose handler fails; default 1. Waiting is no attempt. */
   attempts?: number | undefined
+  /** The largest payload of an enqueued call, in bytes of JSON; default 1 MB. */
+  maxPayloadBytes?: number | undefined
   /** How long `open` waits for Redis to answer; default 10 s. */
   connectTimeoutMs?: number | undefined
   /** The actor that the audit names for changes made here without `by`; default 'unknown'. */
@@ -108,6 +110,7 @@ const schema = z.strictObject({
   estimate: z.custom<Estimate>(isFunction, 'must be a function').optional(),
   believedUsage: z.strictObject({ timesEstimate: z.number().min(1).optional(), timesLimit: z.number().min(1).optional() }).optional(),
   attempts: z.number().int().min(1).max(1000).optional(),
+  maxPayloadBytes: z.number().int().min(1).max(536_870_912).default(DEFAULTS.maxPayloadBytes),
   connectTimeoutMs: z.number().int().min(1).max(3_600_000).default(10_000),
   actor: plainName.default(UNKNOWN_ACTOR),
   longestOverrideMs: z.number().int().min(1000).max(LONGEST_MS).default(DEFAULTS.longestOverrideMs),

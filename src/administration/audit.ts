@@ -17,6 +17,8 @@ const CHANGES = [
   'calls.resumed',
   'limiter.reset',
   'settings.changed',
+  'key.created',
+  'key.revoked',
 ] as const
 export type Change = (typeof CHANGES)[number]
 
@@ -54,7 +56,7 @@ export interface AuditQuery {
 /** A checked query; times in ms since the epoch. */
 export type CheckedQuery = ReturnType<typeof checkQuery>
 
-const querySchema = z.strictObject({
+export const auditSchema = z.strictObject({
   since: moment.default(0),
   until: moment.default(Number.MAX_SAFE_INTEGER),
   by: plainName.optional(),
@@ -64,7 +66,7 @@ const querySchema = z.strictObject({
 
 /** Checks a query and fills in its defaults. @throws RequestInvalid naming field, value and bound */
 export function checkQuery(query: AuditQuery) {
-  const { since: sinceMs, until: untilMs, by, what, limit } = checkRequest(querySchema, query, 'audit')
+  const { since: sinceMs, until: untilMs, by, what, limit } = checkRequest(auditSchema, query, 'audit')
   return {
     sinceMs,
     untilMs,

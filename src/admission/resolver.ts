@@ -103,6 +103,11 @@ export class Resolver {
     if (ruleSet.version !== version || ruleSet.nextEndMs !== nextEndMs) this.current = new RuleSetResolver(ruleSet, this.keys, this.upstream)
   }
 
+  /** Whether the app estimates costs by a function of its own. */
+  get ownEstimate(): boolean {
+    return this.estimate !== undefined
+  }
+
   /** A handler of this process sends calls that name no endpoint to these, by agent. */
   knowEndpoints(endpoints: Readonly<Record<string, string>>): void {
     for (const [agent, endpoint] of Object.entries(endpoints)) this.endpoints.set(agent, endpoint)

@@ -62,14 +62,15 @@ export class Gate {
    */
   async acquire(call: Call, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Grant> {
     let rules = this.resolver.rules
-    let request = await this.request(call)
+    const own = validateCall(call)
+    let request = await this.request(own)
     return this.lines.enter(
       linesOf(request),
       async () => {
         // A change of the rules counts for calls that wait, too.
         if (this.resolver.rules !== rules) {
           rules = this.resolver.rules
-          request = await this.request(call)
+          request = await this.request(own)
         }
         return this.attempt(request)
       },
@@ -125,7 +126,7 @@ export class Gate {
     const grant = await this.charge(request)
     const { decision } = grant
     if (decision.outcome === 'run') return { granted: grant }
-    if (!IS_WAITED_FOR[decision.reason]) throw rejection(decision)
+    if (!IS_WAITED_FOR[decision.reason]) throw rejection(decision, { ...request, ownEstimate: this.resolver.ownEstimate })
     const { rule, scopeValue } = decision.binding
     // Resuming a call changes the rules, which wakes its line; the time is for a message that was lost.
     const unknownMs = decision.reason === 'paused' ? DEFAULTS.rulesRefreshMs : DEFAULTS.slotRecheckMs

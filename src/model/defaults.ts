@@ -60,6 +60,15 @@ export const DEFAULTS = Object.freeze({
   leaseMs: 30 * SECOND,
   /** How many workers may die while they run a call; the next death fails the call as the probable cause. */
   lostAtMost: 10,
+  /** How many held calls run at once in one process. */
+  heldConcurrency: 10_000,
+  /** How often a process that holds calls gives a sign of life, and how long it may be silent before its held calls are given up. */
+  heldBeatMs: 5 * SECOND,
+  heldSilenceMs: 20 * SECOND,
+  /** How long Redis keeps the list of the queues of held calls after the last sign of life. */
+  heldListMs: 30 * DAY,
+  /** How long after its enqueue a held call that has not started is looked for in its queue: another process may have cancelled it. */
+  heldWatchMs: 1 * SECOND,
   /** BullMQ returns the job of a waiting call this long after its estimated start (a safety net, should no process dispatch), … */
   returnMarginMs: 5 * SECOND,
   /** … or after this part of its estimated wait, whichever is longer. */

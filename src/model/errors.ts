@@ -107,6 +107,28 @@ export const ERRORS = {
     what: 'Redis is away, and the call may not go on without it.',
     todo: 'Try again after `retryAfterMs`; where the error says that it may have been enqueued, under the same `id`.',
   },
+  UNAUTHENTICATED: {
+    status: 401,
+    retryable: false,
+    what: 'The request has no key that is valid now.',
+    todo: 'Send a key as `Authorization: Bearer …`, or as `x-api-key`.',
+  },
+  FORBIDDEN: {
+    status: 403,
+    retryable: false,
+    what: 'The request may not do that: its key is not for it, or it comes from a page of another site.',
+    todo: "Use an administrator's key where one is needed; see docs/server.md.",
+  },
+  ROUTE_UNKNOWN: { status: 404, retryable: false, what: 'The server has no such address.', todo: 'See `/openapi.json`.' },
+  BODY_TOO_LARGE: { status: 413, retryable: false, what: 'The body of the request is too large.', todo: 'Send less, or raise `maxBodyBytes`.' },
+  MEDIA_TYPE_UNSUPPORTED: { status: 415, retryable: false, what: 'The body of the request is not JSON.', todo: 'Send `application/json`.' },
+  SERVER_BUSY: {
+    status: 503,
+    retryable: true,
+    what: 'The server holds as many clients as it may, gets more requests than it takes, or is closing.',
+    todo: 'Try again after `Retry-After`; raise `maxHeld` or `maxRequestsPerSecond`.',
+  },
+  SERVER_FAILED: { status: 500, retryable: false, what: 'The server met an error that it does not know.', todo: 'Look into its log.' },
   CLOSED: { status: 503, retryable: false, what: 'This Tollgate was closed.', todo: 'Open a new one.' },
 } as const satisfies Record<string, { status: number; retryable: boolean; what: string; todo: string }>
 

@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
-import { DelayedError, type Job } from 'bullmq'
+import { DelayedError } from 'bullmq'
 import { rejection } from '../admission/rejection.js'
 import type { CallRequest } from '../admission/request.js'
 import { COST_UNITS, NOTHING } from '../model/cost.js'
@@ -15,7 +15,7 @@ import type { AttemptParts } from './attempt-parts.js'
 import type { CallContext } from './handler.js'
 import { faultOfResult, isPutElsewhere, isRateLimited, rateLimitOf } from './handler-outcome.js'
 import type { JobHolder } from './send-back.js'
-import { finalFailure, jobFailure, requestOfJob } from './stored-call.js'
+import { type AttemptJob, finalFailure, jobFailure, requestOfJob } from './stored-call.js'
 
 type AttemptState =
   /** Nothing runs that an abort would have to stop: the attempt looks at its state at the next step. */
@@ -69,7 +69,7 @@ export class Attempt implements JobHolder {
 
   constructor(
     private readonly parts: AttemptParts,
-    readonly job: Job,
+    readonly job: AttemptJob,
     readonly token: string,
   ) {}
 
@@ -105,7 +105,7 @@ export class Attempt implements JobHolder {
           case 'expired':
           case 'reject':
             this.observeEnd(request, decision.outcome === 'reject' ? 'rejected' : 'expired', undefined)
-            throw finalFailure(rejection(decision))
+            throw finalFailure(rejection(decision, { ...request, ownEstimate: scriptClient.resolver.ownEstimate }))
           default:
             throw new Error(`unknown outcome ${decision satisfies never}`)
         }

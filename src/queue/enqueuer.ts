@@ -1,23 +1,33 @@
 import { randomUUID } from 'node:crypto'
 import { Job, type JobsOptions, type Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
-import { identityOf, idTaken } from '../admission/identity.js'
+import { idTaken } from '../admission/identity.js'
 import { rejection } from '../admission/rejection.js'
 import { type CallRequest, weightOf } from '../admission/request.js'
 import type { Call } from '../model/call.js'
-import { COST_UNITS } from '../model/cost.js'
 import type { Decision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
-import { CallInvalid, StoreUnavailable, TollgateError } from '../model/errors.js'
+import { CallInvalid, TollgateError } from '../model/errors.js'
 import { SECOND } from '../model/time.js'
 import { Budget, Unanswered } from '../redis/bounded-wait.js'
 import { Batcher } from '../store/redis/batcher.js'
 import { type BareDecision, isBare } from '../store/redis/decoder.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
-import { jsonOf, validateCall } from '../validation/call.js'
+import { faultMessage, show } from '../validation/faults.js'
 import { ExistingJobs, Joined } from './existing-jobs.js'
+import {
+  type DecidedCall,
+  type EnqueuedCall,
+  type EnqueueRequest,
+  type IncomingCall,
+  notValid,
+  type PreparedCall,
+  type TakenCall,
+  takeCall,
+  unansweredCall,
+} from './incoming-call.js'
 import type { Results } from './results.js'
-import { type CallJobOptions, callRequest, delayMs, leave, parseRecordId, readRecord, recordId } from './stored-call.js'
+import { type CallJobOptions, callRequest, delayMs, leave, parseRecordId, readRecord, recordId, withEstimate } from './stored-call.js'
 import type { ResolvedDecision, StrategyResolver } from './strategy-resolver.js'
 import { Ticket } from './ticket.js'
 
@@ -37,25 +47,11 @@ export interface EnqueuerParts {
   readonly strategyResolver: StrategyResolver
   /** How often a call is tried whose handler fails. */
   readonly attempts: number | undefined
+  /** The largest payload, in bytes of JSON. */
+  readonly maxPayloadBytes: number
   /** How long Redis may take for the calls that are added together. */
   readonly timeoutMs: number
 }
-
-/** A request that knows who its call was before any degraded mode. */
-type EnqueueRequest = CallRequest & { readonly identity: string }
-
-/** A call on its way in: prepared → decided → queued. It leaves that way as refused. */
-type IncomingCall =
-  | { readonly state: 'prepared'; readonly id: string; readonly request: EnqueueRequest }
-  | { readonly state: 'decided'; readonly id: string; readonly request: EnqueueRequest; readonly decision: Decision; readonly decidedMs: number }
-  /** Its job is in BullMQ; without a decision where that is the job of an earlier call with its id or deduplication key. */
-  | { readonly state: 'queued'; readonly id: string; readonly identity: string; readonly decision?: Decision }
-  /** Without a decision where the call is not valid ('' is its id then), or Redis did not answer. */
-  | { readonly state: 'refused'; readonly id: string; readonly error: TollgateError; readonly decision?: Decision }
-
-type PreparedCall = Exclude<IncomingCall, { state: 'decided' }>
-type DecidedCall = Exclude<IncomingCall, { state: 'prepared' }>
-type EnqueuedCall = Extract<IncomingCall, { state: 'queued' | 'refused' }>
 
 /**
  * Takes calls in: validates, estimates, has the script `enqueue` decide, and adds the job as decided.
@@ -86,17 +82,20 @@ export class Enqueuer {
 
   /** One ticket each, in order; a refused one carries its `error`. */
   async enqueueMany(inputs: readonly Call[]): Promise<Ticket[]> {
+    if (!Array.isArray(inputs)) throw new CallInvalid(faultMessage('calls', 'must be a list of calls', show(inputs)))
+    // Before the first wait: the objects are their caller's, who may use them again.
+    const taken = inputs.map((input) => takeCall(input, this.parts.scriptClient.resolver, this.parts.maxPayloadBytes))
     const chunks: Promise<EnqueuedCall[]>[] = []
     let adding: Promise<unknown> = Promise.resolve()
     let away: Unanswered | undefined
     // One chunk is decided while the chunk before it is added: the first calls start while the last are still on their way in.
-    for (let from = 0; from < inputs.length; from += ADDED_AT_ONCE) {
-      const chunk = inputs.slice(from, from + ADDED_AT_ONCE)
+    for (let from = 0; from < taken.length; from += ADDED_AT_ONCE) {
+      const chunk = taken.slice(from, from + ADDED_AT_ONCE)
       const budget = new Budget(this.parts.redis, this.parts.timeoutMs)
       try {
         // Redis did not answer for an earlier chunk: the rest is not tried, since each chunk would wait as long.
         if (away !== undefined) throw new Unanswered(away.message, false, away.cause)
-        const prepared = await budget.step(() => Promise.all(chunk.map((input) => this.prepare(input))))
+        const prepared = await budget.step(() => Promise.all(chunk.map((call) => this.prepare(call))))
         const decided = await Promise.all(prepared.map((call) => this.decide(call, budget)))
         await adding
         const added = budget
@@ -112,7 +111,7 @@ export class Enqueuer {
         // No call of this chunk is added any more, whatever the script decides later: what it reserves is released.
         if (!(error instanceof Unanswered)) throw error
         away = error
-        chunks.push(Promise.resolve(chunk.map((input) => unansweredCall(typeof input?.id === 'string' ? input.id : '', error, false))))
+        chunks.push(Promise.resolve(chunk.map((one) => (one instanceof TollgateError ? notValid(one) : unansweredCall(one.call.id ?? '', error, false)))))
       }
     }
     const calls = (await Promise.all(chunks)).flat()
@@ -122,25 +121,20 @@ export class Enqueuer {
     })
   }
 
-  private async prepare(input: Call): Promise<PreparedCall> {
+  private async prepare(taken: TakenCall | TollgateError): Promise<PreparedCall> {
+    if (taken instanceof TollgateError) return notValid(taken)
+    const { call: valid, identity } = taken
     try {
-      const said = validateCall(input)
-      const valid = this.parts.scriptClient.resolver.withEndpoint(said)
-      // BullMQ would find a payload that is no JSON too late: when room is reserved already.
-      jsonOf(valid.payload)
-      const identity = identityOf(said)
-      const existing = await this.existing.find(said, identity)
+      const existing = await this.existing.find(valid, identity)
       if (existing !== undefined) return { state: 'queued', id: existing, identity }
       const stored = await this.inStoredMode(valid, identity)
       const costs = await this.parts.scriptClient.resolver.costs(stored)
-      // The estimate goes along in the job, so that its worker does not estimate again.
-      const estimated = COST_UNITS.filter((unit) => costs[unit] > 0 && stored.cost?.[unit] !== costs[unit]).map((unit) => [unit, costs[unit]])
-      const call: Call = { ...stored, cost: { ...stored.cost, ...Object.fromEntries(estimated) } }
+      const call = withEstimate(stored, costs)
       const id = call.id ?? randomUUID()
       const request = callRequest(this.parts.scriptClient, recordId(this.parts.queue.name, id), '', call, costs)
-      return { state: 'prepared', id, request: { ...request, identity } }
+      return { state: 'prepared', id, request: { ...request, identity, given: stored.cost ?? {} } }
     } catch (error) {
-      if (error instanceof TollgateError) return { state: 'refused', id: error instanceof CallInvalid ? '' : (input.id ?? ''), error }
+      if (error instanceof TollgateError) return notValid(error, error instanceof CallInvalid ? '' : valid.id)
       throw error
     }
   }
@@ -175,7 +169,7 @@ export class Enqueuer {
           return { state: 'decided', id, request: { ...request, identity }, decision, decidedMs: performance.now() }
         case 'reject':
         case 'expired':
-          return { state: 'refused', id, error: rejection(decision), decision }
+          return { state: 'refused', id, error: rejection(decision, { ...request, ownEstimate: this.parts.scriptClient.resolver.ownEstimate }), decision }
         default:
           throw new Error(`unknown outcome ${decision satisfies never}`)
       }
@@ -288,13 +282,4 @@ export class Enqueuer {
     }
     return { name: call.agent, data: call, opts }
   }
-}
-
-/** @param adding whether its job may have been sent, not only its request for a decision */
-function unansweredCall(id: string, { message, cause, sent }: Unanswered, adding: boolean): EnqueuedCall {
-  const maybeEnqueued = adding && sent
-  const what = maybeEnqueued ? 'the call may have been enqueued after all: try again under the same id' : 'the call was not enqueued'
-  const known = id === '' ? undefined : id
-  const error = new StoreUnavailable(`${message}; ${what}`, { retryAfterMs: DEFAULTS.longestProbeMs, id: known, maybeEnqueued, cause })
-  return { state: 'refused', id, error }
 }

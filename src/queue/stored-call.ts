@@ -29,7 +29,7 @@ export interface CallJobOptions extends JobsOptions {
 }
 
 /** When the call of a job came, where a worker that had it died: by the clock of its producer, where that was BullMQ's own. */
-function arrivalOf({ opts, stalledCounter, timestamp }: Job): number | undefined {
+function arrivalOf({ opts, stalledCounter, timestamp }: Pick<Job, 'opts' | 'stalledCounter' | 'timestamp'>): number | undefined {
   if (stalledCounter === 0) return undefined
   const { arrivedMs } = opts as Partial<CallJobOptions>
   return typeof arrivedMs === 'number' && Number.isFinite(arrivedMs) ? arrivedMs : timestamp
@@ -86,6 +86,12 @@ function storedCosts({ cost = {} }: Call): Costs {
   }
 }
 
+/** The call with its estimate, which goes along in its job, so that its worker does not estimate again. */
+export function withEstimate(call: Call, costs: Costs): Call {
+  const estimated = COST_UNITS.filter((unit) => costs[unit] > 0 && call.cost?.[unit] !== costs[unit]).map((unit) => [unit, costs[unit]])
+  return { ...call, cost: { ...call.cost, ...Object.fromEntries(estimated) } }
+}
+
 /** Releases what a call holds that has not started: its place in line, or its pass. Another call that has its id by now keeps what it holds. */
 export async function leave(scriptClient: ScriptClient, request: CallRequest): Promise<void> {
   const stored = readRecord(await scriptClient.recordOf(request.id))
@@ -133,7 +139,7 @@ export function jobFailure(error: TollgateError): Error {
 
 /** The same for an error after which BullMQ must not try the call again. */
 export function finalFailure(error: TollgateError): UnrecoverableError {
-  return new UnrecoverableError(`${error.code}: ${error.message}`)
+  return Object.assign(new UnrecoverableError(`${error.code}: ${error.message}`), { cause: error })
 }
 
 /** The error in the `failedReason` of a job. */
@@ -162,13 +168,19 @@ export function callOfJob(name: string, data: unknown): Call {
   return validateCall({ ...fields, payload: 'payload' in data ? data.payload : data })
 }
 
+/** The part of a BullMQ job that an attempt needs. A held call that has no job yet brings its own: see `HeldCalls`. */
+export type AttemptJob = Pick<
+  Job,
+  'id' | 'name' | 'data' | 'queueName' | 'timestamp' | 'attemptsMade' | 'opts' | 'stalledCounter' | 'moveToDelayed' | 'updateData'
+>
+
 /**
  * The request of the call in a job that a worker has.
  * @param token the lock of the worker @throws what BullMQ is to fail the job with, where the call is not valid
  */
-export async function requestOfJob(scriptClient: ScriptClient, job: Job, token: string, callOf: ((job: Job) => Call) | undefined): Promise<CallRequest> {
+export async function requestOfJob(scriptClient: ScriptClient, job: AttemptJob, token: string, callOf: ((job: Job) => Call) | undefined): Promise<CallRequest> {
   try {
-    const call = scriptClient.resolver.withEndpoint(callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job)))
+    const call = scriptClient.resolver.withEndpoint(callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job as Job)))
     const request = callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, await scriptClient.resolver.costs(call))
     return {
       ...request,

@@ -86,9 +86,8 @@ export interface AskedFact extends At {
   readonly costs: FactCosts
   readonly priority: number
   readonly deadlineMs?: number
-  /** The longest wait that it, or a rule, allows; that of a rule holds in the line of the rule. */
+  /** The longest wait that it, or a rule, allows; and its own, whatever it waits for. */
   readonly maxWaitMs?: number
-  /** The longest wait that it allows itself, whatever it waits for. */
   readonly ownMaxWaitMs?: number
   /** Whether the call waits for room ('queue', 'throttle'), or is refused or degraded where there is none. Of the strictest rule that covers it. */
   readonly waits: boolean

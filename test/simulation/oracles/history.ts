@@ -148,8 +148,12 @@ export function readHistory(facts: readonly Fact[]): History {
   }
 }
 
+/** What is sent on a slow network may take so long, and what is sent behind it on the same connection. */
+const SLOW_WAY_MS = 1000
+
 /** Until when a fault goes on. A death and a step of a clock are over at once, though the process stays dead, and the clock wrong. */
 export function goesOnUntilMs({ fault, atMs, untilMs }: FaultFact): number {
+  if (fault === 'slow network') return untilMs + SLOW_WAY_MS
   return fault === 'death' || fault === 'node clock' ? atMs : untilMs
 }
 

@@ -1,9 +1,9 @@
 import { type AgentLimit, agentLimit, largerForm, ROUNDING, sameKind } from './agent-limits.js'
 import { countsMode, formOf, meterId, versionsDuring } from './coverage.js'
 import type { Bounds, FactLimit, Form, Report } from './facts.js'
-import type { History, Run } from './history.js'
+import { chargeMs, type History, type Run } from './history.js'
 import { type SlotRun, slotReports } from './slots.js'
-import { costsOf, isUnchecked, judgedStart, settledByMs } from './starts.js'
+import { costsOf, isUnchecked, judgedStart, reportedByMs, settledByMs } from './starts.js'
 
 interface Start {
   readonly run: Run
@@ -77,15 +77,21 @@ function boundTo(history: History, run: Run, judgedMs: number, { changeMs }: Bou
 }
 
 /** What a meter may allow at a time: the most under any version that some process may still use. null: no bound is known. */
-function formAt(history: History, { changeMs }: Bounds, { limit, key }: Meter, atMs: number): Form | null {
+function formAt(history: History, bounds: Bounds, { limit, key }: Meter, atMs: number): Form | null {
   let form: Form | null = null
-  for (const { limits } of versionsDuring(history.versions, atMs - changeMs, atMs)) {
+  for (const { limits } of versionsDuring(history.versions, oldestMs(history, bounds, atMs), atMs)) {
     const found: FactLimit | undefined = limits.find(({ name }) => name === limit)
     const one = found && formOf(found, key)
     if (!one || (form !== null && !sameKind(form, one))) return null
     form = form === null ? one : largerForm(form, one)
   }
   return form
+}
+
+/** Since when a version of the limits may be the one that a command was made by: a Redis that stands still does it when it goes on. */
+function oldestMs({ faults }: History, { changeMs }: Bounds, atMs: number): number {
+  const still = faults.filter(({ fault, untilMs, atMs: fromMs }) => fault === 'redis away' && fromMs <= atMs && untilMs >= atMs - changeMs)
+  return Math.min(atMs, ...still.map((fault) => fault.atMs)) - changeMs
 }
 
 /** Where the time of charges is not told, each may have been up to a step before its start: what could be right is no fault. */
@@ -164,7 +170,7 @@ function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
     kept.push(one)
     if (agent === undefined) return 0
     if ('knownMs' in one) {
-      agent.owe(one.atMs, one.cost, one.run.started.atMs)
+      agent.owe(one.atMs, one.cost, chargeMs(one.run))
       return 0
     }
     return agent.charge(one.atMs, one.cost, `${one.run.story.id}#${one.run.started.run}`)
@@ -186,7 +192,10 @@ function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
       const over = add(start)
       if (over <= ROUNDING || form === null || isUnchecked(history, start.run, bounds)) continue
       let unknown = 0
-      for (const other of meter.starts) if (other.run.unchecked && other.atMs <= start.atMs) unknown += REPORTED_NEARLY * other.cost
+      for (const { run, atMs, cost } of meter.starts) {
+        if (!run.unchecked || atMs > start.atMs) continue
+        unknown += start.atMs < reportedByMs(history, run) ? cost : REPORTED_NEARLY * cost
+      }
       for (const debt of meter.debts) if (debt.atMs <= start.atMs && start.atMs < debt.knownMs) unknown += debt.cost
       if (over - unknown <= ROUNDING) continue
       reports.push(overReport(meter, form, start, over - unknown))
@@ -196,8 +205,9 @@ function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
 }
 
 /** When what a meter allows may change: with each version, and when the one before it is used no more. */
-function changeTimes({ versions }: History, { changeMs }: Bounds): number[] {
-  return versions.flatMap(({ atMs }, index) => (index === 0 ? [atMs] : [atMs, atMs + changeMs])).sort((a, b) => a - b)
+function changeTimes({ versions, faults }: History, { changeMs }: Bounds): number[] {
+  const still = faults.flatMap(({ fault, atMs, untilMs }) => (fault === 'redis away' ? [atMs, untilMs + changeMs + 1] : []))
+  return [...versions.flatMap(({ atMs }, index) => (index === 0 ? [atMs] : [atMs, atMs + changeMs])), ...still].sort((a, b) => a - b)
 }
 
 function amountOf(form: Form): string {

@@ -35,7 +35,9 @@ export function nothingTwice(history: History, bounds: Bounds): Report[] {
 function reason(history: History, run: Run, toMs: number, { stepMs, leaseMs }: Bounds): FaultFact | undefined {
   const fromMs = chargeMs(run) - stepMs
   return history.faults.find((fault) => {
-    if (!concerns(fault, run.started.by) || fault.atMs > toMs || goesOnUntilMs(fault) < fromMs) return false
+    // A job may have been handed over on a slow network: its lock is older than its worker knows.
+    const lateMs = fault.fault === 'slow network' ? leaseMs : 0
+    if (!concerns(fault, run.started.by) || fault.atMs > toMs || goesOnUntilMs(fault) + lateMs < fromMs) return false
     if (TAKES_JOBS.includes(fault.fault)) return true
     if (fault.fault === 'slow network') return leaseMs / 2 < SLOWEST_MS
     return TAKES_JOBS_IN_TIME.includes(fault.fault) && (fault.untilMs - fault.atMs > leaseMs / 2 || closesDuring(history, run, fault))

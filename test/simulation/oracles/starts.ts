@@ -32,7 +32,7 @@ export function judgedStart(history: History, run: Run, { stepMs }: Bounds): { j
   return { judgedMs: Math.min(chargedMs, started.atMs) }
 }
 
-const OUTAGES: readonly FaultKind[] = ['redis away', 'redis refuses writes']
+const OUTAGES: readonly FaultKind[] = ['redis away', 'redis refuses writes', 'failover']
 
 /** A process notices that Redis is back when a probe is answered, and then waits for what the others have to report. */
 const RETURN_MS = 10_000
@@ -42,6 +42,12 @@ export function isUnchecked(history: History, { story, started, unchecked }: Run
   if (story.asked.door === 'queue' || story.asked.door === 'plain job') return false
   const returnMs = unchecked ? RETURN_MS : 2 * stepMs
   return history.faults.some(({ fault, atMs, untilMs }) => OUTAGES.includes(fault) && atMs <= started.atMs && started.atMs <= untilMs + returnMs)
+}
+
+/** When a run that its process let in by itself is known in Redis at the latest. */
+export function reportedByMs({ faults }: History, { started }: Run): number {
+  const outage = faults.findLast(({ fault, atMs }) => OUTAGES.includes(fault) && atMs <= started.atMs)
+  return outage === undefined ? started.atMs : outage.untilMs + RETURN_MS
 }
 
 /** What a run cost its agent at its start, and what it turned out to cost above its estimate when it ended. */
