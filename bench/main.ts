@@ -21,6 +21,7 @@ import { override } from './override.js'
 import { peers } from './peers.js'
 import { refused } from './refused.js'
 import { scale } from './scale.js'
+import { serveBench } from './serve.js'
 import { sick } from './sick.js'
 import { upstream } from './upstream.js'
 
@@ -45,6 +46,7 @@ const BENCHES = {
   outage,
   'outage-admit': outageAdmit,
   'late-settlements': lateSettlements,
+  serve: serveBench,
   sick,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES

@@ -5,7 +5,8 @@
   ARGV[1]     now in ms, '' for Redis' clock (given in tests and simulations only)
   ARGV[2]     the batch as JSON, see lib/batch.lua
 
-  Reply       packed doubles, see lib/reply.lua; outcomes RUN, WATCHED, REFUSED, TOO_BIG, CLOSED
+  Reply       packed doubles, see lib/reply.lua; outcomes RUN, WATCHED, REFUSED, TOO_BIG, CLOSED,
+              TAKEN
   Cost        one MGET, one SET per meter that changes, one SET per call; a refusal writes nothing
 ]]
 --- @include "lib/core.lua"
@@ -16,6 +17,7 @@ local reply = Reply.new(now)
 
 local function decide(call)
   local record = call[CALL_PARSED]
+  if Record.is_of_another(call, now) then return Reply.add(reply, OUTCOME.TAKEN) end
   if record and record.state == 'S' then
     -- Answered before, and the reply was lost: it is charged once.
     return Reply.add(reply, Decide.running(batch, call))

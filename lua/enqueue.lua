@@ -2,12 +2,14 @@
   The front door, before a call's job is added: promises room (a pass), finds a place in line, or
   refuses, under all meters of the call at once or none.
 
-  KEYS        as in start.lua; then the queues that take no calls now, the line of the calls' queue, and the
-              job of each call
+  KEYS        as in start.lua, without locks; then the queues that take no calls now, the line of the calls'
+              queue, and the job of each call
   ARGV[1]     now in ms, '' for Redis' clock
   ARGV[2]     the batch as JSON, see lib/batch.lua
   ARGV[3]     the queue of the calls
-  ARGV[4…]    per call: the call as JSON, kept beside its pass or its place in line
+  ARGV[4…]    per call: the call as JSON, kept beside its pass or its place in line. It begins with the
+              identity of the call: under an id that another call waits under it is TAKEN. A call without a
+              record whose job exists is JOINED, and gets nothing: its job is on its way, or has ended
 
   Reply       packed doubles, see lib/reply.lua
   Cost        one MGET, one HGET, a look at the job and three writes per call, one SET per meter that
@@ -82,11 +84,13 @@ end
 for i, call in ipairs(batch.calls) do
   Batch.read_again(batch, call)
   local record = call[CALL_PARSED]
-  if record then
+  if record and Record.waits_for_another(record, Record.identity_in(ARGV[3 + i])) then
+    Reply.add(batch.reply, OUTCOME.TAKEN)
+  elseif record then
     answer_again(call, record)
   elseif redis.call('EXISTS', KEYS[jobs + i]) == 1 then
-    -- It has its job already: this is a copy that comes late. The job is on its way, or has ended.
-    Reply.add(batch.reply, OUTCOME.RUN)
+    -- It has its job already: this is a copy that comes late, or another process has added the job.
+    Reply.add(batch.reply, OUTCOME.JOINED)
   else
     call[CALL_JSON] = ARGV[3 + i]
     Newcomer.decide(batch, call, now, door)

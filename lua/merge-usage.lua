@@ -29,14 +29,16 @@ local function merge_meter(call, used)
   end)
 end
 
--- A call that has an entry already was charged before the outage, under an id of its own.
+-- A call that has an entry already was charged before the outage, under an id of its own. Where the entry is
+-- that of another call, which had the id before the outage, the call is charged for good, and holds no slot.
 local function go_on(call, runs)
-  if call[CALL_PARSED] then return end
+  local is_other = Record.is_of_another(call, now)
+  if call[CALL_PARSED] and not is_other then return end
   Decide.each_limit(batch, call, function(meter, n, cost, limit)
     -- An override lifts it: as at a start.
     if n > meter.rule.active then return end
     if limit.leased then
-      if runs then Charge.charge(meter, n, limit, cost, now, call) end
+      if runs and not is_other then Charge.charge(meter, n, limit, cost, now, call) end
     elseif cost > 0 then
       -- What has room is charged as at a start: a sliding log gives back what it finds under its name.
       if cost <= limit.capacity - meter.kept[meter.rule.offset + n] - meter.debt[n] then
@@ -46,7 +48,7 @@ local function go_on(call, runs)
       end
     end
   end)
-  Decide.open(batch, call, now)
+  if not is_other then Decide.open(batch, call, now) end
 end
 
 for i, call in ipairs(batch.calls) do

@@ -13,8 +13,12 @@ local batch = Batch.load(ARGV[2], now)
 local reply = Reply.new(now)
 
 for _, call in ipairs(batch.calls) do
-  local refusal, wait, binding = Decide.refusal(batch, call, now)
-  Reply.add(reply, refusal or OUTCOME.RUN, wait, binding)
+  if Record.is_of_another(call, now) then
+    Reply.add(reply, OUTCOME.TAKEN)
+  else
+    local refusal, wait, binding = Decide.refusal(batch, call, now)
+    Reply.add(reply, refusal or OUTCOME.RUN, wait, binding)
+  end
 end
 
 return Reply.pack(reply, batch)

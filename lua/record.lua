@@ -6,7 +6,7 @@
   ARGV[1]     now in ms, '' for Redis' clock
   ARGV[2]     the batch as JSON, see lib/batch.lua
 
-  Reply       packed doubles, see lib/reply.lua; outcomes RUN, WATCHED
+  Reply       packed doubles, see lib/reply.lua; outcomes RUN, WATCHED, TAKEN
   Cost        one MGET, one SET per meter, one SET per call
 ]]
 --- @include "lib/core.lua"
@@ -18,7 +18,9 @@ local reply = Reply.new(now)
 for _, call in ipairs(batch.calls) do
   Batch.read_again(batch, call)
   local record = call[CALL_PARSED]
-  if record and record.state == 'S' then
+  if Record.is_of_another(call, now) then
+    Reply.add(reply, OUTCOME.TAKEN)
+  elseif record and record.state == 'S' then
     Reply.add(reply, Decide.running(batch, call))
   else
     Decide.each_limit(batch, call, function(meter, n, cost, limit)

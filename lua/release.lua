@@ -6,10 +6,11 @@
   KEYS        as in start.lua, and the meters that a pass has claims at
   ARGV[1]     now in ms, '' for Redis' clock
   ARGV[2]     the batch as JSON; a token of '' releases calls that have not started only
-  ARGV[3…]    per call the key of the line it stands in, '' = none; declared among KEYS
+  ARGV[3…]    per call the key of the line it stands in, '' = none, declared among KEYS; and its identity,
+              '' = whichever call waits under its id
 
-  Reply       per call 'W', 'P' or 'S' as it was, '-' if it held nothing, 'R' if it has started under
-              another token (it runs: abort it instead)
+  Reply       per call 'W', 'P' or 'S' as it was, '-' if it held nothing, 'R' if what has started or
+              waits under its id is another call, or has another token
   Cost        one MGET, one SET per meter that changes, one DEL per call
 ]]
 --- @include "lib/core.lua"
@@ -18,9 +19,10 @@ local now = Clock.now(ARGV[1])
 local batch = Batch.load(ARGV[2], now)
 local reply = {}
 
-local function release(call, line_key)
+local function release(call, line_key, identity)
   local record = call[CALL_PARSED]
-  if record.state == 'S' then return Settlement.undo(batch, call, now) and 'S' or 'R' end
+  if Record.is_of_another(call, now) or Record.waits_for_another(record, identity) then return 'R' end
+  if record.state == 'S' then return Settlement.undo(batch, call, now) and 'S' or '-' end
   if call.lost then return '-' end
   if record.state == 'P' then
     Pass.give_up(batch, call, record, now)
@@ -33,7 +35,7 @@ local function release(call, line_key)
 end
 
 for i, call in ipairs(batch.calls) do
-  reply[i] = call[CALL_PARSED] and release(call, ARGV[2 + i]) or '-'
+  reply[i] = call[CALL_PARSED] and release(call, ARGV[1 + 2 * i], ARGV[2 + 2 * i]) or '-'
 end
 
 Batch.save(batch)

@@ -8,7 +8,8 @@
               ended, and their handlers go on, so that they keep their slots; 'slots': those handlers have
               ended, too
 
-  Reply       per call 1 if it was settled, or had slots to give back, else 0
+  Reply       per call 1 if it was settled, or had slots to give back, 2 if the open entry under its id is
+              that of another call, else 0
   Cost        one MGET, one SET per meter that changes, one SETRANGE per entry
 ]]
 --- @include "lib/core.lua"
@@ -19,7 +20,7 @@ local HOW = { ['end'] = Settlement.finish, part = Settlement.part, cost = Settle
 local settle_one = HOW[ARGV[3]]
 local reply = {}
 for i, call in ipairs(batch.calls) do
-  reply[i] = settle_one(batch, call, now) and 1 or 0
+  reply[i] = settle_one(batch, call, now) and 1 or Record.is_of_another(call, now) and 2 or 0
 end
 Batch.save(batch)
 return reply

@@ -15,7 +15,11 @@
               Where it is there, so are the keys of what the call holds: meters, and its line
 
   Reply       packed doubles, see lib/reply.lua
-  Cost        one MGET, one SET per meter that changes, one SET per batch; a refusal writes nothing
+  Cost        one MGET, one SET per meter that changes, one or two SETs per batch; a refusal writes nothing
+
+  A worker numbers its batches (`sender` in the batch). One that comes after a later one of the same worker, or
+  twice, may be a late copy whose calls nobody waits for: it starts nothing and moves nothing. Calls that it had
+  started are answered as they were, and all others AGAIN: if a worker waits for them, it sends a new batch.
 ]]
 --- @include "lib/core.lua"
 --- @include "lib/newcomer.lua"
@@ -135,6 +139,18 @@ local function start_waiting(call, record, complete)
   return Reply.add(reply, OUTCOME.WAIT, wait, verdict and verdict.binding, rank)
 end
 
+local SENDER_TTL = string.format('%d', SENDER_TTL_MS)
+
+local function is_late_copy(sender)
+  if not sender then return false end
+  local key, number = KEYS[sender[1]], sender[2]
+  local last = tonumber(redis.call('SET', key, number, 'GET', 'PX', SENDER_TTL) or 0)
+  if number > last then return false end
+  redis.call('SET', key, last, 'PX', SENDER_TTL)
+  return true
+end
+
+local is_copy = is_late_copy(batch.sender)
 for _, call in ipairs(batch.ended) do
   Settlement.finish(batch, call, now)
 end
@@ -151,6 +167,8 @@ for i, call in ipairs(batch.calls) do
   elseif state == 'S' then
     -- Answered before, and the reply was lost: it is charged once.
     Reply.add(reply, Decide.running(batch, call))
+  elseif is_copy then
+    Reply.add(reply, OUTCOME.AGAIN)
   elseif state == 'P' then
     start_passed(call, record, complete)
   elseif state == 'W' then

@@ -1,17 +1,20 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
+import { ApiKeys } from './administration/api-keys.js'
 import { type Declaration, declareRules, setSettings } from './administration/change.js'
 import { boundedPolicyStore, MemoryPolicyStore, type PolicyStore, RedisPolicyStore } from './administration/policy-store.js'
 import { limitOf, meterOf } from './admission/rejection.js'
 import { Resolver } from './admission/resolver.js'
 import { UsageReader } from './admission/usage-reader.js'
 import { DEFAULTS } from './model/defaults.js'
-import { ConfigInvalid, TollgateError, withoutArguments } from './model/errors.js'
+import { ConfigInvalid, rulesMissing, TollgateError, withoutArguments } from './model/errors.js'
 import { approximateMs, type Clock, redisClock } from './model/time.js'
 import { checkOptions, type TollgateOptions } from './options.js'
 import { Outage } from './outage/outage.js'
 import { outageStore } from './outage/outage-store.js'
 import type { Exempt } from './policy/override.js'
+import { retentionOf } from './policy/policy.js'
 import type { RuleSpec } from './policy/rule.js'
 import { checkRules, readRules } from './policy/rules-file.js'
 import type { PriceTable } from './pricing/prices.js'
@@ -30,6 +33,9 @@ import { defaultLogger, logConnection, safeLogger } from './telemetry/log.js'
 import { type Bus, MemoryBus, RedisBus } from './upstream/bus.js'
 import { isNats, loadNats, NatsBus } from './upstream/nats-bus.js'
 import type { UpstreamTracker } from './upstream/tracker.js'
+
+/** How often a process that requires rules looks for them. */
+const LOOK_FOR_RULES_MS = 100
 
 type Options = ReturnType<typeof checkOptions>
 
@@ -53,6 +59,8 @@ export interface TollgateParts extends CommonParts {
   readonly bus: Bus
   /** Decides while Redis is away; undefined in a process without a Redis. */
   readonly outage?: Outage
+  /** Issued API keys; undefined in a process without a Redis. */
+  readonly apiKeys?: ApiKeys
   /** Opens the queue; undefined in a process without a Redis. */
   readonly openQueue?: (rulesChanged: () => void, tracker: UpstreamTracker) => QueueRuntime
   /** Connections that Tollgate opened, and closes with itself. */
@@ -79,6 +87,23 @@ async function resolverOf(store: PolicyStore, declared: Declaration | undefined,
   return new Resolver(rules ?? (await store.read()), keys, estimate, upstream)
 }
 
+/**
+ * A namespace without rules lets all calls pass: that is logged, or refused where rules are required. To standard error it is logged when the first call
+ * is resolved, since limiters by key and the command line need no rules. @throws RULES_MISSING
+ */
+async function checkThatRulesExist(store: PolicyStore, resolver: Resolver, { options, log }: CommonParts): Promise<void> {
+  const untilMs = performance.now() + (options.requireRules ? DEFAULTS.rulesRestoreMs : 0)
+  while (resolver.rules.specs.length === 0 && performance.now() < untilMs) {
+    await sleep(LOOK_FOR_RULES_MS)
+    resolver.rules = await store.read()
+  }
+  if (resolver.rules.specs.length > 0) return
+  if (options.requireRules) throw rulesMissing()
+  const warn = () => log.warn('this namespace has no rules: its calls pass unchecked until some are declared')
+  if (options.logger === undefined) resolver.onFirstWithoutRules = warn
+  else warn()
+}
+
 function busOf({ options, keys, log }: CommonParts, ofRedis?: () => Bus): Bus {
   const bus = options.bus ?? (ofRedis === undefined ? 'memory' : 'redis')
   if (bus === 'memory') return new MemoryBus(keys.news)
@@ -94,6 +119,7 @@ async function openAlone(common: CommonParts, declared: Declaration | undefined)
     log.warn('no Redis is configured: limits are kept in the memory of this process alone, and there is no queue; set REDIS_URL to share them')
   const rules = new MemoryPolicyStore(clock)
   const resolver = await resolverOf(rules, declared, common)
+  if (options.requireRules && resolver.rules.specs.length === 0) throw rulesMissing()
   return {
     ...common,
     store: options.store ?? new MemoryStore(() => approximateMs(clock)),
@@ -122,8 +148,10 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
     await connectWithin(subscriber, options.connectTimeoutMs)
     // ioredis goes on in database 0 where its database does not exist.
     await within(options.connectTimeoutMs, subscriber.select(subscriber.options.db ?? 0))
-    const rules = boundedPolicyStore(new RedisPolicyStore(client, keys, clock), client, options.enqueueTimeoutMs)
+    const restored = () => log.warn('Redis had lost the rules of this namespace, or had older ones; this process has declared those that it knew')
+    const rules = boundedPolicyStore(new RedisPolicyStore(client, keys, clock, restored), client, options.enqueueTimeoutMs)
     const resolver = await resolverOf(rules, declared, common)
+    await checkThatRulesExist(rules, resolver, common)
     const usage = new UsageReader(resolver, log, options.believedUsage)
     const scriptClient = new ScriptClient(client, resolver, clock)
     const { onStoreError, storeTimeoutMs, maxUnchecked } = options
@@ -138,6 +166,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
       usage,
       rules,
       bus: busOf(common, () => new RedisBus(client, subscriber, keys.news, log)),
+      apiKeys: new ApiKeys({ redis: client, keys, clock, actor: options.actor, retentionMs: () => retentionOf(resolver.rules.policy) }),
       openQueue: (rulesChanged, tracker) =>
         new QueueRuntime({
           ...common,

@@ -31,6 +31,8 @@ export interface TollgateOptions {
   store?: Store | undefined
   /** A rules file, or rules; they become the rules of the namespace, in all processes. Default: the rules it has. */
   rules?: string | readonly RuleSpec[] | undefined
+  /** Whether `open` fails where the namespace has no rules, after a wait of 2 s in which lost rules come back. Default false: a warning is logged. */
+  requireRules?: boolean | undefined
   /** Prices of models, beside rules that are given as objects; a rules file has its own. */
   prices?: PriceTable | undefined
   /** By agent, the model of calls in degraded mode, beside rules that are given as objects; in a rules file it is a field of the agent. */
@@ -47,6 +49,8 @@ export interface TollgateOptions {
   believedUsage?: BelievedUsage | undefined
   /** Attempts of a call whose handler fails; default 1. Waiting is no attempt. */
   attempts?: number | undefined
+  /** The largest payload of an enqueued call, in bytes of JSON; default 1 MB. */
+  maxPayloadBytes?: number | undefined
   /** How long `open` waits for Redis to answer; default 10 s. */
   connectTimeoutMs?: number | undefined
   /** The actor that the audit names for changes made here without `by`; default 'unknown'. */
@@ -95,6 +99,7 @@ const schema = z.strictObject({
     .default(DEFAULTS.queue),
   store: objectWith<Store>('a store', ...STORE_METHODS).optional(),
   rules: z.union([z.string().min(1), z.array(z.unknown())]).optional(),
+  requireRules: z.boolean().default(false),
   prices: z.record(z.string(), z.unknown()).optional(),
   exempt: z.record(z.string(), z.unknown()).optional(),
   degradeTo: z.record(z.string(), z.string().min(1).max(MAX_NAME_LENGTH)).optional(),
@@ -105,6 +110,7 @@ const schema = z.strictObject({
   estimate: z.custom<Estimate>(isFunction, 'must be a function').optional(),
   believedUsage: z.strictObject({ timesEstimate: z.number().min(1).optional(), timesLimit: z.number().min(1).optional() }).optional(),
   attempts: z.number().int().min(1).max(1000).optional(),
+  maxPayloadBytes: z.number().int().min(1).max(536_870_912).default(DEFAULTS.maxPayloadBytes),
   connectTimeoutMs: z.number().int().min(1).max(3_600_000).default(10_000),
   actor: plainName.default(UNKNOWN_ACTOR),
   longestOverrideMs: z.number().int().min(1000).max(LONGEST_MS).default(DEFAULTS.longestOverrideMs),
@@ -128,6 +134,7 @@ const workerSchema = z.strictObject({
   observer: z.custom(isObject, 'must be an object').optional(),
   fallback: z.custom(isFunction, 'must be a function').optional(),
   callOf: z.custom(isFunction, 'must be a function').optional(),
+  requireRules: z.boolean().optional(),
 })
 
 const WORDING: FaultWording = {

@@ -1,3 +1,5 @@
+import type { Job } from 'bullmq'
+import type { ApiKeys } from './administration/api-keys.js'
 import { capacityRule, capacityRuleName } from './administration/capacity.js'
 import { putRule } from './administration/change.js'
 import { Overrides } from './administration/overrides.js'
@@ -5,23 +7,25 @@ import { pause, resume } from './administration/pauses.js'
 import { PolicyClient } from './administration/policy-client.js'
 import { Rules } from './administration/rules.js'
 import type { UsageFigures } from './admission/usage-reader.js'
+import { type FetchIdentity, heldFetch } from './agents/held-fetch.js'
 import { Gate } from './gate/gate.js'
 import { CustomLimiter, type CustomSpec } from './limiter/custom.js'
 import { CombinedLimiter, DirectLimiter, type Limiter, type Metered } from './limiter/limiter.js'
 import { checkLimiterLimits, limitOfEnvironment } from './limiter/spec.js'
 import type { LimitSpec } from './limits/limit.js'
 import type { Call } from './model/call.js'
-import { ConfigInvalid, TollgateError } from './model/errors.js'
+import { ConfigInvalid, rulesMissing, TollgateError } from './model/errors.js'
 import { openParts, type TollgateParts } from './open.js'
 import { checkWorker, type TollgateOptions } from './options.js'
 import { NO_OUTAGE, type OutageFigures } from './outage/outage.js'
 import type { RuleSet } from './policy/compile.js'
 import type { Pause } from './policy/pause.js'
 import { touchedLines } from './policy/touched-lines.js'
-import type { Ticket } from './queue/enqueuer.js'
 import type { Explanation } from './queue/explain.js'
 import type { Handler, WorkerOptions } from './queue/handler.js'
+import type { HeldCalls } from './queue/held-calls.js'
 import type { QueueRuntime } from './queue/runtime.js'
+import type { Ticket } from './queue/ticket.js'
 import type { Worker } from './queue/worker.js'
 import type { LedgerFigures } from './store/store.js'
 import { type ClosableStore, closableStore } from './store/store-guard.js'
@@ -57,9 +61,11 @@ export class Tollgate {
   private readonly tracker: UpstreamTracker
   private runtime: QueueRuntime | undefined
   private readonly policyClient: PolicyClient
+  /** Holds the calls of `fetch` and `gateProcessor`; made when first needed. */
+  private held: HeldCalls | undefined
   private closing: Promise<void> | undefined
 
-  /** @throws ConfigInvalid, RulesInvalid, REDIS_UNAVAILABLE */
+  /** @throws ConfigInvalid, RulesInvalid, RULES_MISSING, REDIS_UNAVAILABLE */
   static async open(options: TollgateOptions = {}): Promise<Tollgate> {
     const tollgate = new Tollgate(await openParts(options))
     try {
@@ -140,6 +146,12 @@ export class Tollgate {
     return this.policyClient.ruleSet.policy.pauses
   }
 
+  /** API keys of clients: issued, revoked and found. @throws REDIS_REQUIRED */
+  get keys(): ApiKeys {
+    if (this.parts.apiKeys === undefined) throw new TollgateError('REDIS_REQUIRED', 'API keys are kept in Redis: this Tollgate keeps its limits in memory')
+    return this.parts.apiKeys
+  }
+
   /** Checks the call's rules and adds its job. @throws CallInvalid, RateLimitExceeded; then nothing is charged or enqueued */
   async enqueue(call: Call): Promise<Ticket> {
     return this.needsQueue().enqueuer.enqueue(call)
@@ -150,25 +162,75 @@ export class Tollgate {
     return this.needsQueue().enqueuer.enqueueMany(calls)
   }
 
-  /** Starts a worker in this process. @throws ConfigInvalid, REDIS_REQUIRED */
+  /** Starts a worker in this process. @throws ConfigInvalid, REDIS_REQUIRED, RULES_MISSING */
   worker(handler: Handler, options: WorkerOptions = {}): Worker {
     checkWorker(handler, options)
+    if (options.requireRules === true && this.policyClient.ruleSet.specs.length === 0) throw rulesMissing()
     this.parts.resolver.knowEndpoints(handler.endpoints ?? {})
     return this.needsQueue().worker(handler, options)
   }
 
-  /** The state of a call, what it waits for, and for how long. @throws CALL_UNKNOWN */
-  async explain(id: string): Promise<Explanation> {
-    return this.needsQueue().explain(id)
+  /**
+   * Holds calls in this process: `run` waits in the lines of the namespace, and calls its handler here. Nothing of a payload is written to Redis.
+   * @throws ConfigInvalid, REDIS_REQUIRED
+   */
+  hold(options: Pick<WorkerOptions, 'concurrency' | 'timeoutMs' | 'leaseMs' | 'observer'> = {}): HeldCalls {
+    checkWorker(() => {}, options)
+    return this.needsQueue().hold(options)
+  }
+
+  /**
+   * A `fetch` for the clients of an agent: its requests wait in line until they may start, and are settled by the usage in their answers.
+   * @param of whose calls they are @throws REDIS_REQUIRED
+   */
+  fetch(agent: string, of: FetchIdentity = {}): typeof fetch {
+    return heldFetch(this.ownHeld(), agent, of)
+  }
+
+  /**
+   * Gates a processor of a BullMQ `Worker` of one's own, on any queue: the processor is called when the call of its job may start. Until then the job
+   * stays with its worker, and takes a place of its concurrency. What the processor returns or throws reaches BullMQ as it is.
+   * @param options.callOf reads the call from the job; default: a call to the agent that the job is named after. @throws REDIS_REQUIRED
+   */
+  gateProcessor<BullJob extends Job, Result>(
+    processor: (job: BullJob, token?: string, signal?: AbortSignal) => Promise<Result>,
+    { callOf = (job) => ({ agent: job.name, cost: { requests: 1 } }) }: { callOf?: (job: BullJob) => Call } = {},
+  ): (job: BullJob, token?: string, signal?: AbortSignal) => Promise<Result> {
+    const held = this.ownHeld()
+    return (job, token, signal) => held.run(callOf(job), () => processor(job, token, signal), { signal })
+  }
+
+  private ownHeld(): HeldCalls {
+    this.held ??= this.hold()
+    return this.held
+  }
+
+  /**
+   * The state of a call, what it waits for, and for how long.
+   * @param call its id; or the call itself, with its id: then it is made sure that the id is not that of another call @throws CALL_UNKNOWN, ID_TAKEN
+   */
+  async explain(call: string | Call): Promise<Explanation> {
+    return this.needsQueue().explain(call)
+  }
+
+  /** The result of a call whose ticket is gone. @throws as `ticket.result` */
+  async result(id: string, options: { signal?: AbortSignal | undefined } = {}): Promise<unknown> {
+    return this.needsQueue().result(id, options.signal)
+  }
+
+  /** Whether Redis answers, and whether a process of the namespace dispatches its lines. */
+  async reach(): Promise<{ readonly redis: boolean; readonly dispatched: boolean }> {
+    return this.needsQueue().reach()
   }
 
   /**
    * Cancels a call: removes it from its line, or aborts its handler. The room that it held is
    * released; a call that reached its agent stays charged. Returns false if it had finished.
-   * @throws CALL_UNKNOWN
+   * @param call its id; or the call itself, with its id: then it is made sure that the id is not that of another call
+   * @throws CALL_UNKNOWN, ID_TAKEN
    */
-  async cancel(id: string): Promise<boolean> {
-    return this.needsQueue().cancel(id)
+  async cancel(call: string | Call): Promise<boolean> {
+    return this.needsQueue().cancel(call)
   }
 
   /** Closes workers, after their running calls, and connections. While Redis is gone, steps that need it are left out. */

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import type { LimitSpec } from '../src/limits/limit.js'
+import { AS_ESTIMATED } from '../src/model/cost.js'
 import { DAY, HOUR } from '../src/model/time.js'
 import { Account, assertAlike, assertClose, type Case } from './account.js'
 
@@ -63,6 +64,59 @@ export const ledgerCases: readonly Case[] = [
       await account.passes({ tokens: 50, requests: 1 }, 'job')
       assert.equal(await account.settles(account.request({}, 'job'), 10), true)
       assert.equal(await account.used(), 10)
+    },
+  },
+  {
+    name: 'an id is no key to the call of another: nothing under it is charged, given back or settled',
+    async check(subject) {
+      const [account, other] = [new Account(subject, TIERS), new Account(subject, TIERS, 'other')]
+      const { store, clock } = subject
+      const own = await account.passes({ tokens: 50, usd: 0.1, requests: 1 }, 'job')
+      const foreign = other.request({ tokens: 20, usd: 0.1, requests: 1 }, 'job')
+      const free = new Account(subject, TIERS, 'free')
+      const actual = { ...AS_ESTIMATED, tokens: 0 }
+      for (const attempt of [
+        () => store.admit(foreign),
+        () => store.peek(foreign),
+        () => store.record(foreign),
+        () => store.settle(foreign, actual, 'part'),
+        () => store.settle(foreign, actual, 'end'),
+        () => store.release(foreign),
+      ])
+        await assert.rejects(async () => attempt(), { code: 'ID_TAKEN' }, `${attempt}`)
+      await assertAlike(other, free, 'of whom was refused')
+      assert.equal(await account.used(), 50)
+      assert.equal(await account.used(4), 1, 'its slot')
+      assert.equal((await store.figures()).open, 1)
+      await account.passes({ tokens: 50, usd: 0.1, requests: 1 }, 'job')
+      assert.equal(await account.settles(own, 10), true)
+      assert.equal(await account.used(), 10)
+      // Its id is free now; and the late end of the first call does nothing to that of the other.
+      const next = await other.passes({ tokens: 20, usd: 0.1, requests: 1 }, 'job')
+      await assert.rejects(async () => store.release(own), { code: 'ID_TAKEN' })
+      assert.equal(await other.used(), 20)
+      assert.equal(await other.releases(next), true)
+      clock.advance(1)
+      assert.equal(await account.releases(own), false)
+    },
+  },
+  {
+    name: 'calls of one batch with one id: one is charged, and those of others are refused alone',
+    async check(subject) {
+      const accounts = ['a', 'b', 'c'].map((org) => new Account(subject, TIERS, org))
+      const { store } = subject
+      const calls = accounts.flatMap((account) => [account.request({ tokens: 10 }, 'same'), account.request({ tokens: 1 })])
+      const outcomes = await Promise.all(
+        calls.map(async (request) => {
+          try {
+            return (await store.admit(request)).decision.outcome
+          } catch (error) {
+            return (error as { code?: unknown }).code
+          }
+        }),
+      )
+      assert.deepEqual(outcomes, ['run', 'run', 'ID_TAKEN', 'run', 'ID_TAKEN', 'run'])
+      for (const [n, account] of accounts.entries()) assert.equal(await account.used(), n === 0 ? 11 : 1)
     },
   },
   {

@@ -1,3 +1,4 @@
+import { tokenOf } from '../src/admission/identity.js'
 import type { AdmissionRequest } from '../src/admission/request.js'
 import { Resolver } from '../src/admission/resolver.js'
 import type { Call } from '../src/model/call.js'
@@ -27,5 +28,6 @@ export function requestFor(
 ): AdmissionRequest {
   const resolver = new Resolver(compileRules(checkRules(rules).rules), new Keys(namespace))
   const resolved = resolver.resolve(call, { ...NOTHING, ...costs })
-  return { id: call.id === undefined ? '' : `~/${call.id}`, token: '', call, ...resolved, forGood }
+  const named = call.id === undefined ? { id: '', token: '' } : { id: `~/${call.id}`, token: tokenOf(call) }
+  return { ...named, call, ...resolved, forGood }
 }

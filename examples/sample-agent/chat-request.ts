@@ -1,4 +1,4 @@
-/** The fields of a request to /v1/chat/completions that the agent reads. */
+/** The fields of a request that the agent reads, in any of its forms. */
 export interface ChatRequest {
   readonly model: string
   readonly promptTokens: number
@@ -6,6 +6,9 @@ export interface ChatRequest {
   readonly maxTokens: number
   /** The usage that the answer must have, where the request sets it: for the replay of a recorded trace. */
   readonly completionTokens: number | undefined
+  readonly stream: boolean
+  /** Whether a stream of chat ends with its usage. */
+  readonly includeUsage: boolean
 }
 
 const CHARACTERS_PER_TOKEN = 4
@@ -32,14 +35,20 @@ export function readChatRequest(body: string, defaultMaxTokens: number): ChatReq
     return null
   }
   const messages = field(parsed, 'messages')
-  if (!Array.isArray(messages)) return null
-  const text = messages.map((message) => field(message, 'content')).filter((content) => typeof content === 'string')
+  const input = field(parsed, 'input')
+  if (!Array.isArray(messages) && input === undefined) return null
+  const text = !Array.isArray(messages)
+    ? [input].flat().map(String)
+    : messages.map((message) => field(message, 'content')).filter((content) => typeof content === 'string')
   const replay = field(parsed, 'replay_usage')
   const model = field(parsed, 'model')
   return {
     model: typeof model === 'string' ? model : 'sample',
     promptTokens: count(field(replay, 'prompt_tokens')) ?? text.reduce((sum, content) => sum + tokensIn(content), 0),
-    maxTokens: count(field(parsed, 'max_completion_tokens')) ?? count(field(parsed, 'max_tokens')) ?? defaultMaxTokens,
+    maxTokens:
+      count(field(parsed, 'max_completion_tokens')) ?? count(field(parsed, 'max_tokens')) ?? count(field(parsed, 'max_output_tokens')) ?? defaultMaxTokens,
     completionTokens: count(field(replay, 'completion_tokens')),
+    stream: field(parsed, 'stream') === true,
+    includeUsage: field(field(parsed, 'stream_options'), 'include_usage') === true,
   }
 }

@@ -11,6 +11,7 @@
 --   arrivals { number of the call, when it came, … }: of calls whose worker died; they queue at their old place
 --   locks    { number of the call, key of its job's lock in BullMQ, the lock of its worker, … }: of calls
 --            that a worker has; where the lock is another one's, or has ended, call.lost says so
+--   sender   { key, number }: of a batch of starts, who sends it (lua/start.lua)
 --   ended, endedHeads   calls to settle first, in the same form
 -- A key of 0 means that there is none. A call has a record of its own while it is on its way; its
 -- ledger entry stands there too, or in a ledger that the calls of one batch share (one write for all),
@@ -57,7 +58,7 @@ local function lay_out(given, now)
   local units, bounds = given.units, given.waitBounds or {}
   local batch = {
     meters = {}, units = units, calls = lay_out_calls(given.calls, given.heads, units), ended = lay_out_calls(given.ended, given.endedHeads, units),
-    now = now, ledgers = {}, settled = {}, figures = {}, open = {}, any_line = redis.call('EXISTS', KEYS[FIXED.LINES]) == 1, seen = false,
+    now = now, sender = given.sender, ledgers = {}, settled = {}, figures = {}, open = {}, any_line = redis.call('EXISTS', KEYS[FIXED.LINES]) == 1, seen = false,
   }
   for i = 1, #bounds, 3 do
     local call = batch.calls[bounds[i]]

@@ -4,8 +4,9 @@
 --            (lib/pass.lua) as JSON where room was claimed for it, else 0 and nothing
 --   started  S, packed: a mask of the units that were charged, the time of the charge, the cost in
 --            each of these units, then the token of its start
--- <call> is the call as JSON, opaque here: the dispatcher resolves its rules again, so rules that
--- changed meanwhile count. The record of a started call is its ledger entry.
+-- <call> is the call as JSON, opaque here but for the identity with which it begins: the dispatcher
+-- resolves its rules again, so rules that changed meanwhile count. The record of a started call is its
+-- ledger entry; of a call at the gate, which is charged under its id, the token is its identity.
 local Record = {}
 do
 local floor, max = math.floor, math.max
@@ -60,6 +61,24 @@ function Record.costs_in(units, list, place)
     costs[i] = list[place + units[i]] or 0
   end
   return unpack(costs)
+end
+
+-- The identity of a call as JSON, '' where it says none.
+function Record.identity_in(json)
+  return string.match(json, '^{"is":"([^"]*)"') or ''
+end
+
+-- Whether the record under a call's id is that of another call: which it is says `identity`, '' = any.
+function Record.waits_for_another(record, identity)
+  if identity == '' or record.state == 'S' then return false end
+  local own = Record.identity_in(record.call)
+  return own ~= '' and own ~= identity
+end
+
+-- Whether the open entry under a call's id is that of another call. Entries in shared ledgers have no ids.
+function Record.is_of_another(call, now)
+  local known = call[CALL_PARSED]
+  return known and known.state == 'S' and not call[CALL_LEDGER_KEY] and known.token ~= call[CALL_TOKEN] and known.at + LEDGER_TTL_MS > now or false
 end
 
 local function parse_started(value)

@@ -1,7 +1,7 @@
 -- Reply: the decisions on a batch, packed as doubles (src/store/redis/decoder.ts reads them).
 --   now
 --   per call: its outcome (OUTCOME in the protocol says what each means); unless that is RUN, WATCHED,
---     AGAIN or LOST also the wait in ms (-1 = not known, or never), the meter and the limit that bind it
+--     AGAIN, LOST, TAKEN or JOINED also the wait in ms (-1 = not known, or never), the meter and the limit that bind it
 --     (places in the request from 1; limit 0 = the gate of a pause or an upstream block; meter 0 = none),
 --     how many calls stand before it (-1 = it is in no line; LINE_FULL: how many stand in the line), and
 --     how strict the rule is that decided (0 = none did)
@@ -10,7 +10,10 @@
 local Reply = {}
 do
 local min = math.min
-local RUN, WATCHED, AGAIN, LOST = OUTCOME.RUN, OUTCOME.WATCHED, OUTCOME.AGAIN, OUTCOME.LOST
+-- Outcomes of which nothing else is said.
+local BARE = {
+  [OUTCOME.RUN] = true, [OUTCOME.WATCHED] = true, [OUTCOME.AGAIN] = true, [OUTCOME.LOST] = true, [OUTCOME.TAKEN] = true, [OUTCOME.JOINED] = true,
+}
 local HOLD, SLOWED = OUTCOME.HOLD, OUTCOME.SLOWED
 -- Few enough for the stack, and for one format to serve most replies.
 local PACKED_AT_ONCE = 128
@@ -23,7 +26,7 @@ end
 function Reply.add(reply, outcome, wait, binding, rank, strictness)
   local at = #reply + 1
   reply[at] = outcome
-  if outcome == RUN or outcome == WATCHED or outcome == AGAIN or outcome == LOST then return end
+  if BARE[outcome] then return end
   reply[at + DETAIL.WAIT] = outcome ~= HOLD and outcome ~= SLOWED and binding and binding.unknown and -1 or wait
   reply[at + DETAIL.METER] = binding and binding.at or 0
   reply[at + DETAIL.LIMIT] = binding and binding.n or 0

@@ -5,6 +5,7 @@ import { checkRequest, moment, plainName } from '../validation/requests.js'
 
 const CHANGES = [
   'rules.declared',
+  'rules.restored',
   'rule.added',
   'rule.updated',
   'rule.removed',
@@ -16,12 +17,14 @@ const CHANGES = [
   'calls.resumed',
   'limiter.reset',
   'settings.changed',
+  'key.created',
+  'key.revoked',
 ] as const
 export type Change = (typeof CHANGES)[number]
 
 /** One change, to be appended to the audit in the same transaction as the change itself. */
 export interface AuditNote {
-  /** The actor: the `by` of the change, else the Tollgate's `actor`, else "unknown"; "tollgate" where an override reached its end. */
+  /** The actor: the `by` of the change, else the Tollgate's `actor`, else "unknown"; "tollgate" where an override reached its end, or a lost policy was declared anew. */
   readonly by: string
   readonly what: Change
   /** What was changed: the name of a rule, the id of an override, the subject of a pause, a limiter and its key. */
@@ -53,7 +56,7 @@ export interface AuditQuery {
 /** A checked query; times in ms since the epoch. */
 export type CheckedQuery = ReturnType<typeof checkQuery>
 
-const querySchema = z.strictObject({
+export const auditSchema = z.strictObject({
   since: moment.default(0),
   until: moment.default(Number.MAX_SAFE_INTEGER),
   by: plainName.optional(),
@@ -63,7 +66,7 @@ const querySchema = z.strictObject({
 
 /** Checks a query and fills in its defaults. @throws RequestInvalid naming field, value and bound */
 export function checkQuery(query: AuditQuery) {
-  const { since: sinceMs, until: untilMs, by, what, limit } = checkRequest(querySchema, query, 'audit')
+  const { since: sinceMs, until: untilMs, by, what, limit } = checkRequest(auditSchema, query, 'audit')
   return {
     sinceMs,
     untilMs,

@@ -36,7 +36,7 @@ const MOST_TIMES = 1e6
 
 const range = ruleRange.transform((value) => (isIP(value) === 0 ? value : plainAddress(value)))
 
-const grantSchema = z
+export const grantSchema = z
   .strictObject({
     for: z
       .strictObject({

@@ -6,12 +6,12 @@ import { actorOf, checkRequest, freeText, plainName } from '../validation/reques
 import { unknownRule } from './change.js'
 import type { PolicyClient } from './policy-client.js'
 
-const subjectSchema = z
+export const pausedSubject = z
   .strictObject({ agent: plainName.optional(), user: plainName.optional(), team: plainName.optional(), org: plainName.optional(), rule: plainName.optional() })
   .refine((subject) => PAUSABLE.filter((kind) => subject[kind] !== undefined).length === 1, `must name exactly one of ${PAUSABLE.join(', ')}`)
 
 function checkSubject(subject: Pause['for']): Pick<Pause, 'for'> {
-  const [kind, value] = subjectOf({ for: checkRequest(subjectSchema, subject, 'for') })
+  const [kind, value] = subjectOf({ for: checkRequest(pausedSubject, subject, 'for') })
   return { for: { [kind]: value } }
 }
 

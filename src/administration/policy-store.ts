@@ -10,6 +10,7 @@ import type { Keys } from '../redis/keys.js'
 import { scripts } from '../store/redis/scripts.js'
 import { type AuditLog, type AuditNote, MemoryLog, redisLog } from './audit.js'
 import type { ChangedPolicy, PolicyChange } from './change.js'
+import { compareLineage, type Lineage, mergePolicies, nextLineage, restoredNote } from './lineage.js'
 
 /** Stores the policy of a namespace and the audit of its changes. */
 export interface PolicyStore {
@@ -83,15 +84,33 @@ function hasEnded({ nextEndMs }: RuleSet, nowMs: number): boolean {
 }
 
 /** A policy as read from Redis, not checked: another version of Tollgate, with other rules about rules, may have written it. The version is '' where none is stored. */
-type StoredPolicy = Pick<RuleSet, 'version' | 'policy'> & { readonly nowMs: number }
+type StoredPolicy = Pick<RuleSet, 'version' | 'policy'> & Lineage & { readonly nowMs: number }
 
+/** What a change begins with, and what the audit is to say of that. */
+interface Base extends ChangedPolicy {
+  /** Of what is written, where the change adds nothing. */
+  readonly lineage: Lineage
+  readonly parents: readonly Lineage[]
+}
+
+/**
+ * The policy in Redis, which may come back empty or with an older state. This process keeps the last policy that it knew, and compares each that it reads
+ * with it: one that is not the known one, or made from it, is not taken over. The known policy is written again, with a note in the audit.
+ *
+ * Of several processes that notice it at once, one writes. One that knows only an older revision writes that, and a process that knows a newer one writes
+ * again: never the other way round, since a revision names those that it came from. If the process dies in between, the next one does it; if no process
+ * knows the policy, it is lost.
+ */
 export class RedisPolicyStore implements PolicyStore {
   readonly audit: AuditLog
+  private known: StoredPolicy | undefined
 
   constructor(
     private readonly redis: Redis,
     private readonly keys: Keys,
     private readonly clock: Clock,
+    /** Is called when a lost policy was declared anew. */
+    private readonly restored: () => void = () => {},
   ) {
     this.audit = redisLog(redis, keys.audit)
   }
@@ -100,26 +119,52 @@ export class RedisPolicyStore implements PolicyStore {
   async change(change: PolicyChange): Promise<RuleSet> {
     for (;;) {
       const stored = await this.stored()
-      const { version, nowMs } = stored
-      const changed = applyChange(stored.policy, change, nowMs)
-      if (changed === null) return this.compiled(stored)
-      const next: StoredPolicy = { version: versionOf(changed.policy), policy: changed.policy, nowMs }
+      const { version, revision, nowMs } = stored
+      const base = this.baseOf(stored)
+      const changed = applyChange(base.policy, change, nowMs)
+      const noted = [...base.noted, ...(changed?.noted ?? [])]
+      if (noted.length === 0) return this.use(stored)
+      const policy = changed?.policy ?? base.policy
+      const lineage = changed === null ? base.lineage : nextLineage(...base.parents)
+      const next: StoredPolicy = { version: versionOf(policy), policy, ...lineage, nowMs }
       const ruleSet = this.compiled(next)
-      if (next.version === version) return ruleSet
-      const parts = POLICY_PARTS.flatMap((part) => [policyField(part), JSON.stringify(next.policy[part])])
-      const entries = changed.noted.flatMap(({ by, what, subject, before, after }) => [by, what, subject, JSON.stringify(before), JSON.stringify(after)])
-      const args = [version, next.version, JSON.stringify({ rules: next.version }), retentionOf(next.policy), POLICY_PARTS.length, ...parts, ...entries]
+      if (base.noted.length === 0 && next.version === version) return this.use({ ...stored, policy })
+      const fields = POLICY_PARTS.flatMap((part) => [policyField(part), JSON.stringify(policy[part])])
+      const parts = ['version', next.version, 'revision', next.revision, 'past', JSON.stringify(next.past), ...fields]
+      const entries = noted.flatMap(({ by, what, subject, before, after }) => [by, what, subject, JSON.stringify(before), JSON.stringify(after)])
+      const args = [version, revision, JSON.stringify({ rules: next.version }), retentionOf(policy), parts.length / 2, ...parts, ...entries]
       const keys = [this.keys.rules, this.keys.notices, this.keys.audit]
-      if ((await scripts.writePolicy.run(this.redis, keys, [this.clock.forScripts(), ...args])) === 1) return ruleSet
+      if ((await scripts.writePolicy.run(this.redis, keys, [this.clock.forScripts(), ...args])) === 0) continue
+      this.known = next
+      if (base.noted.length > 0) this.restored()
+      return ruleSet
     }
   }
 
   async read(known?: RuleSet): Promise<RuleSet> {
     if (known !== undefined) {
-      const [version, nowMs] = await Promise.all([this.redis.hget(this.keys.rules, 'version'), this.nowMs()])
-      if ((version ?? known.version) === known.version && !hasEnded(known, nowMs)) return known
+      const [[version, revision], nowMs] = await Promise.all([this.redis.hmget(this.keys.rules, 'version', 'revision'), this.nowMs()])
+      const isSame = (version ?? '') === this.known?.version && (revision ?? '') === this.known.revision
+      if (isSame && !hasEnded(known, nowMs)) return known
     }
-    return this.compiled(await this.stored())
+    const stored = await this.stored()
+    return this.baseOf(stored).noted.length === 0 ? this.use(stored) : this.change((policy) => ({ policy, noted: [] }))
+  }
+
+  private use(stored: StoredPolicy): RuleSet {
+    const ruleSet = this.compiled(stored)
+    this.known = stored
+    return ruleSet
+  }
+
+  /** The policy that stands: the stored one, or where that was lost the one that this process knows. */
+  private baseOf(stored: StoredPolicy): Base {
+    const { known } = this
+    const is = known === undefined ? 'goes on' : compareLineage(stored, known)
+    if (known === undefined || is === 'goes on') return { policy: stored.policy, noted: [], lineage: stored, parents: [stored] }
+    const policy = is === 'lost' ? known.policy : mergePolicies(stored, known)
+    const parents = [known, stored]
+    return { policy, noted: [restoredNote(stored.policy, policy)], lineage: is === 'lost' ? known : nextLineage(...parents), parents }
   }
 
   private compiled({ version, policy, nowMs }: StoredPolicy): RuleSet {
@@ -132,15 +177,15 @@ export class RedisPolicyStore implements PolicyStore {
 
   /** Both commands are sent in one turn of the event loop, so they take one round trip. */
   private async stored(): Promise<StoredPolicy> {
-    const fields = this.redis.hmget(this.keys.rules, 'version', ...POLICY_PARTS.map(policyField))
-    const [[version, ...parts], nowMs] = await Promise.all([fields, this.nowMs()])
+    const fields = this.redis.hmget(this.keys.rules, 'version', 'revision', 'past', ...POLICY_PARTS.map(policyField))
+    const [[version, revision, past, ...parts], nowMs] = await Promise.all([fields, this.nowMs()])
     const stored: Partial<Policy> = Object.fromEntries(
       POLICY_PARTS.flatMap((part, index) => {
         const json = parts[index]
         return typeof json === 'string' ? [[part, JSON.parse(json)]] : []
       }),
     )
-    return { version: version ?? '', policy: { ...EMPTY_POLICY, ...stored }, nowMs }
+    return { version: version ?? '', revision: revision ?? '', past: JSON.parse(past ?? '[]'), policy: { ...EMPTY_POLICY, ...stored }, nowMs }
   }
 
   async nowMs(): Promise<number> {

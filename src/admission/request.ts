@@ -1,7 +1,7 @@
 import { ALGORITHMS } from '../limits/algorithms.js'
 import type { CompiledLimit } from '../limits/compiled-limit.js'
 import type { Call, Strategy } from '../model/call.js'
-import type { ActualCosts, Costs, CostUnit } from '../model/cost.js'
+import type { ActualCosts, Cost, Costs, CostUnit } from '../model/cost.js'
 import type { Binding, Usage } from '../model/decision.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
 import type { Keys } from '../redis/keys.js'
@@ -85,7 +85,10 @@ export interface ResolvedMeters {
 /** A request to admit one call at all of its meters, or at none. */
 export interface AdmissionRequest extends ResolvedMeters {
   readonly id: string
-  /** Identifies one start of the call. A start that is repeated with the same token is charged once. */
+  /**
+   * Identifies one start of the call. A start that is repeated with the same token is charged once. Of a call with an id at the gate it is the identity
+   * of the call (`tokenOf`): a request under this id with another token is one of another call, and refused.
+   */
   readonly token: string
   /** The name of the ledger that the calls of one batch share; `token` is the call's place in it. */
   readonly ledger?: string | undefined
@@ -103,6 +106,10 @@ export interface AdmissionRequest extends ResolvedMeters {
 /** A request that still carries the complete Call: needed where the call may have to be stored in a line. */
 export interface CallRequest extends AdmissionRequest {
   readonly call: Call
+  /** The identity under which the call was enqueued; undefined: that of `call` as it is, which degraded mode may have changed. */
+  readonly identity?: string | undefined
+  /** The cost that the call came with, where `call.cost` has been completed by estimates since. */
+  readonly given?: Cost | undefined
   /** Of a call in a worker: the lock of its job. Without it a call neither starts nor goes back to a line: its job is another worker's. */
   readonly lock?: { readonly key: string; readonly token: string } | undefined
   /** Of a call whose worker died: when it came. If it has to stand in line again, it has its old place there. */
@@ -139,9 +146,10 @@ export function gateBinding({ rule, value }: MeterRef): Binding {
 
 /** The state of a limit of a meter, as a decision shows it. */
 export function usageOf({ rule, value }: MeterRef, limit: CompiledLimit, { used, claimed, resetMs }: Pick<Usage, 'used' | 'claimed' | 'resetMs'>): Usage {
-  const { name, unit, capacity, algorithm } = limit
+  const { name, unit, capacity, algorithm, limit: amount } = limit
   const remaining = ALGORITHMS[algorithm].remaining(used + claimed, limit)
-  return { rule: rule.name, limit: name, scopeValue: value, unit, capacity, used, claimed, remaining, resetMs }
+  const windowMs = unit === 'concurrency' ? null : limit.windowMs
+  return { rule: rule.name, limit: name, scopeValue: value, unit, amount, windowMs, capacity, used, claimed, remaining, resetMs }
 }
 
 export function costIn(costs: Costs, unit: CompiledLimit['unit']): number {

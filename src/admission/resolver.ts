@@ -80,6 +80,8 @@ function degrades(rule: CompiledRule, call: Call): boolean {
 /** Finds the costs and meters of calls under the rules in force, which change at run time. */
 export class Resolver {
   private current: RuleSetResolver
+  /** Is called once, when a call is resolved while there are no rules. */
+  onFirstWithoutRules: (() => void) | undefined
   /** The endpoint of calls that name none, by agent, as far as a handler of this process knows it and the policy does not. */
   private readonly endpoints = new Map<string, string>()
 
@@ -101,6 +103,11 @@ export class Resolver {
     if (ruleSet.version !== version || ruleSet.nextEndMs !== nextEndMs) this.current = new RuleSetResolver(ruleSet, this.keys, this.upstream)
   }
 
+  /** Whether the app estimates costs by a function of its own. */
+  get ownEstimate(): boolean {
+    return this.estimate !== undefined
+  }
+
   /** A handler of this process sends calls that name no endpoint to these, by agent. */
   knowEndpoints(endpoints: Readonly<Record<string, string>>): void {
     for (const [agent, endpoint] of Object.entries(endpoints)) this.endpoints.set(agent, endpoint)
@@ -120,6 +127,10 @@ export class Resolver {
   }
 
   resolve(call: Call, costs: Costs): ResolvedMeters {
+    if (this.onFirstWithoutRules !== undefined && this.rules.specs.length === 0) {
+      this.onFirstWithoutRules()
+      this.onFirstWithoutRules = undefined
+    }
     return this.current.resolve(call, costs)
   }
 

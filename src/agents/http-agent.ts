@@ -51,7 +51,7 @@ function headersFor({ api }: AgentSpec, key: string | undefined): Record<string,
  * The key of an agent; undefined where it has none.
  * @throws ConfigInvalid where its name is not allowed, or the key is missing or cannot be sent in a header
  */
-function keyOf(name: string, { apiKeyEnv }: AgentSpec, environment: NodeJS.ProcessEnv, allowed: readonly string[]): string | undefined {
+export function agentKey(name: string, { apiKeyEnv }: AgentSpec, environment: NodeJS.ProcessEnv, allowed: readonly string[] = KEY_NAMES): string | undefined {
   if (apiKeyEnv === undefined) return undefined
   // Rules may come from elsewhere: they must not be able to send any variable of this process to any host.
   if (!allowed.some((glob) => compileGlob(glob)(apiKeyEnv)))
@@ -73,7 +73,7 @@ async function read(response: Response, mostBytes: number, key: string | undefin
     chunks.push(chunk)
   }
   const text = new TextDecoder().decode(Buffer.concat(chunks))
-  return key === undefined ? text : text.replaceAll(key, '(the key of the agent)').replaceAll(encodeURIComponent(key), '(the key of the agent)')
+  return key === undefined ? text : text.replaceAll(key, '[hidden]').replaceAll(encodeURIComponent(key), '[hidden]')
 }
 
 /** @throws CallInvalid where the endpoint leads out of the agent's `baseUrl`, to which the key belongs */
@@ -116,7 +116,7 @@ function withModel(payload: unknown, model: string): unknown {
  */
 export function httpAgent(agents: Readonly<Record<string, AgentSpec>>, environment: NodeJS.ProcessEnv = process.env, options: HttpAgentOptions = {}): Handler {
   const { keyNames = KEY_NAMES, timeoutMs, maxResultBytes } = checkInput(optionsSchema, options, { whole: 'options' }, ConfigInvalid)
-  const known = new Map(Object.entries(agents).map(([name, agent]) => [name, { agent, key: keyOf(name, agent, environment, keyNames) }]))
+  const known = new Map(Object.entries(agents).map(([name, agent]) => [name, { agent, key: agentKey(name, agent, environment, keyNames) }]))
   const endpoints = defaultEndpoints(agents)
   const handler = async (call: Call, context: CallContext): Promise<AgentAnswer> => {
     const found = known.get(call.agent)

@@ -4,8 +4,10 @@ import { Command } from 'commander'
 import type { Call } from '../model/call.js'
 import { validateCall } from '../validation/call.js'
 import { type Common, common, fail, parseJson, withTollgate } from './common.js'
+import { keysCommands } from './keys.js'
 import { administrationCommands } from './overrides.js'
 import { rulesCommands } from './rules.js'
+import { serverConfig, serverFlags } from './server-config.js'
 import { workerConfig, workerFlags } from './worker-config.js'
 
 const { version, description } = createRequire(import.meta.url)('tollgate/package.json') as { version: string; description: string }
@@ -21,6 +23,13 @@ workerFlags(program.command('worker').description('run a worker process that cal
   const { runWorker } = await import('./run-worker.js')
   await runWorker(await workerConfig(flags, process.env))
 })
+
+serverFlags(program.command('serve').description('serve the library over HTTP, and pass requests of clients on to their agents')).action(
+  async (flags: Record<string, unknown>) => {
+    const { runServer } = await import('./run-server.js')
+    await runServer(await serverConfig(flags, process.env), version)
+  },
+)
 
 common(program.command('enqueue <call>').description('enqueue a call, given as JSON').option('--wait', 'wait for its result')).action(
   async (text: string, options: Common & { wait?: boolean }) => {
@@ -54,6 +63,7 @@ common(program.command('cancel <id>').description('take a call back')).action((i
 
 rulesCommands(program)
 administrationCommands(program)
+keysCommands(program)
 
 try {
   await program.parseAsync()

@@ -1,4 +1,4 @@
-import { type Logger, pino } from 'pino'
+import { pino } from 'pino'
 import { httpAgent } from '../agents/http-agent.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { readRules } from '../policy/rules-file.js'
@@ -6,46 +6,8 @@ import { within } from '../redis/bounded-wait.js'
 import { DEFAULT_URL } from '../redis/connection.js'
 import { Metrics, serveMetrics } from '../telemetry/metrics.js'
 import { Tollgate } from '../tollgate.js'
+import { stopSignal } from './signals.js'
 import type { WorkerConfig } from './worker-config.js'
-
-const SIGNALS = ['SIGTERM', 'SIGINT'] as const
-const PARENT = process.ppid
-const PARENT_CHECK_MS = 250
-
-/**
- * Calls back when the npm that started this process is gone. Behind `npx` a SIGTERM reaches npm and its shell, which end without passing it on; the
- * process then has another parent. Elsewhere a process may well outlive its parent.
- */
-function onNpmGone(gone: () => void): void {
-  if (process.env['npm_command'] === undefined) return
-  const check = setInterval(() => {
-    if (process.ppid === PARENT) return
-    clearInterval(check)
-    gone()
-  }, PARENT_CHECK_MS)
-  check.unref()
-}
-
-/** Resolves at the first SIGTERM or SIGINT, or when npm is gone; a second signal ends the process at once. */
-function stopSignal(log: Logger): Promise<NodeJS.Signals> {
-  return new Promise((resolve) => {
-    let stopping = false
-    onNpmGone(() => {
-      stopping = true
-      resolve('SIGTERM')
-    })
-    for (const signal of SIGNALS) {
-      process.on(signal, () => {
-        if (stopping) {
-          log.warn({ signal }, 'asked to stop a second time; ending at once, BullMQ gives the calls to another worker')
-          process.exit(1)
-        }
-        stopping = true
-        resolve(signal)
-      })
-    }
-  })
-}
 
 /**
  * A worker process: runs calls over HTTP until a signal stops it. Then it takes no further calls and waits for the running ones, at most
@@ -60,6 +22,7 @@ export async function runWorker(config: WorkerConfig): Promise<void> {
     namespace: config.namespace,
     queue: config.queue,
     rules: config.rules,
+    requireRules: config.requireRules,
     bus: config.bus,
     logger: log,
   })

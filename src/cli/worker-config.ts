@@ -1,17 +1,15 @@
-import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
-import { parse } from 'yaml'
 import { z } from 'zod'
 import { DEFAULTS } from '../model/defaults.js'
-import { ConfigInvalid } from '../model/errors.js'
 import { busSchema } from '../upstream/bus.js'
-import { faultMessage, faultsOf, safeParse, show } from '../validation/faults.js'
+import { readSettings, type SettingsSource } from './settings.js'
 
 /** The flags of a worker process; each has its environment variable and its name in the config file. */
 export function workerFlags(command: Command): Command {
   return command
     .option('--config <file>', 'settings by name, as YAML (TOLLGATE_CONFIG)')
     .option('--rules <file>', 'the rules file, with its agents (TOLLGATE_RULES)')
+    .option('--require-rules', 'end where the namespace has no rules (TOLLGATE_REQUIRE_RULES)')
     .option('--redis <url>', 'redis:// or rediss:// URL (REDIS_URL)')
     .option('--namespace <name>', 'the gate (TOLLGATE_NAMESPACE)')
     .option('--queue <name>', 'the BullMQ queue (TOLLGATE_QUEUE)')
@@ -25,6 +23,9 @@ export function workerFlags(command: Command): Command {
 
 const whole = (least: number, most: number) => z.coerce.number().int().min(least).max(most)
 
+/** What an environment variable says. */
+const SAID: Readonly<Record<string, boolean>> = { true: true, '1': true, false: false, '0': false }
+
 const workerConfigSchema = z.strictObject({
   /** redis:// or rediss:// URL. */
   redis: z.string().min(1).optional(),
@@ -32,6 +33,8 @@ const workerConfigSchema = z.strictObject({
   queue: z.string().min(1).default(DEFAULTS.queue),
   /** The rules file; its `agents` hold the addresses of the agents. */
   rules: z.string().min(1),
+  /** Whether the process ends where the namespace has no rules. */
+  requireRules: z.preprocess((value) => SAID[String(value)] ?? value, z.boolean('must be true or false')).default(false),
   concurrency: whole(1, 100_000).default(DEFAULTS.concurrency),
   timeoutMs: whole(0, 86_400_000).default(DEFAULTS.timeoutMs),
   leaseMs: whole(1000, 3_600_000).default(DEFAULTS.leaseMs),
@@ -49,6 +52,7 @@ export const WORKER_ENVIRONMENT = {
   namespace: 'TOLLGATE_NAMESPACE',
   queue: 'TOLLGATE_QUEUE',
   rules: 'TOLLGATE_RULES',
+  requireRules: 'TOLLGATE_REQUIRE_RULES',
   concurrency: 'TOLLGATE_CONCURRENCY',
   timeoutMs: 'TOLLGATE_TIMEOUT_MS',
   leaseMs: 'TOLLGATE_LEASE_MS',
@@ -57,49 +61,7 @@ export const WORKER_ENVIRONMENT = {
   bus: 'TOLLGATE_BUS',
 } as const satisfies Record<keyof WorkerConfig, string>
 
-type Source = Readonly<Record<string, unknown>>
-
-async function readConfigFile(file: string): Promise<Source> {
-  const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-    throw new ConfigInvalid(`config file ${file} cannot be read (${cause.code ?? String(cause)})`)
-  })
-  let content: unknown
-  try {
-    content = parse(text)
-  } catch (cause) {
-    throw new ConfigInvalid(`config file ${file}: ${cause instanceof Error ? cause.message.split('\n')[0] : String(cause)}`)
-  }
-  if (content === null || typeof content !== 'object' || Array.isArray(content))
-    throw new ConfigInvalid(`config file ${file} must hold settings by name (got ${show(content)})`)
-  return content as Source
-}
-
-/**
- * The settings of a worker process: flags before environment before file before defaults.
- * @throws ConfigInvalid naming the setting, where it came from, its value and bound
- */
-export async function workerConfig(flags: Source, environment: NodeJS.ProcessEnv): Promise<WorkerConfig> {
-  const { config, ...given } = flags
-  const file = config ?? environment['TOLLGATE_CONFIG']
-  const fromFile = typeof file === 'string' ? await readConfigFile(file) : {}
-  const fromEnvironment = Object.fromEntries(
-    Object.entries(WORKER_ENVIRONMENT).flatMap(([name, variable]) => (environment[variable] === undefined ? [] : [[name, environment[variable]]])),
-  )
-  const fromFlags = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
-  const merged: Record<string, unknown> = { ...fromFile, ...fromEnvironment, ...fromFlags }
-  const parsed = safeParse(workerConfigSchema, merged)
-  if (parsed.success) return Object.freeze(parsed.data)
-  const unknownField = `is not a setting (known: ${Object.keys(WORKER_ENVIRONMENT).join(', ')})`
-  const [fault] = faultsOf(parsed.error, merged, { whole: 'settings', unknownField })
-  if (fault === undefined) throw new ConfigInvalid('the settings are not valid')
-  const name = fault.field
-  const source =
-    name in fromFlags
-      ? 'flag'
-      : name in fromEnvironment
-        ? `environment variable ${WORKER_ENVIRONMENT[name as keyof WorkerConfig]}`
-        : name in fromFile
-          ? `config file ${String(file)}`
-          : 'not given'
-  throw new ConfigInvalid(faultMessage(`${name} (${source})`, fault.message, fault.got))
+/** The settings of a worker process. @throws ConfigInvalid naming the setting, where it came from, its value and bound */
+export function workerConfig(flags: SettingsSource, environment: NodeJS.ProcessEnv): Promise<WorkerConfig> {
+  return readSettings(workerConfigSchema, WORKER_ENVIRONMENT, flags, environment)
 }

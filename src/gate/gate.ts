@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { DecisionAnswer } from '../admission/answer.js'
+import { tokenOf } from '../admission/identity.js'
 import { rejection } from '../admission/rejection.js'
 import type { CallRequest } from '../admission/request.js'
 import type { Resolver } from '../admission/resolver.js'
@@ -61,14 +62,15 @@ export class Gate {
    */
   async acquire(call: Call, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Grant> {
     let rules = this.resolver.rules
-    let request = await this.request(call)
+    const own = validateCall(call)
+    let request = await this.request(own)
     return this.lines.enter(
       linesOf(request),
       async () => {
         // A change of the rules counts for calls that wait, too.
         if (this.resolver.rules !== rules) {
           rules = this.resolver.rules
-          request = await this.request(call)
+          request = await this.request(own)
         }
         return this.attempt(request)
       },
@@ -83,7 +85,7 @@ export class Gate {
    */
   async record(call: Call): Promise<DecisionAnswer> {
     const request = await this.request(call)
-    const { decision } = await this.store.record(call.id === undefined ? { ...request, id: `~/${randomUUID()}`, forGood: true } : request)
+    const { decision } = await this.store.record(call.id === undefined ? { ...request, id: `~~/${randomUUID()}`, forGood: true } : request)
     return new DecisionAnswer(decision)
   }
 
@@ -109,9 +111,10 @@ export class Gate {
 
   /** The grant that a call got under its id. @throws CallInvalid where it has none */
   private grantOf(input: Call): Grant {
-    const call = this.resolver.withEndpoint(validateCall(input))
+    const said = validateCall(input)
+    const call = this.resolver.withEndpoint(said)
     if (call.id === undefined) throw new CallInvalid('id: is needed to know which call ended (got undefined)')
-    const request: CallRequest = { id: `~/${call.id}`, token: '', call, ...this.resolver.resolve(call, NOTHING) }
+    const request: CallRequest = { ...identified(said), call, ...this.resolver.resolve(call, NOTHING) }
     return new Grant(this.granter(request), { request, decision: { outcome: 'run', atMs: 0, usage: [] } })
   }
 
@@ -123,7 +126,7 @@ export class Gate {
     const grant = await this.charge(request)
     const { decision } = grant
     if (decision.outcome === 'run') return { granted: grant }
-    if (!IS_WAITED_FOR[decision.reason]) throw rejection(decision)
+    if (!IS_WAITED_FOR[decision.reason]) throw rejection(decision, { ...request, ownEstimate: this.resolver.ownEstimate })
     const { rule, scopeValue } = decision.binding
     // Resuming a call changes the rules, which wakes its line; the time is for a message that was lost.
     const unknownMs = decision.reason === 'paused' ? DEFAULTS.rulesRefreshMs : DEFAULTS.slotRecheckMs
@@ -140,9 +143,17 @@ export class Gate {
   }
 
   private request(input: Call): CallRequest | Promise<CallRequest> {
-    const call = this.resolver.withEndpoint(validateCall(input))
+    const said = validateCall(input)
+    const call = this.resolver.withEndpoint(said)
     const costs = this.resolver.costs(call)
-    const request = (known: Costs): CallRequest => ({ id: call.id === undefined ? '' : `~/${call.id}`, token: '', call, ...this.resolver.resolve(call, known) })
+    const request = (known: Costs): CallRequest => ({ ...identified(said), call, ...this.resolver.resolve(call, known) })
     return costs instanceof Promise ? costs.then(request) : request(costs)
   }
+}
+
+const UNNAMED = { id: '', token: '' }
+
+/** The name of a call in the store: by its id and identity; the store names a call without an id. */
+function identified(call: Call): Pick<CallRequest, 'id' | 'token'> {
+  return call.id === undefined ? UNNAMED : { id: `~/${call.id}`, token: tokenOf(call) }
 }

@@ -19,6 +19,8 @@ export interface Granter {
 export class Grant extends DecisionAnswer {
   readonly #granter: Granter
   readonly #request: AdmissionRequest
+  /** Whether this grant was ended: a later call may have its id by now. */
+  #ended = false
   /** What `settlePart` reported so far. */
   #parts: CallUsage | undefined
 
@@ -38,8 +40,9 @@ export class Grant extends DecisionAnswer {
    * its largest value, so a part may leave out what another one said. Returns whether it was open.
    */
   async settlePart(usage: CallUsage): Promise<boolean> {
+    if (!this.allowed || this.#ended) return false
     this.#parts = mergeParts(this.#parts ?? {}, this.#granter.read(usage) ?? {})
-    return this.allowed && (await this.#granter.store.settle(this.#request, this.#granter.actual(this.#parts), 'part'))
+    return this.#granter.store.settle(this.#request, this.#granter.actual(this.#parts), 'part')
   }
 
   /** Gives back the whole charge: the call was not made. */
@@ -48,8 +51,9 @@ export class Grant extends DecisionAnswer {
   }
 
   private async end(how: (store: Store) => boolean | Promise<boolean>): Promise<boolean> {
-    if (!this.allowed) return false
+    if (!this.allowed || this.#ended) return false
     const ended = await how(this.#granter.store)
+    this.#ended ||= ended
     if (ended) this.#granter.freed(this.#request)
     return ended
   }

@@ -19,6 +19,10 @@ export interface Usage {
   /** The value that the rule counts by, such as a user's name, as it stands in the meter's key. */
   readonly scopeValue: string
   readonly unit: Unit
+  /** The amount per window, as written in the rule; for a concurrency the number of slots. */
+  readonly amount: number
+  /** The length of its window; null for a concurrency, which has none. */
+  readonly windowMs: number | null
   /** The most that the limit can hold at once: a bucket's burst, a window's limit, a concurrency's slots. */
   readonly capacity: number
   /** In the limit's unit; above `capacity` where a settlement left debt. */

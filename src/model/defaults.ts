@@ -44,6 +44,8 @@ export const DEFAULTS = Object.freeze({
   silenceMs: SECOND / 2,
   /** For how long no slot is given after Redis was away for half a lease: until the workers that live are back, and have renewed their slots. */
   slotGraceMs: 2 * SECOND,
+  /** How long Redis remembers the last batch of starts of a worker, to tell late copies of earlier ones; longer than a command can be under way. */
+  senderMs: 1 * HOUR,
   /** How far a clock may be set back without the meters following it: a bucket refills again once the clock has caught up. */
   clockStepMs: 1 * MINUTE,
   /** How long a started call can be settled; after that its estimate stands. */
@@ -58,6 +60,15 @@ export const DEFAULTS = Object.freeze({
   leaseMs: 30 * SECOND,
   /** How many workers may die while they run a call; the next death fails the call as the probable cause. */
   lostAtMost: 10,
+  /** How many held calls run at once in one process. */
+  heldConcurrency: 10_000,
+  /** How often a process that holds calls gives a sign of life, and how long it may be silent before its held calls are given up. */
+  heldBeatMs: 5 * SECOND,
+  heldSilenceMs: 20 * SECOND,
+  /** How long Redis keeps the list of the queues of held calls after the last sign of life. */
+  heldListMs: 30 * DAY,
+  /** How long after its enqueue a held call that has not started is looked for in its queue: another process may have cancelled it. */
+  heldWatchMs: 1 * SECOND,
   /** BullMQ returns the job of a waiting call this long after its estimated start (a safety net, should no process dispatch), … */
   returnMarginMs: 5 * SECOND,
   /** … or after this part of its estimated wait, whichever is longer. */
@@ -86,7 +97,9 @@ export const DEFAULTS = Object.freeze({
   keepResultsMs: 1 * HOUR,
   keepFailuresMs: 7 * DAY,
   /** How often each process reads the rules again. Changes are also announced; this bounds what a lost message costs. */
-  rulesRefreshMs: 5 * SECOND,
+  rulesRefreshMs: 1 * SECOND,
+  /** How long a process that requires rules waits for them when it opens: those that were lost are declared anew within this time by a process that knows them. */
+  rulesRestoreMs: 2 * SECOND,
   /** The longest duration of an override. */
   longestOverrideMs: 7 * DAY,
   /** How long the audit keeps an entry. */

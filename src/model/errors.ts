@@ -21,6 +21,12 @@ export const ERRORS = {
     what: 'An override, a pause or a question about them is not valid; nothing was changed.',
     todo: 'Correct the field that the message names.',
   },
+  RULES_MISSING: {
+    status: 503,
+    retryable: true,
+    what: 'The namespace has no rules, and `requireRules` is set.',
+    todo: 'Declare rules, or open again when a process that knows them has declared them.',
+  },
   RULE_UNKNOWN: {
     status: 404,
     retryable: false,
@@ -62,6 +68,12 @@ export const ERRORS = {
     todo: 'Raise `timeoutMs`, or make the call smaller.',
   },
   CALL_FAILED: { status: 502, retryable: false, what: 'The handler failed for good.', todo: 'Read the reason in the message.' },
+  ID_TAKEN: {
+    status: 409,
+    retryable: false,
+    what: 'The id or deduplication key is that of another call, with another agent or other scope values; nothing was charged, given back or read.',
+    todo: 'Give each call an id of its own.',
+  },
   CALL_UNKNOWN: { status: 404, retryable: false, what: 'No such call, or it finished too long ago.', todo: 'Check the id and the queue.' },
   UPSTREAM_LIMITED: {
     status: 503,
@@ -95,6 +107,28 @@ export const ERRORS = {
     what: 'Redis is away, and the call may not go on without it.',
     todo: 'Try again after `retryAfterMs`; where the error says that it may have been enqueued, under the same `id`.',
   },
+  UNAUTHENTICATED: {
+    status: 401,
+    retryable: false,
+    what: 'The request has no key that is valid now.',
+    todo: 'Send a key as `Authorization: Bearer …`, or as `x-api-key`.',
+  },
+  FORBIDDEN: {
+    status: 403,
+    retryable: false,
+    what: 'The request may not do that: its key is not for it, or it comes from a page of another site.',
+    todo: "Use an administrator's key where one is needed; see docs/server.md.",
+  },
+  ROUTE_UNKNOWN: { status: 404, retryable: false, what: 'The server has no such address.', todo: 'See `/openapi.json`.' },
+  BODY_TOO_LARGE: { status: 413, retryable: false, what: 'The body of the request is too large.', todo: 'Send less, or raise `maxBodyBytes`.' },
+  MEDIA_TYPE_UNSUPPORTED: { status: 415, retryable: false, what: 'The body of the request is not JSON.', todo: 'Send `application/json`.' },
+  SERVER_BUSY: {
+    status: 503,
+    retryable: true,
+    what: 'The server holds as many clients as it may, gets more requests than it takes, or is closing.',
+    todo: 'Try again after `Retry-After`; raise `maxHeld` or `maxRequestsPerSecond`.',
+  },
+  SERVER_FAILED: { status: 500, retryable: false, what: 'The server met an error that it does not know.', todo: 'Look into its log.' },
   CLOSED: { status: 503, retryable: false, what: 'This Tollgate was closed.', todo: 'Open a new one.' },
 } as const satisfies Record<string, { status: number; retryable: boolean; what: string; todo: string }>
 
@@ -178,6 +212,11 @@ export class ConfigInvalid extends TollgateError {
   constructor(message: string) {
     super('CONFIG_INVALID', message)
   }
+}
+
+/** A process that requires rules finds none. */
+export function rulesMissing(): TollgateError {
+  return new TollgateError('RULES_MISSING', 'this namespace has no rules, and its calls would pass unchecked')
 }
 
 /** A call is not valid; the message names field, value and bound. Nothing was charged or enqueued. */

@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis'
+import { idTaken } from '../admission/identity.js'
 import { type AdmissionRequest, meterRequest } from '../admission/request.js'
 import { type ActualCosts, COST_UNITS, type CostUnit, NOTHING } from '../model/cost.js'
 import type { RejectDecision, RunDecision } from '../model/decision.js'
@@ -61,9 +62,9 @@ export class OutageJournal {
     this.meters.begin(share)
   }
 
-  /** The call that is open here; undefined where none was let in since the last report. */
+  /** The call that is open here; undefined where none was let in since the last report. @throws ID_TAKEN where another call is open under its id */
   find(request: AdmissionRequest): AdmissionRequest | undefined {
-    return this.open.get(keyOf(request))?.request
+    return this.openCall(request)?.request
   }
 
   /**
@@ -92,13 +93,13 @@ export class OutageJournal {
   /** The call has ended, or has cost so much so far. @returns whether it is open here */
   settle(asked: AdmissionRequest, actual: ActualCosts, how: 'end' | 'part', nowMs: number): boolean {
     const key = keyOf(asked)
-    const call = this.open.get(key)
+    const call = this.openCall(asked)
     if (call === undefined) return false
     const { request, atMs } = call
     const { costs, counted } = request
     const costsMore = COST_UNITS.some((unit) => (actual[unit] ?? 0) > costs[unit])
     const meters = this.meters.all(request).map((local) => (costsMore ? local.share : local.given(nowMs)))
-    this.meters.store.chargeActual(under(request, meters), { atMs, counted, charged: costs }, actual, how, nowMs)
+    this.meters.store.chargeActual(under(request, meters), { atMs, counted, charged: costs, token: request.token }, actual, how, nowMs)
     if (how === 'end') this.open.delete(key)
     else {
       const sum = Object.fromEntries(COST_UNITS.map((unit) => [unit, Math.max(costs[unit], actual[unit] ?? 0)])) as Record<CostUnit, number>
@@ -133,6 +134,12 @@ export class OutageJournal {
     this.open.clear()
     this.chargedTwice = []
     return { meters, open }
+  }
+
+  private openCall(request: AdmissionRequest): OpenCall | undefined {
+    const call = this.open.get(keyOf(request))
+    if (call !== undefined && call.request.token !== request.token) throw idTaken(request.call.id ?? request.id)
+    return call
   }
 
   private chargeUnasked(request: AdmissionRequest, unasked: readonly LocalRef[]): void {

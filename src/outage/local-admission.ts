@@ -86,6 +86,7 @@ export class LocalAdmission {
 
   peek(request: AdmissionRequest): RunDecision | RejectDecision {
     const nowMs = this.meters.tick()
+    if (request.call.id !== undefined) this.journal.find(request)
     const covering = this.cover(request)
     const refusal = this.refusal(covering, nowMs) ?? this.blockade(covering, nowMs)
     if (refusal !== undefined || covering.asked.length === 0) return refusal ?? run(nowMs)

@@ -1,6 +1,6 @@
 import type { AdmissionRequest } from '../admission/request.js'
 import { DEFAULTS } from '../model/defaults.js'
-import { StoreUnavailable } from '../model/errors.js'
+import { StoreUnavailable, TollgateError } from '../model/errors.js'
 import { isStoreError } from '../redis/store-error.js'
 import type { SendGuard } from '../store/redis/redis-store.js'
 import type { MaybePromise, Store } from '../store/store.js'
@@ -10,6 +10,16 @@ import type { Outage, Settled } from './outage.js'
 /** A promise of an answer, also where it is there at once or fails at once. */
 function promised<T>(answer: () => MaybePromise<T>): Promise<T> {
   return new Promise((resolve) => resolve(answer()))
+}
+
+/** An answer, or its error: each call of a batch has its own. */
+function orTaken<T>(answer: () => T): T | TollgateError {
+  try {
+    return answer()
+  } catch (error) {
+    if (error instanceof TollgateError) return error
+    throw error
+  }
 }
 
 /** What is answered without Redis, where it is away or goes away meanwhile; given what was sent, if anything was. */
@@ -75,11 +85,11 @@ export function outageStore(outage: Outage, make: (around: SendGuard) => Store):
   const redis: StoreMethods = make({
     admits: (requests, send) =>
       answered(outage, send, (sent) => {
-        const given = requests.map((one) => local.admit(one))
+        const given = requests.map((one) => orTaken(() => local.admit(one)))
         if (sent !== undefined) outage.late(given, sent)
         return given
       }),
-    peeks: (requests, send) => answered(outage, send, () => requests.map((one) => local.peek(one))),
+    peeks: (requests, send) => answered(outage, send, () => requests.map((one) => orTaken(() => local.peek(one)))),
   })
   return {
     ...storeGuardedBy((method, args) => answered(outage, () => redis[method](...args), unavailable)),

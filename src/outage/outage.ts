@@ -8,6 +8,7 @@ import { approximateMs, type Clock } from '../model/time.js'
 import type { OnStoreError } from '../policy/rule.js'
 import { isOutOfMemory, isStoreError, StoreSilent } from '../redis/store-error.js'
 import type { LedgerNames } from '../store/ledger-names.js'
+import type { BatchedAdmission } from '../store/redis/redis-store.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import type { Admission } from '../store/store.js'
 import { CircuitBreaker } from './breaker.js'
@@ -148,12 +149,15 @@ export class Outage {
   }
 
   /** These calls were answered here, but had been sent: Redis may charge them later. Each counts once. */
-  late(given: readonly Admission[], sent: Promise<readonly Admission[]>): void {
-    const atMs = given[0]?.decision.atMs ?? 0
+  late(given: readonly BatchedAdmission[], sent: Promise<readonly BatchedAdmission[]>): void {
     const resolved: Promise<void> = sent
       .then(
         (real) => {
-          for (const [n, one] of real.entries()) if (one.decision.outcome === 'run') this.undo(one.request, given[n] as Admission, atMs)
+          for (const [n, one] of real.entries()) {
+            const here = given[n]
+            // A call whose id another call had here was told so: Redis keeps no charge of it.
+            if (!(one instanceof Error) && one.decision.outcome === 'run') this.undo(one.request, here instanceof Error ? undefined : here)
+          }
         },
         // The batch was refused as a whole, or never sent.
         () => {},
@@ -226,11 +230,11 @@ export class Outage {
   }
 
   /** Redis charged a call after all that was answered here. */
-  private undo(real: AdmissionRequest, given: Admission, atMs: number): void {
-    const letIn = given.decision.outcome === 'run'
+  private undo(real: AdmissionRequest, given: Admission | undefined): void {
+    const letIn = given?.decision.outcome === 'run'
     if (real.forGood === true) {
       // A charge for good cannot be given back there: it is not reported instead.
-      if (letIn) this.local.journal.chargedByRedis(given.request, atMs)
+      if (letIn) this.local.journal.chargedByRedis(given.request, given.decision.atMs)
     } else if (letIn || real.call.id === undefined) this.deferred.push('release', this.ending(real))
     // Otherwise this process refused the call, and Redis charged it under its id: a repeated admit finds the entry.
   }

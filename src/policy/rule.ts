@@ -93,7 +93,7 @@ export function twins(names: readonly string[]): { name: string; index: number; 
   })
 }
 
-const ruleSchema = z
+export const ruleSchema = z
   .strictObject({
     name: ruleName,
     scope: z.union([scope, z.array(scope).min(1).max(8)], 'must be a scope or a list of 1 to 8 scopes'),

@@ -15,7 +15,7 @@ const TOKENS_PER_MESSAGE = 3
 const TOKENS_OF_REPLY = 3
 
 /** What a model reads of a payload, in the fields of all APIs. Where a payload has none of them, all of it counts. */
-const CONTENT = [
+export const CONTENT = [
   'messages',
   'input',
   'contents',

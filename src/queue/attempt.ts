@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
-import { DelayedError, type Job } from 'bullmq'
+import { DelayedError } from 'bullmq'
 import { rejection } from '../admission/rejection.js'
 import type { CallRequest } from '../admission/request.js'
 import { COST_UNITS, NOTHING } from '../model/cost.js'
@@ -15,7 +15,7 @@ import type { AttemptParts } from './attempt-parts.js'
 import type { CallContext } from './handler.js'
 import { faultOfResult, isPutElsewhere, isRateLimited, rateLimitOf } from './handler-outcome.js'
 import type { JobHolder } from './send-back.js'
-import { finalFailure, jobFailure, requestOfJob, underRulesNow } from './stored-call.js'
+import { type AttemptJob, finalFailure, jobFailure, requestOfJob, underRulesNow } from './stored-call.js'
 
 type AttemptState =
   /** Nothing runs that an abort would have to stop: the attempt looks at its state at the next step. */
@@ -69,7 +69,7 @@ export class Attempt implements JobHolder {
 
   constructor(
     private readonly parts: AttemptParts,
-    readonly job: Job,
+    readonly job: AttemptJob,
     readonly token: string,
   ) {}
 
@@ -77,11 +77,20 @@ export class Attempt implements JobHolder {
   async run(): Promise<unknown> {
     const { scriptClient, strategyResolver, batcher, sendBack, options } = this.parts
     const start = (request: CallRequest) => this.retrying(() => batcher.start(request))
+    const resolved = () => requestOfJob(scriptClient, this.job, this.token, options.callOf)
     try {
-      let call = await requestOfJob(scriptClient, this.job, this.token, options.callOf)
+      let { rules } = scriptClient.resolver
+      let call = await resolved()
       for (;;) {
         this.throwIfAborted()
-        const first = await start(call)
+        const first = await this.retrying(async () => {
+          // While the call was held, or Redis refused, the rules may have changed.
+          if (scriptClient.resolver.rules !== rules) {
+            rules = scriptClient.resolver.rules
+            call = await resolved()
+          }
+          return batcher.start(call)
+        })
         const { request, decision } =
           first.decision.outcome === 'reject' ? await strategyResolver.resolve(call, first.decision, start, options.callOf === undefined) : first
         switch (decision.outcome) {
@@ -98,7 +107,7 @@ export class Attempt implements JobHolder {
           case 'expired':
           case 'reject':
             this.observeEnd(request, decision.outcome === 'reject' ? 'rejected' : 'expired', undefined)
-            throw finalFailure(rejection(decision))
+            throw finalFailure(rejection(decision, { ...request, ownEstimate: scriptClient.resolver.ownEstimate }))
           default:
             throw new Error(`unknown outcome ${decision satisfies never}`)
         }

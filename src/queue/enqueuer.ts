@@ -1,21 +1,35 @@
 import { randomUUID } from 'node:crypto'
 import { Job, type JobsOptions, type Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
+import { idTaken } from '../admission/identity.js'
 import { rejection } from '../admission/rejection.js'
 import { type CallRequest, weightOf } from '../admission/request.js'
 import type { Call } from '../model/call.js'
-import { COST_UNITS } from '../model/cost.js'
-import type { Decision, DegradeDecision, ExpiredDecision, RejectDecision, RunDecision, WaitDecision } from '../model/decision.js'
+import type { Decision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
-import { StoreUnavailable, TollgateError } from '../model/errors.js'
+import { CallInvalid, TollgateError } from '../model/errors.js'
 import { SECOND } from '../model/time.js'
 import { Budget, Unanswered } from '../redis/bounded-wait.js'
 import { Batcher } from '../store/redis/batcher.js'
+import { type BareDecision, isBare } from '../store/redis/decoder.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
-import { jsonOf, validateCall } from '../validation/call.js'
+import { faultMessage, show } from '../validation/faults.js'
+import { ExistingJobs, Joined } from './existing-jobs.js'
+import {
+  type DecidedCall,
+  type EnqueuedCall,
+  type EnqueueRequest,
+  type IncomingCall,
+  notValid,
+  type PreparedCall,
+  type TakenCall,
+  takeCall,
+  unansweredCall,
+} from './incoming-call.js'
 import type { Results } from './results.js'
-import { type CallJobOptions, callRequest, delayMs, leave, readRecord, recordId } from './stored-call.js'
+import { type CallJobOptions, callRequest, delayMs, leave, parseRecordId, readRecord, recordId, withEstimate } from './stored-call.js'
 import type { ResolvedDecision, StrategyResolver } from './strategy-resolver.js'
+import { Ticket } from './ticket.js'
 
 /** How many jobs are added to BullMQ in one round trip. */
 const ADDED_AT_ONCE = 50
@@ -23,30 +37,6 @@ const ADDED_AT_ONCE = 50
 const JOB_OPTIONS: JobsOptions = {
   removeOnComplete: { age: DEFAULTS.keepResultsMs / SECOND },
   removeOnFail: { age: DEFAULTS.keepFailuresMs / SECOND },
-}
-
-/** What an app holds of an enqueued call. */
-export class Ticket {
-  /**
-   * @param id of the call and of its BullMQ job; '' where the call was not valid
-   * @param decision of the gate at the enqueue; undefined where the call was not valid, or a call of its id existed
-   * @param error why the call was refused; undefined where it was accepted
-   */
-  constructor(
-    readonly id: string,
-    readonly decision: RunDecision | DegradeDecision | WaitDecision | RejectDecision | ExpiredDecision | undefined,
-    readonly error: TollgateError | undefined,
-    private readonly results: Results,
-  ) {}
-
-  /**
-   * What the handler returned. @throws TollgateError with the reason where the call failed,
-   * was refused or cancelled; the signal's reason where it is aborted (the call goes on)
-   */
-  async result(options: { signal?: AbortSignal } = {}): Promise<unknown> {
-    if (this.error !== undefined) throw this.error
-    return this.results.wait(this.id, options.signal)
-  }
 }
 
 export interface EnqueuerParts {
@@ -57,22 +47,11 @@ export interface EnqueuerParts {
   readonly strategyResolver: StrategyResolver
   /** How often a call is tried whose handler fails. */
   readonly attempts: number | undefined
+  /** The largest payload, in bytes of JSON. */
+  readonly maxPayloadBytes: number
   /** How long Redis may take for the calls that are added together. */
   readonly timeoutMs: number
 }
-
-/** A call on its way in: prepared → decided → queued. It leaves that way as refused. */
-type IncomingCall =
-  | { readonly state: 'prepared'; readonly id: string; readonly request: CallRequest }
-  | { readonly state: 'decided'; readonly id: string; readonly request: CallRequest; readonly decision: Decision; readonly decidedMs: number }
-  /** Its job is in BullMQ; without a decision where that is the job of an earlier call with its id or deduplication key. */
-  | { readonly state: 'queued'; readonly id: string; readonly decision?: Decision }
-  /** Without a decision where the call is not valid ('' is its id then), or Redis did not answer. */
-  | { readonly state: 'refused'; readonly id: string; readonly error: TollgateError; readonly decision?: Decision }
-
-type PreparedCall = Exclude<IncomingCall, { state: 'decided' }>
-type DecidedCall = Exclude<IncomingCall, { state: 'prepared' }>
-type EnqueuedCall = Extract<IncomingCall, { state: 'queued' | 'refused' }>
 
 /**
  * Takes calls in: validates, estimates, has the script `enqueue` decide, and adds the job as decided.
@@ -82,12 +61,16 @@ type EnqueuedCall = Extract<IncomingCall, { state: 'queued' | 'refused' }>
  */
 export class Enqueuer {
   private readonly jobOptions: JobsOptions
-  private readonly batcher: Batcher<CallRequest, Decision>
+  private readonly batcher: Batcher<CallRequest, Decision | BareDecision>
+  private readonly existing: ExistingJobs
 
   constructor(private readonly parts: EnqueuerParts) {
     const { attempts, scriptClient } = parts
     this.jobOptions = attempts === undefined ? JOB_OPTIONS : { ...JOB_OPTIONS, attempts, backoff: { type: 'exponential', delay: SECOND } }
-    this.batcher = new Batcher<CallRequest, Decision>(DEFAULTS.batchKeys, weightOf, (requests) => scriptClient.enqueue(requests, parts.queue.name))
+    this.existing = new ExistingJobs(parts.queue, parts.redis)
+    this.batcher = new Batcher<CallRequest, Decision | BareDecision>(DEFAULTS.batchKeys, weightOf, (requests) =>
+      scriptClient.enqueue(requests, parts.queue.name),
+    )
   }
 
   /** @throws CallInvalid, RateLimitExceeded, StoreUnavailable; nothing is charged or enqueued then, unless the last has `maybeEnqueued` */
@@ -99,17 +82,20 @@ export class Enqueuer {
 
   /** One ticket each, in order; a refused one carries its `error`. */
   async enqueueMany(inputs: readonly Call[]): Promise<Ticket[]> {
+    if (!Array.isArray(inputs)) throw new CallInvalid(faultMessage('calls', 'must be a list of calls', show(inputs)))
+    // Before the first wait: the objects are their caller's, who may use them again.
+    const taken = inputs.map((input) => takeCall(input, this.parts.scriptClient.resolver, this.parts.maxPayloadBytes))
     const chunks: Promise<EnqueuedCall[]>[] = []
     let adding: Promise<unknown> = Promise.resolve()
     let away: Unanswered | undefined
     // One chunk is decided while the chunk before it is added: the first calls start while the last are still on their way in.
-    for (let from = 0; from < inputs.length; from += ADDED_AT_ONCE) {
-      const chunk = inputs.slice(from, from + ADDED_AT_ONCE)
+    for (let from = 0; from < taken.length; from += ADDED_AT_ONCE) {
+      const chunk = taken.slice(from, from + ADDED_AT_ONCE)
       const budget = new Budget(this.parts.redis, this.parts.timeoutMs)
       try {
         // Redis did not answer for an earlier chunk: the rest is not tried, since each chunk would wait as long.
         if (away !== undefined) throw new Unanswered(away.message, false, away.cause)
-        const prepared = await budget.step(() => Promise.all(chunk.map((input) => this.prepare(input))))
+        const prepared = await budget.step(() => Promise.all(chunk.map((call) => this.prepare(call))))
         const decided = await Promise.all(prepared.map((call) => this.decide(call, budget)))
         await adding
         const added = budget
@@ -125,50 +111,45 @@ export class Enqueuer {
         // No call of this chunk is added any more, whatever the script decides later: what it reserves is released.
         if (!(error instanceof Unanswered)) throw error
         away = error
-        chunks.push(Promise.resolve(chunk.map((input) => unansweredCall(typeof input?.id === 'string' ? input.id : '', error, false))))
+        chunks.push(Promise.resolve(chunk.map((one) => (one instanceof TollgateError ? notValid(one) : unansweredCall(one.call.id ?? '', error, false)))))
       }
     }
     const calls = (await Promise.all(chunks)).flat()
-    return calls.map((call) => new Ticket(call.id, call.decision as Ticket['decision'], call.state === 'refused' ? call.error : undefined, this.parts.results))
+    return calls.map((call) => {
+      const [error, identity] = call.state === 'refused' ? [call.error, undefined] : [undefined, call.identity]
+      return new Ticket(call.id, call.decision as Ticket['decision'], error, this.parts.results, identity)
+    })
   }
 
-  private async prepare(input: Call): Promise<PreparedCall> {
+  private async prepare(taken: TakenCall | TollgateError): Promise<PreparedCall> {
+    if (taken instanceof TollgateError) return notValid(taken)
+    const { call: valid, identity } = taken
     try {
-      const valid = this.parts.scriptClient.resolver.withEndpoint(validateCall(input))
-      // BullMQ would find a payload that is no JSON too late: when room is reserved already.
-      jsonOf(valid.payload)
-      const existing = await this.existingJob(valid)
-      if (existing !== undefined) return { state: 'queued', id: existing }
-      const stored = await this.inStoredMode(valid)
+      const existing = await this.existing.find(valid, identity)
+      if (existing !== undefined) return { state: 'queued', id: existing, identity }
+      const stored = await this.inStoredMode(valid, identity)
       const costs = await this.parts.scriptClient.resolver.costs(stored)
-      // The estimate goes along in the job, so that its worker does not estimate again.
-      const estimated = COST_UNITS.filter((unit) => costs[unit] > 0 && stored.cost?.[unit] !== costs[unit]).map((unit) => [unit, costs[unit]])
-      const call: Call = { ...stored, cost: { ...stored.cost, ...Object.fromEntries(estimated) } }
+      const call = withEstimate(stored, costs)
       const id = call.id ?? randomUUID()
-      return { state: 'prepared', id, request: callRequest(this.parts.scriptClient, recordId(this.parts.queue.name, id), '', call, costs) }
+      const request = callRequest(this.parts.scriptClient, recordId(this.parts.queue.name, id), '', call, costs)
+      return { state: 'prepared', id, request: { ...request, identity, given: stored.cost ?? {} } }
     } catch (error) {
-      if (error instanceof TollgateError) return { state: 'refused', id: '', error }
+      if (error instanceof TollgateError) return notValid(error, error instanceof CallInvalid ? '' : valid.id)
       throw error
     }
   }
 
   /** A call that is tried again under its id may hold room already, in degraded mode: it goes on in that mode. */
-  private async inStoredMode(call: Call): Promise<Call> {
+  private async inStoredMode(call: Call, identity: string): Promise<Call> {
     if (call.id === undefined || call.degraded === true) return call
-    const stored = readRecord(await this.parts.scriptClient.recordOf(recordId(this.parts.queue.name, call.id)))?.call
-    return stored?.degraded === true ? { ...call, degraded: true, model: stored.model } : call
-  }
-
-  /** The id of the job that this call's id or deduplication key stands for already. */
-  private async existingJob({ id, deduplicationKey }: Call): Promise<string | undefined> {
-    if (id !== undefined && (await this.parts.queue.getJob(id)) !== undefined) return id
-    if (deduplicationKey === undefined) return undefined
-    return (await this.parts.queue.getDeduplicationJobId(deduplicationKey)) ?? undefined
+    const record = readRecord(await this.parts.scriptClient.recordOf(recordId(this.parts.queue.name, call.id)))
+    return record?.call?.degraded === true && record.identity === identity ? { ...call, degraded: true, model: record.call.model } : call
   }
 
   private async decide(call: PreparedCall, budget: Budget): Promise<DecidedCall> {
     if (call.state !== 'prepared') return call
-    const { id } = call
+    const { id, request: asked } = call
+    const { identity } = asked
     let answeredMs: number | undefined
     const send = async (request: CallRequest) => {
       // Between two decisions a strategy of the user's own ran, for which Redis is not to blame.
@@ -178,40 +159,54 @@ export class Enqueuer {
       return decided
     }
     try {
-      const first = await send(call.request)
-      const { request, decision } = first.decision.outcome === 'reject' ? await this.parts.strategyResolver.resolve(call.request, first.decision, send) : first
+      const first = await send(asked)
+      const { request, decision } = first.decision.outcome === 'reject' ? await this.parts.strategyResolver.resolve(asked, first.decision, send) : first
       switch (decision.outcome) {
         case 'run':
         case 'degrade':
         case 'wait':
         case 'hold':
-          return { state: 'decided', id, request, decision, decidedMs: performance.now() }
+          return { state: 'decided', id, request: { ...request, identity }, decision, decidedMs: performance.now() }
         case 'reject':
         case 'expired':
-          return { state: 'refused', id, error: rejection(decision), decision }
+          return { state: 'refused', id, error: rejection(decision, { ...request, ownEstimate: this.parts.scriptClient.resolver.ownEstimate }), decision }
         default:
           throw new Error(`unknown outcome ${decision satisfies never}`)
       }
     } catch (error) {
-      // A strategy of the user's own failed: for this call alone.
+      if (error instanceof Joined) return { state: 'queued', id, identity }
+      // Another call has its id, or a strategy of the user's own failed: for this call alone.
       if (error instanceof TollgateError) return { state: 'refused', id, error }
       throw error
     }
   }
 
   private async send(request: CallRequest, budget: Budget): Promise<ResolvedDecision> {
-    let sent: Promise<Decision> | undefined
+    let sent: Promise<Decision | BareDecision> | undefined
     try {
       const decision = await budget.step(() => {
         sent = this.batcher.add(request)
         return sent
       })
-      return { request, decision }
+      return { request, decision: await this.ownDecision(request, decision) }
     } catch (error) {
+      if (error instanceof TollgateError || error instanceof Joined) throw error
       // It may be decided after all: a place in line without a job would keep other calls waiting.
       void sent?.then(() => this.release(request)).catch(() => {})
       throw error
     }
+  }
+
+  /** @throws Joined, ID_TAKEN */
+  private async ownDecision({ id, call, identity = '' }: CallRequest, decision: Decision | BareDecision): Promise<Decision> {
+    if (!isBare(decision)) return decision
+    const { jobId } = parseRecordId(id)
+    if (decision.outcome === 'taken') throw idTaken(jobId)
+    if (decision.outcome === 'joined') {
+      await this.existing.joins(jobId, call, identity)
+      throw new Joined()
+    }
+    throw new Error(`the front door was answered "${decision.outcome}"`)
   }
 
   private async release(request: CallRequest): Promise<void> {
@@ -230,19 +225,34 @@ export class Enqueuer {
   private async add(calls: readonly DecidedCall[]): Promise<EnqueuedCall[]> {
     const decided = calls.filter((call) => call.state === 'decided')
     const jobs =
-      decided.length === 0 ? [] : await this.parts.queue.addBulk(decided.map(({ id, request, decision }, index) => this.job(id, request.call, decision, index)))
+      decided.length === 0 ? [] : await this.parts.queue.addBulk(decided.map(({ id, request, decision }, index) => this.job(id, request, decision, index)))
     await this.wakeForgotten(decided)
     let next = 0
     return Promise.all(
       calls.map(async (call): Promise<EnqueuedCall> => {
         if (call.state !== 'decided') return call
-        const jobId = jobs[next++]?.id ?? call.id
-        if (jobId === call.id) return { state: 'queued', id: call.id, decision: call.decision }
-        // BullMQ deduplicated this job: return the ticket of the job that exists, and release the room reserved for this one.
-        await leave(this.parts.scriptClient, call.request)
-        return { state: 'queued', id: jobId }
+        return this.added(call, jobs[next++]?.id ?? call.id)
       }),
     )
+  }
+
+  /** @param jobId where BullMQ has deduplicated the job, that of the job that exists: the call gets its ticket, and its own room is released */
+  private async added({ id, request, decision }: Extract<DecidedCall, { state: 'decided' }>, jobId: string): Promise<EnqueuedCall> {
+    const { call, identity } = request
+    try {
+      if (jobId !== id) {
+        await leave(this.parts.scriptClient, request)
+        await this.existing.assertDuplicate(jobId, call, identity)
+        return { state: 'queued', id: jobId, identity }
+      }
+      // Only under an id that was given can there have been a job.
+      if (call.id !== undefined && (await this.existing.hasEnded(id, call, identity))) await leave(this.parts.scriptClient, request)
+      return { state: 'queued', id, identity, decision }
+    } catch (error) {
+      if (!(error instanceof TollgateError)) throw error
+      await leave(this.parts.scriptClient, request)
+      return { state: 'refused', id, error }
+    }
   }
 
   /**
@@ -260,10 +270,11 @@ export class Enqueuer {
   }
 
   /** @param index its number among the calls that are added together: they came one after the other */
-  private job(id: string, call: Call, decision: Decision, index: number) {
+  private job(id: string, { call, identity }: EnqueueRequest, decision: Decision, index: number) {
     const { deduplicationKey } = call
     const opts: CallJobOptions = {
       ...this.jobOptions,
+      identity,
       jobId: id,
       arrivedMs: decision.atMs + index / ADDED_AT_ONCE / 100,
       ...(decision.outcome === 'wait' ? { delay: delayMs(decision.etaMs) } : {}),
@@ -271,13 +282,4 @@ export class Enqueuer {
     }
     return { name: call.agent, data: call, opts }
   }
-}
-
-/** @param adding whether its job may have been sent, not only its request for a decision */
-function unansweredCall(id: string, { message, cause, sent }: Unanswered, adding: boolean): EnqueuedCall {
-  const maybeEnqueued = adding && sent
-  const what = maybeEnqueued ? 'the call may have been enqueued after all: try again under the same id' : 'the call was not enqueued'
-  const known = id === '' ? undefined : id
-  const error = new StoreUnavailable(`${message}; ${what}`, { retryAfterMs: DEFAULTS.longestProbeMs, id: known, maybeEnqueued, cause })
-  return { state: 'refused', id, error }
 }

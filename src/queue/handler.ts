@@ -56,4 +56,6 @@ export interface WorkerOptions {
   fallback?: ((call: Call, context: CallContext) => unknown) | undefined
   /** Reads the call from a job that another producer added; default: its data. */
   callOf?: ((job: Job) => Call) | undefined
+  /** Whether the worker does not start where the namespace has no rules; default false. */
+  requireRules?: boolean | undefined
 }

@@ -1,11 +1,13 @@
-import { type Queue, QueueEvents } from 'bullmq'
+import { Job, type Queue, QueueEvents } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError } from '../model/errors.js'
 import { within } from '../redis/bounded-wait.js'
-import { callFailure } from './stored-call.js'
+import { callFailure, keptIdentity } from './stored-call.js'
 
 class ResultWaiter {
+  constructor(readonly identity: string | undefined) {}
+
   readonly sinceMs = performance.now()
   resolve: (value: unknown) => void = () => {}
   reject: (error: unknown) => void = () => {}
@@ -29,11 +31,12 @@ export class Results {
     private readonly redis: Redis,
   ) {}
 
-  async wait(jobId: string, signal?: AbortSignal): Promise<unknown> {
+  /** @param identity of the call: once its job was removed, another call may have its id */
+  async wait(jobId: string, { signal, identity }: { signal?: AbortSignal; identity?: string | undefined } = {}): Promise<unknown> {
     signal?.throwIfAborted()
     await within(Number.POSITIVE_INFINITY, this.listen(), { signal })
     const waiters = this.waiters.get(jobId) ?? new Set()
-    const waiter = new ResultWaiter()
+    const waiter = new ResultWaiter(identity)
     this.waiters.set(jobId, waiters.add(waiter))
     // It may be rejected during the look-up, where nothing else would handle that.
     waiter.result.catch(() => {})
@@ -98,12 +101,13 @@ export class Results {
   /** @param mustExist whether a missing job means that the call finished and its job was removed */
   private async lookUp(ids: readonly string[], mustExist: boolean): Promise<void> {
     const pipeline = this.redis.pipeline()
-    for (const id of ids) pipeline.hmget(this.queue.toKey(id), 'name', 'finishedOn', 'failedReason', 'returnvalue')
+    for (const id of ids) pipeline.hmget(this.queue.toKey(id), 'name', 'finishedOn', 'failedReason', 'returnvalue', 'opts')
     const replies = (await pipeline.exec()) ?? []
     for (const [index, id] of ids.entries()) {
       const [error, reply] = replies[index] ?? []
       if (error) continue
-      const [name, finishedOn, failedReason, returnvalue] = reply as (string | null)[]
+      const [name, finishedOn, failedReason, returnvalue, opts] = reply as (string | null)[]
+      this.turnAway(id, opts)
       if (typeof name !== 'string') {
         if (mustExist)
           this.finish(id, (waiter) => waiter.reject(new TollgateError('CALL_UNKNOWN', `call ${id} is not there: it was removed, or finished too long ago`)))
@@ -112,6 +116,18 @@ export class Results {
           typeof failedReason === 'string' ? waiter.reject(callFailure(failedReason)) : waiter.resolve(JSON.parse(returnvalue ?? 'null')),
         )
       }
+    }
+  }
+
+  /** Ends the waits of tickets whose job is gone: the one that has its id now is another call's. */
+  private turnAway(id: string, opts: string | null | undefined): void {
+    const kept = typeof opts === 'string' ? keptIdentity(Job.optsFromJSON(opts)) : undefined
+    const waiters = this.waiters.get(id)
+    if (kept === undefined || waiters === undefined) return
+    for (const waiter of waiters) {
+      if (waiter.identity === undefined || waiter.identity === kept) continue
+      waiters.delete(waiter)
+      waiter.reject(new TollgateError('CALL_UNKNOWN', `call ${id} is not there: it was removed, or finished too long ago`))
     }
   }
 

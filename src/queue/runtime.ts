@@ -1,22 +1,27 @@
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
+import { identityOf } from '../admission/identity.js'
 import type { Resolver } from '../admission/resolver.js'
 import type { UsageReader } from '../admission/usage-reader.js'
+import type { Call } from '../model/call.js'
 import type { CustomStrategy } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
-import { TollgateError } from '../model/errors.js'
+import { CallInvalid, TollgateError } from '../model/errors.js'
 import type { Clock } from '../model/time.js'
-import { answeredWithin } from '../redis/bounded-wait.js'
+import { answeredWithin, within } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
 import { isStoreError } from '../redis/store-error.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { ScriptClient } from '../store/redis/script-client.js'
 import { logConnection } from '../telemetry/log.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
+import { validateCall } from '../validation/call.js'
 import { Dispatcher } from './dispatcher.js'
 import { Enqueuer } from './enqueuer.js'
+import { ExistingJobs } from './existing-jobs.js'
 import { type Explanation, explain } from './explain.js'
 import type { Handler, WorkerOptions } from './handler.js'
+import { HeldCalls, heldQueueOf, newHeldQueue, sweepHeld } from './held-calls.js'
 import type { FirstLines } from './line-scan.js'
 import { Queues } from './queues.js'
 import { Results } from './results.js'
@@ -39,6 +44,7 @@ interface QueueRuntimeParts {
   readonly options: {
     readonly queue: string
     readonly attempts?: number | undefined
+    readonly maxPayloadBytes: number
     readonly strategies: Readonly<Record<string, CustomStrategy>>
     /** How long Redis may take to take in, explain or cancel a call. */
     readonly enqueueTimeoutMs: number
@@ -65,6 +71,9 @@ export class QueueRuntime {
   private readonly queues: Queues
   private readonly results: Results
   private readonly workers = new Set<Worker>()
+  /** By the names of their queues. */
+  private readonly held = new Map<string, HeldCalls>()
+  private sweeps: NodeJS.Timeout | undefined
   private readonly refresh: NodeJS.Timeout
   /** Made with the first worker. */
   private working: WorkingParts | undefined
@@ -72,11 +81,11 @@ export class QueueRuntime {
   constructor(private readonly parts: QueueRuntimeParts) {
     this.queues = new Queues(parts.client, parts.keys)
     const { scriptClient, client: redis, log } = parts
-    const { attempts, strategies, enqueueTimeoutMs: timeoutMs } = parts.options
+    const { attempts, strategies, maxPayloadBytes, enqueueTimeoutMs: timeoutMs } = parts.options
     const queue = this.queues.get(parts.options.queue)
     this.results = new Results(queue, redis)
     const strategyResolver = new StrategyResolver(scriptClient, strategies, log)
-    this.enqueuer = new Enqueuer({ scriptClient, redis, queue, results: this.results, strategyResolver, attempts, timeoutMs })
+    this.enqueuer = new Enqueuer({ scriptClient, redis, queue, results: this.results, strategyResolver, attempts, maxPayloadBytes, timeoutMs })
     parts.subscriber.on('message', (channel: string, message: string) => this.hear(channel, message))
     parts.subscriber.on('ready', parts.rulesChanged)
     this.refresh = setInterval(parts.rulesChanged, DEFAULTS.rulesRefreshMs)
@@ -84,37 +93,103 @@ export class QueueRuntime {
   }
 
   worker(handler: Handler, options: WorkerOptions): Worker {
-    this.working ??= this.startWorking()
-    const { scriptClient, client: redis } = this.working
-    const { queue, strategies } = this.parts.options
-    const strategyResolver = new StrategyResolver(scriptClient, strategies, this.parts.log)
-    const worker = new Worker({ ...this.parts, scriptClient, redis, queue, prefix: this.parts.keys.prefix, strategyResolver }, handler, options)
+    const worker = this.newWorker(this.parts.options.queue, handler, options)
     this.workers.add(worker)
     return worker
   }
 
-  explain(id: string): Promise<Explanation> {
-    const { scriptClient, client, options } = this.parts
-    const queue = this.queues.get(options.queue)
-    return answeredWithin(client, options.enqueueTimeoutMs, 'an explanation', () => explain(scriptClient, client, queue, id))
+  private newWorker(queue: string, handler: Handler, options: WorkerOptions): Worker {
+    this.working ??= this.startWorking()
+    const { scriptClient, client: redis } = this.working
+    const strategyResolver = new StrategyResolver(scriptClient, this.parts.options.strategies, this.parts.log)
+    return new Worker({ ...this.parts, scriptClient, redis, queue, prefix: this.parts.keys.prefix, strategyResolver }, handler, options)
   }
 
-  cancel(id: string): Promise<boolean> {
+  /** Starts to hold calls in this process. */
+  hold(options: WorkerOptions): HeldCalls {
+    const { scriptClient, client: redis, log } = this.parts
+    const { attempts = 1, enqueueTimeoutMs: timeoutMs } = this.parts.options
+    const name = newHeldQueue()
+    const queue = this.queues.get(name)
+    const held = new HeldCalls(
+      {
+        queue,
+        redis,
+        scriptClient,
+        results: new Results(queue, redis),
+        log,
+        attempts,
+        timeoutMs,
+        gone: () => this.gone,
+        startWorker: (handler, given) => this.newWorker(name, handler, given),
+        cancel: (id) => this.release(id),
+      },
+      options,
+    )
+    this.held.set(name, held)
+    return held
+  }
+
+  private queueOf(id: string): string {
+    return heldQueueOf(id) ?? this.parts.options.queue
+  }
+
+  explain(call: string | Call): Promise<Explanation> {
+    const { scriptClient, client, options } = this.parts
+    const known = typeof call === 'string' ? this.held.get(this.queueOf(call))?.explain(call) : undefined
+    if (known !== undefined) return Promise.resolve(known)
+    return answeredWithin(client, options.enqueueTimeoutMs, 'an explanation', async () => {
+      const id = await this.idOf(call)
+      return explain(scriptClient, client, this.queues.get(this.queueOf(id)), id)
+    })
+  }
+
+  result(id: string, signal: AbortSignal | undefined): Promise<unknown> {
+    return this.results.wait(id, signal === undefined ? {} : { signal })
+  }
+
+  async reach(): Promise<{ redis: boolean; dispatched: boolean }> {
+    const { client, keys, options } = this.parts
+    if (this.gone) return { redis: false, dispatched: false }
+    try {
+      return { redis: true, dispatched: (await within(options.enqueueTimeoutMs, client.exists(keys.dispatcher))) === 1 }
+    } catch {
+      return { redis: false, dispatched: false }
+    }
+  }
+
+  cancel(call: string | Call): Promise<boolean> {
     const { client, options } = this.parts
-    return answeredWithin(client, options.enqueueTimeoutMs, 'the cancellation', () => this.release(id))
+    if (typeof call === 'string' && this.held.get(this.queueOf(call))?.cancel(call) === true) return Promise.resolve(true)
+    return answeredWithin(client, options.enqueueTimeoutMs, 'the cancellation', async () => this.release(await this.idOf(call)))
+  }
+
+  /** The id of a call. @throws ID_TAKEN where the job of that id is another call's; CallInvalid where the call has no id */
+  private async idOf(given: string | Call): Promise<string> {
+    if (typeof given === 'string') return given
+    const call = validateCall(given)
+    if (call.id === undefined) throw new CallInvalid('id: is needed to know which call is meant (got undefined)')
+    await new ExistingJobs(this.queues.get(this.parts.options.queue), this.parts.client).joins(call.id, call, identityOf(call))
+    return call.id
   }
 
   /** Releases what a call holds, and removes its job or has its worker abort it. */
   private async release(id: string, tries = RELEASE_TRIES): Promise<boolean> {
     const { scriptClient, client, keys } = this.parts
-    const { queue } = this.parts.options
+    const queue = this.queueOf(id)
     const key = recordId(queue, id)
     const record = await client.get(keys.call(key))
     const stored = readRecord(record)
     const job = await this.queues.get(queue).getJob(id)
-    if (job === undefined) throw new TollgateError('CALL_UNKNOWN', `no call ${id} in queue ${queue}: it never was, or it finished too long ago`)
-    if (job.finishedOn !== undefined) return false
     const abort = () => client.publish(keys.notices, JSON.stringify({ cancel: { queue, id } }))
+    if (job === undefined) {
+      if (heldQueueOf(id) === undefined || (await client.zscore(keys.held, queue)) === null)
+        throw new TollgateError('CALL_UNKNOWN', `no call ${id} in queue ${queue}: it never was, or it finished too long ago`)
+      // A held call that runs has no job: its process knows it.
+      await abort()
+      return true
+    }
+    if (job.finishedOn !== undefined) return false
     // First of all: a worker that has the job, and finds its pass released, would start the call as a new one.
     if (await job.isActive()) await abort()
     const held = stored?.state === 'started' ? 'R' : await scriptClient.release(restoredRequest(scriptClient, key, record), stored?.line ?? '')
@@ -148,9 +223,10 @@ export class QueueRuntime {
   /** Waits for the calls that run here; where Redis is gone, for nothing that needs it. */
   async close(): Promise<void> {
     clearInterval(this.refresh)
+    clearInterval(this.sweeps)
     const { gone } = this
     try {
-      await Promise.all([...this.workers].map((worker) => worker.close(gone)))
+      await Promise.all([...this.workers, ...this.held.values()].map((one) => one.close(gone)))
       if (gone) {
         this.working?.dispatcher.stop()
         this.results.stop()
@@ -171,10 +247,17 @@ export class QueueRuntime {
     const client = this.parts.client.duplicate({ lazyConnect: false })
     logConnection(client, log, "workers' connection to Redis")
     client.on('ready', () => {
-      for (const worker of this.workers) worker.reconnected()
+      for (const one of [...this.workers, ...this.held.values()]) one.reconnected()
     })
     const scriptClient = new ScriptClient(client, resolver, clock)
     const queues = new Queues(client, keys)
+    const sweep = () => {
+      sweepHeld(scriptClient, client, (name) => queues.get(name)).catch((error: unknown) => {
+        if (!isStoreError(error)) log.warn({ err: error }, 'the held calls of dead processes could not be given up; it is tried again')
+      })
+    }
+    this.sweeps = setInterval(sweep, DEFAULTS.heldBeatMs)
+    this.sweeps.unref()
     return { client, scriptClient, queues, dispatcher: new Dispatcher(client, scriptClient, queues, clock, log) }
   }
 
@@ -193,6 +276,7 @@ export class QueueRuntime {
       return
     }
     if (notice.rules !== undefined) this.parts.rulesChanged()
+    if (notice.cancel !== undefined) this.held.get(notice.cancel.queue)?.cancel(notice.cancel.id)
     if (notice.cancel?.queue === this.parts.options.queue) for (const worker of this.workers) worker.abort(notice.cancel.id)
   }
 }

@@ -1,4 +1,4 @@
-import { DelayedError, type Job } from 'bullmq'
+import { DelayedError } from 'bullmq'
 import type { Logger } from 'pino'
 import type { CallRequest } from '../admission/request.js'
 import type { Call } from '../model/call.js'
@@ -6,11 +6,11 @@ import { TollgateError } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import type { AgentRefusal } from '../upstream/refusals.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
-import { delayMs, finalFailure, jobFailure, leave } from './stored-call.js'
+import { type AttemptJob, delayMs, finalFailure, jobFailure, leave } from './stored-call.js'
 
 /** The attempt that ends with the send-back: it holds the job until then. */
 export interface JobHolder {
-  readonly job: Job
+  readonly job: AttemptJob
   /** The lock of the job. */
   readonly token: string
   /** Why the attempt was aborted; undefined while it was not. */

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { DelayedError } from 'bullmq'
 import type { Logger } from 'pino'
 import { type CallRequest, type MeterRef, type Settlement, weightOf } from '../admission/request.js'
@@ -9,8 +10,9 @@ import { retrying } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { Batcher } from '../store/redis/batcher.js'
-import type { BareDecision } from '../store/redis/decoder.js'
+import { type BareDecision, isBare } from '../store/redis/decoder.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
+import type { Sender } from '../store/redis/sending.js'
 import { heldBy } from './stored-call.js'
 import type { ResolvedDecision } from './strategy-resolver.js'
 
@@ -41,7 +43,9 @@ type StartResult = ResolvedDecision | { readonly failure: unknown }
  * - the process dies before an end is sent: the ledger entry ends after a day, the estimate stays charged, and
  *   a slot comes back when its lease ends.
  * - the reply to a batch is lost with its connection: ioredis sends the same command again. The script finds
- *   each start under its place in the ledger, which charges it once, and each end with its entry closed.
+ *   each start under its place in the ledger, which charges it once, and each end with its entry closed. It
+ *   knows the batch by its number: starts of it that were not charged are answered 'again', and sent anew. So a
+ *   copy that arrives after its worker has an answer starts nothing.
  * - the job is another worker's by then (its lock has ended): the script answers 'lost', and nothing is
  *   charged; a charge of the same start whose reply was lost goes back.
  * - Redis has no memory left: it refuses starts, and with them the script call. The ends are then sent alone,
@@ -52,12 +56,15 @@ export class StartBatcher {
   private readonly unsettled = new Set<Promise<unknown>>()
   private readonly batcher: Batcher<Step, StartResult | undefined>
   private closing = false
+  private readonly sender: Sender
 
   constructor(
     private readonly scriptClient: ScriptClient,
     private readonly log: Logger,
     private readonly ledgerNames: LedgerNames,
   ) {
+    let sent = 0
+    this.sender = { name: randomUUID(), next: () => ++sent }
     this.batcher = new Batcher(
       DEFAULTS.batchKeys,
       (step) => weightOf('start' in step ? step.start : step.end.request),
@@ -128,9 +135,8 @@ export class StartBatcher {
 
   private async decide(starts: readonly CallRequest[], ends: readonly Settlement[]): Promise<StartResult[]> {
     const requests = this.withLedger(starts)
-    const decisions = await this.scriptClient.start(requests, ends, false)
-    const again = this.withLedger(starts.filter((_, index) => decisions[index]?.outcome === 'again'))
-    const resultsAgain = again.length === 0 ? [] : await this.startComplete(again)
+    const decisions = await this.scriptClient.start(requests, ends, false, this.sender)
+    const resultsAgain = await this.startComplete(starts.filter((_, index) => decisions[index]?.outcome === 'again'))
     let next = 0
     return requests.map((request, index) => {
       const decision = decisions[index] as Decision | BareDecision
@@ -139,8 +145,8 @@ export class StartBatcher {
   }
 
   private resultOf(request: CallRequest, decision: Decision | BareDecision): StartResult {
-    if (isDecision(decision)) return { request, decision }
-    if (decision.outcome === 'again') throw new Error('a start that was sent with its call was answered "again"')
+    if (!isBare(decision)) return { request, decision }
+    if (decision.outcome !== 'lost') throw new Error(`a start was answered "${decision.outcome}"`)
     this.log.warn({ call: request.id }, 'the job of a call was lost before its start: another worker starts it')
     // The start may have been charged before, and the reply lost.
     this.untilTaken(request, () => this.scriptClient.release(request))
@@ -149,27 +155,31 @@ export class StartBatcher {
 
   /**
    * Sends starts together with their calls, and with the keys of what the calls hold, which may be none of their meters any more. A failure is
-   * theirs alone: the other starts of their batch were decided.
+   * theirs alone: the other starts of their batch were decided. Calls that are answered 'again' once more were in a batch that a connection has sent
+   * twice, which Redis takes for a late copy: they travel in a new one.
    */
-  private async startComplete(requests: readonly CallRequest[]): Promise<StartResult[]> {
+  private async startComplete(starts: readonly CallRequest[]): Promise<StartResult[]> {
+    const results: StartResult[] = []
+    let left = starts.map((start, index) => ({ start, index }))
     try {
-      const records = await this.scriptClient.recordsOf(requests.map(({ id }) => id))
-      const complete = requests.map((request, index) => ({ ...request, held: heldBy(records[index] ?? null) }))
-      const decisions = await this.scriptClient.start(complete, [], true)
-      return requests.map((request, index) => this.resultOf(request, decisions[index] as Decision | BareDecision))
+      while (left.length > 0) {
+        const records = await this.scriptClient.recordsOf(left.map(({ start }) => start.id))
+        const requests = this.withLedger(left.map(({ start }, n) => ({ ...start, held: heldBy(records[n] ?? null) })))
+        const decisions = (await this.scriptClient.start(requests, [], true, this.sender)) as readonly (Decision | BareDecision)[]
+        for (const [n, { index }] of left.entries())
+          if (decisions[n]?.outcome !== 'again') results[index] = this.resultOf(requests[n] as CallRequest, decisions[n] as Decision | BareDecision)
+        left = left.filter((_, n) => decisions[n]?.outcome === 'again')
+      }
     } catch (error) {
-      return requests.map(() => ({ failure: error }))
+      for (const { index } of left) results[index] = { failure: error }
     }
+    return results
   }
 
   private withLedger(starts: readonly CallRequest[]): CallRequest[] {
     const ledger = this.ledgerNames.next()
     return starts.map((request, index) => ({ ...request, token: String(index), ledger }))
   }
-}
-
-function isDecision(decision: Decision | BareDecision): decision is Decision {
-  return decision.outcome !== 'again' && decision.outcome !== 'lost'
 }
 
 /**

@@ -1,4 +1,5 @@
 import { type Job, type JobsOptions, UnrecoverableError } from 'bullmq'
+import { identityOf } from '../admission/identity.js'
 import type { CallRequest } from '../admission/request.js'
 import { type Call, MAX_NAME_LENGTH } from '../model/call.js'
 import { COST_UNITS, type Costs, NOTHING } from '../model/cost.js'
@@ -23,10 +24,12 @@ export function parseRecordId(id: string): { queue: string; jobId: string } {
 export interface CallJobOptions extends JobsOptions {
   /** When its call came, by Redis' clock: after the death of its worker the call has its old place. */
   readonly arrivedMs: number
+  /** The identity of its call as it was enqueued: in degraded mode the call itself has another model. */
+  readonly identity: string
 }
 
 /** When the call of a job came, where a worker that had it died: by the clock of its producer, where that was BullMQ's own. */
-function arrivalOf({ opts, stalledCounter, timestamp }: Job): number | undefined {
+function arrivalOf({ opts, stalledCounter, timestamp }: Pick<Job, 'opts' | 'stalledCounter' | 'timestamp'>): number | undefined {
   if (stalledCounter === 0) return undefined
   const { arrivedMs } = opts as Partial<CallJobOptions>
   return typeof arrivedMs === 'number' && Number.isFinite(arrivedMs) ? arrivedMs : timestamp
@@ -40,17 +43,19 @@ interface StoredCall {
   readonly call: Call | null
   /** The keys of the meters that a woken call has claims at. */
   readonly claimedAt: readonly string[]
+  /** Of the call, as it was enqueued; undefined where it has started. */
+  readonly identity: string | undefined
 }
 
 export function readRecord(record: string | null): StoredCall | null {
   if (record === null || record === '') return null
-  if (record.startsWith('S')) return { state: 'started', line: '', call: null, claimedAt: [] }
+  if (record.startsWith('S')) return { state: 'started', line: '', call: null, claimedAt: [], identity: undefined }
   // JSON has no line break of its own.
   const [head = '', stored = '', claims = ''] = record.split('\n')
-  const call = JSON.parse(stored) as Call
-  if (!record.startsWith('P')) return { state: 'waiting', line: head.split(' ').slice(4).join(' '), call, claimedAt: [] }
+  const { is: identity, ...call } = JSON.parse(stored) as Call & { is?: string }
+  if (!record.startsWith('P')) return { state: 'waiting', line: head.split(' ').slice(4).join(' '), call, claimedAt: [], identity }
   const [, ...claimed] = claims === '' ? [] : (JSON.parse(claims) as [endsMs: number, ...claimed: [key: string][]])
-  return { state: 'passed', line: '', call, claimedAt: claimed.map(([key]) => key) }
+  return { state: 'passed', line: '', call, claimedAt: claimed.map(([key]) => key), identity }
 }
 
 /** The keys of what a call holds that has not started: the meters of its claims, or its line. */
@@ -68,7 +73,7 @@ export function callRequest(scriptClient: ScriptClient, id: string, token: strin
 export function restoredRequest(scriptClient: ScriptClient, id: string, record: string | null): CallRequest {
   const stored = readRecord(record)
   if (stored === null || stored.call === null) return { id, token: '', call: { agent: '' }, meters: [], costs: NOTHING, counted: [] }
-  return { ...callRequest(scriptClient, id, '', stored.call, storedCosts(stored.call)), held: stored.claimedAt }
+  return { ...callRequest(scriptClient, id, '', stored.call, storedCosts(stored.call)), held: stored.claimedAt, identity: stored.identity }
 }
 
 /** The costs that were known when the call got in line. A unit that no rule counted then costs nothing until a worker estimates it. */
@@ -81,11 +86,39 @@ function storedCosts({ cost = {} }: Call): Costs {
   }
 }
 
-/** Releases what a call holds that has not started: its place in line, or its pass. */
+/** The call with its estimate, which goes along in its job, so that its worker does not estimate again. */
+export function withEstimate(call: Call, costs: Costs): Call {
+  const estimated = COST_UNITS.filter((unit) => costs[unit] > 0 && call.cost?.[unit] !== costs[unit]).map((unit) => [unit, costs[unit]])
+  return { ...call, cost: { ...call.cost, ...Object.fromEntries(estimated) } }
+}
+
+/** Releases what a call holds that has not started: its place in line, or its pass. Another call that has its id by now keeps what it holds. */
 export async function leave(scriptClient: ScriptClient, request: CallRequest): Promise<void> {
   const stored = readRecord(await scriptClient.recordOf(request.id))
   if (stored === null || stored.state === 'started') return
-  await scriptClient.release({ ...request, token: '', ledger: undefined, held: stored.claimedAt }, stored.line)
+  await scriptClient.release({ ...request, token: '', ledger: undefined, held: stored.claimedAt }, stored.line, request.identity ?? identityOf(request.call))
+}
+
+/** What says who the call of a job is. */
+export type JobIdentity = Pick<Job, 'name' | 'data' | 'opts'>
+
+/** The identity that the options of a job keep; undefined for jobs that Tollgate has not added. */
+export function keptIdentity(opts: object): string | undefined {
+  const { identity } = opts as Partial<CallJobOptions>
+  return typeof identity === 'string' ? identity : undefined
+}
+
+/** Whether a job is that of a call. A job that Tollgate has not added is read as a worker without `callOf` reads it. */
+export function isJobOf({ name, data, opts }: JobIdentity, call: Call, identity = identityOf(call)): boolean {
+  const kept = keptIdentity(opts)
+  if (kept !== undefined) return kept === identity
+  try {
+    const found = callOfJob(name, data)
+    // A worker has put it into degraded mode, with the model of that mode.
+    return identityOf(found.degraded === true ? { ...found, model: call.model } : found) === identity
+  } catch {
+    return false
+  }
 }
 
 /**
@@ -106,7 +139,7 @@ export function jobFailure(error: TollgateError): Error {
 
 /** The same for an error after which BullMQ must not try the call again. */
 export function finalFailure(error: TollgateError): UnrecoverableError {
-  return new UnrecoverableError(`${error.code}: ${error.message}`)
+  return Object.assign(new UnrecoverableError(`${error.code}: ${error.message}`), { cause: error })
 }
 
 /** The error in the `failedReason` of a job. */
@@ -135,16 +168,23 @@ export function callOfJob(name: string, data: unknown): Call {
   return validateCall({ ...fields, payload: 'payload' in data ? data.payload : data })
 }
 
+/** The part of a BullMQ job that an attempt needs. A held call that has no job yet brings its own: see `HeldCalls`. */
+export type AttemptJob = Pick<
+  Job,
+  'id' | 'name' | 'data' | 'queueName' | 'timestamp' | 'attemptsMade' | 'opts' | 'stalledCounter' | 'moveToDelayed' | 'updateData'
+>
+
 /**
  * The request of the call in a job that a worker has.
  * @param token the lock of the worker @throws what BullMQ is to fail the job with, where the call is not valid
  */
-export async function requestOfJob(scriptClient: ScriptClient, job: Job, token: string, callOf: ((job: Job) => Call) | undefined): Promise<CallRequest> {
+export async function requestOfJob(scriptClient: ScriptClient, job: AttemptJob, token: string, callOf: ((job: Job) => Call) | undefined): Promise<CallRequest> {
   try {
-    const call = scriptClient.resolver.withEndpoint(callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job)))
+    const call = scriptClient.resolver.withEndpoint(callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job as Job)))
     const request = callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, await scriptClient.resolver.costs(call))
     return {
       ...request,
+      identity: keptIdentity(job.opts),
       arrivedMs: arrivalOf(job),
       lock: token === '' ? undefined : { key: scriptClient.keys.jobLock(job.queueName, job.id as string), token },
     }

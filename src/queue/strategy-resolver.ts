@@ -1,4 +1,5 @@
 import type { Logger } from 'pino'
+import { identityOf } from '../admission/identity.js'
 import type { CallRequest } from '../admission/request.js'
 import type { Call, Strategy } from '../model/call.js'
 import type { Binding, CustomStrategy, Decision, DegradeDecision, RejectDecision, RunDecision, Verdict } from '../model/decision.js'
@@ -85,7 +86,7 @@ export class StrategyResolver {
     const model = this.scriptClient.degradeTo(request.call.agent)
     const call: Call = { ...request.call, degraded: true, ...(model === undefined ? {} : { model }) }
     const resolved = this.scriptClient.resolver.resolve(call, await this.scriptClient.resolver.costs(call))
-    const degraded = { ...request, call, ...resolved }
+    const degraded = { ...request, identity: request.identity ?? identityOf(request.call), call, ...resolved }
     // Without waiting: a call does not stand in line for the allowance of the degraded mode.
     const second = await decide({ ...degraded, strategy: 'retry_after' })
     const { decision } = second

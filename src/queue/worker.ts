@@ -13,7 +13,7 @@ import { PlaceReports } from './place-reports.js'
 import { SendBack } from './send-back.js'
 import { SlotLeases } from './slot-leases.js'
 import { StartBatcher } from './start-batcher.js'
-import { recordId } from './stored-call.js'
+import { type AttemptJob, recordId } from './stored-call.js'
 
 export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis' | 'log' | 'strategyResolver' | 'tracker' | 'usage'> {
   readonly queue: string
@@ -27,6 +27,7 @@ export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis'
 /** Takes jobs from BullMQ, whichever producer added them, and makes an attempt of each: see `Attempt`. */
 export class Worker {
   readonly bull: PersistentWorker
+  private readonly shared: AttemptParts
   private readonly batcher: StartBatcher
   private readonly leases: SlotLeases
   private readonly places: PlaceReports
@@ -44,7 +45,7 @@ export class Worker {
     const { scriptClient, tracker, log } = parts
     this.batcher = new StartBatcher(scriptClient, log, parts.ledgerNames)
     this.leases = new SlotLeases(scriptClient, log)
-    const shared: AttemptParts = {
+    this.shared = {
       ...parts,
       handler,
       options,
@@ -57,20 +58,15 @@ export class Worker {
     const concurrency = options.concurrency ?? DEFAULTS.concurrency
     const leaseMs = options.leaseMs ?? DEFAULTS.leaseMs
     this.places = new PlaceReports(parts, concurrency, leaseMs)
-    const run = async (attempt: Attempt, id: string): Promise<unknown> => {
+    const run = async (job: AttemptJob, token: string | undefined): Promise<unknown> => {
       this.places.taken()
-      this.attempts.set(id, attempt)
-      if (this.cancelled.has(id)) attempt.abort(cancellation())
       try {
-        return await attempt.run()
-      } catch (error) {
-        throw readableError(error)
+        return await this.attempt(job, token)
       } finally {
-        if (this.attempts.get(id) === attempt) this.attempts.delete(id)
         this.places.freed()
       }
     }
-    this.bull = new PersistentWorker(parts.queue, (job, token) => run(new Attempt(shared, job, token ?? ''), job.id as string), {
+    this.bull = new PersistentWorker(parts.queue, run, {
       connection: parts.redis,
       prefix: parts.prefix,
       concurrency,
@@ -92,6 +88,21 @@ export class Worker {
     this.bull.on('stalled', (jobId) => log.warn({ call: jobId }, 'a worker lost this call; it is run again'))
   }
 
+  /** Makes an attempt of the call in a job. @param token the lock of the job; '' for a held call that has no job yet */
+  async attempt(job: AttemptJob, token = ''): Promise<unknown> {
+    const id = job.id as string
+    const attempt = new Attempt(this.shared, job, token)
+    this.attempts.set(id, attempt)
+    if (this.cancelled.has(id)) attempt.abort(cancellation())
+    try {
+      return await attempt.run()
+    } catch (error) {
+      throw readableError(error)
+    } finally {
+      if (this.attempts.get(id) === attempt) this.attempts.delete(id)
+    }
+  }
+
   /**
    * Takes no more jobs, and waits for the calls that run.
    * @param force does not wait: other workers run these calls again. For a Redis that is gone
@@ -110,9 +121,9 @@ export class Worker {
     this.leases.renewNow()
   }
 
-  abort(jobId: string): boolean {
+  abort(jobId: string, error: TollgateError = cancellation()): boolean {
     const attempt = this.attempts.get(jobId)
-    attempt?.abort(cancellation())
+    attempt?.abort(error)
     if (attempt === undefined) {
       this.cancelled.add(jobId)
       setTimeout(() => this.cancelled.delete(jobId), HAND_OVER_MS).unref()

@@ -52,6 +52,8 @@ export class Keys extends Prefixed {
   readonly dispatcher = `${this.prefix}/drainer`
   /** The namespace's policy and its version. */
   readonly rules = `${this.prefix}/rules`
+  /** Hash: the API keys that were issued, by their SHA-256, and a version. */
+  readonly apiKeys = `${this.prefix}/keys`
   readonly audit = `${this.prefix}/audit`
   /** Hash: the workers of the namespace, with their places. */
   readonly workers = `${this.prefix}/workers`
@@ -61,6 +63,9 @@ export class Keys extends Prefixed {
   readonly members = `${this.prefix}/members`
   /** The first keys of every script over meters, in their order. */
   readonly fixed: readonly string[] = FIXED_KEYS.map((name) => this[name])
+
+  /** Sorted set: the queues of held calls, by the time after which their processes count as dead. */
+  readonly held = `${this.prefix}/held`
 
   /** The meter of a rule for one scope value: the state of its limits. */
   meter(rule: string, value: string): string {
@@ -88,6 +93,14 @@ export class Keys extends Prefixed {
   /** The state of a user's own algorithm. */
   custom(name: string, value: string): string {
     return `${this.prefix}/x/${name}/${value}`
+  }
+  /** The ledger that the calls of one batch share. Names of ledgers and ids of calls are apart: no id makes a key of a ledger. */
+  ledger(name: string): string {
+    return `${this.prefix}/g/${name}`
+  }
+  /** The number of the last batch of starts that a worker has sent. */
+  sender(worker: string): string {
+    return `${this.prefix}/n/${worker}`
   }
   /** The record of a call that has not ended. */
   call(id: string): string {

@@ -45,6 +45,9 @@ export interface QuotaStore {
   /**
    * Charges every meter if all have room, and none if not. Refused because it can never fit: reason 'too_big', or 'closed' where the limit is 0. An
    * id (`request.id`) with an open entry is answered again and charged once. Leaves an open entry, but where `request.forGood`.
+   *
+   * An id with an open entry under another token is that of another call. This method and the four below then throw a TollgateError with the code
+   * ID_TAKEN, and change nothing.
    */
   admit(request: AdmissionRequest): MaybePromise<Admission>
   /** What `admit` would decide; changes nothing. */

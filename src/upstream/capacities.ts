@@ -33,7 +33,7 @@ const positive = z.number().positive().max(MAX_AMOUNT)
 const optional = amount.nullable().default(null)
 const observedSchema = z.object({ limit: positive, remaining: optional, resetMs: optional, windowMs: positive.nullable().default(null) })
 const nameSchema = z.strictObject({ agent: callName, endpoint: endpointName.optional(), model: callName.optional() })
-const announceSchema = nameSchema.extend({ retryAfterMs: amount.optional(), limits: z.partialRecord(z.enum(COST_UNITS), observedSchema).optional() })
+export const announceSchema = nameSchema.extend({ retryAfterMs: amount.optional(), limits: z.partialRecord(z.enum(COST_UNITS), observedSchema).optional() })
 
 /** The capacities of resources, set at run time, and the states of agents, learned from their answers (`tollgate.capacity`). */
 export class Capacities {

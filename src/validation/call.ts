@@ -63,7 +63,7 @@ function isDate(value: unknown): boolean {
   return (value instanceof Date || isoDate.safeParse(value).success) && new Date(value as string | Date).getTime() > 0
 }
 
-const callSchema = z.strictObject({
+export const callSchema = z.strictObject({
   id: id.optional(),
   agent: callName,
   endpoint: endpointName.optional(),
@@ -93,11 +93,13 @@ export const CALL_FIELDS = Object.keys(callSchema.shape)
 /** A payload as JSON. @throws CallInvalid where it cannot be written as JSON */
 export function jsonOf(payload: unknown, replacer?: (name: string, value: unknown) => unknown): string {
   try {
-    return JSON.stringify(payload, replacer) ?? 'null'
+    const json = JSON.stringify(payload, replacer)
+    if (json !== undefined || payload === undefined) return json ?? 'null'
   } catch (error) {
     const why = error instanceof RangeError ? 'it is nested too deeply' : String((error as Error | null)?.message).split('\n')[0]
     throw new CallInvalid(`payload: must be something that JSON can hold (${why})`)
   }
+  throw new CallInvalid(`payload: must be something that JSON can hold (it is a ${typeof payload})`)
 }
 
 const PLAIN_NAME = /^[\x20-\x7e]{1,256}$/
@@ -133,14 +135,18 @@ export function plainlyValid(input: unknown): input is Call {
       if (value !== undefined && (typeof value !== 'string' || !PLAIN_NAME.test(value) || (field === 'endpoint' && !isPlainEndpoint(value)))) return false
     } else if (field === 'cost' && value !== null && typeof value === 'object') {
       if (!isPlainCost(value)) return false
+    } else if (field === 'ip' && typeof value === 'string') {
+      if (value.length > 64 || isIP(value) === 0) return false
+    } else if (field === 'maxWaitMs' && typeof value === 'number') {
+      if (!(value >= 1 && value <= MAX_WAIT_MS)) return false
     } else if (field !== 'payload' && value !== undefined) return false
   }
   return true
 }
 
-/** Checks a call. @throws CallInvalid naming field, value and bound */
+/** Checks a call, and returns a copy of it, whose payload is the same. @throws CallInvalid naming field, value and bound */
 export function validateCall(input: unknown): Call {
-  if (plainlyValid(input)) return input
+  if (plainlyValid(input)) return input.cost === undefined ? { ...input } : { ...input, cost: { ...input.cost } }
   const call = checkInput(callSchema, input, { whole: 'call', unknownField: 'is not a field of a call' }, CallInvalid)
   // zod's records drop this name silently: a rule that counts by it would not cover the call.
   const hidden = valueAt(input, ['keys', '__proto__'])

@@ -89,7 +89,8 @@ describe.each(PLACES)('in %s', (place) => {
       expect(parsed).toEqual({ allowed, limitExceeded, remaining, resetAt: resetAt?.toISOString(), retryAfterMs, usage })
       expect(Object.keys(parsed)).toEqual(['allowed', 'limitExceeded', 'remaining', 'resetAt', 'retryAfterMs', 'usage'])
       expect(remaining).toBe([...usage].sort((one, other) => one.remaining / one.capacity - other.remaining / other.capacity)[0]?.remaining)
-      for (const one of usage) expect(Object.keys(one)).toEqual(['rule', 'limit', 'scopeValue', 'unit', 'capacity', 'used', 'claimed', 'remaining', 'resetMs'])
+      for (const one of usage)
+        expect(Object.keys(one)).toEqual(['rule', 'limit', 'scopeValue', 'unit', 'amount', 'windowMs', 'capacity', 'used', 'claimed', 'remaining', 'resetMs'])
     }
   })
 

@@ -43,6 +43,19 @@ test('rules, overrides, pauses and the audit from the command line', async () =>
   expect((await tollgate(namespace, 'audit', '--by', 'ann', '--what', 'override.granted', '--limit', '1')).json).toHaveLength(1)
 })
 
+test('API keys from the command line: the key is shown once, and its id ends it', async () => {
+  const namespace = newNamespace()
+  const created = await tollgate(namespace, 'keys', 'create', '--org', 'acme', '--agents', 'llm,claude', '--until', '2099-01-01')
+  const { id, key, ...issued } = created.json as { id: string; key: string }
+  expect(key).toMatch(/^tg_[\w-]{43}$/)
+  expect(issued).toMatchObject({ org: 'acme', agents: ['llm', 'claude'], until: '2099-01-01T00:00:00.000Z', by: 'tester', revokedAt: null })
+  expect(await tollgate(namespace, 'keys', 'revoke', id)).toMatchObject({ code: 0, json: { id, revoked: true } })
+  expect(await tollgate(namespace, 'keys', 'revoke', id)).toMatchObject({ code: 1, json: { id, revoked: false } })
+  const listed = (await tollgate(namespace, 'keys', 'list')).json
+  expect(listed).toMatchObject([{ id, org: 'acme' }])
+  expect(JSON.stringify(listed)).not.toContain(key)
+})
+
 test.each<[string, string[], number, RegExp]>([
   ['an override that is not JSON', ['override', 'grant', '{'], 2, /^REQUEST_INVALID: override is not JSON/],
   [

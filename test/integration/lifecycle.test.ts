@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { UpstreamLimited } from '../../src/index.js'
+import { type RuleSpec, UpstreamLimited } from '../../src/index.js'
 import { COST_UNITS } from '../../src/model/cost.js'
 import { plainlyValid, validateCall } from '../../src/validation/call.js'
 import { newNamespace } from '../support/namespace.js'
@@ -93,6 +93,21 @@ test('a call that is cancelled while its worker holds it for its slot never star
   await worker.close()
   expect(ran).toBe(false)
   expect((await tollgate.gate.peek({ agent: 'llm' })).usage[0]).toMatchObject({ used: 0, claimed: 0 })
+})
+
+test('a call that its worker holds starts under the rules that are in force then', async () => {
+  const namespace = newNamespace()
+  const named = (name: string): RuleSpec => ({ name: 'r', scope: 'agent', limits: [{ name, requests: 10, per: 'day', algorithm: 'fixed_window' }] })
+  const tollgate = await namespace.open({ rules: [named('before')] })
+  const ticket = await tollgate.enqueue({ agent: 'llm' })
+  const key = namespace.keys.call(`calls/${ticket.id}`)
+  const [kind, place, moves, deadline, slot, ...rest] = ((await namespace.redis.get(key)) ?? '').split(' ')
+  await namespace.redis.set(key, [kind, place, moves, deadline, Number(slot) + 1500, ...rest].join(' '), 'KEEPTTL')
+  tollgate.worker(async () => 'done')
+  await until('a worker holds it', async () => (await namespace.redis.exists(`${tollgate.prefix}:calls:${ticket.id}:lock`)) === 1)
+  await tollgate.rules.apply([named('after')])
+  expect(await ticket.result()).toBe('done')
+  expect((await tollgate.gate.peek({ agent: 'llm' })).usage).toMatchObject([{ limit: 'after', used: 1 }])
 })
 
 test('a handler that exceeds its timeout fails the call at once; its slot comes back when the handler has ended, and its estimate stays charged', async () => {

@@ -82,6 +82,7 @@ test('a call that a process put in line which had not heard of an override is wo
     results,
     strategyResolver: new StrategyResolver(scriptClient, {}, pino({ level: 'silent' })),
     attempts: undefined,
+    maxPayloadBytes: 1_000_000,
     timeoutMs: DEFAULTS.enqueueTimeoutMs,
   })
   // Between the first two looks of the dispatcher at the lines that the override moves; a slow machine tries again.

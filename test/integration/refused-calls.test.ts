@@ -130,7 +130,7 @@ test('httpAgent fails a call whose quota is used up with the words of the agent,
   tollgate.worker(httpAgent({ a: { baseUrl: agent.url, apiKeyEnv: 'MY_KEY' } }, { MY_KEY: 'my-own-key' }))
   const error = await failure((await tollgate.enqueue({ agent: 'a' })).result())
   expect(error.code).toBe('UPSTREAM_REFUSED')
-  expect(error.message).toMatch(/^a answered 429: .*You exceeded your current quota, key \(the key of the agent\)/)
+  expect(error.message).toMatch(/^a answered 429: .*You exceeded your current quota, key \[hidden\]/)
   expect(agent.requests).toHaveLength(1)
 })
 

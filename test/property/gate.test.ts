@@ -174,7 +174,7 @@ test('settling any number of times equals settling once, in one batch or in seve
         const { scriptClient, clock } = givenScriptClient(namespace, [{ name: 'r', scope: 'org', limits: [{ tokens: 1000, per: 'minute', burst: 1000 }] }])
         const request = requestOf(scriptClient, 'c', { agent: 'llm', org: 'a', cost: { tokens: estimate } })
         await scriptClient.check([request])
-        const settled: boolean[] = []
+        const settled: unknown[] = []
         for (const size of batches)
           settled.push(...(await scriptClient.settle(Array.from({ length: size }, () => ({ request, actual: { ...AS_ESTIMATED, tokens: actual } })))))
         expect(settled.filter(Boolean)).toHaveLength(1)

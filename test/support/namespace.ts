@@ -41,7 +41,7 @@ export class Namespace {
     const left: string[] = []
     for (const key of await this.keysWithMembers()) {
       const ours = key.startsWith(`${this.keys.prefix}/`)
-      if (ours && key !== this.keys.rules && (await this.redis.pttl(key)) === -1) left.push(`key without an end: ${key}`)
+      if (ours && ![this.keys.rules, this.keys.apiKeys].includes(key) && (await this.redis.pttl(key)) === -1) left.push(`key without an end: ${key}`)
       if (!ours && /:(wait|active|delayed|prioritized)$/.test(key)) left.push(`job left in ${key}`)
     }
     const all = await this.keysWithMembers()

@@ -37,7 +37,7 @@ export function realScriptClient(namespace: Namespace, rules: readonly RuleSpec[
 
 /** The request of a call with the costs that it declares; each start of it has a ledger entry of its own. */
 export function requestOf(scriptClient: ScriptClient, id: string, call: Call, start = id): CallRequest {
-  return { ...callRequest(scriptClient, `calls/${id}`, '0', call, declaredCosts(call)), ledger: `~/${start}` }
+  return { ...callRequest(scriptClient, `calls/${id}`, '0', call, declaredCosts(call)), ledger: `~~/${start}` }
 }
 
 /** Decides by one of the scripts that admit calls, run as production code runs it. */
@@ -46,7 +46,7 @@ export async function decideBy(scriptClient: ScriptClient, script: 'check' | 'en
     case 'start':
       return (await scriptClient.start(requests, [], true)) as Decision[]
     case 'enqueue':
-      return scriptClient.enqueue(requests, 'calls')
+      return (await scriptClient.enqueue(requests, 'calls')) as Decision[]
     case 'check':
       return scriptClient.check(requests)
     default:

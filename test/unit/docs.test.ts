@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
 import { expect, test } from 'vitest'
 import { parse } from 'yaml'
+import { SERVER_ENVIRONMENT, serverConfig, serverFlags } from '../../src/cli/server-config.js'
 import { WORKER_ENVIRONMENT, workerFlags } from '../../src/cli/worker-config.js'
 import {
   type AgentSpec,
@@ -38,7 +39,7 @@ const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
 const PAGES = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...readdirSync(join(ROOT, 'docs'), { recursive: true }).map((file) => `docs/${file}`)].filter(
   (file) => file.endsWith('.md'),
 )
-const CLI = ['main', 'common', 'rules', 'overrides'].map((name) => `src/cli/${name}.ts`)
+const CLI = ['main', 'common', 'rules', 'overrides', 'keys'].map((name) => `src/cli/${name}.ts`)
 const README = read('README.md')
 const RULES = read('docs/rules.md')
 const CALLS = read('docs/calls.md')
@@ -46,7 +47,10 @@ const LIMITER = read('docs/limiter.md')
 const OPERATIONS = read('docs/operations.md')
 const OPTIONS = read('docs/options.md')
 /** Those that describe the program to its users. */
-const REFERENCE = ['README.md', ...['rules', 'calls', 'limiter', 'operations', 'upstream', 'administration', 'options'].map((name) => `docs/${name}.md`)]
+const REFERENCE = [
+  'README.md',
+  ...['rules', 'calls', 'limiter', 'operations', 'upstream', 'administration', 'options', 'server', 'middleware'].map((name) => `docs/${name}.md`),
+]
 const USER_PAGES = REFERENCE.map(read).join('\n')
 const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
 
@@ -202,15 +206,36 @@ test("the worker's flags, environment and settings are in docs/operations.md as 
   const settings = Object.fromEntries(table.map(([, , variable, setting]) => [setting?.trim().replaceAll('`', ''), variable]))
   expect(settings).toEqual({ ...WORKER_ENVIRONMENT, '': 'TOLLGATE_CONFIG' })
   for (const { long, description } of flags) {
-    expect(description, `help of ${long}`).toContain(table.find(([, flag]) => flag?.startsWith(`${long} `))?.[2])
+    expect(description, `help of ${long}`).toContain(table.find(([, flag]) => flag === long || flag?.startsWith(`${long} `))?.[2])
+  }
+})
+
+test("the server's settings, their environment, defaults and flags are in docs/server.md as they are, and no others", async () => {
+  const page = section(read('docs/server.md'), 'Settings')
+  const table = rows(page)
+  expect(Object.fromEntries([...table].map(([name, [variable]]) => [name, variable?.replaceAll('`', '')]))).toEqual(SERVER_ENVIRONMENT)
+  const defaults = (await serverConfig({}, {})) as Readonly<Record<string, unknown>>
+  for (const [name, [, shown = '']] of table) {
+    const value = defaults[name]
+    if (typeof value === 'number' || typeof value === 'string') expect(shown.replaceAll('`', ''), name).toBe(String(value))
+  }
+  const flags = serverFlags(new Command()).options.map(({ long }) => long)
+  expect(all(page, /`(--[a-z-]+)`/g)).toEqual([...flags].sort())
+})
+
+test('every address of the server is in docs/server.md', () => {
+  const page = read('docs/server.md')
+  for (const file of readdirSync(join(ROOT, 'src/http/routes'))) {
+    const paths = all(read(`src/http/routes/${file}`), /path: ['`](\/[^'`$]+)/g)
+    for (const path of paths) expect(page, path).toContain(path.replace(/^(\/v1\/(?:rules|overrides|pauses|capacity|keys)).*/, '$1').replace(/\/$/, ''))
   }
 })
 
 test('no flag and no environment variable is in the pages for users that the program does not know', () => {
-  const sources = [...CLI, 'src/cli/worker-config.ts', 'examples/demo/arguments.ts', 'bench/lib/arguments.ts'].map(read).join('\n')
+  const sources = [...CLI, 'src/cli/worker-config.ts', 'src/cli/server-config.ts', 'examples/demo/arguments.ts', 'bench/lib/arguments.ts'].map(read).join('\n')
   const known = all(sources, /(--[a-z][a-z-]*)/g)
   for (const flag of all(USER_PAGES, /(?<![\w-])(--[a-z][a-z-]*)/g)) expect(known).toContain(flag)
-  const variables = new Set<string>([...Object.values(WORKER_ENVIRONMENT), 'TOLLGATE_CONFIG'])
+  const variables = new Set<string>([...Object.values(WORKER_ENVIRONMENT), ...Object.values(SERVER_ENVIRONMENT), 'TOLLGATE_CONFIG'])
   for (const variable of all(USER_PAGES, /`((?:TOLLGATE|REDIS)_[A-Z_]+)`/g)) if (!Object.hasOwn(ERRORS, variable)) expect([...variables]).toContain(variable)
   const limiter = read('src/limiter/spec.ts')
   expect(all(USER_PAGES, /`(TOKEN_[A-Z_]+)`/g)).toEqual(all(limiter, /'(TOKEN_[A-Z_]+)'/g))
@@ -224,7 +249,7 @@ test('every error code in the pages for users is one of the catalogue', () => {
 
 test('every command of the command line is in docs/operations.md, and no other', () => {
   const defined = CLI.flatMap((file) => [...read(file).matchAll(/\b(\w+)\s*\.command\('([a-z]+[^']*)'\)/g)])
-  const groups = ['rules', 'override']
+  const groups = ['rules', 'override', 'keys']
   const expected = defined
     .filter(([, , command]) => !groups.includes(command as string))
     .map(([, parent, command]) => (parent === 'program' ? `tollgate ${command}` : `tollgate ${parent} ${command}`))
@@ -240,6 +265,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     queue: `\`${DEFAULTS.queue}\``,
     store: '',
     rules: '',
+    requireRules: '`false`',
     prices: '',
     exempt: '',
     degradeTo: '',
@@ -248,6 +274,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     estimate: '',
     believedUsage: '',
     attempts: '1',
+    maxPayloadBytes: String(DEFAULTS.maxPayloadBytes),
     connectTimeoutMs: '10000',
     actor: '`unknown`',
     longestOverrideMs: String(DEFAULTS.longestOverrideMs),
@@ -270,6 +297,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     observer: 'none',
     fallback: 'none',
     callOf: '',
+    requireRules: '`false`',
   } satisfies Record<keyof Required<WorkerOptions>, string>
   const { reduceFactor, recoverFactor, recoverEveryMs, canary, canaryLeaseMs } = DEFAULTS.upstream
   const ofUpstream = {
@@ -307,7 +335,7 @@ test('the bounds of options in docs/options.md are those that are checked', () =
       for (const value of [least - step, most + step]) expect(() => give(option, value), `${option} ${value}`).toThrow(option)
     }
   }
-  expect(bounds).toBe(16)
+  expect(bounds).toBe(17)
   expect(section(OPTIONS, 'Tollgate.open')).toContain(
     `| \`onStoreError\` | \`closed\` | \`${ON_STORE_ERROR.slice(0, -1).join('`, `')}\` or \`${ON_STORE_ERROR.at(-1)}\` |`,
   )

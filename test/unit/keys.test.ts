@@ -18,6 +18,9 @@ test('all keys of a namespace carry its hash tag', () => {
     keys.line('r', 'v'),
     keys.leases('r', 'v'),
     keys.call('q/1'),
+    keys.job('q/1'),
+    keys.ledger('n'),
+    keys.sender('n'),
   ]
   expect(all.map(tagOf)).toEqual(all.map(() => 'tollgate:shop.eu-1'))
   expect(new Set(all).size).toBe(all.length)

@@ -9,6 +9,8 @@ const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const LAYERS = [
   'index',
   'cli',
+  'http',
+  'middleware',
   'tollgate',
   'open',
   'options',

@@ -7,6 +7,8 @@ import { DEFAULTS } from '../../model/defaults.js'
 import type { CompiledRule } from '../../policy/compiled-rule.js'
 
 export interface MemoryEntry {
+  /** Of the request that opened it. */
+  readonly token: string
   readonly atMs: number
   /** The units that the rules counted when it was charged. */
   readonly counted: readonly CostUnit[]

@@ -1,3 +1,4 @@
+import { idTaken } from '../../admission/identity.js'
 import { type AdmissionRequest, bindingOf, costIn, gateBinding, type MeterRef, usageOf } from '../../admission/request.js'
 import { type MeterState, waitUp } from '../../limits/algorithm.js'
 import { ALGORITHMS } from '../../limits/algorithms.js'
@@ -60,6 +61,7 @@ export class MemoryStore implements Store {
 
   peek(request: AdmissionRequest): RunDecision | RejectDecision {
     const nowMs = this.now()
+    if (request.call.id !== undefined) this.entryOf(request, nowMs)
     const refusal = this.weigh(request, nowMs)
     return refusal === null ? this.run(request, nowMs) : this.reject(request, refusal, nowMs)
   }
@@ -103,7 +105,7 @@ export class MemoryStore implements Store {
 
   reportUpstream(request: AdmissionRequest, report: UpstreamReport): UpstreamOutcome {
     const nowMs = this.timeOf(request)
-    this.release(request)
+    if (this.openEntry(request, nowMs)?.token === request.token) this.release(request)
     return this.upstream.report(blockedValue(request), report, nowMs)
   }
 
@@ -157,8 +159,15 @@ export class MemoryStore implements Store {
     return nowMs
   }
 
-  /** The open entry of a call. Those of more than a day ago are not open any more. */
-  private entryOf({ id, forGood }: AdmissionRequest, nowMs: number): MemoryEntry | undefined {
+  /** The open entry of a call. @throws ID_TAKEN where that under its id is another call's */
+  private entryOf(request: AdmissionRequest, nowMs: number): MemoryEntry | undefined {
+    const entry = this.openEntry(request, nowMs)
+    if (entry !== undefined && entry.token !== request.token) throw idTaken(request.call.id ?? request.id)
+    return entry
+  }
+
+  /** The open entry under the id of a call. Those of more than a day ago are not open any more. */
+  private openEntry({ id, forGood }: AdmissionRequest, nowMs: number): MemoryEntry | undefined {
     this.expire(nowMs)
     const entry = forGood === true ? undefined : this.entries.get(id)
     return entry === undefined || hasExpired(entry, nowMs) ? undefined : entry
@@ -265,7 +274,7 @@ export class MemoryStore implements Store {
       if (changed && (request.forGood !== true || request.mayComeBack === true)) meter.opened()
       if (changed) meter.keep()
     }
-    if (request.forGood !== true) this.entries.set(request.id, { atMs: nowMs, counted: request.counted, charged: costs })
+    if (request.forGood !== true) this.entries.set(request.id, { token: request.token, atMs: nowMs, counted: request.counted, charged: costs })
   }
 
   private usage(request: AdmissionRequest, nowMs: number): Usage[] {

@@ -19,11 +19,14 @@ export class Batcher<Request, Reply> {
   private underWay = 0
   private scheduled = false
 
-  /** @param most how much may travel together, in what `weightOf` weighs */
+  /**
+   * @param most how much may travel together, in what `weightOf` weighs
+   * @param send answers each request in order; an Error in the place of an answer fails that request alone
+   */
   constructor(
     private readonly most: number,
     private readonly weightOf: (request: Request) => number,
-    private readonly send: (requests: readonly Request[]) => Promise<readonly Reply[]>,
+    private readonly send: (requests: readonly Request[]) => Promise<readonly (Reply | Error)[]>,
   ) {}
 
   add(request: Request): Promise<Reply> {
@@ -66,7 +69,11 @@ export class Batcher<Request, Reply> {
     this.send(some.map(({ request }) => request)).then(
       (replies) => {
         this.arrived()
-        for (const [index, { resolve }] of some.entries()) resolve(replies[index] as Reply)
+        for (const [index, { resolve, reject }] of some.entries()) {
+          const reply = replies[index] as Reply | Error
+          if (reply instanceof Error) reject(reply)
+          else resolve(reply)
+        }
       },
       (error: unknown) => {
         this.arrived()

@@ -8,15 +8,24 @@ import type { UpstreamStatus } from '../../model/upstream.js'
 import { DETAIL, OUTCOME, type OutcomeCode, strategyOf } from './protocol.js'
 
 /**
- * A start that its worker deals with by itself. again: it has to stand in line, but was sent without the call to keep beside its place, and is sent
- * again with it. lost: the job is not this worker's any more.
+ * An answer that its sender deals with by itself. again: a start that has to stand in line, but was sent without the call to keep beside its place, or
+ * whose batch came late, is sent again. lost: the job is not this worker's any more. taken: the id is that of another call. joined: the job of the call
+ * exists already.
  */
 export interface BareDecision {
-  readonly outcome: 'again' | 'lost'
+  readonly outcome: 'again' | 'lost' | 'taken' | 'joined'
+}
+
+const BARE_OUTCOMES: ReadonlySet<string> = new Set<BareDecision['outcome']>(['again', 'lost', 'taken', 'joined'])
+
+export function isBare(decision: Decision | BareDecision): decision is BareDecision {
+  return BARE_OUTCOMES.has(decision.outcome)
 }
 
 const DOUBLE = 8
 const DETAILS = Object.keys(DETAIL).length
+/** The outcomes of which nothing else is said. */
+const BARE: ReadonlySet<number> = new Set([OUTCOME.RUN, OUTCOME.WATCHED, OUTCOME.AGAIN, OUTCOME.LOST, OUTCOME.TAKEN, OUTCOME.JOINED])
 
 /** Ms until a limit is unused again, where the script did not answer it: it follows from what is used. */
 function resetMsOf(limit: CompiledLimit, used: number, atMs: number): number {
@@ -48,8 +57,7 @@ export class DecisionReply {
     for (let call = 0; call < calls; call++) {
       this.heads.push(offset)
       const outcome = bytes.readDoubleLE(offset)
-      const bare = outcome === OUTCOME.RUN || outcome === OUTCOME.WATCHED || outcome === OUTCOME.AGAIN || outcome === OUTCOME.LOST
-      offset += (bare ? 1 : 1 + DETAILS) * DOUBLE
+      offset += (BARE.has(outcome) ? 1 : 1 + DETAILS) * DOUBLE
     }
     for (const meter of meters) {
       this.named.set(meter.keys[0] as string, { meter, offset })
@@ -74,6 +82,10 @@ export class DecisionReply {
         return { outcome: 'again' }
       case OUTCOME.LOST:
         return { outcome: 'lost' }
+      case OUTCOME.TAKEN:
+        return { outcome: 'taken' }
+      case OUTCOME.JOINED:
+        return { outcome: 'joined' }
       case OUTCOME.EXPIRED:
         return new ReadDecision('expired', this, request)
       case OUTCOME.WAIT:

@@ -87,6 +87,7 @@ export class BatchEncoder {
   /** Deadlines and longest waits: rare, so they are sent apart from the calls. */
   private waitBounds = ''
   private locks = ''
+  private sender = ''
   private arrivals = ''
   private encodedRules = ''
   private encodedMeters = ''
@@ -134,6 +135,11 @@ export class BatchEncoder {
     else this.calls.push(entered)
   }
 
+  /** Says that the batch is one of starts: the how manieth of its worker. */
+  numbered(sender: string, number: number): void {
+    this.sender = `"sender":[${this.keys.push(this.names.sender(sender))},${number}],`
+  }
+
   /** The batch as JSON, see `lua/lib/batch.lua`. */
   batch(): string {
     const units = COST_UNITS.filter((unit) => this.counted.includes(unit))
@@ -143,7 +149,7 @@ export class BatchEncoder {
     const waitBounds = this.waitBounds === '' ? '' : `"waitBounds":[${this.waitBounds}],`
     const locks = this.locks === '' ? '' : `"locks":[${this.locks}],`
     const arrivals = this.arrivals === '' ? '' : `"arrivals":[${this.arrivals}],`
-    return `{"rules":[${this.encodedRules}],"units":[${codes}],"meters":[${this.encodedMeters}],${waitBounds}${arrivals}${locks}${calls},${ended}}`
+    return `{"rules":[${this.encodedRules}],"units":[${codes}],"meters":[${this.encodedMeters}],${waitBounds}${arrivals}${locks}${this.sender}${calls},${ended}}`
   }
 
   /** The number of a line's meter, 0 where no call of the batch meets it. */
@@ -195,7 +201,7 @@ export class BatchEncoder {
   private ledgerIndex(ledger: string): number {
     let index = this.ledgers.get(ledger)
     if (index === undefined) {
-      index = this.keys.push(this.names.call(ledger))
+      index = this.keys.push(this.names.ledger(ledger))
       this.ledgers.set(ledger, index)
     }
     return index

@@ -49,7 +49,7 @@ export function strategyOf(strictness: number): Strategy | undefined {
  * end. SLOWED: it runs from a slot that is `wait` away. WAIT: it stands in line. HOLD: it is to come again when the wait is over. REJECT: refused by
  * its strategy. REFUSED: refused where no call waits. TOO_BIG: it costs more than its limit can hold. CLOSED: its limit is 0. AGAIN: it has to stand
  * in line, and came without the call to keep there. LATE: it would start after its deadline. EXPIRED: its deadline has passed. LINE_FULL: as many
- * wait as may. LOST: its worker has not the job of the call any more.
+ * wait as may. LOST: its worker has not the job of the call any more. TAKEN: its id is that of another call. JOINED: its job exists already.
  */
 export const OUTCOME = {
   RUN: 0,
@@ -66,6 +66,8 @@ export const OUTCOME = {
   LINE_FULL: 11,
   WATCHED: 12,
   LOST: 13,
+  TAKEN: 14,
+  JOINED: 15,
 } as const
 
 /**
@@ -133,6 +135,7 @@ const NUMBERS = {
   PATIENCE_MS: DEFAULTS.patienceMs,
   LONGEST_PATIENCE_MS: DEFAULTS.longestPatienceMs,
   RETURN_LEAD_MS: DEFAULTS.returnLeadMs,
+  SENDER_TTL_MS: DEFAULTS.senderMs,
 } as const
 
 /** A table of codes as Lua names them: `inputTokens` is INPUT_TOKENS. */

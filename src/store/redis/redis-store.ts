@@ -1,20 +1,25 @@
 import type { Redis } from 'ioredis'
+import { idTaken } from '../../admission/identity.js'
 import { type AdmissionRequest, weightOf } from '../../admission/request.js'
 import type { ActualCosts } from '../../model/cost.js'
 import type { RejectDecision, RunDecision } from '../../model/decision.js'
 import { DEFAULTS, UNKNOWN_ACTOR } from '../../model/defaults.js'
-import { withoutArguments } from '../../model/errors.js'
+import { TollgateError, withoutArguments } from '../../model/errors.js'
 import { approximateMs, type Clock, DAY, HOUR } from '../../model/time.js'
 import type { Observation, UpstreamOutcome, UpstreamReport, UpstreamStatus } from '../../model/upstream.js'
 import { LedgerNames } from '../ledger-names.js'
 import { type Admission, type LedgerFigures, overEstimatedPercent, type StateResult, type Store } from '../store.js'
 import { Batcher } from './batcher.js'
 import type { ScriptClient } from './script-client.js'
+import type { GateDecision } from './sending.js'
+
+/** An admission, or why that one of its batch is refused: its id is that of another call. */
+export type BatchedAdmission = Admission | TollgateError
 
 /** What is done around each script call: see `src/outage/outage-store.ts`. */
 export interface SendGuard {
-  admits(requests: readonly AdmissionRequest[], send: () => Promise<Admission[]>): Promise<Admission[]>
-  peeks(requests: readonly AdmissionRequest[], send: () => Promise<(RunDecision | RejectDecision)[]>): Promise<(RunDecision | RejectDecision)[]>
+  admits(requests: readonly AdmissionRequest[], send: () => Promise<BatchedAdmission[]>): Promise<BatchedAdmission[]>
+  peeks(requests: readonly AdmissionRequest[], send: () => Promise<GateDecision[]>): Promise<GateDecision[]>
 }
 
 const NOTHING_AROUND: SendGuard = { admits: (_, send) => send(), peeks: (_, send) => send() }
@@ -51,8 +56,10 @@ export class RedisStore implements Store {
   ) {
     this.actor = actor
     this.ledgerNames = ledgerNames
-    this.admits = new Batcher(DEFAULTS.batchKeys, weightOf, (requests) => around.admits(requests, () => this.send(requests)))
-    this.peeks = new Batcher(DEFAULTS.batchKeys, weightOf, (requests) => around.peeks(requests, () => scriptClient.peek(requests)))
+    this.admits = new Batcher<AdmissionRequest, Admission>(DEFAULTS.batchKeys, weightOf, (requests) => around.admits(requests, () => this.send(requests)))
+    this.peeks = new Batcher<AdmissionRequest, RunDecision | RejectDecision>(DEFAULTS.batchKeys, weightOf, (requests) =>
+      around.peeks(requests, () => scriptClient.decideEach('peek', requests)),
+    )
   }
 
   admit(request: AdmissionRequest): Promise<Admission> {
@@ -65,17 +72,21 @@ export class RedisStore implements Store {
 
   async record(request: AdmissionRequest): Promise<Admission> {
     const [entered] = this.enter([request]) as [AdmissionRequest]
-    const [decision] = await this.scriptClient.record([entered])
-    return { request: entered, decision: decision as RunDecision }
+    const [decision] = (await this.scriptClient.decideEach('record', [entered])) as [GateDecision]
+    if (decision instanceof TollgateError) throw decision
+    return { request: entered, decision }
   }
 
   async settle(request: AdmissionRequest, actual: ActualCosts, how: 'end' | 'part'): Promise<boolean> {
     const [settled] = await this.scriptClient.settle([{ request, actual }], how)
+    if (settled === 'taken') throw idTaken(request.call.id ?? request.id)
     return settled === true
   }
 
   async release(request: AdmissionRequest): Promise<boolean> {
-    return (await this.scriptClient.release(request)) === 'S'
+    const held = await this.scriptClient.release(request)
+    if (held === 'R') throw idTaken(request.call.id ?? request.id)
+    return held === 'S'
   }
 
   reportUpstream(request: AdmissionRequest, report: UpstreamReport): Promise<UpstreamOutcome> {
@@ -112,9 +123,12 @@ export class RedisStore implements Store {
     )
   }
 
-  private async send(requests: readonly AdmissionRequest[]): Promise<Admission[]> {
+  private async send(requests: readonly AdmissionRequest[]): Promise<BatchedAdmission[]> {
     const entered = this.enter(requests)
-    const decisions = await this.scriptClient.check(entered)
-    return entered.map((one, index) => ({ request: one, decision: decisions[index] as RunDecision | RejectDecision }))
+    const decisions = await this.scriptClient.decideEach('check', entered)
+    return entered.map((one, index) => {
+      const decision = decisions[index] as GateDecision
+      return decision instanceof Error ? decision : { request: one, decision }
+    })
   }
 }

@@ -1,7 +1,9 @@
+import { idTaken } from '../../admission/identity.js'
 import { limitOf, meterOf } from '../../admission/rejection.js'
 import type { AdmissionRequest, CallRequest, Settlement } from '../../admission/request.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import type { Decision, RejectDecision, RunDecision } from '../../model/decision.js'
+import { TollgateError } from '../../model/errors.js'
 import { approximateMs } from '../../model/time.js'
 import { retentionOf } from '../../policy/policy.js'
 import type { Script } from '../../redis/script.js'
@@ -9,7 +11,8 @@ import type { StateResult } from '../store.js'
 import { type BareDecision, DecisionReply } from './decoder.js'
 import { BatchEncoder } from './encoder.js'
 import { type Held, type PassOutcome, scripts } from './scripts.js'
-import { storedCall, UpstreamScripts } from './upstream-scripts.js'
+import { type DecideOptions, type GateDecision, type Sender, storedCall } from './sending.js'
+import { UpstreamScripts } from './upstream-scripts.js'
 
 /** The front of one line, as a dispatch looks at it. */
 export interface LineFront {
@@ -47,40 +50,49 @@ export class ScriptClient extends UpstreamScripts {
     return Object.hasOwn(degradeTo, agent) ? degradeTo[agent] : undefined
   }
 
-  /** Charges each call at all of its meters, or refuses it. */
+  /**
+   * Decides on calls that never stand in line, each by itself; in the place of one whose id is that of another call stands ID_TAKEN.
+   * check: charges each at all of its meters, or refuses it. peek: what check would answer; changes nothing. record: charges what has happened already,
+   * whether there is room or not.
+   */
+  async decideEach(how: 'check' | 'peek' | 'record', requests: readonly AdmissionRequest[]): Promise<GateDecision[]> {
+    const decisions = await this.decide(scripts[how], requests, { onTheirWay: false })
+    return decisions.map((decision, index) => {
+      const { call, id } = requests[index] as AdmissionRequest
+      return decision.outcome === 'taken' ? idTaken(call.id ?? id) : (decision as RunDecision | RejectDecision)
+    })
+  }
+
+  /** @throws ID_TAKEN where the id of any is that of another call; the others are charged */
   async check(requests: readonly AdmissionRequest[]): Promise<(RunDecision | RejectDecision)[]> {
-    return (await this.decide(scripts.check, requests, { onTheirWay: false })) as (RunDecision | RejectDecision)[]
+    return (await this.decideEach('check', requests)).map(decidedOrThrow)
   }
 
-  /** What `check` would answer; changes nothing. */
+  /** @throws ID_TAKEN where the id of any is that of another call */
   async peek(requests: readonly AdmissionRequest[]): Promise<(RunDecision | RejectDecision)[]> {
-    return (await this.decide(scripts.peek, requests, { onTheirWay: false })) as (RunDecision | RejectDecision)[]
-  }
-
-  /** Charges what has happened already, whether there is room or not. */
-  async record(requests: readonly AdmissionRequest[]): Promise<Decision[]> {
-    return (await this.decide(scripts.record, requests, { onTheirWay: false })) as Decision[]
+    return (await this.decideEach('peek', requests)).map(decidedOrThrow)
   }
 
   /** The front door: promises room or finds a place in line. @param queue that of all these calls */
-  async enqueue(requests: readonly CallRequest[], queue: string): Promise<Decision[]> {
-    return (await this.decide(scripts.enqueue, requests, { onTheirWay: true, stored: requests.map(storedCall), queue })) as Decision[]
+  enqueue(requests: readonly CallRequest[], queue: string): Promise<(Decision | BareDecision)[]> {
+    return this.decide(scripts.enqueue, requests, { onTheirWay: true, stored: requests.map(storedCall), queue })
   }
 
   /**
    * Settles calls that have ended, then starts others, in one script call.
    * @param kept whether the calls are sent along, to be kept beside their place in line;
    *   without them a newcomer that has to stand in line is answered 'again'
+   * @param sender numbers the script calls of one worker in their order, so that a late copy is known as such
    */
-  start(requests: readonly CallRequest[], ended: readonly Settlement[], kept: boolean): Promise<(Decision | BareDecision)[]> {
-    return this.decide(scripts.start, requests, { onTheirWay: true, ended, stored: kept ? requests.map(storedCall) : [] })
+  start(requests: readonly CallRequest[], ended: readonly Settlement[], kept: boolean, sender?: Sender): Promise<(Decision | BareDecision)[]> {
+    return this.decide(scripts.start, requests, { onTheirWay: true, ended, stored: kept ? requests.map(storedCall) : [], sender })
   }
 
   /** Sends calls in as few batches as their rules allow: nearly always one. */
   private async decide(
     script: Script<Buffer>,
     requests: readonly AdmissionRequest[],
-    { onTheirWay, ended = [], stored = [], queue }: { onTheirWay: boolean; ended?: readonly Settlement[]; stored?: readonly string[]; queue?: string },
+    { onTheirWay, ended = [], stored = [], queue, sender }: DecideOptions,
   ): Promise<(Decision | BareDecision)[]> {
     const decisions: (Decision | BareDecision)[] = []
     let from = 0
@@ -89,6 +101,7 @@ export class ScriptClient extends UpstreamScripts {
       let to = from
       while (to < requests.length && encoder.add(requests[to] as AdmissionRequest, onTheirWay)) to++
       if (from === 0) for (const settlement of ended) encoder.settle(settlement, true)
+      if (sender !== undefined) encoder.numbered(sender.name, sender.next())
       const named = queue === undefined ? [] : [queue]
       if (queue !== undefined) {
         const jobs = requests.slice(from, to).map(({ id }) => this.keys.job(id))
@@ -106,15 +119,15 @@ export class ScriptClient extends UpstreamScripts {
   }
 
   /**
-   * Says what started calls have cost; per call whether there was an entry open under its token.
+   * Says what started calls have cost; per call whether there was an entry open under its token, 'taken' where that under its id is another call's.
    * @param how 'end' closes the entries; 'part': the calls go on, what they have cost so far is charged; 'cost' closes the entries, and the calls keep
    *   their slots, since their handlers go on; 'slots' gives these back
    */
-  async settle(settlements: readonly Settlement[], how: 'end' | 'part' | 'cost' | 'slots' = 'end'): Promise<boolean[]> {
+  async settle(settlements: readonly Settlement[], how: 'end' | 'part' | 'cost' | 'slots' = 'end'): Promise<(boolean | 'taken')[]> {
     const encoder = this.encode([], false)
     for (const settlement of settlements) encoder.settle(settlement, false)
     const settled = await scripts.settle.run(this.redis, encoder.keys, [this.now(), encoder.batch(), how])
-    return settled.map((one) => one === 1)
+    return settled.map((one) => (one === 2 ? 'taken' : one === 1))
   }
 
   /** Forgets what these meters have counted, and notes it in the audit. */
@@ -132,11 +145,15 @@ export class ScriptClient extends UpstreamScripts {
     return { nowMs: Number(nowMs), written: written === 1, state }
   }
 
-  /** Gives back all that a call holds. @param lineKey the line the call stands in, where it is known to stand in one */
-  async release(request: AdmissionRequest, lineKey = ''): Promise<Held> {
+  /**
+   * Gives back all that a call holds.
+   * @param lineKey the line the call stands in, where it is known to stand in one
+   * @param identity of the call, where another call may wait under its id by now: that one keeps what it holds
+   */
+  async release(request: AdmissionRequest, lineKey = '', identity = ''): Promise<Held> {
     const encoder = this.encode([request], true)
     if (lineKey !== '' && !encoder.keys.includes(lineKey)) encoder.keys.push(lineKey)
-    const [held = '-'] = await scripts.release.run(this.redis, encoder.keys, [this.now(), encoder.batch(), lineKey])
+    const [held = '-'] = await scripts.release.run(this.redis, encoder.keys, [this.now(), encoder.batch(), lineKey, identity])
     return held
   }
 
@@ -208,8 +225,13 @@ export class ScriptClient extends UpstreamScripts {
 
   /** Under which a start is charged by algorithms that remember charges one by one: `Charge.name_of` in `lua/lib/charge.lua`. */
   nameOfStart({ id, token, ledger }: AdmissionRequest): string {
-    return `${token}|${ledger === undefined ? id : this.keys.call(ledger)}`
+    return `${token}|${ledger === undefined ? id : this.keys.ledger(ledger)}`
   }
+}
+
+function decidedOrThrow(decision: GateDecision): RunDecision | RejectDecision {
+  if (decision instanceof TollgateError) throw decision
+  return decision
 }
 
 /** The concurrency slots that a call holds while it runs. */

@@ -12,7 +12,7 @@ function script<Reply>(name: string, options: { binary?: boolean } = {}): Script
   return new Script<Reply>(name, library, options)
 }
 
-/** What a call held: W a place in line, P a pass, S a charge, - nothing; R: it runs under another token, and keeps what it holds. */
+/** What a call held: W a place in line, P a pass, S a charge, - nothing; R: another call has its id, or it runs under another token, and keeps what it holds. */
 export type Held = 'W' | 'P' | 'S' | 'R' | '-'
 
 /** What became of a pass that has not started. */
@@ -26,7 +26,7 @@ export const scripts = {
   enqueue: script<Buffer>('enqueue', { binary: true }),
   start: script<Buffer>('start', { binary: true }),
   record: script<Buffer>('record', { binary: true }),
-  /** Per call 1 or 0. */
+  /** Per call 1 if it was settled, 2 if its id is that of another call, else 0. */
   settle: script<number[]>('settle'),
   release: script<Held[]>('release'),
   /** Redis' time, ids woken, ms until the next line can move (-1 = none waits), those woken without a claim, ids dropped for want of a job. */

@@ -1,7 +1,6 @@
 import type { Redis } from 'ioredis'
 import { type AdmissionRequest, blockPlace, type CallRequest } from '../../admission/request.js'
 import type { Resolver } from '../../admission/resolver.js'
-import { COST_UNITS } from '../../model/cost.js'
 import { approximateMs, type Clock } from '../../model/time.js'
 import { type UpstreamOutcome, type UpstreamReport, type UpstreamStatus, upstreamKey } from '../../model/upstream.js'
 import type { Keys } from '../../redis/keys.js'
@@ -9,6 +8,7 @@ import { readUpstreamStatus } from './decoder.js'
 import { BatchEncoder, ratesOf } from './encoder.js'
 import { REFUSAL } from './protocol.js'
 import { scripts } from './scripts.js'
+import { storedCall } from './sending.js'
 
 /** A call that its agent refused, on its way back. */
 interface Returning {
@@ -86,11 +86,4 @@ export class UpstreamScripts {
   protected now(): string {
     return this.clock.forScripts()
   }
-}
-
-/** The call as it is kept beside its place in line: what decides about it, with its costs, and no payload. */
-export function storedCall({ call, costs }: CallRequest): string {
-  const { payload: _payload, id: _id, ...rest } = call
-  const known = COST_UNITS.filter((unit) => costs[unit] > 0).map((unit) => [unit, costs[unit]])
-  return JSON.stringify({ ...rest, cost: { ...call.cost, ...Object.fromEntries(known) } })
 }

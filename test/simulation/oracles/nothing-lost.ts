@@ -6,10 +6,10 @@ const CHANGES_RULES: readonly FaultKind[] = ['rule change', 'override', 'pause']
 const REFUSES: readonly FaultKind[] = ['agent refuses once', 'agent refuses for a while', 'agent refuses always']
 /** For what an app cancels a call, or an operator takes it away. */
 const GIVES_UP: readonly FaultKind[] = ['cancel', 'removed job', 'agent refuses always']
-/** Faults for which a deadline is another time, or is forgotten with the record of a call. */
-const MOVES_DEADLINES: readonly FaultKind[] = ['redis clock', 'node clock', 'failover']
 /** A call that its agent has sent back so often fails the next time. */
 const MOST_RETURNS = 10
+/** Faults for which a deadline is another time, or is forgotten with the record of a call. */
+const MOVES_DEADLINES: readonly FaultKind[] = ['redis clock', 'node clock', 'failover']
 /** A call that lost so many workers is failed as the probable cause. */
 const LOST_AT_MOST = 10
 

@@ -3,6 +3,7 @@ import type { Costs } from '../../../src/model/cost.js'
 import type { LineScan } from '../../../src/queue/line-scan.js'
 import type { Keys } from '../../../src/redis/keys.js'
 import type { ScriptClient } from '../../../src/store/redis/script-client.js'
+import type { Sender } from '../../../src/store/redis/sending.js'
 import { EPOCH_MS } from '../world/server.js'
 import { copyOf, label, type Model, type Start } from './model.js'
 import type { Program } from './program.js'
@@ -64,19 +65,21 @@ export class Setting {
 
   /** Puts Redis, and the clocks of Redis and of the program, to a state. */
   at(redis: Parameters<RedisStates['begin']>[0], atMs: number, model?: Model): void {
-    this.states.begin(redis, atMs, model === undefined ? undefined : this.locks(model))
+    this.states.begin(redis, atMs, model === undefined ? undefined : this.jobKeys(model))
     this.setTime(atMs)
   }
 
-  /** The locks of jobs, as BullMQ keeps them. */
-  private locks({ jobs, atMs }: Model): Map<string, string> {
-    const locks = new Map<string, string>()
+  /** The jobs and their locks, as BullMQ keeps them. */
+  private jobKeys({ jobs, atMs }: Model): Map<string, string> {
+    const keys = new Map<string, string>()
     for (const [call, job] of jobs.entries()) {
+      // Scripts ask only whether there is a job.
+      if (job.state !== 'none' && job.state !== 'removed') keys.set(this.keys.job(this.idOf(call)), '')
       if (job.state !== 'active' || (job.lockEndsMs ?? Number.POSITIVE_INFINITY) <= atMs) continue
       const { key, token } = this.lockOf({ call, attempt: job.attempt })
-      locks.set(key, token)
+      keys.set(key, token)
     }
-    return locks
+    return keys
   }
 
   /** The lock of a job that an attempt has, or had. */
@@ -119,9 +122,14 @@ export class Setting {
     return { ...this.request(start.call, start.rules), lock: this.lockOf(start) }
   }
 
+  /** Numbers the starts of an attempt; only where any can arrive twice, since Redis is in more states with numbers. */
+  senderOf(start: Start): Sender | undefined {
+    return this.scope.budget.repeats === 0 ? undefined : { name: label(start), next: () => start.batch + 1 }
+  }
+
   /** How the ledgers of an attempt, and so the names of its slots, begin where it is sent alone. */
   ledgersOf({ call, attempt }: Pick<Start, 'call' | 'attempt'>): string {
-    return `~/c${call}.${attempt}.`
+    return `~~/c${call}.${attempt}.`
   }
 
   /** The app that enqueues a call: they take turns. */

@@ -1,4 +1,5 @@
 import type { Decision } from '../../../../src/model/decision.js'
+import type { BareDecision } from '../../../../src/store/redis/decoder.js'
 import { type AppCall, type Model, PASS_GRACE_MS } from '../model.js'
 import { checkNewcomer } from '../order.js'
 import type { Action, Setting } from '../setting.js'
@@ -14,7 +15,7 @@ export function appActions(setting: Setting, model: Model): Action[] {
       const enqueue = {
         name: `enqueue c${call}`,
         send: (next: Model) => setting.client(next.rules.app).enqueue([setting.request(call, next.rules.app)], setting.queue),
-        apply: (next: Model, [decision]: readonly Decision[]) => decided(setting, next, call, decision),
+        apply: (next: Model, [decision]: readonly (Decision | BareDecision)[]) => decided(setting, next, call, decision),
       }
       actions.push(...scriptCall(setting, model, enqueue))
     }
@@ -31,7 +32,7 @@ function deaths(setting: Setting, model: Model): Action[] {
   )
 }
 
-function decided(setting: Setting, model: Model, call: number, decision: Decision | undefined): void {
+function decided(setting: Setting, model: Model, call: number, decision: Decision | BareDecision | undefined): void {
   const appCall = model.calls[call] as AppCall
   if (decision === undefined || decision.outcome === 'reject' || decision.outcome === 'expired') {
     appCall.state = 'refused'

@@ -87,7 +87,7 @@ async function send(setting: Setting, model: Model, index: number, start: Start)
   const again = phase === 'starting again'
   const ended = unsettled === undefined || again ? [] : [settlementOf(setting, unsettled)]
   if (ended.length > 0) tell(model, index)
-  const [decision] = await setting.client(start.rules).start([setting.startRequest(start)], ended, again)
+  const [decision] = await setting.client(start.rules).start([setting.startRequest(start)], ended, again, setting.senderOf(start))
   return decision
 }
 

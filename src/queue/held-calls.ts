@@ -1,0 +1,357 @@
+import { randomBytes, randomUUID } from 'node:crypto'
+import { DelayedError, type JobsOptions, type Queue, UnrecoverableError } from 'bullmq'
+import type { Redis } from 'ioredis'
+import type { Logger } from 'pino'
+import type { Call } from '../model/call.js'
+import { NOTHING } from '../model/cost.js'
+import { DEFAULTS } from '../model/defaults.js'
+import { StoreUnavailable, TollgateError } from '../model/errors.js'
+import { SECOND } from '../model/time.js'
+import { usageOfResult } from '../pricing/usage.js'
+import { onAbort } from '../redis/bounded-wait.js'
+import type { ScriptClient } from '../store/redis/script-client.js'
+import { validateCall } from '../validation/call.js'
+import type { Explanation } from './explain.js'
+import type { CallContext, WorkerOptions } from './handler.js'
+import { isPutElsewhere } from './handler-outcome.js'
+import type { Results } from './results.js'
+import { type AttemptJob, callFailure, readRecord, recordId, restoredRequest, withEstimate } from './stored-call.js'
+import type { Worker } from './worker.js'
+
+/** Makes a held call, in the process that holds it. A `usage` in its result settles the estimate. */
+export type HeldHandler<T> = (call: Call, context: CallContext) => Promise<T>
+
+export interface RunOptions {
+  /** Ends the wait of the call: it leaves its line. While the handler runs it has no effect. */
+  signal?: AbortSignal | undefined
+  /** Is called where the call has to wait, with its id (for `explain` and `cancel`); again where its agent sends it back to its line. */
+  waiting?: ((id: string) => void) | undefined
+}
+
+interface HeldCall extends RunOptions {
+  readonly call: Call
+  readonly handler: HeldHandler<unknown>
+  readonly resolve: (result: unknown) => void
+  readonly reject: (error: unknown) => void
+  state: 'starting' | 'waiting' | 'running'
+  /** How often the handler was called. */
+  attempts: number
+  /** What the handler threw last. */
+  thrown: unknown
+}
+
+export interface HeldParts {
+  readonly queue: Queue
+  readonly redis: Redis
+  readonly scriptClient: ScriptClient
+  readonly results: Results
+  readonly log: Logger
+  /** How often the handler is called that fails with what may pass. */
+  readonly attempts: number
+  /** How long Redis may take to decide on a call. */
+  readonly timeoutMs: number
+  /** Whether Redis is out of reach now. */
+  readonly gone: () => boolean
+  readonly startWorker: (handler: (call: Call, context: CallContext) => Promise<unknown>, options: WorkerOptions) => Worker
+  /** Takes a call out of its line, as `Tollgate.cancel` does. */
+  readonly cancel: (id: string) => Promise<boolean>
+}
+
+const HELD_ID = /^(held-[0-9a-f]{12})\./
+/** Jobs of held calls exist while they wait: none is kept. */
+const JOB_OPTIONS: JobsOptions = { removeOnComplete: true, removeOnFail: true, backoff: { type: 'exponential', delay: SECOND } }
+/** Errors by which a processor tells BullMQ what to do with its job. */
+const CONTROL_ERRORS: ReadonlySet<string> = new Set(['DelayedError', 'WaitingError', 'WaitingChildrenError', 'RateLimitError', 'UnrecoverableError'])
+/** Of so many calls that ended here `explain` still knows how. */
+const ENDED_KEPT = 1000
+
+/** The queue of the process that holds the call of this id; undefined where no process holds it. */
+export function heldQueueOf(id: unknown): string | undefined {
+  return typeof id === 'string' ? HELD_ID.exec(id)?.[1] : undefined
+}
+
+export function newHeldQueue(): string {
+  return `held-${randomBytes(6).toString('hex')}`
+}
+
+/**
+ * Calls whose handler runs in the process that brings them: a server that holds the connection of a client.
+ *
+ * Model. A held call is sent to the start script at once, as a worker does it, without a job: where there is room that is all it costs. Where it has to
+ * wait it stands in the same lines as all other calls, in the same order, and gets a job in a queue that this process alone works: the dispatcher
+ * promotes that job when there is room, and pauses, `explain` and `cancel` find it. Jobs hold no payload: that stays in the memory of the process.
+ *
+ *     run ── start script ── room ──▶ running ──▶ resolved or rejected, settled
+ *                 │    │                 │  ▲
+ *         refused │    │ no room     429 │  │ woken
+ *                 ▼    ▼                 ▼  │
+ *            rejected  └───────────▶ waiting ── signal, cancel, deadline ──▶ rejected, nothing charged
+ *
+ * If the process dies: jobs wait in a queue that no process works, at places that other calls pass; a place whose job was not added yet is dropped when
+ * it is woken. Each process gives a sign of life every `heldBeatMs`. After `heldSilenceMs` without one, any process of the namespace that works takes
+ * the calls out of their lines and removes the queue (`sweepHeld`). Slots end with their leases, claims of woken calls by themselves; what a running
+ * call was charged stays charged.
+ *
+ * A process that sleeps for that long finds its waiting calls removed: each ends with CALL_CANCELLED. One that closes takes its waiting calls out of
+ * their lines itself.
+ */
+export class HeldCalls {
+  private readonly calls = new Map<string, HeldCall>()
+  private readonly ended = new Map<string, Explanation>()
+  /** Attempts of calls without a job. */
+  private readonly direct = new Set<Promise<unknown>>()
+  private readonly worker: Worker
+  private readonly beats: NodeJS.Timeout
+  /** The first sign of life: no call is taken before it, so that no queue exists that is not listed. */
+  private listed: Promise<void>
+  private closed = false
+
+  constructor(
+    private readonly parts: HeldParts,
+    options: WorkerOptions,
+  ) {
+    this.worker = parts.startWorker((call, context) => this.handle(call, context), { concurrency: DEFAULTS.heldConcurrency, ...options })
+    this.worker.bull.on('failed', (job, error) => {
+      if (job?.id !== undefined && job.finishedOn !== undefined) this.fail(job.id, error)
+    })
+    this.listed = this.beat()
+    this.listed.catch(() => {})
+    this.beats = setInterval(() => {
+      this.beat().catch((error: unknown) => parts.log.warn({ err: error }, 'the sign of life for held calls failed; it is tried again'))
+    }, DEFAULTS.heldBeatMs)
+    this.beats.unref()
+  }
+
+  /** How many calls are held now. */
+  get size(): number {
+    return this.calls.size
+  }
+
+  /**
+   * Runs `handler` in this process when the call may start; until then the call waits in line.
+   * @throws CallInvalid, RateLimitExceeded where it is refused; CALL_EXPIRED, CALL_CANCELLED; StoreUnavailable; what the handler throws; the signal's reason
+   */
+  async run<T>(input: Call, handler: HeldHandler<T>, { signal, waiting }: RunOptions = {}): Promise<T> {
+    signal?.throwIfAborted()
+    if (this.closed) throw closedError()
+    const { queue, scriptClient, gone } = this.parts
+    if (gone()) throw away()
+    // Where Redis refused the first sign, each call tries again.
+    this.listed = this.listed.catch(() => this.beat())
+    await this.listed
+    const call = scriptClient.resolver.withEndpoint(validateCall(input))
+    const id = `${queue.name}.${randomUUID()}`
+    const stored = { ...withEstimate(call, await scriptClient.resolver.costs(call)), id: undefined, payload: undefined }
+    const result = new Promise<unknown>((resolve, reject) => {
+      this.calls.set(id, { call, handler, signal, waiting, resolve, reject, state: 'starting', attempts: 0, thrown: undefined })
+    })
+    const leave = signal === undefined ? undefined : onAbort(signal, () => this.withdraw(id, signal.reason))
+    try {
+      this.start(id, stored)
+      return (await result) as T
+    } finally {
+      leave?.()
+      this.calls.delete(id)
+    }
+  }
+
+  /** Where a call stands that runs here, or ended here a short while ago; undefined where another place knows it better. */
+  explain(id: string): Explanation | undefined {
+    if (this.calls.get(id)?.state === 'running') return { id, state: 'running', binding: null, position: null, etaMs: null, reason: null, usage: [] }
+    return this.ended.get(id)
+  }
+
+  /** Cancels a call that runs here, or is about to. Returns false where it waits or is not here. */
+  cancel(id: string): boolean {
+    const held = this.calls.get(id)
+    if (held === undefined || held.state === 'waiting') return false
+    this.worker.abort(id)
+    return true
+  }
+
+  reconnected(): void {
+    this.worker.reconnected()
+  }
+
+  /** Takes the calls that wait out of their lines, waits for those that run, and removes the queue. @param gone Redis is out of reach: nothing is waited for */
+  async close(gone: boolean): Promise<void> {
+    const { redis, scriptClient, queue, results } = this.parts
+    this.closed = true
+    clearInterval(this.beats)
+    for (const [id, { state }] of this.calls) if (state !== 'running') this.withdraw(id, closedError())
+    if (!gone) await Promise.all(this.direct)
+    await this.worker.close(gone)
+    for (const { reject } of this.calls.values()) reject(closedError())
+    if (gone) return results.stop()
+    await results.close()
+    await giveUpHeld(scriptClient, redis, queue)
+  }
+
+  /** Sends a call to the start script, without a job. */
+  private start(id: string, call: Call): void {
+    const late = setTimeout(() => {
+      if (this.calls.get(id)?.state === 'starting') this.worker.abort(id, away())
+    }, this.parts.timeoutMs)
+    const made = this.worker
+      .attempt(this.jobless(id, call))
+      .then(
+        () => {},
+        async (error: unknown) => {
+          if (error instanceof DelayedError && this.calls.get(id)?.thrown !== error) this.waits(id)
+          else if (error instanceof UnrecoverableError || this.parts.attempts < 2 || this.closed) this.fail(id, error)
+          else await this.tryAgain(id, call)
+        },
+      )
+      .catch((error: unknown) => this.fail(id, error))
+      .finally(() => {
+        clearTimeout(late)
+        this.direct.delete(made)
+      })
+    this.direct.add(made)
+  }
+
+  /** Stands for the job of a call that has none. Where the call has to wait it becomes one. */
+  private jobless(id: string, call: Call): AttemptJob {
+    const { queue, attempts } = this.parts
+    const job = { id, name: call.agent, data: call, queueName: queue.name, timestamp: Date.now(), attemptsMade: 0, stalledCounter: 0, opts: {} }
+    return {
+      ...job,
+      updateData: async (data: Call) => {
+        job.data = data
+      },
+      moveToDelayed: async (atMs: number) => {
+        await queue.add(job.name, job.data, { ...JOB_OPTIONS, attempts, jobId: id, delay: Math.max(0, atMs - Date.now()) })
+      },
+    }
+  }
+
+  /** The handler failed with what may pass: the call starts again a second later, by a job. */
+  private async tryAgain(id: string, call: Call): Promise<void> {
+    const held = this.calls.get(id)
+    if (held === undefined) return
+    held.state = 'waiting'
+    const { queue, attempts } = this.parts
+    await queue.add(call.agent, call, { ...JOB_OPTIONS, attempts: attempts - 1, jobId: id, delay: SECOND })
+  }
+
+  private waits(id: string): void {
+    const held = this.calls.get(id)
+    if (held === undefined) {
+      // Its caller left while it was put in line.
+      this.takeOut(id)
+      return
+    }
+    held.state = 'waiting'
+    // Of a call that another process takes out of its line, the removed job is the only trace.
+    this.parts.results.wait(id, held.signal === undefined ? {} : { signal: held.signal }).catch((error: unknown) => {
+      if (held.signal?.aborted !== true && held.state === 'waiting') this.calls.get(id)?.reject(error)
+    })
+    held.waiting?.(id)
+  }
+
+  private async handle(call: Call, context: CallContext): Promise<unknown> {
+    const held = this.calls.get(context.id)
+    // It was withdrawn while it started: its agent is not called, so it costs nothing.
+    if (held === undefined) return { usage: NOTHING }
+    if (held.state === 'running') throw new TollgateError('CALL_FAILED', 'this call runs already: its process stood still for too long')
+    held.state = 'running'
+    const attempt = ++held.attempts
+    try {
+      const result = await held.handler({ ...call, payload: held.call.payload }, Object.defineProperty(context, 'attempt', { value: attempt }))
+      held.resolve(result)
+      this.remember(context.id, 'done', null)
+      const usage = usageOfResult(result)
+      return usage === undefined ? {} : { usage }
+    } catch (error) {
+      held.thrown = error
+      if (!(error instanceof Error && CONTROL_ERRORS.has(error.name))) throw error
+      // It is meant for the caller's own job, not for that of the held call.
+      held.reject(error)
+      throw Object.assign(new UnrecoverableError(error.message), isPutElsewhere(error) ? { usage: NOTHING } : {})
+    } finally {
+      held.state = 'waiting'
+    }
+  }
+
+  /** @param error as BullMQ keeps it: the code stands in its text */
+  private fail(id: string, error: unknown): void {
+    const held = this.calls.get(id)
+    if (held === undefined) return
+    const { cause } = error as { cause?: unknown }
+    const message = error instanceof Error ? error.message : String(error)
+    const { thrown } = held
+    const own = error === thrown || (thrown instanceof Error && thrown.message === message)
+    held.reject(own ? thrown : cause instanceof TollgateError ? cause : callFailure(message))
+    this.remember(id, 'failed', message)
+  }
+
+  private remember(id: string, state: 'done' | 'failed', reason: string | null): void {
+    if (this.ended.size >= ENDED_KEPT) this.ended.delete(this.ended.keys().next().value as string)
+    this.ended.set(id, { id, state, binding: null, position: null, etaMs: null, reason, usage: [] })
+  }
+
+  /** Its caller waits no more. */
+  private withdraw(id: string, reason: unknown): void {
+    const held = this.calls.get(id)
+    if (held === undefined || held.state === 'running') return
+    this.calls.delete(id)
+    held.reject(reason)
+    if (held.state === 'starting') this.worker.abort(id)
+    else this.takeOut(id)
+  }
+
+  private takeOut(id: string): void {
+    const out: Promise<unknown> = this.parts
+      .cancel(id)
+      .catch((error: unknown) => {
+        if (!(error instanceof TollgateError && error.code === 'CALL_UNKNOWN'))
+          this.parts.log.warn({ err: error, call: id }, 'a call whose caller left keeps its place')
+      })
+      .finally(() => this.direct.delete(out))
+    this.direct.add(out)
+  }
+
+  private async beat(): Promise<void> {
+    const { redis, scriptClient, queue } = this.parts
+    const [seconds] = await redis.time()
+    const { held } = scriptClient.keys
+    await redis
+      .multi()
+      .zadd(held, Number(seconds) * 1000 + DEFAULTS.heldSilenceMs, queue.name)
+      .pexpire(held, DEFAULTS.heldListMs)
+      .exec()
+  }
+}
+
+function closedError(): TollgateError {
+  return new TollgateError('CLOSED', 'this Tollgate was closed while the call was held')
+}
+
+function away(): StoreUnavailable {
+  return new StoreUnavailable('Redis is away, and it is not known whether there is room', { retryAfterMs: DEFAULTS.longestProbeMs })
+}
+
+/** Gives up the held calls of processes that gave no sign of life for `heldSilenceMs`. Two processes that do so at once do no harm. */
+export async function sweepHeld(scriptClient: ScriptClient, redis: Redis, queueOf: (name: string) => Queue): Promise<void> {
+  const [seconds] = await redis.time()
+  const dead = await redis.zrange(scriptClient.keys.held, '-inf', String(Number(seconds) * 1000), 'BYSCORE', 'LIMIT', 0, 100)
+  for (const name of dead) await giveUpHeld(scriptClient, redis, queueOf(name))
+}
+
+/** Takes all calls of a queue of held calls out of their lines, then removes the queue. A call that had started stays charged. */
+async function giveUpHeld(scriptClient: ScriptClient, redis: Redis, queue: Queue): Promise<void> {
+  const { keys } = scriptClient
+  const ids = [
+    ...(await redis.lrange(queue.toKey('wait'), 0, -1)),
+    ...(await redis.lrange(queue.toKey('active'), 0, -1)),
+    ...(await redis.zrange(queue.toKey('delayed'), '0', '-1')),
+    ...(await redis.zrange(queue.toKey('prioritized'), '0', '-1')),
+  ].map((id) => recordId(queue.name, id))
+  for (const id of ids) {
+    const record = await redis.get(keys.call(id))
+    const stored = readRecord(record)
+    if (stored !== null && stored.state !== 'started') await scriptClient.release(restoredRequest(scriptClient, id, record), stored.line)
+  }
+  await queue.obliterate({ force: true })
+  await redis.zrem(keys.held, queue.name)
+}
