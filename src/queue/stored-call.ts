@@ -194,6 +194,7 @@ export async function requestOfJob(scriptClient: ScriptClient, job: AttemptJob, 
 }
 
 /** The request of a job that has not started yet, under the rules that are in force now. */
-export function underRulesNow(scriptClient: ScriptClient, { id, token, call, costs, lock }: CallRequest): CallRequest {
-  return { ...callRequest(scriptClient, id, token, call, costs), lock }
+export function underRulesNow(scriptClient: ScriptClient, request: CallRequest): CallRequest {
+  const { id, token, call, costs } = request
+  return { ...request, ...callRequest(scriptClient, id, token, call, costs) }
 }
