@@ -59,7 +59,7 @@ function metered(body: ReadableStream<Uint8Array>, reader: AnswerReader): { read
 
 /**
  * A `fetch` whose requests wait in the lines of the namespace until they may start, and are settled by the usage in their answers. A 429, 503 or 529
- * puts the call back to the head of its line. A body has to be read or cancelled: the call runs until then.
+ * puts the call back to its place in line. A body has to be read or cancelled: the call runs until then.
  */
 export function heldFetch(held: HeldCalls, agent: string, of: FetchIdentity): typeof fetch {
   return async (input, init) => {

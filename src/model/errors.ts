@@ -79,7 +79,7 @@ export const ERRORS = {
     status: 503,
     retryable: true,
     what: 'The agent asked to be left alone for a while.',
-    todo: 'Nothing: the call goes back to the head of its line.',
+    todo: 'Nothing: the call goes back to its place in line.',
   },
   UPSTREAM_REFUSED: {
     status: 502,
@@ -290,7 +290,7 @@ export class StoreUnavailable extends TollgateError {
 }
 
 /**
- * Thrown by a handler whose agent refused the call for now. The call goes back to the head of its line without using up an attempt,
+ * Thrown by a handler whose agent refused the call for now. The call goes back to its place in line without using up an attempt,
  * and no process sends calls to that agent, endpoint and model for `retryAfterMs`. With `retryable: false` waiting does not help: the call fails at
  * once, and its agent is not left alone.
  */

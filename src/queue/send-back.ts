@@ -19,7 +19,7 @@ export interface JobHolder {
   retrying<T>(work: () => Promise<T>): Promise<T>
 }
 
-const BLOCKED = 'the agent asked to be left alone; the call waits at the head of its line'
+const BLOCKED = 'the agent asked to be left alone; the call waits at its place in line'
 const NOT_BLOCKED = 'the agent refused the call and takes others; the call is tried again by itself'
 
 /**

@@ -70,7 +70,8 @@ describe('a policy that Redis has lost', () => {
       const bucket = await Promise.all(Array.from({ length: 20 }, () => other.gate.admit({ agent: `agent${n}` })))
       expect(bucket.filter(({ allowed }) => allowed)).toHaveLength(0)
     }
-    expect(app.rules.list().map(({ name }) => name)).toEqual(['A', 'late.0', 'late.1', 'late.2'])
+    // Which process declares its rules first, decides their order.
+    expect(new Set(app.rules.list().map(({ name }) => name))).toEqual(new Set(['A', 'late.0', 'late.1', 'late.2']))
   })
 
   test('gives way to rules that were declared after the loss, and what was set at run time comes back beside them', async () => {

@@ -54,7 +54,9 @@ function twiceWithout(history: History, before: Run, run: Run, bounds: Bounds): 
   const startedMs = run.started.atMs
   // Another attempt, or a call that came back: each of these ends gives the call free.
   const free = ended !== undefined && ended.how !== 'done' && ended.atMs <= startedMs
-  if (free || reason(history, before, startedMs, bounds) !== undefined) return undefined
+  // A process that stands still between a charge and its start comes later than a run that was charged after it.
+  const first = chargeMs(run) < chargeMs(before) ? run : before
+  if (free || reason(history, first, startedMs, bounds) !== undefined) return undefined
   const state = ended !== undefined && ended.atMs <= startedMs ? 'was done' : 'was under way'
   return `starts again in ${run.started.by} though its run ${before.started.run} in ${before.started.by} ${state}, and no disturbance explains it`
 }
