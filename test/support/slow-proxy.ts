@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { setTimeout } from 'node:timers/promises'
 
 /** A proxy before a Redis that delays every answer by `delayMs`. */
 export class SlowProxy {
@@ -30,9 +31,11 @@ export class SlowProxy {
         })
       }
       client.pipe(upstream)
+      let sent: Promise<unknown> = Promise.resolve()
       upstream.on('data', (chunk: Buffer) => {
-        // Timers of one length fire in the order they were set: answers keep their order while `delayMs` stays.
-        setTimeout(() => client.writable && client.write(chunk), proxy.delayMs)
+        // Answers keep their order where `delayMs` gets shorter: a client takes them for those of its commands in turn.
+        const due = setTimeout(proxy.delayMs)
+        sent = sent.then(() => due).then(() => client.writable && client.write(chunk))
       })
     }).listen(0, '127.0.0.1')
     await once(server, 'listening')
