@@ -47,8 +47,8 @@ function faultOfKey(history: History, key: string, { ttlMs }: KeyFact, { unworke
   if (OF_CALLS_UNDER_WAY.some((pattern) => pattern.test(key)) && !unfinished) return 'is left, though no call is under way'
   if (ttlMs === null) return WITHOUT_END.includes(key) ? undefined : 'has no end'
   if (/^\/[cg]\//.test(key) && !unfinished) {
-    // A ledger lives for a day at most, the record of a call longer.
-    if (ttlMs > DAY_MS) return `is the record of a call, and none is under way (it ends in ${(ttlMs / DAY_MS).toFixed(1)} days)`
+    // An entry of a ledger lives for a day at most, the record of a call longer.
+    if (key.startsWith('/c/') && ttlMs > DAY_MS) return `is the record of a call, and none is under way (it ends in ${(ttlMs / DAY_MS).toFixed(1)} days)`
     // An older state has entries whose settlements it has not got.
     if (!openRuns && !history.faults.some(({ fault }) => fault === 'failover')) return 'is a ledger, and every run was settled'
   }

@@ -60,7 +60,7 @@ async function describe(setting: Setting, state: State): Promise<string[]> {
     const record = ((await setting.states.read('GET', key)) as string).split('\n')[0] as string
     lines.push(`  ${short(key)}: ${short(record.replaceAll(/18\d{11}(\.\d+)?/g, (time) => String(Math.round((Number(time) - EPOCH_MS) * 1000) / 1000)))}`)
   }
-  const ledgers = keys.filter((key) => key.includes('/g/~~/'))
+  const ledgers = keys.filter((key) => key.includes('/g/'))
   if (ledgers.length > 0) lines.push(`  open ledgers: ${ledgers.map(short).join(', ')}`)
   return [...lines, `  ${await usageText(setting, model)}`]
 }

@@ -52,8 +52,9 @@ describe('keys', () => {
   })
 
   test('of a ledger stay while a run is open', () => {
+    expect(left('/g/x', 80_000_000)).toEqual(['the key /g/x (string) is a ledger, and every run was settled'])
     expect(left('/c/~/x', 80_000_000)).toHaveLength(1)
-    expect(left('/c/~/x', 80_000_000, new FactBook(BUCKET).call('a').run('a', 0, { ends: false }))).toEqual([])
+    expect(left('/g/x', 80_000_000, new FactBook(BUCKET).call('a').run('a', 0, { ends: false }))).toEqual([])
   })
 
   test('of calls stay while their queue has no worker', () => {
