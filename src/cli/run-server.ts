@@ -1,6 +1,6 @@
 import { pino } from 'pino'
 import { Server } from '../http/server.js'
-import { withoutArguments } from '../model/errors.js'
+import { withoutArguments } from '../model/secrets.js'
 import { type RulesFile, readRules } from '../policy/rules-file.js'
 import { within } from '../redis/bounded-wait.js'
 import { Metrics } from '../telemetry/metrics.js'

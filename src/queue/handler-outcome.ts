@@ -1,6 +1,7 @@
 import { RATE_LIMIT_ERROR } from 'bullmq'
 import type { Redis } from 'ioredis'
-import { TollgateError, UpstreamLimited, withoutCredentials } from '../model/errors.js'
+import { TollgateError, UpstreamLimited } from '../model/errors.js'
+import { withoutCredentials } from '../model/secrets.js'
 import { show } from '../validation/faults.js'
 
 /** Errors by which code of a job says that BullMQ has put the job elsewhere already: it will run again, and this run used no attempt. */

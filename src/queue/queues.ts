@@ -1,6 +1,6 @@
 import { Job, Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
-import { withoutArguments } from '../model/errors.js'
+import { withoutArguments } from '../model/secrets.js'
 import type { Keys } from '../redis/keys.js'
 import { parseRecordId } from './stored-call.js'
 

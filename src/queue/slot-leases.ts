@@ -1,6 +1,6 @@
 import type { Logger } from 'pino'
 import type { AdmissionRequest } from '../admission/request.js'
-import { withoutArguments } from '../model/errors.js'
+import { withoutArguments } from '../model/secrets.js'
 import { type ScriptClient, slotsOf } from '../store/redis/script-client.js'
 
 /** Renewals per lease: after an outage of half a lease a slot has a part of its lease left. */

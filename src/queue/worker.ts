@@ -1,5 +1,6 @@
 import { DEFAULTS } from '../model/defaults.js'
-import { TollgateError, withoutArguments } from '../model/errors.js'
+import { TollgateError } from '../model/errors.js'
+import { withoutArguments } from '../model/secrets.js'
 import type { Clock } from '../model/time.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { RETURNS_FIELD } from '../store/redis/protocol.js'

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import { DEFAULTS } from '../model/defaults.js'
-import { StoreUnavailable, withoutArguments } from '../model/errors.js'
+import { StoreUnavailable } from '../model/errors.js'
+import { withoutArguments } from '../model/secrets.js'
 import { isStoreError, StoreSilent } from './store-error.js'
 
 /** The waits on each signal. They share one listener: Node takes more than ten on a signal for a leak, and warns. */

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Redis } from 'ioredis'
-import { withoutArguments } from '../model/errors.js'
+import { withoutArguments } from '../model/secrets.js'
 import { LUA_TEXT } from './lua-text.js'
 
 const INCLUDE = /^--- @include "([^"]+)"$/gm

@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis'
 import { type Logger, pino } from 'pino'
-import { ConfigInvalid, withoutArguments, withoutCredentials } from '../model/errors.js'
+import { ConfigInvalid } from '../model/errors.js'
+import { withoutArguments, withoutCredentials } from '../model/secrets.js'
 import { show } from '../validation/faults.js'
 
 /** Logs once that a connection is lost and once that it is back, however many attempts fail in between. */

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { z } from 'zod'
-import { withoutArguments } from '../model/errors.js'
+import { withoutArguments } from '../model/secrets.js'
 
 /**
  * Carries news of what agents said to the other processes of a namespace. The bus decides nothing: the state in the store does, with the next script.

@@ -1,5 +1,5 @@
 import type { z } from 'zod'
-import { withoutCredentials } from '../model/errors.js'
+import { withoutCredentials } from '../model/secrets.js'
 import { faultWords } from './messages.js'
 
 /** The longest value or field name that an error message quotes in full, in characters. */

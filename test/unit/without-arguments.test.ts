@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { TollgateError, withoutArguments } from '../../src/model/errors.js'
+import { TollgateError } from '../../src/model/errors.js'
+import { withoutArguments } from '../../src/model/secrets.js'
 
 const failed = (message: string, more: object = {}) => Object.assign(new Error(message), { command: { name: 'auth', args: ['secret'] } }, more)
 
