@@ -56,7 +56,7 @@ local function has_job(i, call)
 end
 
 local function wake(call, line_key, wait, claims)
-  Line.leave(line_key, call)
+  Line.leave(batch, line_key, call)
   local slot = now + math.max(0, wait)
   local soon = wait <= LOOKAHEAD_MS
   Pass.give(batch, call, call[CALL_PARSED], slot, claims, soon and now + PASS_CHECK_MS or slot - LOOKAHEAD_MS)
@@ -71,7 +71,7 @@ end
 -- A call without a job costs the others nothing any more. One that has come lately keeps the right to
 -- start: its app may be slow.
 local function leave_without_job(call, line_key)
-  Line.leave(line_key, call)
+  Line.leave(batch, line_key, call)
   if Line.arrival_of(call) + PASS_GRACE_MS > now then
     Pass.give(batch, call, call[CALL_PARSED], now, false, now + PASS_CHECK_MS / 10)
     return
@@ -95,8 +95,8 @@ local function wake_or_pass_over(i, call, line_key, wait)
   if queue[3] == 0 then return QUEUE_LOOK_MS end
   if line_key == queue_line then return SHUT_QUEUE_LOOK_MS end
   local record = call[CALL_PARSED]
-  Line.leave(line_key, call)
-  Line.join_at(queue_line, call, record.place, record.moves, record.deadline, SHUT_QUEUE_LOOK_MS, now)
+  Line.leave(batch, line_key, call)
+  Line.join_at(batch, queue_line, call, record.place, record.moves, record.deadline, SHUT_QUEUE_LOOK_MS, now)
 end
 
 -- Gathers the longest wait at the line's own meter and at the others; which of the others that is;
@@ -148,8 +148,8 @@ local function advance(i, call, own, line_key, is_own)
   -- From the line of its queue, or from one of its own, it comes back to where it was.
   local queue = queues[queue_of[i]]
   local moves = (is_own or queue and KEYS[queue[4]] == line_key) and record.moves or record.moves + 1
-  Line.leave(line_key, call)
-  Line.join(call, waits.full or waits.elsewhere, record.place, moves, record.deadline, waits.there, now)
+  Line.leave(batch, line_key, call)
+  Line.join(batch, call, waits.full or waits.elsewhere, record.place, moves, record.deadline, waits.there, now)
   return nil
 end
 

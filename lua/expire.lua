@@ -23,7 +23,7 @@ for i, call in ipairs(batch.calls) do
     -- It has left its line since, or its record is gone.
     redis.call('ZREM', KEYS[FIXED.DEADLINES], call[CALL_ID])
   elseif record.line == line_key and record.deadline <= now then
-    Line.leave(line_key, call)
+    Line.leave(batch, line_key, call)
     Pass.give(batch, call, record, now, false, now + PASS_CHECK_MS)
     if redis.call('EXISTS', line_key) == 1 then
       -- The call that is first now may need less room.
@@ -33,4 +33,5 @@ for i, call in ipairs(batch.calls) do
   end
 end
 
+Waiting.save(batch)
 return expired

@@ -28,7 +28,7 @@ local function release(call, line_key, identity)
     Pass.give_up(batch, call, record, now)
     Line.stir_all(batch, call, now)
   elseif record.line == line_key then
-    Line.leave(line_key, call)
+    Line.leave(batch, line_key, call)
   end
   Batch.drop_record(batch, call)
   return record.state

@@ -104,9 +104,9 @@ if ARGV[5] ~= '' and not over then
   call[CALL_JSON] = ARGV[5]
   local place = Line.next_place(call, true, now)
   if next_try <= blocked and blocked > 0 then
-    Line.join(call, block, place, 0, returns.gives_up, blocked, now)
+    Line.join(batch, call, block, place, 0, returns.gives_up, blocked, now)
   else
-    Line.join_at(own_line, call, place, 0, returns.gives_up, next_try + LOOKAHEAD_MS, now, 0)
+    Line.join_at(batch, own_line, call, place, 0, returns.gives_up, next_try + LOOKAHEAD_MS, now, 0)
   end
 end
 

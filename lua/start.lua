@@ -100,7 +100,7 @@ end
 
 local function leave(call, own)
   local line_key = call[CALL_PARSED].line
-  if Batch.declares(batch, line_key) then Line.leave(line_key, call) end
+  if Batch.declares(batch, line_key) then Line.leave(batch, line_key, call) end
   if own then own.line_length = nil end
 end
 

@@ -197,6 +197,7 @@ function Batch.save(batch)
   for key, ledger in pairs(batch.ledgers) do
     Ledger.save(key, ledger)
   end
+  Waiting.save(batch)
   Figures.save(batch, now)
 end
 end

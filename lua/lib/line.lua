@@ -22,10 +22,7 @@ local QUEUED_TTL = string.format('%.0f', 30 * 86400000)
 local RETURNED_BEFORE_MS = 2 ^ 39
 local QUEUED_FORMAT = '<' .. string.rep('d', COST_UNITS)
 
--- The key of the line at a meter.
-function Line.key(meter)
-  return KEYS[meter.first + meter.rule.keyed + 1]
-end
+Line.key = Meter.line_key
 
 local function next_arrival(now)
   return max(now, (tonumber(redis.call('GET', KEYS[FIXED.SEQUENCE]) or 0) or 0) + APART_MS)
@@ -94,7 +91,7 @@ end
 -- Puts the call into a line, whose first call sets when to look at it. Returns its rank.
 -- @param deadline when it gives up, 0 = never
 -- @param length of the line before, if it is known
-function Line.join_at(line_key, call, place, moves, deadline, wait, now, length)
+function Line.join_at(batch, line_key, call, place, moves, deadline, wait, now, length)
   redis.call('ZADD', line_key, text(place), call[CALL_ID])
   Record.save_waiting(call[CALL_RECORD_KEY], place, moves, deadline, line_key, call[CALL_JSON], wait)
   if deadline > 0 then redis.call('ZADD', KEYS[FIXED.DEADLINES], text(deadline), call[CALL_ID]) end
@@ -115,16 +112,26 @@ function Line.due_in(line_key, now)
 end
 
 -- Puts the call into the line of a meter.
-function Line.join(call, meter, place, moves, deadline, wait, now)
+function Line.join(batch, call, meter, place, moves, deadline, wait, now)
   local length = Line.length(meter)
   meter.queued, meter.line_length = nil, length + 1
-  return Line.join_at(Line.key(meter), call, place, moves, deadline, wait, now, length)
+  Waiting.add(batch, call, 1)
+  return Line.join_at(batch, Line.key(meter), call, place, moves, deadline, wait, now, length)
 end
 
-function Line.leave(line_key, call)
+-- Whether a line is that of a meter of the call.
+local function is_of_meter(batch, call, line_key)
+  for position = CALL_METERS, #call do
+    if Line.key(batch.meters[call[position]]) == line_key then return true end
+  end
+  return false
+end
+
+function Line.leave(batch, line_key, call)
   local known = call[CALL_PARSED]
   if known and (known.deadline or 0) > 0 then redis.call('ZREM', KEYS[FIXED.DEADLINES], call[CALL_ID]) end
   if redis.call('ZREM', line_key, call[CALL_ID]) == 1 then
+    if is_of_meter(batch, call, line_key) then Waiting.add(batch, call, -1) end
     if redis.call('EXISTS', line_key) == 0 then
       redis.call('ZREM', KEYS[FIXED.LINES], line_key)
       redis.call('HDEL', KEYS[FIXED.QUEUED], line_key)

@@ -4,7 +4,7 @@
 -- to, kept[1] - PLAIN how many open calls were charged at that time; debt, claimed (lib/claims.lua), histories
 -- and lows (lib/lows.lua) by the number of the limit; changed once it has to be saved. Its keys are
 -- KEYS[first] and those after it. Besides, where they are needed: ends (lib/claims.lua), line_length, queued,
--- share_ahead (lib/line.lua), behind (lib/decide.lua), block (lib/upstream.lua).
+-- share_ahead (lib/line.lua), waiting (lib/waiting.lua), behind (lib/decide.lua), block (lib/upstream.lua).
 local Meter = {}
 do
 local max = math.max
@@ -14,6 +14,11 @@ local NO_HISTORIES, NO_LOWS = {}, Lows.NONE
 function Meter.new(rule, first)
   -- Eight fields: a table of more is twice as large.
   return { rule = rule, first = first, debt = rule.zeros, claimed = rule.zeros, histories = NO_HISTORIES, lows = NO_LOWS, kept = false, changed = false }
+end
+
+-- The key of the line at a meter.
+function Meter.line_key(meter)
+  return KEYS[meter.first + meter.rule.keyed + 1]
 end
 
 -- Returns whether anything is used still.
@@ -143,7 +148,7 @@ function Meter.save(meter, now)
     if used > 0 or debt > 0 then
       local ends = algorithm.ttl(limit, used, debt, present, history) + present - now
       if algorithm.tidy then
-        used = algorithm.tidy(limit, history, used, Clock.px(ends))
+        used = algorithm.tidy(limit, history, used, ends)
         kept[offset + n] = used
       end
       if used > 0 or debt > 0 then

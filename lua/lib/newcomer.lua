@@ -31,26 +31,17 @@ local function starts_late(now, wait, binding, deadline)
   return deadline > 0 and now + wait > deadline and not binding.unknown
 end
 
--- How long a call will wait at a place in the line of a meter, and what binds it (nil: it has room).
-local function weigh_in_line(batch, call, now, meter, place)
-  local length = Line.length(meter)
-  if length > 0 then meter.share_ahead = redis.call('ZCOUNT', Line.key(meter), '-inf', '(' .. text(place)) / length end
-  local verdict = Decide.weigh(batch, call, now, Decide.newcomer_view(batch))
-  meter.share_ahead = nil
-  return verdict and verdict.wait or 0, verdict and verdict.binding
-end
-
-local function stand(batch, call, now, binding, place, moves, deadline, wait, latest)
-  local rank = Line.join(call, binding.meter, place, moves, deadline, wait, now)
+local function stand(batch, call, now, binding, place, moves, deadline, wait, most, latest)
+  local rank = Line.join(batch, call, binding.meter, place, moves, deadline, wait, now)
   batch.any_line = true
-  Reply.add(batch.reply, OUTCOME.WAIT, wait, latest or binding, rank)
+  Reply.add(batch.reply, OUTCOME.WAIT, wait, latest or binding, rank, nil, most)
 end
 
 -- A call that was in line before keeps its place.
 function Newcomer.stand_again(batch, call, now, binding)
   local record = call[CALL_PARSED]
-  local wait, latest = weigh_in_line(batch, call, now, binding.meter, record.place)
-  stand(batch, call, now, binding, record.place, record.moves, record.deadline, wait, latest)
+  local wait, most, latest = Estimate.at_place(batch, call, now, record.place)
+  stand(batch, call, now, binding, record.place, record.moves, record.deadline, wait, most, latest)
 end
 
 -- How long a call may wait in the line of a rule. A pause and a block have no bound of their own:
@@ -74,13 +65,13 @@ local function stand_new(batch, call, now, binding, deciding, behind)
   if rule.max_waiting > 0 and length >= rule.max_waiting and not call.arrived then
     return Reply.add(batch.reply, OUTCOME.LINE_FULL, 0, binding, length)
   end
-  local wait, latest = weigh_in_line(batch, call, now, binding.meter, Line.place_now(call, now))
-  if not latest and behind then wait = max(wait, behind) end
+  local wait, most, latest = Estimate.at_place(batch, call, now, Line.place_now(call, now))
+  if not latest and behind then wait, most = max(wait, behind), max(most, behind) end
   local deadline = Line.deadline_of(call, now, longest_wait(batch, call, rule, deciding))
   if starts_late(now, wait, latest or binding, deadline) then
     return Reply.add(batch.reply, OUTCOME.LATE, wait, latest or binding)
   end
-  stand(batch, call, now, binding, Line.next_place(call, false, now), 0, deadline, wait, latest)
+  stand(batch, call, now, binding, Line.next_place(call, false, now), 0, deadline, wait, most, latest)
 end
 
 -- Gives a call the right to start from a slot on.
@@ -97,8 +88,8 @@ local function slow(batch, call, now, verdict, door, before)
   local rule, known = deciding.meter.rule, not binding.unknown
   if known and rule.max_delay > 0 and wait > rule.max_delay and batch.any_line and call[CALL_PRIORITY] ~= 0 then
     -- By its priority it may go before some of the calls that wait.
-    local latest
-    wait, latest = weigh_in_line(batch, call, now, binding.meter, Line.place_now(call, now))
+    local latest, _
+    wait, _, latest = Estimate.at_place(batch, call, now, Line.place_now(call, now))
     binding = latest or binding
   end
   if known and rule.max_delay > 0 and wait > rule.max_delay then

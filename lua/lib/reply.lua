@@ -4,7 +4,8 @@
 --     AGAIN, LOST, TAKEN or JOINED also the wait in ms (-1 = not known, or never), the meter and the limit that bind it
 --     (places in the request from 1; limit 0 = the gate of a pause or an upstream block; meter 0 = none),
 --     how many calls stand before it (-1 = it is in no line; LINE_FULL: how many stand in the line), and
---     how strict the rule is that decided (0 = none did)
+--     how strict the rule is that decided (0 = none did), and the longest that it may wait in ms
+--     (-1 = not known)
 --   per meter of the batch, but pauses and upstream blocks: for each limit what is used (debt included)
 --     and claimed, as the batch left it; where these do not tell it also ms until nothing is used
 local Reply = {}
@@ -23,7 +24,7 @@ function Reply.new(now)
   return { now }
 end
 
-function Reply.add(reply, outcome, wait, binding, rank, strictness)
+function Reply.add(reply, outcome, wait, binding, rank, strictness, most)
   local at = #reply + 1
   reply[at] = outcome
   if BARE[outcome] then return end
@@ -32,6 +33,7 @@ function Reply.add(reply, outcome, wait, binding, rank, strictness)
   reply[at + DETAIL.LIMIT] = binding and binding.n or 0
   reply[at + DETAIL.RANK] = rank or -1
   reply[at + DETAIL.STRICTNESS] = strictness or 0
+  reply[at + DETAIL.MOST] = most and most < math.huge and reply[at + DETAIL.WAIT] >= 0 and most or -1
 end
 
 local function add_meter(reply, meter)

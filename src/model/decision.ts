@@ -82,6 +82,11 @@ export interface WaitDecision extends DecisionBase {
   readonly outcome: 'wait'
   /** Estimated ms until it starts; null where that is unknown: it waits for a slot that a running call holds, or for a pause to end. */
   readonly etaMs: number | null
+  /**
+   * By when it starts at the latest, where `etaMs` is the earliest: the two are equal where the time is known to within the lookahead (60 ms). null where
+   * that is unknown.
+   */
+  readonly etaMaxMs: number | null
   /** The number of calls before it in its line. */
   readonly position: number
   readonly binding: Binding | null

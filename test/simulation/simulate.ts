@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { loadProgram } from './fleet/program.js'
 import { type Allowed, FEATURES, type Feature } from './fleet/spec.js'
+import { etaFigures } from './eta/eta-figures.js'
 import { FAULTS, type FaultKind } from './oracles/facts.js'
 import { type Outcome, surprises } from './outcome.js'
 import { plantedFaults } from './planted/faults.js'
@@ -34,6 +35,7 @@ interface Options {
   readonly processes: number
   readonly stopAtFirst?: boolean
   readonly json?: boolean
+  readonly eta?: string | true
   readonly quiet?: boolean
   readonly twice?: boolean
   readonly smallScope?: string | true
@@ -81,6 +83,7 @@ const command = new Command('simulate')
   .option('--processes <number>', 'how many simulate at once', wholeNumber, PROCESSES)
   .option('--stop-at-first', 'ends with the first report that no known fault explains')
   .option('--json', 'prints one line of JSON for each report, and one at the end')
+  .option('--eta [name]', 'instead of seeds, fleets of 1,000 calls each that are told when they start: how many do then; all, or those whose name has this in it')
   .option('--quiet', 'prints no line for a seed without a report')
   .option('--twice', 'runs each seed in two processes, and compares the runs byte by byte')
   .option('--small-scope [name]', `instead of seeds, every interleaving of a small fleet; all, or one of: ${SCOPES.map(({ name }) => name).join(', ')}`)
@@ -100,6 +103,7 @@ async function main(): Promise<number> {
   const { smallScope: scope, planted, program, quick = false, replay, json = false, stopAtFirst = false } = options
   if (scope !== undefined)
     return smallScope({ program, quick, json, stopAtFirst, ...(scope === true ? {} : { scope }), ...(replay === undefined ? {} : { replay }) })
+  if (options.eta !== undefined) return tellEta(program, options.eta === true ? undefined : options.eta)
   if (options.listPlanted === true) return listPlanted()
   if (options.plant !== undefined) {
     console.log((await plant(...options.plant)).root)
@@ -110,6 +114,19 @@ async function main(): Promise<number> {
   if (work.length === 0) command.help({ error: true })
   if (options.trace !== undefined) return trace(work[0] as Work, options.trace)
   return options.twice === true ? runTwice(work, options) : runAll(work, options)
+}
+
+async function tellEta(program: string, name?: string): Promise<number> {
+  const server = await RealServer.start()
+  console.log('| fleet | calls | on time | in range | median width | farthest off |\n| --- | --- | --- | --- | --- | --- |')
+  const figures = await etaFigures(program, server, name)
+  for (const { name: of, calls, onTime, inRange, width, worstMs } of figures)
+    console.log(`| ${of} | ${calls} | ${percent(onTime)} | ${percent(inRange)} | ${percent(width)} | ${worstMs.toFixed(0)} ms |`)
+  return figures.every(({ inRange }) => inRange >= 0.99) ? 0 : 1
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(1)} %`
 }
 
 function listPlanted(): number {

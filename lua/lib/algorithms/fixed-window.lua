@@ -57,5 +57,6 @@ Algorithms[ALGORITHM.FIXED_WINDOW] = {
   end,
   tells_reset = true,
   slack = Algorithms.slack_of_sum,
+  rounds = true,
 }
 end

@@ -145,5 +145,6 @@ Algorithms[ALGORITHM.SLIDING_WINDOW] = {
   kept = function(history) return history end,
   tells_reset = true,
   slack = Algorithms.slack_of_sum,
+  rounds = true,
 }
 end

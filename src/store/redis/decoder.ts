@@ -90,7 +90,8 @@ export class DecisionReply {
         return new ReadDecision('expired', this, request)
       case OUTCOME.WAIT:
         return Object.assign(new ReadDecision('wait' as const, this, request), {
-          etaMs: this.knownWaitMs(head),
+          etaMs: this.knownMs(head, DETAIL.WAIT),
+          etaMaxMs: this.knownMs(head, DETAIL.MOST),
           position: this.detail(head, DETAIL.RANK),
           binding: this.bindingOf(request, head),
         })
@@ -135,7 +136,7 @@ export class DecisionReply {
     const strategy = strictness === 0 ? undefined : (strategyOf(strictness) ?? custom)
     const paused = this.bindingOf(request, head)?.kind === 'pause'
     return Object.assign(this.rejected(paused ? 'paused' : 'limited', head, request), {
-      retryAfterMs: paused || strategy === 'hard' ? null : this.knownWaitMs(head),
+      retryAfterMs: paused || strategy === 'hard' ? null : this.knownMs(head, DETAIL.WAIT),
       ...(strategy === undefined ? {} : { strategy }),
     })
   }
@@ -151,8 +152,8 @@ export class DecisionReply {
     return this.bytes.readDoubleLE(head + n * DOUBLE)
   }
 
-  private knownWaitMs(head: number): number | null {
-    const waitMs = this.detail(head, DETAIL.WAIT)
+  private knownMs(head: number, n: number): number | null {
+    const waitMs = this.detail(head, n)
     return waitMs < 0 ? null : waitMs
   }
 

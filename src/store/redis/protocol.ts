@@ -99,7 +99,7 @@ export const encodedOptions = (values: Readonly<Record<keyof typeof OPTION, numb
 export const encodedRecovery = (values: Readonly<Record<keyof typeof RECOVERY, number>>) => placed(RECOVERY, values)
 
 /** The places of what a reply says of a call after its outcome, where the call neither runs nor is sent again. */
-export const DETAIL = { WAIT: 1, METER: 2, LIMIT: 3, RANK: 4, STRICTNESS: 5 } as const
+export const DETAIL = { WAIT: 1, METER: 2, LIMIT: 3, RANK: 4, STRICTNESS: 5, MOST: 6 } as const
 
 /**
  * What the dispatcher tells the front door of a queue. OPEN: its workers take calls. FULL: they have taken none for a while, all are busy. SHUT: it has

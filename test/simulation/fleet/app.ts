@@ -76,6 +76,7 @@ function answered(fleet: Fleet, member: Member, one: FleetCall, ticket: Pick<Tic
     call: one.name,
     outcome,
     ...(etaMs === undefined ? {} : { etaMs }),
+    ...(decision?.outcome === 'wait' ? { etaMaxMs: decision.etaMaxMs } : {}),
     ...(error === undefined ? {} : { code: error.code }),
   })
   fleet.world.note(member.process.name, `${one.name} is answered ${outcome}${error === undefined ? '' : ` (${error.code})`}, id ${ticket.id}`)

@@ -103,6 +103,8 @@ export interface AnsweredFact extends At {
   readonly outcome: 'run' | 'wait' | 'degrade' | 'refused' | 'unknown' | 'joined'
   /** When it starts, in ms from now; null: not known; left out: not said. */
   readonly etaMs?: number | null
+  /** When it starts at the latest; null: not known; left out: `etaMs` is the time. */
+  readonly etaMaxMs?: number | null
   readonly code?: string
 }
 
