@@ -54,7 +54,7 @@ local function of_limit(meter, n, limit, call, now, known, share)
   local all = max(waiting[1 + unit] * share, known.in_line)
   local shared = max(known.in_line, min(all, known.costs[unit]))
   -- Where calls wait for this meter in lines of others, as many of its own line may yet go to such lines.
-  local surely = all > 0 and shared * shared / all or 0
+  local surely = all > 0 and shared * (shared / all) ^ 2 or 0
   local least, most = fill(limit, cost, waiting)
   local function wait(before)
     if used + debt + cost + before <= limit.plain then return 0 end
@@ -134,7 +134,10 @@ function Estimate.at_place(batch, call, now, place)
     batch.meters[call[position]].share_ahead = nil
   end
   local least, most = combine(each)
-  low, high = max(low, least), max(low, most)
+  -- Without a gate the lines above say all: the verdict takes it that calls before this one stay in their lines.
+  local gated = verdict and (verdict.binding.n == 0 or verdict.binding.unknown)
+  low = gated and max(low, least) or least
+  high = max(low, most)
   return low, unknown and huge or high, verdict and verdict.binding
 end
 end
