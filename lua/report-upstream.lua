@@ -102,11 +102,11 @@ elseif returns.all > 1 then
 end
 if ARGV[5] ~= '' and not over then
   call[CALL_JSON] = ARGV[5]
-  local place = Line.next_place(call, true, now)
+  local place, claims = Line.next_place(call, true, now), Pass.claim_in_line(batch, call)
   if next_try <= blocked and blocked > 0 then
-    Line.join(call, block, place, 0, returns.gives_up, blocked, now)
+    Line.join(call, block, place, 0, returns.gives_up, blocked, now, claims)
   else
-    Line.join_at(own_line, call, place, 0, returns.gives_up, next_try + LOOKAHEAD_MS, now, 0)
+    Line.join_at(own_line, call, place, 0, returns.gives_up, next_try + LOOKAHEAD_MS, now, claims, 0)
   end
 end
 

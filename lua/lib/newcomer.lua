@@ -2,7 +2,7 @@
 -- worker. `door` says where they differ:
 --   admit(batch, call, now)   the call has room: adds its outcome to the reply
 --   held                      the outcome of a call that is slowed for a moment
---   claims                    whether room is kept for calls that are to start later
+--   claims                    whether room is kept for calls that are to start later; at meters that refuse it always is
 local Newcomer = {}
 do
 local max, min = math.max, math.min
@@ -41,7 +41,7 @@ local function weigh_in_line(batch, call, now, meter, place)
 end
 
 local function stand(batch, call, now, binding, place, moves, deadline, wait, latest)
-  local rank = Line.join(call, binding.meter, place, moves, deadline, wait, now)
+  local rank = Line.join(call, binding.meter, place, moves, deadline, wait, now, Pass.claim_in_line(batch, call))
   batch.any_line = true
   Reply.add(batch.reply, OUTCOME.WAIT, wait, latest or binding, rank)
 end
@@ -67,8 +67,9 @@ end
 
 -- A newcomer gets a place in line, unless the line is full or the call would start too late.
 -- @param behind how long the calls before it wait, where it has room itself
-local function stand_new(batch, call, now, binding, deciding, behind)
+local function stand_new(batch, call, now, verdict, behind)
   if call[CALL_JSON] == '' then return Reply.add(batch.reply, OUTCOME.AGAIN) end
+  local binding, deciding = verdict.standing, verdict.deciding
   local rule, length = binding.meter.rule, Line.length(binding.meter)
   -- A call that comes back was let in before.
   if rule.max_waiting > 0 and length >= rule.max_waiting and not call.arrived then
@@ -84,10 +85,10 @@ local function stand_new(batch, call, now, binding, deciding, behind)
 end
 
 -- Gives a call the right to start from a slot on.
--- @param claims whether its room is kept for it
+-- @param claims whether its room is kept for it at all its meters, also at those that wait
 function Newcomer.promise(batch, call, now, slot, deadline, claims)
   local place = Line.next_place(call, false, now)
-  Pass.give(batch, call, { place = place, moves = 0, deadline = deadline, call = call[CALL_JSON] }, slot, claims, slot + PASS_CHECK_MS)
+  Pass.give(batch, call, { place = place, moves = 0, deadline = deadline, call = call[CALL_JSON] }, slot, claims and Pass.ROOM or Pass.AT_STRICT, slot + PASS_CHECK_MS)
 end
 
 -- Throttle: a short while in the worker, longer in line, and refused where it would take too long.
@@ -105,7 +106,7 @@ local function slow(batch, call, now, verdict, door, before)
     return Newcomer.refuse(batch, { wait = wait, binding = binding, deciding = deciding })
   end
   if not known or before or wait > rule.hold then
-    return stand_new(batch, call, now, binding, deciding, before and wait)
+    return stand_new(batch, call, now, verdict, before and wait)
   end
   if call[CALL_JSON] == '' then return Reply.add(batch.reply, OUTCOME.AGAIN) end
   local deadline = Line.deadline_of(call, now, rule.max_wait)
@@ -121,7 +122,7 @@ function Newcomer.decide(batch, call, now, door)
     return Reply.add(batch.reply, OUTCOME.EXPIRED, 0, nil)
   end
   local before, behind = Decide.line_ahead(batch, call, now)
-  if before and not verdict then verdict = { wait = behind, binding = before, deciding = before } end
+  if before and not verdict then verdict = { wait = behind, binding = before, standing = before, deciding = before } end
   if not verdict then return door.admit(batch, call, now) end
   local strictness = verdict.deciding.strictness
   if strictness > STRICTNESS.THROTTLE then
@@ -129,6 +130,6 @@ function Newcomer.decide(batch, call, now, door)
   elseif strictness == STRICTNESS.THROTTLE then
     return slow(batch, call, now, verdict, door, before)
   end
-  return stand_new(batch, call, now, verdict.binding, verdict.deciding, before and verdict.wait)
+  return stand_new(batch, call, now, verdict, before and verdict.wait)
 end
 end

@@ -99,8 +99,11 @@ export interface AdmissionRequest extends ResolvedMeters {
   readonly call: Pick<Call, 'id' | 'priority' | 'strategy' | 'deadline' | 'maxWaitMs'>
   /** The keys of meters that its pass has claims at, and of the line it stands in, where these were read from its record. */
   readonly held?: readonly string[] | undefined
-  /** Takes the place of the strategy of the call and of its rules. */
-  readonly strategy?: Strategy | undefined
+  /**
+   * Takes the place of the strategy of the call and of its rules. waits: where a rule would degrade the call, or ask the user's code, the call waits; other
+   * rules decide as they say.
+   */
+  readonly strategy?: Strategy | 'waits' | undefined
 }
 
 /** A request that still carries the complete Call: needed where the call may have to be stored in a line. */

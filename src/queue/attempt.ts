@@ -15,7 +15,7 @@ import type { AttemptParts } from './attempt-parts.js'
 import type { CallContext } from './handler.js'
 import { faultOfResult, isPutElsewhere, isRateLimited, rateLimitOf } from './handler-outcome.js'
 import type { JobHolder } from './send-back.js'
-import { type AttemptJob, finalFailure, jobFailure, requestOfJob } from './stored-call.js'
+import { type AttemptJob, finalFailure, jobFailure, keptArrival, requestOfJob } from './stored-call.js'
 
 type AttemptState =
   /** Nothing runs that an abort would have to stop: the attempt looks at its state at the next step. */
@@ -92,7 +92,9 @@ export class Attempt implements JobHolder {
           return batcher.start(call)
         })
         const { request, decision } =
-          first.decision.outcome === 'reject' ? await strategyResolver.resolve(call, first.decision, start, options.callOf === undefined) : first
+          first.decision.outcome === 'reject'
+            ? await strategyResolver.resolve(this.atItsPlace(call), first.decision, start, options.callOf === undefined)
+            : first
         switch (decision.outcome) {
           case 'run':
           case 'degrade':
@@ -171,6 +173,11 @@ export class Attempt implements JobHolder {
       // The end of the call settles it anyway: a stream is neither broken off nor kept waiting for a Redis that is away.
       if (!isStoreError(error)) throw error
     }
+  }
+
+  /** A refusal has ended the record of the call, and with it its place: where it waits after all, it has that place again. */
+  private atItsPlace(request: CallRequest): CallRequest {
+    return { ...request, arrivedMs: keptArrival(this.job.opts) ?? request.arrivedMs }
   }
 
   private throwIfAborted(): void {

@@ -30,9 +30,13 @@ export interface CallJobOptions extends JobsOptions {
 
 /** When the call of a job came, where a worker that had it died: by the clock of its producer, where that was BullMQ's own. */
 function arrivalOf({ opts, stalledCounter, timestamp }: Pick<Job, 'opts' | 'stalledCounter' | 'timestamp'>): number | undefined {
-  if (stalledCounter === 0) return undefined
+  return stalledCounter === 0 ? undefined : (keptArrival(opts) ?? timestamp)
+}
+
+/** When the call of a job came, by Redis' clock; undefined for jobs that Tollgate has not added. */
+export function keptArrival(opts: object): number | undefined {
   const { arrivedMs } = opts as Partial<CallJobOptions>
-  return typeof arrivedMs === 'number' && Number.isFinite(arrivedMs) ? arrivedMs : timestamp
+  return typeof arrivedMs === 'number' && Number.isFinite(arrivedMs) ? arrivedMs : undefined
 }
 
 /** A record; `lua/lib/record.lua` describes its forms. */
@@ -41,7 +45,9 @@ interface StoredCall {
   /** The key of the line a waiting call stands in. */
   readonly line: string
   readonly call: Call | null
-  /** The keys of the meters that a woken call has claims at. */
+  /** Whether it waits where its rules would degrade it or ask the user's code: see `AdmissionRequest.strategy`. */
+  readonly waits: boolean
+  /** The keys of the meters that the call has claims at. */
   readonly claimedAt: readonly string[]
   /** Of the call, as it was enqueued; undefined where it has started. */
   readonly identity: string | undefined
@@ -49,19 +55,19 @@ interface StoredCall {
 
 export function readRecord(record: string | null): StoredCall | null {
   if (record === null || record === '') return null
-  if (record.startsWith('S')) return { state: 'started', line: '', call: null, claimedAt: [], identity: undefined }
+  if (record.startsWith('S')) return { state: 'started', line: '', call: null, waits: false, claimedAt: [], identity: undefined }
   // JSON has no line break of its own.
   const [head = '', stored = '', claims = ''] = record.split('\n')
-  const { is: identity, ...call } = JSON.parse(stored) as Call & { is?: string }
-  if (!record.startsWith('P')) return { state: 'waiting', line: head.split(' ').slice(4).join(' '), call, claimedAt: [], identity }
+  const { is: identity, waits = false, ...call } = JSON.parse(stored) as Call & { is?: string; waits?: boolean }
   const [, ...claimed] = claims === '' ? [] : (JSON.parse(claims) as [endsMs: number, ...claimed: [key: string][]])
-  return { state: 'passed', line: '', call, claimedAt: claimed.map(([key]) => key), identity }
+  const kept = { call, waits, claimedAt: claimed.map(([key]) => key), identity }
+  return record.startsWith('P') ? { state: 'passed', line: '', ...kept } : { state: 'waiting', line: head.split(' ').slice(4).join(' '), ...kept }
 }
 
-/** The keys of what a call holds that has not started: the meters of its claims, or its line. */
+/** The keys of what a call holds that has not started: the meters of its claims, and its line. */
 export function heldBy(record: string | null): readonly string[] {
   const stored = readRecord(record)
-  return stored === null ? [] : stored.state === 'waiting' ? [stored.line] : stored.claimedAt
+  return stored === null ? [] : stored.state === 'waiting' ? [stored.line, ...stored.claimedAt] : stored.claimedAt
 }
 
 /** The request of a call under the rules in force now. */
@@ -73,7 +79,8 @@ export function callRequest(scriptClient: ScriptClient, id: string, token: strin
 export function restoredRequest(scriptClient: ScriptClient, id: string, record: string | null): CallRequest {
   const stored = readRecord(record)
   if (stored === null || stored.call === null) return { id, token: '', call: { agent: '' }, meters: [], costs: NOTHING, counted: [] }
-  return { ...callRequest(scriptClient, id, '', stored.call, storedCosts(stored.call)), held: stored.claimedAt, identity: stored.identity }
+  const request = callRequest(scriptClient, id, '', stored.call, storedCosts(stored.call))
+  return { ...request, held: stored.claimedAt, identity: stored.identity, strategy: stored.waits ? 'waits' : undefined }
 }
 
 /** The costs that were known when the call got in line. A unit that no rule counted then costs nothing until a worker estimates it. */

@@ -53,12 +53,6 @@ const meetsRules =
       ? spec.rules.length >= least
       : calls.some((name) => spec.rules.filter((rule) => covers(rule, fleet.calls.get(name)?.scopes ?? {})).length >= least)
 
-/** Whether a call of the report, or a rule of the fleet where it names none, is refused or degraded where there is no room. */
-const meetsRefusingRule: Explains = ({ calls }, { fleet, spec }) => {
-  const refusing = spec.rules.filter(({ strategy = 'queue' }) => strategy !== 'queue' && strategy !== 'throttle')
-  return calls.length === 0 ? refusing.length > 0 : calls.some((name) => refusing.some((rule) => covers(rule, fleet.calls.get(name)?.scopes ?? {})))
-}
-
 export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
     name: 'refilled by the new rate',
@@ -73,12 +67,6 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
       'What a process let in or recorded while it was cut off leaks from the bucket in its memory until it is reported, and from that in Redis, too: hundredths are missing there.',
     oracles: ['never over'],
     explains: all(after('failover'), has('gate', 'acquire', 'limiter'), says(/exceeded by 0\.0\d+ /)),
-  },
-  {
-    name: 'line of a refusing rule',
-    about: 'A call that has waited for one rule may then wait in line for a rule that refuses: for a budget of the day, until tomorrow.',
-    oracles: ['nothing lost', 'never stuck', 'quiet', 'eta told'],
-    explains: meetsRefusingRule,
   },
   {
     name: 'ETA of several limits',

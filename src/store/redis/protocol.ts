@@ -31,12 +31,23 @@ export const ALGORITHM_CODES: Readonly<Record<AlgorithmName, number>> = {
 /** The code of each kind of rule. A pause and an upstream block have a gate, which is asked before their limits. */
 export const KIND_CODES: Readonly<Record<RuleKind, number>> = { rule: 1, degraded: 2, pause: 3, upstream: 4, limiter: 5 }
 
-/** How strict strategies are: of rules of equal priority the strictest decides. Strategies of a user's own code share one. */
-export const STRICTNESS_CODES: Readonly<Record<NamedStrategy | 'custom', number>> = { queue: 1, throttle: 2, graceful: 3, custom: 4, retry_after: 5, hard: 6 }
+/**
+ * How strict strategies are: of rules of equal priority the strictest decides. Strategies of a user's own code share one. `waits` is none of a rule: see
+ * `AdmissionRequest.strategy`.
+ */
+export const STRICTNESS_CODES: Readonly<Record<NamedStrategy | 'custom' | 'waits', number>> = {
+  queue: 1,
+  throttle: 2,
+  graceful: 3,
+  custom: 4,
+  retry_after: 5,
+  hard: 6,
+  waits: 7,
+}
 type NamedStrategy = (typeof STRATEGIES)[number]
 
-export function strictnessOf(strategy: Strategy): number {
-  return STRICTNESS_CODES[strategy.startsWith('custom:') ? 'custom' : (strategy as NamedStrategy)]
+export function strictnessOf(strategy: Strategy | 'waits'): number {
+  return STRICTNESS_CODES[strategy.startsWith('custom:') ? 'custom' : (strategy as NamedStrategy | 'waits')]
 }
 
 /** The strategy of a code; undefined for 0, which is none, and for own code. */

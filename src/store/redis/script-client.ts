@@ -111,7 +111,8 @@ export class ScriptClient extends UpstreamScripts {
       const reply = new DecisionReply(bytes, to - from, encoder.meters)
       for (let n = from; n < to; n++) {
         const request = requests[n] as AdmissionRequest
-        decisions.push(reply.decision(n - from, request, request.strategy ?? request.call.strategy))
+        const own = request.strategy ?? request.call.strategy
+        decisions.push(reply.decision(n - from, request, own === 'waits' ? undefined : own))
       }
       from = to
     } while (from < requests.length)
