@@ -173,7 +173,8 @@ local function advance(i, call, own, line_key, is_own)
   local moves = (is_own or queue and KEYS[queue[4]] == line_key) and record.moves or record.moves + 1
   Line.leave(line_key, call)
   Pass.give_back(batch, call, record, now)
-  Line.join(call, waits.full or waits.elsewhere, record.place, moves, record.deadline, waits.there, now, Pass.claim_in_line(batch, call))
+  local meter = waits.full or waits.elsewhere
+  Line.join(call, meter, record.place, moves, record.deadline, waits.there, now, Pass.claim_in_line(batch, call, meter))
   return nil
 end
 

@@ -41,7 +41,8 @@ local function weigh_in_line(batch, call, now, meter, place)
 end
 
 local function stand(batch, call, now, binding, place, moves, deadline, wait, latest)
-  local rank = Line.join(call, binding.meter, place, moves, deadline, wait, now, Pass.claim_in_line(batch, call))
+  local claims = Pass.claim_in_line(batch, call, binding.meter)
+  local rank = Line.join(call, binding.meter, place, moves, deadline, wait, now, claims)
   batch.any_line = true
   Reply.add(batch.reply, OUTCOME.WAIT, wait, latest or binding, rank)
 end

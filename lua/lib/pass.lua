@@ -24,14 +24,16 @@ local max = math.max
 local text = Clock.text
 local NOTHING = {}
 
--- Whether a meter refuses the call where it has no room.
+-- Whether a meter refuses calls without room: this one, or others, of which it may be that this one waits.
 function Pass.is_strict(call, rule)
-  return rule.kind ~= KIND.PAUSE and rule.kind ~= KIND.UPSTREAM and Decide.strictness_of(call, rule) > STRICTNESS.THROTTLE
+  if rule.kind == KIND.PAUSE or rule.kind == KIND.UPSTREAM then return false end
+  return max(rule.strictness, Decide.strictness_of(call, rule)) > STRICTNESS.THROTTLE
 end
 
 -- Claims room at meters of a call, also at limits that an override lifts. Returns nil where it claims nothing.
 -- @param slot when it starts; nil = not known: it claims at meters that refuse alone
-local function claim(batch, call, slot)
+-- @param standing_at the meter in whose line it stands, which counts it there
+local function claim(batch, call, slot, standing_at)
   local now, ends = batch.now, slot and Claims.end_of(slot) or 0
   local taken, part, of, strict = { ends }, nil, nil, false
   local function part_of(meter)
@@ -43,7 +45,7 @@ local function claim(batch, call, slot)
   end
   Decide.each_limit(batch, call, function(meter, _, cost, limit)
     if of ~= meter then
-      part, of, strict = nil, meter, Pass.is_strict(call, meter.rule)
+      part, of, strict = nil, meter, meter ~= standing_at and Pass.is_strict(call, meter.rule)
     end
     if cost <= 0 or not (slot or strict) then return end
     local amounts, lasts = part_of(meter)[2], part[4]
@@ -63,9 +65,9 @@ local function claim(batch, call, slot)
   return (slot or #taken > 1) and taken or nil
 end
 
--- What a call claims that gets a place in line.
-function Pass.claim_in_line(batch, call)
-  return claim(batch, call, nil)
+-- What a call claims that gets a place in line. @param meter that of the line, nil = it has none
+function Pass.claim_in_line(batch, call, meter)
+  return claim(batch, call, nil, meter)
 end
 
 -- The room that is claimed for a call at all meters that it had then: nil where it has none, or it counts no longer.

@@ -106,6 +106,8 @@ export class Attempt implements JobHolder {
             return await sendBack.waiting(this, request, decision.etaMs)
           case 'expired':
           case 'reject':
+            // Cancelled while it was decided on: that is what its app was told.
+            this.throwIfAborted()
             this.observeEnd(request, decision.outcome === 'reject' ? 'rejected' : 'expired', undefined)
             throw finalFailure(rejection(decision, { ...request, ownEstimate: scriptClient.resolver.ownEstimate }))
           default:
