@@ -18,7 +18,7 @@ function Algorithms.leak(limit, used, debt, from, now)
 end
 
 function Algorithms.time_to_leak(limit, used, debt)
-  return (min(used, limit.capacity + limit.slack) + debt) / limit.rate
+  return (used + debt) / limit.rate
 end
 
 Algorithms[ALGORITHM.TOKEN_BUCKET] = {

@@ -44,8 +44,7 @@ function missing({ used }: MeterState, { capacity, slack }: MeterLimit): number 
 
 /** Milliseconds until the bucket is full and without debt. */
 function timeToLeak(state: MeterState, limit: MeterLimit): number {
-  const lacking = missing(state, limit) + state.debt
-  return lacking === 0 ? 0 : lacking / limit.rate
+  return state.used + state.debt === 0 ? 0 : (state.used + state.debt) / limit.rate
 }
 
 /** Token bucket (Turner, "New directions in communications", 1986): it refills at a constant rate up to its burst. `used` is the amount that it lacks. */

@@ -59,7 +59,9 @@ function faultOfKey(history: History, key: string, { ttlMs }: KeyFact, { unworke
 }
 
 /** How long a meter of a rule can differ from an empty one. Debt lasts as long as it takes; an agent that refuses has smaller limits. */
-function longestUse({ versions, runs }: History, rule: string): number {
+function longestUse({ versions, runs, stories }: History, rule: string): number {
+  // What is recorded is charged above a limit, too.
+  if ([...stories.values()].some(({ asked }) => asked.door === 'record')) return Number.POSITIVE_INFINITY
   const owes = runs.some(({ ended, story: { asked } }) => {
     if (ended?.how === 'sent back') return true
     return Object.entries(ended?.actual ?? {}).some(([unit, cost]) => cost > (asked.costs[unit as keyof typeof asked.costs] ?? 0))
