@@ -130,7 +130,10 @@ export class Gate {
     const { rule, scopeValue } = decision.binding
     // Resuming a call changes the rules, which wakes its line; the time is for a message that was lost.
     const unknownMs = decision.reason === 'paused' ? DEFAULTS.rulesRefreshMs : DEFAULTS.slotRecheckMs
-    return { waitMs: decision.retryAfterMs ?? unknownMs, line: `${rule}/${scopeValue}` }
+    const waitMs = decision.retryAfterMs ?? unknownMs
+    // What calls of the queue have claimed may come back before that, and tells no process.
+    const mayComeBack = waitMs > DEFAULTS.rulesRefreshMs && decision.usage.some((usage) => usage.rule === rule && usage.claimed > 0)
+    return { waitMs: mayComeBack ? DEFAULTS.rulesRefreshMs : waitMs, line: `${rule}/${scopeValue}` }
   }
 
   private granter(request: CallRequest): Granter {
