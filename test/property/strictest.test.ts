@@ -190,3 +190,23 @@ test('what was let in is not refused afterwards: it starts when its lines have m
     { numRuns: runs(30) },
   )
 })
+
+test('a call that was let in and finds no free worker counts at a budget until it starts, and gives back what it had claimed when it has no job', async () => {
+  const namespace = newNamespace()
+  const budget: LimitSpec = { requests: 2, per: 'day', algorithm: 'fixed_window' }
+  const { scriptClient, clock } = givenScriptClient(namespace, [{ name: 'budget', scope: 'agent', strategy: 'hard', limits: [budget] }])
+  const request = (id: string) => requestOf(scriptClient, id, { agent: 'a' })
+  const enqueue = async (id: string) => (await decideBy(scriptClient, 'enqueue', [request(id)]))[0]?.outcome
+  const seen = (id: string, state: 'queued' | 'missing') => {
+    return scriptClient.reconcilePasses([{ request: { ...request(id), held: request(id).meters.flatMap(({ keys }) => keys) }, seen: state }])
+  }
+  expect([await enqueue('c0'), await enqueue('c1'), await enqueue('c2')]).toEqual(['run', 'run', 'reject'])
+  clock.advance(60_000)
+  expect(await seen('c0', 'queued')).toEqual(['unclaimed'])
+  expect(await enqueue('c2')).toBe('reject')
+  expect(await seen('c0', 'queued')).toEqual(['kept'])
+  expect(await seen('c1', 'missing')).toEqual(['dropped'])
+  expect([await enqueue('c3'), await enqueue('c4')]).toEqual(['run', 'reject'])
+  expect((await decideBy(scriptClient, 'start', [request('c0'), request('c3')])).map(({ outcome }) => outcome)).toEqual(['run', 'run'])
+  expect((await scriptClient.peek([request('p')]))[0]?.usage[0]).toMatchObject({ used: 2, claimed: 0 })
+})
