@@ -105,10 +105,44 @@ local function latest(found, call, meter, at, n, wait, now)
   return found
 end
 
+-- Says at the meters of a call what it has claimed there itself. Returns these meters.
+local function mark_own(batch, call, claims, now)
+  local marked = {}
+  for position = CALL_METERS, #call do
+    local meter = batch.meters[call[position]]
+    for i = 2, #claims do
+      local key, amounts, _, lasts = unpack(claims[i], 1, 4)
+      if KEYS[meter.first] == key then
+        meter.own = {}
+        marked[#marked + 1] = meter
+        for at = 1, #amounts, 2 do
+          if (lasts and lasts[(at + 1) / 2] or claims[1]) > now then meter.own[amounts[at]] = amounts[at + 1] end
+        end
+      end
+    end
+  end
+  return marked
+end
+
+-- Weighs a call that has claimed room itself: that is its own.
+local function weigh_beside_own(batch, call, record, now, view, fold)
+  local claims = record.claims
+  local marked = mark_own(batch, call, claims, now)
+  record.claims = nil
+  local verdict = Decide.weigh(batch, call, now, view == CLAIMED and Decide.OTHERS_CLAIMED or view, fold)
+  record.claims = claims
+  for _, meter in ipairs(marked) do
+    meter.own = nil
+  end
+  return verdict
+end
+
 -- Weighs a call at all its meters. Returns nil where all have room; else { wait, binding, deciding },
 -- or { wait = -1, binding } where a cost exceeds what its limit can ever hold.
 -- @param fold what gathers the refusals of single limits instead; whatever it returns is returned
-local function weigh(batch, call, now, view, fold)
+function Decide.weigh(batch, call, now, view, fold)
+  local record = call[CALL_PARSED]
+  if record and record.claims and view.claims then return weigh_beside_own(batch, call, record, now, view, fold) end
   local meters, found = batch.meters, nil
   fold = fold or latest
   for position = CALL_METERS, #call do
@@ -136,38 +170,6 @@ local function weigh(batch, call, now, view, fold)
     end
   end
   return found
-end
-
--- Says at the meters of a call what it has claimed there itself. Returns these meters.
-local function mark_own(batch, call, claims, now)
-  local marked = {}
-  for position = CALL_METERS, #call do
-    local meter = batch.meters[call[position]]
-    for i = 2, #claims do
-      local key, amounts, _, lasts = unpack(claims[i], 1, 4)
-      if KEYS[meter.first] == key then
-        meter.own = {}
-        marked[#marked + 1] = meter
-        for at = 1, #amounts, 2 do
-          if (lasts and lasts[(at + 1) / 2] or claims[1]) > now then meter.own[amounts[at]] = amounts[at + 1] end
-        end
-      end
-    end
-  end
-  return marked
-end
-
--- Weighs a call at all its meters, beside what other calls have claimed.
-function Decide.weigh(batch, call, now, view, fold)
-  local record = call[CALL_PARSED]
-  local claims = record and record.claims
-  if not claims or not view.claims then return weigh(batch, call, now, view, fold) end
-  local marked = mark_own(batch, call, claims, now)
-  local verdict = weigh(batch, call, now, view == CLAIMED and Decide.OTHERS_CLAIMED or view, fold)
-  for _, meter in ipairs(marked) do
-    meter.own = nil
-  end
-  return verdict
 end
 
 -- Room that calls of this batch have a right to before the calls after them.

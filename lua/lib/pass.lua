@@ -136,15 +136,16 @@ function Pass.covers(batch, call, record, now)
 end
 
 -- Takes amounts off the stored value of a meter that is not in the batch.
--- @param ends_of tells until when each of them counts
-local function give_back_stored(key, amounts, ends_of, now)
+-- @param lasts until when each of them counts, nil = all until `ends`
+local function give_back_stored(key, amounts, lasts, ends, now)
   local value = redis.call('GET', key)
   if not value or string.byte(value) ~= Rule.EXTENDED then return end
   local parts, holds = { PackedMeter.head(struct.unpack('<d', value, 2)) }, false
   PackedMeter.each_entry(value, function(id, used, debt, flag, list)
     local of_claims = id == Claims.ENTRY
     for i = 1, of_claims and list and #amounts or 0, 2 do
-      if amounts[i] == used and ends_of(i) > now then Claims.remove(list, ends_of(i), amounts[i + 1]) end
+      local last = lasts and lasts[(i + 1) / 2] or ends
+      if amounts[i] == used and last > now then Claims.remove(list, last, amounts[i + 1]) end
     end
     local left = list and #list > 0
     if left or not of_claims then parts[#parts + 1] = PackedMeter.entry(id, used, debt, flag, list) end
@@ -163,17 +164,15 @@ function Pass.give_back(batch, call, record, now)
   record.claims = nil
   for i = 2, claims and #claims or 0 do
     local key, amounts, awaited, lasts = unpack(claims[i], 1, 4)
-    local function ends_of(at)
-      return lasts and lasts[(at + 1) / 2] or claims[1]
-    end
     local meter = meter_of(batch, call, key)
     if meter then
       for at = 1, #amounts, 2 do
-        if ends_of(at) > now then Claims.take_off(meter, amounts[at], amounts[at + 1], ends_of(at)) end
+        local ends = lasts and lasts[(at + 1) / 2] or claims[1]
+        if ends > now then Claims.take_off(meter, amounts[at], amounts[at + 1], ends) end
       end
       if awaited > 0 and claims[1] > now then Upstream.unclaim(meter, awaited) end
     elseif Batch.declares(batch, key) then
-      give_back_stored(key, amounts, ends_of, now)
+      give_back_stored(key, amounts, lasts, claims[1], now)
     end
   end
 end
