@@ -7,7 +7,7 @@
   it to and fro for ever; so a call that has moved may take its room at the other meter further ahead of
   time, and after a few moves as far ahead as it is.
 
-  Nobody waits for a meter that refuses: a call that has its room but for such a meter is woken without room,
+  No call waits for a meter that refuses: a call that has its room but for such a meter is woken without room,
   and its worker carries out the strategy (it ends as refused, runs degraded, or the user's code is asked).
 
   A call whose queue can take none now is passed over: it keeps its place, and the calls behind it go. Where

@@ -3,9 +3,9 @@
 --
 -- A claim has an end of its own, CLAIM_MS after the slot of its call: from then on it counts nowhere,
 -- whether it is given back or not. So a call whose job, app, worker or record is gone keeps room from
--- others for that long at most. At a meter that refuses it counts for as long as the limit remembers
--- a charge: what waits now will be charged then, and the strategy of the rule lets nobody wait for it. A meter has the sums of claims by their ends, which are rounded up to
--- CLAIM_STEP_MS so that few of them differ:
+-- others for that long at most. At a meter that refuses it counts for as long as the limit remembers a
+-- charge: a call that waits elsewhere will be charged there, and no call may wait for such a meter. A meter
+-- has the sums of claims by their ends, which are rounded up to CLAIM_STEP_MS so that few of them differ:
 --   meter.ends[id]    { end, amount, end, amount, … }   of the limit with that id, ascending. Also of limits
 --                     that the rule has no more: another process may know it as it was. nil = no claims
 --   meter.claimed[n]  the sum of these amounts for limit n

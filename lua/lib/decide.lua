@@ -83,7 +83,7 @@ local function outlasts(one, wait, other, other_wait)
   return not other or one.paused or (not other.paused and not one.leased and (other.leased or wait > other_wait))
 end
 
--- Whether nobody waits for what binds a call: its strategy refuses, degrades or asks the user's code.
+-- Whether no call waits for what binds this one: its strategy refuses, degrades or asks the user's code.
 function Decide.is_strict(binding)
   return binding.strictness > STRICTNESS.THROTTLE
 end

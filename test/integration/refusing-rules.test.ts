@@ -10,7 +10,7 @@ const CALL: Call = { agent: 'llm', org: 'acme' }
 function pace(perSecond: number): RuleSpec {
   return { name: 'pace', scope: 'agent', limits: [{ requests: perSecond, per: 'second', burst: 1 }] }
 }
-/** What nobody waits for. */
+/** What no call waits for. */
 function budget(requests: number, more: Partial<RuleSpec> = {}): RuleSpec {
   return { name: 'budget', scope: 'org', strategy: 'hard', limits: [{ requests, per: 'day', algorithm: 'fixed_window' }], ...more }
 }
