@@ -61,8 +61,9 @@ local function wake(call, line_key, wait, claims)
   local soon = wait <= LOOKAHEAD_MS
   Pass.give(batch, call, call[CALL_PARSED], slot, claims, soon and now + PASS_CHECK_MS or slot - LOOKAHEAD_MS)
   if not claims then
-    -- The calls behind it are woken as if it had started: not all of them for the same room.
-    Decide.each_limit(batch, call, Decide.add_behind)
+    -- Calls behind it that would hold nothing either are woken as if it had started: not all of them for the
+    -- same room. Calls that a worker can take at once are not kept from that room.
+    Decide.each_limit(batch, call, Decide.add_unclaimed)
     unclaimed[#unclaimed + 1] = call[CALL_ID]
   end
   if soon then woken[#woken + 1] = call[CALL_ID] end
@@ -80,13 +81,18 @@ local function leave_without_job(call, line_key)
   dropped[#dropped + 1] = call[CALL_ID]
 end
 
+local function has_room_unclaimed(call, wait)
+  local found = Decide.weigh(batch, call, now, Decide.UNCLAIMED)
+  return not found or found.wait <= math.max(wait, LOOKAHEAD_MS)
+end
+
 -- A call has room. Returns ms until its line may be looked at again, where its queue cannot take it.
 local function wake_or_pass_over(i, call, line_key, wait)
   if not has_job(i, call) then return leave_without_job(call, line_key) end
   local queue = queues[queue_of[i]]
   if not queue then return wake(call, line_key, wait, true) end
   for kind = 1, 2 do
-    if queue[kind] > 0 then
+    if queue[kind] > 0 and (kind == 1 or has_room_unclaimed(call, wait)) then
       queue[kind] = queue[kind] - 1
       return wake(call, line_key, wait, kind == 1)
     end
