@@ -43,7 +43,7 @@ export function heldUpByRefused(history: History, bounds: Bounds): Report[] {
     const gap = edges.findIndex((ms, index) => ms - (edges[index - 1] ?? ms) > longestGapMs)
     if (gap < 0) return []
     const [fromMs, toMs] = [edges[gap - 1] as number, edges[gap] as number]
-    const waiting = others.find((story) => story.asked.atMs < fromMs && goneMs(story) >= toMs)
+    const waiting = others.find((story) => (acceptedMs(story) ?? toMs) < fromMs && goneMs(story) >= toMs)
     if (waiting === undefined) return []
     const text = `${waiting.id} waits, and no call of agent ${agent} starts for ${(toMs - fromMs).toFixed(0)} ms, while the agent refuses ${call} again and again`
     return [{ oracle: 'never stuck', atMs: fromMs, text, calls: [waiting.id, call] }]
