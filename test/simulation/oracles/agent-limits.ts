@@ -108,6 +108,11 @@ class Bucket implements AgentLimit {
   }
 }
 
+/** The number of the fixed window of a time. */
+export function windowAt({ windowMs, aheadMs = 0 }: Extract<Form, { kind: 'fixed window' }>, atMs: number): number {
+  return Math.floor((atMs + aheadMs) / windowMs)
+}
+
 class FixedWindow implements AgentLimit {
   private window = Number.MIN_SAFE_INTEGER
   private used = 0
@@ -118,7 +123,7 @@ class FixedWindow implements AgentLimit {
   constructor(private form: Extract<Form, { kind: 'fixed window' }>) {}
 
   private indexOf(atMs: number): number {
-    return Math.floor(atMs / this.form.windowMs)
+    return windowAt(this.form, atMs)
   }
 
   private usedAt(atMs: number): number {
@@ -157,7 +162,7 @@ class FixedWindow implements AgentLimit {
     if (this.usedAt(atMs) + cost <= this.form.limit + ROUNDING) return atMs
     if (this.form.limit === 0 || cost > this.form.limit + ROUNDING) return Number.POSITIVE_INFINITY
     for (let index = Math.max(this.indexOf(atMs), this.window) + 1; ; index++) {
-      const beginMs = index * this.form.windowMs
+      const beginMs = index * this.form.windowMs - (this.form.aheadMs ?? 0)
       if (this.usedAt(beginMs) + cost <= this.form.limit + ROUNDING) return beginMs
     }
   }

@@ -138,6 +138,17 @@ describe('room', () => {
     expect(stuck(line(agentLimit({ kind: 'bucket', perSecond: 10, burst: 5 }), [0, 0, 0, 0, 0, ...every(100, 20, 250)]))).toEqual([])
   })
 
+  test('that calls lose is what they would have taken: a call that its worker keeps from all others loses its own', () => {
+    const bucket = agentLimit({ kind: 'bucket', perSecond: 10, burst: 1 })
+    const kept = (calls: number) => {
+      const book = new FactBook(bucket).worker('v', 0).done('first', 0).fault('stop', 10, { process: 'w', untilMs: 9000 })
+      for (let index = 0; index < calls; index++) book.done(`k${index}`, 10_000 + 100 * index, { atMs: 5 })
+      return stuck(book).filter((text) => text.includes('lost'))
+    }
+    expect(kept(1)).toEqual([])
+    expect(kept(100)).toHaveLength(1)
+  })
+
   test('is not looked for in the time of a change of limits', () => {
     const larger = agentLimit({ kind: 'bucket', perSecond: 1000, burst: 100 })
     const book = (startMs: number) => line(BUCKET, [0, 100, startMs], new FactBook(BUCKET).limits(110, larger))
