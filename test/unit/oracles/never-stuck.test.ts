@@ -149,6 +149,17 @@ describe('room', () => {
     expect(kept(100)).toHaveLength(1)
   })
 
+  test('that came back before a bucket was made slower may count by the new rate', () => {
+    const bucket = (perSecond: number) => agentLimit({ kind: 'bucket', perSecond, burst: 5 })
+    const fifth = (startMs: number) => {
+      const book = line(bucket(10), [0, 0, 0, 0, 0], new FactBook(bucket(10))).limits(400, bucket(1))
+      for (const [index, atMs] of [4000, 4000, 4000, 4000, startMs].entries()) book.done(`later ${index}`, atMs, { atMs: 4000 })
+      return stuck(book)
+    }
+    expect(fifth(5000)).toEqual([])
+    expect(fifth(5500)).toHaveLength(1)
+  })
+
   test('is not looked for in the time of a change of limits', () => {
     const larger = agentLimit({ kind: 'bucket', perSecond: 1000, burst: 100 })
     const book = (startMs: number) => line(BUCKET, [0, 100, startMs], new FactBook(BUCKET).limits(110, larger))
