@@ -64,9 +64,10 @@ local function wake(call, line_key, wait, claims)
   local soon = wait <= LOOKAHEAD_MS
   Pass.give(batch, call, call[CALL_PARSED], slot, claims and Pass.ROOM or Pass.AT_STRICT, soon and now + PASS_CHECK_MS or slot - LOOKAHEAD_MS)
   if not claims then
-    -- The calls behind it are woken as if it had started: not all of them for the same room.
+    -- Calls behind it that would hold nothing either are woken as if it had started: not all of them for the
+    -- same room. Calls that a worker can take at once are not kept from that room.
     Decide.each_limit(batch, call, function(meter, n, cost)
-      if not Pass.is_strict(call, meter.rule) then Decide.add_behind(meter, n, cost) end
+      if not Pass.is_strict(call, meter.rule) then Decide.add_unclaimed(meter, n, cost) end
     end)
     unclaimed[#unclaimed + 1] = call[CALL_ID]
   end
@@ -94,13 +95,18 @@ local function leave_without_job(call, line_key)
   dropped[#dropped + 1] = call[CALL_ID]
 end
 
+local function has_room_unclaimed(call, wait)
+  local found = Decide.weigh(batch, call, now, Decide.UNCLAIMED)
+  return not found or found.wait <= math.max(wait, LOOKAHEAD_MS)
+end
+
 -- A call has room. Returns ms until its line may be looked at again, where its queue cannot take it.
 local function wake_or_pass_over(i, call, line_key, wait)
   if not has_job(i, call) then return leave_without_job(call, line_key) end
   local queue = queues[queue_of[i]]
   if not queue then return wake(call, line_key, wait, true) end
   for kind = 1, 2 do
-    if queue[kind] > 0 then
+    if queue[kind] > 0 and (kind == 1 or has_room_unclaimed(call, wait)) then
       queue[kind] = queue[kind] - 1
       return wake(call, line_key, wait, kind == 1)
     end

@@ -80,7 +80,10 @@ local function start_passed(call, record, complete)
     Pass.give_up(batch, call, record, now)
     return Reply.add(reply, Decide.start(batch, call, now))
   end
-  if wait > 0 and wait <= HOLD_MAX_MS then return hold(call, record, wait, verdict and verdict.binding) end
+  -- When a slot, the end of a pause or a probe comes is not known: a call that is held for it could keep a
+  -- worker's place from others for ever.
+  local is_known = not verdict or not verdict.binding.unknown
+  if is_known and wait > 0 and wait <= HOLD_MAX_MS then return hold(call, record, wait, verdict and verdict.binding) end
   if not verdict then
     -- Only its slot is far ahead (it holds several meters for a crossing): the promise is kept.
     if not covered then Pass.claim(batch, call, record, record.slot) end

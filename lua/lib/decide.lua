@@ -15,6 +15,8 @@ local Decide = {
   OWN_CLAIM = { behind = true },
   -- Calls that are woken one after the other.
   BEHIND = { claims = true, behind = true },
+  -- A call that would be woken for a queue whose places are all taken: calls of its batch that were woken so, too.
+  UNCLAIMED = { claims = true, behind = true, unclaimed = true },
 }
 do
 local max = math.max
@@ -25,6 +27,7 @@ local function ahead(meter, n, limit, view)
   local room = view.claims and meter.claimed[n] or 0
   if meter.own and view.claims then room = max(0, room - (meter.own[limit.id] or 0)) end
   if view.behind and meter.behind then room = room + meter.behind[n] end
+  if view.unclaimed and meter.unclaimed then room = room + meter.unclaimed[n] end
   -- Slots turn over: how many calls wait says nothing about when one comes free.
   if view.queued and not limit.leased and Line.length(meter) > 0 then
     room = room + Line.queued_cost(meter, limit.unit) * (meter.share_ahead or 1)
@@ -172,14 +175,23 @@ function Decide.weigh(batch, call, now, view, fold)
   return found
 end
 
+local function add(meter, name, n, cost)
+  local sums = meter[name]
+  if not sums then
+    sums = { unpack(meter.rule.zeros) }
+    meter[name] = sums
+  end
+  sums[n] = sums[n] + cost
+end
+
 -- Room that calls of this batch have a right to before the calls after them.
 function Decide.add_behind(meter, n, cost)
-  local behind = meter.behind
-  if not behind then
-    behind = { unpack(meter.rule.zeros) }
-    meter.behind = behind
-  end
-  behind[n] = behind[n] + cost
+  add(meter, 'behind', n, cost)
+end
+
+-- Room that calls of this batch were woken for without a claim.
+function Decide.add_unclaimed(meter, n, cost)
+  add(meter, 'unclaimed', n, cost)
 end
 
 -- Calls fn(meter, n, cost, limit) for each limit of the call, also those that an override lifts.

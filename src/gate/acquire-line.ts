@@ -1,5 +1,5 @@
 import type { AdmissionRequest } from '../admission/request.js'
-import { LONGEST_TIMER_MS } from '../model/time.js'
+import { DEFAULTS } from '../model/defaults.js'
 import { onAbort } from '../redis/bounded-wait.js'
 
 /** The result of one try: granted, or to be repeated (`waitMs` at the latest) from the head of a line. */
@@ -48,7 +48,7 @@ export function linesOf(request: AdmissionRequest): string[] {
  *
  * The first of a line makes its next attempt
  * - when its timer fires: the time after which the store expects room (250 ms for concurrency slots, since no time
- *   is known there),
+ *   is known there), after a second at the latest: the calls of queues that it expects to go first may have no worker,
  * - when room came back in this process (`wake`), or the rules changed (`wakeAll`),
  * - when the waiter before it is gone.
  * If room comes back during an attempt, the attempt is repeated: its result may be older than the room.
@@ -205,6 +205,6 @@ export class AcquireLines<T> {
     if (line.waiters[0] !== waiter) return
     clearTimeout(line.timer)
     if (waiter.woken) this.look(name, line)
-    else line.timer = setTimeout(() => this.look(name, line), Math.min(waitMs, LONGEST_TIMER_MS))
+    else line.timer = setTimeout(() => this.look(name, line), Math.min(waitMs, DEFAULTS.acquireRecheckMs))
   }
 }

@@ -52,6 +52,8 @@ export const DEFAULTS = Object.freeze({
   ledgerMs: 1 * DAY,
   /** How often a waiter in `acquire` checks for a free concurrency slot: other processes do not announce a slot that they release. */
   slotRecheckMs: 250,
+  /** How often at least the first waiter of a line in `acquire` asks again: room may be there before the time that it was told. */
+  acquireRecheckMs: 1 * SECOND,
   /** How long the state of a custom algorithm is kept after its last change. */
   customStateMs: 1 * DAY,
   /** How often a custom algorithm is run again after another process changed its state in the meantime. */

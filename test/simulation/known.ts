@@ -82,13 +82,6 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     explains: meetsRules(2),
   },
   {
-    name: 'sliding window moved on late',
-    about:
-      'A call that was moved between the lines of a rate and of a sliding window is looked at up to two seconds after it has room. Not traced to its cause.',
-    oracles: ['never stuck'],
-    explains: all(has('windows'), says(/window\/requests\/2s/), meetsRules(2)),
-  },
-  {
     name: 'crossing rules lose room',
     about: 'A call that needs two busy meters at once holds room at the first while it waits for the second.',
     oracles: ['never stuck'],
