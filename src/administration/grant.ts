@@ -6,8 +6,8 @@ import { compileLimits } from '../policy/compile.js'
 import { type Allowance, OVERRIDABLE, type Overridable, REASONS, type Reason } from '../policy/override.js'
 import { glob, range as ruleRange } from '../policy/rule.js'
 import { checkRules } from '../policy/rules-file.js'
+import { plainAddress } from '../validation/address.js'
 import { show } from '../validation/faults.js'
-import { plainAddress } from '../validation/patterns.js'
 import { checkRequest, freeText, moment, plainName } from '../validation/requests.js'
 
 /** An override to grant. */

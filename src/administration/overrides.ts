@@ -68,9 +68,10 @@ export class Overrides {
   find(input: Call): readonly Applied[] {
     const call = validateCall(input)
     const { specs, rules, overrideIndex } = this.policyClient.ruleSet
-    return specs.flatMap(({ name, scope }) => {
+    return specs.flatMap((spec) => {
+      const { name } = spec
       const covers = rules.find((rule) => rule.name === name)?.scopeValue(call) ?? null
-      const deciding = covers === null ? null : overrideIndex.decide(name, [scope].flat(), call)
+      const deciding = covers === null ? null : overrideIndex.decide(spec, call)
       return deciding === null ? [] : [{ rule: name, ...deciding }]
     })
   }

@@ -2,6 +2,7 @@ import { countedUnits } from '../limits/compiled-limit.js'
 import type { Call } from '../model/call.js'
 import { type Costs, type CostUnit, NOTHING } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
+import { TollgateError } from '../model/errors.js'
 import type { UpstreamName } from '../model/upstream.js'
 import type { RuleSet } from '../policy/compile.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
@@ -14,6 +15,7 @@ import { type AdmissionRequest, type MeterRef, meterRequest, type ResolvedMeters
 /** Finds the meters of a call, under one version of the rules. */
 class RuleSetResolver {
   private readonly entries: readonly RuleEntry[]
+  private readonly requiring: readonly CompiledRule[]
   private readonly blockRules: UpstreamBlocks
   private readonly blocks: RuleMeters
 
@@ -29,7 +31,16 @@ class RuleSetResolver {
       degraded: rule.degraded === null ? null : new RuleMeters(rule.degraded, keys),
       units: countedUnits([...rule.limits, ...(rule.degraded?.limits ?? []), ...(rule.variants?.limits ?? [])]),
     }))
+    this.requiring = ruleSet.rules.filter(({ missing }) => missing !== undefined)
     this.blocks = new RuleMeters(this.blockRules.of([]), keys)
+  }
+
+  /** @throws CALL_INCOMPLETE where the call lacks a field that a rule requires: no meter would count it */
+  checkRequired(call: Call): void {
+    for (const { name, missing } of this.requiring) {
+      const field = missing?.(call)
+      if (field !== undefined) throw new TollgateError('CALL_INCOMPLETE', `${field}: is required by rule ${name} (got undefined)`)
+    }
   }
 
   /** The units of cost that the rules of a call count: they have to be given or estimated. */
@@ -121,8 +132,9 @@ export class Resolver {
     return endpoint === undefined ? call : { ...call, endpoint }
   }
 
-  /** The expected cost of a call; a promise only where something has to be estimated. @throws CallInvalid */
+  /** The expected cost of a call; a promise only where something has to be estimated. @throws CallInvalid, CALL_INCOMPLETE */
   costs(call: Call): Costs | Promise<Costs> {
+    this.current.checkRequired(call)
     return estimateCosts(call, this.current.needed(call), this.rules.prices, this.estimate)
   }
 

@@ -43,7 +43,7 @@ const costsOf = new Map<number, Costs>()
 function everywhere(cost: number): Costs {
   let costs = costsOf.get(cost)
   if (costs === undefined) {
-    costs = { requests: cost, tokens: cost, inputTokens: cost, outputTokens: cost, usd: cost, points: cost }
+    costs = { requests: cost, tokens: cost, inputTokens: cost, outputTokens: cost, usd: cost, points: cost, uncachedInputTokens: cost }
     if (costsOf.size > 1000) costsOf.clear()
     costsOf.set(cost, costs)
   }

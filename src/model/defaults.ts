@@ -127,6 +127,8 @@ export const DEFAULTS = Object.freeze({
   outputTokens: 512,
   /** The most keys of one script call: keeps scripts short, and within Lua's stack. */
   batchKeys: 800,
+  /** IPv6 addresses that share so many bits are counted as one client: a client has all of them. */
+  ipv6Prefix: 64,
   /** The longest window of a limit. */
   longestWindowMs: 366 * DAY,
   shortestWindowMs: 1,

@@ -7,7 +7,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { RulesInvalid } from '../model/errors.js'
 import { compilePrices, type Prices, type PriceTable } from '../pricing/prices.js'
 import { BARE_RULE, type CompiledRule, type RuleOptions, type Variants } from './compiled-rule.js'
-import { compileScopeValue } from './match.js'
+import { compileRequired, compileScopeValue } from './match.js'
 import { type Allowance, endOf, type Override } from './override.js'
 import { type DecidingOverride, OverrideIndex } from './override-index.js'
 import { pauseRules } from './pause.js'
@@ -57,7 +57,13 @@ function withPaces(strategy: Strategy, limits: readonly LimitSpec[]): readonly L
   if (strategy !== 'throttle') return limits
   const paces = limits
     .filter((limit) => !isBucket(limit))
-    .map(({ timezone: _, ...limit }): LimitSpec => ({ ...limit, name: `${limitName(limit)} pace`, algorithm: 'leaky_bucket' }))
+    .map(
+      ({ timezone: _zone, startsOn: _weekday, day: _day, hour: _hour, ...limit }): LimitSpec => ({
+        ...limit,
+        name: `${limitName(limit)} pace`,
+        algorithm: 'leaky_bucket',
+      }),
+    )
   return [...limits, ...paces]
 }
 
@@ -83,8 +89,7 @@ function guardsUpstream({ scope, match = {}, degraded }: RuleSpec): boolean {
 }
 
 function compileRule(spec: RuleSpec, index: OverrideIndex): CompiledRule {
-  const scopes = [spec.scope].flat()
-  const scopeValue = compileScopeValue(scopes, spec.match)
+  const scopeValue = compileScopeValue(spec, index.addresses(spec))
   const priority = spec.priority ?? 0
   const strategy = spec.strategy ?? 'queue'
   const rule: CompiledRule = {
@@ -97,10 +102,11 @@ function compileRule(spec: RuleSpec, index: OverrideIndex): CompiledRule {
     options: ruleOptions(spec),
     degraded: compileDegraded(spec, priority, scopeValue),
     onStoreError: spec.onStoreError,
+    missing: compileRequired(spec),
     scopeValue,
   }
-  const candidates = index.candidates(spec.name, scopes)
-  return candidates === null ? rule : { ...rule, variants: variantsOf(rule, spec, candidates, (call) => index.decide(spec.name, scopes, call)) }
+  const candidates = index.candidates(spec)
+  return candidates === null ? rule : { ...rule, variants: variantsOf(rule, spec, candidates, (call) => index.decide(spec, call)) }
 }
 
 /**

@@ -69,6 +69,8 @@ export interface CompiledRule {
   readonly onStoreError?: OnStoreError | undefined
   /** Whether its limits are those of the agent itself: it counts and matches by agent, endpoint and model alone. */
   readonly guards: boolean
+  /** The field that the rule requires and a call lacks; undefined where the rule requires none. */
+  readonly missing?: ((call: Call) => string | undefined) | undefined
   /** The value that the rule counts a call by; null where it does not cover the call. */
   scopeValue(call: Call): string | null
 }

@@ -158,7 +158,7 @@ test.each<[string, unknown, string]>([
       { requests: 1, per: 'minute' },
       { requests: 1, per: 'fortnight' },
     ],
-    'limiter.1.per must be second, minute, hour, day, week, month or a duration such as 10s, 15m (got "fortnight")',
+    'limiter.1.per must be second, minute, hour, day, week, month, quarter, year or a duration such as 10s, 15m (got "fortnight")',
   ],
   [
     'two limits of one name',
