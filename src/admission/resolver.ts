@@ -10,7 +10,8 @@ import { blockValue } from '../policy/match.js'
 import { type Upstream, UpstreamBlocks } from '../policy/upstream-block.js'
 import { type Estimate, estimateCosts } from '../pricing/estimate.js'
 import type { Keys } from '../redis/keys.js'
-import { type AdmissionRequest, type MeterRef, meterRequest, type ResolvedMeters, RuleMeters } from './request.js'
+import { OverrideUses } from './override-uses.js'
+import { type AdmissionRequest, type CallRequest, type MeterRef, meterRequest, type ResolvedMeters, RuleMeters } from './request.js'
 
 /** Finds the meters of a call, under one version of the rules. */
 class RuleSetResolver {
@@ -91,6 +92,7 @@ function degrades(rule: CompiledRule, call: Call): boolean {
 /** Finds the costs and meters of calls under the rules in force, which change at run time. */
 export class Resolver {
   private current: RuleSetResolver
+  readonly uses = new OverrideUses()
   /** Is called once, when a call is resolved while there are no rules. */
   onFirstWithoutRules: (() => void) | undefined
   /** The endpoint of calls that name none, by agent, as far as a handler of this process knows it and the policy does not. */
@@ -144,6 +146,11 @@ export class Resolver {
       this.onFirstWithoutRules = undefined
     }
     return this.current.resolve(call, costs)
+  }
+
+  /** A call has started: counts the overrides that it started under. */
+  started(request: Pick<CallRequest, 'call' | 'meters'>): void {
+    this.uses.count(request, this.rules)
   }
 
   /** A request about the block of an agent, endpoint and model alone. */

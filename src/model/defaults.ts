@@ -102,6 +102,8 @@ export const DEFAULTS = Object.freeze({
   rulesRestoreMs: 2 * SECOND,
   /** The longest duration of an override. */
   longestOverrideMs: 7 * DAY,
+  /** The most overrides in force, and the most pauses, of a namespace: each change writes all of them. */
+  exceptionsAtMost: 1000,
   /** How long the audit keeps an entry. */
   auditRetentionMs: 90 * DAY,
   /** The number of audit entries in an answer. */

@@ -8,7 +8,7 @@ import { RulesInvalid } from '../model/errors.js'
 import { compilePrices, type Prices, type PriceTable } from '../pricing/prices.js'
 import { BARE_RULE, type CompiledRule, type RuleOptions, type Variants } from './compiled-rule.js'
 import { compileRequired, compileScopeValue } from './match.js'
-import { type Allowance, endOf, type Override } from './override.js'
+import { endOf, type Override } from './override.js'
 import { type DecidingOverride, OverrideIndex } from './override-index.js'
 import { pauseRules } from './pause.js'
 import { EMPTY_POLICY, type Policy, rulesOf, versionOf } from './policy.js'
@@ -89,7 +89,8 @@ function guardsUpstream({ scope, match = {}, degraded }: RuleSpec): boolean {
 }
 
 function compileRule(spec: RuleSpec, index: OverrideIndex): CompiledRule {
-  const scopeValue = compileScopeValue(spec, index.addresses(spec))
+  const covered = compileScopeValue(spec, index.addresses(spec))
+  const scopeValue = index.mayLift(spec.name) ? (call: Call) => (index.lifting(spec.name, call) === undefined ? covered(call) : null) : covered
   const priority = spec.priority ?? 0
   const strategy = spec.strategy ?? 'queue'
   const rule: CompiledRule = {
@@ -113,26 +114,27 @@ function compileRule(spec: RuleSpec, index: OverrideIndex): CompiledRule {
  * A rule under an override. The limits that the override replaces stay in the rule behind the
  * `active` ones: their usage is kept, and counts again when the override ends.
  */
-function overriddenRule(rule: CompiledRule, spec: RuleSpec, allow: Allowance): CompiledRule {
+function overriddenRule(rule: CompiledRule, spec: RuleSpec, { allow, override: of }: DecidingOverride): CompiledRule {
+  const override = of?.id
   const { name, strategy, limits } = rule
-  if (allow === 'unlimited') return { ...rule, ...limitFields(limits, 0) }
+  if (allow === 'unlimited') return { ...rule, override, ...limitFields(limits, 0) }
   const specs = 'times' in allow ? spec.limits.map((limit) => scaleLimit(limit, allow.times)) : allow.limits
   const own = compileLimits(name, withPaces(strategy, specs)).limits
   const others = limits.filter(({ id }) => own.every((one) => one.id !== id))
-  return { ...rule, ...limitFields([...own, ...others], own.length) }
+  return { ...rule, override, ...limitFields([...own, ...others], own.length) }
 }
 
 function variantsOf(rule: CompiledRule, spec: RuleSpec, candidates: readonly Override[], decide: (call: Call) => DecidingOverride | null): Variants {
-  // One variant per override, compiled at its first use; all overrides that lift the limits share one.
+  // One variant per override, compiled at its first use; permanent lists share one.
   const known = new Map<string, CompiledRule>()
   return {
     of(call) {
       const found = decide(call)
       if (found === null) return undefined
-      const key = found.allow === 'unlimited' || found.override === null ? '' : found.override.id
+      const key = found.override?.id ?? ''
       let variant = known.get(key)
       if (variant === undefined) {
-        variant = overriddenRule(rule, spec, found.allow)
+        variant = overriddenRule(rule, spec, found)
         known.set(key, variant)
       }
       return variant

@@ -58,6 +58,8 @@ export interface CompiledRule {
    * some. A call needs no room in the others and is not charged there; their usage is kept.
    */
   readonly active: number
+  /** The id of the override that it is under. */
+  readonly override?: string | undefined
   /** The rule that calls in degraded mode are charged to instead; null where the rule has no degraded mode. */
   readonly degraded: CompiledRule | null
   /** The rule under overrides; undefined where no override can apply to it. */

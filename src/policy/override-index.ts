@@ -28,6 +28,9 @@ function subjectIn(call: Call, field: Field, addresses: AddressCounting): Subjec
   return field === 'ip' && value !== undefined ? countedNetwork(value, addresses) : value
 }
 
+/** Each address by itself. */
+const SINGLY: AddressCounting = { ipv6Prefix: 128 }
+
 function rangesOf(texts: readonly string[]): Network[] {
   return texts.flatMap((text) => parseNetwork(text) ?? [])
 }
@@ -87,17 +90,44 @@ export class OverrideIndex {
   private readonly exempt = new Map<Field, Check>()
 
   private readonly exemptRanges: readonly Network[]
+  /** The overrides that lift every rule for the calls of their subject. */
+  private readonly everything = new Map<Field, OverridesOfKind>()
 
   constructor(overrides: readonly Override[], exempt: Exempt) {
     this.exemptRanges = rangesOf(exempt.ips ?? [])
+    const ofKind = (kind: Overridable, everything: boolean) => {
+      const of = overrides.filter((override) => subjectOf(override)[0] === kind && (override.everything === true) === everything)
+      return of.length === 0 ? undefined : new OverridesOfKind(kind, of)
+    }
     for (const kind of OVERRIDABLE) {
-      const of = overrides.filter((override) => subjectOf(override)[0] === kind)
-      if (of.length > 0) this.kinds.set(kind, new OverridesOfKind(kind, of))
+      const found = ofKind(kind, false)
+      if (found !== undefined) this.kinds.set(kind, found)
     }
     for (const field of FIELDS) {
+      const found = ofKind(field, true)
+      if (found !== undefined) this.everything.set(field, found)
       const list = exempt[`${field}s`] ?? []
       if (list.length > 0) this.exempt.set(field, compileExempt(field, list))
     }
+  }
+
+  /** The override that lifts every rule for a call, and applies to this one; undefined where none does. */
+  lifting(rule: string, call: Call): Override | undefined {
+    return this.liftingAny(call).find((override) => appliesTo(rule, override))
+  }
+
+  /** The overrides that lift every rule, or some of all kinds, for a call. */
+  liftingAny(call: Call): readonly Override[] {
+    if (this.everything.size === 0) return []
+    return [...this.everything].flatMap(([field, of]) => {
+      const subject = subjectIn(call, field, SINGLY)
+      return subject === undefined ? [] : of.find(subject)
+    })
+  }
+
+  /** Whether any override may lift a rule for calls of its subject. */
+  mayLift(rule: string): boolean {
+    return [...this.everything.values()].some(({ all }) => all.some((override) => appliesTo(rule, override)))
   }
 
   /** How a rule counts addresses: an exception for a part of a network makes that a network of its own. */
