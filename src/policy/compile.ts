@@ -36,7 +36,7 @@ export interface RuleSet {
 }
 
 /** The fields of a rule that follow from its limits. @param active how many of the limits are in force, counted from the first */
-function limitFields(limits: readonly CompiledLimit[], active = limits.length): Pick<CompiledRule, 'limits' | 'keyed' | 'active'> {
+export function limitFields(limits: readonly CompiledLimit[], active = limits.length): Pick<CompiledRule, 'limits' | 'keyed' | 'active'> {
   return { limits, keyed: limits.filter(({ algorithm }) => ALGORITHMS[algorithm].keyed), active }
 }
 
