@@ -99,7 +99,7 @@ export class Tollgate {
 
   /**
    * A limiter by key, without rules: one limit or several, or an algorithm of your own. Without an argument, TOKEN_BUCKET_SIZE and TOKEN_REFILL_RATE
-   * (per second) are the limit. Limiters with the same `name` (default: unit and window) share their usage.
+   * (per second) are the limit. Limiters with the same `name` share their usage, and so do those without a name whose limits are the same.
    * @throws ConfigInvalid naming field, value and bound
    */
   limiter(limits?: LimitSpec | readonly LimitSpec[]): DirectLimiter

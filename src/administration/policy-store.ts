@@ -79,9 +79,11 @@ export class MemoryPolicyStore implements PolicyStore {
     return this.uses
   }
 
-  /** Appends a change to the audit that is not one of the policy, such as the reset of a limiter. */
-  note(noted: AuditNote): void {
-    this.audit.append([noted], approximateMs(this.clock), retentionOf(this.policy))
+  /** @param limiters those that were reset, which are counted; '' where anything else was */
+  noteReset(noted: AuditNote, limiters: string): void {
+    const [nowMs, retentionMs] = [approximateMs(this.clock), retentionOf(this.policy)]
+    if (limiters === '') this.audit.append([noted], nowMs, retentionMs)
+    else this.audit.countReset(noted, limiters, nowMs, retentionMs)
   }
 
   async nowMs(): Promise<number> {

@@ -106,6 +106,10 @@ export const DEFAULTS = Object.freeze({
   exceptionsAtMost: 1000,
   /** How long the audit keeps an entry. */
   auditRetentionMs: 90 * DAY,
+  /** The most entries of the audit: the oldest go first. */
+  auditAtMost: 100_000,
+  /** For how long the resets of a limiter by one actor are counted in one entry of the audit. */
+  countedResetsMs: 1 * HOUR,
   /** The number of audit entries in an answer. */
   auditEntries: 100,
   /** After a change of the rules all lines are dispatched a second time after this: until then other processes may have put calls there under the old rules. */
