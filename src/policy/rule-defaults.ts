@@ -18,18 +18,18 @@ export const ruleDefaultsSchema = z.strictObject({
   burstMultiplier: burstMultiplier.optional(),
 })
 
-type Fields = Readonly<Record<string, unknown>>
+type RawFields = Readonly<Record<string, unknown>>
 
-function isObject(value: unknown): value is Fields {
+function isObject(value: unknown): value is RawFields {
   return value !== null && typeof value === 'object' && !Array.isArray(value)
 }
 
-function mapped(list: unknown, fill: (one: Fields) => Fields): unknown {
+function mapped(list: unknown, fill: (one: RawFields) => RawFields): unknown {
   return Array.isArray(list) ? list.map((one: unknown) => (isObject(one) ? fill(one) : one)) : list
 }
 
 /** A limit that says its burst is a token bucket already; a concurrency has no algorithm. */
-function filledLimit(limit: Fields, { algorithm, burstMultiplier: times }: RuleDefaults): Fields {
+function filledLimit(limit: RawFields, { algorithm, burstMultiplier: times }: RuleDefaults): RawFields {
   if (limit['concurrency'] !== undefined) return limit
   const hasBurst = limit['burst'] !== undefined || limit['burstMultiplier'] !== undefined
   const filled = limit['algorithm'] !== undefined || hasBurst || algorithm === undefined ? limit : { ...limit, algorithm }
