@@ -4,7 +4,7 @@ import type { Logger } from 'pino'
 import { ApiKeys } from './administration/api-keys.js'
 import { type Declaration, declareRules, setSettings } from './administration/change.js'
 import { boundedPolicyStore, MemoryPolicyStore, type PolicyStore, RedisPolicyStore } from './administration/policy-store.js'
-import { limitOf, meterOf } from './admission/rejection.js'
+import { limitersOf, limitOf, meterOf } from './admission/rejection.js'
 import { Resolver } from './admission/resolver.js'
 import { UsageReader } from './admission/usage-reader.js'
 import { DEFAULTS } from './model/defaults.js'
@@ -129,7 +129,8 @@ async function openAlone(common: CommonParts, declared: Declaration | undefined)
     usage: new UsageReader(resolver, log, options.believedUsage),
     noteReset: (request, usage) => {
       const before = Object.fromEntries(usage.map(({ rule, limit, used }) => [limitOf(rule, limit), used]))
-      rules.note({ by: options.actor, what: 'limiter.reset', subject: request.meters.map(meterOf).join(', '), before, after: null })
+      const noted = { by: options.actor, what: 'limiter.reset', subject: request.meters.map(meterOf).join(', '), before, after: null } as const
+      rules.noteReset(noted, limitersOf(request.meters))
     },
     bus: busOf(common),
     owned: [],

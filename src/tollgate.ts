@@ -70,6 +70,7 @@ export class Tollgate {
     const tollgate = new Tollgate(await openParts(options))
     try {
       tollgate.runtime = tollgate.parts.openQueue?.(() => tollgate.policyClient.refresh(), tollgate.tracker)
+      await tollgate.policyClient.syncUses()
       return tollgate
     } catch (error) {
       await tollgate.close()
@@ -84,7 +85,7 @@ export class Tollgate {
     this.gate = new Gate(parts.resolver, this.store, parts.usage)
     this.policyClient = new PolicyClient({ ...parts, actor: parts.options.actor, changed: (before) => this.wake(before) })
     this.rules = new Rules(this.policyClient)
-    this.overrides = new Overrides(this.policyClient, parts.options.longestOverrideMs)
+    this.overrides = new Overrides(this.policyClient, parts.options.longestOverrideMs, () => this.runtime?.startLifted())
     this.tracker = new UpstreamTracker({ ...parts, store: this.store })
     parts.outage?.followBlocks((value) => this.tracker.blockedMs(value))
     this.capacity = new Capacities(parts.resolver, this.store, this.tracker)
@@ -98,7 +99,7 @@ export class Tollgate {
 
   /**
    * A limiter by key, without rules: one limit or several, or an algorithm of your own. Without an argument, TOKEN_BUCKET_SIZE and TOKEN_REFILL_RATE
-   * (per second) are the limit. Limiters with the same `name` (default: unit and window) share their usage.
+   * (per second) are the limit. Limiters with the same `name` share their usage, and so do those without a name whose limits are the same.
    * @throws ConfigInvalid naming field, value and bound
    */
   limiter(limits?: LimitSpec | readonly LimitSpec[]): DirectLimiter

@@ -57,7 +57,11 @@ end
 
 local function read_queued(line_key)
   local packed = redis.call('HGET', KEYS[FIXED.QUEUED], line_key)
-  return packed and { struct.unpack(QUEUED_FORMAT, packed) } or { 0, 0, 0, 0, 0, 0 }
+  -- Another version, with other units, may have written it.
+  if packed and #packed == struct.size(QUEUED_FORMAT) then return { struct.unpack(QUEUED_FORMAT, packed) } end
+  local queued = {}
+  for unit = 1, COST_UNITS do queued[unit] = 0 end
+  return queued
 end
 
 -- What the calls in a meter's line will cost in a unit.

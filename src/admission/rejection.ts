@@ -14,6 +14,11 @@ export function meterOf({ rule, value }: MeterRef): string {
   return limitOf(rule.name, value)
 }
 
+/** The names of limiters that are reset together; '' where anything else is reset. */
+export function limitersOf(meters: readonly MeterRef[]): string {
+  return meters.every(({ rule }) => rule.kind === 'limiter') ? meters.map(({ rule }) => rule.name.replace(/^~~/, '')).join(', ') : ''
+}
+
 /** What a message says of a cost that is too big. A limiter by key is asked for a number, without a call. */
 interface Refused extends Pick<CallRequest, 'call' | 'costs' | 'given'> {
   /** Whether the app has an estimate of its own. */

@@ -115,6 +115,8 @@ export interface CallRequest extends AdmissionRequest {
   readonly given?: Cost | undefined
   /** Of a call in a worker: the lock of its job. Without it a call neither starts nor goes back to a line: its job is another worker's. */
   readonly lock?: { readonly key: string; readonly token: string } | undefined
+  /** The rules at which a strategy of the user's own lets the call start without room. */
+  readonly allowed?: readonly string[] | undefined
   /** Of a call whose worker died: when it came. If it has to stand in line again, it has its old place there. */
   readonly arrivedMs?: number | undefined
 }

@@ -119,7 +119,9 @@ export class Gate {
   }
 
   private async charge(request: CallRequest): Promise<Grant> {
-    return new Grant(this.granter(request), await this.store.admit(request))
+    const admission = await this.store.admit(request)
+    if (admission.decision.outcome === 'run') this.resolver.started(request)
+    return new Grant(this.granter(request), admission)
   }
 
   private async attempt(request: CallRequest): Promise<AcquireAttempt<Grant>> {

@@ -3,7 +3,8 @@ import type { Unit } from './cost.js'
 
 /** The answer of a custom strategy: what happens to a call that has no room. */
 export interface Verdict {
-  readonly outcome: 'wait' | 'degrade' | 'reject'
+  /** allow: the call starts although the rule has no room; it is charged there as far as the limit goes. */
+  readonly outcome: 'allow' | 'wait' | 'degrade' | 'reject'
   /** Only for `reject`: replaces the `retryAfterMs` of the error, in ms; null = unknown. Default: as Tollgate computed it. */
   readonly retryAfterMs?: number | null | undefined
 }

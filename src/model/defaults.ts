@@ -104,8 +104,14 @@ export const DEFAULTS = Object.freeze({
   rulesRestoreMs: 2 * SECOND,
   /** The longest duration of an override. */
   longestOverrideMs: 7 * DAY,
+  /** The most overrides in force, and the most pauses, of a namespace: each change writes all of them. */
+  exceptionsAtMost: 1000,
   /** How long the audit keeps an entry. */
   auditRetentionMs: 90 * DAY,
+  /** The most entries of the audit: the oldest go first. */
+  auditAtMost: 100_000,
+  /** For how long the resets of a limiter by one actor are counted in one entry of the audit. */
+  countedResetsMs: 1 * HOUR,
   /** The number of audit entries in an answer. */
   auditEntries: 100,
   /** After a change of the rules all lines are dispatched a second time after this: until then other processes may have put calls there under the old rules. */
@@ -129,6 +135,8 @@ export const DEFAULTS = Object.freeze({
   outputTokens: 512,
   /** The most keys of one script call: keeps scripts short, and within Lua's stack. */
   batchKeys: 800,
+  /** IPv6 addresses that share so many bits are counted as one client: a client has all of them. */
+  ipv6Prefix: 64,
   /** The longest window of a limit. */
   longestWindowMs: 366 * DAY,
   shortestWindowMs: 1,

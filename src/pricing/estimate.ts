@@ -77,7 +77,8 @@ function needsPrice(known: Cost, needed: ReadonlySet<CostUnit>): boolean {
 /** Whether the input or the output tokens have to be estimated: they, their sum or their price are counted, and they follow from nothing known. */
 function lacks(unit: 'inputTokens' | 'outputTokens', known: Cost, needed: ReadonlySet<CostUnit>): boolean {
   if (known.tokens !== undefined || known[unit] !== undefined) return false
-  return needed.has('tokens') || needed.has(unit) || needsPrice(known, needed)
+  const isInput = unit === 'inputTokens' && known.uncachedInputTokens === undefined && needed.has('uncachedInputTokens')
+  return isInput || needed.has('tokens') || needed.has(unit) || needsPrice(known, needed)
 }
 
 /**
@@ -110,6 +111,7 @@ function merged(given: Cost, estimated: Cost): Cost {
     outputTokens,
     usd: given.usd ?? estimated.usd,
     points: given.points ?? estimated.points,
+    uncachedInputTokens: given.uncachedInputTokens ?? estimated.uncachedInputTokens,
   }
 }
 
@@ -127,7 +129,8 @@ function costsOf(call: Call, known: Cost, needed: ReadonlySet<CostUnit>, price: 
     if (inputTokens !== undefined && outputTokens !== undefined) tokens = inputTokens + outputTokens
   } else if (inputTokens === undefined) {
     // The payload is read only where its share of the tokens counts: most calls that say their tokens are counted by them alone.
-    if (price !== undefined || needed.has('inputTokens') || needed.has('outputTokens')) outputTokens ??= Math.min(tokens, outputBound(call))
+    if (price !== undefined || needed.has('inputTokens') || needed.has('outputTokens') || needed.has('uncachedInputTokens'))
+      outputTokens ??= Math.min(tokens, outputBound(call))
     inputTokens = Math.max(0, tokens - (outputTokens ?? 0))
   } else outputTokens ??= Math.max(0, tokens - inputTokens)
   const used = { inputTokens: inputTokens ?? 0, cachedInputTokens: 0, cacheWriteTokens: 0, outputTokens: outputTokens ?? 0 }
@@ -141,6 +144,8 @@ function costsOf(call: Call, known: Cost, needed: ReadonlySet<CostUnit>, price: 
     outputTokens: given.outputTokens ?? (needed.has('outputTokens') ? used.outputTokens : 0),
     usd: given.usd ?? (needed.has('usd') ? Math.min(MAX_AMOUNT, usd) : 0),
     points: known.points ?? 1,
+    // What the provider has in its cache is known when the call has ended.
+    uncachedInputTokens: known.uncachedInputTokens ?? (needed.has('uncachedInputTokens') ? used.inputTokens : 0),
   }
 }
 

@@ -14,13 +14,15 @@ export interface CallUsage {
   cachedInputTokens?: number | undefined
   /** The part of `inputTokens` that was written to the provider's cache. */
   cacheWriteTokens?: number | undefined
+  /** The part of `inputTokens` that did not come from the provider's cache; default: `inputTokens` without `cachedInputTokens`. */
+  uncachedInputTokens?: number | undefined
   /** US dollars; default: computed from input, output and the price of the model. */
   usd?: number | undefined
   points?: number | undefined
   requests?: number | undefined
 }
 
-const FIELDS = ['tokens', 'inputTokens', 'outputTokens', 'cachedInputTokens', 'cacheWriteTokens', 'usd', 'points', 'requests'] as const
+const FIELDS = ['tokens', 'inputTokens', 'outputTokens', 'cachedInputTokens', 'cacheWriteTokens', 'uncachedInputTokens', 'usd', 'points', 'requests'] as const
 
 const OURS = new Set<string>(FIELDS)
 
@@ -207,5 +209,7 @@ export function actualCosts(usage: CallUsage | undefined, call: Call, prices: Pr
     outputTokens,
     usd,
     points: count(usage.points),
+    uncachedInputTokens:
+      count(usage.uncachedInputTokens) ?? (inputTokens === undefined ? undefined : Math.max(0, inputTokens - (count(usage.cachedInputTokens) ?? 0))),
   }
 }

@@ -199,6 +199,7 @@ export class Attempt implements JobHolder {
     const timer = timeoutMs > 0 ? setTimeout(late, timeoutMs) : undefined
     const context = this.context(request, decision)
     leases.add(request)
+    this.parts.scriptClient.resolver.started(request)
     let reachedAgent = false
     try {
       this.parts.observer.started(request.call, Date.now() - this.job.timestamp)

@@ -270,11 +270,12 @@ export class Enqueuer {
   }
 
   /** @param index its number among the calls that are added together: they came one after the other */
-  private job(id: string, { call, identity }: EnqueueRequest, decision: Decision, index: number) {
+  private job(id: string, { call, identity, allowed }: EnqueueRequest, decision: Decision, index: number) {
     const { deduplicationKey } = call
     const opts: CallJobOptions = {
       ...this.jobOptions,
       identity,
+      ...(allowed === undefined ? {} : { allowed }),
       jobId: id,
       arrivedMs: decision.atMs + index / ADDED_AT_ONCE / 100,
       ...(decision.outcome === 'wait' ? { delay: delayMs(decision.etaMs) } : {}),

@@ -22,6 +22,7 @@ import { ExistingJobs } from './existing-jobs.js'
 import { type Explanation, explain } from './explain.js'
 import type { Handler, WorkerOptions } from './handler.js'
 import { HeldCalls, heldQueueOf, newHeldQueue, sweepHeld } from './held-calls.js'
+import { startLifted } from './lifted-calls.js'
 import type { FirstLines } from './line-scan.js'
 import { Queues } from './queues.js'
 import { Results } from './results.js'
@@ -218,6 +219,12 @@ export class QueueRuntime {
   /** The rules changed: every line may move, these first. */
   wakeAll(first?: FirstLines): void {
     this.working?.dispatcher.wakeAll(first)
+  }
+
+  /** Starts the waiting calls that an override lifts every rule for. */
+  startLifted(): Promise<void> {
+    const { client, scriptClient } = this.parts
+    return startLifted(client, scriptClient, this.queues)
   }
 
   /** Waits for the calls that run here; where Redis is gone, for nothing that needs it. */

@@ -7,6 +7,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { ERRORS, type ErrorCode, TollgateError } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { CALL_FIELDS, validateCall } from '../validation/call.js'
+import { allowedBy, allowedIn } from './allowed-call.js'
 
 // A call on its way is stored twice: as a BullMQ job, and as a record of ours in Redis. This file reads and writes both forms.
 
@@ -26,6 +27,8 @@ export interface CallJobOptions extends JobsOptions {
   readonly arrivedMs: number
   /** The identity of its call as it was enqueued: in degraded mode the call itself has another model. */
   readonly identity: string
+  /** The rules at which a strategy lets the call start without room. */
+  readonly allowed?: readonly string[]
 }
 
 /** When the call of a job came, where a worker that had it died: by the clock of its producer, where that was BullMQ's own. */
@@ -189,8 +192,9 @@ export async function requestOfJob(scriptClient: ScriptClient, job: AttemptJob, 
   try {
     const call = scriptClient.resolver.withEndpoint(callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job as Job)))
     const request = callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, await scriptClient.resolver.costs(call))
+    const allowed = allowedIn(job.opts)
     return {
-      ...request,
+      ...(allowed.length === 0 ? request : allowedBy(request, allowed)),
       identity: keptIdentity(job.opts),
       arrivedMs: arrivalOf(job),
       lock: token === '' ? undefined : { key: scriptClient.keys.jobLock(job.queueName, job.id as string), token },

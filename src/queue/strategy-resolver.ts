@@ -6,6 +6,7 @@ import type { Binding, CustomStrategy, Decision, DegradeDecision, RejectDecision
 import { ConfigInvalid } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { show } from '../validation/faults.js'
+import { allowedBy } from './allowed-call.js'
 
 /** A decision, and the request that it was made for in the end. */
 export interface ResolvedDecision {
@@ -65,6 +66,12 @@ export class StrategyResolver {
     }
     const verdict = await verdictOf(name, strategy, decision, request.call)
     switch (verdict.outcome) {
+      case 'allow': {
+        const allowed = allowedBy(request, [decision.binding.rule])
+        const next = await decide(allowed)
+        // Other rules may have no room either: each has its say.
+        return next.decision.outcome === 'reject' ? this.resolve(allowed, next.decision, decide, keepsMode) : next
+      }
       case 'wait':
         return decide(waiting(request))
       case 'degrade':
@@ -119,5 +126,5 @@ async function verdictOf(name: string, strategy: CustomStrategy, decision: Rejec
 }
 
 function unknownOutcome(name: string, verdict: { outcome?: unknown } | null): ConfigInvalid {
-  return new ConfigInvalid(`strategies.${name}: must answer { outcome } with one of wait, degrade, reject (got ${show(verdict?.outcome ?? verdict)})`)
+  return new ConfigInvalid(`strategies.${name}: must answer { outcome } with one of allow, wait, degrade, reject (got ${show(verdict?.outcome ?? verdict)})`)
 }

@@ -55,6 +55,10 @@ export class Keys extends Prefixed {
   /** Hash: the API keys that were issued, by their SHA-256, and a version. */
   readonly apiKeys = `${this.prefix}/keys`
   readonly audit = `${this.prefix}/audit`
+  /** Hash: the entries of the audit that count resets of limiters. */
+  readonly resets = `${this.prefix}/resets`
+  /** Hash: how often each override was used. */
+  readonly overrideUses = `${this.prefix}/uses`
   /** Hash: the workers of the namespace, with their places. */
   readonly workers = `${this.prefix}/workers`
   /** Hash: the queues that take no calls at the moment. */

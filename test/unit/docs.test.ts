@@ -359,7 +359,9 @@ test('every unit of cost and every field of a price is documented, and no other'
 
 test('every field of a limit, every unit and every algorithm is in docs/rules.md, and no other', () => {
   const named = [...section(RULES, 'Limits').matchAll(/^\| (`[^|]+?) \|/gm)].flatMap(([, cell]) => all(cell as string, /`([^`]+)`/g))
-  const known = { per: 1, algorithm: 1, burst: 1, burstMultiplier: 1, timezone: 1, lease: 1, name: 1 } satisfies Partial<Record<keyof LimitSpec, 1>>
+  const known = { per: 1, algorithm: 1, burst: 1, burstMultiplier: 1, timezone: 1, startsOn: 1, day: 1, hour: 1, lease: 1, name: 1 } satisfies Partial<
+    Record<keyof LimitSpec, 1>
+  >
   expect(named.sort()).toEqual([...UNITS, ...Object.keys(known)].sort())
   const algorithms = section(RULES, 'Algorithms').split(/^### /m)[0] as string
   expect([...rows(algorithms).keys()]).toEqual([...NAMED_ALGORITHMS])
@@ -370,6 +372,8 @@ test('every field of a rule, of its match, of an agent and of exempt is in docs/
   const ofRule = {
     name: 'required',
     scope: 'required',
+    ipv6Prefix: String(DEFAULTS.ipv6Prefix),
+    requires: 'none',
     match: 'all calls',
     strategy: '`queue`',
     priority: '0',
@@ -386,7 +390,7 @@ test('every field of a rule, of its match, of an agent and of exempt is in docs/
   expect([...rows(fields)].map(([field, [value]]) => [field, value])).toEqual(Object.entries(ofRule))
   const scope = section(RULES, 'Scope and match')
   for (const one of SCOPES) expect(scope).toContain(`\`${one}\``)
-  const match = { agents: 1, endpoints: 1, models: 1, users: 1, teams: 1, orgs: 1, ips: 1 } satisfies Record<keyof Required<MatchSpec>, 1>
+  const match = { agents: 1, endpoints: 1, models: 1, users: 1, teams: 1, orgs: 1, ips: 1, keys: 1 } satisfies Record<keyof Required<MatchSpec>, 1>
   expect([...rows(scope).keys()]).toEqual(Object.keys(match))
   const agent = { baseUrl: 1, api: 1, apiKeyEnv: 1, degradeTo: 1 } satisfies Record<keyof Required<AgentSpec>, 1>
   expect([...rows(section(RULES, 'Agents')).keys()]).toEqual(Object.keys(agent))

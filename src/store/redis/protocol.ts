@@ -16,7 +16,10 @@ import { FIXED_KEYS } from '../../redis/keys.js'
  */
 
 /** The code of each unit. Those of costs are their places in `COST_UNITS`, from 1. */
-export const UNIT_CODES: Readonly<Record<Unit, number>> = { requests: 1, tokens: 2, inputTokens: 3, outputTokens: 4, usd: 5, points: 6, concurrency: 7 }
+export const UNIT_CODES: Readonly<Record<Unit, number>> = {
+  ...{ requests: 1, tokens: 2, inputTokens: 3, outputTokens: 4, usd: 5, points: 6, uncachedInputTokens: 7 },
+  concurrency: 8,
+}
 
 /** The code of each algorithm. Codes are part of no stored state, but of the ids by which processes of two versions could meet: they stay. */
 export const ALGORITHM_CODES: Readonly<Record<AlgorithmName, number>> = {
@@ -130,6 +133,8 @@ const NUMBERS = {
   PAUSE_WAIT_MS,
   CLOCK_STEP_MS: DEFAULTS.clockStepMs,
   LEDGER_TTL_MS: DEFAULTS.ledgerMs,
+  AUDIT_AT_MOST: DEFAULTS.auditAtMost,
+  COUNTED_RESETS_MS: DEFAULTS.countedResetsMs,
   DEFAULT_HOLD_MS: NO_OPTIONS.holdMs,
   LOOKAHEAD_MS: DEFAULTS.lookaheadMs,
   HOLD_MAX_MS: DEFAULTS.holdMaxMs,

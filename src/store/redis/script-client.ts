@@ -1,5 +1,5 @@
 import { idTaken } from '../../admission/identity.js'
-import { limitOf, meterOf } from '../../admission/rejection.js'
+import { limitersOf, limitOf, meterOf } from '../../admission/rejection.js'
 import type { AdmissionRequest, CallRequest, Settlement } from '../../admission/request.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import type { Decision, RejectDecision, RunDecision } from '../../model/decision.js'
@@ -136,8 +136,8 @@ export class ScriptClient extends UpstreamScripts {
     const encoder = this.encode([{ ...request, forGood: true }], false)
     const { meters } = request
     const limits = meters.flatMap(({ rule }) => rule.limits.map(({ name }) => limitOf(rule.name, name)))
-    const args = [this.now(), encoder.batch(), retentionOf(this.resolver.rules.policy), by, meters.map(meterOf).join(', '), ...limits]
-    await scripts.reset.run(this.redis, [...encoder.keys, this.keys.audit], args)
+    const args = [this.now(), encoder.batch(), retentionOf(this.resolver.rules.policy), by, meters.map(meterOf).join(', '), limitersOf(meters), ...limits]
+    await scripts.reset.run(this.redis, [...encoder.keys, this.keys.audit, this.keys.resets], args)
   }
 
   /** Writes the state of a user's own algorithm; see `StateStore`. */
