@@ -53,6 +53,7 @@ export type {
   UpstreamReport,
   UpstreamStatus,
 } from './model/upstream.js'
+export { WAIT_REASONS, type WaitReason } from './model/wait-reason.js'
 export type { TollgateOptions } from './options.js'
 export type { OutageFigures } from './outage/outage.js'
 export type { Allowance, Exempt, Override, Reason } from './policy/override.js'

@@ -11,7 +11,7 @@ import { usageOfResult } from '../pricing/usage.js'
 import { onAbort } from '../redis/bounded-wait.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { validateCall } from '../validation/call.js'
-import type { Explanation } from './explain.js'
+import { bareExplanation, type Explanation } from './explain.js'
 import type { CallContext, WorkerOptions } from './handler.js'
 import { isPutElsewhere } from './handler-outcome.js'
 import type { Results } from './results.js'
@@ -157,7 +157,7 @@ export class HeldCalls {
 
   /** Where a call stands that runs here, or ended here a short while ago; undefined where another place knows it better. */
   explain(id: string): Explanation | undefined {
-    if (this.calls.get(id)?.state === 'running') return { id, state: 'running', binding: null, position: null, etaMs: null, reason: null, usage: [] }
+    if (this.calls.get(id)?.state === 'running') return bareExplanation(id, 'running')
     return this.ended.get(id)
   }
 
@@ -287,7 +287,7 @@ export class HeldCalls {
 
   private remember(id: string, state: 'done' | 'failed', reason: string | null): void {
     if (this.ended.size >= ENDED_KEPT) this.ended.delete(this.ended.keys().next().value as string)
-    this.ended.set(id, { id, state, binding: null, position: null, etaMs: null, reason, usage: [] })
+    this.ended.set(id, bareExplanation(id, state, reason))
   }
 
   /** Its caller waits no more. */

@@ -23,6 +23,7 @@ import { type Explanation, explain } from './explain.js'
 import type { Handler, WorkerOptions } from './handler.js'
 import { HeldCalls, heldQueueOf, newHeldQueue, sweepHeld } from './held-calls.js'
 import type { FirstLines } from './line-scan.js'
+import { QueueStates } from './queue-states.js'
 import { Queues } from './queues.js'
 import { Results } from './results.js'
 import { readRecord, recordId, restoredRequest } from './stored-call.js'
@@ -70,6 +71,7 @@ export class QueueRuntime {
   readonly enqueuer: Enqueuer
   private readonly queues: Queues
   private readonly results: Results
+  private readonly queueStates: QueueStates
   private readonly workers = new Set<Worker>()
   /** By the names of their queues. */
   private readonly held = new Map<string, HeldCalls>()
@@ -80,12 +82,23 @@ export class QueueRuntime {
 
   constructor(private readonly parts: QueueRuntimeParts) {
     this.queues = new Queues(parts.client, parts.keys)
+    this.queueStates = new QueueStates(parts.client, parts.keys)
     const { scriptClient, client: redis, log } = parts
     const { attempts, strategies, maxPayloadBytes, enqueueTimeoutMs: timeoutMs } = parts.options
     const queue = this.queues.get(parts.options.queue)
     this.results = new Results(queue, redis)
     const strategyResolver = new StrategyResolver(scriptClient, strategies, log)
-    this.enqueuer = new Enqueuer({ scriptClient, redis, queue, results: this.results, strategyResolver, attempts, maxPayloadBytes, timeoutMs })
+    this.enqueuer = new Enqueuer({
+      scriptClient,
+      redis,
+      queue,
+      queueStates: this.queueStates,
+      results: this.results,
+      strategyResolver,
+      attempts,
+      maxPayloadBytes,
+      timeoutMs,
+    })
     parts.subscriber.on('message', (channel: string, message: string) => this.hear(channel, message))
     parts.subscriber.on('ready', parts.rulesChanged)
     this.refresh = setInterval(parts.rulesChanged, DEFAULTS.rulesRefreshMs)
@@ -140,7 +153,7 @@ export class QueueRuntime {
     if (known !== undefined) return Promise.resolve(known)
     return answeredWithin(client, options.enqueueTimeoutMs, 'an explanation', async () => {
       const id = await this.idOf(call)
-      return explain(scriptClient, client, this.queues.get(this.queueOf(id)), id)
+      return explain({ scriptClient, redis: client, queueStates: this.queueStates }, this.queues.get(this.queueOf(id)), id)
     })
   }
 

@@ -43,19 +43,21 @@ interface StoredCall {
   readonly call: Call | null
   /** The keys of the meters that a woken call has claims at. */
   readonly claimedAt: readonly string[]
+  /** From when on a woken call may start, by Redis' clock; 0 of others. */
+  readonly slotMs: number
   /** Of the call, as it was enqueued; undefined where it has started. */
   readonly identity: string | undefined
 }
 
 export function readRecord(record: string | null): StoredCall | null {
   if (record === null || record === '') return null
-  if (record.startsWith('S')) return { state: 'started', line: '', call: null, claimedAt: [], identity: undefined }
+  if (record.startsWith('S')) return { state: 'started', line: '', call: null, claimedAt: [], slotMs: 0, identity: undefined }
   // JSON has no line break of its own.
   const [head = '', stored = '', claims = ''] = record.split('\n')
   const { is: identity, ...call } = JSON.parse(stored) as Call & { is?: string }
-  if (!record.startsWith('P')) return { state: 'waiting', line: head.split(' ').slice(4).join(' '), call, claimedAt: [], identity }
+  if (!record.startsWith('P')) return { state: 'waiting', line: head.split(' ').slice(4).join(' '), call, claimedAt: [], slotMs: 0, identity }
   const [, ...claimed] = claims === '' ? [] : (JSON.parse(claims) as [endsMs: number, ...claimed: [key: string][]])
-  return { state: 'passed', line: '', call, claimedAt: claimed.map(([key]) => key), identity }
+  return { state: 'passed', line: '', call, claimedAt: claimed.map(([key]) => key), slotMs: Number(head.split(' ')[4]), identity }
 }
 
 /** The keys of what a call holds that has not started: the meters of its claims, or its line. */

@@ -8,6 +8,7 @@ import { safeObserver } from '../telemetry/observer.js'
 import { Attempt } from './attempt.js'
 import type { AttemptParts } from './attempt-parts.js'
 import { PersistentWorker } from './bull-worker.js'
+import { WORKER_NAME } from './foreign-workers.js'
 import type { Handler, WorkerOptions } from './handler.js'
 import { readableError } from './handler-outcome.js'
 import { PlaceReports } from './place-reports.js'
@@ -70,6 +71,7 @@ export class Worker {
     this.bull = new PersistentWorker(parts.queue, run, {
       connection: parts.redis,
       prefix: parts.prefix,
+      name: WORKER_NAME,
       concurrency,
       lockDuration: leaseMs,
       stalledInterval: leaseMs,

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
 import { expect, test } from 'vitest'
 import { parse } from 'yaml'
+import { WAIT_REASONS } from '../../src/model/wait-reason.js'
 import { SERVER_ENVIRONMENT, serverConfig, serverFlags } from '../../src/cli/server-config.js'
 import { WORKER_ENVIRONMENT, workerFlags } from '../../src/cli/worker-config.js'
 import {
@@ -244,7 +245,7 @@ test('no flag and no environment variable is in the pages for users that the pro
 test('every error code in the pages for users is one of the catalogue', () => {
   const codes = all(USER_PAGES, /`([A-Z]+(?:_[A-Z]+)+)`/g).filter((code) => !/^(TOLLGATE|TOKEN|LOG)_|_URL$|^TIMESTAMP/.test(code))
   expect(codes.length).toBeGreaterThan(10)
-  for (const code of codes) expect(Object.keys(ERRORS)).toContain(code)
+  for (const code of codes) expect([...Object.keys(ERRORS), ...Object.keys(WAIT_REASONS)]).toContain(code)
 })
 
 test('every command of the command line is in docs/operations.md, and no other', () => {
