@@ -8,7 +8,8 @@
   ARGV[3]     how long the audit is kept, in ms
   ARGV[4]     the actor who resets them
   ARGV[5]     the name of what is reset
-  ARGV[6…]    the names of the limits, of one meter after the other
+  ARGV[6]     what the audit calls it
+  ARGV[7…]    the names of the limits, of one meter after the other
 
   Reply       how many meters there were
   Cost        one MGET, one write and two DEL at most per meter, one XADD
@@ -18,9 +19,11 @@
 
 local now = Clock.now(ARGV[1])
 local batch = Batch.load(ARGV[2], now)
-local before, name = {}, 5
+local before, name = {}, 6
 for _, meter in ipairs(batch.meters) do
   if meter.rule.kind == KIND.UPSTREAM then
+    before.blockedMs = Upstream.blocked(meter, now)
+    before.factor = meter.block and Recovery.factor_at(meter.block, now) or 1
     Upstream.lift(meter)
   else
     for n in ipairs(meter.rule.limits) do
@@ -32,5 +35,5 @@ for _, meter in ipairs(batch.meters) do
   Line.stir(meter, now)
 end
 Batch.save(batch)
-Audit.append(KEYS[#KEYS], now, tonumber(ARGV[3]), ARGV[4], 'limiter.reset', ARGV[5], cjson.encode(before), 'null')
+Audit.append(KEYS[#KEYS], now, tonumber(ARGV[3]), ARGV[4], ARGV[6], ARGV[5], cjson.encode(before), 'null')
 return #batch.meters

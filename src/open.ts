@@ -4,7 +4,7 @@ import type { Logger } from 'pino'
 import { ApiKeys } from './administration/api-keys.js'
 import { type Declaration, declareRules, setSettings } from './administration/change.js'
 import { boundedPolicyStore, MemoryPolicyStore, type PolicyStore, RedisPolicyStore } from './administration/policy-store.js'
-import { limitOf, meterOf } from './admission/rejection.js'
+import { limitOf, resetOf } from './admission/rejection.js'
 import { Resolver } from './admission/resolver.js'
 import { UsageReader } from './admission/usage-reader.js'
 import { DEFAULTS } from './model/defaults.js'
@@ -127,9 +127,9 @@ async function openAlone(common: CommonParts, declared: Declaration | undefined)
     rules,
     resolver,
     usage: new UsageReader(resolver, log, options.believedUsage),
-    noteReset: (request, usage) => {
-      const before = Object.fromEntries(usage.map(({ rule, limit, used }) => [limitOf(rule, limit), used]))
-      rules.note({ by: options.actor, what: 'limiter.reset', subject: request.meters.map(meterOf).join(', '), before, after: null })
+    noteReset: (request, usage, by = options.actor) => {
+      const before = Array.isArray(usage) ? Object.fromEntries(usage.map(({ rule, limit, used }) => [limitOf(rule, limit), used])) : usage
+      rules.note({ by, ...resetOf(request), before, after: null })
     },
     bus: busOf(common),
     owned: [],

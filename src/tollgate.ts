@@ -2,6 +2,7 @@ import type { Job } from 'bullmq'
 import type { ApiKeys } from './administration/api-keys.js'
 import { capacityRule, capacityRuleName } from './administration/capacity.js'
 import { putRule } from './administration/change.js'
+import { Meters } from './administration/meters.js'
 import { Overrides } from './administration/overrides.js'
 import { pause, resume } from './administration/pauses.js'
 import { PolicyClient } from './administration/policy-client.js'
@@ -9,12 +10,14 @@ import { Rules } from './administration/rules.js'
 import type { UsageFigures } from './admission/usage-reader.js'
 import { type FetchIdentity, heldFetch } from './agents/held-fetch.js'
 import { Gate } from './gate/gate.js'
+import { type CallsPage, type CallsQuery, checkCallsQuery, checkLinesQuery, type LinesPage, type LinesQuery } from './gate/waiting.js'
 import { CustomLimiter, type CustomSpec } from './limiter/custom.js'
 import { CombinedLimiter, DirectLimiter, type Limiter, type Metered } from './limiter/limiter.js'
 import { checkLimiterLimits, limitOfEnvironment } from './limiter/spec.js'
 import type { LimitSpec } from './limits/limit.js'
 import type { Call } from './model/call.js'
 import { ConfigInvalid, rulesMissing, TollgateError } from './model/errors.js'
+import type { UpstreamName } from './model/upstream.js'
 import { openParts, type TollgateParts } from './open.js'
 import { checkWorker, type TollgateOptions } from './options.js'
 import { NO_OUTAGE, type OutageFigures } from './outage/outage.js'
@@ -54,6 +57,8 @@ export class Tollgate {
   readonly overrides: Overrides
   readonly stats: Stats
   readonly capacity: Capacities
+  /** What limits have counted, and blocks of agents: to be read and reset. */
+  readonly meters: Meters
   /** The prefix of a plain BullMQ `Queue` whose jobs are to pass the gate: `new Queue(queue, { prefix })`. */
   readonly prefix: string
   readonly queue: string
@@ -88,6 +93,12 @@ export class Tollgate {
     this.tracker = new UpstreamTracker({ ...parts, store: this.store })
     parts.outage?.followBlocks((value) => this.tracker.blockedMs(value))
     this.capacity = new Capacities(parts.resolver, this.store, this.tracker)
+    const lifted = async (name: UpstreamName) => {
+      await this.tracker.lifted(name)
+      this.gate.rulesChanged()
+      await this.runtime?.stirReturned(name)
+    }
+    this.meters = new Meters({ resolver: parts.resolver, store: this.store, actor: parts.options.actor, lifted })
     this.stats = {
       ledger: async () => this.store.figures(),
       upstream: () => this.capacity.stats(),
@@ -211,6 +222,21 @@ export class Tollgate {
    */
   async explain(call: string | Call): Promise<Explanation> {
     return this.needsQueue().explain(call)
+  }
+
+  /**
+   * The calls that have not ended, and what each waits for, page by page; without a Redis those that wait in `acquire` of this process.
+   * @throws RequestInvalid naming field, value and bound; StoreUnavailable
+   */
+  async calls(query: CallsQuery = {}): Promise<CallsPage> {
+    const checked = checkCallsQuery(query)
+    return this.parts.openQueue === undefined ? this.gate.waitingCalls(checked) : this.needsQueue().calls(checked)
+  }
+
+  /** The lines in which calls wait, page by page; within a page the longest first. @throws as `calls` */
+  async lines(query: LinesQuery = {}): Promise<LinesPage> {
+    const checked = checkLinesQuery(query)
+    return this.parts.openQueue === undefined ? this.gate.waitingLines(checked) : this.needsQueue().lines(checked)
   }
 
   /** The result of a call whose ticket is gone. @throws as `ticket.result` */

@@ -123,7 +123,7 @@ async function explainSome({ scriptClient, redis, queueStates }: ExplainParts, e
       const limited = decision.outcome === 'reject' ? decision : null
       if (line === keys.queueLine(queue) && limited === null)
         return { ...known, position: rank, ...waitsFor((await queueStates.reason(queue)) ?? 'WORKERS_BUSY') }
-      const { binding, windowMs } = limited === null ? lineBinding(scriptClient, line) : bindingOf(limited)
+      const { binding, windowMs } = limited === null ? lineBinding(scriptClient, line) : boundBy(limited)
       // The peek estimates the wait at the end of the line; a call further ahead waits its share of that.
       const share = rank === null || length === 0 ? 1 : (rank + 1) / (length + 1)
       const etaMs = limited === null ? 0 : limited.retryAfterMs === null ? null : limited.retryAfterMs * share
@@ -135,7 +135,7 @@ async function explainSome({ scriptClient, redis, queueStates }: ExplainParts, e
 /** What binds a call, and the window of that limit. */
 type Bound = { readonly binding: Binding | null; readonly windowMs: number | null | undefined }
 
-function bindingOf({ binding, usage }: RejectDecision): Bound {
+function boundBy({ binding, usage }: RejectDecision): Bound {
   const limit = usage.find((one) => one.rule === binding.rule && one.limit === binding.limit && one.scopeValue === binding.scopeValue)
   return { binding, windowMs: limit?.windowMs }
 }

@@ -3,11 +3,13 @@ import type { Logger } from 'pino'
 import { identityOf } from '../admission/identity.js'
 import type { Resolver } from '../admission/resolver.js'
 import type { UsageReader } from '../admission/usage-reader.js'
+import type { CallsPage, CheckedCallsQuery, CheckedLinesQuery, LinesPage } from '../gate/waiting.js'
 import type { Call } from '../model/call.js'
 import type { CustomStrategy } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { CallInvalid, TollgateError } from '../model/errors.js'
 import type { Clock } from '../model/time.js'
+import type { UpstreamName } from '../model/upstream.js'
 import { answeredWithin, within } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
 import { isStoreError } from '../redis/store-error.js'
@@ -26,8 +28,10 @@ import type { FirstLines } from './line-scan.js'
 import { QueueStates } from './queue-states.js'
 import { Queues } from './queues.js'
 import { Results } from './results.js'
+import { stirReturned } from './stir-returned.js'
 import { readRecord, recordId, restoredRequest } from './stored-call.js'
 import { StrategyResolver } from './strategy-resolver.js'
+import { WaitingList } from './waiting-list.js'
 import { Worker } from './worker.js'
 
 /** How often a cancellation looks again at a call whose job was taken, or came back, meanwhile. */
@@ -72,6 +76,7 @@ export class QueueRuntime {
   private readonly queues: Queues
   private readonly results: Results
   private readonly queueStates: QueueStates
+  private readonly waitingList: WaitingList
   private readonly workers = new Set<Worker>()
   /** By the names of their queues. */
   private readonly held = new Map<string, HeldCalls>()
@@ -84,6 +89,7 @@ export class QueueRuntime {
     this.queues = new Queues(parts.client, parts.keys)
     this.queueStates = new QueueStates(parts.client, parts.keys)
     const { scriptClient, client: redis, log } = parts
+    this.waitingList = new WaitingList({ scriptClient, redis, queueStates: this.queueStates }, parts.options.queue)
     const { attempts, strategies, maxPayloadBytes, enqueueTimeoutMs: timeoutMs } = parts.options
     const queue = this.queues.get(parts.options.queue)
     this.results = new Results(queue, redis)
@@ -148,13 +154,30 @@ export class QueueRuntime {
   }
 
   explain(call: string | Call): Promise<Explanation> {
-    const { scriptClient, client, options } = this.parts
+    const { scriptClient, client } = this.parts
     const known = typeof call === 'string' ? this.held.get(this.queueOf(call))?.explain(call) : undefined
     if (known !== undefined) return Promise.resolve(known)
-    return answeredWithin(client, options.enqueueTimeoutMs, 'an explanation', async () => {
+    return this.answered('an explanation', async () => {
       const id = await this.idOf(call)
       return explain({ scriptClient, redis: client, queueStates: this.queueStates }, this.queues.get(this.queueOf(id)), id)
     })
+  }
+
+  calls(query: CheckedCallsQuery): Promise<CallsPage> {
+    return this.answered('the list of calls', () => this.waitingList.calls(query))
+  }
+
+  /** Calls that an agent has refused, and that wait alone, may go: its block was lifted. */
+  stirReturned(name: UpstreamName): Promise<void> {
+    return this.answered('the wake-up of its calls', () => stirReturned(this.parts.client, this.parts.keys, name))
+  }
+
+  lines(query: CheckedLinesQuery): Promise<LinesPage> {
+    return this.answered('the list of lines', () => this.waitingList.lines(query))
+  }
+
+  private answered<T>(what: string, send: () => Promise<T>): Promise<T> {
+    return answeredWithin(this.parts.client, this.parts.options.enqueueTimeoutMs, what, send)
   }
 
   result(id: string, signal: AbortSignal | undefined): Promise<unknown> {
@@ -172,9 +195,8 @@ export class QueueRuntime {
   }
 
   cancel(call: string | Call): Promise<boolean> {
-    const { client, options } = this.parts
     if (typeof call === 'string' && this.held.get(this.queueOf(call))?.cancel(call) === true) return Promise.resolve(true)
-    return answeredWithin(client, options.enqueueTimeoutMs, 'the cancellation', async () => this.release(await this.idOf(call)))
+    return this.answered('the cancellation', async () => this.release(await this.idOf(call)))
   }
 
   /** The id of a call. @throws ID_TAKEN where the job of that id is another call's; CallInvalid where the call has no id */

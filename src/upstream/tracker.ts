@@ -37,8 +37,8 @@ export interface UpstreamState extends UpstreamName {
 
 /** A report about an agent, with the state after it. */
 export interface UpstreamChange extends UpstreamState {
-  /** refused: the agent refused a call. paused: it has nothing left for a moment. observed: it reported other limits. */
-  readonly kind: UpstreamReport['kind']
+  /** refused: the agent refused a call. paused: it has nothing left for a moment. observed: it reported other limits. lifted: an operator ended its block. */
+  readonly kind: UpstreamReport['kind'] | 'lifted'
 }
 
 /** The input of `tollgate.capacity.announce`. */
@@ -180,6 +180,11 @@ export class UpstreamTracker {
     this.reporting.add(reporting)
   }
 
+  /** An operator has lifted a block: every process forgets it. */
+  async lifted(name: UpstreamName): Promise<void> {
+    this.announceChange({ ...(await this.get(name)), kind: 'lifted' })
+  }
+
   /** How long an agent, endpoint and model is blocked, in ms, as far as this process knows. @param value as of `blockValue` */
   blockedMs(value: string): number {
     return Math.max(0, (this.blockedUntil.get(value) ?? 0) - performance.now())
@@ -226,10 +231,13 @@ export class UpstreamTracker {
   /** Passes the outcome of a report on to the listeners of this process and, by the bus, of the others. */
   private publish({ kind, name }: UpstreamReport, outcome: UpstreamOutcome): UpstreamState & { readonly cut: boolean } {
     const state = upstreamState(name, outcome)
-    const change: UpstreamChange = { ...state, kind }
+    this.announceChange({ ...state, kind })
+    return { ...state, cut: outcome.cut }
+  }
+
+  private announceChange(change: UpstreamChange): void {
     this.apply(change)
     this.parts.bus.publish(JSON.stringify({ from: this.id, change }))
-    return { ...state, cut: outcome.cut }
   }
 
   /** Handles a message of the bus: the change that another process published. */
@@ -246,6 +254,7 @@ export class UpstreamTracker {
   private apply(change: UpstreamChange): void {
     // The store keeps observed limits for the recovery only once the agent is blocked: after a refusal the next answer reports them again.
     if (change.kind === 'refused') this.reported.delete(upstreamKey(change))
+    if (change.kind === 'lifted') this.blockedUntil.delete(blockValue(change))
     this.block(change, change.blockedMs)
     for (const listener of this.listeners) {
       try {

@@ -4,7 +4,6 @@ import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
 import { expect, test } from 'vitest'
 import { parse } from 'yaml'
-import { WAIT_REASONS } from '../../src/model/wait-reason.js'
 import { SERVER_ENVIRONMENT, serverConfig, serverFlags } from '../../src/cli/server-config.js'
 import { WORKER_ENVIRONMENT, workerFlags } from '../../src/cli/worker-config.js'
 import {
@@ -29,6 +28,7 @@ import type { LimitSpec } from '../../src/limits/limit.js'
 import { STRATEGIES } from '../../src/model/call.js'
 import { COST_UNITS, UNITS } from '../../src/model/cost.js'
 import { DEFAULTS } from '../../src/model/defaults.js'
+import { WAIT_REASONS } from '../../src/model/wait-reason.js'
 import { checkOptions, checkWorker } from '../../src/options.js'
 import { ON_STORE_ERROR, SCOPES } from '../../src/policy/rule.js'
 import { MAX_PRICE, type Price } from '../../src/pricing/prices.js'
@@ -40,7 +40,7 @@ const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
 const PAGES = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...readdirSync(join(ROOT, 'docs'), { recursive: true }).map((file) => `docs/${file}`)].filter(
   (file) => file.endsWith('.md'),
 )
-const CLI = ['main', 'common', 'rules', 'overrides', 'keys'].map((name) => `src/cli/${name}.ts`)
+const CLI = ['main', 'common', 'rules', 'overrides', 'keys', 'waiting', 'meters'].map((name) => `src/cli/${name}.ts`)
 const README = read('README.md')
 const RULES = read('docs/rules.md')
 const CALLS = read('docs/calls.md')
@@ -250,7 +250,7 @@ test('every error code in the pages for users is one of the catalogue', () => {
 
 test('every command of the command line is in docs/operations.md, and no other', () => {
   const defined = CLI.flatMap((file) => [...read(file).matchAll(/\b(\w+)\s*\.command\('([a-z]+[^']*)'\)/g)])
-  const groups = ['rules', 'override', 'keys']
+  const groups = ['rules', 'override', 'keys', 'calls', 'meters', 'capacity']
   const expected = defined
     .filter(([, , command]) => !groups.includes(command as string))
     .map(([, parent, command]) => (parent === 'program' ? `tollgate ${command}` : `tollgate ${parent} ${command}`))

@@ -17,9 +17,9 @@ export const usageSchema = z.object({
   resetMs: z.number(),
 })
 
-const bindingSchema = z.object({ kind: z.string(), rule: z.string(), limit: z.string(), scopeValue: z.string(), unit: z.string() })
+export const bindingSchema = z.object({ kind: z.string(), rule: z.string(), limit: z.string(), scopeValue: z.string(), unit: z.string() })
 
-const waitsForSchema = z.enum(Object.keys(WAIT_REASONS) as [WaitReason, ...WaitReason[]]).nullable()
+export const waitsForSchema = z.enum(Object.keys(WAIT_REASONS) as [WaitReason, ...WaitReason[]]).nullable()
 
 export const explanationSchema = z.object({
   id: z.string(),

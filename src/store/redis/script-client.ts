@@ -1,5 +1,5 @@
 import { idTaken } from '../../admission/identity.js'
-import { limitOf, meterOf } from '../../admission/rejection.js'
+import { limitOf, resetOf } from '../../admission/rejection.js'
 import type { AdmissionRequest, CallRequest, Settlement } from '../../admission/request.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import type { Decision, RejectDecision, RunDecision } from '../../model/decision.js'
@@ -133,9 +133,9 @@ export class ScriptClient extends UpstreamScripts {
   /** Forgets what these meters have counted, and notes it in the audit. */
   async reset(request: AdmissionRequest, by: string): Promise<void> {
     const encoder = this.encode([{ ...request, forGood: true }], false)
-    const { meters } = request
-    const limits = meters.flatMap(({ rule }) => rule.limits.map(({ name }) => limitOf(rule.name, name)))
-    const args = [this.now(), encoder.batch(), retentionOf(this.resolver.rules.policy), by, meters.map(meterOf).join(', '), ...limits]
+    const { subject, what } = resetOf(request)
+    const limits = request.meters.flatMap(({ rule }) => rule.limits.map(({ name }) => limitOf(rule.name, name)))
+    const args = [this.now(), encoder.batch(), retentionOf(this.resolver.rules.policy), by, subject, what, ...limits]
     await scripts.reset.run(this.redis, [...encoder.keys, this.keys.audit], args)
   }
 
