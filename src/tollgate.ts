@@ -91,6 +91,7 @@ export class Tollgate {
     this.rules = new Rules(this.policyClient)
     this.overrides = new Overrides(this.policyClient, parts.options.longestOverrideMs)
     this.tracker = new UpstreamTracker({ ...parts, store: this.store })
+    parts.outage?.followRules(() => this.policyClient.sync())
     parts.outage?.followBlocks((value) => this.tracker.blockedMs(value))
     this.capacity = new Capacities(parts.resolver, this.store, this.tracker)
     const lifted = async (name: UpstreamName) => {

@@ -130,6 +130,8 @@ export const DEFAULTS = Object.freeze({
   /** The longest window of a limit. */
   longestWindowMs: 366 * DAY,
   shortestWindowMs: 1,
+  /** How long a start waits for Redis, before the process comes up without. */
+  connectTimeoutMs: 2 * SECOND,
   /** The longest time for one command of the gate; after it Redis counts as away. */
   storeTimeoutMs: 1 * SECOND,
   /** The most calls per minute and process that pass unchecked while Redis is away. */

@@ -4,6 +4,7 @@ import type { Logger } from 'pino'
 import type { AdmissionRequest } from '../admission/request.js'
 import type { ActualCosts } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
+import { StoreUnavailable } from '../model/errors.js'
 import { approximateMs, type Clock } from '../model/time.js'
 import type { OnStoreError } from '../policy/rule.js'
 import { isOutOfMemory, isStoreError, StoreSilent } from '../redis/store-error.js'
@@ -56,7 +57,12 @@ export interface OutageParts {
   readonly onStoreError: OnStoreError
   readonly timeoutMs: number
   readonly maxUnchecked: number
+  /** How many processes are taken to share the limits before Redis has said it. */
+  readonly processes: number
 }
+
+/** What a process does that came up without Redis, before its calls are decided on there. @param readRules takes over the rules of the namespace */
+export type EnterNamespace = (readRules: () => Promise<void>) => Promise<void>
 
 type OutageState =
   | { readonly kind: 'there' }
@@ -98,12 +104,17 @@ export class Outage {
   /** Ends when the answers to commands are known that `local` has answered. */
   private readonly unresolved = new Set<Promise<void>>()
   private readonly left = new AbortController()
+  private readonly awaitingOutage = new Set<() => void>()
+  /** What is left to do of the start; undefined once Redis has been there. */
+  private enter: EnterNamespace | undefined
+  private readRules: () => Promise<void> = async () => {}
+  private complaint: string | undefined
   private readonly lost = () => this.breaker.trip(new StoreSilent('the connection to Redis was lost'))
   private readonly ready = () => this.breaker.tryNow()
 
   constructor(private readonly parts: OutageParts) {
     const { client, scriptClient, log, ledgerNames } = parts
-    this.members = new Members(client, scriptClient.keys)
+    this.members = new Members(client, scriptClient.keys, parts.processes)
     this.deferred = new DeferredSettlements(log)
     this.local = new LocalAdmission(parts.onStoreError, parts.maxUnchecked, ledgerNames, () => this.nowMs())
     this.breaker = new CircuitBreaker({
@@ -114,14 +125,46 @@ export class Outage {
       opened: (cause) => this.begin(cause),
       closed: () => this.end(),
     })
-    client.on('close', this.lost)
-    client.on('ready', this.ready)
   }
 
   /** Says that this process is there, before it asks for anything, and from then on every second. */
   async start(): Promise<void> {
     await this.members.beat(false)
+    this.watch()
+  }
+
+  /**
+   * Redis is away at the start: goes on as in any outage, on a share of the given number of processes.
+   * @param knowsRules whether this process has declared rules; otherwise a local gate refuses, since it does not know the limits
+   */
+  startAway(cause: Error, knowsRules: boolean, enter: EnterNamespace): void {
+    this.enter = enter
+    this.local.knowsRules = knowsRules
+    this.breaker.trip(cause)
+    this.watch()
+  }
+
+  private watch(): void {
+    const { client } = this.parts
+    client.on('close', this.lost)
+    client.on('ready', this.ready)
     void this.beatOn()
+  }
+
+  /** Whether the rules of the namespace are known here: not before Redis has been there, where the process has declared none. */
+  get knowsRules(): boolean {
+    return this.local.knowsRules
+  }
+
+  /** Calls a function when Redis goes away, once. @returns what ends that */
+  whenAway(callback: () => void): () => void {
+    this.awaitingOutage.add(callback)
+    return () => this.awaitingOutage.delete(callback)
+  }
+
+  /** @param readRules takes over the rules that Redis has */
+  followRules(readRules: () => Promise<void>): void {
+    this.readRules = readRules
   }
 
   /** @param blockedMs for how long an agent, endpoint and model are blocked, as far as this process has heard */
@@ -208,6 +251,9 @@ export class Outage {
     // What was let in between the last report of an outage before this one and its end.
     this.report()
     this.local.begin(share)
+    const awaiting = [...this.awaitingOutage]
+    this.awaitingOutage.clear()
+    for (const callback of awaiting) callback()
     this.parts.log.warn({ cause: cause.message, onStoreError: this.parts.onStoreError, processes: share.of }, 'Redis is away; checks are answered without it')
   }
 
@@ -242,9 +288,11 @@ export class Outage {
   /** @param answeredAtMs when Redis answered first, by its own clock */
   private async catchUp(answeredAtMs: number): Promise<void> {
     const { breaker, members, letsIn, state } = this
+    const entered = await this.enterFirst()
     await this.takeIn()
     const untilMs = performance.now() + DEFAULTS.memberMs
-    let others = state.kind === 'away' ? state.others : []
+    // Those of a process that comes up without Redis are known now.
+    let others = entered ? members.others : state.kind === 'away' ? state.others : []
     while (letsIn && others.length > 0 && performance.now() < untilMs) {
       await breaker.within(members.beat(false))
       await this.takeIn()
@@ -252,6 +300,24 @@ export class Outage {
       if (others.length > 0) await sleep(DEFAULTS.regroupMs, undefined, { ref: false })
     }
     await this.takeIn()
+  }
+
+  /** Does what is left of a start without Redis: before any call is decided on there. @returns whether it was left */
+  private async enterFirst(): Promise<boolean> {
+    if (this.enter === undefined) return false
+    try {
+      await this.enter(this.readRules)
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error)
+      const isOutage = isStoreError(error) || error instanceof StoreUnavailable
+      if (!isOutage && why !== this.complaint)
+        this.parts.log.error({ err: error }, 'Redis is there, and this process cannot enter the namespace; it goes on without')
+      if (!isOutage) this.complaint = why
+      throw error
+    }
+    this.enter = undefined
+    this.local.knowsRules = true
+    return true
   }
 
   /** Sends one report. To repeat it until nothing is left would never end while calls are admitted. */

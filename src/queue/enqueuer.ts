@@ -54,6 +54,8 @@ export interface EnqueuerParts {
   readonly maxPayloadBytes: number
   /** How long Redis may take for the calls that are added together. */
   readonly timeoutMs: number
+  /** Whether the rules of the namespace are known: not before Redis has been there, where the process has declared none. */
+  readonly knowsRules?: () => boolean
 }
 
 /**
@@ -98,6 +100,7 @@ export class Enqueuer {
       try {
         // Redis did not answer for an earlier chunk: the rest is not tried, since each chunk would wait as long.
         if (away !== undefined) throw new Unanswered(away.message, false, away.cause)
+        if (this.parts.knowsRules?.() === false) throw new Unanswered('Redis is away, and the rules of the namespace are not known yet', false)
         const prepared = await budget.step(() => Promise.all(chunk.map((call) => this.prepare(call))))
         const decided = await Promise.all(prepared.map((call) => this.decide(call, budget)))
         await adding

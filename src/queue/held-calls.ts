@@ -52,6 +52,8 @@ export interface HeldParts {
   readonly timeoutMs: number
   /** Whether Redis is out of reach now. */
   readonly gone: () => boolean
+  /** Whether any call may be let in all the same. */
+  readonly goesOn: () => boolean
   readonly startWorker: (handler: (call: Call, context: CallContext) => Promise<unknown>, options: WorkerOptions) => Worker
   /** Takes a call out of its line, as `Tollgate.cancel` does. */
   readonly cancel: (id: string) => Promise<boolean>
@@ -134,11 +136,13 @@ export class HeldCalls {
   async run<T>(input: Call, handler: HeldHandler<T>, { signal, waiting }: RunOptions = {}): Promise<T> {
     signal?.throwIfAborted()
     if (this.closed) throw closedError()
-    const { queue, scriptClient, gone } = this.parts
-    if (gone()) throw away()
-    // Where Redis refused the first sign, each call tries again.
+    const { queue, scriptClient, gone, goesOn } = this.parts
+    const isGone = gone()
+    if (isGone && !goesOn()) throw away()
+    // Where Redis refused the first sign, each call tries again. One that is let in without Redis has no job, and so needs none.
     this.listed = this.listed.catch(() => this.beat())
-    await this.listed
+    if (isGone) this.listed.catch(() => {})
+    else await this.listed
     const call = scriptClient.resolver.withEndpoint(validateCall(input))
     const id = `${queue.name}.${randomUUID()}`
     const stored = { ...withEstimate(call, await scriptClient.resolver.costs(call)), id: undefined, payload: undefined }

@@ -10,11 +10,14 @@ import { DEFAULTS } from '../model/defaults.js'
 import { CallInvalid, TollgateError } from '../model/errors.js'
 import type { Clock } from '../model/time.js'
 import type { UpstreamName } from '../model/upstream.js'
+import type { Outage } from '../outage/outage.js'
+import type { OnStoreError } from '../policy/rule.js'
 import { answeredWithin, within } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
 import { isStoreError } from '../redis/store-error.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { ScriptClient } from '../store/redis/script-client.js'
+import type { Store } from '../store/store.js'
 import { logConnection } from '../telemetry/log.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
 import { validateCall } from '../validation/call.js'
@@ -53,11 +56,13 @@ interface QueueRuntimeParts {
     readonly strategies: Readonly<Record<string, CustomStrategy>>
     /** How long Redis may take to take in, explain or cancel a call. */
     readonly enqueueTimeoutMs: number
+    readonly onStoreError: OnStoreError
   }
   readonly tracker: UpstreamTracker
   readonly usage: UsageReader
-  /** Whether Redis does not answer or refuses, though it may be connected. */
-  readonly away: () => boolean
+  readonly outage: Outage
+  /** That of the gate, which goes on while Redis is away. */
+  readonly store: Store
   /** Is called when another process has changed the rules, or may have. */
   readonly rulesChanged: () => void
 }
@@ -104,6 +109,7 @@ export class QueueRuntime {
       attempts,
       maxPayloadBytes,
       timeoutMs,
+      knowsRules: () => parts.outage.knowsRules,
     })
     parts.subscriber.on('message', (channel: string, message: string) => this.hear(channel, message))
     parts.subscriber.on('ready', parts.rulesChanged)
@@ -121,7 +127,8 @@ export class QueueRuntime {
     this.working ??= this.startWorking()
     const { scriptClient, client: redis } = this.working
     const strategyResolver = new StrategyResolver(scriptClient, this.parts.options.strategies, this.parts.log)
-    return new Worker({ ...this.parts, scriptClient, redis, queue, prefix: this.parts.keys.prefix, strategyResolver }, handler, options)
+    const away = () => this.parts.outage.breaker.away
+    return new Worker({ ...this.parts, away, scriptClient, redis, queue, prefix: this.parts.keys.prefix, strategyResolver }, handler, options)
   }
 
   /** Starts to hold calls in this process. */
@@ -140,6 +147,7 @@ export class QueueRuntime {
         attempts,
         timeoutMs,
         gone: () => this.gone,
+        goesOn: () => this.goesOn,
         startWorker: (handler, given) => this.newWorker(name, handler, given),
         cancel: (id) => this.release(id),
       },
@@ -247,7 +255,13 @@ export class QueueRuntime {
 
   /** Whether Redis is out of reach now. */
   get gone(): boolean {
-    return this.parts.client.status !== 'ready' || this.parts.away()
+    return this.parts.client.status !== 'ready' || this.parts.outage.breaker.away
+  }
+
+  /** Whether any call may be let in while Redis is out of reach. */
+  private get goesOn(): boolean {
+    const { onStoreError } = this.parts.options
+    return [undefined, ...this.parts.resolver.rules.rules].some((rule) => (rule?.onStoreError ?? onStoreError) !== 'closed')
   }
 
   /** The rules changed: every line may move, these first. */
