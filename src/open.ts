@@ -133,7 +133,12 @@ function comesUpWithout(error: unknown, client: Redis, { requireRedis, requireRu
 function busOf({ options, keys, log }: CommonParts, ofRedis?: () => Bus): Bus {
   const bus = options.bus ?? (ofRedis === undefined ? 'memory' : 'redis')
   if (bus === 'memory') return new MemoryBus(keys.news)
-  if (bus !== 'redis') return new NatsBus(bus, `tollgate.${options.namespace ?? DEFAULTS.namespace}.news`, log)
+  if (bus !== 'redis')
+    return new NatsBus(
+      bus,
+      `tollgate.${options.namespace ?? DEFAULTS.namespace}.news${options.prefix === undefined ? '' : `.${Buffer.from(options.prefix).toString('hex')}`}`,
+      log,
+    )
   if (ofRedis === undefined) throw new ConfigInvalid('bus: redis needs a Redis; give the option redis, or another bus (got redis)')
   return ofRedis()
 }
@@ -237,7 +242,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
 /** @throws ConfigInvalid, RulesInvalid, REDIS_UNAVAILABLE */
 export async function openParts(given: TollgateOptions): Promise<TollgateParts> {
   const options = checkOptions(given)
-  const keys = new Keys(options.namespace ?? DEFAULTS.namespace)
+  const keys = new Keys(options.namespace ?? DEFAULTS.namespace, options.prefix)
   // Before any rule is declared: this fails where the NATS client is not installed.
   if (isNats(options.bus)) await loadNats()
   const declared = await declaredRules(options)

@@ -25,6 +25,8 @@ export interface TollgateOptions {
   redis?: string | RedisClient | undefined
   /** Queues of one namespace share rules, meters and lines. Default 'default'. */
   namespace?: string | undefined
+  /** What the keys in Redis begin with: the `prefix` of BullMQ queues that the app has, 'bull' unless it set another. Default `{tollgate:<namespace>}`. */
+  prefix?: string | undefined
   /** The BullMQ queue. Default 'calls'. */
   queue?: string | undefined
   /** A store of your own, instead of Redis. */
@@ -97,6 +99,10 @@ function objectWith<T>(what: string, ...methods: readonly (keyof T & string)[]) 
 const schema = z.strictObject({
   redis: z.union([z.string(), z.custom<RedisClient>(isObject)], 'must be a redis:// or rediss:// URL or an ioredis client').optional(),
   namespace: z.string().optional(),
+  prefix: z
+    .string()
+    .regex(/^[A-Za-z0-9{][A-Za-z0-9._:{}-]{0,127}$/, 'must be 1 to 128 letters, digits, . _ : { } or -')
+    .optional(),
   queue: z
     .string()
     .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/, 'must be 1 to 128 letters, digits, . _ or -')

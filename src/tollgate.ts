@@ -25,6 +25,7 @@ import type { RuleSet } from './policy/compile.js'
 import type { Pause } from './policy/pause.js'
 import { touchedLines } from './policy/touched-lines.js'
 import type { Explanation } from './queue/explain.js'
+import type { ForeignWorker } from './queue/foreign-workers.js'
 import type { Handler, WorkerOptions } from './queue/handler.js'
 import type { HeldCalls } from './queue/held-calls.js'
 import type { QueueRuntime } from './queue/runtime.js'
@@ -34,6 +35,7 @@ import type { LedgerFigures } from './store/store.js'
 import { type ClosableStore, closableStore } from './store/store-guard.js'
 import { Capacities, type UpstreamStats } from './upstream/capacities.js'
 import { UpstreamTracker } from './upstream/tracker.js'
+import { faultMessage, show } from './validation/faults.js'
 import { actorOf } from './validation/requests.js'
 
 /** Figures of a Tollgate. */
@@ -210,6 +212,16 @@ export class Tollgate {
   ): (job: BullJob, token?: string, signal?: AbortSignal) => Promise<Result> {
     const held = this.ownHeld()
     return (job, token, signal) => held.run(callOf(job), () => processor(job, token, signal), { signal })
+  }
+
+  /**
+   * Calls a function when a plain BullMQ `Worker` has taken a job of this queue, which then passed no gate; it is logged once, too. Returns a function that
+   * ends it. @throws REDIS_REQUIRED
+   */
+  on(event: 'foreignWorker', listener: (found: ForeignWorker) => void): () => void {
+    if (event !== 'foreignWorker') throw new ConfigInvalid(faultMessage('event', 'must be foreignWorker', show(event)))
+    if (typeof listener !== 'function') throw new ConfigInvalid(faultMessage('listener', 'must be a function', show(listener)))
+    return this.needsQueue().foreignWorkers.on(listener)
   }
 
   private ownHeld(): HeldCalls {

@@ -8,6 +8,7 @@ type Paged<Query> = Common & Omit<Query, 'limit'> & { limit?: string }
 function queryOf<Query extends { limit?: number | undefined }>({
   redis: _redis,
   namespace: _namespace,
+  prefix: _prefix,
   queue: _queue,
   json: _json,
   limit,

@@ -159,6 +159,8 @@ export const DEFAULTS = Object.freeze({
   /** The first and the longest time between two tries of a command that Redis refused. */
   storeRetryMs: 100,
   longestStoreRetryMs: 2 * SECOND,
+  /** How often a process looks for workers of its queue that are not of Tollgate. */
+  foreignLookMs: 5 * SECOND,
   /** How often a process looks up a result that it waits for, should the event have been lost. */
   resultRecheckMs: MINUTE / 12,
 })

@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
-import { DelayedError } from 'bullmq'
+import { DelayedError, type Job } from 'bullmq'
 import { rejection } from '../admission/rejection.js'
 import type { CallRequest, MeterRef } from '../admission/request.js'
 import { COST_UNITS, NOTHING } from '../model/cost.js'
@@ -153,6 +153,8 @@ export class Attempt implements JobHolder {
     const { job, parts } = attempt
     return {
       id: job.id as string,
+      // Without a lock it stands for the job of a held call that has none.
+      job: attempt.token === '' ? undefined : (job as Job),
       attempt: job.attemptsMade + 1,
       decision,
       degraded: request.call.degraded === true,

@@ -63,12 +63,13 @@ export async function explain(parts: ExplainParts, queue: Queue, jobId: string):
   const stored = readRecord(record)
   if (stored === null && data === null)
     throw new TollgateError('CALL_UNKNOWN', `no call ${jobId} in queue ${queue.name}: it never was, or it finished too long ago`)
-  if (stored !== null && stored.state !== 'started') {
+  const isElsewhere = (finishedOn !== null || locked === 1) && handledElsewhere(worker)
+  // A job that went past the gate leaves what was kept for its start.
+  if (stored !== null && stored.state !== 'started' && finishedOn === null && !isElsewhere) {
     const [explanation] = await explainStored(parts, [{ id, record: record as string }])
     return explanation as Explanation
   }
-  const passedBy =
-    (finishedOn !== null || locked === 1) && handledElsewhere(worker) ? { warning: 'a worker that is not of Tollgate took it past the gate' } : {}
+  const passedBy = isElsewhere ? { warning: 'a worker that is not of Tollgate took it past the gate' } : {}
   if (finishedOn !== null) return { ...bareExplanation(jobId, endedState(failedReason), failedReason), ...passedBy }
   if (locked === 1) return { ...bareExplanation(jobId, 'running'), ...passedBy }
   return { ...bareExplanation(jobId, 'queued'), ...waitsFor(delayed === null ? await queueStates.reason(queue.name) : 'DELAYED') }

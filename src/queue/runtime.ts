@@ -25,6 +25,7 @@ import { Dispatcher } from './dispatcher.js'
 import { Enqueuer } from './enqueuer.js'
 import { ExistingJobs } from './existing-jobs.js'
 import { type Explanation, explain } from './explain.js'
+import { ForeignWorkers } from './foreign-workers.js'
 import type { Handler, WorkerOptions } from './handler.js'
 import { HeldCalls, heldQueueOf, newHeldQueue, sweepHeld } from './held-calls.js'
 import type { FirstLines } from './line-scan.js'
@@ -80,6 +81,7 @@ export class QueueRuntime {
   readonly enqueuer: Enqueuer
   private readonly queues: Queues
   private readonly results: Results
+  readonly foreignWorkers: ForeignWorkers
   private readonly queueStates: QueueStates
   private readonly waitingList: WaitingList
   private readonly workers = new Set<Worker>()
@@ -93,6 +95,7 @@ export class QueueRuntime {
   constructor(private readonly parts: QueueRuntimeParts) {
     this.queues = new Queues(parts.client, parts.keys)
     this.queueStates = new QueueStates(parts.client, parts.keys)
+    this.foreignWorkers = new ForeignWorkers(parts.client, parts.keys.prefix, parts.options.queue, parts.log)
     const { scriptClient, client: redis, log } = parts
     this.waitingList = new WaitingList({ scriptClient, redis, queueStates: this.queueStates }, parts.options.queue)
     const { attempts, strategies, maxPayloadBytes, enqueueTimeoutMs: timeoutMs } = parts.options
@@ -273,6 +276,7 @@ export class QueueRuntime {
   async close(): Promise<void> {
     clearInterval(this.refresh)
     clearInterval(this.sweeps)
+    this.foreignWorkers.close()
     const { gone } = this
     try {
       await Promise.all([...this.workers, ...this.held.values()].map((one) => one.close(gone)))

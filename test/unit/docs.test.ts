@@ -263,6 +263,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
   const ofOpen = {
     redis: '`REDIS_URL`, else memory',
     namespace: `\`${DEFAULTS.namespace}\``,
+    prefix: '',
     queue: `\`${DEFAULTS.queue}\``,
     store: '',
     rules: '',
@@ -338,9 +339,9 @@ test('the bounds of options in docs/options.md are those that are checked', () =
       for (const value of [least - step, most + step]) expect(() => give(option, value), `${option} ${value}`).toThrow(option)
     }
   }
-  expect(bounds).toBe(17)
+  expect(bounds).toBe(18)
   expect(section(OPTIONS, 'Tollgate.open')).toContain(
-    `| \`onStoreError\` | \`closed\` | \`${ON_STORE_ERROR.slice(0, -1).join('`, `')}\` or \`${ON_STORE_ERROR.at(-1)}\` |`,
+    `| \`onStoreError\` | \`local\` | \`${ON_STORE_ERROR.slice(0, -1).join('`, `')}\` or \`${ON_STORE_ERROR.at(-1)}\` |`,
   )
 })
 
@@ -422,6 +423,7 @@ test('every field of a call and of a context, every outcome and every strategy i
   expect(named).toEqual(Object.keys(ofCall))
   const ofContext = {
     id: 1,
+    job: 1,
     signal: 1,
     attempt: 1,
     decision: 1,
