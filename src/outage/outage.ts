@@ -4,7 +4,6 @@ import type { Logger } from 'pino'
 import type { AdmissionRequest } from '../admission/request.js'
 import type { ActualCosts } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
-import { StoreUnavailable } from '../model/errors.js'
 import { approximateMs, type Clock } from '../model/time.js'
 import type { OnStoreError } from '../policy/rule.js'
 import { isOutOfMemory, isStoreError, StoreSilent } from '../redis/store-error.js'
@@ -14,6 +13,7 @@ import type { ScriptClient } from '../store/redis/script-client.js'
 import type { Admission } from '../store/store.js'
 import { CircuitBreaker } from './breaker.js'
 import { DeferredSettlements } from './deferred-settlements.js'
+import { type EnterNamespace, Entry } from './entry.js'
 import { mergeUsage } from './journal.js'
 import { LocalAdmission } from './local-admission.js'
 import { type Member, Members } from './members.js'
@@ -61,9 +61,6 @@ export interface OutageParts {
   readonly processes: number
 }
 
-/** What a process does that came up without Redis, before its calls are decided on there. @param readRules takes over the rules of the namespace */
-export type EnterNamespace = (readRules: () => Promise<void>) => Promise<void>
-
 type OutageState =
   | { readonly kind: 'there' }
   /** `others` are the processes that were there when the outage began. */
@@ -105,10 +102,7 @@ export class Outage {
   private readonly unresolved = new Set<Promise<void>>()
   private readonly left = new AbortController()
   private readonly awaitingOutage = new Set<() => void>()
-  /** What is left to do of the start; undefined once Redis has been there. */
-  private enter: EnterNamespace | undefined
-  private readRules: () => Promise<void> = async () => {}
-  private complaint: string | undefined
+  private readonly entry: Entry
   private readonly lost = () => this.breaker.trip(new StoreSilent('the connection to Redis was lost'))
   private readonly ready = () => this.breaker.tryNow()
 
@@ -116,6 +110,7 @@ export class Outage {
     const { client, scriptClient, log, ledgerNames } = parts
     this.members = new Members(client, scriptClient.keys, parts.processes)
     this.deferred = new DeferredSettlements(log)
+    this.entry = new Entry(log)
     this.local = new LocalAdmission(parts.onStoreError, parts.maxUnchecked, ledgerNames, () => this.nowMs())
     this.breaker = new CircuitBreaker({
       timeoutMs: parts.timeoutMs,
@@ -138,7 +133,7 @@ export class Outage {
    * @param knowsRules whether this process has declared rules; otherwise a local gate refuses, since it does not know the limits
    */
   startAway(cause: Error, knowsRules: boolean, enter: EnterNamespace): void {
-    this.enter = enter
+    this.entry.isLeft(enter)
     this.local.knowsRules = knowsRules
     this.breaker.trip(cause)
     this.watch()
@@ -164,7 +159,7 @@ export class Outage {
 
   /** @param readRules takes over the rules that Redis has */
   followRules(readRules: () => Promise<void>): void {
-    this.readRules = readRules
+    this.entry.readRules = readRules
   }
 
   /** @param blockedMs for how long an agent, endpoint and model are blocked, as far as this process has heard */
@@ -288,7 +283,8 @@ export class Outage {
   /** @param answeredAtMs when Redis answered first, by its own clock */
   private async catchUp(answeredAtMs: number): Promise<void> {
     const { breaker, members, letsIn, state } = this
-    const entered = await this.enterFirst()
+    const entered = await this.entry.enter()
+    if (entered) this.local.knowsRules = true
     await this.takeIn()
     const untilMs = performance.now() + DEFAULTS.memberMs
     // Those of a process that comes up without Redis are known now.
@@ -300,24 +296,6 @@ export class Outage {
       if (others.length > 0) await sleep(DEFAULTS.regroupMs, undefined, { ref: false })
     }
     await this.takeIn()
-  }
-
-  /** Does what is left of a start without Redis: before any call is decided on there. @returns whether it was left */
-  private async enterFirst(): Promise<boolean> {
-    if (this.enter === undefined) return false
-    try {
-      await this.enter(this.readRules)
-    } catch (error) {
-      const why = error instanceof Error ? error.message : String(error)
-      const isOutage = isStoreError(error) || error instanceof StoreUnavailable
-      if (!isOutage && why !== this.complaint)
-        this.parts.log.error({ err: error }, 'Redis is there, and this process cannot enter the namespace; it goes on without')
-      if (!isOutage) this.complaint = why
-      throw error
-    }
-    this.enter = undefined
-    this.local.knowsRules = true
-    return true
   }
 
   /** Sends one report. To repeat it until nothing is left would never end while calls are admitted. */
