@@ -8,8 +8,9 @@
   ARGV[3]     how long the audit is kept, in ms
   ARGV[4]     the actor who resets them
   ARGV[5]     the name of what is reset
-  ARGV[6]     the names of the limiters, whose resets are counted in one entry; '' = an entry of its own
-  ARGV[7…]    the names of the limits, of one meter after the other
+  ARGV[6]     what the audit calls it
+  ARGV[7]     the names of the limiters, whose resets are counted in one entry; '' = an entry of its own
+  ARGV[8…]    the names of the limits, of one meter after the other
 
   Reply       how many meters there were
   Cost        one MGET, one write and two DEL at most per meter, one XADD and one XDEL
@@ -19,9 +20,11 @@
 
 local now = Clock.now(ARGV[1])
 local batch = Batch.load(ARGV[2], now)
-local before, name = {}, 6
+local before, name = {}, 7
 for _, meter in ipairs(batch.meters) do
   if meter.rule.kind == KIND.UPSTREAM then
+    before.blockedMs = Upstream.blocked(meter, now)
+    before.factor = meter.block and Recovery.factor_at(meter.block, now) or 1
     Upstream.lift(meter)
   else
     for n in ipairs(meter.rule.limits) do
@@ -33,10 +36,10 @@ for _, meter in ipairs(batch.meters) do
   Line.stir(meter, now)
 end
 Batch.save(batch)
-local audit, retention, by, group, subject = KEYS[#KEYS - 1], tonumber(ARGV[3]), ARGV[4], ARGV[6], ARGV[5]
+local audit, retention, by, subject, what, group = KEYS[#KEYS - 1], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 if group == '' then
-  Audit.append(audit, now, retention, by, 'limiter.reset', subject, cjson.encode(before), 'null')
+  Audit.append(audit, now, retention, by, what, subject, cjson.encode(before), 'null')
 else
-  Audit.count(audit, KEYS[#KEYS], now, retention, by, 'limiter.reset', group, subject, cjson.encode(before))
+  Audit.count(audit, KEYS[#KEYS], now, retention, by, what, group, subject, cjson.encode(before))
 end
 return #batch.meters

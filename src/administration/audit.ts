@@ -16,6 +16,8 @@ const CHANGES = [
   'calls.paused',
   'calls.resumed',
   'limiter.reset',
+  'meter.reset',
+  'upstream.lifted',
   'settings.changed',
   'key.created',
   'key.revoked',

@@ -111,6 +111,13 @@ export class PolicyClient {
     this.parts.log.warn(details, message)
   }
 
+  /** Takes over the policy that Redis has, and fails where that cannot be read. */
+  sync(): Promise<void> {
+    const reading = this.reading.then(async () => this.use(await this.parts.rules.read(this.ruleSet)))
+    this.reading = reading.catch(() => {})
+    return reading
+  }
+
   /** Stops. Resolves when no read is under way any more. */
   close(): Promise<void> {
     this.closed = true

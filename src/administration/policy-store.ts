@@ -40,6 +40,29 @@ export function boundedPolicyStore(policies: PolicyStore, redis: Redis, timeoutM
   }
 }
 
+/** A policy that is changed before anything else is read of it or changed: what a process declares, as soon as Redis is there. */
+export function declaringPolicyStore(policies: PolicyStore, first: readonly PolicyChange[]): PolicyStore {
+  let declared: Promise<void> | undefined
+  const declare = async () => {
+    for (const change of first) await policies.change(change)
+  }
+  const afterThat = <T>(work: () => Promise<T>): Promise<T> => {
+    // Where it failed it is tried again.
+    declared ??= declare().catch((error: unknown) => {
+      declared = undefined
+      throw error
+    })
+    return declared.then(work)
+  }
+  return {
+    audit: policies.audit,
+    change: (change) => afterThat(() => policies.change(change)),
+    read: (known) => afterThat(() => policies.read(known)),
+    addUses: (counts) => afterThat(() => policies.addUses(counts)),
+    nowMs: () => policies.nowMs(),
+  }
+}
+
 /** Applies a change, and removes overrides that have ended. Null where neither changes anything. */
 function applyChange(policy: Policy, change: PolicyChange, nowMs: number): ChangedPolicy | null {
   const ended = policy.overrides.filter((override) => endOf(override) <= nowMs)

@@ -9,7 +9,7 @@ import { addRule, declareRules, removeRule, updateRule } from './change.js'
 import type { PolicyClient } from './policy-client.js'
 
 /** The actor of a change; default the Tollgate's `actor`. */
-interface By {
+export interface By {
   by?: string | undefined
 }
 

@@ -60,6 +60,11 @@ export class RuleMeters {
     return this.meterFor(value, () => (call && this.rule.variants?.of(call)) ?? this.rule)
   }
 
+  /** A meter that may not be that of any call yet: it is not kept, since which override it has is known by a call. */
+  apart(value: string): MeterRef {
+    return this.recent.get(value) ?? this.older.get(value) ?? new LazyMeterRef(this.rule, value, this.names)
+  }
+
   /** @param ruleOf gives the rule of a meter that is not cached, where the rule depends on the value */
   meterFor(value: string, ruleOf: () => CompiledRule): MeterRef {
     const known = this.recent.get(value)

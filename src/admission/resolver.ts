@@ -64,6 +64,12 @@ class RuleSetResolver {
     return { meters: met, costs, counted: this.ruleSet.counted }
   }
 
+  /** The meters of a rule for one scope value: that of its limits, and that of its degraded mode; none where there is no such rule. */
+  metersOf(rule: string, value: string): MeterRef[] {
+    const entry = this.entries.find(({ rule: { name } }) => name === rule)
+    return entry === undefined ? [] : [entry.meters.apart(value), ...(entry.degraded === null ? [] : [entry.degraded.apart(value)])]
+  }
+
   /** The meter of the block of a call's agent, endpoint and model. Every call has it, as the last of its meters. */
   blockMeter(call: Call): MeterRef {
     return this.blocks.meterFor(blockValue(call), () => this.blockRules.of(this.guardsOf(call)))
@@ -151,6 +157,12 @@ export class Resolver {
   /** A call has started: counts the overrides that it started under. */
   started(request: Pick<CallRequest, 'call' | 'meters'>): void {
     this.uses.count(request, this.rules)
+  }
+
+  /** A request about the meters of a rule for one scope value, which costs nothing; undefined where there is no such rule. */
+  metersOf(rule: string, value: string): AdmissionRequest | undefined {
+    const meters = this.current.metersOf(rule, value)
+    return meters.length === 0 ? undefined : meterRequest({ meters, costs: NOTHING, counted: this.rules.counted })
   }
 
   /** A request about the block of an agent, endpoint and model alone. */

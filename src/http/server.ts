@@ -16,8 +16,10 @@ import { handleRoute, type Route } from './route.js'
 import { callRoutes } from './routes/calls.js'
 import { gateRoutes } from './routes/gate.js'
 import { keyRoutes } from './routes/keys.js'
+import { meterRoutes } from './routes/meters.js'
 import { policyRoutes } from './routes/policy.js'
 import { statusRoutes } from './routes/status.js'
+import { waitingRoutes } from './routes/waiting.js'
 import { Seats } from './seats.js'
 import type { ServerSettings } from './server-settings.js'
 
@@ -119,6 +121,8 @@ export class Server {
       ...callRoutes(tollgate, this.seats),
       ...gateRoutes(tollgate),
       ...policyRoutes(tollgate),
+      ...waitingRoutes(tollgate),
+      ...meterRoutes(tollgate),
       ...keyRoutes(tollgate),
       ...statusRoutes(tollgate, metrics, this.seats),
     ]

@@ -1,5 +1,6 @@
 import type { Call, Strategy } from './call.js'
 import type { Unit } from './cost.js'
+import type { WaitReason } from './wait-reason.js'
 
 /** The answer of a custom strategy: what happens to a call that has no room. */
 export interface Verdict {
@@ -86,6 +87,8 @@ export interface WaitDecision extends DecisionBase {
   /** The number of calls before it in its line. */
   readonly position: number
   readonly binding: Binding | null
+  /** What it waits for; null where that is not known (a call that was enqueued again). */
+  readonly waitsFor: WaitReason | null
 }
 
 /** The call was woken slightly before its room is there: its worker holds it for `waitMs`, then asks again. */

@@ -140,6 +140,8 @@ export const DEFAULTS = Object.freeze({
   /** The longest window of a limit. */
   longestWindowMs: 366 * DAY,
   shortestWindowMs: 1,
+  /** How long a start waits for Redis, before the process comes up without. */
+  connectTimeoutMs: 2 * SECOND,
   /** The longest time for one command of the gate; after it Redis counts as away. */
   storeTimeoutMs: 1 * SECOND,
   /** The most calls per minute and process that pass unchecked while Redis is away. */
@@ -167,6 +169,8 @@ export const DEFAULTS = Object.freeze({
   /** The first and the longest time between two tries of a command that Redis refused. */
   storeRetryMs: 100,
   longestStoreRetryMs: 2 * SECOND,
+  /** How often a process looks for workers of its queue that are not of Tollgate. */
+  foreignLookMs: 5 * SECOND,
   /** How often a process looks up a result that it waits for, should the event have been lost. */
   resultRecheckMs: MINUTE / 12,
 })

@@ -11,7 +11,7 @@ import { usageOfResult } from '../pricing/usage.js'
 import { onAbort } from '../redis/bounded-wait.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { validateCall } from '../validation/call.js'
-import type { Explanation } from './explain.js'
+import { bareExplanation, type Explanation } from './explain.js'
 import type { CallContext, WorkerOptions } from './handler.js'
 import { isPutElsewhere } from './handler-outcome.js'
 import type { Results } from './results.js'
@@ -52,6 +52,8 @@ export interface HeldParts {
   readonly timeoutMs: number
   /** Whether Redis is out of reach now. */
   readonly gone: () => boolean
+  /** Whether any call may be let in all the same. */
+  readonly goesOn: () => boolean
   readonly startWorker: (handler: (call: Call, context: CallContext) => Promise<unknown>, options: WorkerOptions) => Worker
   /** Takes a call out of its line, as `Tollgate.cancel` does. */
   readonly cancel: (id: string) => Promise<boolean>
@@ -134,11 +136,13 @@ export class HeldCalls {
   async run<T>(input: Call, handler: HeldHandler<T>, { signal, waiting }: RunOptions = {}): Promise<T> {
     signal?.throwIfAborted()
     if (this.closed) throw closedError()
-    const { queue, scriptClient, gone } = this.parts
-    if (gone()) throw away()
-    // Where Redis refused the first sign, each call tries again.
+    const { queue, scriptClient, gone, goesOn } = this.parts
+    const isGone = gone()
+    if (isGone && !goesOn()) throw away()
+    // Where Redis refused the first sign, each call tries again. One that is let in without Redis has no job, and so needs none.
     this.listed = this.listed.catch(() => this.beat())
-    await this.listed
+    if (isGone) this.listed.catch(() => {})
+    else await this.listed
     const call = scriptClient.resolver.withEndpoint(validateCall(input))
     const id = `${queue.name}.${randomUUID()}`
     const stored = { ...withEstimate(call, await scriptClient.resolver.costs(call)), id: undefined, payload: undefined }
@@ -157,7 +161,7 @@ export class HeldCalls {
 
   /** Where a call stands that runs here, or ended here a short while ago; undefined where another place knows it better. */
   explain(id: string): Explanation | undefined {
-    if (this.calls.get(id)?.state === 'running') return { id, state: 'running', binding: null, position: null, etaMs: null, reason: null, usage: [] }
+    if (this.calls.get(id)?.state === 'running') return bareExplanation(id, 'running')
     return this.ended.get(id)
   }
 
@@ -287,7 +291,7 @@ export class HeldCalls {
 
   private remember(id: string, state: 'done' | 'failed', reason: string | null): void {
     if (this.ended.size >= ENDED_KEPT) this.ended.delete(this.ended.keys().next().value as string)
-    this.ended.set(id, { id, state, binding: null, position: null, etaMs: null, reason, usage: [] })
+    this.ended.set(id, bareExplanation(id, state, reason))
   }
 
   /** Its caller waits no more. */

@@ -52,19 +52,22 @@ interface StoredCall {
   readonly waits: boolean
   /** The keys of the meters that the call has claims at. */
   readonly claimedAt: readonly string[]
+  /** From when on a woken call may start, by Redis' clock; 0 of others. */
+  readonly slotMs: number
   /** Of the call, as it was enqueued; undefined where it has started. */
   readonly identity: string | undefined
 }
 
 export function readRecord(record: string | null): StoredCall | null {
   if (record === null || record === '') return null
-  if (record.startsWith('S')) return { state: 'started', line: '', call: null, waits: false, claimedAt: [], identity: undefined }
+  if (record.startsWith('S')) return { state: 'started', line: '', call: null, waits: false, claimedAt: [], slotMs: 0, identity: undefined }
   // JSON has no line break of its own.
   const [head = '', stored = '', claims = ''] = record.split('\n')
   const { is: identity, waits = false, ...call } = JSON.parse(stored) as Call & { is?: string; waits?: boolean }
   const [, ...claimed] = claims === '' ? [] : (JSON.parse(claims) as [endsMs: number, ...claimed: [key: string][]])
   const kept = { call, waits, claimedAt: claimed.map(([key]) => key), identity }
-  return record.startsWith('P') ? { state: 'passed', line: '', ...kept } : { state: 'waiting', line: head.split(' ').slice(4).join(' '), ...kept }
+  if (!record.startsWith('P')) return { state: 'waiting', line: head.split(' ').slice(4).join(' '), slotMs: 0, ...kept }
+  return { state: 'passed', line: '', slotMs: Number(head.split(' ')[4]), ...kept }
 }
 
 /** The keys of what a call holds that has not started: the meters of its claims, and its line. */

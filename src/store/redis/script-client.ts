@@ -1,5 +1,5 @@
 import { idTaken } from '../../admission/identity.js'
-import { limitersOf, limitOf, meterOf } from '../../admission/rejection.js'
+import { limitOf, resetOf } from '../../admission/rejection.js'
 import type { AdmissionRequest, CallRequest, Settlement } from '../../admission/request.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import type { Decision, RejectDecision, RunDecision } from '../../model/decision.js'
@@ -134,9 +134,9 @@ export class ScriptClient extends UpstreamScripts {
   /** Forgets what these meters have counted, and notes it in the audit. */
   async reset(request: AdmissionRequest, by: string): Promise<void> {
     const encoder = this.encode([{ ...request, forGood: true }], false)
-    const { meters } = request
-    const limits = meters.flatMap(({ rule }) => rule.limits.map(({ name }) => limitOf(rule.name, name)))
-    const args = [this.now(), encoder.batch(), retentionOf(this.resolver.rules.policy), by, meters.map(meterOf).join(', '), limitersOf(meters), ...limits]
+    const { what, subject, limiters } = resetOf(request)
+    const limits = request.meters.flatMap(({ rule }) => rule.limits.map(({ name }) => limitOf(rule.name, name)))
+    const args = [this.now(), encoder.batch(), retentionOf(this.resolver.rules.policy), by, subject, what, limiters, ...limits]
     await scripts.reset.run(this.redis, [...encoder.keys, this.keys.audit, this.keys.resets], args)
   }
 
