@@ -24,8 +24,11 @@ export type HeldHandler<T> = (call: Call, context: CallContext) => Promise<T>
 export interface RunOptions {
   /** Ends the wait of the call: it leaves its line. While the handler runs it has no effect. */
   signal?: AbortSignal | undefined
-  /** Is called where the call has to wait, with its id (for `explain` and `cancel`); again where its agent sends it back to its line. */
-  waiting?: ((id: string) => void) | undefined
+  /**
+   * Is called where the call has to wait, with its id (for `explain` and `cancel`), and with a function that ends its wait as the signal does; again where
+   * its agent sends it back to its line.
+   */
+  waiting?: ((id: string, leave: (reason: unknown) => void) => void) | undefined
 }
 
 interface HeldCall extends RunOptions {
@@ -213,14 +216,21 @@ export class HeldCalls {
   /** Stands for the job of a call that has none. Where the call has to wait it becomes one. */
   private jobless(id: string, call: Call): AttemptJob {
     const { queue, attempts } = this.parts
-    const job = { id, name: call.agent, data: call, queueName: queue.name, timestamp: Date.now(), attemptsMade: 0, stalledCounter: 0, opts: {} }
     return {
-      ...job,
-      updateData: async (data: Call) => {
-        job.data = data
+      id,
+      name: call.agent,
+      data: call,
+      checked: true,
+      queueName: queue.name,
+      timestamp: Date.now(),
+      attemptsMade: 0,
+      stalledCounter: 0,
+      opts: {},
+      async updateData(data: Call) {
+        this.data = data
       },
-      moveToDelayed: async (atMs: number) => {
-        await queue.add(job.name, job.data, { ...JOB_OPTIONS, attempts, jobId: id, delay: Math.max(0, atMs - Date.now()) })
+      async moveToDelayed(atMs: number) {
+        await queue.add(this.name, this.data, { ...JOB_OPTIONS, attempts, jobId: id, delay: Math.max(0, atMs - Date.now()) })
       },
     }
   }
@@ -246,7 +256,7 @@ export class HeldCalls {
     this.parts.results.wait(id, held.signal === undefined ? {} : { signal: held.signal }).catch((error: unknown) => {
       if (held.signal?.aborted !== true && held.state === 'waiting') this.calls.get(id)?.reject(error)
     })
-    held.waiting?.(id)
+    held.waiting?.(id, (reason) => this.withdraw(id, reason))
   }
 
   private async handle(call: Call, context: CallContext): Promise<unknown> {
