@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import { identityOf } from '../admission/identity.js'
 import type { Resolver } from '../admission/resolver.js'
 import type { UsageReader } from '../admission/usage-reader.js'
+import type { Gate } from '../gate/gate.js'
 import type { Call } from '../model/call.js'
 import type { CustomStrategy } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
@@ -21,7 +22,8 @@ import { Enqueuer } from './enqueuer.js'
 import { ExistingJobs } from './existing-jobs.js'
 import { type Explanation, explain } from './explain.js'
 import type { Handler, WorkerOptions } from './handler.js'
-import { HeldCalls, heldQueueOf, newHeldQueue, sweepHeld } from './held-calls.js'
+import { HeldCalls } from './held-calls.js'
+import { heldQueueOf, newHeldQueue, sweepHeld } from './held-queue.js'
 import type { FirstLines } from './line-scan.js'
 import { Queues } from './queues.js'
 import { Results } from './results.js'
@@ -106,7 +108,7 @@ export class QueueRuntime {
   }
 
   /** Starts to hold calls in this process. */
-  hold(options: WorkerOptions): HeldCalls {
+  hold(gate: Gate, options: WorkerOptions): HeldCalls {
     const { scriptClient, client: redis, log } = this.parts
     const { attempts = 1, enqueueTimeoutMs: timeoutMs } = this.parts.options
     const name = newHeldQueue()
@@ -116,6 +118,8 @@ export class QueueRuntime {
         queue,
         redis,
         scriptClient,
+        gate,
+        tracker: this.parts.tracker,
         results: new Results(queue, redis),
         log,
         attempts,

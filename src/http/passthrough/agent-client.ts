@@ -75,6 +75,8 @@ export class AgentClient {
   readonly api: AgentApi
   /** Whether the key of the agent is put in here; else the client's own is passed on. */
   readonly hasKey: boolean
+  /** How long its clients wait that do not say so; undefined: as at the other agents. */
+  readonly patienceMs: number | undefined
   private readonly pool: Pool
   private readonly key: string | undefined
   private readonly basePath: string
@@ -85,6 +87,7 @@ export class AgentClient {
     const { baseUrl, api = 'openai', apiKeyEnv } = spec
     const key = agentKey(name, spec, environment)
     this.api = api
+    this.patienceMs = spec.patienceMs
     this.hasKey = apiKeyEnv !== undefined
     const { origin, pathname } = new URL(baseUrl)
     this.basePath = pathname.replace(/\/+$/, '')

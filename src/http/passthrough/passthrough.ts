@@ -109,7 +109,7 @@ export class PassThrough {
     reply.hijack()
     if (joins) return exchange.joined()
     if (key !== undefined) this.remember(key, { exchange, digest })
-    const ended = exchange.run({ ...inbound.call, ...of, maxWaitMs: patienceOf(request, settings.patienceMs) }).finally(() => {
+    const ended = exchange.run({ ...inbound.call, ...of, maxWaitMs: patienceOf(request, client.patienceMs ?? settings.patienceMs) }).finally(() => {
       this.running.delete(ended)
       if (key !== undefined) this.forgetLater(key, exchange)
     })
