@@ -8,7 +8,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { StoreUnavailable, TollgateError } from '../model/errors.js'
 import { SECOND } from '../model/time.js'
 import { usageOfResult } from '../pricing/usage.js'
-import { onAbort } from '../redis/bounded-wait.js'
+import { onAbort, within } from '../redis/bounded-wait.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { validateCall } from '../validation/call.js'
 import type { Explanation } from './explain.js'
@@ -183,6 +183,16 @@ export class HeldCalls {
     if (held === undefined || held.state === 'waiting') return false
     this.worker.abort(id)
     return true
+  }
+
+  /**
+   * A note that the processes of the namespace share: which of them holds a call. It is written if it is still as it was.
+   * @param was '' = none @throws StoreUnavailable
+   */
+  async share(name: string, was: string, becomes: string, keepMs: number): Promise<{ readonly written: boolean; readonly state: string }> {
+    const { scriptClient, gone, timeoutMs } = this.parts
+    if (gone()) throw away()
+    return within(timeoutMs, scriptClient.compareAndSet(scriptClient.keys.heldBy(name), was, becomes, keepMs))
   }
 
   reconnected(): void {

@@ -69,7 +69,7 @@ export class AnswerStream {
       if (this.clients.size === 0) this.deserted()
     })
     response.on('error', () => {})
-    if (this.head !== undefined) response.writeHead(this.head.status, this.head.headers)
+    if (this.head !== undefined) response.writeHead(this.head.status, this.head.headers).flushHeaders()
     for (const part of this.kept) response.write(part)
     if (this.ended) response.end()
   }
