@@ -143,7 +143,7 @@ function Meter.save(meter, now)
     if used > 0 or debt > 0 then
       local ends = algorithm.ttl(limit, used, debt, present, history) + present - now
       if algorithm.tidy then
-        used = algorithm.tidy(limit, history, used, Clock.px(ends))
+        used = algorithm.tidy(limit, history, used, ends)
         kept[offset + n] = used
       end
       if used > 0 or debt > 0 then

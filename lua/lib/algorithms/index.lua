@@ -18,7 +18,7 @@
 --   look(limit, history, now)         what is used, where only a key of its own says so
 --   charge, overrun, refund           see sliding-window; otherwise lib/charge.lua does it
 --   kept(history)                     the list of numbers to keep of it
---   tidy(limit, history, used, ttl)   before it is saved; returns what is used
+--   tidy(limit, history, used, ends)  before it is saved, `ends` ms before nothing is used; returns what is used
 -- leaks = true: room comes back by the clock, however much calls give back (lib/lows.lua).
 -- keyed = true: a limit has a key of its own. no_burst = true: room is all or none, so the capacity
 -- says nothing about a call that fits. tells_reset = true: `used` and `debt` do not tell the ttl.

@@ -163,10 +163,11 @@ Algorithms[ALGORITHM.SLIDING_LOG] = {
     return max(0, used - (amount - left)), left < amount
   end,
   kept = function(history) return history.shift ~= 0 and { history.shift } or nil end,
-  -- Forgets charges that have left the window.
-  tidy = function(_, history, used, ttl)
+  -- Forgets charges that have left the window. The set outlives the last of them by as long as `roll` reads it to
+  -- find what has left since: claims keep the meter, and a meter whose set ended first would stay used up.
+  tidy = function(limit, history, used, ends)
     if history.ended then redis.call('ZREMRANGEBYSCORE', history.key, '-inf', history.ended) end
-    redis.call('PEXPIRE', history.key, ttl)
+    redis.call('PEXPIRE', history.key, Clock.px(max(ends, limit.window) + 1))
     return redis.call('EXISTS', history.key) == 1 and used or 0
   end,
   tells_reset = true,

@@ -63,6 +63,15 @@ export const SCENARIOS: readonly Scenario[] = [
       ],
     },
   ),
+  scenario('a sliding log ends while room is claimed', 'The charges of a log leave its window while woken calls have claims: the room is there at once.', {
+    rules: [{ name: 'log', scope: 'agent', limits: [{ tokens: 4800, per: '2s', algorithm: 'sliding_log' }] }],
+    apps: [
+      [500, 1000].map((atMs) => ({
+        atMs,
+        calls: Array.from({ length: 50 }, (_, at) => ({ count: 1, tokens: [20, 200, 60, 20, 400, 120, 20][at % 7] as number })),
+      })),
+    ],
+  }),
   scenario(
     'one call is always refused',
     'An agent refuses one call always, with Retry-After 0. The calls behind it go on, and the agent is not asked in a hot loop.',
