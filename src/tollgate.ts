@@ -191,7 +191,7 @@ export class Tollgate {
    */
   hold(options: Pick<WorkerOptions, 'concurrency' | 'timeoutMs' | 'leaseMs' | 'observer'> = {}): HeldCalls {
     checkWorker(() => {}, options)
-    return this.needsQueue().hold(options)
+    return this.needsQueue().hold(this.gate, options)
   }
 
   /**

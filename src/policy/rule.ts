@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { type LimitSpec, limitName, limitSchema, MOST_LIMITS, ruleName } from '../limits/limit.js'
 import { MAX_NAME_LENGTH, type Strategy } from '../model/call.js'
 import { DEFAULTS } from '../model/defaults.js'
+import { DAY } from '../model/time.js'
 import { priceTableSchema } from '../pricing/prices.js'
 import { parseRange } from '../validation/address.js'
 import { strategySchema, waitMs } from '../validation/call.js'
@@ -72,6 +73,8 @@ export interface AgentSpec {
   api?: 'openai' | 'anthropic' | undefined
   /** The model that calls in degraded mode run with; default: the call's own. */
   degradeTo?: string | undefined
+  /** How long a client of the pass-through waits for the start of its call that does not say so itself, in ms; default: the server's `patienceMs`. */
+  patienceMs?: number | undefined
 }
 
 const DEFAULT_ENDPOINTS: Readonly<Record<NonNullable<AgentSpec['api']>, string>> = { openai: '/v1/chat/completions', anthropic: '/v1/messages' }
@@ -153,6 +156,7 @@ const agentSchema = z.strictObject({
     .optional(),
   api: z.enum(['openai', 'anthropic']).optional(),
   degradeTo: z.string().min(1).max(MAX_NAME_LENGTH).optional(),
+  patienceMs: z.number().int().min(1).max(DAY).optional(),
 })
 
 export const ruleSetSchema = z

@@ -24,9 +24,14 @@ function checkEstimate(unit: CostUnit, value: unknown): number {
  * @throws CallInvalid where the tokens exceed MAX_AMOUNT, or the payload cannot be written as JSON
  */
 export async function estimateChat(call: Call): Promise<ChatTokens> {
+  return estimateTokens(call, undefined)
+}
+
+/** The same where the output tokens may be known. */
+async function estimateTokens(call: Call, known: number | undefined): Promise<ChatTokens> {
   // Read before the first wait: the payload is its caller's.
   const { texts, tokens } = inputOf(call)
-  const outputTokens = outputBound(call)
+  const outputTokens = known ?? outputBound(call)
   const inputTokens = tokens + (await countTokens(texts))
   checkEstimate('tokens', inputTokens + outputTokens)
   return { inputTokens, outputTokens }
@@ -156,9 +161,7 @@ function complete(call: Call, known: Cost, needed: ReadonlySet<CostUnit>, prices
     const outputTokens = known.outputTokens ?? (lacks('outputTokens', known, needed) ? checkEstimate('outputTokens', outputBound(call)) : undefined)
     return costsOf(call, outputTokens === known.outputTokens ? known : { ...known, outputTokens }, needed, price)
   }
-  return estimateChat(call).then(({ inputTokens, outputTokens }) =>
-    costsOf(call, { ...known, inputTokens, outputTokens: known.outputTokens ?? outputTokens }, needed, price),
-  )
+  return estimateTokens(call, known.outputTokens).then((estimated) => costsOf(call, { ...known, ...estimated }, needed, price))
 }
 
 /**

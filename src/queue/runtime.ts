@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import { identityOf } from '../admission/identity.js'
 import type { Resolver } from '../admission/resolver.js'
 import type { UsageReader } from '../admission/usage-reader.js'
+import type { Gate } from '../gate/gate.js'
 import type { CallsPage, CheckedCallsQuery, CheckedLinesQuery, LinesPage } from '../gate/waiting.js'
 import type { Call } from '../model/call.js'
 import type { CustomStrategy } from '../model/decision.js'
@@ -27,7 +28,8 @@ import { ExistingJobs } from './existing-jobs.js'
 import { type Explanation, explain } from './explain.js'
 import { ForeignWorkers } from './foreign-workers.js'
 import type { Handler, WorkerOptions } from './handler.js'
-import { HeldCalls, heldQueueOf, newHeldQueue, sweepHeld } from './held-calls.js'
+import { HeldCalls } from './held-calls.js'
+import { heldQueueOf, newHeldQueue, sweepHeld } from './held-queue.js'
 import { startLifted } from './lifted-calls.js'
 import type { FirstLines } from './line-scan.js'
 import { QueueStates } from './queue-states.js'
@@ -136,7 +138,7 @@ export class QueueRuntime {
   }
 
   /** Starts to hold calls in this process. */
-  hold(options: WorkerOptions): HeldCalls {
+  hold(gate: Gate, options: WorkerOptions): HeldCalls {
     const { scriptClient, client: redis, log } = this.parts
     const { attempts = 1, enqueueTimeoutMs: timeoutMs } = this.parts.options
     const name = newHeldQueue()
@@ -146,12 +148,13 @@ export class QueueRuntime {
         queue,
         redis,
         scriptClient,
+        gate,
+        tracker: this.parts.tracker,
         results: new Results(queue, redis),
         log,
         attempts,
         timeoutMs,
         gone: () => this.gone,
-        goesOn: () => this.goesOn,
         startWorker: (handler, given) => this.newWorker(name, handler, given),
         cancel: (id) => this.release(id),
       },
@@ -260,12 +263,6 @@ export class QueueRuntime {
   /** Whether Redis is out of reach now. */
   get gone(): boolean {
     return this.parts.client.status !== 'ready' || this.parts.outage.breaker.away
-  }
-
-  /** Whether any call may be let in while Redis is out of reach. */
-  private get goesOn(): boolean {
-    const { onStoreError } = this.parts.options
-    return [undefined, ...this.parts.resolver.rules.rules].some((rule) => (rule?.onStoreError ?? onStoreError) !== 'closed')
   }
 
   /** The rules changed: every line may move, these first. */

@@ -2,7 +2,7 @@ import { type Job, type JobsOptions, UnrecoverableError } from 'bullmq'
 import { identityOf } from '../admission/identity.js'
 import type { CallRequest } from '../admission/request.js'
 import { type Call, MAX_NAME_LENGTH } from '../model/call.js'
-import { COST_UNITS, type Costs, NOTHING } from '../model/cost.js'
+import { COST_UNITS, type Cost, type Costs, NOTHING } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { ERRORS, type ErrorCode, TollgateError } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
@@ -101,8 +101,9 @@ function storedCosts({ cost = {} }: Call): Costs {
 
 /** The call with its estimate, which goes along in its job, so that its worker does not estimate again. */
 export function withEstimate(call: Call, costs: Costs): Call {
-  const estimated = COST_UNITS.filter((unit) => costs[unit] > 0 && call.cost?.[unit] !== costs[unit]).map((unit) => [unit, costs[unit]])
-  return { ...call, cost: { ...call.cost, ...Object.fromEntries(estimated) } }
+  const cost: Cost = { ...call.cost }
+  for (const unit of COST_UNITS) if (costs[unit] > 0) cost[unit] = costs[unit]
+  return { ...call, cost }
 }
 
 /** Releases what a call holds that has not started: its place in line, or its pass. Another call that has its id by now keeps what it holds. */
@@ -185,7 +186,15 @@ export function callOfJob(name: string, data: unknown): Call {
 export type AttemptJob = Pick<
   Job,
   'id' | 'name' | 'data' | 'queueName' | 'timestamp' | 'attemptsMade' | 'opts' | 'stalledCounter' | 'moveToDelayed' | 'updateData'
->
+> & {
+  /** Whether its data is a call that this process has checked and estimated. */
+  readonly checked?: boolean
+}
+
+function callIn(job: AttemptJob, callOf: ((job: Job) => Call) | undefined): Call {
+  if (job.checked === true) return job.data as Call
+  return callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job as unknown as Job))
+}
 
 /**
  * The request of the call in a job that a worker has.
@@ -193,8 +202,9 @@ export type AttemptJob = Pick<
  */
 export async function requestOfJob(scriptClient: ScriptClient, job: AttemptJob, token: string, callOf: ((job: Job) => Call) | undefined): Promise<CallRequest> {
   try {
-    const call = scriptClient.resolver.withEndpoint(callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job as Job)))
-    const request = callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, await scriptClient.resolver.costs(call))
+    const call = scriptClient.resolver.withEndpoint(callIn(job, callOf))
+    const costs = scriptClient.resolver.costs(call)
+    const request = callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, costs instanceof Promise ? await costs : costs)
     const allowed = allowedIn(job.opts)
     return {
       ...(allowed.length === 0 ? request : allowedBy(request, allowed)),

@@ -76,6 +76,11 @@ export class Keys extends Prefixed {
   readonly held = `${this.own}/held`
 
   /** The meter of a rule for one scope value: the state of its limits. */
+  /** The process that makes a held call, by a hash of the call's idempotency key. */
+  heldBy(name: string): string {
+    return `${this.prefix}/j/${name}`
+  }
+
   meter(rule: string, value: string): string {
     return `${this.own}/m/${rule}/${value}`
   }

@@ -229,7 +229,11 @@ export class UpstreamTracker {
   /** Whether observed limits differ from the last reported ones, or those were reported long ago: the store forgets all of them a day after the last report. */
   private isNews(name: UpstreamName, observed: ObservedLimits): boolean {
     const key = upstreamKey(name)
-    const limits = JSON.stringify(Object.entries(observed).map(([unit, { limit, windowMs }]) => [unit, limit, windowMs]))
+    let limits = ''
+    for (const unit in observed) {
+      const one = observed[unit as keyof ObservedLimits]
+      limits += `${unit} ${one?.limit} ${one?.windowMs} `
+    }
     const last = this.reported.get(key)
     const atMs = performance.now()
     if (last?.limits === limits && atMs - last.atMs < DEFAULTS.observedAgainMs) return false

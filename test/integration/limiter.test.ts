@@ -139,7 +139,11 @@ describe.each(PLACES)('in %s', (place) => {
 })
 
 test.each<[string, unknown, string]>([
-  ['no unit', {}, 'limiter must name exactly one of requests, tokens, inputTokens, outputTokens, usd, points, uncachedInputTokens, concurrency; it names none (got {})'],
+  [
+    'no unit',
+    {},
+    'limiter must name exactly one of requests, tokens, inputTokens, outputTokens, usd, points, uncachedInputTokens, concurrency; it names none (got {})',
+  ],
   ['no window', { requests: 1 }, 'limiter.per is required: the window of the limit (got undefined)'],
   ['a limit below 0', { requests: -1, per: 'minute' }, 'limiter.requests must be a number from 0 to 1000000000000 (got -1)'],
   ['no number', { tokens: Number.NaN, per: 'minute' }, 'limiter.tokens must be a number from 0 to 1000000000000 (got NaN)'],

@@ -396,7 +396,7 @@ test('every field of a rule, of its match, of an agent and of exempt is in docs/
   for (const one of SCOPES) expect(scope).toContain(`\`${one}\``)
   const match = { agents: 1, endpoints: 1, models: 1, users: 1, teams: 1, orgs: 1, ips: 1, keys: 1 } satisfies Record<keyof Required<MatchSpec>, 1>
   expect([...rows(scope).keys()]).toEqual(Object.keys(match))
-  const agent = { baseUrl: 1, api: 1, apiKeyEnv: 1, degradeTo: 1 } satisfies Record<keyof Required<AgentSpec>, 1>
+  const agent = { baseUrl: 1, api: 1, apiKeyEnv: 1, degradeTo: 1, patienceMs: 1 } satisfies Record<keyof Required<AgentSpec>, 1>
   expect([...rows(section(RULES, 'Agents')).keys()]).toEqual(Object.keys(agent))
   const exempt = { users: 1, teams: 1, orgs: 1, agents: 1, ips: 1 } satisfies Record<keyof Required<Exempt>, 1>
   for (const list of Object.keys(exempt)) expect(section(RULES, 'Exempt')).toContain(`\`${list}\``)
