@@ -51,7 +51,7 @@ function ratio(rules: readonly RuleSpec[], what: string): Figure {
   const requests = Array.from({ length: CALLS }, (_, n): AdmissionRequest => {
     const value = `v${n % VALUES}`
     const call: Call = { agent: 'llm', user: value, team: value, org: value }
-    const costs = { requests: 1, tokens: 100, inputTokens: 50, outputTokens: 50, usd: 0, points: 1 }
+    const costs = { requests: 1, tokens: 100, inputTokens: 50, outputTokens: 50, usd: 0, points: 1, uncachedInputTokens: 50 }
     return { id: '', token: '', call, ...resolver.resolve(call, costs) }
   })
   const clock = () => performance.timeOrigin + performance.now()

@@ -1,4 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { pino } from 'pino'
 import { Server } from '../src/http/server.js'
 import { serverSettings } from '../src/http/server-settings.js'
@@ -13,15 +15,19 @@ const tollgate = await Tollgate.open({ redis, namespace, rules, logger: log })
 const settings = serverSettings.parse({ port: 0, maxRequestsPerSecond: 1_000_000 })
 const server = new Server({ tollgate, settings, metrics: new Metrics(), log, version: '0', agents: { llm: { baseUrl } }, environment: {} })
 const url = await server.start()
+setFlagsFromString('--expose-gc')
+const collect = runInNewContext('gc') as () => void
 
 serve(
   {
     ready: () => null,
     url: () => url,
-    /** The memory in use, in bytes, after what is free was collected where that can be asked for. */
+    /** How many clients are held. */
+    held: () => server.held,
+    /** The memory in use, in bytes, after what is free was collected. */
     memory: async () => {
       for (let n = 0; n < 3; n++) {
-        ;(globalThis as { gc?: () => void }).gc?.()
+        collect()
         await sleep(50)
       }
       const { heapUsed, external } = process.memoryUsage()

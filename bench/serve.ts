@@ -117,11 +117,11 @@ async function overhead(redis: string): Promise<Figure[]> {
 }
 
 async function held(redis: string): Promise<Figure[]> {
-  const { url: agent, child } = await startAgent({ latencyMs: 0 })
-  const rules: RuleSpec[] = [{ name: 'account', scope: 'agent', limits: [{ requests: 1, per: 'hour', burst: 1 }] }]
+  // One call is at the agent and stays there: of all others none knows when there is room, so none is refused because that is too late.
+  const { url: agent, child } = await startAgent({ latencyMs: 600_000 })
+  const rules: RuleSpec[] = [{ name: 'account', scope: 'agent', limits: [{ concurrency: 1 }] }]
   const server = await Helper.start('serve-process', { redis, namespace: `${NAMESPACE}-held`, rules, baseUrl: agent })
   const base = await server.request<string>('url')
-  await load(base, `/agents/llm${PATH}`, 1, 1)
   const aborter = new AbortController()
   const hold = (count: number) => {
     for (let n = 0; n < count; n++)
@@ -132,12 +132,17 @@ async function held(redis: string): Promise<Figure[]> {
         signal: aborter.signal,
       }).catch(() => {})
   }
+  const held = async (count: number) => {
+    while ((await server.request<number>('held')) < count) await sleep(100)
+    // The last ones get their place, and their first comment.
+    await sleep(2000)
+  }
   // What is made once is made by the first ones.
   hold(100)
-  await sleep(3000)
+  await held(100)
   const before = await server.request<number>('memory')
   hold(HELD)
-  await sleep(8000)
+  await held(100 + HELD)
   const after = await server.request<number>('memory')
   aborter.abort()
   child.disconnect()

@@ -1,6 +1,6 @@
 --[[
-  Compare and set, for algorithms of a user's own: writes a state if the one it was worked
-  out from still stands. Two callers that worked on the same state cannot both win.
+  Compare and set, for algorithms of a user's own, and for which process holds a call: writes a state if the
+  one it was worked out from still stands. Two callers that worked on the same state cannot both win.
 
   KEYS[1]     the state
   ARGV[1]     now in ms, '' for Redis' clock

@@ -7,6 +7,9 @@
   it to and fro for ever; so a call that has moved may take its room at the other meter further ahead of
   time, and after a few moves as far ahead as it is.
 
+  No call waits for a meter that refuses: a call that has its room but for such a meter is woken without room,
+  and its worker carries out the strategy (it ends as refused, runs degraded, or the user's code is asked).
+
   A call whose queue can take none now is passed over: it keeps its place, and the calls behind it go. Where
   its queue has taken none for a while, it goes to the line of its queue, which is woken from like any other
   line. A call that has no job (its app died before it added it, or it was removed) leaves its line; if it
@@ -59,13 +62,24 @@ local function wake(call, line_key, wait, claims)
   Line.leave(batch, line_key, call)
   local slot = now + math.max(0, wait)
   local soon = wait <= LOOKAHEAD_MS
-  Pass.give(batch, call, call[CALL_PARSED], slot, claims, soon and now + PASS_CHECK_MS or slot - LOOKAHEAD_MS)
+  Pass.give(batch, call, call[CALL_PARSED], slot, claims and Pass.ROOM or Pass.AT_STRICT, soon and now + PASS_CHECK_MS or slot - LOOKAHEAD_MS)
   if not claims then
-    -- The calls behind it are woken as if it had started: not all of them for the same room.
-    Decide.each_limit(batch, call, Decide.add_behind)
+    -- Calls behind it that would hold nothing either are woken as if it had started: not all of them for the
+    -- same room. Calls that a worker can take at once are not kept from that room.
+    Decide.each_limit(batch, call, function(meter, n, cost)
+      if not Pass.is_strict(call, meter.rule) then Decide.add_unclaimed(meter, n, cost) end
+    end)
     unclaimed[#unclaimed + 1] = call[CALL_ID]
   end
   if soon then woken[#woken + 1] = call[CALL_ID] end
+end
+
+-- A call that cannot wait any more: its worker finds why, and says so.
+local function wake_to_end(call, line_key)
+  Line.leave(batch, line_key, call)
+  Pass.give(batch, call, call[CALL_PARSED], now, nil, now + PASS_CHECK_MS)
+  unclaimed[#unclaimed + 1] = call[CALL_ID]
+  woken[#woken + 1] = call[CALL_ID]
 end
 
 -- A call without a job costs the others nothing any more. One that has come lately keeps the right to
@@ -73,11 +87,17 @@ end
 local function leave_without_job(call, line_key)
   Line.leave(batch, line_key, call)
   if Line.arrival_of(call) + PASS_GRACE_MS > now then
-    Pass.give(batch, call, call[CALL_PARSED], now, false, now + PASS_CHECK_MS / 10)
+    Pass.give(batch, call, call[CALL_PARSED], now, nil, now + PASS_CHECK_MS / 10)
     return
   end
+  Pass.give_back(batch, call, call[CALL_PARSED], now)
   Batch.drop_record(batch, call)
   dropped[#dropped + 1] = call[CALL_ID]
+end
+
+local function has_room_unclaimed(call, wait)
+  local found = Decide.weigh(batch, call, now, Decide.UNCLAIMED)
+  return not found or found.wait <= math.max(wait, LOOKAHEAD_MS)
 end
 
 -- A call has room. Returns ms until its line may be looked at again, where its queue cannot take it.
@@ -86,7 +106,7 @@ local function wake_or_pass_over(i, call, line_key, wait)
   local queue = queues[queue_of[i]]
   if not queue then return wake(call, line_key, wait, true) end
   for kind = 1, 2 do
-    if queue[kind] > 0 then
+    if queue[kind] > 0 and (kind == 1 or has_room_unclaimed(call, wait)) then
       queue[kind] = queue[kind] - 1
       return wake(call, line_key, wait, kind == 1)
     end
@@ -96,22 +116,27 @@ local function wake_or_pass_over(i, call, line_key, wait)
   if line_key == queue_line then return SHUT_QUEUE_LOOK_MS end
   local record = call[CALL_PARSED]
   Line.leave(batch, line_key, call)
-  Line.join_at(batch, queue_line, call, record.place, record.moves, record.deadline, SHUT_QUEUE_LOOK_MS, now)
+  Line.join_at(batch, queue_line, call, record.place, record.moves, record.deadline, SHUT_QUEUE_LOOK_MS, now, record.claims)
 end
 
--- Gathers the longest wait at the line's own meter and at the others; which of the others that is;
--- and one of the others of which it is not known when it has room (a slot, a pause).
+-- Gathers the longest wait at the line's own meter and at the others; which of the others that is; one of
+-- the others of which it is not known when it has room (a slot, a pause); and the refusal that decides, of
+-- those that are further ahead than calls are woken. Meters that refuse are not waited for.
 local function here_and_elsewhere(own)
-  local waits = { here = 0, there = 0, elsewhere = nil, full = nil }
+  local waits = { here = 0, there = 0, elsewhere = nil, full = nil, deciding = nil }
   return waits, function(_, call, meter, at, n, wait)
     local binding = Decide.binding(call, meter, at, n, now)
+    local strict = Decide.is_strict(binding)
     if binding.leased or binding.paused then
       -- A slot may come back before its lease ends, and may not when it ends, as a pause may: a call
       -- is never woken ahead of that.
       wait = math.max(wait, LOOKAHEAD_MS + 1)
-      waits.full = meter ~= own and meter or waits.full
+      waits.full = meter ~= own and not strict and meter or waits.full
     end
-    if meter == own then
+    if wait > LOOKAHEAD_MS then waits.deciding = Decide.deciding(binding, waits.deciding) end
+    if strict then
+      if wait <= LOOKAHEAD_MS then waits.soon = math.max(waits.soon or 0, wait) end
+    elseif meter == own then
       waits.here = math.max(waits.here, wait)
     elseif wait > waits.there then
       waits.there, waits.elsewhere = wait, meter
@@ -133,12 +158,16 @@ local function advance(i, call, own, line_key, is_own)
   local found = Decide.weigh(batch, call, now, Decide.BEHIND, gather)
   if found and found.wait == -1 then
     -- It can never pass under the rules as they are now: its worker finds that and says so.
-    wake(call, line_key, 0, false)
+    wake_to_end(call, line_key)
     return nil
   end
   if waits.here > LOOKAHEAD_MS then return waits.here end
+  if waits.deciding and Decide.is_strict(waits.deciding) then
+    wake_to_end(call, line_key)
+    return nil
+  end
   if not waits.full and waits.there <= reach(record) then
-    return wake_or_pass_over(i, call, line_key, math.max(waits.here, waits.there)), true
+    return wake_or_pass_over(i, call, line_key, math.max(waits.here, waits.there, waits.soon or 0)), true
   end
   if own then
     for n, limit in ipairs(own.rule.limits) do
@@ -149,7 +178,9 @@ local function advance(i, call, own, line_key, is_own)
   local queue = queues[queue_of[i]]
   local moves = (is_own or queue and KEYS[queue[4]] == line_key) and record.moves or record.moves + 1
   Line.leave(batch, line_key, call)
-  Line.join(batch, call, waits.full or waits.elsewhere, record.place, moves, record.deadline, waits.there, now)
+  Pass.give_back(batch, call, record, now)
+  local meter = waits.full or waits.elsewhere
+  Line.join(batch, call, meter, record.place, moves, record.deadline, waits.there, now, Pass.claim_in_line(batch, call, meter))
   return nil
 end
 

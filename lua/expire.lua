@@ -2,13 +2,13 @@
   Takes calls out of their lines whose deadlines have passed. Each becomes a pass without room: its job
   is promoted, and the worker that takes it finds that it is too late.
 
-  KEYS        as in start.lua, and the lines
+  KEYS        as in start.lua, the lines, and the meters that the calls have claims at
   ARGV[1]     now in ms, '' for Redis' clock
   ARGV[2]     the batch as JSON
   ARGV[3…]    per call the key of the line it stands in; declared among KEYS
 
   Reply       ids of the calls that were taken out
-  Cost        one MGET, five writes per call
+  Cost        one MGET, five writes per call, one SET per meter that changes
 ]]
 --- @include "lib/core.lua"
 
@@ -24,7 +24,11 @@ for i, call in ipairs(batch.calls) do
     redis.call('ZREM', KEYS[FIXED.DEADLINES], call[CALL_ID])
   elseif record.line == line_key and record.deadline <= now then
     Line.leave(batch, line_key, call)
-    Pass.give(batch, call, record, now, false, now + PASS_CHECK_MS)
+    if Pass.holds(record, now) then
+      Pass.give_back(batch, call, record, now)
+      Line.stir_all(batch, call, now)
+    end
+    Pass.give(batch, call, record, now, nil, now + PASS_CHECK_MS)
     if redis.call('EXISTS', line_key) == 1 then
       -- The call that is first now may need less room.
       redis.call('ZADD', KEYS[FIXED.LINES], 'LT', text(now), line_key)
@@ -33,5 +37,5 @@ for i, call in ipairs(batch.calls) do
   end
 end
 
-Waiting.save(batch)
+Batch.save(batch)
 return expired

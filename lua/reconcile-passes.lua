@@ -8,7 +8,7 @@
   ARGV[3…]    per call what was seen: 'queued' (promoted, waits for a worker), 'held' (a worker has
               it), 'missing' (no such job, or not yet)
 
-  Reply       per call: 'kept', 'unclaimed' (its claims have ended, its right to start stays), 'dropped'
+  Reply       per call: 'kept', 'unclaimed' (its room is claimed no longer, its right to start stays), 'dropped'
               (it has no job that could start it), 'gone' (started or left)
   Cost        one MGET, two writes per call, one SET per meter that changes
 ]]
@@ -38,16 +38,17 @@ local function reconcile(call, seen)
     return 'dropped'
   end
   local claims = record.claims
-  if claims and claims[1] <= now then
-    -- Its claims count no longer. The lines behind them may move, and need not have been due for that.
-    record.claims = nil
+  local room_ends = claims and claims[1] > 0 and claims[1] or nil
+  if room_ends and room_ends <= now then
+    -- Its room is claimed no longer. The lines behind it may move, and need not have been due for that.
+    Pass.keep_at_strict(record, now)
     Record.save_passed(call[CALL_RECORD_KEY], record)
     Line.stir_all(batch, call, now)
     look_again(call, now + LOOK_AFTER_MS[seen])
     return 'unclaimed'
   end
   local after = now + LOOK_AFTER_MS[seen]
-  look_again(call, claims and math.min(claims[1], after) or after)
+  look_again(call, room_ends and math.min(room_ends, after) or after)
   return 'kept'
 end
 

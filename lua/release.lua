@@ -1,9 +1,9 @@
 --[[
-  Gives back all that a call holds, whatever its state: its place in line, the room that its pass
+  Gives back all that a call holds, whatever its state: its place in line, the room that it
   claims, or what its start was charged (to the window that was charged). A worker that has lost the job of
   the call gives back its own charge only: place and pass are another attempt's by then.
 
-  KEYS        as in start.lua, and the meters that a pass has claims at
+  KEYS        as in start.lua, and the meters that the call has claims at
   ARGV[1]     now in ms, '' for Redis' clock
   ARGV[2]     the batch as JSON; a token of '' releases calls that have not started only
   ARGV[3…]    per call the key of the line it stands in, '' = none, declared among KEYS; and its identity,
@@ -27,8 +27,12 @@ local function release(call, line_key, identity)
   if record.state == 'P' then
     Pass.give_up(batch, call, record, now)
     Line.stir_all(batch, call, now)
-  elseif record.line == line_key then
-    Line.leave(batch, line_key, call)
+  else
+    if record.line == line_key then Line.leave(batch, line_key, call) end
+    if Pass.holds(record, now) then
+      Pass.give_back(batch, call, record, now)
+      Line.stir_all(batch, call, now)
+    end
   end
   Batch.drop_record(batch, call)
   return record.state

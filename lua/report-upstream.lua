@@ -26,7 +26,8 @@
   ARGV[13]    how often a call may return, '' = there is no call
 
   Reply       { 1 if the factor was cut, 0 if not; kind of the refusal (REFUSAL); ms until the call's next try; how
-              often the call was returned; 1 if it may not be tried again; then what is known: Upstream.status }
+              often the call was returned; 1 if it may not be tried again; '', or of a call without a job what its
+              job is to keep of its returns; then what is known: Upstream.status }
   Cost        one MGET, one SET per meter, five writes to stand in line, two for what was observed
 ]]
 --- @include "lib/core.lua"
@@ -41,8 +42,9 @@ local wait = tonumber(ARGV[4])
 local observed_at, most = tonumber(ARGV[12]), tonumber(ARGV[13])
 local observed_key, own_line, job_key = KEYS[observed_at], KEYS[observed_at + 1], KEYS[observed_at + 2]
 
-local function answer(cut, kind, next_try, returns, over)
-  local reply = { cut and '1' or '0', tostring(kind), Clock.text(next_try), Clock.text(returns and returns.counted or 0), over and '1' or '0' }
+local function answer(cut, kind, next_try, returns, over, unkept)
+  local returned = Clock.text(returns and returns.counted or 0)
+  local reply = { cut and '1' or '0', tostring(kind), Clock.text(next_try), returned, over and '1' or '0', unkept or '' }
   for _, one in ipairs(Upstream.status(block, now)) do
     reply[#reply + 1] = one
   end
@@ -88,7 +90,7 @@ end
 if before and kind ~= REFUSAL.ALONE then share = share * before.share end
 local counts = not (before and kind == REFUSAL.BESIDE and Upstream.served(block))
 local returns = Returns.after(batch, call, before, now, counts, share)
-Returns.save(job_key, returns)
+local unkept = Returns.save(job_key, returns)
 local over = returns.counted > most
 local blocked = Upstream.blocked(block, now)
 local patience = Refusal.patience(returns.all)
@@ -102,13 +104,13 @@ elseif returns.all > 1 then
 end
 if ARGV[5] ~= '' and not over then
   call[CALL_JSON] = ARGV[5]
-  local place = Line.next_place(call, true, now)
+  local place, claims = Line.next_place(call, true, now), Pass.claim_in_line(batch, call)
   if next_try <= blocked and blocked > 0 then
-    Line.join(batch, call, block, place, 0, returns.gives_up, blocked, now)
+    Line.join(batch, call, block, place, 0, returns.gives_up, blocked, now, claims)
   else
-    Line.join_at(batch, own_line, call, place, 0, returns.gives_up, next_try + LOOKAHEAD_MS, now, 0)
+    Line.join_at(batch, own_line, call, place, 0, returns.gives_up, next_try + LOOKAHEAD_MS, now, claims, 0)
   end
 end
 
 Batch.save(batch)
-return answer(cut, kind, next_try, returns, over)
+return answer(cut, kind, next_try, returns, over, unkept)

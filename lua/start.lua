@@ -42,11 +42,11 @@ local function is_late(record)
 end
 
 local function is_refused(verdict)
-  return verdict and (verdict.wait == -1 or verdict.deciding.strictness == STRICTNESS.HARD)
+  return verdict and (verdict.wait == -1 or Decide.is_strict(verdict.deciding))
 end
 
 local function give_up_pass(call, record)
-  local claimed = Pass.claims(record, now)
+  local claimed = Pass.holds(record, now)
   Pass.give_up(batch, call, record, now)
   if claimed and batch.any_line then Line.stir_all(batch, call, now) end
 end
@@ -65,7 +65,7 @@ end
 -- @param complete whether the call came with all that it takes to stand in line, or to leave one
 local function start_passed(call, record, complete)
   local claimed, covered = Pass.claims(record, now), Pass.covers(batch, call, record, now)
-  if claimed and not complete and not (covered and Pass.in_reach(batch, call, record, now)) then
+  if not complete and (claimed and not covered or not Pass.in_reach(batch, call, record, now)) then
     return Reply.add(reply, OUTCOME.AGAIN)
   end
   if is_late(record) then
@@ -73,14 +73,17 @@ local function start_passed(call, record, complete)
     return Newcomer.expire(batch, call)
   end
   if claimed and not covered then Pass.give_back(batch, call, record, now) end
-  local verdict = Decide.weigh(batch, call, now, covered and Decide.OWN_CLAIM or Decide.BEHIND)
+  local verdict = Decide.weigh(batch, call, now, covered and Decide.OWN_CLAIM or Decide.CLAIMED)
   local wait = verdict and verdict.wait or 0
   wait = wait >= 0 and math.max(wait, record.slot - now) or wait
   if wait == 0 then
     Pass.give_up(batch, call, record, now)
     return Reply.add(reply, Decide.start(batch, call, now))
   end
-  if wait > 0 and wait <= HOLD_MAX_MS then return hold(call, record, wait, verdict and verdict.binding) end
+  -- When a slot, the end of a pause or a probe comes is not known: a call that is held for it could keep a
+  -- worker's place from others for ever.
+  local is_known = not verdict or not verdict.binding.unknown
+  if is_known and wait > 0 and wait <= HOLD_MAX_MS then return hold(call, record, wait, verdict and verdict.binding) end
   if not verdict then
     -- Only its slot is far ahead (it holds several meters for a crossing): the promise is kept.
     if not covered then Pass.claim(batch, call, record, record.slot) end
@@ -95,11 +98,12 @@ local function start_passed(call, record, complete)
   end
   if not complete then return Reply.add(reply, OUTCOME.AGAIN) end
   give_up_pass(call, record)
-  return Newcomer.stand_again(batch, call, now, verdict.binding)
+  return Newcomer.stand_again(batch, call, now, verdict.standing)
 end
 
 local function leave(call, own)
   local line_key = call[CALL_PARSED].line
+  Pass.give_back(batch, call, call[CALL_PARSED], now)
   if Batch.declares(batch, line_key) then Line.leave(batch, line_key, call) end
   if own then own.line_length = nil end
 end
@@ -114,7 +118,7 @@ end
 -- estimate was short). The first of its line may start, the others go back.
 local function start_waiting(call, record, complete)
   local own, rank = Line.own(batch, call)
-  if not own and not complete then return Reply.add(reply, OUTCOME.AGAIN) end
+  if not complete and not (own and Pass.in_reach(batch, call, record, now)) then return Reply.add(reply, OUTCOME.AGAIN) end
   if is_late(record) then
     redis.call('ZREM', KEYS[FIXED.DEADLINES], call[CALL_ID])
     leave(call, own)
@@ -122,10 +126,10 @@ local function start_waiting(call, record, complete)
   end
   if not rank then
     -- The meter of its line is none of its own any more: it queues anew, at its old place.
-    local verdict = Decide.weigh(batch, call, now, Decide.CLAIMED)
     leave(call, own)
+    local verdict = Decide.weigh(batch, call, now, Decide.CLAIMED)
     if not verdict or is_refused(verdict) then return refuse_or_start(call, verdict) end
-    return Newcomer.stand_again(batch, call, now, verdict.binding)
+    return Newcomer.stand_again(batch, call, now, verdict.standing)
   end
   own.share_ahead = rank / Line.length(own)
   local verdict = Decide.weigh(batch, call, now, Decide.QUEUED)

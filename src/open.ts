@@ -2,9 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { ApiKeys } from './administration/api-keys.js'
-import { type Declaration, declareRules, setSettings } from './administration/change.js'
-import { boundedPolicyStore, MemoryPolicyStore, type PolicyStore, RedisPolicyStore } from './administration/policy-store.js'
-import { limitOf, meterOf } from './admission/rejection.js'
+import { type Declaration, declareRules, type PolicyChange, setSettings } from './administration/change.js'
+import { boundedPolicyStore, declaringPolicyStore, MemoryPolicyStore, type PolicyStore, RedisPolicyStore } from './administration/policy-store.js'
+import { limitOf, resetOf } from './admission/rejection.js'
 import { Resolver } from './admission/resolver.js'
 import { UsageReader } from './admission/usage-reader.js'
 import { DEFAULTS } from './model/defaults.js'
@@ -12,10 +12,12 @@ import { ConfigInvalid, rulesMissing, TollgateError } from './model/errors.js'
 import { withoutArguments } from './model/secrets.js'
 import { approximateMs, type Clock, redisClock } from './model/time.js'
 import { checkOptions, type TollgateOptions } from './options.js'
+import type { EnterNamespace } from './outage/entry.js'
 import { Outage } from './outage/outage.js'
 import { outageStore } from './outage/outage-store.js'
+import { compilePolicy, type RuleSet } from './policy/compile.js'
 import type { Exempt } from './policy/override.js'
-import { retentionOf } from './policy/policy.js'
+import { EMPTY_POLICY, type Policy, retentionOf } from './policy/policy.js'
 import type { RuleSpec } from './policy/rule.js'
 import { checkRules, readRules } from './policy/rules-file.js'
 import type { PriceTable } from './pricing/prices.js'
@@ -80,12 +82,19 @@ async function declaredRules({ rules, prices, exempt, degradeTo, endpoints }: Op
   return checkRules(rules as RuleSpec[], prices as PriceTable | undefined, exempt as Exempt | undefined, degradeTo, endpoints)
 }
 
-/** Writes what the options declare as the policy of the namespace, and returns what resolves calls under the rules that are in force then. */
-async function resolverOf(store: PolicyStore, declared: Declaration | undefined, { options, keys }: CommonParts): Promise<Resolver> {
-  const { auditRetentionMs, actor, estimate, upstream } = options
-  let rules = declared === undefined ? undefined : await store.change(declareRules(declared, actor))
-  if (auditRetentionMs !== undefined) rules = await store.change(setSettings({ auditRetentionMs }, actor))
-  return new Resolver(rules ?? (await store.read()), keys, estimate, upstream)
+/** The changes by which the options become the policy of the namespace. */
+function declarations(declared: Declaration | undefined, { auditRetentionMs, actor }: Options): PolicyChange[] {
+  const changes: PolicyChange[] = declared === undefined ? [] : [declareRules(declared, actor)]
+  if (auditRetentionMs !== undefined) changes.push(setSettings({ auditRetentionMs }, actor))
+  return changes
+}
+
+/** The policy that the options declare, where nothing else is known of that of the namespace. */
+function declaredPolicy(changes: readonly PolicyChange[], nowMs: number): RuleSet {
+  return compilePolicy(
+    changes.reduce<Policy>((policy, change) => change(policy, nowMs).policy, EMPTY_POLICY),
+    nowMs,
+  )
 }
 
 /**
@@ -98,17 +107,39 @@ async function checkThatRulesExist(store: PolicyStore, resolver: Resolver, { opt
     await sleep(LOOK_FOR_RULES_MS)
     resolver.rules = await store.read()
   }
+  if (resolver.rules.specs.length === 0 && options.requireRules) throw rulesMissing()
+  warnWithoutRules(resolver, options, log)
+}
+
+function warnWithoutRules(resolver: Resolver, { logger }: Options, log: Logger): void {
   if (resolver.rules.specs.length > 0) return
-  if (options.requireRules) throw rulesMissing()
   const warn = () => log.warn('this namespace has no rules: its calls pass unchecked until some are declared')
-  if (options.logger === undefined) resolver.onFirstWithoutRules = warn
+  if (logger === undefined) resolver.onFirstWithoutRules = warn
   else warn()
+}
+
+/** What Redis or the user of its URL says no to for good: waiting does not help. */
+const REFUSED_FOR_GOOD = /\b(NOAUTH|WRONGPASS|NOPERM)\b/
+
+/**
+ * Whether a process comes up though it could not reach its Redis. Not one that requires rules and has none of its own: it cannot know whether the
+ * namespace has any.
+ */
+function comesUpWithout(error: unknown, client: Redis, { requireRedis, requireRules }: Options, declared: Declaration | undefined): error is Error {
+  if (requireRedis || (requireRules && (declared?.rules.length ?? 0) === 0) || client.status === 'end') return false
+  const isOutage = isStoreError(error) || (error instanceof TollgateError && (error.code === 'REDIS_UNAVAILABLE' || error.code === 'STORE_UNAVAILABLE'))
+  return isOutage && !REFUSED_FOR_GOOD.test((error as Error).message)
 }
 
 function busOf({ options, keys, log }: CommonParts, ofRedis?: () => Bus): Bus {
   const bus = options.bus ?? (ofRedis === undefined ? 'memory' : 'redis')
   if (bus === 'memory') return new MemoryBus(keys.news)
-  if (bus !== 'redis') return new NatsBus(bus, `tollgate.${options.namespace ?? DEFAULTS.namespace}.news`, log)
+  if (bus !== 'redis')
+    return new NatsBus(
+      bus,
+      `tollgate.${options.namespace ?? DEFAULTS.namespace}.news${options.prefix === undefined ? '' : `.${Buffer.from(options.prefix).toString('hex')}`}`,
+      log,
+    )
   if (ofRedis === undefined) throw new ConfigInvalid('bus: redis needs a Redis; give the option redis, or another bus (got redis)')
   return ofRedis()
 }
@@ -119,7 +150,9 @@ async function openAlone(common: CommonParts, declared: Declaration | undefined)
   if (options.store === undefined)
     log.warn('no Redis is configured: limits are kept in the memory of this process alone, and there is no queue; set REDIS_URL to share them')
   const rules = new MemoryPolicyStore(clock)
-  const resolver = await resolverOf(rules, declared, common)
+  const changes = declarations(declared, options)
+  for (const change of changes) await rules.change(change)
+  const resolver = new Resolver(await rules.read(), common.keys, options.estimate, options.upstream)
   if (options.requireRules && resolver.rules.specs.length === 0) throw rulesMissing()
   return {
     ...common,
@@ -127,9 +160,10 @@ async function openAlone(common: CommonParts, declared: Declaration | undefined)
     rules,
     resolver,
     usage: new UsageReader(resolver, log, options.believedUsage),
-    noteReset: (request, usage) => {
-      const before = Object.fromEntries(usage.map(({ rule, limit, used }) => [limitOf(rule, limit), used]))
-      rules.note({ by: options.actor, what: 'limiter.reset', subject: request.meters.map(meterOf).join(', '), before, after: null })
+    noteReset: (request, usage, by = options.actor) => {
+      const before = Array.isArray(usage) ? Object.fromEntries(usage.map(({ rule, limit, used }) => [limitOf(rule, limit), used])) : usage
+      const { limiters, ...reset } = resetOf(request)
+      rules.noteReset({ by, ...reset, before, after: null }, limiters)
     },
     bus: busOf(common),
     owned: [],
@@ -143,25 +177,40 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
   logConnection(client, log, 'connection to Redis')
   const subscriber: Redis = client.duplicate()
   logConnection(subscriber, log, 'subscription to Redis')
-  let outage: Outage | undefined
+  const changes = declarations(declared, options)
+  const resolver = new Resolver(declaredPolicy(changes, approximateMs(clock)), keys, options.estimate, options.upstream)
+  const scriptClient = new ScriptClient(client, resolver, clock)
+  const { onStoreError, storeTimeoutMs: timeoutMs, maxUnchecked, processes, connectTimeoutMs } = options
+  const outage = new Outage({ client, scriptClient, clock, log, ledgerNames, onStoreError, timeoutMs, maxUnchecked, processes })
   try {
-    await connectWithin(client, options.connectTimeoutMs)
-    await connectWithin(subscriber, options.connectTimeoutMs)
-    // ioredis goes on in database 0 where its database does not exist.
-    await within(options.connectTimeoutMs, subscriber.select(subscriber.options.db ?? 0))
     const restored = () => log.warn('Redis had lost the rules of this namespace, or had older ones; this process has declared those that it knew')
-    const rules = boundedPolicyStore(new RedisPolicyStore(client, keys, clock, restored), client, options.enqueueTimeoutMs)
-    const resolver = await resolverOf(rules, declared, common)
-    await checkThatRulesExist(rules, resolver, common)
+    const policies = declaringPolicyStore(new RedisPolicyStore(client, keys, clock, restored), changes)
+    const rules = boundedPolicyStore(policies, client, options.enqueueTimeoutMs)
+    const enter: EnterNamespace = async (readRules) => {
+      await Promise.all([connectWithin(client, connectTimeoutMs), connectWithin(subscriber, connectTimeoutMs)])
+      // ioredis goes on in database 0 where its database does not exist.
+      await within(connectTimeoutMs, subscriber.select(subscriber.options.db ?? 0))
+      await readRules()
+      await within(connectTimeoutMs, subscriber.subscribe(keys.notices, keys.wake, keys.news))
+    }
+    try {
+      await enter(async () => {
+        resolver.rules = await rules.read()
+        await checkThatRulesExist(rules, resolver, common)
+      })
+      await outage.start()
+    } catch (error) {
+      if (!comesUpWithout(error, client, options, declared)) throw error
+      outage.startAway(error, declared !== undefined, async (readRules) => {
+        await enter(readRules)
+        warnWithoutRules(resolver, options, log)
+      })
+    }
     const usage = new UsageReader(resolver, log, options.believedUsage)
-    const scriptClient = new ScriptClient(client, resolver, clock)
-    const { onStoreError, storeTimeoutMs, maxUnchecked } = options
-    outage = new Outage({ client, scriptClient, clock, log, ledgerNames, onStoreError, timeoutMs: storeTimeoutMs, maxUnchecked })
-    await outage.start()
-    await subscriber.subscribe(keys.notices, keys.wake, keys.news)
+    const store = outageStore(outage, (around) => new RedisStore(scriptClient, client, clock, { around, actor: options.actor, ledgerNames }))
     return {
       ...common,
-      store: outageStore(outage, (around) => new RedisStore(scriptClient, client, clock, { around, actor: options.actor, ledgerNames })),
+      store,
       outage,
       resolver,
       usage,
@@ -177,13 +226,14 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
           resolver,
           tracker,
           usage,
-          away: () => outage?.breaker.away === true,
+          outage,
+          store,
           rulesChanged,
         }),
       owned: owned ? [subscriber, client] : [subscriber],
     }
   } catch (error) {
-    await outage?.close()
+    await outage.close()
     subscriber.disconnect()
     if (owned) client.disconnect()
     if (error instanceof TollgateError || !(isStoreError(error) || (error instanceof Error && error.name === 'ReplyError'))) throw error
@@ -194,7 +244,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
 /** @throws ConfigInvalid, RulesInvalid, REDIS_UNAVAILABLE */
 export async function openParts(given: TollgateOptions): Promise<TollgateParts> {
   const options = checkOptions(given)
-  const keys = new Keys(options.namespace ?? DEFAULTS.namespace)
+  const keys = new Keys(options.namespace ?? DEFAULTS.namespace, options.prefix)
   // Before any rule is declared: this fails where the NATS client is not installed.
   if (isNats(options.bus)) await loadNats()
   const declared = await declaredRules(options)

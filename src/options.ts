@@ -25,6 +25,8 @@ export interface TollgateOptions {
   redis?: string | RedisClient | undefined
   /** Queues of one namespace share rules, meters and lines. Default 'default'. */
   namespace?: string | undefined
+  /** What the keys in Redis begin with: the `prefix` of BullMQ queues that the app has, 'bull' unless it set another. Default `{tollgate:<namespace>}`. */
+  prefix?: string | undefined
   /** The BullMQ queue. Default 'calls'. */
   queue?: string | undefined
   /** A store of your own, instead of Redis. */
@@ -51,7 +53,9 @@ export interface TollgateOptions {
   attempts?: number | undefined
   /** The largest payload of an enqueued call, in bytes of JSON; default 1 MB. */
   maxPayloadBytes?: number | undefined
-  /** How long `open` waits for Redis to answer; default 10 s. */
+  /** Whether `open` fails where Redis does not answer; default false: it comes up as `onStoreError` says, and goes over to Redis when that is there. */
+  requireRedis?: boolean | undefined
+  /** How long `open` waits for Redis to answer; default 2 s. */
   connectTimeoutMs?: number | undefined
   /** The actor that the audit names for changes made here without `by`; default 'unknown'. */
   actor?: string | undefined
@@ -63,8 +67,10 @@ export interface TollgateOptions {
   upstream?: UpstreamOptions | undefined
   /** Carries news of agents between processes: 'redis', 'memory' (this process alone) or the URL of a NATS, nats://…, which needs the package @nats-io/transport-node. Default redis; memory without a Redis. */
   bus?: string | undefined
-  /** Calls while Redis is away: refused ('closed'), metered in this process, or let in; a rule may have its own. Default 'closed'. */
+  /** Calls while Redis is away: refused ('closed'), metered in this process, or let in; a rule may have its own. Default 'local'. */
   onStoreError?: OnStoreError | undefined
+  /** How many processes share the limits, for one that comes up without Redis and has not heard of the others; default 1. */
+  processes?: number | undefined
   /** How long Redis may take for one script of the gate before it counts as away; default 1 s. */
   storeTimeoutMs?: number | undefined
   /** The most calls per minute that this process lets in unchecked while Redis is away; default 1000. */
@@ -93,6 +99,10 @@ function objectWith<T>(what: string, ...methods: readonly (keyof T & string)[]) 
 const schema = z.strictObject({
   redis: z.union([z.string(), z.custom<RedisClient>(isObject)], 'must be a redis:// or rediss:// URL or an ioredis client').optional(),
   namespace: z.string().optional(),
+  prefix: z
+    .string()
+    .regex(/^[A-Za-z0-9{][A-Za-z0-9._:{}-]{0,127}$/, 'must be 1 to 128 letters, digits, . _ : { } or -')
+    .optional(),
   queue: z
     .string()
     .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/, 'must be 1 to 128 letters, digits, . _ or -')
@@ -111,13 +121,15 @@ const schema = z.strictObject({
   believedUsage: z.strictObject({ timesEstimate: z.number().min(1).optional(), timesLimit: z.number().min(1).optional() }).optional(),
   attempts: z.number().int().min(1).max(1000).optional(),
   maxPayloadBytes: z.number().int().min(1).max(536_870_912).default(DEFAULTS.maxPayloadBytes),
-  connectTimeoutMs: z.number().int().min(1).max(3_600_000).default(10_000),
+  requireRedis: z.boolean().default(false),
+  connectTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.connectTimeoutMs),
   actor: plainName.default(UNKNOWN_ACTOR),
   longestOverrideMs: z.number().int().min(1000).max(LONGEST_MS).default(DEFAULTS.longestOverrideMs),
   auditRetentionMs: z.number().int().min(1000).max(LONGEST_MS).optional(),
   upstream: upstreamSchema,
   bus: busSchema.optional(),
-  onStoreError: z.enum(ON_STORE_ERROR).default('closed'),
+  onStoreError: z.enum(ON_STORE_ERROR).default('local'),
+  processes: z.number().int().min(1).max(100_000).default(1),
   storeTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.storeTimeoutMs),
   maxUnchecked: z.number().int().min(0).max(1e9).default(DEFAULTS.maxUnchecked),
   enqueueTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.enqueueTimeoutMs),

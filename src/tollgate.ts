@@ -2,6 +2,7 @@ import type { Job } from 'bullmq'
 import type { ApiKeys } from './administration/api-keys.js'
 import { capacityRule, capacityRuleName } from './administration/capacity.js'
 import { putRule } from './administration/change.js'
+import { Meters } from './administration/meters.js'
 import { Overrides } from './administration/overrides.js'
 import { pause, resume } from './administration/pauses.js'
 import { PolicyClient } from './administration/policy-client.js'
@@ -9,12 +10,14 @@ import { Rules } from './administration/rules.js'
 import type { UsageFigures } from './admission/usage-reader.js'
 import { type FetchIdentity, heldFetch } from './agents/held-fetch.js'
 import { Gate } from './gate/gate.js'
+import { type CallsPage, type CallsQuery, checkCallsQuery, checkLinesQuery, type LinesPage, type LinesQuery } from './gate/waiting.js'
 import { CustomLimiter, type CustomSpec } from './limiter/custom.js'
 import { CombinedLimiter, DirectLimiter, type Limiter, type Metered } from './limiter/limiter.js'
 import { checkLimiterLimits, limitOfEnvironment } from './limiter/spec.js'
 import type { LimitSpec } from './limits/limit.js'
 import type { Call } from './model/call.js'
 import { ConfigInvalid, rulesMissing, TollgateError } from './model/errors.js'
+import type { UpstreamName } from './model/upstream.js'
 import { openParts, type TollgateParts } from './open.js'
 import { checkWorker, type TollgateOptions } from './options.js'
 import { NO_OUTAGE, type OutageFigures } from './outage/outage.js'
@@ -22,6 +25,7 @@ import type { RuleSet } from './policy/compile.js'
 import type { Pause } from './policy/pause.js'
 import { touchedLines } from './policy/touched-lines.js'
 import type { Explanation } from './queue/explain.js'
+import type { ForeignWorker } from './queue/foreign-workers.js'
 import type { Handler, WorkerOptions } from './queue/handler.js'
 import type { HeldCalls } from './queue/held-calls.js'
 import type { QueueRuntime } from './queue/runtime.js'
@@ -31,6 +35,7 @@ import type { LedgerFigures } from './store/store.js'
 import { type ClosableStore, closableStore } from './store/store-guard.js'
 import { Capacities, type UpstreamStats } from './upstream/capacities.js'
 import { UpstreamTracker } from './upstream/tracker.js'
+import { faultMessage, show } from './validation/faults.js'
 import { actorOf } from './validation/requests.js'
 
 /** Figures of a Tollgate. */
@@ -54,6 +59,8 @@ export class Tollgate {
   readonly overrides: Overrides
   readonly stats: Stats
   readonly capacity: Capacities
+  /** What limits have counted, and blocks of agents: to be read and reset. */
+  readonly meters: Meters
   /** The prefix of a plain BullMQ `Queue` whose jobs are to pass the gate: `new Queue(queue, { prefix })`. */
   readonly prefix: string
   readonly queue: string
@@ -70,6 +77,7 @@ export class Tollgate {
     const tollgate = new Tollgate(await openParts(options))
     try {
       tollgate.runtime = tollgate.parts.openQueue?.(() => tollgate.policyClient.refresh(), tollgate.tracker)
+      await tollgate.policyClient.syncUses()
       return tollgate
     } catch (error) {
       await tollgate.close()
@@ -84,10 +92,17 @@ export class Tollgate {
     this.gate = new Gate(parts.resolver, this.store, parts.usage)
     this.policyClient = new PolicyClient({ ...parts, actor: parts.options.actor, changed: (before) => this.wake(before) })
     this.rules = new Rules(this.policyClient)
-    this.overrides = new Overrides(this.policyClient, parts.options.longestOverrideMs)
+    this.overrides = new Overrides(this.policyClient, parts.options.longestOverrideMs, () => this.runtime?.startLifted())
     this.tracker = new UpstreamTracker({ ...parts, store: this.store })
+    parts.outage?.followRules(() => this.policyClient.sync())
     parts.outage?.followBlocks((value) => this.tracker.blockedMs(value))
     this.capacity = new Capacities(parts.resolver, this.store, this.tracker)
+    const lifted = async (name: UpstreamName) => {
+      await this.tracker.lifted(name)
+      this.gate.rulesChanged()
+      await this.runtime?.stirReturned(name)
+    }
+    this.meters = new Meters({ resolver: parts.resolver, store: this.store, actor: parts.options.actor, lifted })
     this.stats = {
       ledger: async () => this.store.figures(),
       upstream: () => this.capacity.stats(),
@@ -98,7 +113,7 @@ export class Tollgate {
 
   /**
    * A limiter by key, without rules: one limit or several, or an algorithm of your own. Without an argument, TOKEN_BUCKET_SIZE and TOKEN_REFILL_RATE
-   * (per second) are the limit. Limiters with the same `name` (default: unit and window) share their usage.
+   * (per second) are the limit. Limiters with the same `name` share their usage, and so do those without a name whose limits are the same.
    * @throws ConfigInvalid naming field, value and bound
    */
   limiter(limits?: LimitSpec | readonly LimitSpec[]): DirectLimiter
@@ -176,7 +191,7 @@ export class Tollgate {
    */
   hold(options: Pick<WorkerOptions, 'concurrency' | 'timeoutMs' | 'leaseMs' | 'observer'> = {}): HeldCalls {
     checkWorker(() => {}, options)
-    return this.needsQueue().hold(options)
+    return this.needsQueue().hold(this.gate, options)
   }
 
   /**
@@ -200,6 +215,16 @@ export class Tollgate {
     return (job, token, signal) => held.run(callOf(job), () => processor(job, token, signal), { signal })
   }
 
+  /**
+   * Calls a function when a plain BullMQ `Worker` has taken a job of this queue, which then passed no gate; it is logged once, too. Returns a function that
+   * ends it. @throws REDIS_REQUIRED
+   */
+  on(event: 'foreignWorker', listener: (found: ForeignWorker) => void): () => void {
+    if (event !== 'foreignWorker') throw new ConfigInvalid(faultMessage('event', 'must be foreignWorker', show(event)))
+    if (typeof listener !== 'function') throw new ConfigInvalid(faultMessage('listener', 'must be a function', show(listener)))
+    return this.needsQueue().foreignWorkers.on(listener)
+  }
+
   private ownHeld(): HeldCalls {
     this.held ??= this.hold()
     return this.held
@@ -211,6 +236,21 @@ export class Tollgate {
    */
   async explain(call: string | Call): Promise<Explanation> {
     return this.needsQueue().explain(call)
+  }
+
+  /**
+   * The calls that have not ended, and what each waits for, page by page; without a Redis those that wait in `acquire` of this process.
+   * @throws RequestInvalid naming field, value and bound; StoreUnavailable
+   */
+  async calls(query: CallsQuery = {}): Promise<CallsPage> {
+    const checked = checkCallsQuery(query)
+    return this.parts.openQueue === undefined ? this.gate.waitingCalls(checked) : this.needsQueue().calls(checked)
+  }
+
+  /** The lines in which calls wait, page by page; within a page the longest first. @throws as `calls` */
+  async lines(query: LinesQuery = {}): Promise<LinesPage> {
+    const checked = checkLinesQuery(query)
+    return this.parts.openQueue === undefined ? this.gate.waitingLines(checked) : this.needsQueue().lines(checked)
   }
 
   /** The result of a call whose ticket is gone. @throws as `ticket.result` */

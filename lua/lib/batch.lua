@@ -41,7 +41,7 @@ local function lay_out_calls(flat, heads, units)
   while flat[i] do
     local last = i + counted + flat[i]
     local call = {
-      head[h + 1], head[h + 2], head[h + 3], 0, 0, 0, 0, 0, 0, 1, 0, head[h + 4], head[h + 5], head[h + 6],
+      head[h + 1], head[h + 2], head[h + 3], 0, 0, 0, 0, 0, 0, 0, 1, head[h + 4], head[h + 5], head[h + 6],
       false, false, false, false, '', unpack(flat, i + counted + 1, last),
     }
     for n = 1, counted do

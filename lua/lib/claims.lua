@@ -1,9 +1,11 @@
--- Claims: the room that a meter keeps for woken calls until they start.
+-- Claims: the room that a meter keeps for woken calls until they start, and, where its rule refuses calls
+-- without room, for all calls that were let in and have not started.
 --
 -- A claim has an end of its own, CLAIM_MS after the slot of its call: from then on it counts nowhere,
 -- whether it is given back or not. So a call whose job, app, worker or record is gone keeps room from
--- others for that long at most. A meter has the sums of claims by their ends, which are rounded up to
--- CLAIM_STEP_MS so that few of them differ:
+-- others for that long at most. At a meter that refuses it counts for as long as the limit remembers a
+-- charge: a call that waits elsewhere will be charged there, and no call may wait for such a meter. A meter
+-- has the sums of claims by their ends, which are rounded up to CLAIM_STEP_MS so that few of them differ:
 --   meter.ends[id]    { end, amount, end, amount, … }   of the limit with that id, ascending. Also of limits
 --                     that the rule has no more: another process may know it as it was. nil = no claims
 --   meter.claimed[n]  the sum of these amounts for limit n
@@ -17,12 +19,21 @@ do
 local max = math.max
 -- An entry of a packed meter has 255 doubles at most.
 local MOST = 2 * 120
+-- In so many ends, and one more, fall all claims that last as long as a limit remembers.
+local ENDS_OF_MEMORY = 64
 -- What sums and differences of doubles leave of an amount, as a part of what was taken off.
 local RESIDUE = 2 ^ -40
 
 -- Until when a claim for a slot counts.
 function Claims.end_of(slot)
   return math.ceil((slot + CLAIM_MS) / CLAIM_STEP_MS) * CLAIM_STEP_MS
+end
+
+-- Until when a call that was let in now, and waits, counts at a limit that refuses. Rounded up, so that the
+-- list of a limit stays short however long it remembers.
+function Claims.end_of_memory(limit, now)
+  local step = max(CLAIM_STEP_MS, limit.memory / ENDS_OF_MEMORY)
+  return math.ceil((now + limit.memory) / step) * step
 end
 
 local function insert(list, ends, amount)

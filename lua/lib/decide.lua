@@ -7,21 +7,27 @@
 local Decide = {
   -- A call while no call waits: room is claimed by calls that were woken.
   CLAIMED = { claims = true },
+  -- The same of a call that has claimed room itself.
+  OTHERS_CLAIMED = { claims = true },
   -- A call that is not the first of its line: calls in line go before it, too.
   QUEUED = { claims = true, queued = true },
   -- A woken call on its own claim: calls of its batch with an earlier slot go before it.
   OWN_CLAIM = { behind = true },
-  -- A call whose claim was given back, and calls that are woken one after the other.
+  -- Calls that are woken one after the other.
   BEHIND = { claims = true, behind = true },
+  -- A call that would be woken for a queue whose places are all taken: calls of its batch that were woken so, too.
+  UNCLAIMED = { claims = true, behind = true, unclaimed = true },
 }
 do
 local max = math.max
 local CLAIMED, NO_LOWS = Decide.CLAIMED, Lows.NONE
 
--- Room that other calls have a right to first.
+-- Room that other calls have a right to first. What a call has claimed for itself is its own.
 local function ahead(meter, n, limit, view)
   local room = view.claims and meter.claimed[n] or 0
+  if meter.own and view.claims then room = max(0, room - (meter.own[limit.id] or 0)) end
   if view.behind and meter.behind then room = room + meter.behind[n] end
+  if view.unclaimed and meter.unclaimed then room = room + meter.unclaimed[n] end
   -- Slots turn over: how many calls wait says nothing about when one comes free.
   if view.queued and not limit.leased and Line.length(meter) > 0 then
     room = room + Line.queued_cost(meter, limit.unit) * (meter.share_ahead or 1)
@@ -43,9 +49,14 @@ local GATES = {
 }
 
 -- What a rule does with a call that has no room: what the call asks for, if the rule can. A pause is
--- waited for, but by calls that ask to be refused.
+-- waited for, but by calls that ask to be refused. A call that waits (a custom strategy has said so, or it is
+-- degraded already) waits where its rules would degrade it or ask that strategy.
 function Decide.strictness_of(call, rule)
   local own = call[CALL_STRICTNESS]
+  if own == STRICTNESS.WAITS then
+    local strictness = rule.strictness
+    return (strictness == STRICTNESS.GRACEFUL or strictness == STRICTNESS.CUSTOM) and STRICTNESS.QUEUE or strictness
+  end
   if own == STRICTNESS.GRACEFUL and not rule.degrades or own < STRICTNESS.RETRY_AFTER and rule.kind == KIND.PAUSE then
     return rule.strictness
   end
@@ -57,34 +68,84 @@ function Decide.binding(call, meter, at, n, now)
   local rule = meter.rule
   local limit = rule.limits[n]
   local leased = limit and limit.leased or false
+  local strictness = Decide.strictness_of(call, rule)
+  if rule.kind == KIND.UPSTREAM and Line.has_returned(call, now) then strictness = rule.strictness end
   return {
     meter = meter, at = at, n = n, leased = leased, paused = rule.kind == KIND.PAUSE,
     -- Whether nothing tells when there is room: for a slot, the end of a pause or of a probe.
     unknown = leased or rule.kind == KIND.PAUSE or n == 0 and Upstream.awaits_probe(meter, now) or false,
-    priority = rule.priority, strictness = Decide.strictness_of(call, rule),
+    priority = rule.priority, strictness = strictness,
   }
 end
 
 -- Of several refusals the latest wait binds. When a slot comes free is not known, so any time that is
 -- known says more; while there is a pause no other time counts. The rule with the highest priority
--- decides, at equal priority the strictest.
+-- decides, at equal priority the strictest. A call that waits stands in the line of the latest refusal
+-- that may be waited for.
+local function outlasts(one, wait, other, other_wait)
+  return not other or one.paused or (not other.paused and not one.leased and (other.leased or wait > other_wait))
+end
+
+-- Whether no call waits for what binds this one: its strategy refuses, degrades or asks the user's code.
+function Decide.is_strict(binding)
+  return binding.strictness > STRICTNESS.THROTTLE
+end
+
+-- Of two refusals the one that decides.
+function Decide.deciding(one, other)
+  if not other or one.priority > other.priority then return one end
+  return one.priority == other.priority and one.strictness > other.strictness and one or other
+end
+
 local function latest(found, call, meter, at, n, wait, now)
   local one = Decide.binding(call, meter, at, n, now)
-  if not found then return { wait = wait, binding = one, deciding = one } end
-  local binding, deciding = found.binding, found.deciding
-  if one.paused or (not binding.paused and not one.leased and (binding.leased or wait > found.wait)) then
-    found.wait, found.binding = wait, one
+  found = found or { wait = wait, binding = one }
+  if outlasts(one, wait, found.binding, found.wait) then found.wait, found.binding = wait, one end
+  if not Decide.is_strict(one) and outlasts(one, wait, found.standing, found.standing_wait) then
+    found.standing, found.standing_wait = one, wait
   end
-  if one.priority > deciding.priority or (one.priority == deciding.priority and one.strictness > deciding.strictness) then
-    found.deciding = one
-  end
+  found.deciding = Decide.deciding(one, found.deciding)
   return found
+end
+
+-- Says at the meters of a call what it has claimed there itself. Returns these meters.
+local function mark_own(batch, call, claims, now)
+  local marked = {}
+  for position = CALL_METERS, #call do
+    local meter = batch.meters[call[position]]
+    for i = 2, #claims do
+      local key, amounts, _, lasts = unpack(claims[i], 1, 4)
+      if KEYS[meter.first] == key then
+        meter.own = {}
+        marked[#marked + 1] = meter
+        for at = 1, #amounts, 2 do
+          if (lasts and lasts[(at + 1) / 2] or claims[1]) > now then meter.own[amounts[at]] = amounts[at + 1] end
+        end
+      end
+    end
+  end
+  return marked
+end
+
+-- Weighs a call that has claimed room itself: that is its own.
+local function weigh_beside_own(batch, call, record, now, view, fold)
+  local claims = record.claims
+  local marked = mark_own(batch, call, claims, now)
+  record.claims = nil
+  local verdict = Decide.weigh(batch, call, now, view == CLAIMED and Decide.OTHERS_CLAIMED or view, fold)
+  record.claims = claims
+  for _, meter in ipairs(marked) do
+    meter.own = nil
+  end
+  return verdict
 end
 
 -- Weighs a call at all its meters. Returns nil where all have room; else { wait, binding, deciding },
 -- or { wait = -1, binding } where a cost exceeds what its limit can ever hold.
 -- @param fold what gathers the refusals of single limits instead; whatever it returns is returned
 function Decide.weigh(batch, call, now, view, fold)
+  local record = call[CALL_PARSED]
+  if record and record.claims and view.claims then return weigh_beside_own(batch, call, record, now, view, fold) end
   local meters, found = batch.meters, nil
   fold = fold or latest
   for position = CALL_METERS, #call do
@@ -114,14 +175,23 @@ function Decide.weigh(batch, call, now, view, fold)
   return found
 end
 
+local function add(meter, name, n, cost)
+  local sums = meter[name]
+  if not sums then
+    sums = { unpack(meter.rule.zeros) }
+    meter[name] = sums
+  end
+  sums[n] = sums[n] + cost
+end
+
 -- Room that calls of this batch have a right to before the calls after them.
 function Decide.add_behind(meter, n, cost)
-  local behind = meter.behind
-  if not behind then
-    behind = { unpack(meter.rule.zeros) }
-    meter.behind = behind
-  end
-  behind[n] = behind[n] + cost
+  add(meter, 'behind', n, cost)
+end
+
+-- Room that calls of this batch were woken for without a claim.
+function Decide.add_unclaimed(meter, n, cost)
+  add(meter, 'unclaimed', n, cost)
 end
 
 -- Calls fn(meter, n, cost, limit) for each limit of the call, also those that an override lifts.

@@ -103,7 +103,8 @@ local function combine(each)
 end
 
 -- @param place of the call, which may stand there or come there
--- @return ms until it starts, at the least and at the most (math.huge: not known), and what binds it; nil: it has room
+-- @return ms until it starts, at the least and at the most (math.huge: not known); what binds it, nil: it has room;
+--   and ms until it has room at its place, as long as the calls before it stay where they are
 function Estimate.at_place(batch, call, now, place)
   local share = 1
   for position = CALL_METERS, #call do
@@ -118,8 +119,10 @@ function Estimate.at_place(batch, call, now, place)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
     local rule = meter.rule
-    local charged = rule.kind ~= KIND.UPSTREAM and rule.kind ~= KIND.PAUSE
-    unknown = unknown or not charged and (meter.block or rule.kind == KIND.PAUSE)
+    local gate = rule.kind == KIND.UPSTREAM or rule.kind == KIND.PAUSE
+    -- Nobody waits for a rule that refuses.
+    local charged = not gate and Decide.strictness_of(call, rule) <= STRICTNESS.THROTTLE
+    unknown = unknown or gate and (meter.block or rule.kind == KIND.PAUSE)
     for n = 1, charged and rule.active or 0 do
       local limit = rule.limits[n]
       if limit.leased then
@@ -138,6 +141,6 @@ function Estimate.at_place(batch, call, now, place)
   local gated = verdict and (verdict.binding.n == 0 or verdict.binding.unknown)
   low = gated and max(low, least) or least
   high = max(low, most)
-  return low, unknown and huge or high, verdict and verdict.binding
+  return low, unknown and huge or high, verdict and verdict.binding, verdict and verdict.wait or 0
 end
 end

@@ -54,7 +54,11 @@ end
 
 local function read_queued(line_key)
   local packed = redis.call('HGET', KEYS[FIXED.QUEUED], line_key)
-  return packed and { struct.unpack(QUEUED_FORMAT, packed) } or { 0, 0, 0, 0, 0, 0 }
+  -- Another version, with other units, may have written it.
+  if packed and #packed == struct.size(QUEUED_FORMAT) then return { struct.unpack(QUEUED_FORMAT, packed) } end
+  local queued = {}
+  for unit = 1, COST_UNITS do queued[unit] = 0 end
+  return queued
 end
 
 -- What the calls in a meter's line will cost in a unit.
@@ -88,12 +92,19 @@ function Line.arrival_of(call)
   return call[CALL_PARSED].place + call[CALL_PRIORITY] * AGEING_MS
 end
 
+-- Whether its agent has sent a call back that is on its way again: it waits for its agent, whatever it asks for.
+function Line.has_returned(call, now)
+  local record = call[CALL_PARSED]
+  return record and record.place and Line.arrival_of(call) + RETURNED_BEFORE_MS / 2 < now or false
+end
+
 -- Puts the call into a line, whose first call sets when to look at it. Returns its rank.
 -- @param deadline when it gives up, 0 = never
+-- @param claims what it has claimed at meters that refuse (lib/pass.lua), nil = nothing
 -- @param length of the line before, if it is known
-function Line.join_at(batch, line_key, call, place, moves, deadline, wait, now, length)
+function Line.join_at(batch, line_key, call, place, moves, deadline, wait, now, claims, length)
   redis.call('ZADD', line_key, text(place), call[CALL_ID])
-  Record.save_waiting(call[CALL_RECORD_KEY], place, moves, deadline, line_key, call[CALL_JSON], wait)
+  Record.save_waiting(call[CALL_RECORD_KEY], place, moves, deadline, line_key, call[CALL_JSON], wait, claims)
   if deadline > 0 then redis.call('ZADD', KEYS[FIXED.DEADLINES], text(deadline), call[CALL_ID]) end
   add_queued(line_key, call, 1)
   local rank = length == 0 and 0 or redis.call('ZRANK', line_key, call[CALL_ID])
@@ -112,11 +123,11 @@ function Line.due_in(line_key, now)
 end
 
 -- Puts the call into the line of a meter.
-function Line.join(batch, call, meter, place, moves, deadline, wait, now)
+function Line.join(batch, call, meter, place, moves, deadline, wait, now, claims)
   local length = Line.length(meter)
   meter.queued, meter.line_length = nil, length + 1
   Waiting.add(batch, call, 1)
-  return Line.join_at(batch, Line.key(meter), call, place, moves, deadline, wait, now, length)
+  return Line.join_at(batch, Line.key(meter), call, place, moves, deadline, wait, now, claims, length)
 end
 
 -- Whether a line is that of a meter of the call.

@@ -2,7 +2,7 @@
 -- worker. `door` says where they differ:
 --   admit(batch, call, now)   the call has room: adds its outcome to the reply
 --   held                      the outcome of a call that is slowed for a moment
---   claims                    whether room is kept for calls that are to start later
+--   claims                    whether room is kept for calls that are to start later; at meters that refuse it always is
 local Newcomer = {}
 do
 local max, min = math.max, math.min
@@ -31,8 +31,10 @@ local function starts_late(now, wait, binding, deadline)
   return deadline > 0 and now + wait > deadline and not binding.unknown
 end
 
-local function stand(batch, call, now, binding, place, moves, deadline, wait, most, latest)
-  local rank = Line.join(batch, call, binding.meter, place, moves, deadline, wait, now)
+-- @param look when its line is looked at, if it is the first there
+local function stand(batch, call, now, binding, place, moves, deadline, wait, most, latest, look)
+  local claims = Pass.claim_in_line(batch, call, binding.meter)
+  local rank = Line.join(batch, call, binding.meter, place, moves, deadline, look, now, claims)
   batch.any_line = true
   Reply.add(batch.reply, OUTCOME.WAIT, wait, latest or binding, rank, nil, most)
 end
@@ -40,8 +42,8 @@ end
 -- A call that was in line before keeps its place.
 function Newcomer.stand_again(batch, call, now, binding)
   local record = call[CALL_PARSED]
-  local wait, most, latest = Estimate.at_place(batch, call, now, record.place)
-  stand(batch, call, now, binding, record.place, record.moves, record.deadline, wait, most, latest)
+  local wait, most, latest, look = Estimate.at_place(batch, call, now, record.place)
+  stand(batch, call, now, binding, record.place, record.moves, record.deadline, wait, most, latest, look)
 end
 
 -- How long a call may wait in the line of a rule. A pause and a block have no bound of their own:
@@ -58,27 +60,28 @@ end
 
 -- A newcomer gets a place in line, unless the line is full or the call would start too late.
 -- @param behind how long the calls before it wait, where it has room itself
-local function stand_new(batch, call, now, binding, deciding, behind)
+local function stand_new(batch, call, now, verdict, behind)
   if call[CALL_JSON] == '' then return Reply.add(batch.reply, OUTCOME.AGAIN) end
+  local binding, deciding = verdict.standing, verdict.deciding
   local rule, length = binding.meter.rule, Line.length(binding.meter)
   -- A call that comes back was let in before.
   if rule.max_waiting > 0 and length >= rule.max_waiting and not call.arrived then
     return Reply.add(batch.reply, OUTCOME.LINE_FULL, 0, binding, length)
   end
-  local wait, most, latest = Estimate.at_place(batch, call, now, Line.place_now(call, now))
-  if not latest and behind then wait, most = max(wait, behind), max(most, behind) end
+  local wait, most, latest, look = Estimate.at_place(batch, call, now, Line.place_now(call, now))
+  if not latest and behind then wait, most, look = max(wait, behind), max(most, behind), max(look, behind) end
   local deadline = Line.deadline_of(call, now, longest_wait(batch, call, rule, deciding))
   if starts_late(now, wait, latest or binding, deadline) then
     return Reply.add(batch.reply, OUTCOME.LATE, wait, latest or binding)
   end
-  stand(batch, call, now, binding, Line.next_place(call, false, now), 0, deadline, wait, most, latest)
+  stand(batch, call, now, binding, Line.next_place(call, false, now), 0, deadline, wait, most, latest, look)
 end
 
 -- Gives a call the right to start from a slot on.
--- @param claims whether its room is kept for it
+-- @param claims whether its room is kept for it at all its meters, also at those that wait
 function Newcomer.promise(batch, call, now, slot, deadline, claims)
   local place = Line.next_place(call, false, now)
-  Pass.give(batch, call, { place = place, moves = 0, deadline = deadline, call = call[CALL_JSON] }, slot, claims, slot + PASS_CHECK_MS)
+  Pass.give(batch, call, { place = place, moves = 0, deadline = deadline, call = call[CALL_JSON] }, slot, claims and Pass.ROOM or Pass.AT_STRICT, slot + PASS_CHECK_MS)
 end
 
 -- Throttle: a short while in the worker, longer in line, and refused where it would take too long.
@@ -96,7 +99,7 @@ local function slow(batch, call, now, verdict, door, before)
     return Newcomer.refuse(batch, { wait = wait, binding = binding, deciding = deciding })
   end
   if not known or before or wait > rule.hold then
-    return stand_new(batch, call, now, binding, deciding, before and wait)
+    return stand_new(batch, call, now, verdict, before and wait)
   end
   if call[CALL_JSON] == '' then return Reply.add(batch.reply, OUTCOME.AGAIN) end
   local deadline = Line.deadline_of(call, now, rule.max_wait)
@@ -112,7 +115,7 @@ function Newcomer.decide(batch, call, now, door)
     return Reply.add(batch.reply, OUTCOME.EXPIRED, 0, nil)
   end
   local before, behind = Decide.line_ahead(batch, call, now)
-  if before and not verdict then verdict = { wait = behind, binding = before, deciding = before } end
+  if before and not verdict then verdict = { wait = behind, binding = before, standing = before, deciding = before } end
   if not verdict then return door.admit(batch, call, now) end
   local strictness = verdict.deciding.strictness
   if strictness > STRICTNESS.THROTTLE then
@@ -120,6 +123,6 @@ function Newcomer.decide(batch, call, now, door)
   elseif strictness == STRICTNESS.THROTTLE then
     return slow(batch, call, now, verdict, door, before)
   end
-  return stand_new(batch, call, now, verdict.binding, verdict.deciding, before and verdict.wait)
+  return stand_new(batch, call, now, verdict, before and verdict.wait)
 end
 end

@@ -1,7 +1,8 @@
 -- Record: what is known of one call that is on its way, under the call's id:
---   waiting  W <place> <moves> <deadline> <line>\n<call>   stands in a line; deadline 0 = for as long as it takes
+--   waiting  W <place> <moves> <deadline> <line>\n<call>\n<claims>   stands in a line; deadline 0 = for as long as it
+--            takes; its claims at meters that refuse, nothing where it has none
 --   passed   P <place> <moves> <deadline> <slot> <granted> <claim>\n<call>\n<claims>   woken; claim 1 and claims
---            (lib/pass.lua) as JSON where room was claimed for it, else 0 and nothing
+--            (lib/pass.lua) as JSON where anything was claimed for it, else 0 and nothing
 --   started  S, packed: a mask of the units that were charged, the time of the charge, the cost in
 --            each of these units, then the token of its start
 -- <call> is the call as JSON, opaque here but for the identity with which it begins: the dispatcher
@@ -97,7 +98,10 @@ function Record.parse(value)
   local head, call, claims = string.match(value, '^(.-)\n([^\n]*)\n?(.*)$')
   if kind == 'W' then
     local place, moves, deadline, line = string.match(head, '^W (%S+) (%S+) (%S+) (.*)$')
-    return { state = 'W', place = tonumber(place), moves = tonumber(moves), deadline = tonumber(deadline), line = line, call = call }
+    return {
+      state = 'W', place = tonumber(place), moves = tonumber(moves), deadline = tonumber(deadline), line = line,
+      claims = claims ~= '' and cjson.decode(claims) or nil, call = call,
+    }
   end
   local place, moves, deadline, slot, granted, claim = string.match(head, '^P (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
   return {
@@ -106,21 +110,26 @@ function Record.parse(value)
   }
 end
 
-function Record.save_waiting(key, place, moves, deadline, line, call, wait)
-  redis.call('SET', key, string.format('W %.17g %d %.17g %s\n', place, moves, deadline, line) .. call, 'PX', Clock.px(RECORD_TTL_MS + max(0, wait)))
+local function numbers_of(list)
+  local numbers = {}
+  for at = 1, #list do
+    numbers[at] = string.format('%.17g', list[at])
+  end
+  return table.concat(numbers, ',')
 end
 
 local function encode_claims(claims)
   local parts = { string.format('\n[%.17g', claims[1]) }
   for i = 2, #claims do
-    local key, amounts, awaited = unpack(claims[i])
-    local numbers = {}
-    for at = 1, #amounts do
-      numbers[at] = string.format('%.17g', amounts[at])
-    end
-    parts[i] = string.format(',[%s,[%s],%.17g]', cjson.encode(key), table.concat(numbers, ','), awaited)
+    local key, amounts, awaited, lasts = unpack(claims[i], 1, 4)
+    local last = lasts and string.format(',[%s]', numbers_of(lasts)) or ''
+    parts[i] = string.format(',[%s,[%s],%.17g%s]', cjson.encode(key), numbers_of(amounts), awaited, last)
   end
   return table.concat(parts) .. ']'
+end
+
+function Record.save_waiting(key, place, moves, deadline, line, call, wait, claims)
+  redis.call('SET', key, string.format('W %.17g %d %.17g %s\n', place, moves, deadline, line) .. call .. (claims and encode_claims(claims) or ''), 'PX', Clock.px(RECORD_TTL_MS + max(0, wait)))
 end
 
 function Record.save_passed(key, record)

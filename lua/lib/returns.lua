@@ -17,11 +17,13 @@ function Returns.read(job_key)
   return { all = tonumber(all), counted = tonumber(counted), at = tonumber(at), gives_up = tonumber(gives_up), share = tonumber(share) }
 end
 
--- A job that was removed meanwhile is not made anew.
+-- A job that was removed meanwhile is not made anew. Returns '' where it is kept, else what is to be kept: a held call
+-- gets its job after this, and its process puts it there.
 function Returns.save(job_key, returns)
-  if not job_key or redis.call('EXISTS', job_key) == 0 then return end
   local kept = string.format('%d %d %.17g %.17g %.17g', returns.all, returns.counted, returns.at, returns.gives_up, returns.share)
+  if not job_key or redis.call('EXISTS', job_key) == 0 then return kept end
   redis.call('HSET', job_key, RETURNS_FIELD, kept)
+  return ''
 end
 
 -- How long a call may wait for its agent, by itself or by its rules; 0 = as long as it takes.

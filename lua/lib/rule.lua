@@ -4,7 +4,7 @@
 --              leased (slots), counts (its room is nothing but a number), leaks (a bucket), keeps_lows
 --              (one of costs that are known only when calls have ended: lib/lows.lua), plain (below it
 --              there is room without asking the algorithm), cost_at (where a call's cost in its unit
---              stands), key_at (of a key of its own)
+--              stands), key_at (of a key of its own), memory (for how many ms a charge matters to it)
 --   leaks, keeps_lows   whether any of the limits does
 --   active     how many of the limits hold, the first ones. An override lifts the others: a call
 --              needs no room there and is not charged. Their usage is kept, and claims of calls that
@@ -19,7 +19,16 @@
 -- How a rule is encoded: RULE and LIMIT in the protocol.
 local Rule = { EXTENDED = 120, PLAIN = 128, LISTED = 192, HEAD = 9, PLAIN_ENTRY = 12 }
 do
+local LONGEST_MEMORY_MS = 30 * 86400000
 local UNBOUNDED = { [OPTION.MAX_WAIT] = 0, [OPTION.MAX_WAITING] = 0, [OPTION.HOLD] = DEFAULT_HOLD_MS, [OPTION.MAX_DELAY] = 0, [OPTION.DEGRADES] = 0 }
+
+-- A slot turns over: what waits for one is held against it as briefly as a claim.
+local function memory_of(limit)
+  if limit.leased then return CLAIM_MS end
+  local memory = limit.window
+  if limit.leaks then memory = limit.rate > 0 and limit.capacity / limit.rate or 0 end
+  return math.min(memory, LONGEST_MEMORY_MS)
+end
 
 local function prepare_limit(rule, given)
   local limit = {
@@ -35,6 +44,7 @@ local function prepare_limit(rule, given)
   limit.leaks = algorithm.leaks or false
   limit.keeps_lows = limit.leaks and limit.unit ~= UNIT.REQUESTS and limit.unit ~= UNIT.POINTS
   limit.plain = algorithm.no_burst and 0 or limit.capacity
+  limit.memory = memory_of(limit)
   limit.takes_any = rule.kind == KIND.UPSTREAM
   limit.cost_at = CALL_COST + limit.unit
   if algorithm.keyed then

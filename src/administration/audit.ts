@@ -16,6 +16,8 @@ const CHANGES = [
   'calls.paused',
   'calls.resumed',
   'limiter.reset',
+  'meter.reset',
+  'upstream.lifted',
   'settings.changed',
   'key.created',
   'key.revoked',
@@ -76,6 +78,7 @@ export function checkQuery(query: AuditQuery) {
 }
 
 const READ_AT_ONCE = 500
+const GROUPS_AT_MOST = 1000
 
 /** The append-only log of changes. Entries older than the retention are removed. */
 export interface AuditLog {
@@ -87,12 +90,26 @@ export interface AuditLog {
 export class MemoryLog implements AuditLog {
   private entries: AuditEntry[] = []
   private count = 0
+  /** The entries that count resets of limiters, by actor and limiters. */
+  private readonly counting = new Map<string, { entry: AuditEntry; resets: number; sinceMs: number }>()
 
   append(noted: readonly AuditNote[], nowMs: number, retentionMs: number): void {
     const at = new Date(nowMs).toISOString()
     // Clones, as from Redis: objects that the application changes later leave the entries as they are.
     for (const note of noted) this.entries.push({ ...(structuredClone(note) as AuditNote), id: `${Math.floor(nowMs)}-${this.count++}`, at })
-    this.entries = this.entries.filter((entry) => Date.parse(entry.at) >= nowMs - retentionMs)
+    this.entries = this.entries.filter((entry) => Date.parse(entry.at) >= nowMs - retentionMs).slice(-DEFAULTS.auditAtMost)
+  }
+
+  /** Appends a reset of limiters: it takes the place of the one before it, and counts them. The twin is `Audit.count` in `lua/lib/audit.lua`. */
+  countReset(noted: AuditNote, limiters: string, nowMs: number, retentionMs: number): void {
+    const group = `${noted.by}\n${limiters}`
+    const known = this.counting.get(group)
+    const goesOn = known !== undefined && nowMs - known.sinceMs < DEFAULTS.countedResetsMs
+    if (goesOn) this.entries = this.entries.filter((entry) => entry !== known.entry)
+    const [resets, sinceMs] = goesOn ? [known.resets + 1, known.sinceMs] : [1, nowMs]
+    this.append([{ ...noted, after: { resets } }], nowMs, retentionMs)
+    if (this.counting.size > GROUPS_AT_MOST) this.counting.clear()
+    this.counting.set(group, { entry: this.entries.at(-1) as AuditEntry, resets, sinceMs })
   }
 
   async read({ sinceMs, untilMs, limit, fits }: CheckedQuery): Promise<AuditEntry[]> {

@@ -35,7 +35,9 @@ export function capacityRuleName(name: string): string {
 export function capacityRule(name: string, limit: number, per: string): RuleSpec {
   if (!isAmount(limit)) throw new CallInvalid(`limit: must be a number from 0 to ${MAX_AMOUNT}, or null for none (got ${show(limit)})`)
   if (typeof per !== 'string' || !isPeriod(per))
-    throw new CallInvalid(`per: must be second, minute, hour, day, week, month or a duration such as 10s, 15m, of at most 366d (got ${show(per)})`)
+    throw new CallInvalid(
+      `per: must be second, minute, hour, day, week, month, quarter, year or a duration such as 10s, 15m, of at most 366d (got ${show(per)})`,
+    )
   return {
     name: capacityRuleName(name),
     scope: 'agent',

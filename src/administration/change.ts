@@ -1,8 +1,10 @@
 import { isDeepStrictEqual } from 'node:util'
-import { RulesInvalid, TollgateError } from '../model/errors.js'
+import { DEFAULTS } from '../model/defaults.js'
+import { RequestInvalid, RulesInvalid, TollgateError } from '../model/errors.js'
 import { type Policy, rulesOf, type Settings } from '../policy/policy.js'
 import type { RuleSpec } from '../policy/rule.js'
 import { checkRules } from '../policy/rules-file.js'
+import { faultMessage } from '../validation/faults.js'
 import type { AuditNote, Change } from './audit.js'
 
 /** A changed policy, and the notes about it for the audit. */
@@ -62,6 +64,12 @@ export function addRule(spec: RuleSpec, by: string): PolicyChange {
       throw new RulesInvalid([`name is taken by another rule; names must differ (got ${JSON.stringify(spec.name)})`])
     return putRule(spec.name, spec, 'rule.added', by)(policy, 0)
   }
+}
+
+/** @throws RequestInvalid where a namespace has as many overrides or pauses as it may have */
+export function checkRoom(what: 'overrides' | 'pauses', known: readonly unknown[]): void {
+  if (known.length < DEFAULTS.exceptionsAtMost) return
+  throw new RequestInvalid(faultMessage(what, `must be at most ${DEFAULTS.exceptionsAtMost} in force at once; end some first`, String(known.length + 1)))
 }
 
 export function unknownRule(name: string): TollgateError {

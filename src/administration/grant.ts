@@ -6,9 +6,9 @@ import { compileLimits } from '../policy/compile.js'
 import { type Allowance, OVERRIDABLE, type Overridable, REASONS, type Reason } from '../policy/override.js'
 import { glob, range as ruleRange } from '../policy/rule.js'
 import { checkRules } from '../policy/rules-file.js'
+import { plainAddress } from '../validation/address.js'
 import { show } from '../validation/faults.js'
-import { plainAddress } from '../validation/patterns.js'
-import { checkRequest, freeText, moment, plainName } from '../validation/requests.js'
+import { checkRequest, freeText, moment, plainName, subjectName } from '../validation/requests.js'
 
 /** An override to grant. */
 export interface GrantSpec {
@@ -16,6 +16,8 @@ export interface GrantSpec {
   for: { [Kind in Overridable]?: string | undefined }
   /** The rules that it applies to, by name or glob; default all that count by its subject. */
   rules?: string[] | undefined
+  /** Lifts every rule (or those in `rules`) for the calls of the subject, also the rules that count by something else; default false. For `unlimited` only. */
+  everything?: boolean | undefined
   /** No limit at all; limits and bursts multiplied by a number (below 1 allows less); or other limits in place of the rule's. */
   allow: Allowance
   reason: Reason
@@ -40,15 +42,16 @@ export const grantSchema = z
   .strictObject({
     for: z
       .strictObject({
-        user: plainName.optional(),
-        team: plainName.optional(),
-        org: plainName.optional(),
+        user: subjectName.optional(),
+        team: subjectName.optional(),
+        org: subjectName.optional(),
         ip: range.optional(),
-        agent: plainName.optional(),
-        rule: plainName.optional(),
+        agent: subjectName.optional(),
+        rule: subjectName.optional(),
       })
       .refine((subject) => kindsOf(subject).length === 1, `must name exactly one of ${OVERRIDABLE.join(', ')}`),
     rules: z.array(glob).min(1).max(1000).optional(),
+    everything: z.boolean().optional(),
     allow: z.union(
       [
         z.literal('unlimited'),
@@ -66,6 +69,10 @@ export const grantSchema = z
   .refine(({ forMs, until }) => (forMs === undefined) !== (until === undefined), {
     path: ['forMs'],
     message: 'or until is required, and one of them only: every override has an end',
+  })
+  .refine(({ everything, allow, for: subject }) => everything !== true || (allow === 'unlimited' && subject.rule === undefined), {
+    path: ['everything'],
+    message: 'is for an override that is "unlimited", of a user, team, org, ip or agent',
   })
 
 function kindsOf(subject: { readonly [Kind in Overridable]?: string | undefined }): Overridable[] {

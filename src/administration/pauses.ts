@@ -1,13 +1,19 @@
 import { z } from 'zod'
 import { subjectOf } from '../policy/override.js'
 import { PAUSABLE, type Pause } from '../policy/pause.js'
-import { rulesOf } from '../policy/policy.js'
-import { actorOf, checkRequest, freeText, plainName } from '../validation/requests.js'
-import { unknownRule } from './change.js'
+import { hasRule } from '../policy/policy.js'
+import { actorOf, checkRequest, freeText, subjectName } from '../validation/requests.js'
+import { checkRoom, unknownRule } from './change.js'
 import type { PolicyClient } from './policy-client.js'
 
 export const pausedSubject = z
-  .strictObject({ agent: plainName.optional(), user: plainName.optional(), team: plainName.optional(), org: plainName.optional(), rule: plainName.optional() })
+  .strictObject({
+    agent: subjectName.optional(),
+    user: subjectName.optional(),
+    team: subjectName.optional(),
+    org: subjectName.optional(),
+    rule: subjectName.optional(),
+  })
   .refine((subject) => PAUSABLE.filter((kind) => subject[kind] !== undefined).length === 1, `must name exactly one of ${PAUSABLE.join(', ')}`)
 
 function checkSubject(subject: Pause['for']): Pick<Pause, 'for'> {
@@ -34,7 +40,8 @@ export async function pause(
   let paused = false
   await policyClient.change((policy, nowMs) => {
     if (policy.pauses.some((one) => nameOf(one) === name)) return { policy, noted: [] }
-    if (rule !== undefined && !rulesOf(policy).some((one) => one.name === rule)) throw unknownRule(rule)
+    if (rule !== undefined && !hasRule(policy, rule)) throw unknownRule(rule)
+    checkRoom('pauses', policy.pauses)
     paused = true
     const pause: Pause = { ...subject, by, ...(reason === undefined ? {} : { reason }), since: new Date(nowMs).toISOString() }
     const pauses = [...policy.pauses, pause]

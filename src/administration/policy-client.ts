@@ -87,12 +87,48 @@ export class PolicyClient {
       // An override has ended: note it in the audit, unless another process was faster.
       return read.overrides.length < read.policy.overrides.length ? rules.change(NO_CHANGE) : read
     })
+    this.countUses()
+  }
+
+  /** Adds the uses of overrides in this process to those of the namespace, and learns those. */
+  async syncUses(): Promise<RuleSet> {
+    const { resolver, rules } = this.parts
+    if (resolver.rules.overrides.length > 0 || resolver.uses.some) await resolver.uses.sync((counts) => rules.addUses(counts))
+    return this.ruleSet
+  }
+
+  private countUses(): void {
+    this.load('the uses of overrides could not be counted; they are later', () => this.syncUses())
+  }
+
+  /** How often an override was used. */
+  usesOf(id: string): number {
+    return this.parts.resolver.uses.of(id)
+  }
+
+  /** Says what may not be meant as it was set. */
+  warn(details: object, message: string): void {
+    this.parts.log.warn(details, message)
+  }
+
+  /** Takes over the policy that Redis has, and fails where that cannot be read. */
+  sync(): Promise<void> {
+    const reading = this.reading.then(async () => this.use(await this.parts.rules.read(this.ruleSet)))
+    this.reading = reading.catch(() => {})
+    return reading
   }
 
   /** Stops. Resolves when no read is under way any more. */
   close(): Promise<void> {
     this.closed = true
     clearTimeout(this.timer)
+    // Best effort: a closing process does not wait for a Redis that is away.
+    this.reading = this.reading
+      .then(() => this.syncUses())
+      .then(
+        () => {},
+        () => {},
+      )
     return this.reading
   }
 
@@ -116,6 +152,7 @@ export class PolicyClient {
     if (ruleSet.version === before.version && ruleSet.nextEndMs === before.nextEndMs) return
     resolver.rules = ruleSet
     changed(before)
+    this.countUses()
   }
 
   private waitForEnd({ nextEndMs, asOfMs }: Pick<RuleSet, 'nextEndMs' | 'asOfMs'>): void {

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis'
-import { TIME_ACTOR } from '../model/defaults.js'
-import { approximateMs, type Clock } from '../model/time.js'
+import { DEFAULTS, TIME_ACTOR } from '../model/defaults.js'
+import { approximateMs, type Clock, DAY } from '../model/time.js'
 import { compilePolicy, type RuleSet } from '../policy/compile.js'
 import { endOf } from '../policy/override.js'
 import { EMPTY_POLICY, POLICY_PARTS, type Policy, policyField, retentionOf, versionOf } from '../policy/policy.js'
@@ -19,6 +19,8 @@ export interface PolicyStore {
   change(change: PolicyChange): Promise<RuleSet>
   /** The version in force; `known` itself where that is still the same. */
   read(known?: RuleSet): Promise<RuleSet>
+  /** Adds to the numbers of uses of overrides, and returns them; those of overrides that have ended are forgotten. */
+  addUses(counts: ReadonlyMap<string, number>): Promise<Readonly<Record<string, number>>>
   /** The clock by which overrides end, in ms since the epoch. */
   nowMs(): Promise<number>
 }
@@ -33,7 +35,31 @@ export function boundedPolicyStore(policies: PolicyStore, redis: Redis, timeoutM
     audit: { read: (query) => bounded('the look at the audit', () => policies.audit.read(query)) },
     change: (change) => bounded('the change', () => policies.change(change)),
     read: (known) => bounded('the look at the rules', () => policies.read(known)),
+    addUses: (counts) => bounded('the count of uses', () => policies.addUses(counts)),
     nowMs: () => bounded('the look at the clock', () => policies.nowMs()),
+  }
+}
+
+/** A policy that is changed before anything else is read of it or changed: what a process declares, as soon as Redis is there. */
+export function declaringPolicyStore(policies: PolicyStore, first: readonly PolicyChange[]): PolicyStore {
+  let declared: Promise<void> | undefined
+  const declare = async () => {
+    for (const change of first) await policies.change(change)
+  }
+  const afterThat = <T>(work: () => Promise<T>): Promise<T> => {
+    // Where it failed it is tried again.
+    declared ??= declare().catch((error: unknown) => {
+      declared = undefined
+      throw error
+    })
+    return declared.then(work)
+  }
+  return {
+    audit: policies.audit,
+    change: (change) => afterThat(() => policies.change(change)),
+    read: (known) => afterThat(() => policies.read(known)),
+    addUses: (counts) => afterThat(() => policies.addUses(counts)),
+    nowMs: () => policies.nowMs(),
   }
 }
 
@@ -50,6 +76,7 @@ function applyChange(policy: Policy, change: PolicyChange, nowMs: number): Chang
 export class MemoryPolicyStore implements PolicyStore {
   readonly audit = new MemoryLog()
   private policy = EMPTY_POLICY
+  private uses: Readonly<Record<string, number>> = {}
 
   constructor(private readonly clock: Clock) {}
 
@@ -69,9 +96,17 @@ export class MemoryPolicyStore implements PolicyStore {
     return known !== undefined && known.version === versionOf(this.policy) && !hasEnded(known, nowMs) ? known : compilePolicy(this.policy, nowMs)
   }
 
-  /** Appends a change to the audit that is not one of the policy, such as the reset of a limiter. */
-  note(noted: AuditNote): void {
-    this.audit.append([noted], approximateMs(this.clock), retentionOf(this.policy))
+  async addUses(counts: ReadonlyMap<string, number>): Promise<Readonly<Record<string, number>>> {
+    const sums = this.policy.overrides.map(({ id }) => [id, (this.uses[id] ?? 0) + (counts.get(id) ?? 0)])
+    this.uses = Object.fromEntries(sums)
+    return this.uses
+  }
+
+  /** @param limiters those that were reset, which are counted; '' where anything else was */
+  noteReset(noted: AuditNote, limiters: string): void {
+    const [nowMs, retentionMs] = [approximateMs(this.clock), retentionOf(this.policy)]
+    if (limiters === '') this.audit.append([noted], nowMs, retentionMs)
+    else this.audit.countReset(noted, limiters, nowMs, retentionMs)
   }
 
   async nowMs(): Promise<number> {
@@ -149,6 +184,23 @@ export class RedisPolicyStore implements PolicyStore {
     }
     const stored = await this.stored()
     return this.baseOf(stored).noted.length === 0 ? this.use(stored) : this.change((policy) => ({ policy, noted: [] }))
+  }
+
+  /** A count that comes after the end of its override is forgotten when many are kept, or when the hash ends: a day after the last count. */
+  async addUses(counts: ReadonlyMap<string, number>): Promise<Readonly<Record<string, number>>> {
+    const key = this.keys.overrideUses
+    const { policy = EMPTY_POLICY, nowMs = 0 } = this.known ?? {}
+    const keptMs = DAY + Math.max(0, ...policy.overrides.map((override) => endOf(override) - nowMs))
+    const batch = this.redis.multi()
+    for (const [id, count] of counts) batch.hincrby(key, id, count)
+    if (counts.size > 0) batch.pexpire(key, Math.ceil(keptMs))
+    const replies = (await batch.hgetall(key).exec()) ?? []
+    for (const [failure] of replies) if (failure !== null) throw failure
+    const sums = (replies.at(-1)?.[1] ?? {}) as Record<string, string>
+    const known = new Set(policy.overrides.map(({ id }) => id))
+    const ended = Object.keys(sums).filter((id) => !known.has(id))
+    if (ended.length > DEFAULTS.exceptionsAtMost) await this.redis.hdel(key, ...ended)
+    return Object.fromEntries(Object.entries(sums).map(([id, sum]) => [id, Number(sum)]))
   }
 
   private use(stored: StoredPolicy): RuleSet {

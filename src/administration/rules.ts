@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { RulesInvalid } from '../model/errors.js'
 import type { Exempt } from '../policy/override.js'
 import type { RuleSpec } from '../policy/rule.js'
@@ -8,7 +9,7 @@ import { addRule, declareRules, removeRule, updateRule } from './change.js'
 import type { PolicyClient } from './policy-client.js'
 
 /** The actor of a change; default the Tollgate's `actor`. */
-interface By {
+export interface By {
   by?: string | undefined
 }
 
@@ -63,6 +64,34 @@ export class Rules {
     const checked = typeof rules === 'string' ? await readRules(rules) : checkRules(rules, prices, exempt, degradeTo, endpoints)
     await this.policyClient.change(declareRules(checked, actor))
   }
+
+  /** What `apply` of a rules file would change; rules that were added at run time stay, and are not in it. @throws RulesInvalid */
+  async diff(file: string): Promise<RulesDiff> {
+    const { rules, prices, exempt, degradeTo, endpoints } = await readRules(file)
+    const { policy } = this.policyClient.ruleSet
+    const [before, after] = [new Map(policy.declared.map((rule) => [rule.name, rule])), new Map(rules.map((rule) => [rule.name, rule]))]
+    const beside = Object.entries({ prices, exempt, degradeTo, endpoints }) as ['prices' | 'exempt' | 'degradeTo' | 'endpoints', unknown][]
+    return {
+      added: rules.filter(({ name }) => !before.has(name)),
+      removed: policy.declared.filter(({ name }) => !after.has(name)),
+      changed: rules.flatMap((rule) => {
+        const known = before.get(rule.name)
+        return known === undefined || isDeepStrictEqual(known, rule) ? [] : [{ name: rule.name, before: known, after: rule }]
+      }),
+      beside: Object.fromEntries(
+        beside.flatMap(([part, value]) => (isDeepStrictEqual(policy[part], value) ? [] : [[part, { before: policy[part], after: value }]])),
+      ),
+    }
+  }
+}
+
+/** What a declaration would change. */
+export interface RulesDiff {
+  readonly added: readonly RuleSpec[]
+  readonly removed: readonly RuleSpec[]
+  readonly changed: readonly { readonly name: string; readonly before: RuleSpec; readonly after: RuleSpec }[]
+  /** What differs beside the rules: prices, exempt, degradeTo, endpoints. */
+  readonly beside: Readonly<Record<string, { readonly before: unknown; readonly after: unknown }>>
 }
 
 /** Checks one rule; messages name its fields without the place in a list. @throws RulesInvalid */

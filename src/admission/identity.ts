@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import type { Call } from '../model/call.js'
 import { TollgateError } from '../model/errors.js'
+import { plainAddress } from '../validation/address.js'
 import { show } from '../validation/faults.js'
-import { plainAddress } from '../validation/patterns.js'
 
 /** Bits enough that no two calls share an identity by chance or on purpose. */
 const LENGTH = 22

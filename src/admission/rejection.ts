@@ -2,16 +2,20 @@ import type { CostUnit } from '../model/cost.js'
 import type { ExpiredDecision, RejectDecision } from '../model/decision.js'
 import { RateLimitExceeded, StoreUnavailable, TollgateError } from '../model/errors.js'
 import { outputBound } from '../pricing/payload.js'
-import type { CallRequest, MeterRef } from './request.js'
+import type { CallRequest, ResolvedMeters } from './request.js'
 
 /** The name of a limit in the audit, without the prefix of limiters by key. */
 export function limitOf(rule: string, limit: string): string {
   return `${rule.replace(/^~~/, '')}/${limit}`
 }
 
-/** The name of a meter in the audit. */
-export function meterOf({ rule, value }: MeterRef): string {
-  return limitOf(rule.name, value)
+/** What the audit says of a reset of meters: what that is called, of which, and the names of the limiters; '' where anything else is reset. */
+export function resetOf({ meters }: Pick<ResolvedMeters, 'meters'>) {
+  const { kind } = meters[0]?.rule ?? { kind: 'rule' }
+  const what = kind === 'limiter' ? 'limiter.reset' : kind === 'upstream' ? 'upstream.lifted' : 'meter.reset'
+  const subject = meters.map(({ rule, value }) => (rule.kind === 'upstream' ? value : limitOf(rule.name, value))).join(', ')
+  const limiters = meters.every(({ rule }) => rule.kind === 'limiter') ? meters.map(({ rule }) => rule.name.replace(/^~~/, '')).join(', ') : ''
+  return { what, subject, limiters } as const
 }
 
 /** What a message says of a cost that is too big. A limiter by key is asked for a number, without a call. */

@@ -60,6 +60,11 @@ export class RuleMeters {
     return this.meterFor(value, () => (call && this.rule.variants?.of(call)) ?? this.rule)
   }
 
+  /** A meter that may not be that of any call yet: it is not kept, since which override it has is known by a call. */
+  apart(value: string): MeterRef {
+    return this.recent.get(value) ?? this.older.get(value) ?? new LazyMeterRef(this.rule, value, this.names)
+  }
+
   /** @param ruleOf gives the rule of a meter that is not cached, where the rule depends on the value */
   meterFor(value: string, ruleOf: () => CompiledRule): MeterRef {
     const known = this.recent.get(value)
@@ -99,8 +104,11 @@ export interface AdmissionRequest extends ResolvedMeters {
   readonly call: Pick<Call, 'id' | 'priority' | 'strategy' | 'deadline' | 'maxWaitMs'>
   /** The keys of meters that its pass has claims at, and of the line it stands in, where these were read from its record. */
   readonly held?: readonly string[] | undefined
-  /** Takes the place of the strategy of the call and of its rules. */
-  readonly strategy?: Strategy | undefined
+  /**
+   * Takes the place of the strategy of the call and of its rules. waits: where a rule would degrade the call, or ask the user's code, the call waits; other
+   * rules decide as they say.
+   */
+  readonly strategy?: Strategy | 'waits' | undefined
 }
 
 /** A request that still carries the complete Call: needed where the call may have to be stored in a line. */
@@ -112,6 +120,8 @@ export interface CallRequest extends AdmissionRequest {
   readonly given?: Cost | undefined
   /** Of a call in a worker: the lock of its job. Without it a call neither starts nor goes back to a line: its job is another worker's. */
   readonly lock?: { readonly key: string; readonly token: string } | undefined
+  /** The rules at which a strategy of the user's own lets the call start without room. */
+  readonly allowed?: readonly string[] | undefined
   /** Of a call whose worker died: when it came. If it has to stand in line again, it has its old place there. */
   readonly arrivedMs?: number | undefined
 }

@@ -2,6 +2,7 @@ import { countedUnits } from '../limits/compiled-limit.js'
 import type { Call } from '../model/call.js'
 import { type Costs, type CostUnit, NOTHING } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
+import { TollgateError } from '../model/errors.js'
 import type { UpstreamName } from '../model/upstream.js'
 import type { RuleSet } from '../policy/compile.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
@@ -9,11 +10,13 @@ import { blockValue } from '../policy/match.js'
 import { type Upstream, UpstreamBlocks } from '../policy/upstream-block.js'
 import { type Estimate, estimateCosts } from '../pricing/estimate.js'
 import type { Keys } from '../redis/keys.js'
-import { type AdmissionRequest, type MeterRef, meterRequest, type ResolvedMeters, RuleMeters } from './request.js'
+import { OverrideUses } from './override-uses.js'
+import { type AdmissionRequest, type CallRequest, type MeterRef, meterRequest, type ResolvedMeters, RuleMeters } from './request.js'
 
 /** Finds the meters of a call, under one version of the rules. */
 class RuleSetResolver {
   private readonly entries: readonly RuleEntry[]
+  private readonly requiring: readonly CompiledRule[]
   private readonly blockRules: UpstreamBlocks
   private readonly blocks: RuleMeters
 
@@ -29,7 +32,16 @@ class RuleSetResolver {
       degraded: rule.degraded === null ? null : new RuleMeters(rule.degraded, keys),
       units: countedUnits([...rule.limits, ...(rule.degraded?.limits ?? []), ...(rule.variants?.limits ?? [])]),
     }))
+    this.requiring = ruleSet.rules.filter(({ missing }) => missing !== undefined)
     this.blocks = new RuleMeters(this.blockRules.of([]), keys)
+  }
+
+  /** @throws CALL_INCOMPLETE where the call lacks a field that a rule requires: no meter would count it */
+  checkRequired(call: Call): void {
+    for (const { name, missing } of this.requiring) {
+      const field = missing?.(call)
+      if (field !== undefined) throw new TollgateError('CALL_INCOMPLETE', `${field}: is required by rule ${name} (got undefined)`)
+    }
   }
 
   /** The units of cost that the rules of a call count: they have to be given or estimated. */
@@ -50,6 +62,12 @@ class RuleSetResolver {
     }
     met.push(this.blockMeter(call))
     return { meters: met, costs, counted: this.ruleSet.counted }
+  }
+
+  /** The meters of a rule for one scope value: that of its limits, and that of its degraded mode; none where there is no such rule. */
+  metersOf(rule: string, value: string): MeterRef[] {
+    const entry = this.entries.find(({ rule: { name } }) => name === rule)
+    return entry === undefined ? [] : [entry.meters.apart(value), ...(entry.degraded === null ? [] : [entry.degraded.apart(value)])]
   }
 
   /** The meter of the block of a call's agent, endpoint and model. Every call has it, as the last of its meters. */
@@ -80,6 +98,7 @@ function degrades(rule: CompiledRule, call: Call): boolean {
 /** Finds the costs and meters of calls under the rules in force, which change at run time. */
 export class Resolver {
   private current: RuleSetResolver
+  readonly uses = new OverrideUses()
   /** Is called once, when a call is resolved while there are no rules. */
   onFirstWithoutRules: (() => void) | undefined
   /** The endpoint of calls that name none, by agent, as far as a handler of this process knows it and the policy does not. */
@@ -121,8 +140,9 @@ export class Resolver {
     return endpoint === undefined ? call : { ...call, endpoint }
   }
 
-  /** The expected cost of a call; a promise only where something has to be estimated. @throws CallInvalid */
+  /** The expected cost of a call; a promise only where something has to be estimated. @throws CallInvalid, CALL_INCOMPLETE */
   costs(call: Call): Costs | Promise<Costs> {
+    this.current.checkRequired(call)
     return estimateCosts(call, this.current.needed(call), this.rules.prices, this.estimate)
   }
 
@@ -132,6 +152,17 @@ export class Resolver {
       this.onFirstWithoutRules = undefined
     }
     return this.current.resolve(call, costs)
+  }
+
+  /** A call has started: counts the overrides that it started under. */
+  started(request: Pick<CallRequest, 'call' | 'meters'>): void {
+    this.uses.count(request, this.rules)
+  }
+
+  /** A request about the meters of a rule for one scope value, which costs nothing; undefined where there is no such rule. */
+  metersOf(rule: string, value: string): AdmissionRequest | undefined {
+    const meters = this.current.metersOf(rule, value)
+    return meters.length === 0 ? undefined : meterRequest({ meters, costs: NOTHING, counted: this.rules.counted })
   }
 
   /** A request about the block of an agent, endpoint and model alone. */

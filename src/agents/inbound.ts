@@ -1,7 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { type Call, MAX_NAME_LENGTH } from '../model/call.js'
 import type { Cost } from '../model/cost.js'
-import { DEFAULTS } from '../model/defaults.js'
 import { RequestInvalid, TollgateError } from '../model/errors.js'
 import type { AgentSpec } from '../policy/rule.js'
 import { CONTENT, outputBound } from '../pricing/payload.js'
@@ -71,14 +70,6 @@ function jsonObject(body: Buffer): JsonObject | undefined {
   }
 }
 
-/** The most output tokens of a request. @param outputTokens of one that sets no maximum */
-function outputOf(call: Call, json: JsonObject, outputTokens: number): number {
-  const bound = outputBound({ ...call, payload: json })
-  // With a maximum of 0 added, only a maximum of its own is left.
-  const capped = outputBound({ ...call, payload: { ...json, max_tokens: json['max_tokens'] ?? 0 } }) > 0
-  return capped ? bound : (bound / DEFAULTS.outputTokens) * outputTokens
-}
-
 const NO_TOKENS: Cost = { tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0 }
 
 /** @param outputTokens of a request that sets no maximum. @throws RequestInvalid, MEDIA_TYPE_UNSUPPORTED */
@@ -110,7 +101,7 @@ export function readInbound(
       agent,
       endpoint,
       model,
-      ...(metered ? { cost: { outputTokens: outputOf({ agent, endpoint, model }, json, outputTokens) }, payload: json } : { cost: NO_TOKENS }),
+      ...(metered ? { cost: { outputTokens: outputBound({ agent, endpoint, model, payload: json }, outputTokens) }, payload: json } : { cost: NO_TOKENS }),
     },
   }
 }

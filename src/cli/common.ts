@@ -1,3 +1,4 @@
+import { userInfo } from 'node:os'
 import type { Command } from 'commander'
 import { type ErrorCode, TollgateError } from '../model/errors.js'
 import { DEFAULT_URL } from '../redis/connection.js'
@@ -8,8 +9,10 @@ const EXIT = { ok: 0, failed: 1, invalid: 2, unavailable: 3 } as const
 
 const UNAVAILABLE: readonly ErrorCode[] = ['REDIS_UNAVAILABLE', 'STORE_UNAVAILABLE']
 
+const COMMAND_LINE = 'command line'
+
 /** How long a command waits for a Redis that does not answer, in ms: someone sits before it. */
-const CONNECT_TIMEOUT_MS = 2000
+const REDIS_TIMEOUT_MS = 1500
 
 /** Prints an error of Tollgate to standard error and sets its exit code; throws every other error again. */
 export function fail(error: unknown): void {
@@ -22,6 +25,7 @@ export function fail(error: unknown): void {
 export interface Common {
   redis?: string
   namespace?: string
+  prefix?: string
   queue?: string
   json?: boolean
 }
@@ -36,14 +40,28 @@ interface Outcome {
   readonly ok?: boolean
 }
 
+/** The actor of changes without `--by`: containers often have no USER, and no name for their user. */
+function userOfMachine(): string {
+  if (process.env['USER']) return process.env['USER']
+  try {
+    return userInfo().username || COMMAND_LINE
+  } catch {
+    return COMMAND_LINE
+  }
+}
+
 /** Opens a Tollgate, prints the outcome of a command with it, and sets the exit code. */
 export async function withTollgate(options: Common, use: (tollgate: Tollgate) => Promise<Outcome>): Promise<void> {
   const tollgate = await Tollgate.open({
     redis: options.redis ?? process.env['REDIS_URL'] ?? DEFAULT_URL,
     namespace: options.namespace,
+    prefix: options.prefix,
     queue: options.queue,
-    actor: process.env['USER'] || undefined,
-    connectTimeoutMs: CONNECT_TIMEOUT_MS,
+    actor: userOfMachine(),
+    requireRedis: true,
+    connectTimeoutMs: REDIS_TIMEOUT_MS,
+    enqueueTimeoutMs: REDIS_TIMEOUT_MS,
+    onStoreError: 'closed',
   })
   try {
     const { prints, ok = true } = await use(tollgate)
@@ -72,11 +90,12 @@ export function common(command: Command): Command {
   return command
     .option('--redis <url>', 'redis:// or rediss:// URL (default: REDIS_URL, else localhost)')
     .option('--namespace <name>', 'the gate (default: default)')
+    .option('--prefix <prefix>', 'of the keys, where the app has its own')
     .option('--queue <name>', 'the BullMQ queue (default: calls)')
     .option('--json', 'one line of JSON')
 }
 
 /** Flags of a command that makes a change which the audit notes. */
 export function changing(command: Command): Command {
-  return common(command).option('--by <who>', 'who changes it, for the audit (default: the user of this machine)')
+  return common(command).option('--by <who>', 'who changes it, for the audit (default: USER, else the user of the process)')
 }

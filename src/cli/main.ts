@@ -5,9 +5,11 @@ import type { Call } from '../model/call.js'
 import { validateCall } from '../validation/call.js'
 import { type Common, common, fail, parseJson, withTollgate } from './common.js'
 import { keysCommands } from './keys.js'
+import { meterCommands } from './meters.js'
 import { administrationCommands } from './overrides.js'
 import { rulesCommands } from './rules.js'
 import { serverConfig, serverFlags } from './server-config.js'
+import { waitingCommands } from './waiting.js'
 import { workerConfig, workerFlags } from './worker-config.js'
 
 const { version, description } = createRequire(import.meta.url)('tollgate/package.json') as { version: string; description: string }
@@ -64,6 +66,8 @@ common(program.command('cancel <id>').description('take a call back')).action((i
 rulesCommands(program)
 administrationCommands(program)
 keysCommands(program)
+waitingCommands(program)
+meterCommands(program)
 
 try {
   await program.parseAsync()

@@ -1,6 +1,9 @@
 import type { Command } from 'commander'
+import { NOTHING } from '../model/cost.js'
+import { coverageOf, warningsOf } from '../policy/lint.js'
 import type { RuleSpec } from '../policy/rule.js'
 import { readRules } from '../policy/rules-file.js'
+import { validateCall } from '../validation/call.js'
 import { type ByFlag, type Common, changing, common, parseJson, print, withTollgate } from './common.js'
 
 export function rulesCommands(program: Command): void {
@@ -32,9 +35,31 @@ export function rulesCommands(program: Command): void {
   rules
     .command('test <file>')
     .description('check a rules file; changes nothing and needs no Redis')
+    .option('--call <call>', 'say which rules cover this call, given as JSON, and why the others do not')
+    .option('--redis <url>', 'with --call: say how these rules stand now (default: REDIS_URL)')
+    .option('--namespace <name>', 'the gate whose limits these are (default: default)')
     .option('--json', 'one line of JSON')
-    .action(async (file: string, options: Common) => {
+    .action(async (file: string, { call: text, ...options }: Common & { call?: string }) => {
       const content = await readRules(file)
-      print({ valid: true, rules: content.rules.length, agents: Object.keys(content.agents) }, options.json)
+      const tested = { valid: true, rules: content.rules.length, agents: Object.keys(content.agents), warnings: warningsOf(content) }
+      if (text === undefined) return print(tested, options.json)
+      const named = validateCall(parseJson(text, 'call', 'CALL_INVALID'))
+      const call =
+        named.endpoint === undefined && Object.hasOwn(content.endpoints, named.agent) ? { ...named, endpoint: content.endpoints[named.agent] } : named
+      const covered = coverageOf(content.rules, call)
+      if (options.redis === undefined && process.env['REDIS_URL'] === undefined) return print({ ...tested, call: covered }, options.json)
+      await withTollgate(options, async (tollgate) => {
+        const { usage } = await tollgate.gate.peek({ ...call, cost: NOTHING })
+        const standing = (rule: string) => usage.filter((one) => one.rule === rule)
+        return {
+          prints: {
+            ...tested,
+            call: covered.map((one) => (one.covers ? { ...one, inForce: tollgate.rules.get(one.rule) !== null, usage: standing(one.rule) } : one)),
+          },
+        }
+      })
     })
+  common(rules.command('diff <file>').description('what `rules apply` of a file would change; changes nothing')).action((file: string, options: Common) =>
+    withTollgate(options, async (tollgate) => ({ prints: await tollgate.rules.diff(file) })),
+  )
 }

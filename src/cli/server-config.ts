@@ -27,7 +27,7 @@ const serverConfigSchema = serverSettings
     rules: z.string().min(1).optional(),
     logLevel: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
     bus: busSchema.optional(),
-    onStoreError: z.enum(ON_STORE_ERROR).default('closed'),
+    onStoreError: z.enum(ON_STORE_ERROR).default('local'),
   })
   .strict()
 

@@ -1,9 +1,20 @@
 import type { AdmissionRequest } from '../admission/request.js'
-import { LONGEST_TIMER_MS } from '../model/time.js'
+import type { Call } from '../model/call.js'
+import type { Binding } from '../model/decision.js'
+import { DEFAULTS } from '../model/defaults.js'
+import type { WaitReason } from '../model/wait-reason.js'
 import { onAbort } from '../redis/bounded-wait.js'
 
+/** What the first of a line waits for, as its last attempt said. */
+export interface AcquireWait {
+  readonly binding: Binding
+  readonly waitsFor: WaitReason
+  /** When there is room, by `performance.now()`; null where that is unknown. */
+  readonly roomAtMs: number | null
+}
+
 /** The result of one try: granted, or to be repeated (`waitMs` at the latest) from the head of a line. */
-export type AcquireAttempt<T> = { readonly granted: T } | { readonly waitMs: number; readonly line: string }
+export type AcquireAttempt<T> = { readonly granted: T } | ({ readonly waitMs: number; readonly line: string } & AcquireWait)
 
 interface AcquireWaiter<T> {
   /** The order of arrival, over all lines. */
@@ -11,6 +22,8 @@ interface AcquireWaiter<T> {
   /** The names of the lines it may have to stand in. */
   readonly lines: readonly string[]
   readonly attempt: () => Promise<AcquireAttempt<T>>
+  readonly call: Call
+  readonly sinceMs: number
   /** Gives back a grant that came after the waiter had left. */
   readonly undo: (granted: T) => Promise<unknown>
   readonly resolve: (granted: T) => void
@@ -22,6 +35,8 @@ interface AcquireWaiter<T> {
 
 interface AcquireLine<T> {
   readonly waiters: AcquireWaiter<T>[]
+  /** Undefined before the first attempt of a waiter that stands in it. */
+  waits: AcquireWait | undefined
   timer: NodeJS.Timeout | undefined
   /** Whether the attempt of its first waiter is under way. */
   trying: boolean
@@ -48,7 +63,7 @@ export function linesOf(request: AdmissionRequest): string[] {
  *
  * The first of a line makes its next attempt
  * - when its timer fires: the time after which the store expects room (250 ms for concurrency slots, since no time
- *   is known there),
+ *   is known there), after a second at the latest: the calls of queues that it expects to go first may have no worker,
  * - when room came back in this process (`wake`), or the rules changed (`wakeAll`),
  * - when the waiter before it is gone.
  * If room comes back during an attempt, the attempt is repeated: its result may be older than the room.
@@ -64,6 +79,7 @@ export class AcquireLines<T> {
 
   async enter(
     lines: readonly string[],
+    call: Call,
     attempt: () => Promise<AcquireAttempt<T>>,
     undo: (granted: T) => Promise<unknown>,
     signal: AbortSignal | undefined,
@@ -72,7 +88,10 @@ export class AcquireLines<T> {
     signal?.throwIfAborted()
     let leaveSignal = () => {}
     const granted = new Promise<T>((resolve, reject) => {
-      const waiter: AcquireWaiter<T> = { place: ++this.places, lines, attempt, undo, left: false, woken: false, resolve, reject }
+      const waiter: AcquireWaiter<T> = {
+        ...{ place: ++this.places, lines, call, sinceMs: performance.now(), attempt, undo, left: false, woken: false },
+        ...{ resolve, reject },
+      }
       const abort = () => {
         this.leave(waiter)
         reject(signal?.reason)
@@ -83,6 +102,15 @@ export class AcquireLines<T> {
       else this.join(before, waiter)
     })
     return granted.finally(leaveSignal)
+  }
+
+  /** The lines and their calls, in the order in which the lines began. */
+  list(): {
+    readonly line: string
+    readonly waits: AcquireWait | undefined
+    readonly waiters: readonly Pick<AcquireWaiter<T>, 'call' | 'place' | 'sinceMs'>[]
+  }[] {
+    return [...this.lines].map(([line, { waits, waiters }]) => ({ line, waits, waiters }))
   }
 
   /** Room came back at these lines. */
@@ -120,7 +148,7 @@ export class AcquireLines<T> {
   private join(name: string, waiter: AcquireWaiter<T>): AcquireLine<T> {
     let line = this.lines.get(name)
     if (line === undefined) {
-      line = { waiters: [], timer: undefined, trying: false, again: false }
+      line = { waiters: [], waits: undefined, timer: undefined, trying: false, again: false }
       this.lines.set(name, line)
     }
     const behind = line.waiters.findIndex(({ place }) => place > waiter.place)
@@ -182,7 +210,7 @@ export class AcquireLines<T> {
         if (waiter.left) return void (await waiter.undo(result.granted))
         this.takeOut(waiter)
         waiter.resolve(result.granted)
-      } else if (!waiter.left) this.wait(waiter, result.line, result.waitMs)
+      } else if (!waiter.left) this.wait(waiter, result.line, result.waitMs, result)
     } catch (error) {
       this.takeOut(waiter)
       waiter.reject(error)
@@ -197,14 +225,15 @@ export class AcquireLines<T> {
     }
   }
 
-  private wait(waiter: AcquireWaiter<T>, name: string, waitMs: number): void {
+  private wait(waiter: AcquireWaiter<T>, name: string, waitMs: number, waits: AcquireWait): void {
     this.takeOut(waiter, name)
     const known = this.lines.get(name)
     const line = known?.waiters.includes(waiter) === true ? known : this.join(name, waiter)
     // The waiters before it make their attempts first.
     if (line.waiters[0] !== waiter) return
+    line.waits = waits
     clearTimeout(line.timer)
     if (waiter.woken) this.look(name, line)
-    else line.timer = setTimeout(() => this.look(name, line), Math.min(waitMs, LONGEST_TIMER_MS))
+    else line.timer = setTimeout(() => this.look(name, line), Math.min(waitMs, DEFAULTS.acquireRecheckMs))
   }
 }

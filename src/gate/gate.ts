@@ -10,11 +10,14 @@ import { type Costs, NOTHING } from '../model/cost.js'
 import type { RejectDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { CallInvalid, TollgateError } from '../model/errors.js'
+import { reasonOf } from '../model/wait-reason.js'
 import type { CallUsage } from '../pricing/usage.js'
 import type { Store } from '../store/store.js'
 import { validateCall } from '../validation/call.js'
 import { type AcquireAttempt, AcquireLines, linesOf } from './acquire-line.js'
+import { callsOf, linesOfProcess } from './acquire-list.js'
 import { Grant, type Granter } from './grant.js'
+import type { CallsPage, CheckedCallsQuery, CheckedLinesQuery, LinesPage } from './waiting.js'
 
 /** Whether `acquire` waits for the end of what a call was refused for. */
 const IS_WAITED_FOR: Readonly<Record<RejectDecision['reason'], boolean>> = {
@@ -66,6 +69,7 @@ export class Gate {
     let request = await this.request(own)
     return this.lines.enter(
       linesOf(request),
+      own,
       async () => {
         // A change of the rules counts for calls that wait, too.
         if (this.resolver.rules !== rules) {
@@ -99,6 +103,16 @@ export class Gate {
     return this.grantOf(call).release()
   }
 
+  /** A page of the calls of this process that wait in `acquire`. */
+  waitingCalls(query: CheckedCallsQuery): CallsPage {
+    return callsOf(this.lines.list(), query)
+  }
+
+  /** A page of the lines in which they wait. */
+  waitingLines(query: CheckedLinesQuery): LinesPage {
+    return linesOfProcess(this.lines.list(), query)
+  }
+
   /** The rules changed: calls that wait may have room. */
   rulesChanged(): void {
     this.lines.wakeAll()
@@ -119,7 +133,9 @@ export class Gate {
   }
 
   private async charge(request: CallRequest): Promise<Grant> {
-    return new Grant(this.granter(request), await this.store.admit(request))
+    const admission = await this.store.admit(request)
+    if (admission.decision.outcome === 'run') this.resolver.started(request)
+    return new Grant(this.granter(request), admission)
   }
 
   private async attempt(request: CallRequest): Promise<AcquireAttempt<Grant>> {
@@ -130,7 +146,13 @@ export class Gate {
     const { rule, scopeValue } = decision.binding
     // Resuming a call changes the rules, which wakes its line; the time is for a message that was lost.
     const unknownMs = decision.reason === 'paused' ? DEFAULTS.rulesRefreshMs : DEFAULTS.slotRecheckMs
-    return { waitMs: decision.retryAfterMs ?? unknownMs, line: `${rule}/${scopeValue}` }
+    const knownMs = decision.retryAfterMs ?? unknownMs
+    // What calls of the queue have claimed may come back before that, and tells no process.
+    const mayComeBack = knownMs > DEFAULTS.rulesRefreshMs && decision.usage.some((usage) => usage.rule === rule && usage.claimed > 0)
+    const limit = decision.usage.find((one) => one.rule === rule && one.limit === decision.binding.limit && one.scopeValue === scopeValue)
+    const roomAtMs = decision.retryAfterMs === null ? null : performance.now() + decision.retryAfterMs
+    const waits = { binding: decision.binding, waitsFor: reasonOf(decision.binding, limit?.windowMs), roomAtMs }
+    return { waitMs: mayComeBack ? DEFAULTS.rulesRefreshMs : knownMs, line: `${rule}/${scopeValue}`, ...waits }
   }
 
   private granter(request: CallRequest): Granter {

@@ -39,7 +39,7 @@ export class Access {
   private readonly producers: readonly Buffer[]
   private readonly admins: readonly Buffer[]
   private readonly proxy: readonly Buffer[]
-  private readonly hosts: ReadonlySet<string> | undefined
+  private readonly hosts: Set<string> | undefined
 
   /** @throws ConfigInvalid where others than this machine could reach a server without keys */
   constructor({ host, producerKeys, adminKeys, proxySecret, allowedHosts }: ServerSettings) {
@@ -54,6 +54,11 @@ export class Access {
     const loopback = LOOPBACK.has(host) ? [...LOOPBACK] : []
     // A page of another site may have its name point to this address: it then sends that name as the host.
     if (!this.keyed || allowedHosts.length > 0) this.hosts = new Set([...loopback, ...allowedHosts.map((one) => one.toLowerCase())])
+  }
+
+  /** Other servers of the namespace reach this one under its own address. */
+  knowHost(host: string): void {
+    this.hosts?.add(hostOf(host))
   }
 
   /** @throws FORBIDDEN where the request comes from a page of another site */

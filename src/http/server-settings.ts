@@ -45,6 +45,11 @@ export const serverSettings = z.object({
     .regex(/^[A-Za-z0-9-]{1,64}$/, 'must be the name of a header')
     .transform((name) => name.toLowerCase())
     .default('idempotency-key'),
+  /** Where other servers of the namespace reach this one, for clients that come back to another one with their idempotency key; default: its own address. */
+  advertise: z
+    .string()
+    .regex(/^https?:\/\/[^\s/?#@]+$/, 'must be the origin of this server, such as http://10.0.0.5:8787')
+    .optional(),
   /** How often a call is tried whose agent fails (5xx, or no connection). */
   attempts: whole(1, 1000).default(1),
   /** The most output tokens of a call that sets no maximum itself. */

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import { problemOf, retryAfterSeconds, tollgateError } from '../middleware/problem.js'
@@ -6,6 +7,7 @@ import { TollgateError } from '../model/errors.js'
 import { withoutArguments } from '../model/secrets.js'
 import { SECOND } from '../model/time.js'
 import type { AgentSpec } from '../policy/rule.js'
+import { countTokens } from '../pricing/tokenizer.js'
 import { MemoryStore } from '../store/memory/memory-store.js'
 import type { Metrics } from '../telemetry/metrics.js'
 import { Tollgate } from '../tollgate.js'
@@ -16,8 +18,10 @@ import { handleRoute, type Route } from './route.js'
 import { callRoutes } from './routes/calls.js'
 import { gateRoutes } from './routes/gate.js'
 import { keyRoutes } from './routes/keys.js'
+import { meterRoutes } from './routes/meters.js'
 import { policyRoutes } from './routes/policy.js'
 import { statusRoutes } from './routes/status.js'
+import { waitingRoutes } from './routes/waiting.js'
 import { Seats } from './seats.js'
 import type { ServerSettings } from './server-settings.js'
 
@@ -49,6 +53,14 @@ function refuseMalformed(error: { code?: string }, socket: Socket): void {
         : '400 Bad Request'
   const body = JSON.stringify(problemOf(new TollgateError('REQUEST_INVALID', 'request: is no HTTP request that this server reads')))
   socket.end(`HTTP/1.1 ${status}\r\nContent-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`)
+}
+
+/** Where other machines reach this one; of a server that listens at all addresses its first one. */
+function ownAddress(host: string, port: string): string {
+  const all = host === '0.0.0.0' || host === '::'
+  const [first] = Object.values(networkInterfaces()).flatMap((addresses) => (addresses ?? []).filter(({ internal, family }) => !internal && family === 'IPv4'))
+  const named = all ? (first?.address ?? '127.0.0.1') : host
+  return `http://${named.includes(':') ? `[${named}]` : named}:${port}`
 }
 
 /** Tollgate over HTTP: every route is a thin front over a verb of the library. */
@@ -119,13 +131,21 @@ export class Server {
       ...callRoutes(tollgate, this.seats),
       ...gateRoutes(tollgate),
       ...policyRoutes(tollgate),
+      ...waitingRoutes(tollgate),
+      ...meterRoutes(tollgate),
       ...keyRoutes(tollgate),
       ...statusRoutes(tollgate, metrics, this.seats),
     ]
     for (const one of routes) this.add(one)
     const description = JSON.stringify(openApi(routes, version))
     app.get('/openapi.json', (_request, reply) => reply.type('application/json').send(description))
-    return app.listen({ host: settings.host, port: settings.port })
+    // The tokenizer takes a fifth of a second to load: not while the first clients wait.
+    await countTokens([''])
+    const url = await app.listen({ host: settings.host, port: settings.port })
+    const address = settings.advertise ?? ownAddress(settings.host, new URL(url).port)
+    access.knowHost(new URL(address).host)
+    this.passThrough.reachedAt(address)
+    return url
   }
 
   /** Takes no more requests, tells clients that wait to go, and lets what runs end. */

@@ -1,8 +1,9 @@
+import { createHash } from 'node:crypto'
 import { type Answer, DecisionAnswer } from '../admission/answer.js'
 import { rejection } from '../admission/rejection.js'
 import { type AdmissionRequest, type MeterRef, meterRequest, RuleMeters } from '../admission/request.js'
 import { countedUnits } from '../limits/compiled-limit.js'
-import { type LimitSpec, limitName } from '../limits/limit.js'
+import { type LimitSpec, unitOf } from '../limits/limit.js'
 import { MAX_AMOUNT, MAX_NAME_LENGTH } from '../model/call.js'
 import { type Costs, type CostUnit, NOTHING } from '../model/cost.js'
 import { CallInvalid } from '../model/errors.js'
@@ -43,7 +44,7 @@ const costsOf = new Map<number, Costs>()
 function everywhere(cost: number): Costs {
   let costs = costsOf.get(cost)
   if (costs === undefined) {
-    costs = { requests: cost, tokens: cost, inputTokens: cost, outputTokens: cost, usd: cost, points: cost }
+    costs = { requests: cost, tokens: cost, inputTokens: cost, outputTokens: cost, usd: cost, points: cost, uncachedInputTokens: cost }
     if (costsOf.size > 1000) costsOf.clear()
     costsOf.set(cost, costs)
   }
@@ -115,6 +116,21 @@ abstract class BaseLimiter<Key> implements Limiter<Key> {
   }
 }
 
+/** The name of a limiter that has none: limiters of different limits have different ones, so they share no usage. */
+function defaultName(specs: readonly LimitSpec[]): string {
+  const fields = specs.map((spec) =>
+    Object.entries(spec)
+      .filter(([, value]) => value !== undefined)
+      .sort(),
+  )
+  const [{ per = '', ...first }] = specs as readonly [LimitSpec]
+  const unit = unitOf(first)
+  const plain = `${unit}:${per}:${first[unit]}`
+  // One limit of nothing but an amount and a window is all in its name.
+  if (specs.length === 1 && fields[0]?.length === 2) return plain
+  return `${plain}:${createHash('sha256').update(JSON.stringify(fields)).digest('hex').slice(0, 12)}`
+}
+
 /** A limiter of one or more limits. Its usage is kept under its name: limiters of the same name share it, in all processes. */
 export class DirectLimiter extends BaseLimiter<string> implements Metered {
   readonly name: string
@@ -123,7 +139,7 @@ export class DirectLimiter extends BaseLimiter<string> implements Metered {
   /** @throws RulesInvalid where two of its limits cannot be told apart */
   constructor(specs: readonly LimitSpec[], store: Store, keys: Keys, names: LedgerNames) {
     // No rule can have such a name, and no limiter's own name the ':' of one that has none.
-    const name = `~~${specs[0]?.name ?? limitName(specs[0] ?? {}).replaceAll('/', ':')}`
+    const name = `~~${specs[0]?.name ?? defaultName(specs)}`
     const rule: CompiledRule = { ...BARE_RULE, ...compileLimits(name, specs), kind: 'limiter', name, priority: 0, strategy: 'hard', scopeValue: () => null }
     super(store, countedUnits(rule.limits), names)
     this.name = name

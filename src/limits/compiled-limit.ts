@@ -3,8 +3,8 @@ import { DEFAULTS } from '../model/defaults.js'
 import { DAY, WEEK } from '../model/time.js'
 import { type MeterLimit, type MeterNumbers, NO_NUMBERS } from './algorithm.js'
 import { ALGORITHMS, type AlgorithmName, type NamedAlgorithm } from './algorithms.js'
-import { bordersAround, type CalendarPeriod } from './calendar.js'
-import { calendarPeriod, type LimitSpec, limitName, periodMs, unitOf } from './limit.js'
+import { type Anchor, bordersAround, type CalendarPeriod } from './calendar.js'
+import { CALENDAR_FIELDS, calendarPeriod, type LimitSpec, limitName, periodMs, unitOf } from './limit.js'
 
 export interface CompiledLimit extends MeterLimit {
   readonly name: string
@@ -48,10 +48,10 @@ export function limitId(name: string, algorithm: AlgorithmName = 'token_bucket',
 }
 
 /** The borders of a calendar's windows around a time; computed once per window, then cached. */
-function bordersOf(period: CalendarPeriod, timezone: string): (atMs: number) => readonly number[] {
+function bordersOf(period: CalendarPeriod, timezone: string, anchor: Anchor): (atMs: number) => readonly number[] {
   let known: readonly number[] = []
   return (atMs) => {
-    if (!(atMs >= (known[2] ?? Number.NaN) && atMs < (known[3] ?? Number.NaN))) known = bordersAround(period, timezone, atMs)
+    if (!(atMs >= (known[2] ?? Number.NaN) && atMs < (known[3] ?? Number.NaN))) known = bordersAround(period, timezone, atMs, anchor)
     return known
   }
 }
@@ -86,7 +86,9 @@ export function compileLimit(spec: LimitSpec): CompiledLimit {
   const algorithm = unit === 'concurrency' ? 'concurrency' : (spec.algorithm ?? 'token_bucket')
   const numbers = algorithm === 'concurrency' ? concurrencyNumbers(spec) : rateNumbers(spec, unit, algorithm)
   const period = algorithm === 'fixed_window' ? calendarPeriod(spec.per) : null
-  const calendar = period !== null && (period === 'month' || spec.timezone !== undefined) ? { borders: bordersOf(period, spec.timezone ?? 'UTC') } : {}
+  // Days and weeks of UTC have a fixed length.
+  const isPlain = (period === 'day' || period === 'week') && CALENDAR_FIELDS.every((field) => spec[field] === undefined)
+  const calendar = period === null || isPlain ? {} : { borders: bordersOf(period, spec.timezone ?? 'UTC', spec) }
   const name = limitName(spec)
   const id = limitId(name, algorithm, numbers.windowMs)
   const slack = ALGORITHMS[algorithm].slack(numbers)

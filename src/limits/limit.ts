@@ -5,9 +5,18 @@ import { DEFAULTS } from '../model/defaults.js'
 import { DAY, HOUR, MINUTE, SECOND, WEEK } from '../model/time.js'
 import { amount, amounts } from '../validation/call.js'
 import { NAMED_ALGORITHMS, type NamedAlgorithm } from './algorithms.js'
-import { type CalendarPeriod, isTimeZone } from './calendar.js'
+import { CALENDAR_PERIODS, type CalendarPeriod, isTimeZone, WEEKDAYS, type Weekday } from './calendar.js'
 
-const PERIODS: Readonly<Record<string, number>> = { second: SECOND, minute: MINUTE, hour: HOUR, day: DAY, week: WEEK, month: 30 * DAY }
+const PERIODS: Readonly<Record<string, number>> = {
+  second: SECOND,
+  minute: MINUTE,
+  hour: HOUR,
+  day: DAY,
+  week: WEEK,
+  month: 30 * DAY,
+  quarter: 90 * DAY,
+  year: 365 * DAY,
+}
 const DURATION_UNITS: Readonly<Record<string, number>> = { ms: 1, s: SECOND, m: MINUTE, h: HOUR, d: DAY, w: WEEK }
 
 /** One tier of a rule, as written in a rules file: exactly one of the units, and its window. */
@@ -17,7 +26,7 @@ export interface LimitSpec extends Partial<Record<Unit, number | undefined>> {
    * except when it changes to or from a sliding algorithm, or changes the length of a sliding window.
    */
   name?: string | undefined
-  /** The window: second, minute, hour, day, week, month, or a duration from 1ms to 366d such as 10s, 15m. Required, except for concurrency. */
+  /** The window: second, minute, hour, day, week, month, quarter, year, or a duration from 1ms to 366d such as 10s, 15m. Required, except for concurrency. */
   per?: string | undefined
   /** Default token_bucket. */
   algorithm?: NamedAlgorithm | undefined
@@ -25,13 +34,19 @@ export interface LimitSpec extends Partial<Record<Unit, number | undefined>> {
   burst?: number | undefined
   /** Token bucket only: the burst as a multiple of the amount per window; above 0, at most 1000. */
   burstMultiplier?: number | undefined
-  /** Only for a fixed window of a day, week or month: the time zone of its calendar, such as Europe/Berlin; default UTC. */
+  /** Only for a fixed window of a day, week, month, quarter or year: the time zone of its calendar, such as Europe/Berlin; default UTC. */
   timezone?: string | undefined
+  /** Only for a fixed window of a week: the weekday on which it begins; default monday. */
+  startsOn?: Weekday | undefined
+  /** Only for a fixed window of a month, quarter or year: the day of its (first) month on which it begins, or the last one of a shorter month; default 1. */
+  day?: number | undefined
+  /** Only for a fixed window of a calendar: the hour at which it begins, from 0 to 23; default 0. */
+  hour?: number | undefined
   /** Concurrency only: how long a slot stays taken after its worker renewed it last, from 1s to 1d; default 30s. */
   lease?: string | undefined
 }
 
-/** The length of a `per` in ms; null where it is none. A month is 30 days here; fixed windows use the calendar instead. */
+/** The length of a `per` in ms; null where it is none. A month is 30 days here, a quarter 90, a year 365; fixed windows use the calendar instead. */
 export function periodMs(per: string): number | null {
   if (Object.hasOwn(PERIODS, per)) return PERIODS[per] ?? null
   const [, count, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d|w)$/.exec(per) ?? []
@@ -46,7 +61,21 @@ export function isPeriod(per: string): boolean {
 
 /** The calendar window that a `per` names; null where it names a plain duration. */
 export function calendarPeriod(per: string | undefined): CalendarPeriod | null {
-  return per === 'day' || per === 'week' || per === 'month' ? per : null
+  return CALENDAR_PERIODS.find((period) => period === per) ?? null
+}
+
+/** The fields of a limit that only windows of a calendar have. */
+export const CALENDAR_FIELDS = ['timezone', 'startsOn', 'day', 'hour'] as const
+
+const ANCHORED_BY = { timezone: CALENDAR_PERIODS, startsOn: ['week'], day: ['month', 'quarter', 'year'], hour: CALENDAR_PERIODS } as const
+
+function checkCalendar(limit: LimitSpec, fault: AddFault): void {
+  const period = limit.algorithm === 'fixed_window' ? calendarPeriod(limit.per) : null
+  for (const field of CALENDAR_FIELDS) {
+    const periods: readonly CalendarPeriod[] = ANCHORED_BY[field]
+    if (limit[field] === undefined || (period !== null && periods.includes(period))) continue
+    fault(field, `is for a fixed_window of a ${periods.length === 1 ? '' : `${periods.slice(0, -1).join(', ')} or `}${periods.at(-1)} only`)
+  }
 }
 
 /** Whether a rate limit is a bucket, which refills all the time; windows open all at once. */
@@ -71,7 +100,7 @@ export const ruleName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'm
 
 const per = z.string().superRefine((value, context) => {
   const ms = periodMs(value)
-  if (ms === null) context.addIssue({ code: 'custom', message: 'must be second, minute, hour, day, week, month or a duration such as 10s, 15m' })
+  if (ms === null) context.addIssue({ code: 'custom', message: 'must be second, minute, hour, day, week, month, quarter, year or a duration such as 10s, 15m' })
   else if (!isPeriod(value)) context.addIssue({ code: 'custom', message: 'must be at least 1ms and at most 366d' })
 })
 
@@ -86,7 +115,7 @@ type AddFault = (path: string, message: string) => void
 const ONE_PER_CALL: readonly Unit[] = ['requests', 'points']
 
 function checkConcurrency(limit: LimitSpec, fault: AddFault): void {
-  for (const field of ['per', 'algorithm', 'burst', 'burstMultiplier', 'timezone'] as const) {
+  for (const field of ['per', 'algorithm', 'burst', 'burstMultiplier', ...CALENDAR_FIELDS] as const) {
     if (limit[field] !== undefined) fault(field, 'contradicts concurrency, which counts calls that run at once and has no window')
   }
 }
@@ -108,6 +137,8 @@ function checkWindow(limit: LimitSpec, unit: Unit, algorithm: NamedAlgorithm, fa
     fault(unit, `must be at least 1 in a ${algorithm}, or no call could ever pass; to close the limit set it to 0`)
 }
 
+export const burstMultiplier = z.number('must be a number above 0, at most 1000').positive().max(1000)
+
 export const limitSchema = z
   .strictObject({
     name: ruleName.optional(),
@@ -116,8 +147,11 @@ export const limitSchema = z
     per: per.optional(),
     algorithm: z.enum(NAMED_ALGORITHMS).optional(),
     burst: amount.optional(),
-    burstMultiplier: z.number('must be a number above 0, at most 1000').positive().max(1000).optional(),
+    burstMultiplier: burstMultiplier.optional(),
     timezone: z.string().refine(isTimeZone, 'must be a time zone such as Europe/Berlin or UTC').optional(),
+    startsOn: z.enum(WEEKDAYS).optional(),
+    day: z.number('must be a whole number from 1 to 31').int().min(1).max(31).optional(),
+    hour: z.number('must be a whole number from 0 to 23').int().min(0).max(23).optional(),
     lease: lease.optional(),
   })
   .superRefine((limit, context) => {
@@ -132,8 +166,7 @@ export const limitSchema = z
     const algorithm = limit.algorithm ?? 'token_bucket'
     if (limit.lease !== undefined) fault('lease', 'is for concurrency only')
     if (limit.per === undefined) fault('per', 'is required: the window of the limit')
-    if (limit.timezone !== undefined && (algorithm !== 'fixed_window' || calendarPeriod(limit.per) === null))
-      fault('timezone', 'is for a fixed_window of a day, week or month only')
+    checkCalendar(limit, fault)
     if (algorithm === 'token_bucket') checkBucket(limit, unit, fault)
     else checkWindow(limit, unit, algorithm, fault)
   })

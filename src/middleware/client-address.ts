@@ -1,29 +1,4 @@
 import { isIP } from 'node:net'
-import { plainAddress } from '../validation/patterns.js'
-
-/** The eight groups of an IPv6 address. */
-function groupsOf(address: string): number[] {
-  const [head = '', tail] = address.split('::')
-  const read = (part: string) => (part === '' ? [] : part.split(':').map((group) => Number.parseInt(group, 16)))
-  const first = read(head)
-  const last = tail === undefined ? [] : read(tail)
-  return [...first, ...Array.from({ length: 8 - first.length - last.length }, () => 0), ...last]
-}
-
-/** An address as rules count it: of IPv6 the network with this prefix, since a client has all addresses of it. */
-export function countedAddress(address: string, ipv6Prefix: number): string {
-  const plain = plainAddress(address.replace(/%.*$/, ''))
-  if (isIP(plain) !== 6 || plain.includes('.')) return plain
-  const groups = groupsOf(plain).map((group, index) => {
-    const bits = Math.min(16, Math.max(0, ipv6Prefix - index * 16))
-    return group & (0xffff << (16 - bits)) & 0xffff
-  })
-  const short = groups
-    .slice(0, Math.max(1, Math.ceil(ipv6Prefix / 16)))
-    .map((group) => group.toString(16))
-    .join(':')
-  return ipv6Prefix > 112 ? groups.map((group) => group.toString(16)).join(':') : `${short}::`
-}
 
 /**
  * The address of a client.

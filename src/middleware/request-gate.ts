@@ -3,9 +3,11 @@ import { rejection } from '../admission/rejection.js'
 import type { Grant } from '../gate/grant.js'
 import type { Call } from '../model/call.js'
 import type { Cost } from '../model/cost.js'
+import { DEFAULTS } from '../model/defaults.js'
 import { ConfigInvalid, type TollgateError } from '../model/errors.js'
 import type { Tollgate } from '../tollgate.js'
-import { clientAddress, countedAddress } from './client-address.js'
+import { countedAddress } from '../validation/address.js'
+import { clientAddress } from './client-address.js'
 import { problemOf } from './problem.js'
 import { rateLimitFields } from './rate-limit-fields.js'
 
@@ -54,7 +56,7 @@ export class RequestGate<Request> {
     private readonly tollgate: Tollgate,
     private readonly options: LimitOptions<Request>,
   ) {
-    const { trustProxy = false, ipv6Prefix = 64 } = options
+    const { trustProxy = false, ipv6Prefix = DEFAULTS.ipv6Prefix } = options
     if (trustProxy !== false && !(Number.isInteger(trustProxy) && trustProxy >= 0))
       throw new ConfigInvalid(`trustProxy: must be the number of proxies before this server, or false (got ${String(trustProxy)})`)
     if (!(Number.isInteger(ipv6Prefix) && ipv6Prefix >= 1 && ipv6Prefix <= 128)) throw new ConfigInvalid(`ipv6Prefix: must be 1 to 128 (got ${ipv6Prefix})`)
@@ -76,7 +78,7 @@ export class RequestGate<Request> {
   }
 
   private async callOf(request: Request, { url, peer, forwarded }: PlainRequest): Promise<Call> {
-    const { agent = 'http', identify, cost, trustProxy = false, ipv6Prefix = 64 } = this.options
+    const { agent = 'http', identify, cost, trustProxy = false, ipv6Prefix = DEFAULTS.ipv6Prefix } = this.options
     const given = (await identify?.(request)) ?? {}
     const named = given.user ?? given.org ?? given.team
     const address = given.ip ?? clientAddress(peer, forwarded, trustProxy)

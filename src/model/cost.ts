@@ -8,6 +8,8 @@ export interface Cost {
   inputTokens?: number | undefined
   /** Default: `tokens` minus the input where `tokens` is given, else an estimate. */
   outputTokens?: number | undefined
+  /** Input that the provider does not read from its cache; default: all input. */
+  uncachedInputTokens?: number | undefined
   /** US dollars. Default: computed from the tokens and the price of the model. */
   usd?: number | undefined
   /** A unit that the application defines; default 1. */
@@ -15,7 +17,7 @@ export interface Cost {
 }
 
 /** The units of cost, in the order of their codes in the Lua scripts. */
-export const COST_UNITS = ['requests', 'tokens', 'inputTokens', 'outputTokens', 'usd', 'points'] as const
+export const COST_UNITS = ['requests', 'tokens', 'inputTokens', 'outputTokens', 'usd', 'points', 'uncachedInputTokens'] as const
 export type CostUnit = (typeof COST_UNITS)[number]
 
 /** The cost of a call in every unit; `usd` in US dollars. */
@@ -32,10 +34,11 @@ export const AS_ESTIMATED: ActualCosts = {
   outputTokens: undefined,
   usd: undefined,
   points: undefined,
+  uncachedInputTokens: undefined,
 }
 
 /** The cost of a call that was never made. */
-export const NOTHING: Costs = { requests: 0, tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0, points: 0 }
+export const NOTHING: Costs = { requests: 0, tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0, points: 0, uncachedInputTokens: 0 }
 
 /** The units that a limit can count. */
 export const UNITS = [...COST_UNITS, 'concurrency'] as const
@@ -47,6 +50,7 @@ export function isEstimated(unit: Unit): boolean {
     case 'tokens':
     case 'inputTokens':
     case 'outputTokens':
+    case 'uncachedInputTokens':
     case 'usd':
       return true
     case 'requests':

@@ -1,9 +1,11 @@
 import type { Call, Strategy } from './call.js'
 import type { Unit } from './cost.js'
+import type { WaitReason } from './wait-reason.js'
 
 /** The answer of a custom strategy: what happens to a call that has no room. */
 export interface Verdict {
-  readonly outcome: 'wait' | 'degrade' | 'reject'
+  /** allow: the call starts although the rule has no room; it is charged there as far as the limit goes. */
+  readonly outcome: 'allow' | 'wait' | 'degrade' | 'reject'
   /** Only for `reject`: replaces the `retryAfterMs` of the error, in ms; null = unknown. Default: as Tollgate computed it. */
   readonly retryAfterMs?: number | null | undefined
 }
@@ -90,6 +92,8 @@ export interface WaitDecision extends DecisionBase {
   /** The number of calls before it in its line. */
   readonly position: number
   readonly binding: Binding | null
+  /** What it waits for; null where that is not known (a call that was enqueued again). */
+  readonly waitsFor: WaitReason | null
 }
 
 /** The call was woken slightly before its room is there: its worker holds it for `waitMs`, then asks again. */

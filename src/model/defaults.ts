@@ -52,6 +52,8 @@ export const DEFAULTS = Object.freeze({
   ledgerMs: 1 * DAY,
   /** How often a waiter in `acquire` checks for a free concurrency slot: other processes do not announce a slot that they release. */
   slotRecheckMs: 250,
+  /** How often at least the first waiter of a line in `acquire` asks again: room may be there before the time that it was told. */
+  acquireRecheckMs: 1 * SECOND,
   /** How long the state of a custom algorithm is kept after its last change. */
   customStateMs: 1 * DAY,
   /** How often a custom algorithm is run again after another process changed its state in the meantime. */
@@ -102,8 +104,14 @@ export const DEFAULTS = Object.freeze({
   rulesRestoreMs: 2 * SECOND,
   /** The longest duration of an override. */
   longestOverrideMs: 7 * DAY,
+  /** The most overrides in force, and the most pauses, of a namespace: each change writes all of them. */
+  exceptionsAtMost: 1000,
   /** How long the audit keeps an entry. */
   auditRetentionMs: 90 * DAY,
+  /** The most entries of the audit: the oldest go first. */
+  auditAtMost: 100_000,
+  /** For how long the resets of a limiter by one actor are counted in one entry of the audit. */
+  countedResetsMs: 1 * HOUR,
   /** The number of audit entries in an answer. */
   auditEntries: 100,
   /** After a change of the rules all lines are dispatched a second time after this: until then other processes may have put calls there under the old rules. */
@@ -127,9 +135,13 @@ export const DEFAULTS = Object.freeze({
   outputTokens: 512,
   /** The most keys of one script call: keeps scripts short, and within Lua's stack. */
   batchKeys: 800,
+  /** IPv6 addresses that share so many bits are counted as one client: a client has all of them. */
+  ipv6Prefix: 64,
   /** The longest window of a limit. */
   longestWindowMs: 366 * DAY,
   shortestWindowMs: 1,
+  /** How long a start waits for Redis, before the process comes up without. */
+  connectTimeoutMs: 2 * SECOND,
   /** The longest time for one command of the gate; after it Redis counts as away. */
   storeTimeoutMs: 1 * SECOND,
   /** The most calls per minute and process that pass unchecked while Redis is away. */
@@ -157,6 +169,8 @@ export const DEFAULTS = Object.freeze({
   /** The first and the longest time between two tries of a command that Redis refused. */
   storeRetryMs: 100,
   longestStoreRetryMs: 2 * SECOND,
+  /** How often a process looks for workers of its queue that are not of Tollgate. */
+  foreignLookMs: 5 * SECOND,
   /** How often a process looks up a result that it waits for, should the event have been lost. */
   resultRecheckMs: MINUTE / 12,
 })

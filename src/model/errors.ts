@@ -16,6 +16,12 @@ export const ERRORS = {
     what: 'A call is not valid; nothing was charged or enqueued.',
     todo: 'Correct the field that the message names.',
   },
+  CALL_INCOMPLETE: {
+    status: 400,
+    retryable: false,
+    what: 'The call lacks a field that a rule requires (`requires`); nothing was charged or enqueued.',
+    todo: 'Give the call the field that the message names.',
+  },
   REQUEST_INVALID: {
     status: 400,
     retryable: false,

@@ -46,6 +46,8 @@ export class LocalAdmission {
   readonly journal: OutageJournal
   /** For how long an agent, endpoint and model are blocked. */
   blockedMs: (value: string) => number = () => 0
+  /** Whether this process knows the rules of the namespace: then a call that none covers is limited by none. */
+  knowsRules = true
   private readonly meters: LocalMeters
 
   /**
@@ -154,7 +156,8 @@ export class LocalAdmission {
       else if (mode === 'local') asked.push(local)
       else unasked = [...unasked, local]
     }
-    const mode = strictest === undefined ? this.otherwise : asked.length > 0 ? 'local' : 'open'
+    const uncovered = this.otherwise === 'local' && !this.knowsRules ? 'closed' : this.otherwise
+    const mode = strictest === undefined ? uncovered : asked.length > 0 ? 'local' : 'open'
     return missing ? this.coverAnew(request) : { mode, strictest, asked, unasked, full: false, block }
   }
 

@@ -38,6 +38,8 @@ export class Members {
   constructor(
     private readonly redis: Redis,
     private readonly keys: Keys,
+    /** How many processes there are taken to be before Redis has said it. */
+    private readonly expected = 1,
   ) {}
 
   /** Says that this process is there. @param reports whether it has yet to report what it used. @returns Redis' time */
@@ -62,9 +64,12 @@ export class Members {
     await scripts.heartbeat.run(this.redis, [this.keys.members, this.keys.pulse], ['', this.id, 0, 0])
   }
 
-  /** This process's part of every limit; all of it before it heard of others. */
+  /** This process's part of every limit. Before it heard of others it is one of as many as are expected, with the smallest share of them. */
   get share(): Share {
-    return this.heard.reduce<Share>((most, one) => (one.of >= most.of ? one : most), { of: 1, rank: 0 })
+    return this.heard.reduce<Share>(
+      (most, one) => (one.of >= most.of ? one : most),
+      this.heard.length > 0 ? { of: 1, rank: 0 } : { of: this.expected, rank: this.expected - 1 },
+    )
   }
 
   get others(): readonly Member[] {

@@ -13,6 +13,7 @@ import type { ScriptClient } from '../store/redis/script-client.js'
 import type { Admission } from '../store/store.js'
 import { CircuitBreaker } from './breaker.js'
 import { DeferredSettlements } from './deferred-settlements.js'
+import { type EnterNamespace, Entry } from './entry.js'
 import { mergeUsage } from './journal.js'
 import { LocalAdmission } from './local-admission.js'
 import { type Member, Members } from './members.js'
@@ -56,6 +57,8 @@ export interface OutageParts {
   readonly onStoreError: OnStoreError
   readonly timeoutMs: number
   readonly maxUnchecked: number
+  /** How many processes are taken to share the limits before Redis has said it. */
+  readonly processes: number
 }
 
 type OutageState =
@@ -98,13 +101,16 @@ export class Outage {
   /** Ends when the answers to commands are known that `local` has answered. */
   private readonly unresolved = new Set<Promise<void>>()
   private readonly left = new AbortController()
+  private readonly awaitingOutage = new Set<() => void>()
+  private readonly entry: Entry
   private readonly lost = () => this.breaker.trip(new StoreSilent('the connection to Redis was lost'))
   private readonly ready = () => this.breaker.tryNow()
 
   constructor(private readonly parts: OutageParts) {
     const { client, scriptClient, log, ledgerNames } = parts
-    this.members = new Members(client, scriptClient.keys)
+    this.members = new Members(client, scriptClient.keys, parts.processes)
     this.deferred = new DeferredSettlements(log)
+    this.entry = new Entry(log)
     this.local = new LocalAdmission(parts.onStoreError, parts.maxUnchecked, ledgerNames, () => this.nowMs())
     this.breaker = new CircuitBreaker({
       timeoutMs: parts.timeoutMs,
@@ -114,14 +120,46 @@ export class Outage {
       opened: (cause) => this.begin(cause),
       closed: () => this.end(),
     })
-    client.on('close', this.lost)
-    client.on('ready', this.ready)
   }
 
   /** Says that this process is there, before it asks for anything, and from then on every second. */
   async start(): Promise<void> {
     await this.members.beat(false)
+    this.watch()
+  }
+
+  /**
+   * Redis is away at the start: goes on as in any outage, on a share of the given number of processes.
+   * @param knowsRules whether this process has declared rules; otherwise a local gate refuses, since it does not know the limits
+   */
+  startAway(cause: Error, knowsRules: boolean, enter: EnterNamespace): void {
+    this.entry.isLeft(enter)
+    this.local.knowsRules = knowsRules
+    this.breaker.trip(cause)
+    this.watch()
+  }
+
+  private watch(): void {
+    const { client } = this.parts
+    client.on('close', this.lost)
+    client.on('ready', this.ready)
     void this.beatOn()
+  }
+
+  /** Whether the rules of the namespace are known here: not before Redis has been there, where the process has declared none. */
+  get knowsRules(): boolean {
+    return this.local.knowsRules
+  }
+
+  /** Calls a function when Redis goes away, once. @returns what ends that */
+  whenAway(callback: () => void): () => void {
+    this.awaitingOutage.add(callback)
+    return () => this.awaitingOutage.delete(callback)
+  }
+
+  /** @param readRules takes over the rules that Redis has */
+  followRules(readRules: () => Promise<void>): void {
+    this.entry.readRules = readRules
   }
 
   /** @param blockedMs for how long an agent, endpoint and model are blocked, as far as this process has heard */
@@ -208,6 +246,9 @@ export class Outage {
     // What was let in between the last report of an outage before this one and its end.
     this.report()
     this.local.begin(share)
+    const awaiting = [...this.awaitingOutage]
+    this.awaitingOutage.clear()
+    for (const callback of awaiting) callback()
     this.parts.log.warn({ cause: cause.message, onStoreError: this.parts.onStoreError, processes: share.of }, 'Redis is away; checks are answered without it')
   }
 
@@ -242,9 +283,12 @@ export class Outage {
   /** @param answeredAtMs when Redis answered first, by its own clock */
   private async catchUp(answeredAtMs: number): Promise<void> {
     const { breaker, members, letsIn, state } = this
+    const entered = await this.entry.enter()
+    if (entered) this.local.knowsRules = true
     await this.takeIn()
     const untilMs = performance.now() + DEFAULTS.memberMs
-    let others = state.kind === 'away' ? state.others : []
+    // Those of a process that comes up without Redis are known now.
+    let others = entered ? members.others : state.kind === 'away' ? state.others : []
     while (letsIn && others.length > 0 && performance.now() < untilMs) {
       await breaker.within(members.beat(false))
       await this.takeIn()

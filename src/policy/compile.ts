@@ -7,8 +7,8 @@ import { DEFAULTS } from '../model/defaults.js'
 import { RulesInvalid } from '../model/errors.js'
 import { compilePrices, type Prices, type PriceTable } from '../pricing/prices.js'
 import { BARE_RULE, type CompiledRule, type RuleOptions, type Variants } from './compiled-rule.js'
-import { compileScopeValue } from './match.js'
-import { type Allowance, endOf, type Override } from './override.js'
+import { compileRequired, compileScopeValue } from './match.js'
+import { endOf, type Override } from './override.js'
 import { type DecidingOverride, OverrideIndex } from './override-index.js'
 import { pauseRules } from './pause.js'
 import { EMPTY_POLICY, type Policy, rulesOf, versionOf } from './policy.js'
@@ -36,7 +36,7 @@ export interface RuleSet {
 }
 
 /** The fields of a rule that follow from its limits. @param active how many of the limits are in force, counted from the first */
-function limitFields(limits: readonly CompiledLimit[], active = limits.length): Pick<CompiledRule, 'limits' | 'keyed' | 'active'> {
+export function limitFields(limits: readonly CompiledLimit[], active = limits.length): Pick<CompiledRule, 'limits' | 'keyed' | 'active'> {
   return { limits, keyed: limits.filter(({ algorithm }) => ALGORITHMS[algorithm].keyed), active }
 }
 
@@ -57,7 +57,13 @@ function withPaces(strategy: Strategy, limits: readonly LimitSpec[]): readonly L
   if (strategy !== 'throttle') return limits
   const paces = limits
     .filter((limit) => !isBucket(limit))
-    .map(({ timezone: _, ...limit }): LimitSpec => ({ ...limit, name: `${limitName(limit)} pace`, algorithm: 'leaky_bucket' }))
+    .map(
+      ({ timezone: _zone, startsOn: _weekday, day: _day, hour: _hour, ...limit }): LimitSpec => ({
+        ...limit,
+        name: `${limitName(limit)} pace`,
+        algorithm: 'leaky_bucket',
+      }),
+    )
   return [...limits, ...paces]
 }
 
@@ -83,8 +89,8 @@ function guardsUpstream({ scope, match = {}, degraded }: RuleSpec): boolean {
 }
 
 function compileRule(spec: RuleSpec, index: OverrideIndex): CompiledRule {
-  const scopes = [spec.scope].flat()
-  const scopeValue = compileScopeValue(scopes, spec.match)
+  const covered = compileScopeValue(spec, index.addresses(spec))
+  const scopeValue = index.mayLift(spec.name) ? (call: Call) => (index.lifting(spec.name, call) === undefined ? covered(call) : null) : covered
   const priority = spec.priority ?? 0
   const strategy = spec.strategy ?? 'queue'
   const rule: CompiledRule = {
@@ -97,36 +103,38 @@ function compileRule(spec: RuleSpec, index: OverrideIndex): CompiledRule {
     options: ruleOptions(spec),
     degraded: compileDegraded(spec, priority, scopeValue),
     onStoreError: spec.onStoreError,
+    missing: compileRequired(spec),
     scopeValue,
   }
-  const candidates = index.candidates(spec.name, scopes)
-  return candidates === null ? rule : { ...rule, variants: variantsOf(rule, spec, candidates, (call) => index.decide(spec.name, scopes, call)) }
+  const candidates = index.candidates(spec)
+  return candidates === null ? rule : { ...rule, variants: variantsOf(rule, spec, candidates, (call) => index.decide(spec, call)) }
 }
 
 /**
  * A rule under an override. The limits that the override replaces stay in the rule behind the
  * `active` ones: their usage is kept, and counts again when the override ends.
  */
-function overriddenRule(rule: CompiledRule, spec: RuleSpec, allow: Allowance): CompiledRule {
+function overriddenRule(rule: CompiledRule, spec: RuleSpec, { allow, override: of }: DecidingOverride): CompiledRule {
+  const override = of?.id
   const { name, strategy, limits } = rule
-  if (allow === 'unlimited') return { ...rule, ...limitFields(limits, 0) }
+  if (allow === 'unlimited') return { ...rule, override, ...limitFields(limits, 0) }
   const specs = 'times' in allow ? spec.limits.map((limit) => scaleLimit(limit, allow.times)) : allow.limits
   const own = compileLimits(name, withPaces(strategy, specs)).limits
   const others = limits.filter(({ id }) => own.every((one) => one.id !== id))
-  return { ...rule, ...limitFields([...own, ...others], own.length) }
+  return { ...rule, override, ...limitFields([...own, ...others], own.length) }
 }
 
 function variantsOf(rule: CompiledRule, spec: RuleSpec, candidates: readonly Override[], decide: (call: Call) => DecidingOverride | null): Variants {
-  // One variant per override, compiled at its first use; all overrides that lift the limits share one.
+  // One variant per override, compiled at its first use; permanent lists share one.
   const known = new Map<string, CompiledRule>()
   return {
     of(call) {
       const found = decide(call)
       if (found === null) return undefined
-      const key = found.allow === 'unlimited' || found.override === null ? '' : found.override.id
+      const key = found.override?.id ?? ''
       let variant = known.get(key)
       if (variant === undefined) {
-        variant = overriddenRule(rule, spec, found.allow)
+        variant = overriddenRule(rule, spec, found)
         known.set(key, variant)
       }
       return variant

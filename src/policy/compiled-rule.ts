@@ -58,6 +58,8 @@ export interface CompiledRule {
    * some. A call needs no room in the others and is not charged there; their usage is kept.
    */
   readonly active: number
+  /** The id of the override that it is under. */
+  readonly override?: string | undefined
   /** The rule that calls in degraded mode are charged to instead; null where the rule has no degraded mode. */
   readonly degraded: CompiledRule | null
   /** The rule under overrides; undefined where no override can apply to it. */
@@ -69,6 +71,8 @@ export interface CompiledRule {
   readonly onStoreError?: OnStoreError | undefined
   /** Whether its limits are those of the agent itself: it counts and matches by agent, endpoint and model alone. */
   readonly guards: boolean
+  /** The field that the rule requires and a call lacks; undefined where the rule requires none. */
+  readonly missing?: ((call: Call) => string | undefined) | undefined
   /** The value that the rule counts a call by; null where it does not cover the call. */
   scopeValue(call: Call): string | null
 }

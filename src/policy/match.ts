@@ -1,7 +1,9 @@
 import type { Call } from '../model/call.js'
+import { DEFAULTS } from '../model/defaults.js'
+import { type AddressCounting, countedRange, parseRange } from '../validation/address.js'
 import { endpointPath, normalPath } from '../validation/endpoint.js'
-import { compileGlob, parseRange, plainAddress } from '../validation/patterns.js'
-import type { MatchSpec } from './rule.js'
+import { compileGlob } from '../validation/patterns.js'
+import type { MatchSpec, RuleSpec } from './rule.js'
 
 type Predicate = (value: string) => boolean
 
@@ -19,8 +21,8 @@ function endpointGlob(glob: string): string {
 /** Compiles a rule's `match` to a check of calls. A call that lacks a matched field is not covered. */
 export function compileMatch(match: MatchSpec | undefined): (call: Call) => boolean {
   const checks: ((call: Call) => boolean)[] = []
-  for (const field of FIELDS) {
-    const globs = match?.[`${field}s`]
+  const keys = Object.entries(match?.keys ?? {}).map(([key, globs]) => [`keys.${key}`, globs] as const)
+  for (const [field, globs] of [...FIELDS.map((field) => [field, match?.[`${field}s`]] as const), ...keys]) {
     if (globs === undefined) continue
     const matches = anyOf(globs.map((glob) => compileGlob(field === 'endpoint' ? endpointGlob(glob) : glob)))
     const valueIn = scopePart(field)
@@ -41,20 +43,21 @@ export function escapePart(value: string): string {
   return /^[A-Za-z0-9._@/-]*$/.test(value) ? value : encodeURIComponent(value)
 }
 
-function scopePart(scope: string): (call: Call) => string | undefined {
+/** Compiles a scope to a function that gives the value of a call; undefined where the call lacks it. */
+function scopePart(scope: string, addresses: AddressCounting = DEFAULTS): (call: Call) => string | undefined {
   if (scope === 'global') return () => '*'
   if (scope.startsWith('keys.')) {
     const key = scope.slice('keys.'.length)
     return (call) => (call.keys !== undefined && Object.hasOwn(call.keys, key) ? call.keys[key] : undefined)
   }
-  if (scope === 'ip') return (call) => (call.ip === undefined ? undefined : plainAddress(call.ip))
+  if (scope === 'ip') return (call) => (call.ip === undefined ? undefined : countedRange(call.ip, addresses))
   if (scope === 'endpoint') return (call) => (call.endpoint === undefined ? undefined : endpointPath(call.endpoint))
   return (call) => call[scope as Exclude<(typeof FIELDS)[number], 'endpoint'>]
 }
 
 /** Compiles scopes to a function that gives the scope value of a call; null where the call lacks one of the fields. */
-export function scopeValueOf(scopes: readonly string[]): (call: Call) => string | null {
-  const parts = scopes.map(scopePart)
+export function scopeValueOf(scopes: readonly string[], addresses?: AddressCounting): (call: Call) => string | null {
+  const parts = scopes.map((scope) => scopePart(scope, addresses))
   return (call) => {
     let value = ''
     for (let i = 0; i < parts.length; i++) {
@@ -66,11 +69,19 @@ export function scopeValueOf(scopes: readonly string[]): (call: Call) => string 
   }
 }
 
-/** Compiles the scopes and the match of a rule to a function that gives the scope value of a call; null for calls that the rule does not cover. */
-export function compileScopeValue(scopes: readonly string[], match: MatchSpec | undefined): (call: Call) => string | null {
+/** Compiles the scope and the match of a rule to a function that gives the scope value of a call; null for calls that the rule does not cover. */
+export function compileScopeValue({ scope, match }: Pick<RuleSpec, 'scope' | 'match'>, addresses?: AddressCounting): (call: Call) => string | null {
   const matches = compileMatch(match)
-  const scopeValue = scopeValueOf(scopes)
+  const scopeValue = scopeValueOf([scope].flat(), addresses)
   return (call) => (matches(call) ? scopeValue(call) : null)
+}
+
+/** Compiles what a rule requires to a function that gives the first field that a call lacks; undefined for a complete one, and for one that the rule's match leaves out. */
+export function compileRequired({ requires, match }: Pick<RuleSpec, 'requires' | 'match'>): ((call: Call) => string | undefined) | undefined {
+  if (requires === undefined) return undefined
+  const matches = compileMatch(match)
+  const required = requires.map((field) => [field, scopePart(field)] as const)
+  return (call) => (matches(call) ? required.find(([, valueIn]) => valueIn(call) === undefined)?.[0] : undefined)
 }
 
 const blockScopes = scopeValueOf(['agent', 'endpoint', 'model'])

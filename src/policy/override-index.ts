@@ -1,6 +1,9 @@
 import type { Call } from '../model/call.js'
-import { compileGlob, isGlob, parseRange, plainAddress } from '../validation/patterns.js'
+import { DEFAULTS } from '../model/defaults.js'
+import { type AddressCounting, countedNetwork, isWithin, type Network, parseNetwork } from '../validation/address.js'
+import { compileGlob, isGlob } from '../validation/patterns.js'
 import { type Allowance, type Exempt, OVERRIDABLE, type Overridable, type Override, subjectOf } from './override.js'
+import type { RuleSpec } from './rule.js'
 
 /** The allowance of a meter in place of its rule's limits, and the override that grants it; null where a permanent list (`exempt`) does. */
 export interface DecidingOverride {
@@ -8,30 +11,43 @@ export interface DecidingOverride {
   readonly override: Override | null
 }
 
-type Check = (value: string) => boolean
 type Field = Exclude<Overridable, 'rule'>
+
+/** What an override or a list is compared with: a name, or the network that a meter counts. */
+type Subject = string | Network
+type Check = (subject: Subject) => boolean
+
+/** What is asked of a rule. */
+type Counting = Pick<RuleSpec, 'name' | 'scope' | 'ipv6Prefix'>
 
 const FIELDS = OVERRIDABLE.filter((kind) => kind !== 'rule')
 
-/** The value of a call that overrides are matched with. An address is taken in its canonical form, as in the names of meters. */
-function subjectValue(call: Call, field: Field): string | undefined {
+/** The subject that a meter counts a call by. Of an address that is its network: all calls of one meter are overridden alike. */
+function subjectIn(call: Call, field: Field, addresses: AddressCounting): Subject | undefined {
   const value = call[field]
-  return field === 'ip' && value !== undefined ? plainAddress(value) : value
+  return field === 'ip' && value !== undefined ? countedNetwork(value, addresses) : value
+}
+
+/** Each address by itself. */
+const SINGLY: AddressCounting = { ipv6Prefix: 128 }
+
+function rangesOf(texts: readonly string[]): Network[] {
+  return texts.flatMap((text) => parseNetwork(text) ?? [])
 }
 
 function compileExempt(field: Field, list: readonly string[]): Check {
   if (field === 'ip') {
-    const ranges = list.map((range) => parseRange(range) ?? (() => false))
-    return (ip) => ranges.some((inRange) => inRange(ip))
+    const ranges = rangesOf(list)
+    return (subject) => typeof subject !== 'string' && ranges.some((range) => isWithin(subject, range))
   }
   const names = new Set(list.filter((one) => !isGlob(one)))
   const globs = list.filter(isGlob).map(compileGlob)
-  return (value) => names.has(value) || globs.some((matches) => matches(value))
+  return (subject) => typeof subject === 'string' && (names.has(subject) || globs.some((matches) => matches(subject)))
 }
 
 class OverridesOfKind {
   private readonly byValue = new Map<string, Override[]>()
-  private readonly byRange: (readonly [Check, Override])[] = []
+  private readonly byRange: (readonly [Network, Override])[] = []
 
   constructor(
     kind: Overridable,
@@ -39,15 +55,15 @@ class OverridesOfKind {
   ) {
     for (const override of all) {
       const [, value] = subjectOf(override)
-      const inRange = kind === 'ip' ? parseRange(value) : null
-      if (inRange !== null) this.byRange.push([inRange, override])
+      const range = kind === 'ip' ? parseNetwork(value) : null
+      if (range !== null) this.byRange.push([range, override])
       else this.byValue.set(value, [...(this.byValue.get(value) ?? []), override])
     }
   }
 
-  find(value: string): readonly Override[] {
-    const ranges = this.byRange.filter(([inRange]) => inRange(value)).map(([, override]) => override)
-    return [...(this.byValue.get(value) ?? []), ...ranges]
+  find(subject: Subject): readonly Override[] {
+    if (typeof subject === 'string') return this.byValue.get(subject) ?? []
+    return this.byRange.flatMap(([range, override]) => (isWithin(subject, range) ? [override] : []))
   }
 }
 
@@ -73,19 +89,58 @@ export class OverrideIndex {
   private readonly kinds = new Map<Overridable, OverridesOfKind>()
   private readonly exempt = new Map<Field, Check>()
 
+  private readonly exemptRanges: readonly Network[]
+  /** The overrides that lift every rule for the calls of their subject. */
+  private readonly everything = new Map<Field, OverridesOfKind>()
+
   constructor(overrides: readonly Override[], exempt: Exempt) {
+    this.exemptRanges = rangesOf(exempt.ips ?? [])
+    const ofKind = (kind: Overridable, everything: boolean) => {
+      const of = overrides.filter((override) => subjectOf(override)[0] === kind && (override.everything === true) === everything)
+      return of.length === 0 ? undefined : new OverridesOfKind(kind, of)
+    }
     for (const kind of OVERRIDABLE) {
-      const of = overrides.filter((override) => subjectOf(override)[0] === kind)
-      if (of.length > 0) this.kinds.set(kind, new OverridesOfKind(kind, of))
+      const found = ofKind(kind, false)
+      if (found !== undefined) this.kinds.set(kind, found)
     }
     for (const field of FIELDS) {
+      const found = ofKind(field, true)
+      if (found !== undefined) this.everything.set(field, found)
       const list = exempt[`${field}s`] ?? []
       if (list.length > 0) this.exempt.set(field, compileExempt(field, list))
     }
   }
 
+  /** The override that lifts every rule for a call, and applies to this one; undefined where none does. */
+  lifting(rule: string, call: Call): Override | undefined {
+    return this.liftingAny(call).find((override) => appliesTo(rule, override))
+  }
+
+  /** The overrides that lift every rule, or some of all kinds, for a call. */
+  liftingAny(call: Call): readonly Override[] {
+    if (this.everything.size === 0) return []
+    return [...this.everything].flatMap(([field, of]) => {
+      const subject = subjectIn(call, field, SINGLY)
+      return subject === undefined ? [] : of.find(subject)
+    })
+  }
+
+  /** Whether any override may lift a rule for calls of its subject. */
+  mayLift(rule: string): boolean {
+    return [...this.everything.values()].some(({ all }) => all.some((override) => appliesTo(rule, override)))
+  }
+
+  /** How a rule counts addresses: an exception for a part of a network makes that a network of its own. */
+  addresses({ name, scope, ipv6Prefix = DEFAULTS.ipv6Prefix }: Counting): AddressCounting {
+    if (![scope].flat().includes('ip')) return { ipv6Prefix }
+    const overrides = (this.kinds.get('ip')?.all ?? []).filter((override) => appliesTo(name, override))
+    const ranges = [...rangesOf(overrides.map((override) => subjectOf(override)[1])), ...this.exemptRanges]
+    return { ipv6Prefix, exceptions: ranges.filter(({ prefix }) => prefix > ipv6Prefix).sort((one, other) => other.prefix - one.prefix) }
+  }
+
   /** The overrides that can apply to meters of a rule; null where neither an override nor a permanent list can. */
-  candidates(rule: string, scopes: readonly string[]): readonly Override[] | null {
+  candidates({ name: rule, scope }: Counting): readonly Override[] | null {
+    const scopes = [scope].flat()
     const found = [...(this.kinds.get('rule')?.find(rule) ?? [])]
     let lists = false
     for (const field of FIELDS) {
@@ -97,13 +152,15 @@ export class OverrideIndex {
   }
 
   /** The override or list that decides about a call's meter at a rule; null where the rule's own limits are in force. The same for every call of that meter. */
-  decide(rule: string, scopes: readonly string[], call: Call): DecidingOverride | null {
+  decide(counting: Counting, call: Call): DecidingOverride | null {
+    const { name: rule, scope } = counting
+    const scopes = [scope].flat()
     const found = [...(this.kinds.get('rule')?.find(rule) ?? [])]
     for (const field of FIELDS) {
-      const value = scopes.includes(field) ? subjectValue(call, field) : undefined
-      if (value === undefined) continue
-      if (this.exempt.get(field)?.(value) === true) return { allow: 'unlimited', override: null }
-      found.push(...(this.kinds.get(field)?.find(value) ?? []))
+      const subject = scopes.includes(field) ? subjectIn(call, field, this.addresses(counting)) : undefined
+      if (subject === undefined) continue
+      if (this.exempt.get(field)?.(subject) === true) return { allow: 'unlimited', override: null }
+      found.push(...(this.kinds.get(field)?.find(subject) ?? []))
     }
     const override = strongest(found.filter((one) => appliesTo(rule, one)))
     return override === undefined ? null : { allow: override.allow, override }

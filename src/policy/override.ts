@@ -20,6 +20,8 @@ export interface Override {
   /** The rules that it applies to, by name or glob; default all. */
   readonly rules?: readonly string[] | undefined
   readonly allow: Allowance
+  /** Whether it lifts every rule for the calls of its subject, not only those that count by it; for `unlimited` only. */
+  readonly everything?: boolean | undefined
   readonly reason: Reason
   readonly text?: string | undefined
   /** The actor that granted it. */

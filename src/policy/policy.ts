@@ -48,6 +48,11 @@ export function policyField(part: keyof Policy): string {
   return part === 'declared' ? 'rules' : part
 }
 
+/** Whether a rule of a policy has a name. */
+export function hasRule(policy: Policy, name: string): boolean {
+  return rulesOf(policy).some((one) => one.name === name)
+}
+
 /** All rules of a policy: the declared ones, then the ones that were added at run time. */
 export function rulesOf({ declared, added }: Policy): readonly RuleSpec[] {
   return [...declared, ...added]

@@ -2,14 +2,16 @@ import { z } from 'zod'
 import { type LimitSpec, limitName, limitSchema, MOST_LIMITS, ruleName } from '../limits/limit.js'
 import { MAX_NAME_LENGTH, type Strategy } from '../model/call.js'
 import { DEFAULTS } from '../model/defaults.js'
+import { DAY } from '../model/time.js'
 import { priceTableSchema } from '../pricing/prices.js'
+import { parseRange } from '../validation/address.js'
 import { strategySchema, waitMs } from '../validation/call.js'
-import { parseRange } from '../validation/patterns.js'
 import type { Exempt } from './override.js'
+import { ruleDefaultsSchema } from './rule-defaults.js'
 
 /** The scopes that a rule can count by, besides `keys.<name>`. */
 export const SCOPES = ['global', 'agent', 'endpoint', 'model', 'user', 'team', 'org', 'ip'] as const
-const CUSTOM_SCOPE = /^keys\.(?!__proto__$)[A-Za-z0-9_-]{1,64}$/
+const KEY_NAME = /^(?!__proto__$)[A-Za-z0-9_-]{1,64}$/
 
 /**
  * What happens to a call while Redis is away, from the strictest.
@@ -26,6 +28,10 @@ export interface RuleSpec {
   name: string
   /** What the rule counts by: global, agent, endpoint, model, user, team, org, ip, keys.<name>, or a list of up to 8 of them. */
   scope: string | string[]
+  /** Of a rule that counts by ip: how many bits the IPv6 addresses share that are counted together, 1 to 128; default 64. */
+  ipv6Prefix?: number | undefined
+  /** Fields that a call must have, as in `scope`, without global. A call that the match covers and that lacks one is refused. */
+  requires?: string[] | undefined
   /** The calls that the rule covers; default: all that have the fields of its scope. */
   match?: MatchSpec | undefined
   /** Default queue. */
@@ -54,6 +60,8 @@ export interface RuleSpec {
 export interface MatchSpec extends Exempt {
   endpoints?: string[] | undefined
   models?: string[] | undefined
+  /** Values of the call's `keys`, by their names. */
+  keys?: Record<string, string[]> | undefined
 }
 
 /** How to reach an agent over HTTP. */
@@ -65,6 +73,8 @@ export interface AgentSpec {
   api?: 'openai' | 'anthropic' | undefined
   /** The model that calls in degraded mode run with; default: the call's own. */
   degradeTo?: string | undefined
+  /** How long a client of the pass-through waits for the start of its call that does not say so itself, in ms; default: the server's `patienceMs`. */
+  patienceMs?: number | undefined
 }
 
 const DEFAULT_ENDPOINTS: Readonly<Record<NonNullable<AgentSpec['api']>, string>> = { openai: '/v1/chat/completions', anthropic: '/v1/messages' }
@@ -79,9 +89,11 @@ export const range = z.string().refine((value) => parseRange(value) !== null, 'm
 const globs = z.array(glob).min(1).max(1000).optional()
 const ranges = z.array(range).min(1).max(1000).optional()
 
+const isKeyScope = (value: string) => value.startsWith('keys.') && KEY_NAME.test(value.slice('keys.'.length))
 const scope = z
   .string()
-  .refine((value) => (SCOPES as readonly string[]).includes(value) || CUSTOM_SCOPE.test(value), `must be one of ${SCOPES.join(', ')} or keys.<name>`)
+  .refine((value) => (SCOPES as readonly string[]).includes(value) || isKeyScope(value), `must be one of ${SCOPES.join(', ')} or keys.<name>`)
+const keyGlobs = z.record(z.string().regex(KEY_NAME, 'must have 1 to 64 letters, digits, _ or -'), z.array(glob).min(1).max(1000)).optional()
 
 /** The names that stand in a list before, with the place of each and of the one before it. */
 export function twins(names: readonly string[]): { name: string; index: number; earlier: number }[] {
@@ -97,7 +109,9 @@ export const ruleSchema = z
   .strictObject({
     name: ruleName,
     scope: z.union([scope, z.array(scope).min(1).max(8)], 'must be a scope or a list of 1 to 8 scopes'),
-    match: z.strictObject({ agents: globs, endpoints: globs, models: globs, users: globs, teams: globs, orgs: globs, ips: ranges }).optional(),
+    match: z.strictObject({ agents: globs, endpoints: globs, models: globs, users: globs, teams: globs, orgs: globs, ips: ranges, keys: keyGlobs }).optional(),
+    ipv6Prefix: z.number('must be a whole number from 1 to 128').int().min(1).max(128).optional(),
+    requires: z.array(scope).min(1).max(8).optional(),
     strategy: strategySchema.optional(),
     maxWaitMs: waitMs.optional(),
     maxWaiting: z.number('must be a whole number from 1 to 1000000000').int().min(1).max(1e9).optional(),
@@ -115,6 +129,8 @@ export const ruleSchema = z
     const scopes = [rule.scope].flat()
     if (new Set(scopes).size !== scopes.length) fault(['scope'], 'names a scope twice')
     if (scopes.length > 1 && scopes.includes('global')) fault(['scope'], 'global cannot be combined with other scopes')
+    if (rule.ipv6Prefix !== undefined && !scopes.includes('ip')) fault(['ipv6Prefix'], 'is for rules that count by ip')
+    if (rule.requires?.includes('global')) fault(['requires'], 'names global, which no call lacks')
     for (const list of ['limits', 'degraded'] as const)
       for (const { name, index, earlier } of twins((rule[list] ?? []).map(limitName)))
         fault([list, index], `contradicts ${list}.${earlier}: both are ${name}; keep one, or give them names`)
@@ -140,10 +156,12 @@ const agentSchema = z.strictObject({
     .optional(),
   api: z.enum(['openai', 'anthropic']).optional(),
   degradeTo: z.string().min(1).max(MAX_NAME_LENGTH).optional(),
+  patienceMs: z.number().int().min(1).max(DAY).optional(),
 })
 
 export const ruleSetSchema = z
   .strictObject({
+    defaults: ruleDefaultsSchema.optional(),
     rules: z.array(ruleSchema).max(10_000),
     agents: z.record(z.string().min(1).max(MAX_NAME_LENGTH), agentSchema).optional(),
     prices: priceTableSchema.optional(),

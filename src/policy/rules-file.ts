@@ -5,6 +5,7 @@ import type { PriceTable } from '../pricing/prices.js'
 import { faultsOf, safeParse, show, valueAt } from '../validation/faults.js'
 import type { Exempt } from './override.js'
 import { type AgentSpec, defaultEndpoints, type RuleSpec, ruleSetSchema } from './rule.js'
+import { withRuleDefaults } from './rule-defaults.js'
 
 export interface RulesFile {
   rules: RuleSpec[]
@@ -30,15 +31,20 @@ function showWithoutSecrets(value: unknown, path: readonly PropertyKey[]): strin
     : show(value)
 }
 
-function checkFile(input: unknown, locate: Locate): RulesFile {
-  // zod's records drop this name silently.
-  for (const [section, thing] of [
-    ['agents', 'an agent'],
-    ['prices', 'a model'],
-  ] as const) {
-    const hidden = valueAt(input, [section, '__proto__'])
+/** zod's records drop this name silently: a place where it stands, and what it would name there. */
+function hiddenNames(input: unknown): [path: readonly PropertyKey[], thing: string][] {
+  const rules = valueAt(input, ['rules'])
+  const ofMatches = Array.isArray(rules) ? rules.map((_, index): [PropertyKey[], string] => [['rules', index, 'match', 'keys'], 'a key']) : []
+  const sections: [PropertyKey[], string][] = [[['agents'], 'an agent'], [['prices'], 'a model'], ...ofMatches]
+  return sections.map(([section, thing]) => [[...section, '__proto__'], thing])
+}
+
+function checkFile(given: unknown, locate: Locate): RulesFile {
+  const input = withRuleDefaults(given)
+  for (const [path, thing] of hiddenNames(input)) {
+    const hidden = valueAt(input, path)
     if (hidden !== undefined)
-      throw new RulesInvalid([`${locate([section, '__proto__'])}${section}.__proto__ is not a name that ${thing} can have (got ${show(hidden)})`])
+      throw new RulesInvalid([`${locate(path)}${path.map(String).join('.')} is not a name that ${thing} can have (got ${show(hidden)})`])
   }
   const parsed = safeParse(ruleSetSchema, input)
   if (parsed.success) {

@@ -1,5 +1,4 @@
-import { isIP } from 'node:net'
-import { parseRange } from '../validation/patterns.js'
+import { isWithin, type Network, parseNetwork } from '../validation/address.js'
 import type { RuleSet } from './compile.js'
 import { subjectOf } from './override.js'
 
@@ -26,11 +25,12 @@ export function touchedLines(before: RuleSet, after: RuleSet): (rule: string, va
   const changed = [...was, ...is].flatMap(([key, subject]) => (was.has(key) && is.has(key) ? [] : [subject]))
   const rules = new Set(changed.flatMap(([kind, value]) => (kind === 'rule' ? [value] : [])))
   const values = new Set(changed.flatMap(([kind, value]) => (kind === 'rule' ? [] : [value])))
-  const ranges = changed.flatMap(([kind, value]) => (kind === 'ip' ? [parseRange(value)] : []))
+  const ranges = changed.flatMap(([kind, value]) => (kind === 'ip' ? (parseNetwork(value) ?? []) : []))
+  const isInRange = (network: Network | null) => network !== null && ranges.some((range) => isWithin(network, range) || isWithin(range, network))
   return (rule, value) =>
     rules.has(rule) ||
     value
       .split('|')
       .map(unescapePart)
-      .some((part) => values.has(part) || rules.has(part) || (isIP(part) !== 0 && ranges.some((inRange) => inRange?.(part) === true)))
+      .some((part) => values.has(part) || rules.has(part) || (ranges.length > 0 && isInRange(parseNetwork(part))))
 }

@@ -24,9 +24,14 @@ function checkEstimate(unit: CostUnit, value: unknown): number {
  * @throws CallInvalid where the tokens exceed MAX_AMOUNT, or the payload cannot be written as JSON
  */
 export async function estimateChat(call: Call): Promise<ChatTokens> {
+  return estimateTokens(call, undefined)
+}
+
+/** The same where the output tokens may be known. */
+async function estimateTokens(call: Call, known: number | undefined): Promise<ChatTokens> {
   // Read before the first wait: the payload is its caller's.
   const { texts, tokens } = inputOf(call)
-  const outputTokens = outputBound(call)
+  const outputTokens = known ?? outputBound(call)
   const inputTokens = tokens + (await countTokens(texts))
   checkEstimate('tokens', inputTokens + outputTokens)
   return { inputTokens, outputTokens }
@@ -77,7 +82,8 @@ function needsPrice(known: Cost, needed: ReadonlySet<CostUnit>): boolean {
 /** Whether the input or the output tokens have to be estimated: they, their sum or their price are counted, and they follow from nothing known. */
 function lacks(unit: 'inputTokens' | 'outputTokens', known: Cost, needed: ReadonlySet<CostUnit>): boolean {
   if (known.tokens !== undefined || known[unit] !== undefined) return false
-  return needed.has('tokens') || needed.has(unit) || needsPrice(known, needed)
+  const isInput = unit === 'inputTokens' && known.uncachedInputTokens === undefined && needed.has('uncachedInputTokens')
+  return isInput || needed.has('tokens') || needed.has(unit) || needsPrice(known, needed)
 }
 
 /**
@@ -110,6 +116,7 @@ function merged(given: Cost, estimated: Cost): Cost {
     outputTokens,
     usd: given.usd ?? estimated.usd,
     points: given.points ?? estimated.points,
+    uncachedInputTokens: given.uncachedInputTokens ?? estimated.uncachedInputTokens,
   }
 }
 
@@ -127,7 +134,8 @@ function costsOf(call: Call, known: Cost, needed: ReadonlySet<CostUnit>, price: 
     if (inputTokens !== undefined && outputTokens !== undefined) tokens = inputTokens + outputTokens
   } else if (inputTokens === undefined) {
     // The payload is read only where its share of the tokens counts: most calls that say their tokens are counted by them alone.
-    if (price !== undefined || needed.has('inputTokens') || needed.has('outputTokens')) outputTokens ??= Math.min(tokens, outputBound(call))
+    if (price !== undefined || needed.has('inputTokens') || needed.has('outputTokens') || needed.has('uncachedInputTokens'))
+      outputTokens ??= Math.min(tokens, outputBound(call))
     inputTokens = Math.max(0, tokens - (outputTokens ?? 0))
   } else outputTokens ??= Math.max(0, tokens - inputTokens)
   const used = { inputTokens: inputTokens ?? 0, cachedInputTokens: 0, cacheWriteTokens: 0, outputTokens: outputTokens ?? 0 }
@@ -141,6 +149,8 @@ function costsOf(call: Call, known: Cost, needed: ReadonlySet<CostUnit>, price: 
     outputTokens: given.outputTokens ?? (needed.has('outputTokens') ? used.outputTokens : 0),
     usd: given.usd ?? (needed.has('usd') ? Math.min(MAX_AMOUNT, usd) : 0),
     points: known.points ?? 1,
+    // What the provider has in its cache is known when the call has ended.
+    uncachedInputTokens: known.uncachedInputTokens ?? (needed.has('uncachedInputTokens') ? used.inputTokens : 0),
   }
 }
 
@@ -151,9 +161,7 @@ function complete(call: Call, known: Cost, needed: ReadonlySet<CostUnit>, prices
     const outputTokens = known.outputTokens ?? (lacks('outputTokens', known, needed) ? checkEstimate('outputTokens', outputBound(call)) : undefined)
     return costsOf(call, outputTokens === known.outputTokens ? known : { ...known, outputTokens }, needed, price)
   }
-  return estimateChat(call).then(({ inputTokens, outputTokens }) =>
-    costsOf(call, { ...known, inputTokens, outputTokens: known.outputTokens ?? outputTokens }, needed, price),
-  )
+  return estimateTokens(call, known.outputTokens).then((estimated) => costsOf(call, { ...known, ...estimated }, needed, price))
 }
 
 /**

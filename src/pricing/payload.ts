@@ -55,7 +55,7 @@ const AS_JSON = new Set(['input', 'args', 'arguments', 'response', 'json', 'para
 /** Where clients put the longest answer, in the objects that they put it in. */
 const CAPS = /^(max(imum)?_?(completion_|output_|new_)?tokens(_to_sample)?|max_?(output|new|gen)_?(tokens|len)|max_?token_?count|num_predict|n_predict)$/i
 const SETTINGS = ['generationConfig', 'generation_config', 'inferenceConfig', 'textGenerationConfig', 'options', 'parameters']
-const ANSWERS = ['n', 'best_of', 'candidateCount', 'candidate_count', 'num_generations', 'num_return_sequences']
+const ANSWERS = new Set(['n', 'best_of', 'candidateCount', 'candidate_count', 'num_generations', 'num_return_sequences'])
 const WITHOUT_ANSWER = /embed|rerank|moderation|voyage-|bge-/i
 const ONLY_EMBEDDED = ['texts', 'encoding_format', 'input_type', 'requests', 'embeddingTypes', 'taskType']
 
@@ -130,21 +130,30 @@ export function inputOf({ payload, endpoint = '', model = '' }: Call): PayloadIn
 
 function hasNoAnswer(of: PayloadFields, endpoint: string, model: string): boolean {
   const named = typeof of['model'] === 'string' ? of['model'] : ''
-  return [endpoint, model, named].some((name) => WITHOUT_ANSWER.test(name)) || ONLY_EMBEDDED.some((name) => of[name] !== undefined)
+  return WITHOUT_ANSWER.test(endpoint) || WITHOUT_ANSWER.test(model) || WITHOUT_ANSWER.test(named) || ONLY_EMBEDDED.some((name) => of[name] !== undefined)
 }
 
-function countOf(value: unknown): number {
-  return typeof value === 'number' && value >= 1 ? Math.floor(value) : 1
-}
-
-/** The most output tokens of a call: the largest cap that its payload has, else DEFAULTS.outputTokens, for each answer that it asks for; 0 of embeddings. May exceed MAX_AMOUNT. */
-export function outputBound({ payload, endpoint = '', model = '' }: Call): number {
+/**
+ * The most output tokens of a call: the largest cap that its payload has, else `uncapped`, for each answer that it asks for; 0 of embeddings. May exceed
+ * MAX_AMOUNT. It stands on the way of every call whose tokens are estimated: it makes no lists.
+ */
+export function outputBound({ payload, endpoint = '', model = '' }: Call, uncapped: number = DEFAULTS.outputTokens): number {
   const of = fieldsOf(payload)
-  const objects = [of, ...SETTINGS.map((name) => fieldsOf(of[name]))]
-  const caps = objects.flatMap((one) =>
-    Object.entries(one).flatMap(([name, value]) => (CAPS.test(name) && typeof value === 'number' && value >= 0 ? [value] : [])),
-  )
-  if (caps.length === 0 && hasNoAnswer(of, endpoint, model)) return 0
-  const answers = Math.max(...objects.flatMap((one) => ANSWERS.map((name) => countOf(one[name]))))
-  return (caps.length === 0 ? DEFAULTS.outputTokens : Math.max(...caps)) * Math.min(answers, MAX_AMOUNT)
+  let cap = -1
+  let answers = 1
+  const look = (one: PayloadFields) => {
+    for (const name in one) {
+      const value = one[name]
+      if (typeof value !== 'number') continue
+      if (value > cap && CAPS.test(name)) cap = value
+      if (value > answers && ANSWERS.has(name)) answers = Math.floor(value)
+    }
+  }
+  look(of)
+  for (const name of SETTINGS) {
+    const settings = of[name]
+    if (settings !== undefined) look(fieldsOf(settings))
+  }
+  if (cap < 0 && hasNoAnswer(of, endpoint, model)) return 0
+  return (cap < 0 ? uncapped : cap) * Math.min(answers, MAX_AMOUNT)
 }

@@ -38,9 +38,14 @@ function endOfPiece(text: string, from: number): number {
 
 const NO_SPECIALS = { disallowedSpecial: new Set<string>() }
 
+type Count = typeof import('gpt-tokenizer').countTokens
+/** The tokenizer, once it is loaded: `import()` of a module that is there costs more than to count the tokens of a short text. */
+let loaded: Count | undefined
+
 /** The number of tokens of texts, by OpenAI's encoding o200k_base; of long ones a close estimate. The tokenizer is loaded at its first use: it is large. */
 export async function countTokens(texts: readonly string[]): Promise<number> {
-  const { countTokens: count } = await import('gpt-tokenizer')
+  loaded ??= (await import('gpt-tokenizer')).countTokens
+  const count = loaded
   let sum = 0
   for (const text of texts) {
     const skip = Math.max(0, text.length / COUNTED_AT_MOST - 1)

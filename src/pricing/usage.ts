@@ -14,13 +14,15 @@ export interface CallUsage {
   cachedInputTokens?: number | undefined
   /** The part of `inputTokens` that was written to the provider's cache. */
   cacheWriteTokens?: number | undefined
+  /** The part of `inputTokens` that did not come from the provider's cache; default: `inputTokens` without `cachedInputTokens`. */
+  uncachedInputTokens?: number | undefined
   /** US dollars; default: computed from input, output and the price of the model. */
   usd?: number | undefined
   points?: number | undefined
   requests?: number | undefined
 }
 
-const FIELDS = ['tokens', 'inputTokens', 'outputTokens', 'cachedInputTokens', 'cacheWriteTokens', 'usd', 'points', 'requests'] as const
+const FIELDS = ['tokens', 'inputTokens', 'outputTokens', 'cachedInputTokens', 'cacheWriteTokens', 'uncachedInputTokens', 'usd', 'points', 'requests'] as const
 
 const OURS = new Set<string>(FIELDS)
 
@@ -47,9 +49,24 @@ type Fields = Readonly<Record<string, unknown>>
 /** The fields of an object by their names in camelCase, as some clients translate those of an API; none of anything else. */
 function fieldsOf(value: unknown): Fields {
   if (value === null || typeof value !== 'object') return {}
-  const entries = Object.entries(value)
-  const translated = entries.map(([name, one]) => [name.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase()), one])
-  return Object.fromEntries([...translated, ...entries])
+  const of = Object.create(null) as Record<string, unknown>
+  // A name that is in camelCase already goes before one that was translated.
+  for (const [name, one] of Object.entries(value)) if (name.includes('_')) of[camelCase(name)] = one
+  return Object.assign(of, value)
+}
+
+/** Names of fields that were translated: usages have few. */
+const translated = new Map<string, string>()
+const MOST_TRANSLATED = 1000
+const LONGEST_TRANSLATED = 64
+
+function camelCase(name: string): string {
+  let known = translated.get(name)
+  if (known === undefined) {
+    known = name.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
+    if (translated.size < MOST_TRANSLATED && name.length < LONGEST_TRANSLATED) translated.set(name, known)
+  }
+  return known
 }
 
 /** The first of these fields that is an amount. */
@@ -207,5 +224,7 @@ export function actualCosts(usage: CallUsage | undefined, call: Call, prices: Pr
     outputTokens,
     usd,
     points: count(usage.points),
+    uncachedInputTokens:
+      count(usage.uncachedInputTokens) ?? (inputTokens === undefined ? undefined : Math.max(0, inputTokens - (count(usage.cachedInputTokens) ?? 0))),
   }
 }

@@ -5,9 +5,9 @@ import type { UsageReader } from '../admission/usage-reader.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import type { WorkerObserver } from '../telemetry/observer.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
+import type { CallStarter } from './call-starter.js'
 import type { Handler, WorkerOptions } from './handler.js'
 import type { SendBack } from './send-back.js'
-import type { StartBatcher } from './start-batcher.js'
 import type { StrategyResolver } from './strategy-resolver.js'
 
 /** What the attempts of one worker share. */
@@ -21,7 +21,7 @@ export interface AttemptParts {
   readonly handler: Handler
   readonly options: WorkerOptions
   readonly observer: Required<WorkerObserver>
-  readonly batcher: StartBatcher
+  readonly starter: CallStarter
   /** Renews the concurrency slots of the calls that run. */
   readonly leases: { add(request: CallRequest): void; remove(request: CallRequest): void }
   readonly sendBack: SendBack

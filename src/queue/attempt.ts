@@ -1,11 +1,11 @@
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
-import { DelayedError } from 'bullmq'
+import { DelayedError, type Job } from 'bullmq'
 import { rejection } from '../admission/rejection.js'
-import type { CallRequest } from '../admission/request.js'
+import type { CallRequest, MeterRef } from '../admission/request.js'
 import { COST_UNITS, NOTHING } from '../model/cost.js'
 import type { DegradeDecision, RunDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
-import { TollgateError } from '../model/errors.js'
+import { TollgateError, type UpstreamLimited } from '../model/errors.js'
 import { type CallUsage, completed, mergeParts } from '../pricing/usage.js'
 import { retrying, within } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
@@ -15,7 +15,7 @@ import type { AttemptParts } from './attempt-parts.js'
 import type { CallContext } from './handler.js'
 import { faultOfResult, isPutElsewhere, isRateLimited, rateLimitOf } from './handler-outcome.js'
 import type { JobHolder } from './send-back.js'
-import { type AttemptJob, finalFailure, jobFailure, requestOfJob } from './stored-call.js'
+import { type AttemptJob, finalFailure, jobFailure, keptArrival, requestOfJob } from './stored-call.js'
 
 type AttemptState =
   /** Nothing runs that an abort would have to stop: the attempt looks at its state at the next step. */
@@ -26,6 +26,9 @@ type AttemptState =
   | { readonly name: 'ended' }
 
 type StartDecision = RunDecision | DegradeDecision
+
+/** Instead of a result: the call asks the gate again. */
+const AGAIN = Symbol('again')
 
 /**
  * One call in a worker, from the moment BullMQ hands over its job until the job ends or is delayed.
@@ -75,28 +78,35 @@ export class Attempt implements JobHolder {
 
   /** The result of the call. @throws what BullMQ is to do with the job instead */
   async run(): Promise<unknown> {
-    const { scriptClient, strategyResolver, batcher, sendBack, options } = this.parts
-    const start = (request: CallRequest) => this.retrying(() => batcher.start(request))
+    const { scriptClient, strategyResolver, starter, sendBack, options } = this.parts
+    const start = (fresh: () => Promise<CallRequest>) => starter.start({ fresh, retrying: (work) => this.retrying(work), check: () => this.checkGoesOn() })
     const resolved = () => requestOfJob(scriptClient, this.job, this.token, options.callOf)
     try {
       let { rules } = scriptClient.resolver
       let call = await resolved()
+      const fresh = async () => {
+        // While the call was held, or Redis refused, rules may have changed: an older, smaller limit would forget what others have used above it.
+        if (scriptClient.resolver.rules !== rules) {
+          rules = scriptClient.resolver.rules
+          call = await resolved()
+        }
+        return call
+      }
+      const startAs = (request: CallRequest) => start(async () => request)
       for (;;) {
         this.throwIfAborted()
-        const first = await this.retrying(async () => {
-          // While the call was held, or Redis refused, rules may have changed: an older, smaller limit would forget what others have used above it.
-          if (scriptClient.resolver.rules !== rules) {
-            rules = scriptClient.resolver.rules
-            call = await resolved()
-          }
-          return batcher.start(call)
-        })
+        const first = await start(fresh)
         const { request, decision } =
-          first.decision.outcome === 'reject' ? await strategyResolver.resolve(call, first.decision, start, options.callOf === undefined) : first
+          first.decision.outcome === 'reject'
+            ? await strategyResolver.resolve(this.atItsPlace(call), first.decision, startAs, options.callOf === undefined)
+            : first
         switch (decision.outcome) {
           case 'run':
-          case 'degrade':
-            return await this.handle(request, decision)
+          case 'degrade': {
+            const result = await this.handle(request, decision)
+            if (result !== AGAIN) return result
+            break
+          }
           case 'hold':
             await sleep(decision.waitMs)
             break
@@ -104,6 +114,8 @@ export class Attempt implements JobHolder {
             return await sendBack.waiting(this, request, decision.etaMs)
           case 'expired':
           case 'reject':
+            // Cancelled while it was decided on: that is what its app was told.
+            this.throwIfAborted()
             this.observeEnd(request, decision.outcome === 'reject' ? 'rejected' : 'expired', undefined)
             throw finalFailure(rejection(decision, { ...request, ownEstimate: scriptClient.resolver.ownEstimate }))
           default:
@@ -129,10 +141,15 @@ export class Attempt implements JobHolder {
 
   retrying<T>(work: () => Promise<T>): Promise<T> {
     return retrying(work, (error) => {
-      this.throwIfAborted()
-      if (this.parts.isClosing()) throw new DelayedError()
+      this.checkGoesOn()
       this.parts.log.warn({ err: error }, 'Redis refuses; the call is held, and its start is sent again')
     })
+  }
+
+  /** @throws what the attempt ends with, where the call was aborted or the worker closes */
+  private checkGoesOn(): void {
+    this.throwIfAborted()
+    if (this.parts.isClosing()) throw new DelayedError()
   }
 
   private context(request: CallRequest, decision: StartDecision): CallContext {
@@ -140,6 +157,8 @@ export class Attempt implements JobHolder {
     const { job, parts } = attempt
     return {
       id: job.id as string,
+      // Without a lock it stands for the job of a held call that has none.
+      job: attempt.token === '' ? undefined : (job as Job),
       attempt: job.attemptsMade + 1,
       decision,
       degraded: request.call.degraded === true,
@@ -164,13 +183,19 @@ export class Attempt implements JobHolder {
     const actual = this.parts.usage.actual(request, this.reported)
     const { costs } = request
     if (!COST_UNITS.some((unit) => (actual[unit] ?? 0) > costs[unit])) return
-    const { scriptClient, redis } = this.parts
+    const { starter, redis } = this.parts
     try {
-      await within(redis.status === 'ready' ? DEFAULTS.storeTimeoutMs : 0, scriptClient.settle([{ request, actual }], 'part'))
+      const isAway = redis.status !== 'ready' && !starter.owns(request)
+      await within(isAway ? 0 : DEFAULTS.storeTimeoutMs, starter.settlePart(request, actual))
     } catch (error) {
       // The end of the call settles it anyway: a stream is neither broken off nor kept waiting for a Redis that is away.
       if (!isStoreError(error)) throw error
     }
+  }
+
+  /** A refusal has ended the record of the call, and with it its place: where it waits after all, it has that place again. */
+  private atItsPlace(request: CallRequest): CallRequest {
+    return { ...request, arrivedMs: keptArrival(this.job.opts) ?? request.arrivedMs }
   }
 
   private throwIfAborted(): void {
@@ -190,6 +215,7 @@ export class Attempt implements JobHolder {
     const timer = timeoutMs > 0 ? setTimeout(late, timeoutMs) : undefined
     const context = this.context(request, decision)
     leases.add(request)
+    this.parts.scriptClient.resolver.started(request)
     let reachedAgent = false
     try {
       this.parts.observer.started(request.call, Date.now() - this.job.timestamp)
@@ -197,7 +223,7 @@ export class Attempt implements JobHolder {
         const instead = await this.outcome(options.fallback?.(request.call, context))
         if (instead !== undefined) {
           // The agent was not called: only the allowance of the degraded mode stays charged.
-          await this.uncharge({ ...request, meters: request.meters.filter(({ rule }) => rule.kind !== 'degraded') }, decision)
+          await this.uncharge(request, decision, ({ rule }) => rule.kind !== 'degraded')
           this.observeEnd(request, 'done', undefined)
           return instead
         }
@@ -210,6 +236,7 @@ export class Attempt implements JobHolder {
       return result
     } catch (error) {
       const refusal = this.abortedBy() === undefined ? await this.refusalIn(error, reachedAgent) : undefined
+      if (refusal?.name === 'later' && this.parts.starter.owns(request)) return await this.refusedWithout(request, decision, refusal.limited)
       if (refusal?.name === 'later') {
         this.state = { name: 'at the gate' }
         clearTimeout(timer)
@@ -247,6 +274,18 @@ export class Attempt implements JobHolder {
     return { name: 'later', limited, words: 'the handler threw a RateLimitError' }
   }
 
+  /**
+   * The agent refused a call that was let in while Redis is away, where its line is: it stays with the worker and asks the gate again, which keeps to what
+   * the agent asked for as far as this process has heard.
+   */
+  private async refusedWithout(request: CallRequest, decision: StartDecision, limited: UpstreamLimited): Promise<typeof AGAIN> {
+    this.state = { name: 'at the gate' }
+    this.parts.tracker.refusedHere(request.call, limited)
+    await this.uncharge(request, decision)
+    this.observeEnd(request, 'returned', undefined)
+    return AGAIN
+  }
+
   /** The agent says that waiting does not help: the call fails with its words, and is charged only what the agent says that it has used. */
   private async refusedForGood(request: CallRequest, decision: StartDecision, words: string, error: unknown): Promise<never> {
     const usage = this.parts.usage.usageIn(request.call.agent, error) ?? this.reported
@@ -275,27 +314,29 @@ export class Attempt implements JobHolder {
   private settle(request: CallRequest, outcome: unknown, { watched }: StartDecision): number | undefined {
     const { usage } = this.parts
     const actual = usage.actual(request, completed(usage.usageIn(request.call.agent, outcome), this.reported))
-    this.parts.batcher.settle(request, actual, { asEstimated: this.reported === undefined, watched: watched === true })
+    this.parts.starter.settle(request, actual, { asEstimated: this.reported === undefined, watched: watched === true })
     return actual.tokens
   }
 
   /** Settles a call whose caller was answered, and whose handler goes on: it holds its slots until the handler has ended. */
   private settleCost(work: Promise<unknown>, request: CallRequest, { watched }: StartDecision): number | undefined {
-    const { batcher, leases } = this.parts
+    const { starter, leases } = this.parts
     const actual = this.parts.usage.actual(request, this.reported)
-    batcher.settleCost(request, actual, watched === true)
+    starter.settleCost(request, actual, watched === true)
     const free = () => {
       leases.remove(request)
-      batcher.freeSlots(request)
+      starter.freeSlots(request)
     }
     work.then(free, free)
     return actual.tokens
   }
 
   /** Gives back what a call was charged that did not reach its agent. If it was the probe of a block, another call becomes the probe. */
-  private async uncharge(request: CallRequest, { watched }: StartDecision): Promise<void> {
-    if (watched === true) await this.retrying(() => this.parts.scriptClient.release(request))
-    else this.parts.batcher.settle(request, NOTHING)
+  private async uncharge(request: CallRequest, { watched }: StartDecision, which?: (meter: MeterRef) => boolean): Promise<void> {
+    const { starter, scriptClient } = this.parts
+    const part = which === undefined || starter.owns(request) ? request : { ...request, meters: request.meters.filter(which) }
+    if (watched === true) await this.retrying(() => scriptClient.release(part))
+    else starter.settle(part, NOTHING, { asEstimated: true, watched: false })
   }
 
   private observeEnd({ call, costs }: CallRequest, how: Ended, actual: number | undefined): void {

@@ -42,13 +42,32 @@ class SteadyLockManager extends LockManager {
  *
  * It is told again until Redis takes it, until the lock was lost (BullMQ's script refuses the end then: the job is another worker's), or until this
  * worker closes. If the process dies before, the job is run again, as after any death.
+ *
+ * A worker that stood still has lost the locks of its jobs, and may be handed such a job again while its handler goes on. BullMQ renews locks by the
+ * id of the job: it would stop to renew that of the second attempt when the first one ends, and the job would run a third time, and so on. Here the
+ * lock that is renewed is that of the attempt that began last, until that one ends.
  */
 export class PersistentWorker extends BullWorker {
+  /** The locks of the attempts that began last, by job. */
+  private readonly locks = new Map<string, string>()
+
   protected override createLockManager(): void {
     const { lockRenewTime = 0, lockDuration = DEFAULTS.leaseMs, name } = this.opts
     // BullMQ's own types of the two do not fit each other.
     const context = this as unknown as ConstructorParameters<typeof LockManager>[0]
     this.lockManager = new SteadyLockManager(context, { lockRenewTime, lockDuration, workerId: this.id, ...(name === undefined ? {} : { workerName: name }) })
+  }
+
+  override async processJob(...args: Parameters<BullWorker['processJob']>): ReturnType<BullWorker['processJob']> {
+    const [job, token] = args
+    const { id = '' } = job
+    this.locks.set(id, token)
+    try {
+      return await super.processJob(...args)
+    } finally {
+      if (this.locks.get(id) === token) this.locks.delete(id)
+      else this.keepLastLock(job)
+    }
   }
 
   protected override handleCompleted(...args: Parameters<BullWorker['handleCompleted']>): Told {
@@ -61,8 +80,15 @@ export class PersistentWorker extends BullWorker {
     return this.untilTaken(args[1], args[2], () => super.handleFailed(...args))
   }
 
+  /** BullMQ has stopped to renew the lock of the job, since an attempt ends: that of a later one is renewed still. */
+  private keepLastLock({ id = '', processedOn = 0 }: Job): void {
+    const last = this.locks.get(id)
+    if (last !== undefined) this.lockManager.trackJob(id, last, processedOn)
+  }
+
   private untilTaken(job: Job, token: string, tell: () => Told): Told {
     const { id = '', processedOn = 0, stacktrace } = job
+    if (this.locks.get(id) !== token) this.keepLastLock(job)
     const traced = [...(stacktrace ?? [])]
     const told = () => {
       // An end that was refused has left its trace in the job.
@@ -71,9 +97,13 @@ export class PersistentWorker extends BullWorker {
     }
     const again = (error: Error) => {
       if (this.closing !== undefined) throw error
+      // The job is that of a later attempt.
+      if (this.locks.get(id) !== token) throw error
       if (!this.lockManager.getTrackedJobIds().includes(id)) this.emit('error', error)
       this.lockManager.trackJob(id, token, processedOn)
     }
-    return retrying(told, again, (this.opts.lockDuration ?? DEFAULTS.leaseMs) / TRIES_PER_LEASE).finally(() => this.lockManager.untrackJob(id))
+    return retrying(told, again, (this.opts.lockDuration ?? DEFAULTS.leaseMs) / TRIES_PER_LEASE).finally(() => {
+      if (this.locks.get(id) === token) this.lockManager.untrackJob(id)
+    })
   }
 }

@@ -5,6 +5,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import type { Clock } from '../model/time.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { scripts } from '../store/redis/scripts.js'
+import { JoblessCalls } from './jobless-calls.js'
 import { type FirstLines, LineScan } from './line-scan.js'
 import { QueuePlaces } from './queue-places.js'
 import type { JobState, Queues } from './queues.js'
@@ -62,6 +63,7 @@ export class Dispatcher {
   private readonly id = randomUUID()
   private readonly scan: LineScan
   private readonly places: QueuePlaces
+  private readonly joblessCalls: JoblessCalls
   private state: DispatcherState = this.resting(0)
   private lease: Lease = { name: 'free', askAtMs: 0 }
   private secondScan: NodeJS.Timeout | undefined
@@ -77,6 +79,7 @@ export class Dispatcher {
   ) {
     this.scan = new LineScan(redis, scriptClient, clock)
     this.places = new QueuePlaces(redis, scriptClient.keys)
+    this.joblessCalls = new JoblessCalls(redis, scriptClient)
     this.leaseKeys = [scriptClient.keys.dispatcher, scriptClient.keys.pulse]
   }
 
@@ -165,14 +168,15 @@ export class Dispatcher {
     const { lines, passes, late } = await this.scan.due()
     if (late.length > 0) await this.promote(await this.scriptClient.expire(await this.scan.requests(late)))
     if (passes.length > 0) await this.reconcilePasses(passes)
-    const fronts = lines.length === 0 ? [] : await this.scan.fronts(lines)
+    const [fronts, jobless] = await Promise.all([lines.length === 0 ? [] : this.scan.fronts(lines), this.joblessCalls.release()])
+    this.leftWithoutJob(jobless)
     const queues = new Set(fronts.flatMap(({ calls }) => calls.map(({ id }) => parseRecordId(id).queue)))
     const budgets = await this.places.budgets(queues, this.scan.nowMs())
     if (lines.length === 0) return this.scan.nextDueMs(LONGEST_REST_MS)
     const { nowMs, woken, unclaimed, dropped, nextMs } = await this.scriptClient.dispatch(fronts, budgets, true)
     this.scan.setClock(nowMs)
     this.places.woke(unclaimed)
-    for (const call of dropped) this.log.warn({ call }, 'a call stood in line whose job does not exist; it has left the line')
+    this.leftWithoutJob(dropped)
     await this.promote(woken)
     return this.scan.unfinished ? 0 : Math.min(LONGEST_REST_MS, nextMs ?? LONGEST_REST_MS)
   }
@@ -219,6 +223,10 @@ export class Dispatcher {
       this.promote(missed, tries + 1).catch((error: unknown) => this.log.error({ err: error }, 'waking failed; the calls are found among the passes'))
     }, afterMs)
     this.retries.add(retry)
+  }
+
+  private leftWithoutJob(calls: readonly string[]): void {
+    for (const call of calls) this.log.warn({ call }, 'a call stood in line whose job does not exist; it has left the line')
   }
 
   private unclaimed(call: string | undefined, state: JobState | undefined): void {

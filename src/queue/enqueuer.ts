@@ -5,7 +5,7 @@ import { idTaken } from '../admission/identity.js'
 import { rejection } from '../admission/rejection.js'
 import { type CallRequest, weightOf } from '../admission/request.js'
 import type { Call } from '../model/call.js'
-import type { Decision } from '../model/decision.js'
+import type { Decision, WaitDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { CallInvalid, TollgateError } from '../model/errors.js'
 import { SECOND } from '../model/time.js'
@@ -15,6 +15,7 @@ import { type BareDecision, isBare } from '../store/redis/decoder.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { faultMessage, show } from '../validation/faults.js'
 import { ExistingJobs, Joined } from './existing-jobs.js'
+import { explainStored } from './explain.js'
 import {
   type DecidedCall,
   type EnqueuedCall,
@@ -26,6 +27,7 @@ import {
   takeCall,
   unansweredCall,
 } from './incoming-call.js'
+import type { QueueStates } from './queue-states.js'
 import type { Results } from './results.js'
 import { type CallJobOptions, callRequest, delayMs, leave, parseRecordId, readRecord, recordId, withEstimate } from './stored-call.js'
 import type { ResolvedDecision, StrategyResolver } from './strategy-resolver.js'
@@ -44,6 +46,7 @@ export interface EnqueuerParts {
   readonly redis: Redis
   readonly queue: Queue
   readonly results: Results
+  readonly queueStates: QueueStates
   readonly strategyResolver: StrategyResolver
   /** How often a call is tried whose handler fails. */
   readonly attempts: number | undefined
@@ -51,6 +54,8 @@ export interface EnqueuerParts {
   readonly maxPayloadBytes: number
   /** How long Redis may take for the calls that are added together. */
   readonly timeoutMs: number
+  /** Whether the rules of the namespace are known: not before Redis has been there, where the process has declared none. */
+  readonly knowsRules?: () => boolean
 }
 
 /**
@@ -95,6 +100,7 @@ export class Enqueuer {
       try {
         // Redis did not answer for an earlier chunk: the rest is not tried, since each chunk would wait as long.
         if (away !== undefined) throw new Unanswered(away.message, false, away.cause)
+        if (this.parts.knowsRules?.() === false) throw new Unanswered('Redis is away, and the rules of the namespace are not known yet', false)
         const prepared = await budget.step(() => Promise.all(chunk.map((call) => this.prepare(call))))
         const decided = await Promise.all(prepared.map((call) => this.decide(call, budget)))
         await adding
@@ -164,9 +170,12 @@ export class Enqueuer {
       switch (decision.outcome) {
         case 'run':
         case 'degrade':
-        case 'wait':
         case 'hold':
           return { state: 'decided', id, request: { ...request, identity }, decision, decidedMs: performance.now() }
+        case 'wait': {
+          const decidedMs = performance.now()
+          return { state: 'decided', id, request: { ...request, identity }, decision: await budget.step(() => this.withReason(request, decision)), decidedMs }
+        }
         case 'reject':
         case 'expired':
           return { state: 'refused', id, error: rejection(decision, { ...request, ownEstimate: this.parts.scriptClient.resolver.ownEstimate }), decision }
@@ -195,6 +204,17 @@ export class Enqueuer {
       void sent?.then(() => this.release(request)).catch(() => {})
       throw error
     }
+  }
+
+  /** What no meter says: why the queue takes no calls; and of a call that was enqueued before, how it stands now. */
+  private async withReason({ id }: CallRequest, decision: WaitDecision): Promise<WaitDecision> {
+    if (decision.binding !== null) return decision
+    const { scriptClient, redis, queue, queueStates } = this.parts
+    if (decision.waitsFor !== null) return Object.assign(decision, { waitsFor: (await queueStates.reason(queue.name)) ?? decision.waitsFor })
+    const record = await scriptClient.recordOf(id)
+    if (readRecord(record)?.state !== 'waiting') return decision
+    const [now] = await explainStored({ scriptClient, redis, queueStates }, [{ id, record: record as string }])
+    return now === undefined ? decision : Object.assign(decision, { etaMs: now.etaMs, binding: now.binding, waitsFor: now.waitsFor })
   }
 
   /** @throws Joined, ID_TAKEN */
@@ -270,11 +290,12 @@ export class Enqueuer {
   }
 
   /** @param index its number among the calls that are added together: they came one after the other */
-  private job(id: string, { call, identity }: EnqueueRequest, decision: Decision, index: number) {
+  private job(id: string, { call, identity, allowed }: EnqueueRequest, decision: Decision, index: number) {
     const { deduplicationKey } = call
     const opts: CallJobOptions = {
       ...this.jobOptions,
       identity,
+      ...(allowed === undefined ? {} : { allowed }),
       jobId: id,
       arrivedMs: decision.atMs + index / ADDED_AT_ONCE / 100,
       ...(decision.outcome === 'wait' ? { delay: delayMs(decision.etaMs) } : {}),

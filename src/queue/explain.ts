@@ -1,13 +1,17 @@
 import type { Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { gateBinding } from '../admission/request.js'
-import type { Binding, Decision, Usage } from '../model/decision.js'
+import type { Binding, RejectDecision, RunDecision, Usage } from '../model/decision.js'
 import { TollgateError } from '../model/errors.js'
+import { withoutArguments } from '../model/secrets.js'
+import { reasonOf, WAITS_FOR_NOTHING, type Waits, waitsFor } from '../model/wait-reason.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
-import { callFailure, readRecord, recordId, restoredRequest } from './stored-call.js'
+import { handledElsewhere } from './foreign-workers.js'
+import type { QueueStates } from './queue-states.js'
+import { callFailure, parseRecordId, readRecord, recordId, restoredRequest } from './stored-call.js'
 
 /** Where a call stands, and why. */
-export interface Explanation {
+export interface Explanation extends Waits {
   readonly id: string
   /** waiting: in line. woken: has room, on its way to a worker. running, done, failed. expired: its deadline passed. queued: in BullMQ, to be decided on when a worker takes it. */
   readonly state: 'waiting' | 'woken' | 'running' | 'done' | 'failed' | 'expired' | 'queued'
@@ -21,6 +25,18 @@ export interface Explanation {
   readonly reason: string | null
   /** Every limit that covers it, as it stands now. */
   readonly usage: readonly Usage[]
+  /** What is wrong with how it runs: a worker that is not Tollgate's took it past the gate. */
+  readonly warning?: string
+}
+
+/** How many calls are decided on in one script call. */
+const AT_ONCE = 50
+
+/** What an explanation reads with. */
+export interface ExplainParts {
+  readonly scriptClient: ScriptClient
+  readonly redis: Redis
+  readonly queueStates: QueueStates
 }
 
 function endedState(failedReason: string | null): Explanation['state'] {
@@ -28,59 +44,115 @@ function endedState(failedReason: string | null): Explanation['state'] {
   return callFailure(failedReason).code === 'CALL_EXPIRED' ? 'expired' : 'failed'
 }
 
+/** An explanation of which nothing is known but the state. */
+export function bareExplanation(id: string, state: Explanation['state'], reason: string | null = null): Explanation {
+  return { id, state, binding: null, position: null, etaMs: null, ...WAITS_FOR_NOTHING, reason, usage: [] }
+}
+
 /** @throws CALL_UNKNOWN */
-export async function explain(scriptClient: ScriptClient, redis: Redis, queue: Queue, jobId: string): Promise<Explanation> {
+export async function explain(parts: ExplainParts, queue: Queue, jobId: string): Promise<Explanation> {
+  const { scriptClient, redis, queueStates } = parts
   const id = recordId(queue.name, jobId)
   const key = queue.toKey(jobId)
-  const [record, [finishedOn = null, failedReason = null, data = null], locked] = await Promise.all([
+  const [record, [finishedOn = null, failedReason = null, data = null, worker = null], locked, delayed] = await Promise.all([
     redis.get(scriptClient.keys.call(id)),
-    redis.hmget(key, 'finishedOn', 'failedReason', 'data'),
+    redis.hmget(key, 'finishedOn', 'failedReason', 'data', 'pb'),
     redis.exists(`${key}:lock`),
+    redis.zscore(queue.toKey('delayed'), jobId),
   ])
   const stored = readRecord(record)
   if (stored === null && data === null)
     throw new TollgateError('CALL_UNKNOWN', `no call ${jobId} in queue ${queue.name}: it never was, or it finished too long ago`)
-  const nothing = { id: jobId, binding: null, position: null, etaMs: null, reason: null, usage: [] }
-  if (stored === null || stored.state === 'started') {
-    if (finishedOn !== null) return { ...nothing, state: endedState(failedReason), reason: failedReason }
-    return { ...nothing, state: locked === 1 ? 'running' : 'queued' }
+  const isElsewhere = (finishedOn !== null || locked === 1) && handledElsewhere(worker)
+  // A job that went past the gate leaves what was kept for its start.
+  if (stored !== null && stored.state !== 'started' && finishedOn === null && !isElsewhere) {
+    const [explanation] = await explainStored(parts, [{ id, record: record as string }])
+    return explanation as Explanation
   }
-  switch (stored.state) {
-    case 'passed':
-      return { ...nothing, state: 'woken', usage: (await peek(scriptClient, id, record))?.usage ?? [] }
-    case 'waiting': {
-      if (scriptClient.keys.isOwnLine(stored.line)) return { ...nothing, state: 'waiting', ...(await nextTry(scriptClient, redis, id, record, stored.line)) }
-      const [decision, rank, length] = await Promise.all([peek(scriptClient, id, record), redis.zrank(stored.line, id), redis.zcard(stored.line)])
-      const limited = decision?.outcome === 'reject' ? decision : null
-      const at = scriptClient.keys.parseLine(stored.line)
-      const binding = limited?.binding ?? (at === null ? null : lineBinding(scriptClient, at))
+  const passedBy = isElsewhere ? { warning: 'a worker that is not of Tollgate took it past the gate' } : {}
+  if (finishedOn !== null) return { ...bareExplanation(jobId, endedState(failedReason), failedReason), ...passedBy }
+  if (locked === 1) return { ...bareExplanation(jobId, 'running'), ...passedBy }
+  return { ...bareExplanation(jobId, 'queued'), ...waitsFor(delayed === null ? await queueStates.reason(queue.name) : 'DELAYED') }
+}
+
+/** A call that is in line or was woken, and its record. */
+export interface StoredEntry {
+  readonly id: string
+  readonly record: string
+}
+
+/** Explains calls that are in line or were woken: some round trips, and a script call for 50 of them. */
+export async function explainStored(parts: ExplainParts, entries: readonly StoredEntry[]): Promise<Explanation[]> {
+  const explained: Explanation[] = []
+  for (let from = 0; from < entries.length; from += AT_ONCE) explained.push(...(await explainSome(parts, entries.slice(from, from + AT_ONCE))))
+  return explained
+}
+
+async function explainSome({ scriptClient, redis, queueStates }: ExplainParts, entries: readonly StoredEntry[]): Promise<Explanation[]> {
+  const { keys } = scriptClient
+  const calls = entries.map(({ id, record }) => ({ id, stored: readRecord(record), request: restoredRequest(scriptClient, id, record) }))
+  const pipeline = redis.pipeline()
+  for (const { id, stored } of calls) {
+    const line = stored?.line ?? ''
+    pipeline.zrank(line, id)
+    pipeline.zcard(line)
+    pipeline.zscore(keys.lines, line)
+  }
+  const [decisions, replies] = await Promise.all([scriptClient.peek(calls.map(({ request }) => request)), pipeline.exec()])
+  const places = (replies ?? []).map(([error, value]) => {
+    if (error) throw withoutArguments(error)
+    return value
+  })
+  return Promise.all(
+    calls.map(async ({ id, stored, request }, at): Promise<Explanation> => {
+      const decision = decisions[at] as RunDecision | RejectDecision
+      const [rank, length, due] = places.slice(3 * at, 3 * at + 3) as [number | null, number, string | null]
+      const { queue, jobId } = parseRecordId(id)
+      const known = { ...bareExplanation(jobId, stored?.state === 'passed' ? 'woken' : 'waiting'), usage: decision.usage }
+      if (known.state === 'woken') {
+        // One that is slowed down has a job that is delayed to its slot.
+        const slowed = (stored?.slotMs ?? 0) > decision.atMs
+        return { ...known, ...waitsFor(slowed ? 'RATE' : await queueStates.reason(queue)) }
+      }
+      const line = stored?.line ?? ''
+      if (keys.isOwnLine(line)) {
+        // Its agent refused it, and it waits alone until it is tried again.
+        const block = request.meters.find(({ rule }) => rule.kind === 'upstream')
+        const etaMs = due === null ? null : Math.max(0, Number(due) - decision.atMs)
+        return { ...known, binding: block === undefined ? null : gateBinding(block), position: 0, etaMs, ...waitsFor('UPSTREAM') }
+      }
+      const limited = decision.outcome === 'reject' ? decision : null
+      if (line === keys.queueLine(queue) && limited === null)
+        return { ...known, position: rank, ...waitsFor((await queueStates.reason(queue)) ?? 'WORKERS_BUSY') }
+      const { binding, windowMs } = limited === null ? lineBinding(scriptClient, line) : boundBy(limited)
       // The peek estimates the wait at the end of the line; a call further ahead waits its share of that.
       const share = rank === null || length === 0 ? 1 : (rank + 1) / (length + 1)
       const etaMs = limited === null ? 0 : limited.retryAfterMs === null ? null : limited.retryAfterMs * share
-      return { ...nothing, state: 'waiting', binding, position: rank, etaMs, usage: decision?.usage ?? [] }
-    }
-    default:
-      throw new Error(`unknown state ${stored.state satisfies never}`)
-  }
+      return { ...known, binding, position: rank, etaMs, ...waitsFor(binding === null ? null : reasonOf(binding, windowMs)) }
+    }),
+  )
 }
 
-async function peek(scriptClient: ScriptClient, id: string, record: string | null): Promise<Decision | undefined> {
-  const [decision] = await scriptClient.peek([restoredRequest(scriptClient, id, record)])
-  return decision
+/** What binds a call, and the window of that limit. */
+type Bound = { readonly binding: Binding | null; readonly windowMs: number | null | undefined }
+
+function boundBy({ binding, usage }: RejectDecision): Bound {
+  const limit = usage.find((one) => one.rule === binding.rule && one.limit === binding.limit && one.scopeValue === binding.scopeValue)
+  return { binding, windowMs: limit?.windowMs }
 }
 
-/** Of a call that its agent refused, and that waits alone until it is tried again. */
-async function nextTry(scriptClient: ScriptClient, redis: Redis, id: string, record: string | null, line: string) {
-  const [decision, due] = await Promise.all([peek(scriptClient, id, record), redis.zscore(scriptClient.keys.lines, line)])
-  const { meters } = restoredRequest(scriptClient, id, record)
-  const block = meters.find(({ rule }) => rule.kind === 'upstream')
-  const etaMs = decision === undefined || due === null ? null : Math.max(0, Number(due) - decision.atMs)
-  return { binding: block === undefined ? null : gateBinding(block), position: 0, etaMs, usage: decision?.usage ?? [] }
-}
-
-/** The binding of a call that stands in a line while there is room: it is about to be woken. */
-function lineBinding(scriptClient: ScriptClient, { rule, value }: { rule: string; value: string }): Binding {
-  const found = scriptClient.resolver.rules.rules.find(({ name }) => name === rule)
+/** Of a call that stands in a line while there is room: it is about to be woken. */
+function lineBinding(scriptClient: ScriptClient, line: string): Bound {
+  const at = scriptClient.keys.parseLine(line)
+  if (at === null) return { binding: null, windowMs: null }
+  const found = scriptClient.resolver.rules.rules.find(({ name }) => name === at.rule)
   const limit = found?.limits[0]
-  return { kind: found?.kind ?? 'rule', rule, limit: limit?.name ?? 'removed', scopeValue: value, unit: limit?.unit ?? 'none' }
+  const binding: Binding = {
+    kind: found?.kind ?? 'rule',
+    rule: at.rule,
+    limit: limit?.name ?? 'removed',
+    scopeValue: at.value,
+    unit: limit?.unit ?? 'none',
+  }
+  return { binding, windowMs: limit?.windowMs }
 }

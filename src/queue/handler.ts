@@ -9,6 +9,8 @@ import type { WorkerObserver } from '../telemetry/observer.js'
 export interface CallContext {
   /** The id of the call and of its BullMQ job. */
   readonly id: string
+  /** The BullMQ job of the call: its data, progress, logs, children. Undefined for a held call that started without one. */
+  readonly job: Job | undefined
   /** Aborts when the call is cancelled or takes longer than `timeoutMs`; its reason is the error. */
   readonly signal: AbortSignal
   /** 1 for the first try. Waiting is no attempt. */

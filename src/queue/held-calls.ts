@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { DelayedError, type JobsOptions, type Queue, UnrecoverableError } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
@@ -8,14 +8,16 @@ import { DEFAULTS } from '../model/defaults.js'
 import { StoreUnavailable, TollgateError } from '../model/errors.js'
 import { SECOND } from '../model/time.js'
 import { usageOfResult } from '../pricing/usage.js'
-import { onAbort } from '../redis/bounded-wait.js'
+import { onAbort, within } from '../redis/bounded-wait.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { validateCall } from '../validation/call.js'
-import type { Explanation } from './explain.js'
+import { bareExplanation, type Explanation } from './explain.js'
 import type { CallContext, WorkerOptions } from './handler.js'
 import { isPutElsewhere } from './handler-outcome.js'
+import { BACK, HeldOutage, type HeldOutageParts } from './held-outage.js'
+import { giveUpHeld } from './held-queue.js'
 import type { Results } from './results.js'
-import { type AttemptJob, callFailure, readRecord, recordId, restoredRequest, withEstimate } from './stored-call.js'
+import { type AttemptJob, callFailure, withEstimate } from './stored-call.js'
 import type { Worker } from './worker.js'
 
 /** Makes a held call, in the process that holds it. A `usage` in its result settles the estimate. */
@@ -24,15 +26,18 @@ export type HeldHandler<T> = (call: Call, context: CallContext) => Promise<T>
 export interface RunOptions {
   /** Ends the wait of the call: it leaves its line. While the handler runs it has no effect. */
   signal?: AbortSignal | undefined
-  /** Is called where the call has to wait, with its id (for `explain` and `cancel`); again where its agent sends it back to its line. */
-  waiting?: ((id: string) => void) | undefined
+  /**
+   * Is called where the call has to wait, with its id (for `explain` and `cancel`), and with a function that ends its wait as the signal does; again where
+   * its agent sends it back to its line.
+   */
+  waiting?: ((id: string, leave: (reason: unknown) => void) => void) | undefined
 }
 
 interface HeldCall extends RunOptions {
   readonly call: Call
   readonly handler: HeldHandler<unknown>
-  readonly resolve: (result: unknown) => void
-  readonly reject: (error: unknown) => void
+  resolve: (result: unknown) => void
+  reject: (error: unknown) => void
   state: 'starting' | 'waiting' | 'running'
   /** How often the handler was called. */
   attempts: number
@@ -40,7 +45,7 @@ interface HeldCall extends RunOptions {
   thrown: unknown
 }
 
-export interface HeldParts {
+export interface HeldParts extends Pick<HeldOutageParts, 'gate' | 'tracker'> {
   readonly queue: Queue
   readonly redis: Redis
   readonly scriptClient: ScriptClient
@@ -57,22 +62,12 @@ export interface HeldParts {
   readonly cancel: (id: string) => Promise<boolean>
 }
 
-const HELD_ID = /^(held-[0-9a-f]{12})\./
 /** Jobs of held calls exist while they wait: none is kept. */
 const JOB_OPTIONS: JobsOptions = { removeOnComplete: true, removeOnFail: true, backoff: { type: 'exponential', delay: SECOND } }
 /** Errors by which a processor tells BullMQ what to do with its job. */
 const CONTROL_ERRORS: ReadonlySet<string> = new Set(['DelayedError', 'WaitingError', 'WaitingChildrenError', 'RateLimitError', 'UnrecoverableError'])
 /** Of so many calls that ended here `explain` still knows how. */
 const ENDED_KEPT = 1000
-
-/** The queue of the process that holds the call of this id; undefined where no process holds it. */
-export function heldQueueOf(id: unknown): string | undefined {
-  return typeof id === 'string' ? HELD_ID.exec(id)?.[1] : undefined
-}
-
-export function newHeldQueue(): string {
-  return `held-${randomBytes(6).toString('hex')}`
-}
 
 /**
  * Calls whose handler runs in the process that brings them: a server that holds the connection of a client.
@@ -105,6 +100,7 @@ export class HeldCalls {
   /** The first sign of life: no call is taken before it, so that no queue exists that is not listed. */
   private listed: Promise<void>
   private closed = false
+  private readonly outage: HeldOutage
 
   constructor(
     private readonly parts: HeldParts,
@@ -114,6 +110,7 @@ export class HeldCalls {
     this.worker.bull.on('failed', (job, error) => {
       if (job?.id !== undefined && job.finishedOn !== undefined) this.fail(job.id, error)
     })
+    this.outage = new HeldOutage(parts)
     this.listed = this.beat()
     this.listed.catch(() => {})
     this.beats = setInterval(() => {
@@ -124,7 +121,7 @@ export class HeldCalls {
 
   /** How many calls are held now. */
   get size(): number {
-    return this.calls.size
+    return this.calls.size + this.outage.size
   }
 
   /**
@@ -135,20 +132,39 @@ export class HeldCalls {
     signal?.throwIfAborted()
     if (this.closed) throw closedError()
     const { queue, scriptClient, gone } = this.parts
-    if (gone()) throw away()
+    const call = scriptClient.resolver.withEndpoint(validateCall(input))
+    const id = `${queue.name}.${randomUUID()}`
+    const costs = scriptClient.resolver.costs(call)
+    const estimated = withEstimate(call, costs instanceof Promise ? await costs : costs)
+    for (;;) {
+      if (gone()) {
+        const result = await this.outage.run(id, { ...estimated, id: undefined }, handler, { signal, waiting })
+        if (result !== BACK) return result as T
+      }
+      const held: HeldCall = { call, handler, signal, waiting, resolve: noop, reject: noop, state: 'starting', attempts: 0, thrown: undefined }
+      try {
+        return (await this.runInLine(id, held, estimated)) as T
+      } catch (error) {
+        // Redis has not answered its start, and is away by now: nothing was written, or it is given back.
+        if (!(error instanceof StoreUnavailable && held.attempts === 0 && gone()) || this.closed) throw error
+      }
+    }
+  }
+
+  private async runInLine(id: string, held: HeldCall, estimated: Call): Promise<unknown> {
     // Where Redis refused the first sign, each call tries again.
     this.listed = this.listed.catch(() => this.beat())
     await this.listed
-    const call = scriptClient.resolver.withEndpoint(validateCall(input))
-    const id = `${queue.name}.${randomUUID()}`
-    const stored = { ...withEstimate(call, await scriptClient.resolver.costs(call)), id: undefined, payload: undefined }
+    const { signal } = held
     const result = new Promise<unknown>((resolve, reject) => {
-      this.calls.set(id, { call, handler, signal, waiting, resolve, reject, state: 'starting', attempts: 0, thrown: undefined })
+      held.resolve = resolve
+      held.reject = reject
+      this.calls.set(id, held)
     })
     const leave = signal === undefined ? undefined : onAbort(signal, () => this.withdraw(id, signal.reason))
     try {
-      this.start(id, stored)
-      return (await result) as T
+      this.start(id, { ...estimated, id: undefined, payload: undefined })
+      return await result
     } finally {
       leave?.()
       this.calls.delete(id)
@@ -157,7 +173,7 @@ export class HeldCalls {
 
   /** Where a call stands that runs here, or ended here a short while ago; undefined where another place knows it better. */
   explain(id: string): Explanation | undefined {
-    if (this.calls.get(id)?.state === 'running') return { id, state: 'running', binding: null, position: null, etaMs: null, reason: null, usage: [] }
+    if (this.calls.get(id)?.state === 'running') return bareExplanation(id, 'running')
     return this.ended.get(id)
   }
 
@@ -167,6 +183,16 @@ export class HeldCalls {
     if (held === undefined || held.state === 'waiting') return false
     this.worker.abort(id)
     return true
+  }
+
+  /**
+   * A note that the processes of the namespace share: which of them holds a call. It is written if it is still as it was.
+   * @param was '' = none @throws StoreUnavailable
+   */
+  async share(name: string, was: string, becomes: string, keepMs: number): Promise<{ readonly written: boolean; readonly state: string }> {
+    const { scriptClient, gone, timeoutMs } = this.parts
+    if (gone()) throw away()
+    return within(timeoutMs, scriptClient.compareAndSet(scriptClient.keys.heldBy(name), was, becomes, keepMs))
   }
 
   reconnected(): void {
@@ -179,6 +205,7 @@ export class HeldCalls {
     this.closed = true
     clearInterval(this.beats)
     for (const [id, { state }] of this.calls) if (state !== 'running') this.withdraw(id, closedError())
+    await this.outage.close(closedError())
     if (!gone) await Promise.all(this.direct)
     await this.worker.close(gone)
     for (const { reject } of this.calls.values()) reject(closedError())
@@ -213,14 +240,21 @@ export class HeldCalls {
   /** Stands for the job of a call that has none. Where the call has to wait it becomes one. */
   private jobless(id: string, call: Call): AttemptJob {
     const { queue, attempts } = this.parts
-    const job = { id, name: call.agent, data: call, queueName: queue.name, timestamp: Date.now(), attemptsMade: 0, stalledCounter: 0, opts: {} }
     return {
-      ...job,
-      updateData: async (data: Call) => {
-        job.data = data
+      id,
+      name: call.agent,
+      data: call,
+      checked: true,
+      queueName: queue.name,
+      timestamp: Date.now(),
+      attemptsMade: 0,
+      stalledCounter: 0,
+      opts: {},
+      async updateData(data: Call) {
+        this.data = data
       },
-      moveToDelayed: async (atMs: number) => {
-        await queue.add(job.name, job.data, { ...JOB_OPTIONS, attempts, jobId: id, delay: Math.max(0, atMs - Date.now()) })
+      async moveToDelayed(atMs: number) {
+        await queue.add(this.name, this.data, { ...JOB_OPTIONS, attempts, jobId: id, delay: Math.max(0, atMs - Date.now()) })
       },
     }
   }
@@ -246,7 +280,7 @@ export class HeldCalls {
     this.parts.results.wait(id, held.signal === undefined ? {} : { signal: held.signal }).catch((error: unknown) => {
       if (held.signal?.aborted !== true && held.state === 'waiting') this.calls.get(id)?.reject(error)
     })
-    held.waiting?.(id)
+    held.waiting?.(id, (reason) => this.withdraw(id, reason))
   }
 
   private async handle(call: Call, context: CallContext): Promise<unknown> {
@@ -287,7 +321,7 @@ export class HeldCalls {
 
   private remember(id: string, state: 'done' | 'failed', reason: string | null): void {
     if (this.ended.size >= ENDED_KEPT) this.ended.delete(this.ended.keys().next().value as string)
-    this.ended.set(id, { id, state, binding: null, position: null, etaMs: null, reason, usage: [] })
+    this.ended.set(id, bareExplanation(id, state, reason))
   }
 
   /** Its caller waits no more. */
@@ -323,35 +357,12 @@ export class HeldCalls {
   }
 }
 
+function noop(): void {}
+
 function closedError(): TollgateError {
   return new TollgateError('CLOSED', 'this Tollgate was closed while the call was held')
 }
 
 function away(): StoreUnavailable {
   return new StoreUnavailable('Redis is away, and it is not known whether there is room', { retryAfterMs: DEFAULTS.longestProbeMs })
-}
-
-/** Gives up the held calls of processes that gave no sign of life for `heldSilenceMs`. Two processes that do so at once do no harm. */
-export async function sweepHeld(scriptClient: ScriptClient, redis: Redis, queueOf: (name: string) => Queue): Promise<void> {
-  const [seconds] = await redis.time()
-  const dead = await redis.zrange(scriptClient.keys.held, '-inf', String(Number(seconds) * 1000), 'BYSCORE', 'LIMIT', 0, 100)
-  for (const name of dead) await giveUpHeld(scriptClient, redis, queueOf(name))
-}
-
-/** Takes all calls of a queue of held calls out of their lines, then removes the queue. A call that had started stays charged. */
-async function giveUpHeld(scriptClient: ScriptClient, redis: Redis, queue: Queue): Promise<void> {
-  const { keys } = scriptClient
-  const ids = [
-    ...(await redis.lrange(queue.toKey('wait'), 0, -1)),
-    ...(await redis.lrange(queue.toKey('active'), 0, -1)),
-    ...(await redis.zrange(queue.toKey('delayed'), '0', '-1')),
-    ...(await redis.zrange(queue.toKey('prioritized'), '0', '-1')),
-  ].map((id) => recordId(queue.name, id))
-  for (const id of ids) {
-    const record = await redis.get(keys.call(id))
-    const stored = readRecord(record)
-    if (stored !== null && stored.state !== 'started') await scriptClient.release(restoredRequest(scriptClient, id, record), stored.line)
-  }
-  await queue.obliterate({ force: true })
-  await redis.zrem(keys.held, queue.name)
 }

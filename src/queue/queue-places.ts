@@ -27,7 +27,7 @@ const FORGET_AFTER_MS = 10 * SECOND
 const LOOK_EVERY_MS = 200
 
 /** What a worker reported last: see `lua/report-places.lua`. */
-interface WorkerReport {
+export interface WorkerReport {
   readonly id: string
   readonly queue: string
   readonly untilMs: number
@@ -38,7 +38,7 @@ interface WorkerReport {
   readonly perSecond: number
 }
 
-function parseReport([id, text]: [string, string]): WorkerReport {
+export function parseReport([id, text]: [string, string]): WorkerReport {
   const [untilMs = 0, forgottenMs = 0, places = 0, running = 0, perSecond = 0] = text.split(' ', 5).map(Number)
   return { id, queue: text.split(' ').slice(5).join(' '), untilMs, forgottenMs, places, running, perSecond }
 }

@@ -3,16 +3,22 @@ import type { Logger } from 'pino'
 import { identityOf } from '../admission/identity.js'
 import type { Resolver } from '../admission/resolver.js'
 import type { UsageReader } from '../admission/usage-reader.js'
+import type { Gate } from '../gate/gate.js'
+import type { CallsPage, CheckedCallsQuery, CheckedLinesQuery, LinesPage } from '../gate/waiting.js'
 import type { Call } from '../model/call.js'
 import type { CustomStrategy } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { CallInvalid, TollgateError } from '../model/errors.js'
 import type { Clock } from '../model/time.js'
+import type { UpstreamName } from '../model/upstream.js'
+import type { Outage } from '../outage/outage.js'
+import type { OnStoreError } from '../policy/rule.js'
 import { answeredWithin, within } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
 import { isStoreError } from '../redis/store-error.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { ScriptClient } from '../store/redis/script-client.js'
+import type { Store } from '../store/store.js'
 import { logConnection } from '../telemetry/log.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
 import { validateCall } from '../validation/call.js'
@@ -20,13 +26,19 @@ import { Dispatcher } from './dispatcher.js'
 import { Enqueuer } from './enqueuer.js'
 import { ExistingJobs } from './existing-jobs.js'
 import { type Explanation, explain } from './explain.js'
+import { ForeignWorkers } from './foreign-workers.js'
 import type { Handler, WorkerOptions } from './handler.js'
-import { HeldCalls, heldQueueOf, newHeldQueue, sweepHeld } from './held-calls.js'
+import { HeldCalls } from './held-calls.js'
+import { heldQueueOf, newHeldQueue, sweepHeld } from './held-queue.js'
+import { startLifted } from './lifted-calls.js'
 import type { FirstLines } from './line-scan.js'
+import { QueueStates } from './queue-states.js'
 import { Queues } from './queues.js'
 import { Results } from './results.js'
+import { stirReturned } from './stir-returned.js'
 import { readRecord, recordId, restoredRequest } from './stored-call.js'
 import { StrategyResolver } from './strategy-resolver.js'
+import { WaitingList } from './waiting-list.js'
 import { Worker } from './worker.js'
 
 /** How often a cancellation looks again at a call whose job was taken, or came back, meanwhile. */
@@ -48,11 +60,13 @@ interface QueueRuntimeParts {
     readonly strategies: Readonly<Record<string, CustomStrategy>>
     /** How long Redis may take to take in, explain or cancel a call. */
     readonly enqueueTimeoutMs: number
+    readonly onStoreError: OnStoreError
   }
   readonly tracker: UpstreamTracker
   readonly usage: UsageReader
-  /** Whether Redis does not answer or refuses, though it may be connected. */
-  readonly away: () => boolean
+  readonly outage: Outage
+  /** That of the gate, which goes on while Redis is away. */
+  readonly store: Store
   /** Is called when another process has changed the rules, or may have. */
   readonly rulesChanged: () => void
 }
@@ -70,6 +84,9 @@ export class QueueRuntime {
   readonly enqueuer: Enqueuer
   private readonly queues: Queues
   private readonly results: Results
+  readonly foreignWorkers: ForeignWorkers
+  private readonly queueStates: QueueStates
+  private readonly waitingList: WaitingList
   private readonly workers = new Set<Worker>()
   /** By the names of their queues. */
   private readonly held = new Map<string, HeldCalls>()
@@ -80,12 +97,26 @@ export class QueueRuntime {
 
   constructor(private readonly parts: QueueRuntimeParts) {
     this.queues = new Queues(parts.client, parts.keys)
+    this.queueStates = new QueueStates(parts.client, parts.keys)
+    this.foreignWorkers = new ForeignWorkers(parts.client, parts.keys.prefix, parts.options.queue, parts.log)
     const { scriptClient, client: redis, log } = parts
+    this.waitingList = new WaitingList({ scriptClient, redis, queueStates: this.queueStates }, parts.options.queue)
     const { attempts, strategies, maxPayloadBytes, enqueueTimeoutMs: timeoutMs } = parts.options
     const queue = this.queues.get(parts.options.queue)
     this.results = new Results(queue, redis)
     const strategyResolver = new StrategyResolver(scriptClient, strategies, log)
-    this.enqueuer = new Enqueuer({ scriptClient, redis, queue, results: this.results, strategyResolver, attempts, maxPayloadBytes, timeoutMs })
+    this.enqueuer = new Enqueuer({
+      scriptClient,
+      redis,
+      queue,
+      queueStates: this.queueStates,
+      results: this.results,
+      strategyResolver,
+      attempts,
+      maxPayloadBytes,
+      timeoutMs,
+      knowsRules: () => parts.outage.knowsRules,
+    })
     parts.subscriber.on('message', (channel: string, message: string) => this.hear(channel, message))
     parts.subscriber.on('ready', parts.rulesChanged)
     this.refresh = setInterval(parts.rulesChanged, DEFAULTS.rulesRefreshMs)
@@ -102,11 +133,12 @@ export class QueueRuntime {
     this.working ??= this.startWorking()
     const { scriptClient, client: redis } = this.working
     const strategyResolver = new StrategyResolver(scriptClient, this.parts.options.strategies, this.parts.log)
-    return new Worker({ ...this.parts, scriptClient, redis, queue, prefix: this.parts.keys.prefix, strategyResolver }, handler, options)
+    const away = () => this.parts.outage.breaker.away
+    return new Worker({ ...this.parts, away, scriptClient, redis, queue, prefix: this.parts.keys.prefix, strategyResolver }, handler, options)
   }
 
   /** Starts to hold calls in this process. */
-  hold(options: WorkerOptions): HeldCalls {
+  hold(gate: Gate, options: WorkerOptions): HeldCalls {
     const { scriptClient, client: redis, log } = this.parts
     const { attempts = 1, enqueueTimeoutMs: timeoutMs } = this.parts.options
     const name = newHeldQueue()
@@ -116,6 +148,8 @@ export class QueueRuntime {
         queue,
         redis,
         scriptClient,
+        gate,
+        tracker: this.parts.tracker,
         results: new Results(queue, redis),
         log,
         attempts,
@@ -135,13 +169,30 @@ export class QueueRuntime {
   }
 
   explain(call: string | Call): Promise<Explanation> {
-    const { scriptClient, client, options } = this.parts
+    const { scriptClient, client } = this.parts
     const known = typeof call === 'string' ? this.held.get(this.queueOf(call))?.explain(call) : undefined
     if (known !== undefined) return Promise.resolve(known)
-    return answeredWithin(client, options.enqueueTimeoutMs, 'an explanation', async () => {
+    return this.answered('an explanation', async () => {
       const id = await this.idOf(call)
-      return explain(scriptClient, client, this.queues.get(this.queueOf(id)), id)
+      return explain({ scriptClient, redis: client, queueStates: this.queueStates }, this.queues.get(this.queueOf(id)), id)
     })
+  }
+
+  calls(query: CheckedCallsQuery): Promise<CallsPage> {
+    return this.answered('the list of calls', () => this.waitingList.calls(query))
+  }
+
+  /** Calls that an agent has refused, and that wait alone, may go: its block was lifted. */
+  stirReturned(name: UpstreamName): Promise<void> {
+    return this.answered('the wake-up of its calls', () => stirReturned(this.parts.client, this.parts.keys, name))
+  }
+
+  lines(query: CheckedLinesQuery): Promise<LinesPage> {
+    return this.answered('the list of lines', () => this.waitingList.lines(query))
+  }
+
+  private answered<T>(what: string, send: () => Promise<T>): Promise<T> {
+    return answeredWithin(this.parts.client, this.parts.options.enqueueTimeoutMs, what, send)
   }
 
   result(id: string, signal: AbortSignal | undefined): Promise<unknown> {
@@ -159,9 +210,8 @@ export class QueueRuntime {
   }
 
   cancel(call: string | Call): Promise<boolean> {
-    const { client, options } = this.parts
     if (typeof call === 'string' && this.held.get(this.queueOf(call))?.cancel(call) === true) return Promise.resolve(true)
-    return answeredWithin(client, options.enqueueTimeoutMs, 'the cancellation', async () => this.release(await this.idOf(call)))
+    return this.answered('the cancellation', async () => this.release(await this.idOf(call)))
   }
 
   /** The id of a call. @throws ID_TAKEN where the job of that id is another call's; CallInvalid where the call has no id */
@@ -212,7 +262,7 @@ export class QueueRuntime {
 
   /** Whether Redis is out of reach now. */
   get gone(): boolean {
-    return this.parts.client.status !== 'ready' || this.parts.away()
+    return this.parts.client.status !== 'ready' || this.parts.outage.breaker.away
   }
 
   /** The rules changed: every line may move, these first. */
@@ -220,10 +270,17 @@ export class QueueRuntime {
     this.working?.dispatcher.wakeAll(first)
   }
 
+  /** Starts the waiting calls that an override lifts every rule for. */
+  startLifted(): Promise<void> {
+    const { client, scriptClient } = this.parts
+    return startLifted(client, scriptClient, this.queues)
+  }
+
   /** Waits for the calls that run here; where Redis is gone, for nothing that needs it. */
   async close(): Promise<void> {
     clearInterval(this.refresh)
     clearInterval(this.sweeps)
+    this.foreignWorkers.close()
     const { gone } = this
     try {
       await Promise.all([...this.workers, ...this.held.values()].map((one) => one.close(gone)))

@@ -51,7 +51,7 @@ export class SendBack {
   ): Promise<never> {
     const keepsLine = await this.storeMode(holder, request)
     const maxReturns = request.call.maxReturns ?? this.maxReturns
-    const { refusal, waitMs, returns, over, blockedMs, factor, cut } = await holder.retrying(() =>
+    const { refusal, waitMs, returns, over, unkept, blockedMs, factor, cut } = await holder.retrying(() =>
       this.tracker.refused(request.call, limited, (report) => this.scriptClient.returnCall(request, report, maxReturns, keepsLine)),
     )
     const told = { call: holder.job.id, agent: request.call.agent, returns, maxReturns }
@@ -63,7 +63,7 @@ export class SendBack {
     ended('returned')
     const state = { ...told, blockedMs: Math.ceil(blockedMs), waitMs: Math.ceil(waitMs), factor, cut }
     this.log.warn(state, refusal === 'blocks' ? BLOCKED : NOT_BLOCKED)
-    return this.delay(holder, request, waitMs)
+    return this.delay(holder, request, waitMs, unkept)
   }
 
   /** The start script has put the call in a line. */
@@ -83,7 +83,7 @@ export class SendBack {
     return true
   }
 
-  private async delay(holder: JobHolder, request: CallRequest, etaMs: number | null): Promise<never> {
+  private async delay(holder: JobHolder, request: CallRequest, etaMs: number | null, returns = ''): Promise<never> {
     const aborted = holder.abortedBy()
     if (aborted !== undefined) {
       // Cancelled while the script put it in line: a place without a job would keep the calls behind it waiting.
@@ -91,6 +91,7 @@ export class SendBack {
       throw jobFailure(aborted)
     }
     await holder.retrying(() => holder.job.moveToDelayed(Date.now() + delayMs(etaMs), holder.token))
+    if (returns !== '') await holder.retrying(() => this.scriptClient.keepReturns(request.id, returns))
     throw new DelayedError()
   }
 }

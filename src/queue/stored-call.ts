@@ -2,11 +2,12 @@ import { type Job, type JobsOptions, UnrecoverableError } from 'bullmq'
 import { identityOf } from '../admission/identity.js'
 import type { CallRequest } from '../admission/request.js'
 import { type Call, MAX_NAME_LENGTH } from '../model/call.js'
-import { COST_UNITS, type Costs, NOTHING } from '../model/cost.js'
+import { COST_UNITS, type Cost, type Costs, NOTHING } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { ERRORS, type ErrorCode, TollgateError } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { CALL_FIELDS, validateCall } from '../validation/call.js'
+import { allowedBy, allowedIn } from './allowed-call.js'
 
 // A call on its way is stored twice: as a BullMQ job, and as a record of ours in Redis. This file reads and writes both forms.
 
@@ -26,13 +27,19 @@ export interface CallJobOptions extends JobsOptions {
   readonly arrivedMs: number
   /** The identity of its call as it was enqueued: in degraded mode the call itself has another model. */
   readonly identity: string
+  /** The rules at which a strategy lets the call start without room. */
+  readonly allowed?: readonly string[]
 }
 
 /** When the call of a job came, where a worker that had it died: by the clock of its producer, where that was BullMQ's own. */
 function arrivalOf({ opts, stalledCounter, timestamp }: Pick<Job, 'opts' | 'stalledCounter' | 'timestamp'>): number | undefined {
-  if (stalledCounter === 0) return undefined
+  return stalledCounter === 0 ? undefined : (keptArrival(opts) ?? timestamp)
+}
+
+/** When the call of a job came, by Redis' clock; undefined for jobs that Tollgate has not added. */
+export function keptArrival(opts: object): number | undefined {
   const { arrivedMs } = opts as Partial<CallJobOptions>
-  return typeof arrivedMs === 'number' && Number.isFinite(arrivedMs) ? arrivedMs : timestamp
+  return typeof arrivedMs === 'number' && Number.isFinite(arrivedMs) ? arrivedMs : undefined
 }
 
 /** A record; `lua/lib/record.lua` describes its forms. */
@@ -41,27 +48,32 @@ interface StoredCall {
   /** The key of the line a waiting call stands in. */
   readonly line: string
   readonly call: Call | null
-  /** The keys of the meters that a woken call has claims at. */
+  /** Whether it waits where its rules would degrade it or ask the user's code: see `AdmissionRequest.strategy`. */
+  readonly waits: boolean
+  /** The keys of the meters that the call has claims at. */
   readonly claimedAt: readonly string[]
+  /** From when on a woken call may start, by Redis' clock; 0 of others. */
+  readonly slotMs: number
   /** Of the call, as it was enqueued; undefined where it has started. */
   readonly identity: string | undefined
 }
 
 export function readRecord(record: string | null): StoredCall | null {
   if (record === null || record === '') return null
-  if (record.startsWith('S')) return { state: 'started', line: '', call: null, claimedAt: [], identity: undefined }
+  if (record.startsWith('S')) return { state: 'started', line: '', call: null, waits: false, claimedAt: [], slotMs: 0, identity: undefined }
   // JSON has no line break of its own.
   const [head = '', stored = '', claims = ''] = record.split('\n')
-  const { is: identity, ...call } = JSON.parse(stored) as Call & { is?: string }
-  if (!record.startsWith('P')) return { state: 'waiting', line: head.split(' ').slice(4).join(' '), call, claimedAt: [], identity }
+  const { is: identity, waits = false, ...call } = JSON.parse(stored) as Call & { is?: string; waits?: boolean }
   const [, ...claimed] = claims === '' ? [] : (JSON.parse(claims) as [endsMs: number, ...claimed: [key: string][]])
-  return { state: 'passed', line: '', call, claimedAt: claimed.map(([key]) => key), identity }
+  const kept = { call, waits, claimedAt: claimed.map(([key]) => key), identity }
+  if (!record.startsWith('P')) return { state: 'waiting', line: head.split(' ').slice(4).join(' '), slotMs: 0, ...kept }
+  return { state: 'passed', line: '', slotMs: Number(head.split(' ')[4]), ...kept }
 }
 
-/** The keys of what a call holds that has not started: the meters of its claims, or its line. */
+/** The keys of what a call holds that has not started: the meters of its claims, and its line. */
 export function heldBy(record: string | null): readonly string[] {
   const stored = readRecord(record)
-  return stored === null ? [] : stored.state === 'waiting' ? [stored.line] : stored.claimedAt
+  return stored === null ? [] : stored.state === 'waiting' ? [stored.line, ...stored.claimedAt] : stored.claimedAt
 }
 
 /** The request of a call under the rules in force now. */
@@ -73,7 +85,8 @@ export function callRequest(scriptClient: ScriptClient, id: string, token: strin
 export function restoredRequest(scriptClient: ScriptClient, id: string, record: string | null): CallRequest {
   const stored = readRecord(record)
   if (stored === null || stored.call === null) return { id, token: '', call: { agent: '' }, meters: [], costs: NOTHING, counted: [] }
-  return { ...callRequest(scriptClient, id, '', stored.call, storedCosts(stored.call)), held: stored.claimedAt, identity: stored.identity }
+  const request = callRequest(scriptClient, id, '', stored.call, storedCosts(stored.call))
+  return { ...request, held: stored.claimedAt, identity: stored.identity, strategy: stored.waits ? 'waits' : undefined }
 }
 
 /** The costs that were known when the call got in line. A unit that no rule counted then costs nothing until a worker estimates it. */
@@ -88,8 +101,9 @@ function storedCosts({ cost = {} }: Call): Costs {
 
 /** The call with its estimate, which goes along in its job, so that its worker does not estimate again. */
 export function withEstimate(call: Call, costs: Costs): Call {
-  const estimated = COST_UNITS.filter((unit) => costs[unit] > 0 && call.cost?.[unit] !== costs[unit]).map((unit) => [unit, costs[unit]])
-  return { ...call, cost: { ...call.cost, ...Object.fromEntries(estimated) } }
+  const cost: Cost = { ...call.cost }
+  for (const unit of COST_UNITS) if (costs[unit] > 0) cost[unit] = costs[unit]
+  return { ...call, cost }
 }
 
 /** Releases what a call holds that has not started: its place in line, or its pass. Another call that has its id by now keeps what it holds. */
@@ -172,7 +186,15 @@ export function callOfJob(name: string, data: unknown): Call {
 export type AttemptJob = Pick<
   Job,
   'id' | 'name' | 'data' | 'queueName' | 'timestamp' | 'attemptsMade' | 'opts' | 'stalledCounter' | 'moveToDelayed' | 'updateData'
->
+> & {
+  /** Whether its data is a call that this process has checked and estimated. */
+  readonly checked?: boolean
+}
+
+function callIn(job: AttemptJob, callOf: ((job: Job) => Call) | undefined): Call {
+  if (job.checked === true) return job.data as Call
+  return callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job as unknown as Job))
+}
 
 /**
  * The request of the call in a job that a worker has.
@@ -180,10 +202,12 @@ export type AttemptJob = Pick<
  */
 export async function requestOfJob(scriptClient: ScriptClient, job: AttemptJob, token: string, callOf: ((job: Job) => Call) | undefined): Promise<CallRequest> {
   try {
-    const call = scriptClient.resolver.withEndpoint(callOf === undefined ? callOfJob(job.name, job.data) : validateCall(callOf(job as Job)))
-    const request = callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, await scriptClient.resolver.costs(call))
+    const call = scriptClient.resolver.withEndpoint(callIn(job, callOf))
+    const costs = scriptClient.resolver.costs(call)
+    const request = callRequest(scriptClient, recordId(job.queueName, job.id as string), '', call, costs instanceof Promise ? await costs : costs)
+    const allowed = allowedIn(job.opts)
     return {
-      ...request,
+      ...(allowed.length === 0 ? request : allowedBy(request, allowed)),
       identity: keptIdentity(job.opts),
       arrivedMs: arrivalOf(job),
       lock: token === '' ? undefined : { key: scriptClient.keys.jobLock(job.queueName, job.id as string), token },

@@ -1,11 +1,12 @@
 import type { Logger } from 'pino'
 import { identityOf } from '../admission/identity.js'
 import type { CallRequest } from '../admission/request.js'
-import type { Call, Strategy } from '../model/call.js'
+import type { Call } from '../model/call.js'
 import type { Binding, CustomStrategy, Decision, DegradeDecision, RejectDecision, RunDecision, Verdict } from '../model/decision.js'
 import { ConfigInvalid } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { show } from '../validation/faults.js'
+import { allowedBy } from './allowed-call.js'
 
 /** A decision, and the request that it was made for in the end. */
 export interface ResolvedDecision {
@@ -61,12 +62,18 @@ export class StrategyResolver {
     if (strategy === undefined) {
       if (!this.unknown.has(name)) this.log.error({ strategy: name }, 'this process knows no such strategy of your own; its calls wait in line')
       this.unknown.add(name)
-      return decide({ ...request, strategy: 'queue' })
+      return decide(waiting(request))
     }
     const verdict = await verdictOf(name, strategy, decision, request.call)
     switch (verdict.outcome) {
+      case 'allow': {
+        const allowed = allowedBy(request, [decision.binding.rule])
+        const next = await decide(allowed)
+        // Other rules may have no room either: each has its say.
+        return next.decision.outcome === 'reject' ? this.resolve(allowed, next.decision, decide, keepsMode) : next
+      }
       case 'wait':
-        return decide({ ...request, strategy: 'queue' })
+        return decide(waiting(request))
       case 'degrade':
         return this.degrade(request, decision, decide, keepsMode)
       case 'reject': {
@@ -81,25 +88,30 @@ export class StrategyResolver {
     }
   }
 
-  /** Runs the call in degraded mode at once. Where a rule that is not graceful has no room for that either, the strategy of that rule decides, in degraded mode. */
+  /**
+   * Runs the call in degraded mode at once: it does not stand in line for the allowance of that mode. Where a rule that is not graceful has no room for it
+   * either, the strategy of that rule decides, in degraded mode.
+   */
   private async degrade(request: CallRequest, refused: RejectDecision, decide: Decide, keepsMode: boolean): Promise<ResolvedDecision> {
     const model = this.scriptClient.degradeTo(request.call.agent)
     const call: Call = { ...request.call, degraded: true, ...(model === undefined ? {} : { model }) }
     const resolved = this.scriptClient.resolver.resolve(call, await this.scriptClient.resolver.costs(call))
     const degraded = { ...request, identity: request.identity ?? identityOf(request.call), call, ...resolved }
-    // Without waiting: a call does not stand in line for the allowance of the degraded mode.
-    const second = await decide({ ...degraded, strategy: 'retry_after' })
+    const second = await decide({ ...degraded, strategy: keepsMode ? 'waits' : 'retry_after' })
     const { decision } = second
-    if (decision.outcome === 'run') return { request: { ...second.request, strategy: undefined }, decision: degradation(decision, refused.binding) }
-    if (decision.outcome !== 'reject' || decision.binding.kind === 'degraded') return second
-    return decide({ ...(keepsMode ? degraded : request), strategy: this.strategyOf(decision.binding.rule) })
+    if (decision.outcome === 'run' && !('delayMs' in decision))
+      return { request: { ...second.request, strategy: undefined }, decision: degradation(decision, refused.binding) }
+    if (keepsMode || decision.outcome !== 'reject' || decision.binding.kind === 'degraded') return second
+    // It cannot wait in degraded mode: it waits as it came.
+    return decide(waiting(request))
   }
+}
 
-  /** The strategy of a rule that refused a call in degraded mode. One that would degrade it has no allowance for it: there the call waits. */
-  private strategyOf(name: string): Strategy {
-    const strategy = this.scriptClient.resolver.rules.rules.find((rule) => rule.name === name)?.strategy ?? 'queue'
-    return strategy === 'graceful' || strategy.startsWith('custom:') ? 'queue' : strategy
-  }
+/** A call that is to wait for the rule that would not let it. A strategy that it brings itself is replaced for good: it holds for all its rules. */
+function waiting(request: CallRequest): CallRequest {
+  const { call } = request
+  if (call.strategy?.startsWith('custom:') !== true) return { ...request, strategy: 'waits' }
+  return { ...request, call: { ...call, strategy: 'queue' }, strategy: undefined }
 }
 
 async function verdictOf(name: string, strategy: CustomStrategy, decision: RejectDecision, call: Call): Promise<Verdict> {
@@ -114,5 +126,5 @@ async function verdictOf(name: string, strategy: CustomStrategy, decision: Rejec
 }
 
 function unknownOutcome(name: string, verdict: { outcome?: unknown } | null): ConfigInvalid {
-  return new ConfigInvalid(`strategies.${name}: must answer { outcome } with one of wait, degrade, reject (got ${show(verdict?.outcome ?? verdict)})`)
+  return new ConfigInvalid(`strategies.${name}: must answer { outcome } with one of allow, wait, degrade, reject (got ${show(verdict?.outcome ?? verdict)})`)
 }

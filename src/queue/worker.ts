@@ -2,12 +2,16 @@ import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError } from '../model/errors.js'
 import { withoutArguments } from '../model/secrets.js'
 import type { Clock } from '../model/time.js'
+import type { Outage } from '../outage/outage.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { RETURNS_FIELD } from '../store/redis/protocol.js'
+import type { Store } from '../store/store.js'
 import { safeObserver } from '../telemetry/observer.js'
 import { Attempt } from './attempt.js'
 import type { AttemptParts } from './attempt-parts.js'
 import { PersistentWorker } from './bull-worker.js'
+import { CallStarter } from './call-starter.js'
+import { WORKER_NAME } from './foreign-workers.js'
 import type { Handler, WorkerOptions } from './handler.js'
 import { readableError } from './handler-outcome.js'
 import { PlaceReports } from './place-reports.js'
@@ -21,6 +25,8 @@ export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis'
   readonly prefix: string
   readonly ledgerNames: LedgerNames
   readonly clock: Clock
+  readonly outage: Outage
+  readonly store: Store
   /** Whether Redis does not answer or refuses, though it may be connected. */
   readonly away: () => boolean
 }
@@ -29,7 +35,7 @@ export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis'
 export class Worker {
   readonly bull: PersistentWorker
   private readonly shared: AttemptParts
-  private readonly batcher: StartBatcher
+  private readonly starter: CallStarter
   private readonly leases: SlotLeases
   private readonly places: PlaceReports
   /** The attempts under way, by the ids of their jobs. */
@@ -44,14 +50,14 @@ export class Worker {
     options: WorkerOptions,
   ) {
     const { scriptClient, tracker, log } = parts
-    this.batcher = new StartBatcher(scriptClient, log, parts.ledgerNames)
+    this.starter = new CallStarter({ ...parts, batcher: new StartBatcher(scriptClient, log, parts.ledgerNames) })
     this.leases = new SlotLeases(scriptClient, log)
     this.shared = {
       ...parts,
       handler,
       options,
       observer: safeObserver(options.observer, log),
-      batcher: this.batcher,
+      starter: this.starter,
       leases: this.leases,
       sendBack: new SendBack(scriptClient, tracker, log, options.callOf !== undefined, options.maxReturns ?? DEFAULTS.maxReturns),
       isClosing: () => this.closing,
@@ -70,6 +76,7 @@ export class Worker {
     this.bull = new PersistentWorker(parts.queue, run, {
       connection: parts.redis,
       prefix: parts.prefix,
+      name: WORKER_NAME,
       concurrency,
       lockDuration: leaseMs,
       stalledInterval: leaseMs,
@@ -113,7 +120,7 @@ export class Worker {
     this.places.close()
     await this.bull.close(force)
     await this.places.end(force)
-    if (!force) await this.batcher.close()
+    if (!force) await this.starter.close()
     await this.leases.close(force)
   }
 

@@ -11,69 +11,82 @@ export const OWN_LINE = '~returned'
 class Prefixed {
   /** The `prefix` of the namespace's BullMQ queues. */
   readonly prefix: string
+  /** What all other keys begin with. */
+  protected readonly own: string
 
-  constructor(namespace: string) {
+  /** @param prefix of BullMQ's queues, where the app has one */
+  constructor(namespace: string, prefix?: string) {
     if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(namespace)) {
       throw new ConfigInvalid(`namespace must be 1 to 64 letters, digits, . _ or - (got ${show(namespace)})`)
     }
-    this.prefix = `{tollgate:${namespace}}`
+    this.prefix = prefix ?? `{tollgate:${namespace}}`
+    this.own = prefix === undefined ? this.prefix : `${prefix}/${namespace}`
   }
 }
 
 /**
  * Names of Redis keys and channels, built here and nowhere else. All keys of a namespace, those of its queues included, carry one hash tag, so a
  * script touches a single slot. After the prefix BullMQ's keys go on with ':' and Tollgate's with '/', so no name of a queue can make a key of BullMQ
- * equal to one of Tollgate.
+ * equal to one of Tollgate. With a prefix of the app's own, Tollgate's keys go on with '/' and the namespace.
  */
 export class Keys extends Prefixed {
   /** Sorted set: the lines, by the time at which their first call can move. */
-  readonly lines = `${this.prefix}/lines`
+  readonly lines = `${this.own}/lines`
   /** Sorted set: the passes (of dispatched calls that have not started), by the time at which to check them. */
-  readonly passes = `${this.prefix}/passes`
+  readonly passes = `${this.own}/passes`
   /** The arrival time of the last call that got a place in a line: the next place is after it. */
-  readonly sequence = `${this.prefix}/sequence`
+  readonly sequence = `${this.own}/sequence`
   /** Hash: per line the costs of its calls in each unit, packed. */
-  readonly queued = `${this.prefix}/queued`
+  readonly queued = `${this.own}/queued`
   /** The sums of the ledger. */
-  readonly figures = `${this.prefix}/figures`
+  readonly figures = `${this.own}/figures`
   /** Sorted set: calls in a line that have a deadline, by the deadline. */
-  readonly deadlines = `${this.prefix}/deadlines`
+  readonly deadlines = `${this.own}/deadlines`
   /** The last sign of a worker, and the last silences of all of them. */
-  readonly pulse = `${this.prefix}/pulse`
+  readonly pulse = `${this.own}/pulse`
   /** What agents reported of their limits. */
-  readonly upstream = `${this.prefix}/upstream`
+  readonly upstream = `${this.own}/upstream`
   /** Channel: a dispatcher has to look at the lines. */
-  readonly wake = `${this.prefix}/wake`
+  readonly wake = `${this.own}/wake`
   /** Channel: changes of the policy, and cancellations of running calls. */
-  readonly notices = `${this.prefix}/notices`
+  readonly notices = `${this.own}/notices`
   /** Channel: news of agents, for the bus. */
-  readonly news = `${this.prefix}/news`
+  readonly news = `${this.own}/news`
   /** The lease of the process that dispatches. */
-  readonly dispatcher = `${this.prefix}/drainer`
+  readonly dispatcher = `${this.own}/drainer`
   /** The namespace's policy and its version. */
-  readonly rules = `${this.prefix}/rules`
+  readonly rules = `${this.own}/rules`
   /** Hash: the API keys that were issued, by their SHA-256, and a version. */
-  readonly apiKeys = `${this.prefix}/keys`
-  readonly audit = `${this.prefix}/audit`
+  readonly apiKeys = `${this.own}/keys`
+  readonly audit = `${this.own}/audit`
+  /** Hash: the entries of the audit that count resets of limiters. */
+  readonly resets = `${this.own}/resets`
+  /** Hash: how often each override was used. */
+  readonly overrideUses = `${this.own}/uses`
   /** Hash: the workers of the namespace, with their places. */
-  readonly workers = `${this.prefix}/workers`
+  readonly workers = `${this.own}/workers`
   /** Hash: the queues that take no calls at the moment. */
-  readonly closedQueues = `${this.prefix}/closed`
+  readonly closedQueues = `${this.own}/closed`
   /** The processes that have the namespace open. */
-  readonly members = `${this.prefix}/members`
+  readonly members = `${this.own}/members`
   /** The first keys of every script over meters, in their order. */
   readonly fixed: readonly string[] = FIXED_KEYS.map((name) => this[name])
 
   /** Sorted set: the queues of held calls, by the time after which their processes count as dead. */
-  readonly held = `${this.prefix}/held`
+  readonly held = `${this.own}/held`
 
   /** The meter of a rule for one scope value: the state of its limits. */
+  /** The process that makes a held call, by a hash of the call's idempotency key. */
+  heldBy(name: string): string {
+    return `${this.prefix}/j/${name}`
+  }
+
   meter(rule: string, value: string): string {
-    return `${this.prefix}/m/${rule}/${value}`
+    return `${this.own}/m/${rule}/${value}`
   }
   /** The line at a meter. */
   line(rule: string, value: string): string {
-    return `${this.prefix}/l/${rule}/${value}`
+    return `${this.own}/l/${rule}/${value}`
   }
   /** The line in which a call that its agent refused waits alone for its next try. */
   ownLine(id: string): string {
@@ -84,27 +97,27 @@ export class Keys extends Prefixed {
   }
   /** The concurrency leases of a meter. */
   leases(rule: string, value: string): string {
-    return `${this.prefix}/s/${rule}/${value}`
+    return `${this.own}/s/${rule}/${value}`
   }
   /** The sliding log of one limit. @param limit its id */
   log(rule: string, limit: number, value: string): string {
-    return `${this.prefix}/h/${rule}/${limit}/${value}`
+    return `${this.own}/h/${rule}/${limit}/${value}`
   }
   /** The state of a user's own algorithm. */
   custom(name: string, value: string): string {
-    return `${this.prefix}/x/${name}/${value}`
+    return `${this.own}/x/${name}/${value}`
   }
   /** The ledger that the calls of one batch share. Names of ledgers and ids of calls are apart: no id makes a key of a ledger. */
   ledger(name: string): string {
-    return `${this.prefix}/g/${name}`
+    return `${this.own}/g/${name}`
   }
   /** The number of the last batch of starts that a worker has sent. */
   sender(worker: string): string {
-    return `${this.prefix}/n/${worker}`
+    return `${this.own}/n/${worker}`
   }
   /** The record of a call that has not ended. */
   call(id: string): string {
-    return `${this.prefix}/c/${id}`
+    return `${this.own}/c/${id}`
   }
   /** BullMQ's limiter of a queue, which `queue.rateLimit` sets. */
   queueLimiter(queue: string): string {
@@ -124,11 +137,11 @@ export class Keys extends Prefixed {
   }
   /** The mark that a part of a process' usage during an outage was merged. */
   merged(name: string): string {
-    return `${this.prefix}/o/${name}`
+    return `${this.own}/o/${name}`
   }
   /** Rule and scope value of a line's key, or null if it is not one. */
   parseLine(key: string): { rule: string; value: string } | null {
-    const start = `${this.prefix}/l/`
+    const start = `${this.own}/l/`
     if (!key.startsWith(start)) return null
     const slash = key.indexOf('/', start.length)
     return slash < 0 ? null : { rule: key.slice(start.length, slash), value: key.slice(slash + 1) }

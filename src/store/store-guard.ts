@@ -35,8 +35,8 @@ export function storeGuardedBy(guard: StoreGuard): Store {
 
 export const STORE_METHODS = Object.keys(storeGuardedBy(() => Promise.reject(new Error('a guard of no store')))) as readonly (keyof Store)[]
 
-/** Is told what was reset, and what had been used. */
-export type NoteReset = (request: AdmissionRequest, usage: readonly Usage[]) => void
+/** Is told what was reset, by whom, and what had been used; of a block how long it would have lasted. */
+export type NoteReset = (request: AdmissionRequest, before: readonly Usage[] | { readonly blockedMs: number; readonly factor: number }, by?: string) => void
 
 export interface ClosableStore extends Store {
   /** From now on every method throws CLOSED. */
@@ -54,11 +54,14 @@ export function closableStore(store: StoreMethods, noteReset: NoteReset | undefi
   return {
     ...guarded,
     /** If the process dies between the reset and its note, the audit in its memory is gone, too. */
-    async reset(request) {
-      if (noteReset === undefined) return guarded.reset(request)
-      const { usage } = await guarded.peek(request)
+    async reset(request, by) {
+      if (noteReset === undefined) return guarded.reset(request, by)
+      const isBlock = request.meters[0]?.rule.kind === 'upstream'
+      const [block] = isBlock ? await guarded.upstreamStatus([request]) : []
+      const before =
+        block === undefined ? (await guarded.peek(request)).usage : { blockedMs: Math.max(0, block.blockedUntilMs - block.atMs), factor: block.factor }
       await guarded.reset(request)
-      noteReset(request, usage)
+      noteReset(request, before, by)
     },
     close() {
       closed = true

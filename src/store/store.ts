@@ -62,8 +62,11 @@ export interface QuotaStore {
   settle(request: AdmissionRequest, actual: ActualCosts, how: 'end' | 'part'): MaybePromise<boolean>
   /** Gives everything back, as if the call had never been asked for. @returns whether there was an open entry */
   release(request: AdmissionRequest): MaybePromise<boolean>
-  /** Forgets what the meters that the call names have counted. */
-  reset(request: AdmissionRequest): MaybePromise<void>
+  /**
+   * Forgets what the meters that the call names have counted; lifts the block that is one of them.
+   * @param by the actor, for a store that keeps the audit itself
+   */
+  reset(request: AdmissionRequest, by?: string): MaybePromise<void>
   figures(): MaybePromise<LedgerFigures>
 }
 

@@ -8,9 +8,10 @@ type ReadHeader = (name: string) => string | undefined
 
 /** Reads the headers of an answer. What cannot be read counts as missing: headers of a user's own client may be made of anything. */
 function headerReader(headers: HeadersLike): ReadHeader {
+  const getter = headers instanceof Headers || ('get' in headers && typeof headers.get === 'function') ? (headers as Headers) : undefined
   let byName: ReadonlyMap<string, unknown> | undefined
   const read = (name: string): string | undefined => {
-    if (headers instanceof Headers || ('get' in headers && typeof headers.get === 'function')) return text((headers as Headers).get(name))
+    if (getter !== undefined) return text(getter.get(name))
     byName ??= new Map(Object.entries(headers).map(([own, value]) => [own.toLowerCase(), value]))
     const value = byName.get(name)
     return text(Array.isArray(value) ? value[0] : value)
@@ -91,11 +92,27 @@ function observedLimit(limitText: string | undefined, remainingText: string | un
   return { limit, remaining: remaining === undefined || remaining > limit ? null : remaining, resetMs: reset ?? null }
 }
 
-const OPENAI: readonly (readonly [CostUnit, string])[] = [
-  ['requests', 'requests'],
-  ['tokens', 'tokens'],
+interface LimitHeaders {
+  readonly unit: CostUnit
+  readonly limit: string
+  readonly remaining: string
+  readonly reset: string
+}
+
+function headersNamed(unit: CostUnit, named: (what: string) => string): LimitHeaders {
+  return { unit, limit: named('limit'), remaining: named('remaining'), reset: named('reset') }
+}
+
+const OPENAI: readonly LimitHeaders[] = [
+  headersNamed('requests', (what) => `x-ratelimit-${what}-requests`),
+  headersNamed('tokens', (what) => `x-ratelimit-${what}-tokens`),
 ]
-const ANTHROPIC: readonly (readonly [CostUnit, string])[] = [...OPENAI, ['inputTokens', 'input-tokens'], ['outputTokens', 'output-tokens']]
+const ANTHROPIC: readonly LimitHeaders[] = [
+  headersNamed('requests', (what) => `anthropic-ratelimit-requests-${what}`),
+  headersNamed('tokens', (what) => `anthropic-ratelimit-tokens-${what}`),
+  headersNamed('inputTokens', (what) => `anthropic-ratelimit-input-tokens-${what}`),
+  headersNamed('outputTokens', (what) => `anthropic-ratelimit-output-tokens-${what}`),
+]
 
 /**
  * The limits that the headers of an answer report: OpenAI's `x-ratelimit-*`, or Anthropic's
@@ -104,16 +121,17 @@ const ANTHROPIC: readonly (readonly [CostUnit, string])[] = [...OPENAI, ['inputT
  */
 export function readLimits(headers: HeadersLike, nowMs?: number): ObservedLimits | null {
   const read = headerReader(headers)
-  const atMs = nowMs ?? sentAtMs(read)
   const found: Partial<Record<CostUnit, ObservedLimit>> = {}
-  for (const [unit, name] of ANTHROPIC) {
-    const of = (what: string) => read(`anthropic-ratelimit-${name}-${what}`)
-    const one = observedLimit(of('limit'), of('remaining'), untilDateMs(of('reset'), atMs))
+  for (const { unit, limit, remaining, reset } of ANTHROPIC) {
+    const limitText = read(limit)
+    if (limitText === undefined) continue
+    const one = observedLimit(limitText, read(remaining), untilDateMs(read(reset), nowMs ?? sentAtMs(read)))
     if (one !== null) found[unit] = { ...one, windowMs: MINUTE }
   }
-  for (const [unit, name] of OPENAI) {
-    const of = (what: string) => read(`x-ratelimit-${what}-${name}`)
-    const one = observedLimit(of('limit'), of('remaining'), durationMs(of('reset')))
+  for (const { unit, limit, remaining, reset } of OPENAI) {
+    const limitText = read(limit)
+    if (limitText === undefined) continue
+    const one = observedLimit(limitText, read(remaining), durationMs(read(reset)))
     if (one !== null) found[unit] = { ...one, windowMs: impliedWindow(one.limit, one.remaining, one.resetMs) }
   }
   return Object.keys(found).length === 0 ? null : found

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { Resolver } from '../admission/resolver.js'
 import { DEFAULTS } from '../model/defaults.js'
-import type { UpstreamLimited } from '../model/errors.js'
+import { StoreUnavailable, type UpstreamLimited } from '../model/errors.js'
 import {
   type HeadersLike,
   type ObservedLimits,
@@ -37,8 +37,8 @@ export interface UpstreamState extends UpstreamName {
 
 /** A report about an agent, with the state after it. */
 export interface UpstreamChange extends UpstreamState {
-  /** refused: the agent refused a call. paused: it has nothing left for a moment. observed: it reported other limits. */
-  readonly kind: UpstreamReport['kind']
+  /** refused: the agent refused a call. paused: it has nothing left for a moment. observed: it reported other limits. lifted: an operator ended its block. */
+  readonly kind: UpstreamReport['kind'] | 'lifted'
 }
 
 /** The input of `tollgate.capacity.announce`. */
@@ -55,6 +55,11 @@ const REMEMBERED_UPSTREAMS = 1000
 /** What a call's answer is about. The query of its endpoint is left out: it is not counted by, and may hold a key. */
 function nameOf({ agent, endpoint, model }: UpstreamName): UpstreamName {
   return { agent, endpoint: endpoint === undefined ? undefined : endpointPath(endpoint), model }
+}
+
+/** How long an agent asked to be left alone, in ms. A handler may pass on what its client read: text, NaN. */
+function askedFor({ headers, retryAfterMs }: UpstreamLimited): number | undefined {
+  return typeof retryAfterMs === 'number' && retryAfterMs >= 0 ? retryAfterMs : headers === undefined ? undefined : readRetryAfter(headers)
 }
 
 /** The state of an agent in the terms of the public API. */
@@ -153,14 +158,18 @@ export class UpstreamTracker {
     limited: UpstreamLimited,
     send: (report: UpstreamReport) => Promise<Outcome>,
   ): Promise<Outcome & UpstreamState> {
-    const { headers, retryAfterMs: told } = limited
-    // A handler may pass on what its client read: text, NaN.
-    const retryAfterMs = typeof told === 'number' && told >= 0 ? told : headers === undefined ? undefined : readRetryAfter(headers)
-    const report = this.refusal(name, retryAfterMs, headers === undefined ? null : readLimits(headers))
+    const { headers } = limited
+    const report = this.refusal(name, askedFor(limited), headers === undefined ? null : readLimits(headers))
     const outcome = await send(report)
     // A refusal that says nothing of the agent is no news.
     const state = outcome.refusal === 'blocks' ? this.publish(report, outcome) : upstreamState(name, outcome)
     return { ...outcome, ...state }
+  }
+
+  /** An agent refused a call while the store is away: this process alone leaves it alone. */
+  refusedHere(named: UpstreamName, limited: UpstreamLimited): void {
+    const name = nameOf(named)
+    this.block(name, this.refusal(name, askedFor(limited), null).retryAfterMs)
   }
 
   /** Reads the rate-limit headers of an answer, and reports them in the background where they are news. Never throws. */
@@ -174,10 +183,16 @@ export class UpstreamTracker {
       .then((outcome) => this.publish(report, outcome))
       .catch((error: unknown) => {
         this.reported.delete(upstreamKey(name))
-        this.parts.log.warn({ err: error, agent: name.agent }, 'what an agent told of its limits could not be noted')
+        // An outage of Redis is logged by the circuit breaker, once.
+        if (!(error instanceof StoreUnavailable)) this.parts.log.warn({ err: error, agent: name.agent }, 'what an agent told of its limits could not be noted')
       })
       .finally(() => this.reporting.delete(reporting))
     this.reporting.add(reporting)
+  }
+
+  /** An operator has lifted a block: every process forgets it. */
+  async lifted(name: UpstreamName): Promise<void> {
+    this.announceChange({ ...(await this.get(name)), kind: 'lifted' })
   }
 
   /** How long an agent, endpoint and model is blocked, in ms, as far as this process knows. @param value as of `blockValue` */
@@ -214,7 +229,11 @@ export class UpstreamTracker {
   /** Whether observed limits differ from the last reported ones, or those were reported long ago: the store forgets all of them a day after the last report. */
   private isNews(name: UpstreamName, observed: ObservedLimits): boolean {
     const key = upstreamKey(name)
-    const limits = JSON.stringify(Object.entries(observed).map(([unit, { limit, windowMs }]) => [unit, limit, windowMs]))
+    let limits = ''
+    for (const unit in observed) {
+      const one = observed[unit as keyof ObservedLimits]
+      limits += `${unit} ${one?.limit} ${one?.windowMs} `
+    }
     const last = this.reported.get(key)
     const atMs = performance.now()
     if (last?.limits === limits && atMs - last.atMs < DEFAULTS.observedAgainMs) return false
@@ -226,10 +245,13 @@ export class UpstreamTracker {
   /** Passes the outcome of a report on to the listeners of this process and, by the bus, of the others. */
   private publish({ kind, name }: UpstreamReport, outcome: UpstreamOutcome): UpstreamState & { readonly cut: boolean } {
     const state = upstreamState(name, outcome)
-    const change: UpstreamChange = { ...state, kind }
+    this.announceChange({ ...state, kind })
+    return { ...state, cut: outcome.cut }
+  }
+
+  private announceChange(change: UpstreamChange): void {
     this.apply(change)
     this.parts.bus.publish(JSON.stringify({ from: this.id, change }))
-    return { ...state, cut: outcome.cut }
   }
 
   /** Handles a message of the bus: the change that another process published. */
@@ -246,6 +268,7 @@ export class UpstreamTracker {
   private apply(change: UpstreamChange): void {
     // The store keeps observed limits for the recovery only once the agent is blocked: after a refusal the next answer reports them again.
     if (change.kind === 'refused') this.reported.delete(upstreamKey(change))
+    if (change.kind === 'lifted') this.blockedUntil.delete(blockValue(change))
     this.block(change, change.blockedMs)
     for (const listener of this.listeners) {
       try {

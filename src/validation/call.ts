@@ -54,6 +54,7 @@ export const amounts = {
   outputTokens: amount.optional(),
   usd: amount.optional(),
   points: amount.optional(),
+  uncachedInputTokens: amount.optional(),
 } satisfies Record<CostUnit, z.ZodOptional>
 const cost = z.strictObject(amounts)
 

@@ -1,5 +1,3 @@
-import { BlockList, isIP, isIPv6, SocketAddress } from 'node:net'
-
 /** Compiles a glob to a check of a whole value: * stands for any characters, ? for one. */
 export function compileGlob(glob: string): (value: string) => boolean {
   if (!isGlob(glob)) return (value) => value === glob
@@ -30,27 +28,4 @@ function matchesGlob(pattern: readonly string[], value: readonly string[]): bool
   }
   while (pattern[at] === '*') at++
   return at === pattern.length
-}
-
-/** Compiles an address or CIDR range to a check of addresses; null where the text is neither. */
-export function parseRange(text: string): ((ip: string) => boolean) | null {
-  const [address = '', prefix, more] = text.split('/')
-  const version = isIP(address)
-  if (version === 0 || more !== undefined) return null
-  const family = version === 6 ? 'ipv6' : 'ipv4'
-  const list = new BlockList()
-  if (prefix === undefined) list.addAddress(address, family)
-  else {
-    if (!/^\d{1,3}$/.test(prefix) || Number(prefix) > (version === 6 ? 128 : 32)) return null
-    list.addSubnet(address, Number(prefix), family)
-  }
-  return (ip) => list.check(ip, isIPv6(ip) ? 'ipv6' : 'ipv4')
-}
-
-/** The canonical form of an address, so that all its spellings are counted as one. */
-export function plainAddress(ip: string): string {
-  if (!ip.includes(':')) return ip
-  const { address } = new SocketAddress({ address: ip, family: 'ipv6' })
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)
-  return mapped?.[1] ?? address
 }

@@ -10,6 +10,12 @@ export const plainName = z
   .max(MAX_NAME_LENGTH)
   .refine((value) => !/\p{Cc}/u.test(value) && value.isWellFormed(), 'must be text without control characters')
 
+/** The name of a subject of an override or a pause. One with a `*` names no subject. */
+export const subjectName = plainName.refine(
+  (value) => !value.includes('*'),
+  'must be one name, without *: an override for many has `rules`, and `exempt` takes globs',
+)
+
 export const freeText = z
   .string()
   .max(1000)

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Queue } from 'bullmq'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { type RuleSpec, StoreUnavailable, Tollgate } from '../../src/index.js'
+import { type RuleSpec, StoreUnavailable } from '../../src/index.js'
 import { DEFAULTS } from '../../src/model/defaults.js'
 import { FactJournal } from '../support/fact-journal.js'
 import { ownRedis, untilAway, untilBack, WAYS } from '../support/outage.js'
@@ -20,7 +20,7 @@ const RULES: RuleSpec[] = [
   },
 ]
 const CALL = { agent: 'llm', id: 'mine' }
-const QUICK = { storeTimeoutMs: 200, enqueueTimeoutMs: 400 }
+const QUICK = { storeTimeoutMs: 200, enqueueTimeoutMs: 400, onStoreError: 'closed' } as const
 
 /** What was thrown; fails where nothing was. */
 async function thrown(work: Promise<unknown>): Promise<StoreUnavailable> {
@@ -201,16 +201,6 @@ test('explain and cancel end with a clear error while Redis stands still', async
   server.resume()
   await untilBack(tollgate)
   await until('it is gone', async () => (await thrown(tollgate.explain(id)).catch(() => undefined)) === undefined)
-})
-
-test('a Redis that is away at the start is said within the time for it, whatever an outage means', async () => {
-  const { server, namespace } = await ownRedis()
-  await server.kill()
-  for (const onStoreError of ['closed', 'local', 'open'] as const) {
-    const opening = Tollgate.open({ redis: server.url, namespace: namespace.name, connectTimeoutMs: 300, onStoreError, rules: RULES })
-    await expect(opening).rejects.toMatchObject({ code: 'REDIS_UNAVAILABLE' })
-  }
-  await server.start()
 })
 
 test('closing while Redis is away ends at once, and leaves nothing open', async () => {

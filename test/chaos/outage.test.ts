@@ -25,7 +25,7 @@ async function used(tollgate: { gate: { peek(call: typeof CALL): Promise<{ usage
 describe.each(WAYS)('while Redis is $how', ({ begin, end }) => {
   test('a closed gate refuses at once and charges nothing; afterwards it lets in as before', async () => {
     const { server, namespace } = await ownRedis()
-    const tollgate = await namespace.open({ ...QUICK, rules: RULES })
+    const tollgate = await namespace.open({ ...QUICK, rules: RULES, onStoreError: 'closed' })
     const limiter = tollgate.limiter({ requests: 10, per: 'hour', algorithm: 'fixed_window' })
     const before = await tollgate.gate.admit(CALL)
     await limiter.check('k')
@@ -45,9 +45,10 @@ describe.each(WAYS)('while Redis is $how', ({ begin, end }) => {
     expect((await tollgate.gate.admit(CALL)).allowed).toBe(true)
   })
 
+  // The default.
   test('a local gate goes on within its limits, and what it used is charged once when Redis is back', async () => {
     const { server, namespace } = await ownRedis()
-    const tollgate = await namespace.open({ ...QUICK, rules: RULES, onStoreError: 'local' })
+    const tollgate = await namespace.open({ ...QUICK, rules: RULES })
     const limiter = tollgate.limiter({ requests: 40, per: 'hour', algorithm: 'fixed_window' })
     const before = await tollgate.gate.admit(CALL)
     await begin(server, namespace)

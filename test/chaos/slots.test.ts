@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test, vi } from 'vitest'
 import type { RuleSpec } from '../../src/index.js'
 import { newNamespace } from '../support/namespace.js'
-import { ownRedis, WAYS } from '../support/outage.js'
+import { ownRedis, untilBack, WAYS } from '../support/outage.js'
 import { until } from '../support/until.js'
 
 const SLOTS: RuleSpec[] = [{ name: 'slots', scope: 'agent', limits: [{ concurrency: 2, lease: '1s' }] }]
@@ -58,6 +58,7 @@ describe.each(WAYS.filter(({ how }) => how !== 'killed'))('while Redis is $how',
     expect(twice, how).toEqual([])
     expect(agent.runs.size).toBe(60)
     await until('all are settled', async () => (await app.stats.ledger()).open === 0)
+    await untilBack(app)
   })
 })
 

@@ -225,3 +225,12 @@ test('a slot whose holder is gone goes to the next call when its lease ends', as
   })
   await until('the lease ended', () => entered)
 })
+
+test('a call does not wait behind calls of a queue that no process works: it has their room two seconds later', async () => {
+  const tollgate = await newPlace('Redis').open({ rules: [{ name: 'account', scope: 'agent', limits: [{ requests: 10, per: 'second', burst: 5 }] }] })
+  const tickets = await tollgate.enqueueMany(Array.from({ length: 60 }, () => ({ agent: 'a' })))
+  const fromMs = performance.now()
+  await tollgate.gate.acquire(A)
+  expect(performance.now() - fromMs).toBeLessThan(3000)
+  await Promise.all(tickets.map(({ id }) => tollgate.cancel(id)))
+})

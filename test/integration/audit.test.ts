@@ -43,7 +43,7 @@ describe.each(PLACES)('in %s', (place) => {
     const exempt = { users: ['root'] }
     expect(audit.map(({ at: _at, id: _id, ...rest }) => Object.values(rest).length)).toEqual(audit.map(() => 5))
     expect(audit.map(({ by, what, subject, before, after }) => [by, what, subject, before, after])).toEqual([
-      ['deploy', 'limiter.reset', 'mine/key', { 'mine/mine': 4 }, null],
+      ['deploy', 'limiter.reset', 'mine/key', { 'mine/mine': 4 }, { resets: 1 }],
       ['deploy', 'calls.resumed', 'agent llm', pause, null],
       ['fay', 'calls.paused', 'agent llm', null, pause],
       ['eve', 'override.revoked', id, override, null],

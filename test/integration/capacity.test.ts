@@ -68,7 +68,7 @@ describe.each(PLACES)('in %s', (place) => {
       'openai',
       60,
       'fortnight',
-      'per: must be second, minute, hour, day, week, month or a duration such as 10s, 15m, of at most 366d (got "fortnight")',
+      'per: must be second, minute, hour, day, week, month, quarter, year or a duration such as 10s, 15m, of at most 366d (got "fortnight")',
     ],
   ])('a capacity with %s is refused, naming field, value and bound', async (_what, resource, limit, per, message) => {
     const tollgate = await newPlace(place).open({ rules: RULES })

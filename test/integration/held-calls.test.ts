@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { TollgateError } from '../../src/index.js'
+import { TollgateError, UpstreamLimited } from '../../src/index.js'
 import { newNamespace } from '../support/namespace.js'
 import { codeOf } from '../support/place.js'
 import { until } from '../support/until.js'
@@ -97,4 +97,18 @@ test('a held call leaves its line when its signal aborts, when another process c
   await closing
   expect((await namespace.allKeys()).filter((key) => key.includes('held-') || key === namespace.keys.held)).toEqual([])
   expect((await other.gate.peek({ agent: 'a' })).remaining).toBe(1)
+})
+
+test('a held call returns to its line as often as a queued one, before its agent has refused it too often', async () => {
+  const tollgate = await newNamespace().open({ rules: ONE_AT_A_TIME })
+  const tries = { held: 0, queued: 0 }
+  const refusing = (which: keyof typeof tries) => async () => {
+    tries[which]++
+    throw new UpstreamLimited({ retryAfterMs: 1 })
+  }
+  expect(await codeOf(tollgate.hold().run({ agent: 'a', maxReturns: 2 }, refusing('held')))).toBe('UPSTREAM_REFUSED')
+  tollgate.worker(refusing('queued'))
+  const ticket = await tollgate.enqueue({ agent: 'b', maxReturns: 2 })
+  expect(await codeOf(ticket.result())).toBe('UPSTREAM_REFUSED')
+  expect(tries).toEqual({ held: 3, queued: 3 })
 })

@@ -131,7 +131,7 @@ describe.each(PLACES)('in %s', (place) => {
     const tollgate = await newPlace(place).open()
     const limiter = tollgate.limiter({ requests: 1, per: 'day' })
     const both = tollgate.all([limiter, tollgate.limiter({ requests: 1, per: 'day' })])
-    await expect(both.check('u')).rejects.toThrow(/^key: two of the limiters are called requests:day, and would count the call twice; .*\(got "u"\)$/)
+    await expect(both.check('u')).rejects.toThrow(/^key: two of the limiters are called requests:day:1, and would count the call twice; .*\(got "u"\)$/)
     expect((await both.check(['u', 'v'])).allowed).toBe(true)
     await expect(both.check(['w', 'w'])).rejects.toThrow(/count the call twice/)
     expect((await limiter.peek('w')).usage[0]?.used).toBe(0)
@@ -139,7 +139,11 @@ describe.each(PLACES)('in %s', (place) => {
 })
 
 test.each<[string, unknown, string]>([
-  ['no unit', {}, 'limiter must name exactly one of requests, tokens, inputTokens, outputTokens, usd, points, concurrency; it names none (got {})'],
+  [
+    'no unit',
+    {},
+    'limiter must name exactly one of requests, tokens, inputTokens, outputTokens, usd, points, uncachedInputTokens, concurrency; it names none (got {})',
+  ],
   ['no window', { requests: 1 }, 'limiter.per is required: the window of the limit (got undefined)'],
   ['a limit below 0', { requests: -1, per: 'minute' }, 'limiter.requests must be a number from 0 to 1000000000000 (got -1)'],
   ['no number', { tokens: Number.NaN, per: 'minute' }, 'limiter.tokens must be a number from 0 to 1000000000000 (got NaN)'],
@@ -158,7 +162,7 @@ test.each<[string, unknown, string]>([
       { requests: 1, per: 'minute' },
       { requests: 1, per: 'fortnight' },
     ],
-    'limiter.1.per must be second, minute, hour, day, week, month or a duration such as 10s, 15m (got "fortnight")',
+    'limiter.1.per must be second, minute, hour, day, week, month, quarter, year or a duration such as 10s, 15m (got "fortnight")',
   ],
   [
     'two limits of one name',

@@ -5,6 +5,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { GivenClock, type RuleSpec, type Tollgate } from '../../src/index.js'
 import { DEFAULTS } from '../../src/model/defaults.js'
 import { Enqueuer } from '../../src/queue/enqueuer.js'
+import { QueueStates } from '../../src/queue/queue-states.js'
 import { Results } from '../../src/queue/results.js'
 import { StrategyResolver } from '../../src/queue/strategy-resolver.js'
 import { type Namespace, newNamespace } from '../support/namespace.js'
@@ -79,6 +80,7 @@ test('a call that a process put in line which had not heard of an override is wo
     scriptClient,
     redis: namespace.redis,
     queue,
+    queueStates: new QueueStates(namespace.redis, namespace.keys),
     results,
     strategyResolver: new StrategyResolver(scriptClient, {}, pino({ level: 'silent' })),
     attempts: undefined,

@@ -144,6 +144,17 @@ test('the patience of a client counts: one that would wait longer than its own t
   expect(performance.now() - startedMs).toBeLessThan(2000)
 })
 
+test('a client that says nothing of its patience has that of its agent, else that of the server', async () => {
+  const { url } = await startSampleAgent({ latencyMs: 1 })
+  const server = await startServer(newNamespace(), {
+    agents: { hasty: { baseUrl: url, patienceMs: 100 }, calm: { baseUrl: url } },
+    open: { rules: [{ name: 'r', scope: 'agent', limits: [{ requests: 1, per: 'second', burst: 1 }] }] },
+  })
+  const post = (agent: string) => server.send('POST', `/agents/${agent}/v1/chat/completions`, { model: 'm', messages: MESSAGES, max_tokens: 5 })
+  for (const agent of ['hasty', 'calm']) expect((await post(agent)).status).toBe(200)
+  expect((await Promise.all([post('hasty'), post('calm')])).map(({ status }) => status)).toEqual([429, 200])
+})
+
 test('429s of the agent are not seen by the client: its call goes back to its line', async () => {
   const { url, agent } = await startSampleAgent({ requestsPerSecond: 5, requestBurst: 1 })
   const server = await startServer(newNamespace(), { agents: { llm: { baseUrl: url } }, open: { upstream: { canary: false } } })

@@ -58,6 +58,16 @@ test('a call is enqueued, explained, waited for, cancelled, and its events are s
     binding: { rule: 'slot' },
     usage: [{ unit: 'concurrency' }],
   })
+  expect((await server.send('GET', '/v1/calls?state=waiting&limit=10')).json).toMatchObject({
+    calls: [{ id: 'mine', agent: 'a', state: 'waiting', waitsFor: 'CONCURRENCY' }],
+    cursor: null,
+  })
+  expect((await server.send('GET', '/v1/calls?limit=0')).status).toBe(400)
+  expect((await server.send('GET', '/v1/lines')).json).toMatchObject({ lines: [{ depth: 1, head: 'mine', waitsFor: 'CONCURRENCY' }], cursor: null })
+  expect((await server.send('GET', '/v1/meters/slot?value=a')).json).toMatchObject([{ unit: 'concurrency', used: 1 }])
+  expect((await server.send('POST', '/v1/meters/reset', { rule: 'none' })).status).toBe(404)
+  expect((await server.send('POST', '/v1/meters/reset', { rule: 'slot', value: 'z' })).json).toEqual({ rule: 'slot', value: 'z' })
+  expect((await server.send('POST', '/v1/meters/lift', { agent: 'a' })).json).toEqual({ lifted: false })
   const events = await fetch(`${server.url}/v1/calls/mine/events`)
   expect(events.headers.get('content-type')).toBe('text/event-stream')
   expect((await server.send('DELETE', `/v1/calls/${id}`)).json).toEqual({ id, cancelled: true })

@@ -131,8 +131,8 @@ test('however calls are enqueued, cancelled and expire, and rules change: each a
       for (const { id, atMs, outcome } of queue.notStarted) {
         const { untilMs, call } = accepted.get(id) as { untilMs: number; call: Call }
         if (outcome === 'expired') expect(atMs, id).toBeGreaterThanOrEqual(untilMs)
-        // An accepted call is refused only where the rules have changed since, and its strategy is hard.
-        else expect(call.strategy, id).toBe('hard')
+        // An accepted call is refused only where the rules have changed since, and its strategy refuses.
+        else expect(['hard', 'retry_after'], id).toContain(call.strategy)
       }
       await queue.runFor(1000, 100)
       const left = (await namespace.allKeys()).filter((key) => !/\/(m|sequence|figures)(\/|$)/.test(key))

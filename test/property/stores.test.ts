@@ -98,6 +98,7 @@ const costs = fc.record({
   outputTokens: fc.constantFrom(0, 0, 0, 0, 0, 0, 0, 5),
   usd: fc.constantFrom(0, 0.01, 0.03, 0.1, 1 / 3e3),
   points: fc.constantFrom(0, 1, 1, 2.5, 0.1),
+  uncachedInputTokens: fc.constant(0),
 })
 
 const share = fc.constantFrom(0, 0.3, 0.5, 1, 1.5, 2.5, 12)

@@ -186,8 +186,9 @@ test.each(SCRIPTS)('at %s: a call that a graceful rule lets run degraded waits w
   const { scriptClient, decide } = scene(script, [ruleWith('graceful', { priority: 1 }), account])
   await decide()
   expect((await decide()).decision).toMatchObject({ outcome: 'wait', binding: { rule: 'account' } })
+  // The allowance refuses above it: what a call is going to charge there when it has waited counts already.
   const [degraded] = await scriptClient.peek([requestOf(scriptClient, 'p', { agent: 'llm', degraded: true })])
-  expect(degraded?.usage.find(({ rule }) => rule === 'r~degraded')).toMatchObject({ used: 0, claimed: 0 })
+  expect(degraded?.usage.find(({ rule }) => rule === 'r~degraded')).toMatchObject({ used: 0, claimed: 1 })
 })
 
 test.each([

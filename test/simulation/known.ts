@@ -53,12 +53,6 @@ const meetsRules =
       ? spec.rules.length >= least
       : calls.some((name) => spec.rules.filter((rule) => covers(rule, fleet.calls.get(name)?.scopes ?? {})).length >= least)
 
-/** Whether a call of the report, or a rule of the fleet where it names none, is refused or degraded where there is no room. */
-const meetsRefusingRule: Explains = ({ calls }, { fleet, spec }) => {
-  const refusing = spec.rules.filter(({ strategy = 'queue' }) => strategy !== 'queue' && strategy !== 'throttle')
-  return calls.length === 0 ? refusing.length > 0 : calls.some((name) => refusing.some((rule) => covers(rule, fleet.calls.get(name)?.scopes ?? {})))
-}
-
 export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
     name: 'refilled by the new rate',
@@ -75,12 +69,6 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     explains: all(after('failover'), has('gate', 'acquire', 'limiter'), says(/exceeded by 0\.0\d+ /)),
   },
   {
-    name: 'line of a refusing rule',
-    about: 'A call that has waited for one rule may then wait in line for a rule that refuses: for a budget of the day, until tomorrow.',
-    oracles: ['nothing lost', 'never stuck', 'quiet', 'eta told'],
-    explains: meetsRefusingRule,
-  },
-  {
     name: 'ETA of several limits',
     about: 'An ETA is that of one limit, for calls of equal cost: where two limits bind one after the other, or costs are mixed, a call starts later.',
     oracles: ['eta told'],
@@ -92,13 +80,6 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     oracles: ['in order'],
     scenario: 'two limits bind one after the other',
     explains: meetsRules(2),
-  },
-  {
-    name: 'sliding window moved on late',
-    about:
-      'A call that was moved between the lines of a rate and of a sliding window is looked at up to two seconds after it has room. Not traced to its cause.',
-    oracles: ['never stuck'],
-    explains: all(has('windows'), says(/window\/requests\/2s/), meetsRules(2)),
   },
   {
     name: 'crossing rules lose room',

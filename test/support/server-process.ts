@@ -13,10 +13,11 @@ export class ServerProcess {
   /** Its log so far: both of its output streams. */
   log = ''
 
-  constructor(flags: Record<string, string | number>, environment: Record<string, string> = {}) {
+  /** @param node the executable of Node that runs it */
+  constructor(flags: Record<string, string | number>, environment: Record<string, string> = {}, node = process.execPath) {
     const args = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, String(value)])
     const env = { PATH: process.env['PATH'], HOME: process.env['HOME'], ...environment }
-    this.child = spawn(process.execPath, [main, 'serve', '--port', '0', ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+    this.child = spawn(node, [main, 'serve', '--port', '0', ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
     const append = (chunk: Buffer) => {
       this.log += chunk.toString()
     }

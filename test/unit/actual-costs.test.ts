@@ -19,33 +19,38 @@ test('a call without a usage has no actual costs', () => {
 
 test.each<[CallUsage, Cost]>([
   [{ tokens: 50 }, { tokens: 50 }],
-  [{ inputTokens: 30 }, { tokens: 30, inputTokens: 30 }],
+  [{ inputTokens: 30 }, { tokens: 30, inputTokens: 30, uncachedInputTokens: 30 }],
   [{ outputTokens: 30 }, { tokens: 30, outputTokens: 30 }],
   [
     { inputTokens: 30, outputTokens: 20 },
-    { tokens: 50, inputTokens: 30, outputTokens: 20, usd: 1040 / 1e6 },
+    { tokens: 50, inputTokens: 30, uncachedInputTokens: 30, outputTokens: 20, usd: 1040 / 1e6 },
   ],
   [
     { tokens: 50, inputTokens: 30 },
-    { tokens: 50, inputTokens: 30, outputTokens: 20, usd: 1040 / 1e6 },
+    { tokens: 50, inputTokens: 30, uncachedInputTokens: 30, outputTokens: 20, usd: 1040 / 1e6 },
   ],
   [
     { tokens: 50, outputTokens: 20 },
-    { tokens: 50, inputTokens: 30, outputTokens: 20, usd: 1040 / 1e6 },
+    { tokens: 50, inputTokens: 30, uncachedInputTokens: 30, outputTokens: 20, usd: 1040 / 1e6 },
   ],
   [
     { tokens: 10, outputTokens: 20 },
-    { tokens: 10, inputTokens: 0, outputTokens: 20, usd: 800 / 1e6 },
+    { tokens: 10, inputTokens: 0, uncachedInputTokens: 0, outputTokens: 20, usd: 800 / 1e6 },
   ],
   [
     { inputTokens: 100, cachedInputTokens: 50, cacheWriteTokens: 30, outputTokens: 10 },
-    { tokens: 110, inputTokens: 100, outputTokens: 10, usd: (20 * 8 + 50 + 300 + 400) / 1e6 },
+    { tokens: 110, inputTokens: 100, uncachedInputTokens: 50, outputTokens: 10, usd: (20 * 8 + 50 + 300 + 400) / 1e6 },
   ],
   [
     { inputTokens: 30, outputTokens: 20, usd: 7 },
-    { tokens: 50, inputTokens: 30, outputTokens: 20, usd: 7 },
+    { tokens: 50, inputTokens: 30, uncachedInputTokens: 30, outputTokens: 20, usd: 7 },
   ],
   [{ usd: 7 }, { usd: 7 }],
+  [{ uncachedInputTokens: 7 }, { uncachedInputTokens: 7 }],
+  [
+    { inputTokens: 30, cachedInputTokens: 40 },
+    { tokens: 30, inputTokens: 30, uncachedInputTokens: 0 },
+  ],
   [
     { requests: 2, points: 0 },
     { requests: 2, points: 0 },
@@ -60,7 +65,12 @@ test.each<[CallUsage, Cost]>([
 
 test('without a price of the model a usage has no actual dollars', () => {
   for (const model of ['unknown', undefined]) {
-    expect(actualCosts({ inputTokens: 3, outputTokens: 4 }, callOf(model), compilePrices({}))).toEqual({ tokens: 7, inputTokens: 3, outputTokens: 4 })
+    expect(actualCosts({ inputTokens: 3, outputTokens: 4 }, callOf(model), compilePrices({}))).toMatchObject({
+      tokens: 7,
+      inputTokens: 3,
+      outputTokens: 4,
+      usd: undefined,
+    })
   }
 })
 

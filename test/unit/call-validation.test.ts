@@ -60,7 +60,7 @@ test('the bounds themselves are valid', () => {
 })
 
 test('a cost can be given in every unit, in fractions', () => {
-  const cost = { requests: 2, tokens: 30.5, inputTokens: 20.25, outputTokens: 10.25, usd: 0.0000125, points: 0.5 }
+  const cost = { requests: 2, tokens: 30.5, inputTokens: 20.25, outputTokens: 10.25, usd: 0.0000125, points: 0.5, uncachedInputTokens: 7.5 }
   expect(validateCall({ agent: 'a', cost })).toEqual({ agent: 'a', cost })
   expect(Object.keys(cost)).toEqual(COST_UNITS)
   // The quick check does not accept ids: this call goes through the schema.

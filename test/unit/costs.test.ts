@@ -24,12 +24,20 @@ function atOnce(call: Call, needed: ReadonlySet<CostUnit>, estimate?: Estimate, 
 }
 
 test('a call of which no unit is counted costs a request and a point', () => {
-  expect(atOnce(callOf(undefined), units())).toEqual({ requests: 1, tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0, points: 1 })
-  expect(atOnce({ agent: 'a' }, units('requests', 'points'))).toEqual({ requests: 1, tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0, points: 1 })
+  expect(atOnce(callOf(undefined), units())).toEqual({ requests: 1, tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0, points: 1, uncachedInputTokens: 0 })
+  expect(atOnce({ agent: 'a' }, units('requests', 'points'))).toEqual({
+    requests: 1,
+    tokens: 0,
+    inputTokens: 0,
+    outputTokens: 0,
+    usd: 0,
+    points: 1,
+    uncachedInputTokens: 0,
+  })
 })
 
 test('declared costs are taken as they are, counted or not', () => {
-  const cost = { requests: 0, tokens: 10, inputTokens: 20, outputTokens: 30, usd: 0.25, points: 0 }
+  const cost = { requests: 0, tokens: 10, inputTokens: 20, outputTokens: 30, usd: 0.25, points: 0, uncachedInputTokens: 15 }
   expect(atOnce(callOf(cost), units())).toEqual(cost)
   expect(atOnce(callOf(cost), ALL)).toEqual(cost)
   expect(atOnce(callOf(cost, { model: 'unknown' }), ALL, () => 1)).toEqual(cost)
@@ -113,7 +121,15 @@ test('the order of the fields is the same, whatever is given and needed', async 
 
 test('a unit that is neither counted nor given is 0, and any other is the same whatever else is counted', async () => {
   const amount = fc.option(fc.nat(1000), { nil: undefined })
-  const cost = fc.record({ requests: amount, tokens: amount, inputTokens: amount, outputTokens: amount, usd: amount, points: amount })
+  const cost = fc.record({
+    requests: amount,
+    tokens: amount,
+    inputTokens: amount,
+    outputTokens: amount,
+    usd: amount,
+    points: amount,
+    uncachedInputTokens: amount,
+  })
   await fc.assert(
     fc.asyncProperty(cost, fc.subarray([...COST_UNITS]), async (given, needed) => {
       const every = await estimateCosts(callOf(given), ALL, PRICES, undefined)
@@ -174,7 +190,7 @@ test.each<[string | undefined, string]>([
 })
 
 test("declared costs go before the user's estimate, and that before prices and the tokenizer", async () => {
-  const mine: Estimate = () => ({ requests: 2, tokens: 30, inputTokens: 20, outputTokens: 10, usd: 9, points: 8 })
+  const mine: Estimate = () => ({ requests: 2, tokens: 30, inputTokens: 20, outputTokens: 10, usd: 9, points: 8, uncachedInputTokens: 15 })
   expect(atOnce(callOf(undefined), ALL, mine)).toEqual(mine(callOf(undefined)))
   expect(atOnce(callOf({ requests: 5, usd: 1, points: 0 }), ALL, mine)).toEqual({
     requests: 5,
@@ -183,6 +199,7 @@ test("declared costs go before the user's estimate, and that before prices and t
     outputTokens: 10,
     usd: 1,
     points: 0,
+    uncachedInputTokens: 15,
   })
   expect(await estimateCosts(callOf(undefined), ALL, PRICES, async () => ({ points: 5 }))).toMatchObject({ tokens: 107, inputTokens: 7, points: 5 })
   expect(atOnce(callOf({ tokens: 5 }, { model: 'unknown' }), units('usd'), mine).usd).toBe(9)

@@ -28,6 +28,7 @@ import type { LimitSpec } from '../../src/limits/limit.js'
 import { STRATEGIES } from '../../src/model/call.js'
 import { COST_UNITS, UNITS } from '../../src/model/cost.js'
 import { DEFAULTS } from '../../src/model/defaults.js'
+import { WAIT_REASONS } from '../../src/model/wait-reason.js'
 import { checkOptions, checkWorker } from '../../src/options.js'
 import { ON_STORE_ERROR, SCOPES } from '../../src/policy/rule.js'
 import { MAX_PRICE, type Price } from '../../src/pricing/prices.js'
@@ -39,7 +40,7 @@ const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
 const PAGES = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...readdirSync(join(ROOT, 'docs'), { recursive: true }).map((file) => `docs/${file}`)].filter(
   (file) => file.endsWith('.md'),
 )
-const CLI = ['main', 'common', 'rules', 'overrides', 'keys'].map((name) => `src/cli/${name}.ts`)
+const CLI = ['main', 'common', 'rules', 'overrides', 'keys', 'waiting', 'meters'].map((name) => `src/cli/${name}.ts`)
 const README = read('README.md')
 const RULES = read('docs/rules.md')
 const CALLS = read('docs/calls.md')
@@ -244,12 +245,12 @@ test('no flag and no environment variable is in the pages for users that the pro
 test('every error code in the pages for users is one of the catalogue', () => {
   const codes = all(USER_PAGES, /`([A-Z]+(?:_[A-Z]+)+)`/g).filter((code) => !/^(TOLLGATE|TOKEN|LOG)_|_URL$|^TIMESTAMP/.test(code))
   expect(codes.length).toBeGreaterThan(10)
-  for (const code of codes) expect(Object.keys(ERRORS)).toContain(code)
+  for (const code of codes) expect([...Object.keys(ERRORS), ...Object.keys(WAIT_REASONS)]).toContain(code)
 })
 
 test('every command of the command line is in docs/operations.md, and no other', () => {
   const defined = CLI.flatMap((file) => [...read(file).matchAll(/\b(\w+)\s*\.command\('([a-z]+[^']*)'\)/g)])
-  const groups = ['rules', 'override', 'keys']
+  const groups = ['rules', 'override', 'keys', 'calls', 'meters', 'capacity']
   const expected = defined
     .filter(([, , command]) => !groups.includes(command as string))
     .map(([, parent, command]) => (parent === 'program' ? `tollgate ${command}` : `tollgate ${parent} ${command}`))
@@ -262,10 +263,12 @@ test('every option is in docs/options.md with its default, and no other', () => 
   const ofOpen = {
     redis: '`REDIS_URL`, else memory',
     namespace: `\`${DEFAULTS.namespace}\``,
+    prefix: '',
     queue: `\`${DEFAULTS.queue}\``,
     store: '',
     rules: '',
     requireRules: '`false`',
+    requireRedis: '`false`',
     prices: '',
     exempt: '',
     degradeTo: '',
@@ -275,13 +278,14 @@ test('every option is in docs/options.md with its default, and no other', () => 
     believedUsage: '',
     attempts: '1',
     maxPayloadBytes: String(DEFAULTS.maxPayloadBytes),
-    connectTimeoutMs: '10000',
+    connectTimeoutMs: String(DEFAULTS.connectTimeoutMs),
     actor: '`unknown`',
     longestOverrideMs: String(DEFAULTS.longestOverrideMs),
     auditRetentionMs: `what was set, else ${DEFAULTS.auditRetentionMs}`,
     upstream: '',
     bus: '`redis`',
-    onStoreError: '`closed`',
+    onStoreError: '`local`',
+    processes: '1',
     storeTimeoutMs: String(DEFAULTS.storeTimeoutMs),
     maxUnchecked: String(DEFAULTS.maxUnchecked),
     enqueueTimeoutMs: String(DEFAULTS.enqueueTimeoutMs),
@@ -335,9 +339,9 @@ test('the bounds of options in docs/options.md are those that are checked', () =
       for (const value of [least - step, most + step]) expect(() => give(option, value), `${option} ${value}`).toThrow(option)
     }
   }
-  expect(bounds).toBe(17)
+  expect(bounds).toBe(18)
   expect(section(OPTIONS, 'Tollgate.open')).toContain(
-    `| \`onStoreError\` | \`closed\` | \`${ON_STORE_ERROR.slice(0, -1).join('`, `')}\` or \`${ON_STORE_ERROR.at(-1)}\` |`,
+    `| \`onStoreError\` | \`local\` | \`${ON_STORE_ERROR.slice(0, -1).join('`, `')}\` or \`${ON_STORE_ERROR.at(-1)}\` |`,
   )
 })
 
@@ -359,7 +363,9 @@ test('every unit of cost and every field of a price is documented, and no other'
 
 test('every field of a limit, every unit and every algorithm is in docs/rules.md, and no other', () => {
   const named = [...section(RULES, 'Limits').matchAll(/^\| (`[^|]+?) \|/gm)].flatMap(([, cell]) => all(cell as string, /`([^`]+)`/g))
-  const known = { per: 1, algorithm: 1, burst: 1, burstMultiplier: 1, timezone: 1, lease: 1, name: 1 } satisfies Partial<Record<keyof LimitSpec, 1>>
+  const known = { per: 1, algorithm: 1, burst: 1, burstMultiplier: 1, timezone: 1, startsOn: 1, day: 1, hour: 1, lease: 1, name: 1 } satisfies Partial<
+    Record<keyof LimitSpec, 1>
+  >
   expect(named.sort()).toEqual([...UNITS, ...Object.keys(known)].sort())
   const algorithms = section(RULES, 'Algorithms').split(/^### /m)[0] as string
   expect([...rows(algorithms).keys()]).toEqual([...NAMED_ALGORITHMS])
@@ -370,6 +376,8 @@ test('every field of a rule, of its match, of an agent and of exempt is in docs/
   const ofRule = {
     name: 'required',
     scope: 'required',
+    ipv6Prefix: String(DEFAULTS.ipv6Prefix),
+    requires: 'none',
     match: 'all calls',
     strategy: '`queue`',
     priority: '0',
@@ -386,9 +394,9 @@ test('every field of a rule, of its match, of an agent and of exempt is in docs/
   expect([...rows(fields)].map(([field, [value]]) => [field, value])).toEqual(Object.entries(ofRule))
   const scope = section(RULES, 'Scope and match')
   for (const one of SCOPES) expect(scope).toContain(`\`${one}\``)
-  const match = { agents: 1, endpoints: 1, models: 1, users: 1, teams: 1, orgs: 1, ips: 1 } satisfies Record<keyof Required<MatchSpec>, 1>
+  const match = { agents: 1, endpoints: 1, models: 1, users: 1, teams: 1, orgs: 1, ips: 1, keys: 1 } satisfies Record<keyof Required<MatchSpec>, 1>
   expect([...rows(scope).keys()]).toEqual(Object.keys(match))
-  const agent = { baseUrl: 1, api: 1, apiKeyEnv: 1, degradeTo: 1 } satisfies Record<keyof Required<AgentSpec>, 1>
+  const agent = { baseUrl: 1, api: 1, apiKeyEnv: 1, degradeTo: 1, patienceMs: 1 } satisfies Record<keyof Required<AgentSpec>, 1>
   expect([...rows(section(RULES, 'Agents')).keys()]).toEqual(Object.keys(agent))
   const exempt = { users: 1, teams: 1, orgs: 1, agents: 1, ips: 1 } satisfies Record<keyof Required<Exempt>, 1>
   for (const list of Object.keys(exempt)) expect(section(RULES, 'Exempt')).toContain(`\`${list}\``)
@@ -419,6 +427,7 @@ test('every field of a call and of a context, every outcome and every strategy i
   expect(named).toEqual(Object.keys(ofCall))
   const ofContext = {
     id: 1,
+    job: 1,
     signal: 1,
     attempt: 1,
     decision: 1,

@@ -92,7 +92,8 @@ test('an endpoint in its one spelling stays as it is, and a URL parser leaves it
 })
 
 test('endpoints are matched, counted and blocked by their path, however the rule spells it', () => {
-  const value = (globs: string[], endpoint: string) => compileScopeValue(['endpoint'], { endpoints: globs })(validateCall({ agent: 'a', endpoint }))
+  const value = (globs: string[], endpoint: string) =>
+    compileScopeValue({ scope: 'endpoint', match: { endpoints: globs } })(validateCall({ agent: 'a', endpoint }))
   for (const spelling of [...SPELLINGS, '/v1/chat/completions?key=secret'])
     for (const glob of ['/v1/chat/*', 'v1/chat/*', '//v1/%63hat/*', '*completions', '/v1/chat/completion?'])
       expect(value([glob], spelling), `${glob} ${spelling}`).toBe('/v1/chat/completions')

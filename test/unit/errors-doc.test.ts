@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { ERRORS, type ErrorCode, TollgateError } from '../../src/model/errors.js'
+import { WAIT_REASONS } from '../../src/model/wait-reason.js'
 
 /** The rows of the table as [code, status, retryable, what, what to do]. */
 function tableOf(text: string): string[][] {
@@ -22,6 +23,13 @@ test('docs/errors.md lists the errors of the catalogue in its order, and no othe
     todo,
   ])
   expect(documented).toEqual(catalogue)
+})
+
+test('docs/calls.md lists the reasons to wait in their order, and no others', () => {
+  const text = readFileSync(new URL('../../docs/calls.md', import.meta.url), 'utf8')
+  const [, table = ''] = text.split('| reason | the call waits for | what to do |')
+  const rows = tableOf(table.split('\n\n')[0] ?? '')
+  expect(rows).toEqual(Object.entries(WAIT_REASONS).map(([code, { what, todo }]) => [`\`${code}\``, what, todo]))
 })
 
 test('every error has a description and a remedy in whole sentences, and a status of 4xx or 5xx', () => {

@@ -171,6 +171,7 @@ test('every unit can be counted, fractions and all', async () => {
     ['outputTokens', 200.5],
     ['usd', 0.25],
     ['points', 1],
+    ['uncachedInputTokens', 700],
     ['concurrency', 2],
   ])
 })

@@ -24,7 +24,7 @@ test('internals names every key', () => {
   const source = read('src/redis/keys.ts').split('parseLine')[0] as string
   const channels = [...source.matchAll(/Channel: .*\n {2}readonly (\w+)/g)].map(([, name]) => `/${name}`)
   expect(channels.length).toBeGreaterThan(0)
-  const keys = [...source.matchAll(/\$\{this\.prefix\}(\/[^`]+)`/g)].map(([, key]) => (key as string).replace(/\$\{(\w+)\}/g, '<$1>'))
+  const keys = [...source.matchAll(/\$\{this\.own\}(\/[^`]+)`/g)].map(([, key]) => (key as string).replace(/\$\{(\w+)\}/g, '<$1>'))
   expect(firstCells('What is in Redis')).toEqual(keys.filter((key) => !channels.includes(key)).sort())
 })
 

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Call } from '../../src/model/call.js'
 import { compileMatch } from '../../src/policy/match.js'
-import { parseRange } from '../../src/validation/patterns.js'
+import { parseRange } from '../../src/validation/address.js'
 
 const matchesUser = (glob: string, user: string) => compileMatch({ users: [glob] })({ agent: 'a', user })
 

@@ -78,7 +78,7 @@ test.each([
 })
 
 test('a Redis that does not answer is named by its address, without credentials', async () => {
-  const error = await refusal({ redis: `redis://user:${SECRET}@127.0.0.1:1`, connectTimeoutMs: 100 })
+  const error = await refusal({ redis: `redis://user:${SECRET}@127.0.0.1:1`, requireRedis: true, connectTimeoutMs: 100 })
   expect(error.code).toBe('REDIS_UNAVAILABLE')
   expect(error.retryable).toBe(true)
   expect(error.message).toMatch(/^Redis at 127\.0\.0\.1:1 did not answer within 100 ms/)

@@ -26,7 +26,7 @@ test.each<[string, LimitSpec, number, LimitSpec]>([
 
 test('all calls that meet one meter are overridden alike, whatever else they say', () => {
   const rules = new OverrideIndex([override('a', { user: 'u' }, 'unlimited'), override('b', { agent: 'llm' }, { times: 2 })], {})
-  const of = (scopes: string[], call: object) => rules.decide('r', scopes, { agent: 'llm', user: 'u', ...call })?.override?.id ?? null
+  const of = (scopes: string[], call: object) => rules.decide({ name: 'r', scope: scopes }, { agent: 'llm', user: 'u', ...call })?.override?.id ?? null
   expect([of(['user'], {}), of(['user'], { agent: 'other' })]).toEqual(['a', 'a'])
   expect([of(['agent'], {}), of(['agent'], { user: 'other' })]).toEqual(['b', 'b'])
   expect(of(['user', 'agent'], { user: 'other' })).toBe('b')
@@ -36,15 +36,15 @@ test('all calls that meet one meter are overridden alike, whatever else they say
 
 test('an override for some rules is for these only, by name or glob', () => {
   const rules = new OverrideIndex([override('a', { user: 'u' }, 'unlimited', { rules: ['gpt-*', 'exact'] })], {})
-  const of = (rule: string) => rules.decide(rule, ['user'], { agent: 'llm', user: 'u' }) !== null
+  const of = (rule: string) => rules.decide({ name: rule, scope: ['user'] }, { agent: 'llm', user: 'u' }) !== null
   expect(['gpt-4', 'gpt-', 'exact', 'exactly', 'other'].map(of)).toEqual([true, true, true, false, false])
-  expect(rules.candidates('other', ['user'])).toBeNull()
-  expect(rules.candidates('exact', ['user'])).toHaveLength(1)
-  expect(rules.candidates('exact', ['agent'])).toBeNull()
+  expect(rules.candidates({ name: 'other', scope: ['user'] })).toBeNull()
+  expect(rules.candidates({ name: 'exact', scope: ['user'] })).toHaveLength(1)
+  expect(rules.candidates({ name: 'exact', scope: ['agent'] })).toBeNull()
 })
 
 test('values that look like names of objects are values', () => {
   const rules = new OverrideIndex([override('a', { user: 'constructor' }, 'unlimited')], { users: ['__proto__'] })
-  const of = (user: string) => rules.decide('r', ['user'], { agent: 'llm', user }) !== null
+  const of = (user: string) => rules.decide({ name: 'r', scope: ['user'] }, { agent: 'llm', user }) !== null
   expect(['constructor', '__proto__', 'toString'].map(of)).toEqual([true, true, false])
 })

@@ -86,7 +86,9 @@ test('spellings of one address have one scope value, different addresses differ'
   expect(new Set(['::1', '0:0:0:0:0:0:0:1', '0::0:1'].map(value)).size).toBe(1)
   expect(new Set(['2001:db8::a', '2001:DB8:0::A', '2001:0db8:0000:0000:0000:0000:0000:000a'].map(value)).size).toBe(1)
   expect(new Set(['10.0.0.1', '::ffff:10.0.0.1', '::FFFF:a00:1', '0:0:0:0:0:ffff:10.0.0.1'].map(value))).toEqual(new Set(['10.0.0.1']))
-  expect(new Set(['10.0.0.1', '10.0.0.10', '::10.0.0.1', '::1', '::'].map(value)).size).toBe(5)
+  const singly = scopeValueOf(['ip'], { ipv6Prefix: 128 })
+  expect(new Set(['10.0.0.1', '10.0.0.10', '::10.0.0.1', '::1', '::'].map((ip) => singly({ agent: 'a', ip }))).size).toBe(5)
+  expect(new Set(['2001:db8::1', '2001:db8::2', '2001:db8:0:1::1'].map(value))).toEqual(new Set(['2001%3Adb8%3A%3A%2F64', '2001%3Adb8%3A0%3A1%3A%3A%2F64']))
 })
 
 test('each combination of agent, endpoint and model has its own block, also where endpoint or model is missing', () => {

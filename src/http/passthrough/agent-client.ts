@@ -4,6 +4,7 @@ import { agentKey } from '../../agents/http-agent.js'
 import type { AgentApi } from '../../agents/inbound.js'
 import { MINUTE } from '../../model/time.js'
 import type { AgentSpec } from '../../policy/rule.js'
+import { AnswerSource } from './answer-source.js'
 
 /** Headers that belong to one connection (RFC 9110, 7.6.1), and those that say how a message is framed. */
 const HOP_BY_HOP = [
@@ -39,17 +40,34 @@ const NOT_SENT = new Set([
 const NOT_SENT_PREFIXES = ['x-tollgate-', 'x-forwarded-', 'sec-', 'cf-', 'proxy-']
 const NOT_ANSWERED = new Set([...HOP_BY_HOP, 'set-cookie', 'alt-svc', 'strict-transport-security'])
 
+const NONE: ReadonlySet<string> = new Set()
+
 /** The headers that the Connection header names: they end with the connection, too. */
 function named(connection: string | string[] | undefined): ReadonlySet<string> {
-  return new Set([connection ?? []].flat().flatMap((value) => value.split(',').map((name) => name.trim().toLowerCase())))
+  if (connection === undefined || connection === 'keep-alive' || connection === 'close') return NONE
+  return new Set([connection].flat().flatMap((value) => value.split(',').map((name) => name.trim().toLowerCase())))
 }
 
-/** The headers of an agent's answer that its client gets. */
-export function answeredHeaders(headers: IncomingHttpHeaders): Record<string, string | string[]> {
+/** Adds the headers of an agent's answer that its client gets. */
+export function addAnsweredHeaders(headers: IncomingHttpHeaders, to: Record<string, string | string[]>): void {
   const dropped = named(headers.connection)
-  return Object.fromEntries(
-    Object.entries(headers).flatMap(([name, value]) => (value === undefined || NOT_ANSWERED.has(name) || dropped.has(name) ? [] : [[name, value]])),
-  )
+  for (const name in headers) {
+    const value = headers[name]
+    if (value !== undefined && !NOT_ANSWERED.has(name) && !dropped.has(name)) to[name] = value
+  }
+}
+
+/** Whether the agent does not get a header. Nearly all requests have the same ones: what was found of a name is kept. */
+const heldBack = new Map<string, boolean>()
+const MOST_NAMES = 1000
+
+function isHeldBack(name: string): boolean {
+  let known = heldBack.get(name)
+  if (known === undefined) {
+    known = NOT_SENT.has(name) || NOT_SENT_PREFIXES.some((prefix) => name.startsWith(prefix))
+    if (heldBack.size < MOST_NAMES && name.length < 64) heldBack.set(name, known)
+  }
+  return known
 }
 
 /** Sends requests to one agent, over connections that are kept open. */
@@ -57,16 +75,19 @@ export class AgentClient {
   readonly api: AgentApi
   /** Whether the key of the agent is put in here; else the client's own is passed on. */
   readonly hasKey: boolean
+  /** How long its clients wait that do not say so; undefined: as at the other agents. */
+  readonly patienceMs: number | undefined
   private readonly pool: Pool
   private readonly key: string | undefined
   private readonly basePath: string
-  private readonly auth: Readonly<Record<string, string>>
+  private readonly auth: IncomingHttpHeaders
 
   /** @param timeoutMs how long the agent may take to begin its answer, and between two parts of it. @throws ConfigInvalid where its key is missing */
   constructor(name: string, spec: AgentSpec, environment: NodeJS.ProcessEnv, timeoutMs: number) {
     const { baseUrl, api = 'openai', apiKeyEnv } = spec
     const key = agentKey(name, spec, environment)
     this.api = api
+    this.patienceMs = spec.patienceMs
     this.hasKey = apiKeyEnv !== undefined
     const { origin, pathname } = new URL(baseUrl)
     this.basePath = pathname.replace(/\/+$/, '')
@@ -86,23 +107,24 @@ export class AgentClient {
    * @param target the path at the agent, checked
    * @param ownKey the headers with the client's own key for the agent, where it is to be passed on
    */
-  send(
-    method: string,
-    target: string,
-    headers: IncomingHttpHeaders,
-    body: Buffer,
-    ownKey: IncomingHttpHeaders,
-    signal: AbortSignal,
-  ): Promise<Dispatcher.ResponseData> {
+  send(method: string, target: string, headers: IncomingHttpHeaders, body: Buffer, ownKey: IncomingHttpHeaders): AnswerSource {
     const dropped = named(headers.connection)
-    const sent = Object.entries(headers).flatMap(([name, value]): [string, string | string[]][] =>
-      value === undefined || NOT_SENT.has(name) || dropped.has(name) || NOT_SENT_PREFIXES.some((prefix) => name.startsWith(prefix)) ? [] : [[name, value]],
-    )
-    const own = Object.fromEntries(Object.entries(ownKey).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])))
+    const sent: Record<string, string | string[]> = {}
+    for (const name in headers) {
+      const value = headers[name]
+      if (value !== undefined && !isHeldBack(name) && !dropped.has(name)) sent[name] = value
+    }
     // Compressed answers could not be read for their usage.
-    const all = { ...Object.fromEntries(sent), 'accept-encoding': 'identity', ...(this.hasKey ? this.auth : own) }
+    sent['accept-encoding'] = 'identity'
+    const keys = this.hasKey ? this.auth : ownKey
+    for (const name in keys) {
+      const value = keys[name]
+      if (value !== undefined) sent[name] = value
+    }
     const none = method === 'GET' || method === 'HEAD' || body.length === 0
-    return this.pool.request({ method: method as Dispatcher.HttpMethod, path: this.basePath + target, headers: all, body: none ? null : body, signal })
+    const answer = new AnswerSource()
+    this.pool.dispatch({ method: method as Dispatcher.HttpMethod, path: this.basePath + target, headers: sent, body: none ? null : body }, answer)
+    return answer
   }
 
   close(): Promise<void> {

@@ -69,7 +69,7 @@ export class AnswerStream {
       if (this.clients.size === 0) this.deserted()
     })
     response.on('error', () => {})
-    if (this.head !== undefined) response.writeHead(this.head.status, this.head.headers)
+    if (this.head !== undefined) response.writeHead(this.head.status, this.head.headers).flushHeaders()
     for (const part of this.kept) response.write(part)
     if (this.ended) response.end()
   }
@@ -90,11 +90,17 @@ export class AnswerStream {
     for (const client of this.clients) if (!client.writableNeedDrain) client.write(`: ${text}\n\n`)
   }
 
-  async write(part: Uint8Array): Promise<void> {
-    if (part.length === 0) return
+  /** @returns a promise where a client has to take first what it was sent */
+  write(part: Uint8Array): Promise<void> | undefined {
+    if (part.length === 0) return undefined
     this.keep(part)
-    const waits = [...this.clients].flatMap((client) => (client.write(part) ? [] : [drained(client, this.stallMs)]))
-    if (waits.length > 0) await Promise.all(waits)
+    let waits: Promise<void>[] | undefined
+    for (const client of this.clients) {
+      if (client.write(part)) continue
+      waits ??= []
+      waits.push(drained(client, this.stallMs))
+    }
+    return waits === undefined ? undefined : Promise.all(waits).then(() => {})
   }
 
   /** The agent broke off: its clients must not take what they have for the whole. */

@@ -1,5 +1,4 @@
 import type { IncomingHttpHeaders } from 'node:http'
-import { Readable } from 'node:stream'
 import { type AnswerReader, estimatedInput, readerOf, StreamReader, WholeReader } from '../../agents/answer-reader.js'
 import { type InboundRequest, outboundBody } from '../../agents/inbound.js'
 import { rateLimitFields } from '../../middleware/rate-limit-fields.js'
@@ -12,7 +11,8 @@ import type { HeldCalls } from '../../queue/held-calls.js'
 import type { Tollgate } from '../../tollgate.js'
 import { isFinalAnswer, isRefusal } from '../../upstream/refusals.js'
 import type { ServerSettings } from '../server-settings.js'
-import { type AgentClient, answeredHeaders } from './agent-client.js'
+import { type AgentClient, addAnsweredHeaders } from './agent-client.js'
+import type { AnswerSource } from './answer-source.js'
 import { AnswerStream } from './answer-stream.js'
 import { clientRefusal } from './refusal.js'
 
@@ -44,9 +44,13 @@ export interface ExchangeParts {
 export class Exchange {
   readonly answer: AnswerStream
   private id: string | undefined
-  /** Aborts when no client waits any more. */
-  private readonly gone = new AbortController()
-  private readonly agentAborter = new AbortController()
+  /** Why no client waits any more; undefined while one does. */
+  private gone: TollgateError | undefined
+  /** Takes the call out of its line. */
+  private leaveLine: ((reason: unknown) => void) | undefined
+  /** What the agent answers, as far as it was asked. */
+  private asked: AnswerSource | undefined
+  private reader: AnswerReader | undefined
   private leaving: NodeJS.Timeout | undefined
   private comments: NodeJS.Timeout | undefined
   private running = false
@@ -70,11 +74,9 @@ export class Exchange {
 
   /** Makes the call and answers it; never throws. */
   async run(call: Call): Promise<void> {
-    const { signal } = this.gone
     try {
-      await this.parts.held.run({ ...this.inbound.call, ...call }, (admitted, context) => this.make(admitted, context), {
-        signal,
-        waiting: (id) => this.waiting(id),
+      await this.parts.held.run(call, (admitted, context) => this.make(admitted, context), {
+        waiting: (id, leave) => this.waiting(id, leave),
       })
     } catch (error) {
       if (!this.answer.hasEnded) this.answer.refuse(clientRefusal(this.parts.client.api, error, this.id), this.idHeader())
@@ -86,7 +88,7 @@ export class Exchange {
 
   /** The server closes: a call that waits leaves its line, and its client is told to come again. */
   sendAway(): void {
-    if (!this.running) this.gone.abort(new TollgateError('SERVER_BUSY', 'the server is closing'))
+    if (!this.running) this.leave(new TollgateError('SERVER_BUSY', 'the server is closing'))
   }
 
   /** Another client, or the same again, waits for the answer. */
@@ -100,9 +102,14 @@ export class Exchange {
   }
 
   /** The call waits in line: its client gets comments meanwhile, where it reads a stream. */
-  private waiting(id: string): void {
+  private waiting(id: string, leave: (reason: unknown) => void): void {
     this.id = id
     this.running = false
+    this.leaveLine = leave
+    if (this.gone !== undefined) {
+      leave(this.gone)
+      return
+    }
     if (!this.inbound.streams) return
     const comment = async () => {
       const { state, position, etaMs } = await this.parts.tollgate.explain(id)
@@ -125,76 +132,96 @@ export class Exchange {
   private deserted(): void {
     const { rejoinMs, drainMs } = this.parts.settings
     const leave = () => {
-      this.gone.abort(new TollgateError('CALL_CANCELLED', 'the client is gone'))
+      this.leave(new TollgateError('CALL_CANCELLED', 'the client is gone'))
       if (!this.running) return
-      if (drainMs === 0) this.agentAborter.abort()
-      else setTimeout(() => this.agentAborter.abort(), drainMs).unref()
+      if (drainMs === 0) this.abortAgent()
+      else setTimeout(() => this.abortAgent(), drainMs).unref()
     }
     this.leaving = this.joinable && rejoinMs > 0 ? setTimeout(leave, rejoinMs) : undefined
     if (this.leaving === undefined) leave()
   }
 
+  /** No client waits any more: the call leaves its line, or ends at its start. */
+  private leave(reason: TollgateError): void {
+    this.gone ??= reason
+    this.leaveLine?.(this.gone)
+  }
+
+  private abortAgent(): void {
+    this.asked?.abort(new Error('no client waits for the answer'))
+  }
+
+  /** The call is cancelled while it runs: its attempt ends at once, so it is settled by what was seen. */
+  private cancelled(context: CallContext, inputTokens: number): void {
+    if (this.reader !== undefined) void context.settlePart(this.reader.roughUsage(inputTokens) ?? {}).catch(() => {})
+    this.abortAgent()
+  }
+
   /** Sends the request to the agent, and passes its answer on. @returns what the call is settled by */
   private async make(call: Call, context: CallContext): Promise<{ usage?: CallUsage }> {
     const { client, settings } = this.parts
-    if (this.gone.signal.aborted) return { usage: { ...NONE, requests: 0 } }
+    if (this.gone !== undefined) return { usage: { ...NONE, requests: 0 } }
     this.id = context.id
     this.running = true
     clearTimeout(this.comments)
-    const { signal } = this.agentAborter
-    context.signal.addEventListener('abort', () => this.agentAborter.abort(), { once: true })
     const inputTokens = estimatedInput(call)
+    context.signal.addEventListener('abort', () => this.cancelled(context, inputTokens), { once: true })
     try {
       const body = outboundBody(this.inbound, context.degraded ? context.degradeTo : undefined)
       const { method, target, headers } = this.inbound
-      const response = await client.send(method, target, headers, body, this.ownKey, signal)
-      const answered = response.headers as IncomingHttpHeaders
-      const { statusCode: status } = response
+      const answer = client.send(method, target, headers, body, this.ownKey)
+      this.asked = answer
+      await answer.begun
+      const { status, headers: answered } = answer
       if (isRefusal(status)) {
-        const words = await beginningOf(response.body)
+        const words = await answer.beginning(LONGEST_WORDS)
         // Waiting does not help: the client gets the agent's own words.
         if (isFinalAnswer(status, answered as Record<string, string>, words.toString('utf8')))
-          return this.pass(status, answered, Readable.from([words]), context, inputTokens)
+          return await this.pass(status, answered, words, context, inputTokens)
         throw new UpstreamLimited({ headers: answered as Record<string, string>, message: `${call.agent} answered ${status}` })
       }
       context.observe(answered as Record<string, string>)
       if (status >= 500 && context.attempt < settings.attempts && !this.answer.hasBegun) {
-        await response.body.dump()
+        await answer.beginning(LONGEST_WORDS)
         throw Object.assign(new TollgateError('UPSTREAM_FAILED', `${call.agent} answered ${status}`), { usage: NONE })
       }
-      return await this.pass(status, answered, response.body, context, inputTokens)
+      return await this.pass(status, answered, answer, context, inputTokens)
     } catch (error) {
       if (error instanceof TollgateError) throw error
       // Its client left before the answer began: what the agent was sent it may have read.
-      if (this.gone.signal.aborted) return { usage: { inputTokens, outputTokens: 0 } }
+      if (this.gone !== undefined) return { usage: { inputTokens, outputTokens: 0 } }
       throw Object.assign(new TollgateError('UPSTREAM_FAILED', `${call.agent} could not be reached (${codeOf(error)})`), { usage: NONE })
     }
   }
 
+  /** @param from the agent's answer; or all of its body, where that was read */
   private async pass(
     status: number,
     headers: IncomingHttpHeaders,
-    body: AsyncIterable<Buffer>,
+    from: AnswerSource | Buffer,
     context: CallContext,
     inputTokens: number,
   ): Promise<{ usage?: CallUsage }> {
     const reader = readerOf(headers['content-type'] ?? '', headers['content-encoding'], this.inbound.addsUsage)
-    // Settles the call by what was seen where it is cancelled: its attempt ends at once then.
-    const cancelled = () => void context.settlePart(reader.roughUsage(inputTokens) ?? {}).catch(() => {})
-    context.signal.addEventListener('abort', cancelled, { once: true })
+    this.reader = reader
+    const { client } = this.parts
     try {
-      if (this.answer.hasBegun && status >= 400) return await this.passFailure(status, body, inputTokens)
+      if (this.answer.hasBegun && status >= 400) return await this.passFailure(status, from, inputTokens)
       if (!this.answer.hasBegun) this.answer.begin(status, this.answerHeaders(headers, reader, context), reader instanceof StreamReader)
-      const { client } = this.parts
-      for await (const chunk of body) await this.answer.write(reader.push(status < 400 ? chunk : client.withoutKey(chunk)))
+      const push = (part: Buffer) => reader.push(status < 400 ? part : client.withoutKey(part))
+      const parts = Buffer.isBuffer(from) ? [from] : from.whole()
+      let last: Uint8Array | undefined
+      if (parts?.length === 1) last = push(parts[0] as Buffer)
+      else await readAll(from, (part) => this.answer.write(push(part)))
       this.answered = status < 400
-      this.answer.end(reader.end())
+      const rest = reader.end()
+      this.answer.end(last === undefined ? rest : rest.length === 0 ? last : Buffer.concat([last, rest]))
     } catch {
       // The agent broke off, its client left, or the call was cancelled.
-      if (context.signal.aborted) this.answer.refuse(clientRefusal(this.parts.client.api, context.signal.reason, this.id), {})
+      if (context.signal.aborted) this.answer.refuse(clientRefusal(client.api, context.signal.reason, this.id), {})
       else this.answer.cut()
     } finally {
-      context.signal.removeEventListener('abort', cancelled)
+      this.reader = undefined
     }
     const usage = await reader.usage(inputTokens)
     if (usage === undefined && status >= 400 && status < 500) return { usage: NONE }
@@ -202,13 +229,13 @@ export class Exchange {
   }
 
   /** The agent fails a call whose client is answered by a stream already: the failure is an event of it. */
-  private async passFailure(status: number, body: AsyncIterable<Buffer>, inputTokens: number): Promise<{ usage?: CallUsage }> {
+  private async passFailure(status: number, from: AnswerSource | Buffer, inputTokens: number): Promise<{ usage?: CallUsage }> {
     const reader = new WholeReader()
     const chunks: Buffer[] = []
-    for await (const chunk of body) {
-      reader.push(chunk)
-      if (chunks.length < 64) chunks.push(chunk)
-    }
+    await readAll(from, (part) => {
+      reader.push(part)
+      if (chunks.length < 64) chunks.push(part)
+    })
     reader.end()
     const text = this.parts.client
       .withoutKey(Buffer.concat(chunks))
@@ -220,24 +247,20 @@ export class Exchange {
   }
 
   private answerHeaders(headers: IncomingHttpHeaders, reader: AnswerReader, { decision }: CallContext): Record<string, string | string[]> {
-    const own = rateLimitFields({ allowed: true, usage: decision.usage, retryAfterMs: 0 })
-    const passed = answeredHeaders(headers)
+    const answered: Record<string, string | string[]> = rateLimitFields({ allowed: true, usage: decision.usage, retryAfterMs: 0 })
+    addAnsweredHeaders(headers, answered)
+    if (this.id !== undefined) answered['x-tollgate-call'] = this.id
+    if (!(reader instanceof StreamReader)) return answered
     // Events are taken out of a stream: its length is not the agent's.
-    if (reader instanceof StreamReader) delete passed['content-length']
-    return { ...own, ...passed, ...this.idHeader(), ...(reader instanceof StreamReader ? { 'x-accel-buffering': 'no' } : {}) }
+    delete answered['content-length']
+    answered['x-accel-buffering'] = 'no'
+    return answered
   }
 }
 
-/** The first part of a body, and its end where that is near: errors are short. */
-async function beginningOf(body: AsyncIterable<Buffer>): Promise<Buffer> {
-  const chunks: Buffer[] = []
-  let bytes = 0
-  for await (const chunk of body) {
-    chunks.push(chunk)
-    bytes += chunk.length
-    if (bytes > LONGEST_WORDS) break
-  }
-  return Buffer.concat(chunks)
+async function readAll(from: AnswerSource | Buffer, take: (part: Buffer) => Promise<void> | undefined | void): Promise<void> {
+  if (Buffer.isBuffer(from)) await take(from)
+  else await from.read(take)
 }
 
 function codeOf(error: unknown): string {

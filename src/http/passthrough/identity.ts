@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { API_KEY_PREFIX, type ApiKeys } from '../../administration/api-keys.js'
 import type { Call } from '../../model/call.js'
 import { TollgateError } from '../../model/errors.js'
-import { plainAddress } from '../../validation/patterns.js'
+import { plainAddress } from '../../validation/address.js'
 import { type Access, requestKey } from '../access.js'
 
 /** The client of a call, as rules count it. */

@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Logger } from 'pino'
-import { readInbound, targetOf } from '../../agents/inbound.js'
+import { Agent, type Dispatcher } from 'undici'
+import { type InboundRequest, readInbound, targetOf } from '../../agents/inbound.js'
 import { tollgateError } from '../../middleware/problem.js'
+import type { Call } from '../../model/call.js'
 import { RequestInvalid, TollgateError } from '../../model/errors.js'
 import { withoutArguments } from '../../model/secrets.js'
 import { SECOND } from '../../model/time.js'
@@ -13,9 +15,12 @@ import type { Access } from '../access.js'
 import { preferredWaitMs } from '../routes/calls.js'
 import type { Seats } from '../seats.js'
 import type { ServerSettings } from '../server-settings.js'
-import { AgentClient } from './agent-client.js'
+import { AgentClient, addAnsweredHeaders } from './agent-client.js'
+import { AnswerSource } from './answer-source.js'
+import { AnswerStream } from './answer-stream.js'
 import { Exchange } from './exchange.js'
-import { identify } from './identity.js'
+import { type Identity, identify } from './identity.js'
+import { type Holder, type Joinable, Joinables } from './joinables.js'
 import { clientRefusal } from './refusal.js'
 
 export interface PassThroughParts {
@@ -31,16 +36,15 @@ export interface PassThroughParts {
 
 /** A refusal for want of time has to arrive before its client gives up. */
 const BEFORE_TIMEOUT_MS = SECOND
-const MOST_JOINABLE = 10_000
+/** Names the call that a request of another server joins; in an answer: 'unknown'. */
+const JOIN_HEADER = 'x-tollgate-join'
+/** So many processes may turn out to be gone before a request is refused. */
+const MOST_HOLDERS = 5
+/** The headers that a request takes along to the server that makes its call. */
+const TAKEN_ALONG = ['content-type', 'accept'] as const
 
 /** Not TRACE: an agent that answers with the request it got would answer with its key. */
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const
-
-interface Joinable {
-  readonly exchange: Exchange
-  /** Of method, address and body: another request under the same key is a mistake of its client. */
-  readonly digest: string
-}
 
 /** How long the client waits for the start of its call: its own time-out, as clients of OpenAI and Anthropic send it, or `Prefer: wait=`. */
 function patienceOf(request: FastifyRequest, defaultMs: number): number {
@@ -49,16 +53,24 @@ function patienceOf(request: FastifyRequest, defaultMs: number): number {
   return Math.max(1, given > 2 * BEFORE_TIMEOUT_MS ? given - BEFORE_TIMEOUT_MS : given)
 }
 
+function digestOf({ method, target, body }: InboundRequest): string {
+  return createHash('sha256').update(`${method} ${target}\n`).update(body).digest('base64')
+}
+
 /** Requests of clients of agents, which pass the gate on their way: /agents/<agent>/<path at the agent>. */
 export class PassThrough {
   private readonly clients: ReadonlyMap<string, AgentClient>
   /** By identity, agent and idempotency key: calls that wait, run, or have ended a short while ago. */
-  private readonly joinable = new Map<string, Joinable>()
+  private readonly joinables: Joinables
+  /** To other servers of the namespace. */
+  private readonly servers: Agent
   private readonly running = new Map<Promise<void>, Exchange>()
 
   /** @throws ConfigInvalid where the key of an agent is missing */
   constructor(private readonly parts: PassThroughParts) {
     const { agents, environment, settings } = parts
+    this.joinables = new Joinables(parts.held, parts.log)
+    this.servers = new Agent({ headersTimeout: 0, bodyTimeout: 0 })
     this.clients = new Map(Object.entries(agents).map(([name, spec]) => [name, new AgentClient(name, spec, environment, settings.headersTimeoutMs)]))
   }
 
@@ -76,44 +88,138 @@ export class PassThrough {
     })
   }
 
+  /** @param address where other servers of the namespace reach this one */
+  reachedAt(address: string): void {
+    this.joinables.address = address
+  }
+
   /** Sends clients that wait away, lets what runs end, then closes the connections to agents. */
   async close(): Promise<void> {
     for (const exchange of this.running.values()) exchange.sendAway()
     await Promise.all(this.running.keys())
+    this.joinables.close()
+    await this.servers.destroy()
     await Promise.all([...this.clients.values()].map((client) => client.close()))
   }
 
   private async handle(request: FastifyRequest<{ Params: { agent: string } }>, reply: FastifyReply): Promise<void> {
-    const { tollgate, held, settings, access, seats } = this.parts
+    const { tollgate, settings, access } = this.parts
     const { agent } = request.params
     const client = this.clients.get(agent)
     if (client === undefined) throw new TollgateError('ROUTE_UNKNOWN', 'no agent of that name is configured')
-    const { of, name, ownKey } = await identify(access, tollgate.keys, request.headers, request.ip, agent)
+    const token = request.headers[JOIN_HEADER]
+    const joined = typeof token === 'string' ? await this.callOfToken(token, reply) : undefined
+    // A request of another server comes for a client that was identified there.
+    const identity = joined === undefined ? await identify(access, tollgate.keys, request.headers, request.ip, agent) : undefined
     const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0)
     const given = { method: request.method, target: targetOf(request.raw.url ?? ''), headers: request.headers, body }
     const inbound = readInbound(agent, given, settings.outputTokens)
+    if (joined !== undefined) return this.join(joined, digestOf(inbound), reply)
+    const { of, ownKey, name } = identity as Identity
     const key = this.joinKey(request, name, agent)
-    const digest = key === undefined ? '' : createHash('sha256').update(`${inbound.method} ${inbound.target}\n`).update(body).digest('base64')
-    const known = key === undefined ? undefined : this.joinable.get(key)
-    if (known !== undefined && known.digest !== digest) throw new RequestInvalid(`${settings.idempotencyHeader}: was used for another request`)
-    const joins = known !== undefined && (known.exchange.answer.isWhole || !known.exchange.answer.hasEnded)
-    const exchange = joins ? known.exchange : new Exchange({ tollgate, held, client, settings }, inbound, ownKey, key !== undefined)
-    const leave = seats.take()
-    reply.raw.once('close', leave)
+    const make = () => new Exchange({ tollgate, held: this.parts.held, client, settings }, inbound, ownKey, key !== undefined)
+    const call = { ...inbound.call, ...of, maxWaitMs: patienceOf(request, client.patienceMs ?? settings.patienceMs) }
+    if (key === undefined) return this.begin(make(), call, reply, undefined)
+    const digest = digestOf(inbound)
+    let instead = ''
+    for (let n = 0; n < MOST_HOLDERS; n++) {
+      const taken = await this.joinables.take(key, () => ({ exchange: make(), digest }), instead)
+      if ('here' in taken) {
+        if (!taken.isNew) return this.join(taken.here, digest, reply)
+        return this.begin(taken.here.exchange, call, reply, key)
+      }
+      if (await this.passOn(taken.elsewhere, inbound, reply)) return
+      instead = taken.elsewhere.note
+      this.parts.log.warn({ server: taken.elsewhere.at }, 'the server that made a call could not be reached, or knows it no more; the call is made anew')
+    }
+    throw new TollgateError('SERVER_BUSY', 'the servers that made this call are gone')
+  }
+
+  /** Makes a call for its first client. */
+  private begin(exchange: Exchange, call: Call, reply: FastifyReply, key: string | undefined): void {
     try {
-      exchange.answer.attach(reply.raw)
+      this.attach(exchange.answer, reply)
+    } catch (error) {
+      if (key !== undefined) this.joinables.forget(key, exchange)
+      throw error
+    }
+    const ended = exchange.run(call).finally(() => {
+      this.running.delete(ended)
+      if (key !== undefined) this.forgetLater(key, exchange)
+    })
+    this.running.set(ended, exchange)
+  }
+
+  private join({ exchange, digest }: Joinable, own: string, reply: FastifyReply): void {
+    if (digest !== own) throw new RequestInvalid(`${this.parts.settings.idempotencyHeader}: was used for another request`)
+    this.attach(exchange.answer, reply)
+    exchange.joined()
+  }
+
+  /** Another server of the namespace has a client for a call that is made here. The token stands for that client's right to the call. @throws ROUTE_UNKNOWN */
+  private async callOfToken(token: string, reply: FastifyReply): Promise<Joinable> {
+    const known = await this.joinables.ofToken(token)
+    if (known !== undefined) return known
+    reply.header(JOIN_HEADER, 'unknown')
+    throw new TollgateError('ROUTE_UNKNOWN', 'the call is not, or no more, made here')
+  }
+
+  /** Passes a request on to the server that makes its call. @returns false where that server cannot be reached, or knows the call no more */
+  private async passOn({ at, token }: Holder, { method, target, headers, body, call }: InboundRequest, reply: FastifyReply): Promise<boolean> {
+    const sent: Record<string, string> = { [JOIN_HEADER]: token }
+    for (const name of TAKEN_ALONG) if (headers[name] !== undefined) sent[name] = headers[name]
+    const leave = this.seat(reply)
+    const source = new AnswerSource()
+    const path = `/agents/${encodeURIComponent(call.agent)}${target}`
+    this.servers.dispatch({ origin: at, method: method as Dispatcher.HttpMethod, path, headers: sent, body: body.length === 0 ? null : body }, source)
+    const gone = () => source.abort(new Error('the client is gone'))
+    reply.raw.once('close', gone)
+    try {
+      await source.begun
+    } catch {
+      leave()
+      return reply.raw.destroyed
+    } finally {
+      reply.raw.off('close', gone)
+    }
+    if (source.headers[JOIN_HEADER] === 'unknown') {
+      source.abort(new Error('the answer is not needed'))
+      leave()
+      return false
+    }
+    const answer = new AnswerStream(0, this.parts.settings.stallMs, gone)
+    answer.attach(reply.raw)
+    reply.hijack()
+    const answered: Record<string, string | string[]> = {}
+    addAnsweredHeaders(source.headers, answered)
+    answer.begin(source.status, answered, source.headers['content-length'] === undefined)
+    await source
+      .read((part) => answer.write(part))
+      .then(
+        () => answer.end(),
+        () => answer.cut(),
+      )
+    return true
+  }
+
+  /** @returns what gives the seat back before the client is gone. @throws SERVER_BUSY */
+  private seat({ raw }: FastifyReply): () => void {
+    if (raw.destroyed) throw new TollgateError('CALL_CANCELLED', 'the client is gone')
+    const leave = this.parts.seats.take()
+    raw.once('close', leave)
+    return leave
+  }
+
+  /** Gives an answer another client, which takes a seat until it is gone. */
+  private attach(answer: AnswerStream, reply: FastifyReply): void {
+    const leave = this.seat(reply)
+    try {
+      answer.attach(reply.raw)
     } catch (error) {
       leave()
       throw error
     }
     reply.hijack()
-    if (joins) return exchange.joined()
-    if (key !== undefined) this.remember(key, { exchange, digest })
-    const ended = exchange.run({ ...inbound.call, ...of, maxWaitMs: patienceOf(request, settings.patienceMs) }).finally(() => {
-      this.running.delete(ended)
-      if (key !== undefined) this.forgetLater(key, exchange)
-    })
-    this.running.set(ended, exchange)
   }
 
   private joinKey(request: FastifyRequest, identity: string, agent: string): string | undefined {
@@ -125,17 +231,9 @@ export class PassThrough {
     return JSON.stringify([identity, agent, key])
   }
 
-  private remember(key: string, joinable: Joinable): void {
-    // The oldest goes: its client is the likeliest to be gone.
-    if (this.joinable.size >= MOST_JOINABLE) this.joinable.delete(this.joinable.keys().next().value as string)
-    this.joinable.set(key, joinable)
-  }
-
   /** An answer is given again for a while; a refusal is not: the client's next try may pass. */
   private forgetLater(key: string, exchange: Exchange): void {
-    const forget = () => {
-      if (this.joinable.get(key)?.exchange === exchange) this.joinable.delete(key)
-    }
+    const forget = () => this.joinables.forget(key, exchange)
     if (exchange.wasAnswered && exchange.answer.isWhole) setTimeout(forget, this.parts.settings.replayMs).unref()
     else forget()
   }

@@ -39,7 +39,8 @@ export function goneSignal(reply: FastifyReply): AbortSignal {
 function acceptedOf({ id, decision }: Ticket): z.infer<typeof acceptedSchema> {
   if (decision === undefined) return { id }
   const { outcome } = decision
-  if (decision.outcome === 'wait') return { id, outcome: 'wait', etaMs: decision.etaMs, position: decision.position, binding: decision.binding }
+  if (decision.outcome === 'wait')
+    return { id, outcome: 'wait', etaMs: decision.etaMs, position: decision.position, binding: decision.binding, waitsFor: decision.waitsFor }
   return outcome === 'degrade' || outcome === 'run' ? { id, outcome, etaMs: 0 } : { id }
 }
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
 import { rateLimitFields } from '../../middleware/rate-limit-fields.js'
+import { NOTHING } from '../../model/cost.js'
 import { CallInvalid } from '../../model/errors.js'
 import type { Tollgate } from '../../tollgate.js'
 import { amount, amounts, callSchema } from '../../validation/call.js'
@@ -50,7 +51,7 @@ export function gateRoutes(tollgate: Tollgate): Route[] {
       access: 'producer',
       query: callSchema.pick({ agent: true, endpoint: true, model: true, user: true, team: true, org: true, ip: true }),
       answers: { 200: ['The answer that such a call would get, without a cost', answerSchema] },
-      handle: ({ query }) => tollgate.gate.peek({ ...query, cost: { requests: 0, tokens: 0, inputTokens: 0, outputTokens: 0, usd: 0, points: 0 } }),
+      handle: ({ query }) => tollgate.gate.peek({ ...query, cost: NOTHING }),
     }),
   ]
 }

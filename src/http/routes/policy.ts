@@ -3,7 +3,8 @@ import { auditSchema } from '../../administration/audit.js'
 import { type GrantSpec, grantSchema } from '../../administration/grant.js'
 import { pausedSubject } from '../../administration/pauses.js'
 import { RequestInvalid, TollgateError } from '../../model/errors.js'
-import { type RuleSpec, ruleSchema, ruleSetSchema } from '../../policy/rule.js'
+import { defaultEndpoints, type RuleSpec, ruleSchema, ruleSetSchema } from '../../policy/rule.js'
+import { withRuleDefaults } from '../../policy/rule-defaults.js'
 import type { Tollgate } from '../../tollgate.js'
 import { announceSchema } from '../../upstream/capacities.js'
 import { freeText } from '../../validation/requests.js'
@@ -33,13 +34,13 @@ function ruleRoutes({ rules }: Tollgate): Route[] {
       path: '/v1/rules',
       summary: 'Declare the rules of the namespace, in the form of a rules file: they replace the declared ones, usage is kept',
       access,
-      body: ruleSetSchema,
+      body: z.preprocess(withRuleDefaults, ruleSetSchema),
       answers: { 200: ['The rules in force', z.array(ruleSchema)] },
       async handle({ body, by }) {
         const degradeTo = Object.fromEntries(
           Object.entries(body.agents ?? {}).flatMap(([agent, { degradeTo: model }]) => (model === undefined ? [] : [[agent, model]])),
         )
-        await rules.apply(body.rules as RuleSpec[], body.prices, { by, exempt: body.exempt, degradeTo })
+        await rules.apply(body.rules as RuleSpec[], body.prices, { by, exempt: body.exempt, degradeTo, endpoints: defaultEndpoints(body.agents ?? {}) })
         return rules.list()
       },
     }),

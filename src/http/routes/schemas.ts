@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { WAIT_REASONS, type WaitReason } from '../../model/wait-reason.js'
 import { callName } from '../../validation/call.js'
 
 /** Schemas of answers: they describe what the library returns, and check nothing. */
@@ -16,7 +17,9 @@ export const usageSchema = z.object({
   resetMs: z.number(),
 })
 
-const bindingSchema = z.object({ kind: z.string(), rule: z.string(), limit: z.string(), scopeValue: z.string(), unit: z.string() })
+export const bindingSchema = z.object({ kind: z.string(), rule: z.string(), limit: z.string(), scopeValue: z.string(), unit: z.string() })
+
+export const waitsForSchema = z.enum(Object.keys(WAIT_REASONS) as [WaitReason, ...WaitReason[]]).nullable()
 
 export const explanationSchema = z.object({
   id: z.string(),
@@ -24,8 +27,11 @@ export const explanationSchema = z.object({
   binding: bindingSchema.nullable(),
   position: z.number().int().nullable(),
   etaMs: z.number().nullable(),
+  waitsFor: waitsForSchema,
+  todo: z.string().nullable(),
   reason: z.string().nullable(),
   usage: z.array(usageSchema),
+  warning: z.string().optional(),
 })
 
 export const acceptedSchema = z.object({
@@ -34,6 +40,7 @@ export const acceptedSchema = z.object({
   etaMs: z.number().nullable().optional(),
   position: z.number().int().optional(),
   binding: bindingSchema.nullable().optional(),
+  waitsFor: waitsForSchema.optional(),
 })
 
 export const answerSchema = z.object({

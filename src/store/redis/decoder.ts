@@ -5,6 +5,7 @@ import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import type { Strategy } from '../../model/call.js'
 import type { Binding, Decision, RejectDecision, Usage } from '../../model/decision.js'
 import type { UpstreamStatus } from '../../model/upstream.js'
+import { reasonOf, type WaitReason } from '../../model/wait-reason.js'
 import { DETAIL, OUTCOME, type OutcomeCode, strategyOf } from './protocol.js'
 
 /**
@@ -94,6 +95,7 @@ export class DecisionReply {
           etaMaxMs: this.knownMs(head, DETAIL.MOST),
           position: this.detail(head, DETAIL.RANK),
           binding: this.bindingOf(request, head),
+          waitsFor: this.waitReasonOf(request, head),
         })
       case OUTCOME.REJECT:
       case OUTCOME.REFUSED:
@@ -157,9 +159,20 @@ export class DecisionReply {
     return waitMs < 0 ? null : waitMs
   }
 
-  private bindingOf({ meters }: ResolvedMeters, head: number): Binding | null {
+  private meterOf({ meters }: ResolvedMeters, head: number): MeterRef | undefined {
     const key = meters[this.detail(head, DETAIL.METER) - 1]?.keys[0]
-    const meter = key === undefined ? undefined : this.named.get(key)?.meter
+    return key === undefined ? undefined : this.named.get(key)?.meter
+  }
+
+  /** A call that no meter binds stands in the line of its queue; one that was enqueued again is answered without what binds it, and a wait of 0. */
+  private waitReasonOf(request: ResolvedMeters, head: number): WaitReason | null {
+    const binding = this.bindingOf(request, head)
+    if (binding === null) return this.knownMs(head, DETAIL.WAIT) === null ? 'NO_WORKER' : null
+    return reasonOf(binding, this.meterOf(request, head)?.rule.limits[this.detail(head, DETAIL.LIMIT) - 1]?.windowMs)
+  }
+
+  private bindingOf(request: ResolvedMeters, head: number): Binding | null {
+    const meter = this.meterOf(request, head)
     if (meter === undefined) return null
     const place = this.detail(head, DETAIL.LIMIT)
     if (place === 0) return gateBinding(meter)

@@ -16,7 +16,10 @@ import { FIXED_KEYS } from '../../redis/keys.js'
  */
 
 /** The code of each unit. Those of costs are their places in `COST_UNITS`, from 1. */
-export const UNIT_CODES: Readonly<Record<Unit, number>> = { requests: 1, tokens: 2, inputTokens: 3, outputTokens: 4, usd: 5, points: 6, concurrency: 7 }
+export const UNIT_CODES: Readonly<Record<Unit, number>> = {
+  ...{ requests: 1, tokens: 2, inputTokens: 3, outputTokens: 4, usd: 5, points: 6, uncachedInputTokens: 7 },
+  concurrency: 8,
+}
 
 /** The code of each algorithm. Codes are part of no stored state, but of the ids by which processes of two versions could meet: they stay. */
 export const ALGORITHM_CODES: Readonly<Record<AlgorithmName, number>> = {
@@ -31,12 +34,23 @@ export const ALGORITHM_CODES: Readonly<Record<AlgorithmName, number>> = {
 /** The code of each kind of rule. A pause and an upstream block have a gate, which is asked before their limits. */
 export const KIND_CODES: Readonly<Record<RuleKind, number>> = { rule: 1, degraded: 2, pause: 3, upstream: 4, limiter: 5 }
 
-/** How strict strategies are: of rules of equal priority the strictest decides. Strategies of a user's own code share one. */
-export const STRICTNESS_CODES: Readonly<Record<NamedStrategy | 'custom', number>> = { queue: 1, throttle: 2, graceful: 3, custom: 4, retry_after: 5, hard: 6 }
+/**
+ * How strict strategies are: of rules of equal priority the strictest decides. Strategies of a user's own code share one. `waits` is none of a rule: see
+ * `AdmissionRequest.strategy`.
+ */
+export const STRICTNESS_CODES: Readonly<Record<NamedStrategy | 'custom' | 'waits', number>> = {
+  queue: 1,
+  throttle: 2,
+  graceful: 3,
+  custom: 4,
+  retry_after: 5,
+  hard: 6,
+  waits: 7,
+}
 type NamedStrategy = (typeof STRATEGIES)[number]
 
-export function strictnessOf(strategy: Strategy): number {
-  return STRICTNESS_CODES[strategy.startsWith('custom:') ? 'custom' : (strategy as NamedStrategy)]
+export function strictnessOf(strategy: Strategy | 'waits'): number {
+  return STRICTNESS_CODES[strategy.startsWith('custom:') ? 'custom' : (strategy as NamedStrategy | 'waits')]
 }
 
 /** The strategy of a code; undefined for 0, which is none, and for own code. */
@@ -119,6 +133,8 @@ const NUMBERS = {
   PAUSE_WAIT_MS,
   CLOCK_STEP_MS: DEFAULTS.clockStepMs,
   LEDGER_TTL_MS: DEFAULTS.ledgerMs,
+  AUDIT_AT_MOST: DEFAULTS.auditAtMost,
+  COUNTED_RESETS_MS: DEFAULTS.countedResetsMs,
   DEFAULT_HOLD_MS: NO_OPTIONS.holdMs,
   LOOKAHEAD_MS: DEFAULTS.lookaheadMs,
   HOLD_MAX_MS: DEFAULTS.holdMaxMs,

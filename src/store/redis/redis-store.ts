@@ -103,8 +103,8 @@ export class RedisStore implements Store {
     return Object.values(told).map((one) => JSON.parse(one) as Observation)
   }
 
-  reset(request: AdmissionRequest): Promise<void> {
-    return this.scriptClient.reset(request, this.actor)
+  reset(request: AdmissionRequest, by: string = this.actor): Promise<void> {
+    return this.scriptClient.reset(request, by)
   }
 
   compareAndSet(name: string, key: string, was: string, becomes: string, keepMs: number): Promise<StateResult> {

@@ -1,5 +1,5 @@
 import { idTaken } from '../../admission/identity.js'
-import { limitOf, meterOf } from '../../admission/rejection.js'
+import { limitOf, resetOf } from '../../admission/rejection.js'
 import type { AdmissionRequest, CallRequest, Settlement } from '../../admission/request.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import type { Decision, RejectDecision, RunDecision } from '../../model/decision.js'
@@ -111,7 +111,8 @@ export class ScriptClient extends UpstreamScripts {
       const reply = new DecisionReply(bytes, to - from, encoder.meters)
       for (let n = from; n < to; n++) {
         const request = requests[n] as AdmissionRequest
-        decisions.push(reply.decision(n - from, request, request.strategy ?? request.call.strategy))
+        const own = request.strategy ?? request.call.strategy
+        decisions.push(reply.decision(n - from, request, own === 'waits' ? undefined : own))
       }
       from = to
     } while (from < requests.length)
@@ -133,10 +134,10 @@ export class ScriptClient extends UpstreamScripts {
   /** Forgets what these meters have counted, and notes it in the audit. */
   async reset(request: AdmissionRequest, by: string): Promise<void> {
     const encoder = this.encode([{ ...request, forGood: true }], false)
-    const { meters } = request
-    const limits = meters.flatMap(({ rule }) => rule.limits.map(({ name }) => limitOf(rule.name, name)))
-    const args = [this.now(), encoder.batch(), retentionOf(this.resolver.rules.policy), by, meters.map(meterOf).join(', '), ...limits]
-    await scripts.reset.run(this.redis, [...encoder.keys, this.keys.audit], args)
+    const { what, subject, limiters } = resetOf(request)
+    const limits = request.meters.flatMap(({ rule }) => rule.limits.map(({ name }) => limitOf(rule.name, name)))
+    const args = [this.now(), encoder.batch(), retentionOf(this.resolver.rules.policy), by, subject, what, limiters, ...limits]
+    await scripts.reset.run(this.redis, [...encoder.keys, this.keys.audit, this.keys.resets], args)
   }
 
   /** Writes the state of a user's own algorithm; see `StateStore`. */

@@ -36,6 +36,8 @@ export const scripts = {
   reconcilePasses: script<PassOutcome[]>('reconcile-passes'),
   /** 1 if the factor was cut, what the refusal says, and what becomes of its call; then what is known of the agent. */
   reportUpstream: script<string[]>('report-upstream'),
+  /** 1 if it was noted. */
+  keepReturns: script<number>('keep-returns'),
   /** Per call what is known of its agent. */
   upstreamStatus: script<string[][]>('upstream-status'),
   /** 1 if the policy was written. */

@@ -25,9 +25,14 @@ export interface DecideOptions {
   readonly sender?: Sender | undefined
 }
 
-/** The call as it is kept beside its place in line: its identity first, then what decides about it, with its costs, and no payload. */
-export function storedCall({ call, costs, identity }: CallRequest): string {
+/** The call as it is kept beside its place in line: its identity first, then what decides about it, with its costs, and no payload. `waits` as in its request. */
+export function storedCall({ call, costs, identity, strategy }: CallRequest): string {
   const { payload: _payload, id: _id, ...rest } = call
   const known = COST_UNITS.filter((unit) => costs[unit] > 0).map((unit) => [unit, costs[unit]])
-  return JSON.stringify({ is: identity ?? identityOf(call), ...rest, cost: { ...call.cost, ...Object.fromEntries(known) } })
+  return JSON.stringify({
+    is: identity ?? identityOf(call),
+    ...rest,
+    ...(strategy === 'waits' ? { waits: true } : {}),
+    cost: { ...call.cost, ...Object.fromEntries(known) },
+  })
 }

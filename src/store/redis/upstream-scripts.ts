@@ -26,6 +26,8 @@ export interface ReturnOutcome extends UpstreamOutcome {
   readonly returns: number
   /** Whether it was refused too often, and is not tried again. */
   readonly over: boolean
+  /** Of a call without a job: what its job is to keep of its returns; else ''. */
+  readonly unkept: string
 }
 
 /** The scripts about what agents say. */
@@ -42,7 +44,7 @@ export class UpstreamScripts {
 
   /** An agent said something about its limits; a call that stands open is given back. */
   async reportUpstream(request: AdmissionRequest, report: UpstreamReport): Promise<UpstreamOutcome> {
-    const [cut, , , , , ...status] = await this.sendReport(this.encode([request], false), request, report)
+    const [cut, , , , , , ...status] = await this.sendReport(this.encode([request], false), request, report)
     return { cut: cut === '1', ...readUpstreamStatus(status) }
   }
 
@@ -52,10 +54,15 @@ export class UpstreamScripts {
    */
   async returnCall(request: CallRequest, report: UpstreamReport, maxReturns: number, keepsLine = true): Promise<ReturnOutcome> {
     const back = { request, maxReturns, keepsLine }
-    const [cut, kind, waitMs, returns, over, ...status] = await this.sendReport(this.encode([request], true), request, report, back)
+    const [cut, kind, waitMs, returns, over, unkept = '', ...status] = await this.sendReport(this.encode([request], true), request, report, back)
     const why = { [REFUSAL.BLOCKS]: 'blocks', [REFUSAL.BESIDE]: 'blocks', [REFUSAL.STALE]: 'stale', [REFUSAL.ALONE]: 'alone' } as const
     const refusal = why[Number(kind) as keyof typeof why]
-    return { cut: cut === '1', refusal, waitMs: Number(waitMs), returns: Number(returns), over: over === '1', ...readUpstreamStatus(status) }
+    return { cut: cut === '1', refusal, waitMs: Number(waitMs), returns: Number(returns), over: over === '1', unkept, ...readUpstreamStatus(status) }
+  }
+
+  /** Notes the returns of a call in its job, which was added after its first refusal. A job that has ended meanwhile is not made anew. */
+  async keepReturns(id: string, returns: string): Promise<void> {
+    await scripts.keepReturns.run(this.redis, [this.keys.job(id)], [returns])
   }
 
   private sendReport(encoder: BatchEncoder, request: AdmissionRequest, report: UpstreamReport, back?: Returning): Promise<string[]> {

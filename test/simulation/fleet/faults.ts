@@ -100,7 +100,7 @@ function strike(fleet: Fleet, fault: PlannedFault): void | Promise<void> {
       return
     }
     case 'redis clock':
-      fleet.fault(kind, `Redis' clock steps by ${by.toFixed(0)} ms`, { untilMs: nowMs + Math.abs(by) })
+      fleet.fault(kind, `Redis' clock steps by ${by.toFixed(0)} ms`, { untilMs: nowMs + Math.abs(by), byMs: by })
       redis.clockSkewMs += by
       return
     case 'function flush':

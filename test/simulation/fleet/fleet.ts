@@ -124,7 +124,10 @@ export class Fleet {
       retryStrategy: (tries) => Math.min(1000, tries * 50),
     })
     const strategies = { wait: () => ({ outcome: 'wait' as const }) }
-    const tollgate = await Tollgate.open({ redis, namespace: NAMESPACE, logger: this.logger(process) as never, actor: process.name, strategies, ...options })
+    // What the oracles judge: limits that hold to the call. Shares and a start without Redis are judged by the chaos tests.
+    const strict = { requireRedis: true, onStoreError: 'closed' } as const
+    const logger = this.logger(process) as never
+    const tollgate = await Tollgate.open({ redis, namespace: NAMESPACE, logger, actor: process.name, strategies, ...strict, ...options })
     return { process, tollgate }
   }
 

@@ -35,8 +35,14 @@ class Bucket implements AgentLimit {
   /** The charges since the bucket was last full: a charge before that has been refilled, whatever it cost. */
   private charges: Charge[] = []
   private base: { atMs: number; missing: number } = { atMs: Number.NEGATIVE_INFINITY, missing: 0 }
+  /** What was missing after the last charge, and the least rate since. */
+  private charged = { atMs: Number.NEGATIVE_INFINITY, missing: 0, leastPerSecond: Number.POSITIVE_INFINITY }
 
-  constructor(private form: Extract<Form, { kind: 'bucket' | 'leaky bucket' }>) {}
+  /** @param generous whether all the time since the last charge may count by the least rate since, where the rate was changed */
+  constructor(
+    private form: Extract<Form, { kind: 'bucket' | 'leaky bucket' }>,
+    private readonly generous: boolean,
+  ) {}
 
   /** How much may be missing after a call of this cost. */
   private mayLack(cost: number): number {
@@ -60,6 +66,7 @@ class Bucket implements AgentLimit {
     }
     this.charges.push({ atMs: this.atMs, id, cost })
     this.missing += cost
+    this.charged = { atMs: this.atMs, missing: this.missing, leastPerSecond: this.form.perSecond }
     return this.missing - this.mayLack(cost)
   }
 
@@ -78,6 +85,7 @@ class Bucket implements AgentLimit {
       this.missing += charged
     }
     this.roll(atMs)
+    this.charged = { atMs: this.atMs, missing: this.missing, leastPerSecond: this.form.perSecond }
   }
 
   roomAt(atMs: number, cost: number, ahead: number): number {
@@ -100,12 +108,22 @@ class Bucket implements AgentLimit {
   change(atMs: number, form: Form): void {
     if (form.kind !== 'bucket' && form.kind !== 'leaky bucket') return
     this.roll(atMs)
+    const { charged } = this
+    if (this.generous && charged.missing > 0) {
+      charged.leastPerSecond = Math.min(charged.leastPerSecond, this.form.perSecond, form.perSecond)
+      this.missing = Math.max(this.missing, charged.missing - (Math.max(0, atMs - charged.atMs) * charged.leastPerSecond) / 1000)
+    }
     this.form = form
     // A bucket that became smaller lacks at most all that it can hold.
     if (form.kind === 'bucket') this.missing = Math.min(this.missing, form.burst)
     this.charges = []
     this.base = { atMs: this.atMs, missing: this.missing }
   }
+}
+
+/** The number of the fixed window of a time. */
+export function windowAt({ windowMs, aheadMs = 0 }: Extract<Form, { kind: 'fixed window' }>, atMs: number): number {
+  return Math.floor((atMs + aheadMs) / windowMs)
 }
 
 class FixedWindow implements AgentLimit {
@@ -118,7 +136,7 @@ class FixedWindow implements AgentLimit {
   constructor(private form: Extract<Form, { kind: 'fixed window' }>) {}
 
   private indexOf(atMs: number): number {
-    return Math.floor(atMs / this.form.windowMs)
+    return windowAt(this.form, atMs)
   }
 
   private usedAt(atMs: number): number {
@@ -157,7 +175,7 @@ class FixedWindow implements AgentLimit {
     if (this.usedAt(atMs) + cost <= this.form.limit + ROUNDING) return atMs
     if (this.form.limit === 0 || cost > this.form.limit + ROUNDING) return Number.POSITIVE_INFINITY
     for (let index = Math.max(this.indexOf(atMs), this.window) + 1; ; index++) {
-      const beginMs = index * this.form.windowMs
+      const beginMs = index * this.form.windowMs - (this.form.aheadMs ?? 0)
       if (this.usedAt(beginMs) + cost <= this.form.limit + ROUNDING) return beginMs
     }
   }
@@ -277,12 +295,12 @@ class Slots implements AgentLimit {
 /** How much longer a charge of a sliding window may count than its window, as a part of it. */
 const CELL = 1 / 32
 
-/** @param generous whether a sliding window lets room go as late as it may; else as early */
+/** @param generous whether a sliding window, and a bucket whose rate was changed, lets room go as late as it may; else as early */
 export function agentLimit(form: Form, generous = false): AgentLimit {
   switch (form.kind) {
     case 'bucket':
     case 'leaky bucket':
-      return new Bucket(form)
+      return new Bucket(form, generous)
     case 'fixed window':
       return new FixedWindow(form)
     case 'sliding log':

@@ -22,8 +22,8 @@ export type Form =
   | { readonly kind: 'bucket'; readonly perSecond: number; readonly burst: number }
   /** A bucket without a burst: a call of cost n keeps the next one away for n / `perSecond`. */
   | { readonly kind: 'leaky bucket'; readonly perSecond: number }
-  /** At most `limit` in each window, which begin at multiples of `windowMs` since the epoch. */
-  | { readonly kind: 'fixed window'; readonly limit: number; readonly windowMs: number }
+  /** At most `limit` in each window, which begin at multiples of `windowMs` since the epoch, by a clock that is `aheadMs` ahead of the true one. */
+  | { readonly kind: 'fixed window'; readonly limit: number; readonly windowMs: number; readonly aheadMs?: number }
   /** At most `limit` in any `windowMs`, exactly. */
   | { readonly kind: 'sliding log'; readonly limit: number; readonly windowMs: number }
   /** The same, but the room of a past start may come back a 32nd of the window later, and a 33rd of the limit may lie idle. */

@@ -43,11 +43,17 @@ export function heldUpByRefused(history: History, bounds: Bounds): Report[] {
     const gap = edges.findIndex((ms, index) => ms - (edges[index - 1] ?? ms) > longestGapMs)
     if (gap < 0) return []
     const [fromMs, toMs] = [edges[gap - 1] as number, edges[gap] as number]
-    const waiting = others.find(({ asked, runs }) => asked.atMs < fromMs && (runs[0]?.started.atMs ?? Number.POSITIVE_INFINITY) >= toMs)
+    const waiting = others.find((story) => (acceptedMs(story) ?? toMs) < fromMs && goneMs(story) >= toMs)
     if (waiting === undefined) return []
     const text = `${waiting.id} waits, and no call of agent ${agent} starts for ${(toMs - fromMs).toFixed(0)} ms, while the agent refuses ${call} again and again`
     return [{ oracle: 'never stuck', atMs: fromMs, text, calls: [waiting.id, call] }]
   })
+}
+
+/** When a call waits no more: it starts, ends, gives up, or its job is removed. */
+function goneMs(story: Story): number {
+  const removed = story.faults.find(({ fault }) => fault === 'removed job')
+  return Math.min(...[story.runs[0]?.started.atMs, story.results[0]?.atMs, removed?.atMs, deadlineMs(story)].filter((ms) => ms !== undefined))
 }
 
 /** What keeps calls from starting whatever their agents say. */

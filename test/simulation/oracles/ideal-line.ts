@@ -44,6 +44,16 @@ function ruleOf({ name }: LineMeter): string {
   return name.slice(0, name.indexOf('/') + 1)
 }
 
+/** What the calls cost that wait at a meter: those that could start, and all. */
+export interface WaitingCosts {
+  readonly due: number
+  readonly all: number
+}
+
+function costAt(meter: LineMeter, meters: Waiting['meters']): number {
+  return meters.find((one) => one.meter === meter)?.cost ?? 0
+}
+
 /** What calls need besides room. */
 export interface Surroundings {
   /** Why a call cannot start whatever room it has: sick, if that is to cost other calls little; undefined: it can. */
@@ -164,12 +174,18 @@ export class IdealLine {
   }
 
   /** The meters at which calls stand, and what the calls cost that could start there. A free slot is told, not foreseen: that takes a step. */
-  backlog(atMs: number): Map<LineMeter, number> {
-    const backlog = new Map<LineMeter, number>()
-    for (const { size, boundBy, unjudged } of this.groups.values()) if (size > 0 && boundBy !== undefined && !unjudged) backlog.set(boundBy, 0)
+  backlog(atMs: number): Map<LineMeter, WaitingCosts> {
+    const backlog = new Map<LineMeter, WaitingCosts>()
+    const add = (meter: LineMeter, due: number, all: number) => {
+      const before = backlog.get(meter) ?? { due: 0, all: 0 }
+      backlog.set(meter, { due: before.due + due, all: before.all + all })
+    }
+    for (const { size, boundBy, unjudged } of this.groups.values()) if (size > 0 && boundBy !== undefined && !unjudged) add(boundBy, 0, 0)
+    for (const { group, boundBy = group.boundBy, meters } of this.waiting)
+      if (boundBy !== undefined && !group.unjudged) add(boundBy, 0, costAt(boundBy, meters))
     for (const { boundBy, dueMs = atMs, meters } of this.due) {
       if (boundBy === undefined || (boundBy.form?.kind === 'slots' && dueMs + this.bounds.stepMs > atMs)) continue
-      backlog.set(boundBy, (backlog.get(boundBy) ?? 0) + (meters.find(({ meter }) => meter === boundBy)?.cost ?? 0))
+      add(boundBy, costAt(boundBy, meters), 0)
     }
     return backlog
   }

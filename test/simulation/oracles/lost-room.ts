@@ -1,5 +1,6 @@
 import { type AgentLimit, fullAt } from './agent-limits.js'
 import type { Form } from './facts.js'
+import type { WaitingCosts } from './ideal-line.js'
 
 /** A time in which calls waited for a limit: what the limit allowed in it, and what of that flowed over. */
 export interface Backlog {
@@ -19,13 +20,20 @@ const GAP_MS = 1
 /** Adds up the room of one limit that nothing used while calls waited that could have. */
 export class LostRoom {
   private readonly parts: Backlog[] = []
+  /** What has flowed over since the bucket was not full last. */
+  private flowedOver = 0
 
   constructor(readonly meter: string) {}
 
-  /** @param due what the calls cost that could start, and do not */
-  add(form: Form, limit: AgentLimit, fromMs: number, toMs: number, due: number): void {
+  /** @param costs of the calls that could start, and do not, and of all that wait */
+  add(form: Form, limit: AgentLimit, fromMs: number, toMs: number, { due, all }: WaitingCosts): void {
     const perMs = ratePerMs(form)
-    this.parts.push({ fromMs, toMs, allowed: perMs * (toMs - fromMs), lost: due > 0 ? lostRoom(form, limit, fromMs, toMs, due) : 0 })
+    let lost = due > 0 ? lostRoom(form, limit, fromMs, toMs, due) : 0
+    if (fullAt(limit, fromMs) > fromMs) this.flowedOver = 0
+    // Of a full bucket calls that wait lose what they would have taken, once, however long they wait.
+    else lost = Math.max(0, Math.min(lost, all - this.flowedOver))
+    this.flowedOver += lost
+    this.parts.push({ fromMs, toMs, allowed: perMs * (toMs - fromMs), lost })
   }
 
   /** The worst minute of each backlog, or all of it where it is shorter. */

@@ -1,4 +1,4 @@
-import { type AgentLimit, agentLimit, largerForm, ROUNDING, sameKind } from './agent-limits.js'
+import { type AgentLimit, agentLimit, largerForm, ROUNDING, sameKind, windowAt } from './agent-limits.js'
 import { countsMode, formOf, meterId, versionsDuring } from './coverage.js'
 import type { Bounds, FactLimit, Form, Report } from './facts.js'
 import { chargeMs, type History, type Run } from './history.js'
@@ -104,21 +104,21 @@ function relaxed(form: Form, stepMs: number, largest: number): Form {
 
 /** A start that may as well have been charged before a border that it came shortly after. */
 function acrossBorder({ untold, atMs }: Start, form: Form, stepMs: number): boolean {
-  return untold && form.kind === 'fixed window' && Math.floor(atMs / form.windowMs) !== Math.floor((atMs - stepMs) / form.windowMs)
+  return untold && form.kind === 'fixed window' && windowAt(form, atMs) !== windowAt(form, atMs - stepMs)
 }
 
 type Step = { readonly atMs: number; readonly order: number } & (
   | { readonly start: Start }
   | { readonly debt: Debt }
-  | { readonly forgets: (start: Start | Debt) => boolean }
+  | { readonly forgets: (start: Start | Debt) => boolean; readonly clockByMs: number }
 )
 
 function stepsOf(history: History, { starts, debts }: Meter): Step[] {
   const steps: Step[] = [...debts.map((debt) => ({ atMs: debt.atMs, order: 0, debt })), ...starts.map((start) => ({ atMs: start.atMs, order: 2, start }))]
-  for (const { fault, atMs, lostFromMs = Number.NEGATIVE_INFINITY } of history.faults) {
-    if (fault === 'failover') steps.push({ atMs, order: 1, forgets: (one) => one.atMs >= lostFromMs })
+  for (const { fault, atMs, lostFromMs = Number.NEGATIVE_INFINITY, byMs = 0 } of history.faults) {
+    if (fault === 'failover') steps.push({ atMs, order: 1, clockByMs: 0, forgets: (one) => one.atMs >= lostFromMs })
     // A clock that is set moves windows and refills buckets at once; what was used before may count no more.
-    if (fault === 'redis clock') steps.push({ atMs, order: 1, forgets: () => true })
+    if (fault === 'redis clock') steps.push({ atMs, order: 1, clockByMs: byMs, forgets: () => true })
   }
   return steps.sort((a, b) => a.atMs - b.atMs || a.order - b.order)
 }
@@ -151,7 +151,9 @@ function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
   const reports: Report[] = []
   const untold = meter.starts.some((start) => start.untold)
   const largest = Math.max(...meter.starts.map(({ cost }) => cost))
-  const allowed = (one: Form) => (untold ? relaxed(one, bounds.stepMs, largest) : one)
+  let aheadMs = 0
+  const byClock = (one: Form) => (one.kind === 'fixed window' ? { ...one, aheadMs } : one)
+  const allowed = (one: Form) => (untold ? relaxed(byClock(one), bounds.stepMs, largest) : byClock(one))
   const steps = stepsOf(history, meter)
   let agent: AgentLimit | undefined
   let form: Form | null = null
@@ -182,13 +184,14 @@ function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
     if ('forgets' in step) {
       const again = kept.filter((one) => !step.forgets(one))
       kept = []
+      aheadMs += step.clockByMs
       begin()
       for (const one of again) add(one)
     } else if ('debt' in step) {
       add(step.debt)
     } else {
       const { start } = step
-      if (form !== null && acrossBorder(start, form, bounds.stepMs)) continue
+      if (form !== null && acrossBorder(start, byClock(form), bounds.stepMs)) continue
       const over = add(start)
       if (over <= ROUNDING || form === null || isUnchecked(history, start.run, bounds)) continue
       let unknown = 0

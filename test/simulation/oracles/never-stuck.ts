@@ -1,7 +1,7 @@
 import { costIn, countsMode } from './coverage.js'
 import type { Bounds, FaultFact, Report } from './facts.js'
 import { acceptedMs, chargeMs, deadlineMs, goesOnUntilMs, type History, type Run, type Story } from './history.js'
-import { IdealLine, KEPT_AHEAD_MS, type Waiting, type WaitingGroup } from './ideal-line.js'
+import { IdealLine, KEPT_AHEAD_MS, type Waiting, type WaitingCosts, type WaitingGroup } from './ideal-line.js'
 import { firstRefusals } from './in-order.js'
 import { type LineMeter, LineMeters } from './line-meters.js'
 import { Sickness, STOPS_ALL } from './sickness.js'
@@ -36,7 +36,7 @@ class NeverStuck {
   private readonly pauses: readonly FaultFact[]
   private readonly events: Event[] = []
   private stoppedUntilMs = Number.NEGATIVE_INFINITY
-  private backlog = new Map<LineMeter, number>()
+  private backlog = new Map<LineMeter, WaitingCosts>()
 
   constructor(
     private readonly history: History,
@@ -61,7 +61,7 @@ class NeverStuck {
     for (let index = 0; ; ) {
       const atMs = Math.min(this.events[index]?.atMs ?? Number.POSITIVE_INFINITY, nextMs)
       if (atMs > this.history.endMs) break
-      for (const [meter, due] of this.backlog) if (meter.form !== null && atMs > lastMs) meter.lost.add(meter.form, meter.limit, lastMs, atMs, due)
+      for (const [meter, costs] of this.backlog) if (meter.form !== null && atMs > lastMs) meter.lost.add(meter.form, meter.limit, lastMs, atMs, costs)
       for (; index < this.events.length && (this.events[index] as Event).atMs <= atMs; index++) this.events[index]?.act()
       nextMs = Math.max(this.look(atMs), atMs + SMALLEST_STEP_MS)
       lastMs = atMs

@@ -59,7 +59,12 @@ function faultOfKey(history: History, key: string, { ttlMs }: KeyFact, { unworke
 }
 
 /** How long a meter of a rule can differ from an empty one. Debt lasts as long as it takes; an agent that refuses has smaller limits. */
-function longestUse({ versions, runs }: History, rule: string): number {
+function longestUse(history: History, rule: string): number {
+  const { versions, runs, stories } = history
+  // What is recorded is charged above a limit, too.
+  const recorded = [...stories.values()].filter(({ asked }) => asked.door === 'record')
+  const met = recorded.flatMap(({ asked }) => history.metersDuring(asked.scopes, asked.atMs, asked.atMs).flat())
+  if (met.some(({ id }) => id.startsWith(`${rule}/`))) return Number.POSITIVE_INFINITY
   const owes = runs.some(({ ended, story: { asked } }) => {
     if (ended?.how === 'sent back') return true
     return Object.entries(ended?.actual ?? {}).some(([unit, cost]) => cost > (asked.costs[unit as keyof typeof asked.costs] ?? 0))

@@ -29,6 +29,19 @@ export const SCENARIOS: readonly Scenario[] = [
       faults: [{ kind: 'stop', process: 'worker1', trigger: { atMs: 1300 }, forMs: 7200 }],
     },
   ),
+  scenario(
+    'stale worker gets its own jobs',
+    'A worker stands still beyond its lease, and is handed the jobs whose handlers still run in it. When these end, the locks of the second attempts are renewed still: there is no third.',
+    {
+      rules: [ACCOUNT],
+      workers: [
+        { leaseMs: 1000, concurrency: 4 },
+        { leaseMs: 1000, concurrency: 1 },
+      ],
+      apps: [[{ atMs: 500, calls: [{ count: 3, ms: 9000 }] }]],
+      faults: [{ kind: 'stop', process: 'worker1', trigger: { atMs: 1300 }, forMs: 4000 }],
+    },
+  ),
   scenario('Redis stands still for longer than a lease', 'Running calls keep their slots when Redis goes on.', {
     rules: [SLOTS],
     workers: [{ leaseMs: 30_000 }],

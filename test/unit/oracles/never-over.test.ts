@@ -188,3 +188,17 @@ test('a healthy fleet of many calls is never over', () => {
   for (let index = 0; index < 2000; index++) book.done(`k${index}`, index * 100 + 5)
   expect(book.reports(undefined, BOUNDS).filter(({ oracle }) => oracle === 'never over')).toEqual([])
 })
+
+test('windows follow the clock of Redis: where that was set, they begin at other times', () => {
+  const window = agentLimit({ kind: 'fixed window', limit: 2, windowMs: 1000 })
+  const overs = (byMs: number, ...startsMs: number[]) => {
+    const book = new FactBook(window).fault('redis clock', 500, { byMs })
+    for (const [index, atMs] of startsMs.entries()) book.done(`k${index}`, atMs, { atMs: 100 })
+    return book.reports('never over').length
+  }
+  expect(overs(0, 1800, 1900, 2000, 2100)).toBe(0)
+  expect(overs(0, 2200, 2300, 2400, 2500)).toBe(2)
+  // By its clock 2350 is 2000.
+  expect(overs(-350, 2200, 2300, 2400, 2500)).toBe(0)
+  expect(overs(-350, 1800, 1900, 2000, 2100)).toBe(2)
+})

@@ -138,6 +138,28 @@ describe('room', () => {
     expect(stuck(line(agentLimit({ kind: 'bucket', perSecond: 10, burst: 5 }), [0, 0, 0, 0, 0, ...every(100, 20, 250)]))).toEqual([])
   })
 
+  test('that calls lose is what they would have taken: a call that its worker keeps from all others loses its own', () => {
+    const bucket = agentLimit({ kind: 'bucket', perSecond: 10, burst: 1 })
+    const kept = (calls: number) => {
+      const book = new FactBook(bucket).worker('v', 0).done('first', 0).fault('stop', 10, { process: 'w', untilMs: 9000 })
+      for (let index = 0; index < calls; index++) book.done(`k${index}`, 10_000 + 100 * index, { atMs: 5 })
+      return stuck(book).filter((text) => text.includes('lost'))
+    }
+    expect(kept(1)).toEqual([])
+    expect(kept(100)).toHaveLength(1)
+  })
+
+  test('that came back before a bucket was made slower may count by the new rate', () => {
+    const bucket = (perSecond: number) => agentLimit({ kind: 'bucket', perSecond, burst: 5 })
+    const fifth = (startMs: number) => {
+      const book = line(bucket(10), [0, 0, 0, 0, 0], new FactBook(bucket(10))).limits(400, bucket(1))
+      for (const [index, atMs] of [4000, 4000, 4000, 4000, startMs].entries()) book.done(`later ${index}`, atMs, { atMs: 4000 })
+      return stuck(book)
+    }
+    expect(fifth(5000)).toEqual([])
+    expect(fifth(5500)).toHaveLength(1)
+  })
+
   test('is not looked for in the time of a change of limits', () => {
     const larger = agentLimit({ kind: 'bucket', perSecond: 1000, burst: 100 })
     const book = (startMs: number) => line(BUCKET, [0, 100, startMs], new FactBook(BUCKET).limits(110, larger))

@@ -38,3 +38,21 @@ test('a limiter refuses no call that has room', () => {
   // One that is under way may have taken the room.
   expect(refused(by('a', 0, 'run'), by('b', 401, 'run'), by('c', 400, 'refused'))).toEqual([])
 })
+
+test('a call that its agent refuses always keeps no other call waiting, and one that waits no more is kept from nothing', () => {
+  const found = (more: (book: FactBook) => void) => {
+    const book = new FactBook(BUCKET)
+      .fault('agent refuses always', 900, { call: 'r', scopes: { agent: 'a' } })
+      .call('r')
+      .call('b')
+    for (const atMs of [1000, 1500, 6000]) book.run('r', atMs, { how: 'sent back', actual: {}, reported: false, retryAfterMs: 200 })
+    more(book)
+    return book.reports('never stuck').filter(({ text }) => text.includes('again and again'))
+  }
+  expect(found((book) => book.run('b', 6500).result('b', 6600)).map(({ text }) => text)).toEqual([
+    'b waits, and no call of agent a starts for 5000 ms, while the agent refuses r again and again',
+  ])
+  expect(found((book) => book.run('b', 2500).result('b', 2600))).toEqual([])
+  expect(found((book) => book.fault('cancel', 700, { call: 'b' }).result('b', 710, 'cancelled'))).toEqual([])
+  expect(found((book) => book.fault('removed job', 700, { call: 'b' }))).toEqual([])
+})

@@ -1,5 +1,5 @@
 import type { MeterRef, Settlement } from '../../../../src/admission/request.js'
-import type { ActualCosts } from '../../../../src/model/cost.js'
+import { type ActualCosts, AS_ESTIMATED } from '../../../../src/model/cost.js'
 import { label, type Model, type Start, type Worker } from '../model.js'
 import type { Action, Setting } from '../setting.js'
 import { scriptCall } from './script-call.js'
@@ -42,15 +42,7 @@ export function told(model: Model, index: number): void {
 /** The settlement as `StartBatcher` sends it: without the meters that it cannot change. */
 export function settlementOf(setting: Setting, start: Start): Settlement {
   const request = setting.startRequest(start)
-  const actual: ActualCosts = {
-    requests: undefined,
-    tokens: undefined,
-    inputTokens: undefined,
-    outputTokens: undefined,
-    usd: undefined,
-    points: undefined,
-    ...setting.scope.actual?.[start.call],
-  }
+  const actual: ActualCosts = { ...AS_ESTIMATED, ...setting.scope.actual?.[start.call] }
   const matters = ({ rule }: MeterRef) =>
     rule.kind === 'upstream'
       ? start.watched === true
