@@ -203,8 +203,7 @@ for _, line in ipairs(given.lines) do
   end
   cursor = cursor + line[3]
   if redis.call('EXISTS', line_key) == 0 then
-    redis.call('ZREM', KEYS[FIXED.LINES], line_key)
-    redis.call('HDEL', KEYS[FIXED.QUEUED], line_key)
+    Line.close(line_key)
   else
     local after = wait and math.max(1, wait - LOOKAHEAD_MS) or passed_over or 0
     redis.call('ZADD', KEYS[FIXED.LINES], text(now + math.min(after, passed_over or after)), line_key)

@@ -56,12 +56,14 @@ local function of_limit(meter, n, limit, call, now, known, share)
   -- Where calls wait for this meter in lines of others, as many of its own line may yet go to such lines.
   local surely = all > 0 and shared * (shared / all) ^ 2 or 0
   local least, most = fill(limit, cost, waiting)
+  -- The window of now may be left with such a rest, too.
+  local rest = least < most and waiting[1 + COST_UNITS + unit] or 0
   local function wait(before)
     if used + debt + cost + before <= limit.plain then return 0 end
     return limit.algorithm.wait(limit, used, debt, now, cost, before, meter.histories[n])
   end
   local claimed = meter.claimed[n]
-  local one = { meter = meter, limit = limit, low = wait(claimed + surely / most), high = wait(claimed + all / least) }
+  local one = { meter = meter, limit = limit, low = wait(claimed + surely / most), high = wait(claimed + all / least + rest) }
   local calls = max(1, waiting[1] * share)
   -- What one call of those that wait costs here.
   one.mean = max(cost, waiting[1] > 0 and waiting[1 + unit] / waiting[1] or cost)

@@ -130,6 +130,16 @@ function Line.join(batch, call, meter, place, moves, deadline, wait, now, claims
   return Line.join_at(batch, Line.key(meter), call, place, moves, deadline, wait, now, claims, length)
 end
 
+-- Forgets a line that is empty; with the last one the sums of all meters, whose rules may be gone.
+function Line.close(line_key)
+  redis.call('ZREM', KEYS[FIXED.LINES], line_key)
+  if redis.call('EXISTS', KEYS[FIXED.LINES]) == 1 then
+    redis.call('HDEL', KEYS[FIXED.QUEUED], line_key)
+  else
+    redis.call('DEL', KEYS[FIXED.QUEUED])
+  end
+end
+
 -- Whether a line is that of a meter of the call.
 local function is_of_meter(batch, call, line_key)
   for position = CALL_METERS, #call do
@@ -144,8 +154,7 @@ function Line.leave(batch, line_key, call)
   if redis.call('ZREM', line_key, call[CALL_ID]) == 1 then
     if is_of_meter(batch, call, line_key) then Waiting.add(batch, call, -1) end
     if redis.call('EXISTS', line_key) == 0 then
-      redis.call('ZREM', KEYS[FIXED.LINES], line_key)
-      redis.call('HDEL', KEYS[FIXED.QUEUED], line_key)
+      Line.close(line_key)
     else
       add_queued(line_key, call, -1)
     end

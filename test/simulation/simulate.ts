@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process'
 import { Command, InvalidArgumentError, Option } from 'commander'
+import { etaFigures } from './eta/eta-figures.js'
 import { loadProgram } from './fleet/program.js'
 import { type Allowed, FEATURES, type Feature } from './fleet/spec.js'
-import { etaFigures } from './eta/eta-figures.js'
 import { FAULTS, type FaultKind } from './oracles/facts.js'
 import { type Outcome, surprises } from './outcome.js'
 import { plantedFaults } from './planted/faults.js'
@@ -83,7 +83,10 @@ const command = new Command('simulate')
   .option('--processes <number>', 'how many simulate at once', wholeNumber, PROCESSES)
   .option('--stop-at-first', 'ends with the first report that no known fault explains')
   .option('--json', 'prints one line of JSON for each report, and one at the end')
-  .option('--eta [name]', 'instead of seeds, fleets of 1,000 calls each that are told when they start: how many do then; all, or those whose name has this in it')
+  .option(
+    '--eta [name]',
+    'instead of seeds, fleets of 1,000 calls each that are told when they start: how many do then; all, or those whose name has this in it',
+  )
   .option('--quiet', 'prints no line for a seed without a report')
   .option('--twice', 'runs each seed in two processes, and compares the runs byte by byte')
   .option('--small-scope [name]', `instead of seeds, every interleaving of a small fleet; all, or one of: ${SCOPES.map(({ name }) => name).join(', ')}`)

@@ -37,7 +37,16 @@ export const ETA_FLEETS: readonly Scenario[] = ALGORITHMS.flatMap((algorithm) =>
     fleet(`${algorithm}, requests and tokens`, [{ name: 'account', scope: 'agent', limits: [requests, tokens] }], backlog(MIXED)),
     fleet(
       `${algorithm}, two limits one after the other`,
-      [{ name: 'account', scope: 'agent', limits: [{ requests: 40, per: 'second', burst: 10 }, { ...requests, requests: 300, per: '15s' }] }],
+      [
+        {
+          name: 'account',
+          scope: 'agent',
+          limits: [
+            { requests: 40, per: 'second', burst: 10 },
+            { ...requests, requests: 300, per: '15s' },
+          ],
+        },
+      ],
       backlog(EQUAL),
     ),
     fleet(
