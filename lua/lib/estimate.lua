@@ -122,7 +122,7 @@ function Estimate.at_place(batch, call, now, place)
     local meter = batch.meters[call[position]]
     local rule = meter.rule
     local gate = rule.kind == KIND.UPSTREAM or rule.kind == KIND.PAUSE
-    -- Nobody waits for a rule that refuses.
+    -- No call waits for a rule that refuses.
     local charged = not gate and Decide.strictness_of(call, rule) <= STRICTNESS.THROTTLE
     unknown = unknown or gate and (meter.block or rule.kind == KIND.PAUSE)
     for n = 1, charged and rule.active or 0 do

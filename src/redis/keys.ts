@@ -78,7 +78,7 @@ export class Keys extends Prefixed {
   /** The meter of a rule for one scope value: the state of its limits. */
   /** The process that makes a held call, by a hash of the call's idempotency key. */
   heldBy(name: string): string {
-    return `${this.prefix}/j/${name}`
+    return `${this.own}/j/${name}`
   }
 
   meter(rule: string, value: string): string {

@@ -8,10 +8,11 @@ type ReadHeader = (name: string) => string | undefined
 
 /** Reads the headers of an answer. What cannot be read counts as missing: headers of a user's own client may be made of anything. */
 function headerReader(headers: HeadersLike): ReadHeader {
-  const getter = headers instanceof Headers || ('get' in headers && typeof headers.get === 'function') ? (headers as Headers) : undefined
+  let getter: Headers | null | undefined
   let byName: ReadonlyMap<string, unknown> | undefined
   const read = (name: string): string | undefined => {
-    if (getter !== undefined) return text(getter.get(name))
+    getter ??= headers instanceof Headers || ('get' in headers && typeof headers.get === 'function') ? (headers as Headers) : null
+    if (getter !== null) return text(getter.get(name))
     byName ??= new Map(Object.entries(headers).map(([own, value]) => [own.toLowerCase(), value]))
     const value = byName.get(name)
     return text(Array.isArray(value) ? value[0] : value)

@@ -71,8 +71,8 @@ test('a process with rules replaces stored rules that it cannot read; one withou
 
 test('limiters of one name with different limits each hold their own limit, in one batch', async () => {
   const tollgate = await newNamespace().open()
-  const big = tollgate.limiter({ requests: 1000, per: 'hour', algorithm: 'fixed_window' })
-  const small = tollgate.limiter({ requests: 10, per: 'hour', algorithm: 'fixed_window' })
+  const big = tollgate.limiter({ name: 'shared', requests: 1000, per: 'hour', algorithm: 'fixed_window' })
+  const small = tollgate.limiter({ name: 'shared', requests: 10, per: 'hour', algorithm: 'fixed_window' })
   const [first, ...others] = await Promise.all([big.check('ann'), ...Array.from({ length: 30 }, () => small.check('ann'))])
   expect(first?.allowed).toBe(true)
   expect(others.filter(({ allowed }) => allowed)).toHaveLength(9)
