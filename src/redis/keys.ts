@@ -75,12 +75,12 @@ export class Keys extends Prefixed {
   /** Sorted set: the queues of held calls, by the time after which their processes count as dead. */
   readonly held = `${this.own}/held`
 
-  /** The meter of a rule for one scope value: the state of its limits. */
   /** The process that makes a held call, by a hash of the call's idempotency key. */
   heldBy(name: string): string {
     return `${this.own}/j/${name}`
   }
 
+  /** The meter of a rule for one scope value: the state of its limits. */
   meter(rule: string, value: string): string {
     return `${this.own}/m/${rule}/${value}`
   }
