@@ -5,7 +5,7 @@ import { DEFAULT_URL } from '../redis/connection.js'
 import { Tollgate } from '../tollgate.js'
 
 /** ok: done; failed: refused or failed; invalid: the input was not valid; unavailable: Redis did not answer. */
-const EXIT = { ok: 0, failed: 1, invalid: 2, unavailable: 3 } as const
+export const EXIT = { ok: 0, failed: 1, invalid: 2, unavailable: 3 } as const
 
 const UNAVAILABLE: readonly ErrorCode[] = ['REDIS_UNAVAILABLE', 'STORE_UNAVAILABLE']
 

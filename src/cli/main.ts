@@ -3,7 +3,7 @@ import { createRequire } from 'node:module'
 import { Command } from 'commander'
 import type { Call } from '../model/call.js'
 import { validateCall } from '../validation/call.js'
-import { type Common, common, fail, parseJson, withTollgate } from './common.js'
+import { type Common, common, EXIT, fail, parseJson, withTollgate } from './common.js'
 import { keysCommands } from './keys.js'
 import { meterCommands } from './meters.js'
 import { administrationCommands } from './overrides.js'
@@ -73,4 +73,6 @@ try {
   await program.parseAsync()
 } catch (error) {
   fail(error)
+  // A connection that never came up keeps the process alive for two seconds more.
+  if (process.exitCode === EXIT.unavailable) process.exit()
 }

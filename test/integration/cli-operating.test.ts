@@ -55,7 +55,7 @@ test('what waits, meters and blocks from the command line, without USER', { time
 })
 
 test('each command answers within 3 s where Redis is gone, or takes connections and says nothing', { timeout: 120_000 }, async () => {
-  const silent = createServer(() => {})
+  const silent = createServer((socket) => void socket.on('error', () => {}).resume())
   await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
   onTestFinished(() => {
     silent.close()
