@@ -116,7 +116,7 @@ local function wake_or_pass_over(i, call, line_key, wait)
   if line_key == queue_line then return SHUT_QUEUE_LOOK_MS end
   local record = call[CALL_PARSED]
   Line.leave(batch, line_key, call)
-  Line.join_at(batch, queue_line, call, record.place, record.moves, record.deadline, SHUT_QUEUE_LOOK_MS, now, record.claims)
+  Line.join_at(queue_line, call, record.place, record.moves, record.deadline, SHUT_QUEUE_LOOK_MS, now, record.claims)
 end
 
 -- Gathers the longest wait at the line's own meter and at the others; which of the others that is; one of

@@ -55,7 +55,7 @@ local function stand(call)
     if rule.max_wait > 0 then longest = longest > 0 and math.min(longest, rule.max_wait) or rule.max_wait end
   end
   local deadline, place = Line.deadline_of(call, now, longest), Line.next_place(call, false, now)
-  local rank = Line.join_at(batch, queue_line, call, place, 0, deadline, SHUT_QUEUE_LOOK_MS, now, nil)
+  local rank = Line.join_at(queue_line, call, place, 0, deadline, SHUT_QUEUE_LOOK_MS, now, nil)
   batch.any_line, waiting = true, waiting + 1
   Reply.add(batch.reply, OUTCOME.WAIT, -1, nil, rank)
 end

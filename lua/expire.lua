@@ -24,10 +24,7 @@ for i, call in ipairs(batch.calls) do
     redis.call('ZREM', KEYS[FIXED.DEADLINES], call[CALL_ID])
   elseif record.line == line_key and record.deadline <= now then
     Line.leave(batch, line_key, call)
-    if Pass.holds(record, now) then
-      Pass.give_back(batch, call, record, now)
-      Line.stir_all(batch, call, now)
-    end
+    Pass.let_go(batch, call, record, now)
     Pass.give(batch, call, record, now, nil, now + PASS_CHECK_MS)
     if redis.call('EXISTS', line_key) == 1 then
       -- The call that is first now may need less room.

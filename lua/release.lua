@@ -29,10 +29,7 @@ local function release(call, line_key, identity)
     Line.stir_all(batch, call, now)
   else
     if record.line == line_key then Line.leave(batch, line_key, call) end
-    if Pass.holds(record, now) then
-      Pass.give_back(batch, call, record, now)
-      Line.stir_all(batch, call, now)
-    end
+    Pass.let_go(batch, call, record, now)
   end
   Batch.drop_record(batch, call)
   return record.state

@@ -108,7 +108,7 @@ if ARGV[5] ~= '' and not over then
   if next_try <= blocked and blocked > 0 then
     Line.join(batch, call, block, place, 0, returns.gives_up, blocked, now, claims)
   else
-    Line.join_at(batch, own_line, call, place, 0, returns.gives_up, next_try + LOOKAHEAD_MS, now, claims, 0)
+    Line.join_at(own_line, call, place, 0, returns.gives_up, next_try + LOOKAHEAD_MS, now, claims, 0)
   end
 end
 

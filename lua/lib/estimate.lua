@@ -21,18 +21,17 @@ local function share_before(meter, place)
   return length > 0 and redis.call('ZCOUNT', Line.key(meter), '-inf', '(' .. Clock.text(place)) / length or 0
 end
 
--- What surely stands before the call: the calls in lines that it shares.
+-- What surely stands before the call, in each unit: the costs of the calls in lines that it shares.
 local function standing_before(batch, call)
-  local count, costs = 0, {}
+  local costs = {}
   for unit = 1, COST_UNITS do costs[unit] = 0 end
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
     if meter.share_ahead and Line.length(meter) > 0 then
-      count = count + meter.share_ahead * Line.length(meter)
       for unit = 1, COST_UNITS do costs[unit] = costs[unit] + meter.share_ahead * Line.queued_cost(meter, unit) end
     end
   end
-  return count, costs
+  return costs
 end
 
 -- How much of each window goes to calls, least and most: the costs ahead are multiplied by 1 / that.
@@ -71,13 +70,12 @@ local function of_limit(meter, n, limit, call, now, known, share)
   return one
 end
 
--- How long a limit may keep waiting the calls of one window of another limit.
+-- How long a window or a bucket may keep waiting the calls of one window of another limit.
 local function of_window(one, window)
   local calls = window.limit.capacity / window.mean
   local limit = one.limit
   if limit.algorithm.rounds then return limit.window end
-  local burst = limit.algorithm.no_burst and 0 or limit.capacity
-  return max(0, calls * one.mean - burst) / limit.rate
+  return max(0, calls * one.mean - limit.capacity) / limit.rate
 end
 
 local function is_bucket(one)
@@ -115,13 +113,12 @@ function Estimate.at_place(batch, call, now, place)
     if Line.length(meter) > 0 then share = min(share, meter.share_ahead) end
   end
   local verdict = Decide.weigh(batch, call, now, Decide.newcomer_view(batch))
-  local low, high = verdict and verdict.wait or 0, 0
-  local _, costs = standing_before(batch, call)
+  local wait, costs = verdict and verdict.wait or 0, standing_before(batch, call)
   local each, unknown = {}, false
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
     local rule = meter.rule
-    local gate = rule.kind == KIND.UPSTREAM or rule.kind == KIND.PAUSE
+    local gate = not Waiting.is_charged(meter)
     -- No call waits for a rule that refuses.
     local charged = not gate and Decide.strictness_of(call, rule) <= STRICTNESS.THROTTLE
     unknown = unknown or gate and (meter.block or rule.kind == KIND.PAUSE)
@@ -141,8 +138,7 @@ function Estimate.at_place(batch, call, now, place)
   local least, most = combine(each)
   -- Without a gate the lines above say all: the verdict takes it that calls before this one stay in their lines.
   local gated = verdict and (verdict.binding.n == 0 or verdict.binding.unknown)
-  low = gated and max(low, least) or least
-  high = max(low, most)
-  return low, unknown and huge or high, verdict and verdict.binding, verdict and verdict.wait or 0
+  local low = gated and max(wait, least) or least
+  return low, unknown and huge or max(low, most), verdict and verdict.binding, wait
 end
 end

@@ -17,7 +17,6 @@ local AGEING_MS = 60000
 -- No two calls share a place, however many arrive at once.
 local APART_MS = 2 ^ -10
 local PLACES_TTL = string.format('%.0f', 86400000)
-local QUEUED_TTL = string.format('%.0f', 30 * 86400000)
 -- A call that its agent sent back goes before all calls that never started.
 local RETURNED_BEFORE_MS = 2 ^ 39
 local QUEUED_FORMAT = '<' .. string.rep('d', COST_UNITS)
@@ -74,7 +73,7 @@ local function add_queued(line_key, call, sign)
     queued[unit] = max(0, queued[unit] + sign * call[CALL_COST + unit])
   end
   redis.call('HSET', KEYS[FIXED.QUEUED], line_key, struct.pack(QUEUED_FORMAT, unpack(queued, 1, COST_UNITS)))
-  redis.call('PEXPIRE', KEYS[FIXED.QUEUED], QUEUED_TTL)
+  redis.call('PEXPIRE', KEYS[FIXED.QUEUED], Waiting.TTL)
 end
 
 -- When a call that begins to wait gives up, 0 = never.
@@ -102,7 +101,7 @@ end
 -- @param deadline when it gives up, 0 = never
 -- @param claims what it has claimed at meters that refuse (lib/pass.lua), nil = nothing
 -- @param length of the line before, if it is known
-function Line.join_at(batch, line_key, call, place, moves, deadline, wait, now, claims, length)
+function Line.join_at(line_key, call, place, moves, deadline, wait, now, claims, length)
   redis.call('ZADD', line_key, text(place), call[CALL_ID])
   Record.save_waiting(call[CALL_RECORD_KEY], place, moves, deadline, line_key, call[CALL_JSON], wait, claims)
   if deadline > 0 then redis.call('ZADD', KEYS[FIXED.DEADLINES], text(deadline), call[CALL_ID]) end
@@ -127,7 +126,7 @@ function Line.join(batch, call, meter, place, moves, deadline, wait, now, claims
   local length = Line.length(meter)
   meter.queued, meter.line_length = nil, length + 1
   Waiting.add(batch, call, 1)
-  return Line.join_at(batch, Line.key(meter), call, place, moves, deadline, wait, now, claims, length)
+  return Line.join_at(Line.key(meter), call, place, moves, deadline, wait, now, claims, length)
 end
 
 -- Forgets a line that is empty; with the last one the sums of all meters, whose rules may be gone.

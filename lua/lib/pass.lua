@@ -197,6 +197,13 @@ function Pass.claim(batch, call, record, slot)
   redis.call('ZADD', KEYS[FIXED.PASSES], text(record.claims[1]), call[CALL_ID])
 end
 
+-- Gives back what a call has claimed that stands in a line, and lets the lines behind it move.
+function Pass.let_go(batch, call, record, now)
+  if not Pass.holds(record, now) then return end
+  Pass.give_back(batch, call, record, now)
+  Line.stir_all(batch, call, now)
+end
+
 function Pass.give_up(batch, call, record, now)
   Pass.give_back(batch, call, record, now)
   redis.call('ZREM', KEYS[FIXED.PASSES], call[CALL_ID])

@@ -3,12 +3,11 @@
 --   meter.waiting = { count, cost in each unit …, the largest cost in each unit … }
 -- It stands packed in the hash `queued` (lib/line.lua), beside the costs of the meter's own line, and goes when
 -- its count is 0 or no line is left. The largest costs are those since it was empty last.
-local Waiting = {}
+local Waiting = { TTL = string.format('%.0f', 30 * 86400000) }
 do
 local max = math.max
 local FIELDS = 1 + 2 * COST_UNITS
 local FORMAT = '<' .. string.rep('d', FIELDS)
-local TTL = string.format('%.0f', 30 * 86400000)
 local NOTHING = {}
 for field = 1, FIELDS do NOTHING[field] = 0 end
 
@@ -17,7 +16,7 @@ local function field_of(meter)
 end
 
 -- Pauses and blocks of agents charge nothing.
-local function is_charged(meter)
+function Waiting.is_charged(meter)
   return meter.rule.kind ~= KIND.UPSTREAM and meter.rule.kind ~= KIND.PAUSE
 end
 
@@ -33,7 +32,7 @@ end
 function Waiting.add(batch, call, sign)
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    if is_charged(meter) then
+    if Waiting.is_charged(meter) then
       local before, after = Waiting.of(meter), {}
       after[1] = max(0, before[1] + sign)
       for unit = 1, COST_UNITS do
@@ -60,7 +59,7 @@ function Waiting.save(batch)
   if redis.call('EXISTS', KEYS[FIXED.LINES]) == 0 then
     redis.call('DEL', key)
   else
-    redis.call('PEXPIRE', key, TTL)
+    redis.call('PEXPIRE', key, Waiting.TTL)
   end
 end
 end
