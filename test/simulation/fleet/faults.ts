@@ -3,6 +3,7 @@ import { EPOCH_MS, WAYS_TO_REFUSE } from '../world/server.js'
 import { cancel, removeJob, withOpenCall } from './faults-of-calls.js'
 import type { Fleet } from './fleet.js'
 import { changeRule, operate } from './operator.js'
+import { notePickup } from './pickups.js'
 import { persistently, plainQueue } from './plain-jobs.js'
 import type { PlannedFault } from './planned-faults.js'
 import { replaceWorker } from './worker.js'
@@ -19,6 +20,7 @@ export function armFaults(fleet: Fleet): void {
   const counts = new Map<string, number>()
   fleet.redis.onDone = (done) => {
     fleet.repeated.note(done, fleet.nowMs)
+    notePickup(fleet, done)
     const { name } = done.command.connection.process
     const nth = (command: string) => (command === '*' ? done.count : (counts.get(`${name} ${command}`) ?? 0))
     counts.set(`${name} ${done.name}`, nth(done.name) + 1)

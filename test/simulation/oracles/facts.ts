@@ -108,6 +108,13 @@ export interface AnsweredFact extends At {
   readonly code?: string
 }
 
+/** BullMQ handed the job of a call to a worker. */
+export interface HandedFact extends At {
+  readonly fact: 'handed'
+  readonly call: string
+  readonly to: string
+}
+
 /** Tollgate charged a call its estimate: `atMs` is the time of the charge, as the decision says; where Redis' clock was set, that comes off. */
 export interface ChargedFact extends At {
   readonly fact: 'charged'
@@ -261,6 +268,7 @@ export type Fact =
   | LimitsFact
   | AskedFact
   | AnsweredFact
+  | HandedFact
   | ChargedFact
   | StartedFact
   | EndedFact
