@@ -1,7 +1,7 @@
 import type { Done } from '../world/redis.js'
 import { EPOCH_MS, WAYS_TO_REFUSE } from '../world/server.js'
 import { cancel, removeJob, withOpenCall } from './faults-of-calls.js'
-import type { Fleet } from './fleet.js'
+import { type Fleet, sleep } from './fleet.js'
 import { changeRule, operate } from './operator.js'
 import { notePickup } from './pickups.js'
 import { persistently, plainQueue } from './plain-jobs.js'
@@ -130,11 +130,13 @@ function strike(fleet: Fleet, fault: PlannedFault): void | Promise<void> {
     case 'pause': {
       const org = random.pick(fleet.spec.orgs)
       fleet.fault(kind, `calls of org ${org} are paused for ${forMs.toFixed(0)} ms`, { scopes: { org }, untilMs })
-      operate(fleet, kind, async ({ tollgate }) => {
+      const pause = operate(fleet, kind, async ({ tollgate }) => {
         await tollgate.pause({ org }, { reason: 'simulated' })
       })
       fleet.world.at(untilMs, null, 'resume', () =>
         operate(fleet, 'resume', async ({ tollgate }) => {
+          // Its pause may have been refused, and come into force now.
+          while (!pause.done) await sleep(50)
           await tollgate.resume({ org })
           fleet.world.note('operator', `calls of org ${org} are resumed`)
         }),

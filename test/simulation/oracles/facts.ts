@@ -89,6 +89,8 @@ export interface AskedFact extends At {
   /** The longest wait that it, or a rule, allows; and its own, whatever it waits for. */
   readonly maxWaitMs?: number
   readonly ownMaxWaitMs?: number
+  /** Of a call that one rule covers, which bounds its lines: the line there, and how many may wait in it. */
+  readonly boundedBy?: { readonly line: string; readonly most: number }
   /** Whether the call waits for room ('queue', 'throttle'), or is refused or degraded where there is none. Of the strictest rule that covers it. */
   readonly waits: boolean
   /** Whether its strategy spaces starts evenly ('throttle'): a window then has room that it leaves unused on purpose. */
@@ -282,7 +284,18 @@ export type Fact =
   | LedgerFact
   | ErrorFact
 
-export const ORACLES = ['never over', 'never stuck', 'nothing lost', 'nothing twice', 'in order', 'eta told', 'quiet', 'no error'] as const
+export const ORACLES = [
+  'never over',
+  'never stuck',
+  'woken once',
+  'nothing lost',
+  'nothing twice',
+  'in order',
+  'line bounded',
+  'eta told',
+  'quiet',
+  'no error',
+] as const
 export type OracleName = (typeof ORACLES)[number]
 
 /** What an oracle found wrong. */
