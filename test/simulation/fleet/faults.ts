@@ -133,14 +133,14 @@ function strike(fleet: Fleet, fault: PlannedFault): void | Promise<void> {
       const pause = operate(fleet, kind, async ({ tollgate }) => {
         await tollgate.pause({ org }, { reason: 'simulated' })
       })
-      fleet.world.at(untilMs, null, 'resume', () =>
+      fleet.world.at(untilMs, null, 'resume', () => {
         operate(fleet, 'resume', async ({ tollgate }) => {
           // Its pause may have been refused, and come into force now.
           while (!pause.done) await sleep(50)
           await tollgate.resume({ org })
           fleet.world.note('operator', `calls of org ${org} are resumed`)
-        }),
-      )
+        })
+      })
       return
     }
     case 'cancel':
