@@ -44,9 +44,12 @@ function reason(history: History, run: Run, toMs: number, { stepMs, leaseMs }: B
   })
 }
 
-/** A worker that closes does not wait for a Redis that refuses the ends of its jobs. */
+/** A client whose connection was lost tries again after a second at the latest. */
+const RECONNECTS_MS = 1500
+
+/** A worker that closes does not wait for a Redis that refuses the ends of its jobs, or that it has not reached again yet. */
 function closesDuring({ workers }: History, { started }: Run, { atMs, untilMs }: FaultFact): boolean {
-  return workers.some((worker) => worker.process === started.by && worker.state === 'gone' && worker.atMs >= atMs && worker.atMs <= untilMs)
+  return workers.some((worker) => worker.process === started.by && worker.state === 'gone' && worker.atMs >= atMs && worker.atMs <= untilMs + RECONNECTS_MS)
 }
 
 /** Faults that break connections: what had no answer by then is sent again. */
