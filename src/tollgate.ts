@@ -89,7 +89,7 @@ export class Tollgate {
     this.prefix = parts.keys.prefix
     this.queue = parts.options.queue
     this.store = closableStore(parts.store, parts.noteReset)
-    this.gate = new Gate(parts.resolver, this.store, parts.usage)
+    this.gate = new Gate(parts.resolver, this.store, parts.usage, parts.recorder)
     this.policyClient = new PolicyClient({ ...parts, actor: parts.options.actor, changed: (before) => this.wake(before) })
     this.rules = new Rules(this.policyClient)
     this.overrides = new Overrides(this.policyClient, parts.options.longestOverrideMs, () => this.runtime?.startLifted())
@@ -286,6 +286,7 @@ export class Tollgate {
     try {
       if (!gone) await waiting
       await this.runtime?.close()
+      await this.parts.recorder.close(gone)
       if (!gone) await reading
       await this.tracker.close(gone)
     } finally {

@@ -5,6 +5,7 @@ import type { Resolver } from '../admission/resolver.js'
 import type { UsageReader } from '../admission/usage-reader.js'
 import type { Gate } from '../gate/gate.js'
 import type { CallsPage, CheckedCallsQuery, CheckedLinesQuery, LinesPage } from '../gate/waiting.js'
+import type { Recorder } from '../history/recorder.js'
 import type { Call } from '../model/call.js'
 import type { CustomStrategy } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
@@ -22,6 +23,7 @@ import type { Store } from '../store/store.js'
 import { logConnection } from '../telemetry/log.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
 import { validateCall } from '../validation/call.js'
+import { CallNotes } from './call-notes.js'
 import { Dispatcher } from './dispatcher.js'
 import { Enqueuer } from './enqueuer.js'
 import { ExistingJobs } from './existing-jobs.js'
@@ -31,6 +33,7 @@ import type { Handler, WorkerOptions } from './handler.js'
 import { HeldCalls } from './held-calls.js'
 import { heldQueueOf, newHeldQueue, sweepHeld } from './held-queue.js'
 import { startLifted } from './lifted-calls.js'
+import { LineLook } from './line-look.js'
 import type { FirstLines } from './line-scan.js'
 import { QueueStates } from './queue-states.js'
 import { Queues } from './queues.js'
@@ -65,6 +68,7 @@ interface QueueRuntimeParts {
   readonly tracker: UpstreamTracker
   readonly usage: UsageReader
   readonly outage: Outage
+  readonly recorder: Recorder
   /** That of the gate, which goes on while Redis is away. */
   readonly store: Store
   /** Is called when another process has changed the rules, or may have. */
@@ -87,6 +91,7 @@ export class QueueRuntime {
   readonly foreignWorkers: ForeignWorkers
   private readonly queueStates: QueueStates
   private readonly waitingList: WaitingList
+  private readonly notes: CallNotes
   private readonly workers = new Set<Worker>()
   /** By the names of their queues. */
   private readonly held = new Map<string, HeldCalls>()
@@ -101,6 +106,7 @@ export class QueueRuntime {
     this.foreignWorkers = new ForeignWorkers(parts.client, parts.keys.prefix, parts.options.queue, parts.log)
     const { scriptClient, client: redis, log } = parts
     this.waitingList = new WaitingList({ scriptClient, redis, queueStates: this.queueStates }, parts.options.queue)
+    this.notes = new CallNotes({ ...parts, redis })
     const { attempts, strategies, maxPayloadBytes, enqueueTimeoutMs: timeoutMs } = parts.options
     const queue = this.queues.get(parts.options.queue)
     this.results = new Results(queue, redis)
@@ -112,6 +118,7 @@ export class QueueRuntime {
       queueStates: this.queueStates,
       results: this.results,
       strategyResolver,
+      notes: this.notes,
       attempts,
       maxPayloadBytes,
       timeoutMs,
@@ -134,7 +141,11 @@ export class QueueRuntime {
     const { scriptClient, client: redis } = this.working
     const strategyResolver = new StrategyResolver(scriptClient, this.parts.options.strategies, this.parts.log)
     const away = () => this.parts.outage.breaker.away
-    return new Worker({ ...this.parts, away, scriptClient, redis, queue, prefix: this.parts.keys.prefix, strategyResolver }, handler, options)
+    return new Worker(
+      { ...this.parts, away, notes: this.notes, scriptClient, redis, queue, prefix: this.parts.keys.prefix, strategyResolver },
+      handler,
+      options,
+    )
   }
 
   /** Starts to hold calls in this process. */
@@ -308,6 +319,7 @@ export class QueueRuntime {
     })
     const scriptClient = new ScriptClient(client, resolver, clock)
     const queues = new Queues(client, keys)
+    const look = new LineLook({ ...this.parts, redis: client, scriptClient, queueStates: new QueueStates(client, keys) })
     const sweep = () => {
       sweepHeld(scriptClient, client, (name) => queues.get(name)).catch((error: unknown) => {
         if (!isStoreError(error)) log.warn({ err: error }, 'the held calls of dead processes could not be given up; it is tried again')
@@ -315,7 +327,7 @@ export class QueueRuntime {
     }
     this.sweeps = setInterval(sweep, DEFAULTS.heldBeatMs)
     this.sweeps.unref()
-    return { client, scriptClient, queues, dispatcher: new Dispatcher(client, scriptClient, queues, clock, log) }
+    return { client, scriptClient, queues, dispatcher: new Dispatcher(client, scriptClient, queues, clock, log, { look, notes: this.notes }) }
   }
 
   private hear(channel: string, message: string): void {
