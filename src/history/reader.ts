@@ -3,11 +3,13 @@ import { RequestInvalid } from '../model/errors.js'
 import { DAY, HOUR, MINUTE } from '../model/time.js'
 import type { RuleSpec } from '../policy/rule.js'
 import { checkRequest } from '../validation/requests.js'
-import type { HistoryPoint, HistoryQuery, LimitedBy, LinesNow } from './answers.js'
+import { callName } from '../validation/call.js'
+import type { CallHistory, History, HistoryPoint, HistoryQuery, LimitedBy, LinesNow, Spend, SpendQuery } from './answers.js'
 import { groupedBy } from './line-points.js'
 import { NUMBER, named, type Numbers, quantile } from './point.js'
 import { isShared, limitKey, type Seen } from './seen.js'
 import { SERIES, type SeriesStore, TOP, TOP_SIZE } from './series.js'
+import { type Budgets, readSpend } from './spend.js'
 
 const STEP_MS = { minute: MINUTE, hour: HOUR } as const
 const RESOLUTION_OF = { minute: 'm', hour: 'h' } as const
@@ -22,14 +24,33 @@ export const limitedBySchema = z.strictObject({ overMs: z.number().min(MINUTE).m
 const CURRENT_MS = MINUTE
 const WHO_AT_MOST = 8
 
-/** Reads the points of series, and what limits calls. */
-export class HistoryReader {
+/** Reads the history (`tollgate.history`). */
+export class HistoryReader implements History {
+  private readonly series: SeriesStore
+
   constructor(
-    private readonly series: SeriesStore,
-    private readonly specs: () => readonly RuleSpec[],
-    /** The last look of the dispatcher. */
-    private readonly seen: () => Promise<Seen | null>,
-  ) {}
+    private readonly parts: {
+      readonly series: SeriesStore
+      /** The last look of the dispatcher. */
+      readonly seen: () => Promise<Seen | null>
+      readonly budgets: Budgets
+      readonly call: (id: string) => Promise<CallHistory>
+    },
+  ) {
+    this.series = parts.series
+  }
+
+  spend(query: SpendQuery): Promise<readonly Spend[]> {
+    return readSpend(this.series, this.parts.budgets, query)
+  }
+
+  call(id: string): Promise<CallHistory> {
+    return this.parts.call(checkRequest(callName, id, 'id'))
+  }
+
+  private specs(): readonly RuleSpec[] {
+    return this.parts.budgets.specs
+  }
 
   namespace(query: HistoryQuery = {}): Promise<readonly HistoryPoint[]> {
     return this.points(SERIES.namespace, query)
@@ -58,7 +79,7 @@ export class HistoryReader {
   }
 
   async now(): Promise<LinesNow | null> {
-    const [seen, nowMs] = await Promise.all([this.seen(), this.series.nowMs()])
+    const [seen, nowMs] = await Promise.all([this.parts.seen(), this.series.nowMs()])
     if (seen === null || nowMs - seen.atMs > CURRENT_MS) return null
     const { atMs, waiting, lineCount, lines } = seen
     const shown = lines.map(({ rule, scopeValue, limit, depth, oldestMs, sinceMs, who }) => ({ rule, scopeValue, limit, depth, oldestMs, sinceMs, who }))
@@ -67,7 +88,7 @@ export class HistoryReader {
 
   async limitedBy(query: { overMs?: number | undefined } = {}): Promise<readonly LimitedBy[]> {
     const { overMs } = checkRequest(limitedBySchema, query, 'limitedBy')
-    const [seen, nowMs] = await Promise.all([this.seen(), this.series.nowMs()])
+    const [seen, nowMs] = await Promise.all([this.parts.seen(), this.series.nowMs()])
     const current = seen !== null && nowMs - seen.atMs <= CURRENT_MS ? seen : null
     // The lines of rules, and those of blocks, pauses and queues.
     const rules = new Set([...this.specs().map(({ name }) => name), '~block', '~queue', '~returned', ...(current?.lines ?? []).map(({ rule }) => rule)])

@@ -24,7 +24,7 @@ export class RedisSeries implements SeriesStore {
 
   async add({ series, tops }: HistoryBatch): Promise<void> {
     if (series.length === 0 && tops.length === 0) return
-    const names: string[] = [this.keys.sender(this.id)]
+    const names: string[] = [this.keys.historySender(this.id)]
     const placeOf = (key: string) => names.push(key)
     const batch = {
       series: series.map(({ name, resolutions, numbers }) => [placeOf(this.keys.series(name)), resolutions.join(''), writeNumbers(numbers)]),

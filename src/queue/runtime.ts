@@ -5,7 +5,9 @@ import type { Resolver } from '../admission/resolver.js'
 import type { UsageReader } from '../admission/usage-reader.js'
 import type { Gate } from '../gate/gate.js'
 import type { CallsPage, CheckedCallsQuery, CheckedLinesQuery, LinesPage } from '../gate/waiting.js'
+import type { CallHistory } from '../history/answers.js'
 import type { Recorder } from '../history/recorder.js'
+import { readSeen, type Seen } from '../history/seen.js'
 import type { Call } from '../model/call.js'
 import type { CustomStrategy } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
@@ -23,6 +25,7 @@ import type { Store } from '../store/store.js'
 import { logConnection } from '../telemetry/log.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
 import { validateCall } from '../validation/call.js'
+import { readCallHistory } from './call-history.js'
 import { CallNotes } from './call-notes.js'
 import { Dispatcher } from './dispatcher.js'
 import { Enqueuer } from './enqueuer.js'
@@ -187,6 +190,21 @@ export class QueueRuntime {
       const id = await this.idOf(call)
       return explain({ scriptClient, redis: client, queueStates: this.queueStates }, this.queues.get(this.queueOf(id)), id)
     })
+  }
+
+  /** What a call went through. @throws CALL_UNKNOWN */
+  callHistory(id: string): Promise<CallHistory> {
+    const { client, keys, recorder } = this.parts
+    return this.answered('the history of a call', async () => {
+      await recorder.sync()
+      return readCallHistory(client, keys, this.queueOf(id), id)
+    })
+  }
+
+  /** What the dispatcher saw of the lines last. */
+  seen(): Promise<Seen | null> {
+    const { client, keys } = this.parts
+    return this.answered('what the dispatcher saw', async () => readSeen(await client.get(keys.seen)))
   }
 
   calls(query: CheckedCallsQuery): Promise<CallsPage> {

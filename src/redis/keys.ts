@@ -147,6 +147,10 @@ export class Keys extends Prefixed {
   series(name: string): string {
     return `${this.own}/t/${name}`
   }
+  /** The number of the last batch of counts that a process has sent. */
+  historySender(process: string): string {
+    return `${this.own}/t/~${process}`
+  }
   /** A top list of the history: a sorted set of names. */
   top(list: string): string {
     return `${this.own}/y/${list}`
