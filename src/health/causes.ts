@@ -106,11 +106,16 @@ function oversized(line: SeenLine): Cause | null {
   }
 }
 
-function deadSlots(line: SeenLine, { workers, nowMs }: HealthFacts): Cause | null {
+function deadSlots(line: SeenLine, { workers, queues, nowMs }: HealthFacts): Cause | null {
   if (line.waitsFor !== 'CONCURRENCY') return null
-  const dead = workers.filter(({ untilMs, running, queue }) => untilMs <= nowMs && running > 0 && queue === line.queue)
-  if (dead.length === 0) return null
-  const slots = dead.reduce((sum, { running }) => sum + running, 0)
+  const ofQueue = workers.filter(({ queue }) => queue === line.queue)
+  // One that ended by itself has taken its report back.
+  const dead = ofQueue.filter(({ untilMs }) => untilMs <= nowMs)
+  const running = (of: typeof workers) => of.reduce((sum, report) => sum + report.running, 0)
+  // Its last report may be older than its last calls: what is active and run by no worker that lives is a call of a dead one.
+  const active = queues.find(({ name }) => name === line.queue)?.active ?? 0
+  const slots = Math.max(running(dead), active - running(ofQueue.filter(({ untilMs }) => untilMs > nowMs)))
+  if (dead.length === 0 || slots === 0) return null
   return {
     reason: 'DEAD_SLOTS',
     ...basics(line),
@@ -130,7 +135,14 @@ function limited(line: SeenLine, facts: HealthFacts): Cause | null {
   if (waitsFor === 'BUDGET' && (shared || binds?.unit === 'usd')) {
     const whose = shared ? '' : ` of ${quoted(tenantOf(specs, rule, scopeValue) ?? scopeValue)}`
     const why = `${name} has ${binds === null ? 'no room' : `${amount(binds.remaining)} of ${amount(binds.capacity)} ${binds.unit} left`}.`
-    return { reason: 'BUDGET', ...basics(line), sentence: `The budget ${limit}${whose} is spent.`, whom: whomOf(line), why, command: `tollgate meters get ${rule} ${scopeValue}` }
+    return {
+      reason: 'BUDGET',
+      ...basics(line),
+      sentence: `The budget ${limit}${whose} is spent.`,
+      whom: whomOf(line),
+      why,
+      command: `tollgate meters get ${rule} ${scopeValue}`,
+    }
   }
   if (!shared) {
     const tenant = quoted(tenantOf(specs, rule, scopeValue) ?? decoded(scopeValue))

@@ -28,6 +28,7 @@ import type { LimitSpec } from '../../src/limits/limit.js'
 import { STRATEGIES } from '../../src/model/call.js'
 import { COST_UNITS, UNITS } from '../../src/model/cost.js'
 import { DEFAULTS } from '../../src/model/defaults.js'
+import { HEALTH_REASONS } from '../../src/model/health-reason.js'
 import { WAIT_REASONS } from '../../src/model/wait-reason.js'
 import { checkOptions, checkWorker } from '../../src/options.js'
 import { ON_STORE_ERROR, SCOPES } from '../../src/policy/rule.js'
@@ -245,7 +246,7 @@ test('no flag and no environment variable is in the pages for users that the pro
 test('every error code in the pages for users is one of the catalogue', () => {
   const codes = all(USER_PAGES, /`([A-Z]+(?:_[A-Z]+)+)`/g).filter((code) => !/^(TOLLGATE|TOKEN|LOG)_|_URL$|^TIMESTAMP/.test(code))
   expect(codes.length).toBeGreaterThan(10)
-  for (const code of codes) expect([...Object.keys(ERRORS), ...Object.keys(WAIT_REASONS)]).toContain(code)
+  for (const code of codes) expect([...Object.keys(ERRORS), ...Object.keys(WAIT_REASONS), ...Object.keys(HEALTH_REASONS)]).toContain(code)
 })
 
 test('every command of the command line is in docs/operations.md, and no other', () => {
