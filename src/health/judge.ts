@@ -1,7 +1,7 @@
 import type { SeenLine } from '../history/seen.js'
 import { HEALTH_REASONS, type HealthReason, type HealthState } from '../model/health-reason.js'
 import { SECOND } from '../model/time.js'
-import { type Cause, callsIn, causeOfLine, count, quoted } from './causes.js'
+import { type Cause, callsIn, causeOfLine, counted, shortened } from './causes.js'
 import type { HealthFacts, QueueFacts } from './facts.js'
 import type { Health, HealthFigures } from './health.js'
 
@@ -149,7 +149,7 @@ function undispatched({ seen, lineCount, callsInLines: waiting }: HealthFacts): 
     sinceMs: seen?.atMs ?? null,
     calls: waiting,
     sentence: 'No process dispatches: waiting calls are not woken.',
-    whom: `${count(waiting, 'waiting call')} in ${count(lineCount, 'line')}.`,
+    whom: `${counted(waiting, 'waiting call')} in ${counted(lineCount, 'line')}.`,
     why: 'No worker or server of the namespace holds the lease to dispatch.',
     command: 'tollgate worker',
     of: {},
@@ -161,15 +161,17 @@ function workerCauses(facts: HealthFacts): Cause[] {
   const { workers, nowMs } = facts
   const live = workers.filter(({ untilMs, queue }) => untilMs > nowMs && !isHeld(queue))
   return facts.queues.flatMap((queue, place): Cause[] => {
-    const lines = linesOf(facts, queue.name)
+    const lines = linesOfQueue(facts, queue.name)
     // Where nothing is known of the lines, they are taken for those of this process' own queue.
     const calls = queue.waiting + (place === 0 && isOld(facts) ? facts.callsInLines : callsIn(lines))
     if (calls === 0) return []
     const of = { queue: queue.name }
     if (queue.paused) {
-      const sentence = `Queue ${quoted(queue.name)} is paused in BullMQ.`
+      const sentence = `Queue ${shortened(queue.name)} is paused in BullMQ.`
       const why = 'Somebody paused the BullMQ queue; its jobs are not given to workers.'
-      return [{ reason: 'QUEUE_PAUSED', sinceMs: firstOf(queue, lines), calls, sentence, whom: `${count(calls, 'call')} of this queue.`, why, command: '', of }]
+      return [
+        { reason: 'QUEUE_PAUSED', sinceMs: firstOf(queue, lines), calls, sentence, whom: `${counted(calls, 'call')} of this queue.`, why, command: '', of },
+      ]
     }
     if (live.some((worker) => worker.queue === queue.name)) return busy(queue, facts)
     const reports = workers.filter((worker) => worker.queue === queue.name)
@@ -180,15 +182,15 @@ function workerCauses(facts: HealthFacts): Cause[] {
     if (sinceMs !== null && nowMs - sinceMs < GAP_MS) return []
     const reason = live.length === 0 ? ('NO_WORKER' as const) : ('QUEUE_UNWORKED' as const)
     const sentence =
-      reason === 'NO_WORKER' ? `No worker lives: ${count(calls, 'call')} cannot start.` : `No worker takes the calls of queue ${quoted(queue.name)}.`
-    const why = `No worker of queue ${quoted(queue.name)} has given a sign of life${leftMs === null ? '' : ' since its last one ended'}.`
+      reason === 'NO_WORKER' ? `No worker lives: ${counted(calls, 'call')} cannot start.` : `No worker takes the calls of queue ${shortened(queue.name)}.`
+    const why = `No worker of queue ${shortened(queue.name)} has given a sign of life${leftMs === null ? '' : ' since its last one ended'}.`
     return [
       {
         reason,
         sinceMs,
         calls,
         sentence,
-        whom: `${count(calls, 'call')} of queue ${quoted(queue.name)}.`,
+        whom: `${counted(calls, 'call')} of queue ${shortened(queue.name)}.`,
         why,
         command: `tollgate worker --queue ${queue.name}`,
         of,
@@ -205,9 +207,9 @@ function busy(queue: QueueFacts, { workers, nowMs }: HealthFacts): Cause[] {
       reason: 'WORKERS_BUSY',
       sinceMs: queue.oldestMs,
       calls: queue.waiting,
-      sentence: `All workers of queue ${quoted(queue.name)} are busy.`,
-      whom: `${count(queue.waiting, 'call')} that have room in their limits.`,
-      why: `${count(live.length, 'worker')} with ${count(
+      sentence: `All workers of queue ${shortened(queue.name)} are busy.`,
+      whom: `${counted(queue.waiting, 'call')} that have room in their limits.`,
+      why: `${counted(live.length, 'worker')} with ${counted(
         live.reduce((sum, { places }) => sum + places, 0),
         'place',
       )}, and all of them are taken.`,
@@ -224,7 +226,7 @@ function otherCauses({ troubled, refusedBudgets }: HealthFacts): Cause[] {
       reason: 'CALL_FAILS',
       sinceMs: atMs,
       calls: 1,
-      sentence: `Call ${quoted(call)} fails again and again.`,
+      sentence: `Call ${shortened(call)} fails again and again.`,
       whom: org === undefined ? 'That call, and the places that it takes.' : `A call of ${org}, and the places that it takes.`,
       why: `It has failed ${times} times at ${agent}.`,
       command: `tollgate explain ${call}`,
@@ -237,7 +239,7 @@ function otherCauses({ troubled, refusedBudgets }: HealthFacts): Cause[] {
       sinceMs,
       calls,
       sentence: `The budget ${limit} of rule ${rule} is spent.`,
-      whom: `${count(calls, 'call')} refused in the last minutes.`,
+      whom: `${counted(calls, 'call')} refused in the last minutes.`,
       why: `${rule}/${limit} has no room, and its rule refuses calls instead of having them wait.`,
       command: `tollgate stats ${rule}`,
       of: { rule, limit },
@@ -254,7 +256,7 @@ function isOld({ seen, nowMs }: HealthFacts): boolean {
   return seen === null || nowMs - seen.atMs > STALE_MS
 }
 
-function linesOf(facts: HealthFacts, queue: string): SeenLine[] {
+function linesOfQueue(facts: HealthFacts, queue: string): SeenLine[] {
   return isOld(facts) ? [] : (facts.seen?.lines ?? []).filter((line) => line.queue === queue)
 }
 

@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis'
-import { NUMBER, named } from '../history/point.js'
+import { NUMBER, numbersAfter } from '../history/point.js'
 import { readSeen } from '../history/seen.js'
 import { SERIES, type SeriesStore, TOP } from '../history/series.js'
 import { withoutArguments } from '../model/secrets.js'
@@ -62,7 +62,9 @@ export async function readFacts({ redis, keys, series, queue, rules }: FactsPart
   const refusedBudgets = budgets.flatMap(({ name, limits }, n): RefusedBudget[] => {
     const points = ofBudgets[n] ?? []
     return limits.flatMap(({ name: limit, unit }) => {
-      const calls = points.map(({ slot, numbers }) => [slot, named(numbers, NUMBER.exceededOf).get(limit) ?? 0] as const).filter(([, count]) => count > 0)
+      const calls = points
+        .map(({ slot, numbers }) => [slot, numbersAfter(numbers, NUMBER.exceededOf).get(limit) ?? 0] as const)
+        .filter(([, count]) => count > 0)
       const sum = calls.reduce((total, [, count]) => total + count, 0)
       return unit === 'usd' && sum > 0 ? [{ rule: name, limit, calls: sum, sinceMs: Math.min(...calls.map(([at]) => at)) * MINUTE }] : []
     })

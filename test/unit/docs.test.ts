@@ -41,7 +41,7 @@ const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
 const PAGES = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...readdirSync(join(ROOT, 'docs'), { recursive: true }).map((file) => `docs/${file}`)].filter(
   (file) => file.endsWith('.md'),
 )
-const CLI = ['main', 'common', 'rules', 'overrides', 'keys', 'waiting', 'meters'].map((name) => `src/cli/${name}.ts`)
+const CLI = ['main', 'common', 'rules', 'overrides', 'keys', 'waiting', 'meters', 'health'].map((name) => `src/cli/${name}.ts`)
 const README = read('README.md')
 const RULES = read('docs/rules.md')
 const CALLS = read('docs/calls.md')
@@ -51,7 +51,7 @@ const OPTIONS = read('docs/options.md')
 /** Those that describe the program to its users. */
 const REFERENCE = [
   'README.md',
-  ...['rules', 'calls', 'limiter', 'operations', 'upstream', 'administration', 'options', 'server', 'middleware'].map((name) => `docs/${name}.md`),
+  ...['rules', 'calls', 'limiter', 'operations', 'upstream', 'administration', 'options', 'server', 'middleware', 'health'].map((name) => `docs/${name}.md`),
 ]
 const USER_PAGES = REFERENCE.map(read).join('\n')
 const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
@@ -238,7 +238,8 @@ test('no flag and no environment variable is in the pages for users that the pro
   const known = all(sources, /(--[a-z][a-z-]*)/g)
   for (const flag of all(USER_PAGES, /(?<![\w-])(--[a-z][a-z-]*)/g)) expect(known).toContain(flag)
   const variables = new Set<string>([...Object.values(WORKER_ENVIRONMENT), ...Object.values(SERVER_ENVIRONMENT), 'TOLLGATE_CONFIG'])
-  for (const variable of all(USER_PAGES, /`((?:TOLLGATE|REDIS)_[A-Z_]+)`/g)) if (!Object.hasOwn(ERRORS, variable)) expect([...variables]).toContain(variable)
+  for (const variable of all(USER_PAGES, /`((?:TOLLGATE|REDIS)_[A-Z_]+)`/g))
+    if (!Object.hasOwn({ ...ERRORS, ...HEALTH_REASONS }, variable)) expect([...variables]).toContain(variable)
   const limiter = read('src/limiter/spec.ts')
   expect(all(USER_PAGES, /`(TOKEN_[A-Z_]+)`/g)).toEqual(all(limiter, /'(TOKEN_[A-Z_]+)'/g))
 })
