@@ -298,7 +298,7 @@ export class Enqueuer {
       ...(allowed === undefined ? {} : { allowed }),
       jobId: id,
       arrivedMs: decision.atMs + index / ADDED_AT_ONCE / 100,
-      ...(decision.outcome === 'wait' ? { delay: delayMs(decision.etaMs) } : {}),
+      ...(decision.outcome === 'wait' ? { delay: delayMs(decision.etaMaxMs) } : {}),
       ...(deduplicationKey === undefined ? {} : { deduplication: { id: deduplicationKey } }),
     }
     return { name: call.agent, data: call, opts }
