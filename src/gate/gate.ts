@@ -13,6 +13,7 @@ import { CallInvalid, TollgateError } from '../model/errors.js'
 import { reasonOf } from '../model/wait-reason.js'
 import type { CallUsage } from '../pricing/usage.js'
 import type { Store } from '../store/store.js'
+import type { CallMetrics } from '../telemetry/call-metrics.js'
 import { validateCall } from '../validation/call.js'
 import { type AcquireAttempt, AcquireLines, linesOf } from './acquire-line.js'
 import { callsOf, linesOfProcess } from './acquire-list.js'
@@ -38,6 +39,7 @@ export class Gate {
     private readonly resolver: Resolver,
     private readonly store: Store,
     private readonly usage: UsageReader,
+    private readonly metrics: CallMetrics,
   ) {}
 
   /** What `admit` would decide; charges nothing. @throws CallInvalid */
@@ -133,7 +135,11 @@ export class Gate {
   }
 
   private async charge(request: CallRequest): Promise<Grant> {
-    const admission = await this.store.admit(request)
+    const admitting = this.store.admit(request)
+    // A store in memory answers at once: there is nothing to time.
+    const sinceMs = admitting instanceof Promise ? performance.now() : undefined
+    const admission = await admitting
+    this.metrics.decided('gate', request, admission.decision, sinceMs)
     if (admission.decision.outcome === 'run') this.resolver.started(request)
     return new Grant(this.granter(request), admission)
   }

@@ -2,7 +2,7 @@ import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promi
 import { DelayedError, type Job } from 'bullmq'
 import { rejection } from '../admission/rejection.js'
 import type { CallRequest, MeterRef } from '../admission/request.js'
-import { COST_UNITS, NOTHING } from '../model/cost.js'
+import { type ActualCosts, COST_UNITS, NOTHING } from '../model/cost.js'
 import type { DegradeDecision, RunDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError, type UpstreamLimited } from '../model/errors.js'
@@ -69,6 +69,8 @@ export class Attempt implements JobHolder {
   private reported: CallUsage | undefined
   /** The handler (or the fallback), until it has ended. */
   private work: Promise<unknown> | undefined
+  /** When the handler (or the fallback) was called, by `performance.now()`. */
+  private handledMs: number | undefined
 
   constructor(
     private readonly parts: AttemptParts,
@@ -142,6 +144,7 @@ export class Attempt implements JobHolder {
   retrying<T>(work: () => Promise<T>): Promise<T> {
     return retrying(work, (error) => {
       this.checkGoesOn()
+      this.parts.metrics.cells.add('storeErrors', 1)
       this.parts.log.warn({ err: error }, 'Redis refuses; the call is held, and its start is sent again')
     })
   }
@@ -218,7 +221,10 @@ export class Attempt implements JobHolder {
     this.parts.scriptClient.resolver.started(request)
     let reachedAgent = false
     try {
-      this.parts.observer.started(request.call, Date.now() - this.job.timestamp)
+      const waitedMs = Date.now() - this.job.timestamp
+      this.parts.metrics.started(request.call, waitedMs)
+      this.parts.observer.started(request.call, waitedMs)
+      this.handledMs = performance.now()
       if (context.degraded) {
         const instead = await this.outcome(options.fallback?.(request.call, context))
         if (instead !== undefined) {
@@ -236,6 +242,7 @@ export class Attempt implements JobHolder {
       return result
     } catch (error) {
       const refusal = this.abortedBy() === undefined ? await this.refusalIn(error, reachedAgent) : undefined
+      if (refusal !== undefined) this.parts.metrics.cells.add('refusals', 1, request.call.agent, refusal.name)
       if (refusal?.name === 'later' && this.parts.starter.owns(request)) return await this.refusedWithout(request, decision, refusal.limited)
       if (refusal?.name === 'later') {
         this.state = { name: 'at the gate' }
@@ -310,16 +317,16 @@ export class Attempt implements JobHolder {
     })
   }
 
-  /** Settles a call that has ended, by the usage in what its handler returned or threw, and by what only `settlePart` said. @returns its actual tokens */
-  private settle(request: CallRequest, outcome: unknown, { watched }: StartDecision): number | undefined {
+  /** Settles a call that has ended, by the usage in what its handler returned or threw, and by what only `settlePart` said. @returns its actual costs */
+  private settle(request: CallRequest, outcome: unknown, { watched }: StartDecision): ActualCosts {
     const { usage } = this.parts
     const actual = usage.actual(request, completed(usage.usageIn(request.call.agent, outcome), this.reported))
     this.parts.starter.settle(request, actual, { asEstimated: this.reported === undefined, watched: watched === true })
-    return actual.tokens
+    return actual
   }
 
   /** Settles a call whose caller was answered, and whose handler goes on: it holds its slots until the handler has ended. */
-  private settleCost(work: Promise<unknown>, request: CallRequest, { watched }: StartDecision): number | undefined {
+  private settleCost(work: Promise<unknown>, request: CallRequest, { watched }: StartDecision): ActualCosts {
     const { starter, leases } = this.parts
     const actual = this.parts.usage.actual(request, this.reported)
     starter.settleCost(request, actual, watched === true)
@@ -328,7 +335,7 @@ export class Attempt implements JobHolder {
       starter.freeSlots(request)
     }
     work.then(free, free)
-    return actual.tokens
+    return actual
   }
 
   /** Gives back what a call was charged that did not reach its agent. If it was the probe of a block, another call becomes the probe. */
@@ -339,7 +346,10 @@ export class Attempt implements JobHolder {
     else starter.settle(part, NOTHING, { asEstimated: true, watched: false })
   }
 
-  private observeEnd({ call, costs }: CallRequest, how: Ended, actual: number | undefined): void {
-    this.parts.observer.ended(call, how, { estimated: costs.tokens, actual })
+  private observeEnd({ call, costs }: CallRequest, how: Ended, actual: ActualCosts | undefined): void {
+    const ranMs = this.handledMs === undefined ? undefined : performance.now() - this.handledMs
+    this.handledMs = undefined
+    this.parts.metrics.ended(call, how, costs, actual, ranMs)
+    this.parts.observer.ended(call, how, { estimated: costs.tokens, actual: actual?.tokens })
   }
 }

@@ -13,6 +13,7 @@ import { Budget, Unanswered } from '../redis/bounded-wait.js'
 import { Batcher } from '../store/redis/batcher.js'
 import { type BareDecision, isBare } from '../store/redis/decoder.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
+import type { CallMetrics } from '../telemetry/call-metrics.js'
 import { faultMessage, show } from '../validation/faults.js'
 import { ExistingJobs, Joined } from './existing-jobs.js'
 import { explainStored } from './explain.js'
@@ -56,6 +57,7 @@ export interface EnqueuerParts {
   readonly timeoutMs: number
   /** Whether the rules of the namespace are known: not before Redis has been there, where the process has declared none. */
   readonly knowsRules?: () => boolean
+  readonly metrics: CallMetrics
 }
 
 /**
@@ -109,6 +111,7 @@ export class Enqueuer {
           .catch((error: unknown) => {
             if (!(error instanceof Unanswered)) throw error
             away = error
+            this.parts.metrics.cells.add('storeErrors', 1)
             return decided.map((call) => this.notAdded(call, error))
           })
         adding = added.catch(() => {})
@@ -160,7 +163,9 @@ export class Enqueuer {
     const send = async (request: CallRequest) => {
       // Between two decisions a strategy of the user's own ran, for which Redis is not to blame.
       if (answeredMs !== undefined) budget.extend(performance.now() - answeredMs)
+      const sentMs = performance.now()
       const decided = await this.send(request, budget)
+      this.parts.metrics.decided('enqueue', request, decided.decision, sentMs)
       answeredMs = performance.now()
       return decided
     }

@@ -19,6 +19,7 @@ import { isStoreError } from '../redis/store-error.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { ScriptClient } from '../store/redis/script-client.js'
 import type { Store } from '../store/store.js'
+import type { CallMetrics } from '../telemetry/call-metrics.js'
 import { logConnection } from '../telemetry/log.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
 import { validateCall } from '../validation/call.js'
@@ -65,6 +66,7 @@ interface QueueRuntimeParts {
   readonly tracker: UpstreamTracker
   readonly usage: UsageReader
   readonly outage: Outage
+  readonly metrics: CallMetrics
   /** That of the gate, which goes on while Redis is away. */
   readonly store: Store
   /** Is called when another process has changed the rules, or may have. */
@@ -116,6 +118,7 @@ export class QueueRuntime {
       maxPayloadBytes,
       timeoutMs,
       knowsRules: () => parts.outage.knowsRules,
+      metrics: parts.metrics,
     })
     parts.subscriber.on('message', (channel: string, message: string) => this.hear(channel, message))
     parts.subscriber.on('ready', parts.rulesChanged)
@@ -258,6 +261,11 @@ export class QueueRuntime {
       }
     }
     return true
+  }
+
+  /** Whether this process dispatches the lines of the namespace. */
+  get dispatches(): boolean {
+    return this.working?.dispatcher.leads === true
   }
 
   /** Whether Redis is out of reach now. */

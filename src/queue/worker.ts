@@ -6,6 +6,7 @@ import type { Outage } from '../outage/outage.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { RETURNS_FIELD } from '../store/redis/protocol.js'
 import type { Store } from '../store/store.js'
+import type { CallMetrics } from '../telemetry/call-metrics.js'
 import { safeObserver } from '../telemetry/observer.js'
 import { Attempt } from './attempt.js'
 import type { AttemptParts } from './attempt-parts.js'
@@ -27,6 +28,7 @@ export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis'
   readonly clock: Clock
   readonly outage: Outage
   readonly store: Store
+  readonly metrics: CallMetrics
   /** Whether Redis does not answer or refuses, though it may be connected. */
   readonly away: () => boolean
 }
@@ -67,6 +69,7 @@ export class Worker {
     this.places = new PlaceReports(parts, concurrency, leaseMs)
     const run = async (job: AttemptJob, token: string | undefined): Promise<unknown> => {
       this.places.taken()
+      parts.metrics.cells.add('pickups', 1)
       try {
         return await this.attempt(job, token)
       } finally {
