@@ -14,6 +14,7 @@ import { reasonOf } from '../model/wait-reason.js'
 import type { CallUsage } from '../pricing/usage.js'
 import type { Store } from '../store/store.js'
 import type { CallMetrics } from '../telemetry/call-metrics.js'
+import { tracedGate, tracerInUse } from '../telemetry/tracing.js'
 import { validateCall } from '../validation/call.js'
 import { type AcquireAttempt, AcquireLines, linesOf } from './acquire-line.js'
 import { callsOf, linesOfProcess } from './acquire-list.js'
@@ -49,7 +50,12 @@ export class Gate {
   }
 
   /** Charges the call at all its limits if all have room, and at none if not. @throws CallInvalid */
-  async admit(call: Call): Promise<Grant> {
+  admit(call: Call): Promise<Grant> {
+    const tracer = tracerInUse()
+    return tracer === undefined ? this.admitCall(call) : tracedGate(tracer, 'gate', () => this.admitCall(call))
+  }
+
+  private async admitCall(call: Call): Promise<Grant> {
     const request = this.request(call)
     return this.charge(request instanceof Promise ? await request : request)
   }
@@ -65,7 +71,12 @@ export class Gate {
    * value pass in order of arrival. The strategies of rules are ignored: every call waits.
    * @throws CallInvalid; RateLimitExceeded where it can never pass; the signal's reason where it aborts
    */
-  async acquire(call: Call, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Grant> {
+  acquire(call: Call, options: { signal?: AbortSignal | undefined } = {}): Promise<Grant> {
+    const tracer = tracerInUse()
+    return tracer === undefined ? this.acquireCall(call, options) : tracedGate(tracer, 'wait', () => this.acquireCall(call, options))
+  }
+
+  private async acquireCall(call: Call, { signal }: { signal?: AbortSignal | undefined }): Promise<Grant> {
     let rules = this.resolver.rules
     const own = validateCall(call)
     let request = await this.request(own)

@@ -10,6 +10,7 @@ import { type CallUsage, completed, mergeParts } from '../pricing/usage.js'
 import { retrying, within } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
 import type { Ended } from '../telemetry/observer.js'
+import type { AttemptTrace } from '../telemetry/tracing.js'
 import { type AgentRefusal, refusalOf } from '../upstream/refusals.js'
 import type { AttemptParts } from './attempt-parts.js'
 import type { CallContext } from './handler.js'
@@ -29,6 +30,7 @@ type StartDecision = RunDecision | DegradeDecision
 
 /** Instead of a result: the call asks the gate again. */
 const AGAIN = Symbol('again')
+const NO_HEADERS = Object.freeze({})
 
 /**
  * One call in a worker, from the moment BullMQ hands over its job until the job ends or is delayed.
@@ -76,12 +78,22 @@ export class Attempt implements JobHolder {
     private readonly parts: AttemptParts,
     readonly job: AttemptJob,
     readonly token: string,
+    private readonly trace?: AttemptTrace,
   ) {}
 
   /** The result of the call. @throws what BullMQ is to do with the job instead */
   async run(): Promise<unknown> {
     const { scriptClient, strategyResolver, starter, sendBack, options } = this.parts
-    const start = (fresh: () => Promise<CallRequest>) => starter.start({ fresh, retrying: (work) => this.retrying(work), check: () => this.checkGoesOn() })
+    const ask = (fresh: () => Promise<CallRequest>) => starter.start({ fresh, retrying: (work) => this.retrying(work), check: () => this.checkGoesOn() })
+    const { trace } = this
+    const start =
+      trace === undefined
+        ? ask
+        : (fresh: () => Promise<CallRequest>) =>
+            trace.gate(
+              () => ask(fresh),
+              ({ decision }) => decision,
+            )
     const resolved = () => requestOfJob(scriptClient, this.job, this.token, options.callOf)
     try {
       let { rules } = scriptClient.resolver
@@ -168,6 +180,9 @@ export class Attempt implements JobHolder {
       degradeTo: parts.scriptClient.degradeTo(request.call.agent),
       settlePart: (usage) => this.settlePart(request, usage),
       observe: (headers) => parts.tracker.observe(request.call, headers),
+      get traceHeaders() {
+        return attempt.trace?.headers ?? NO_HEADERS
+      },
       /** Made when a handler reads it, which most handlers do not. */
       get signal() {
         attempt.controller ??= new AbortController()
@@ -225,6 +240,7 @@ export class Attempt implements JobHolder {
       this.parts.metrics.started(request.call, waitedMs)
       this.parts.observer.started(request.call, waitedMs)
       this.handledMs = performance.now()
+      this.trace?.started()
       if (context.degraded) {
         const instead = await this.outcome(options.fallback?.(request.call, context))
         if (instead !== undefined) {
@@ -235,12 +251,16 @@ export class Attempt implements JobHolder {
         }
       }
       reachedAgent = true
-      const result = await this.outcome(handler(request.call, context))
+      const { trace } = this
+      const result = await this.outcome(trace === undefined ? handler(request.call, context) : trace.agent(request.call, () => handler(request.call, context)))
       const fault = faultOfResult(result, options.maxResultBytes ?? DEFAULTS.maxResultBytes)
       if (fault !== undefined) throw Object.assign(fault, { usage: reader.usageIn(request.call.agent, result) })
-      this.observeEnd(request, 'done', this.settle(request, result, decision))
+      const actual = this.settle(request, result, decision)
+      trace?.answered(actual, result)
+      this.observeEnd(request, 'done', actual)
       return result
     } catch (error) {
+      this.trace?.answered(undefined, undefined, error)
       const refusal = this.abortedBy() === undefined ? await this.refusalIn(error, reachedAgent) : undefined
       if (refusal !== undefined) this.parts.metrics.cells.add('refusals', 1, request.call.agent, refusal.name)
       if (refusal?.name === 'later' && this.parts.starter.owns(request)) return await this.refusedWithout(request, decision, refusal.limited)

@@ -1,3 +1,4 @@
+import type { Telemetry } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { identityOf } from '../admission/identity.js'
@@ -62,6 +63,8 @@ interface QueueRuntimeParts {
     /** How long Redis may take to take in, explain or cancel a call. */
     readonly enqueueTimeoutMs: number
     readonly onStoreError: OnStoreError
+    /** Of BullMQ, for spans of its own. */
+    readonly telemetry?: Telemetry | undefined
   }
   readonly tracker: UpstreamTracker
   readonly usage: UsageReader
@@ -98,7 +101,7 @@ export class QueueRuntime {
   private working: WorkingParts | undefined
 
   constructor(private readonly parts: QueueRuntimeParts) {
-    this.queues = new Queues(parts.client, parts.keys)
+    this.queues = new Queues(parts.client, parts.keys, parts.options.telemetry)
     this.queueStates = new QueueStates(parts.client, parts.keys)
     this.foreignWorkers = new ForeignWorkers(parts.client, parts.keys.prefix, parts.options.queue, parts.log)
     const { scriptClient, client: redis, log } = parts
@@ -137,7 +140,11 @@ export class QueueRuntime {
     const { scriptClient, client: redis } = this.working
     const strategyResolver = new StrategyResolver(scriptClient, this.parts.options.strategies, this.parts.log)
     const away = () => this.parts.outage.breaker.away
-    return new Worker({ ...this.parts, away, scriptClient, redis, queue, prefix: this.parts.keys.prefix, strategyResolver }, handler, options)
+    return new Worker(
+      { ...this.parts, away, scriptClient, redis, queue, prefix: this.parts.keys.prefix, telemetry: this.parts.options.telemetry, strategyResolver },
+      handler,
+      options,
+    )
   }
 
   /** Starts to hold calls in this process. */
