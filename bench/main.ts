@@ -20,6 +20,7 @@ import { overload } from './overload.js'
 import { override } from './override.js'
 import { peers } from './peers.js'
 import { refused } from './refused.js'
+import { rules } from './rules.js'
 import { scale } from './scale.js'
 import { serveBench } from './serve.js'
 import { sick } from './sick.js'
@@ -48,6 +49,7 @@ const BENCHES = {
   'late-settlements': lateSettlements,
   serve: serveBench,
   sick,
+  rules,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES
 const NAMES = Object.keys(BENCHES) as Name[]

@@ -25,7 +25,7 @@ import { QueueRuntime } from './queue/runtime.js'
 import { within } from './redis/bounded-wait.js'
 import { connect, connectWithin } from './redis/connection.js'
 import { Keys } from './redis/keys.js'
-import { isStoreError } from './redis/store-error.js'
+import { isStoreError, isUnavailable } from './redis/store-error.js'
 import { LedgerNames } from './store/ledger-names.js'
 import { MemoryStore } from './store/memory/memory-store.js'
 import { RedisStore } from './store/redis/redis-store.js'
@@ -130,8 +130,7 @@ const REFUSED_FOR_GOOD = /\b(NOAUTH|WRONGPASS|NOPERM)\b/
  */
 function comesUpWithout(error: unknown, client: Redis, { requireRedis, requireRules }: Options, declared: Declaration | undefined): error is Error {
   if (requireRedis || (requireRules && (declared?.rules.length ?? 0) === 0) || client.status === 'end') return false
-  const isOutage = isStoreError(error) || (error instanceof TollgateError && (error.code === 'REDIS_UNAVAILABLE' || error.code === 'STORE_UNAVAILABLE'))
-  return isOutage && !REFUSED_FOR_GOOD.test((error as Error).message)
+  return isUnavailable(error) && !REFUSED_FOR_GOOD.test((error as Error).message)
 }
 
 function busOf({ options, keys, log }: CommonParts, ofRedis?: () => Bus): Bus {
