@@ -82,6 +82,8 @@ export interface TollgateOptions {
   telemetry?: Telemetry | undefined
   /** Default: warnings and errors to standard error, or from the level LOG_LEVEL on. */
   logger?: Logger | undefined
+  /** Hosts that webhooks of alerts may reach though they are not public, or without https; default none. */
+  webhookHosts?: readonly string[] | undefined
   /** For tests and simulations. */
   clock?: Clock | undefined
 }
@@ -138,6 +140,7 @@ const schema = z.strictObject({
   enqueueTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.enqueueTimeoutMs),
   telemetry: objectWith<Telemetry>('a telemetry of BullMQ').optional(),
   logger: objectWith<Logger>('a pino logger', 'error', 'warn', 'info', 'debug').optional(),
+  webhookHosts: z.array(z.string().min(1)).default([]),
   clock: objectWith<Clock>('a clock', 'forScripts').optional(),
 })
 

@@ -95,6 +95,8 @@ export class QueueRuntime {
   private readonly workers = new Set<Worker>()
   /** By the names of their queues. */
   private readonly held = new Map<string, HeldCalls>()
+  /** Is told of alerts, as they come by the channel. */
+  onAlert: ((notice: unknown) => void) | undefined
   private sweeps: NodeJS.Timeout | undefined
   private readonly refresh: NodeJS.Timeout
   /** Made with the first worker. */
@@ -270,6 +272,11 @@ export class QueueRuntime {
     return true
   }
 
+  /** Whether this process has workers or holds calls. */
+  get works(): boolean {
+    return this.working !== undefined
+  }
+
   /** Whether this process dispatches the lines of the namespace. */
   get dispatches(): boolean {
     return this.working?.dispatcher.leads === true
@@ -339,7 +346,7 @@ export class QueueRuntime {
       return
     }
     if (channel !== this.parts.keys.notices) return
-    let notice: { rules?: string; cancel?: { queue: string; id: string } }
+    let notice: { rules?: string; cancel?: { queue: string; id: string }; alert?: unknown }
     try {
       notice = JSON.parse(message)
     } catch (error) {
@@ -348,6 +355,7 @@ export class QueueRuntime {
       return
     }
     if (notice.rules !== undefined) this.parts.rulesChanged()
+    if (notice.alert !== undefined) this.onAlert?.(notice.alert)
     if (notice.cancel !== undefined) this.held.get(notice.cancel.queue)?.cancel(notice.cancel.id)
     if (notice.cancel?.queue === this.parts.options.queue) for (const worker of this.workers) worker.abort(notice.cancel.id)
   }

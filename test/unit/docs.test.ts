@@ -291,6 +291,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     enqueueTimeoutMs: String(DEFAULTS.enqueueTimeoutMs),
     telemetry: '',
     logger: '',
+    webhookHosts: '',
     clock: '',
   } satisfies Record<keyof Required<TollgateOptions>, string>
   const ofWorker = {
