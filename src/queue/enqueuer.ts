@@ -16,6 +16,7 @@ import type { ScriptClient } from '../store/redis/script-client.js'
 import type { CallMetrics } from '../telemetry/call-metrics.js'
 import { EnqueueTrace } from '../telemetry/tracing.js'
 import { faultMessage, show } from '../validation/faults.js'
+import type { CallNotes } from './call-notes.js'
 import { ExistingJobs, Joined } from './existing-jobs.js'
 import { explainStored } from './explain.js'
 import {
@@ -49,6 +50,7 @@ export interface EnqueuerParts {
   readonly results: Results
   readonly queueStates: QueueStates
   readonly strategyResolver: StrategyResolver
+  readonly notes?: CallNotes
   /** How often a call is tried whose handler fails. */
   readonly attempts: number | undefined
   /** The largest payload, in bytes of JSON. */
@@ -167,6 +169,7 @@ export class Enqueuer {
       const sentMs = performance.now()
       const decided = await this.send(request, budget)
       this.parts.metrics.decided('enqueue', request, decided.decision, sentMs)
+      if (answeredMs === undefined) this.parts.notes?.decided(request, decided.decision, performance.now() - sentMs)
       answeredMs = performance.now()
       return decided
     }

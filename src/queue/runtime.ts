@@ -6,6 +6,9 @@ import type { Resolver } from '../admission/resolver.js'
 import type { UsageReader } from '../admission/usage-reader.js'
 import type { Gate } from '../gate/gate.js'
 import type { CallsPage, CheckedCallsQuery, CheckedLinesQuery, LinesPage } from '../gate/waiting.js'
+import type { CallHistory } from '../history/answers.js'
+import type { Recorder } from '../history/recorder.js'
+import { readSeen, type Seen } from '../history/seen.js'
 import type { Call } from '../model/call.js'
 import type { CustomStrategy } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
@@ -24,6 +27,8 @@ import type { CallMetrics } from '../telemetry/call-metrics.js'
 import { logConnection } from '../telemetry/log.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
 import { validateCall } from '../validation/call.js'
+import { readCallHistory } from './call-history.js'
+import { CallNotes } from './call-notes.js'
 import { Dispatcher } from './dispatcher.js'
 import { Enqueuer } from './enqueuer.js'
 import { ExistingJobs } from './existing-jobs.js'
@@ -33,6 +38,7 @@ import type { Handler, WorkerOptions } from './handler.js'
 import { HeldCalls } from './held-calls.js'
 import { heldQueueOf, newHeldQueue, sweepHeld } from './held-queue.js'
 import { startLifted } from './lifted-calls.js'
+import { LineLook } from './line-look.js'
 import type { FirstLines } from './line-scan.js'
 import { QueueStates } from './queue-states.js'
 import { Queues } from './queues.js'
@@ -70,6 +76,7 @@ interface QueueRuntimeParts {
   readonly usage: UsageReader
   readonly outage: Outage
   readonly metrics: CallMetrics
+  readonly recorder: Recorder
   /** That of the gate, which goes on while Redis is away. */
   readonly store: Store
   /** Is called when another process has changed the rules, or may have. */
@@ -92,6 +99,7 @@ export class QueueRuntime {
   readonly foreignWorkers: ForeignWorkers
   private readonly queueStates: QueueStates
   private readonly waitingList: WaitingList
+  private readonly notes: CallNotes
   private readonly workers = new Set<Worker>()
   /** By the names of their queues. */
   private readonly held = new Map<string, HeldCalls>()
@@ -108,6 +116,7 @@ export class QueueRuntime {
     this.foreignWorkers = new ForeignWorkers(parts.client, parts.keys.prefix, parts.options.queue, parts.log)
     const { scriptClient, client: redis, log } = parts
     this.waitingList = new WaitingList({ scriptClient, redis, queueStates: this.queueStates }, parts.options.queue)
+    this.notes = new CallNotes({ ...parts, redis })
     const { attempts, strategies, maxPayloadBytes, enqueueTimeoutMs: timeoutMs } = parts.options
     const queue = this.queues.get(parts.options.queue)
     this.results = new Results(queue, redis)
@@ -119,6 +128,7 @@ export class QueueRuntime {
       queueStates: this.queueStates,
       results: this.results,
       strategyResolver,
+      notes: this.notes,
       attempts,
       maxPayloadBytes,
       timeoutMs,
@@ -143,7 +153,17 @@ export class QueueRuntime {
     const strategyResolver = new StrategyResolver(scriptClient, this.parts.options.strategies, this.parts.log)
     const away = () => this.parts.outage.breaker.away
     return new Worker(
-      { ...this.parts, away, scriptClient, redis, queue, prefix: this.parts.keys.prefix, telemetry: this.parts.options.telemetry, strategyResolver },
+      {
+        ...this.parts,
+        away,
+        notes: this.notes,
+        scriptClient,
+        redis,
+        queue,
+        prefix: this.parts.keys.prefix,
+        telemetry: this.parts.options.telemetry,
+        strategyResolver,
+      },
       handler,
       options,
     )
@@ -188,6 +208,21 @@ export class QueueRuntime {
       const id = await this.idOf(call)
       return explain({ scriptClient, redis: client, queueStates: this.queueStates }, this.queues.get(this.queueOf(id)), id)
     })
+  }
+
+  /** What a call went through. @throws CALL_UNKNOWN */
+  callHistory(id: string): Promise<CallHistory> {
+    const { client, keys, recorder } = this.parts
+    return this.answered('the history of a call', async () => {
+      await recorder.sync()
+      return readCallHistory(client, keys, this.queueOf(id), id)
+    })
+  }
+
+  /** What the dispatcher saw of the lines last. */
+  seen(): Promise<Seen | null> {
+    const { client, keys } = this.parts
+    return this.answered('what the dispatcher saw', async () => readSeen(await client.get(keys.seen)))
   }
 
   calls(query: CheckedCallsQuery): Promise<CallsPage> {
@@ -330,6 +365,7 @@ export class QueueRuntime {
     })
     const scriptClient = new ScriptClient(client, resolver, clock)
     const queues = new Queues(client, keys)
+    const look = new LineLook({ ...this.parts, redis: client, scriptClient, queueStates: new QueueStates(client, keys) })
     const sweep = () => {
       sweepHeld(scriptClient, client, (name) => queues.get(name)).catch((error: unknown) => {
         if (!isStoreError(error)) log.warn({ err: error }, 'the held calls of dead processes could not be given up; it is tried again')
@@ -337,7 +373,7 @@ export class QueueRuntime {
     }
     this.sweeps = setInterval(sweep, DEFAULTS.heldBeatMs)
     this.sweeps.unref()
-    return { client, scriptClient, queues, dispatcher: new Dispatcher(client, scriptClient, queues, clock, log) }
+    return { client, scriptClient, queues, dispatcher: new Dispatcher(client, scriptClient, queues, clock, log, { look, notes: this.notes }) }
   }
 
   private hear(channel: string, message: string): void {
