@@ -36,6 +36,7 @@ import { RedisStore } from './store/redis/redis-store.js'
 import { ScriptClient } from './store/redis/script-client.js'
 import type { Store } from './store/store.js'
 import type { NoteReset } from './store/store-guard.js'
+import { CallMetrics } from './telemetry/call-metrics.js'
 import { defaultLogger, logConnection, safeLogger } from './telemetry/log.js'
 import { type Bus, MemoryBus, RedisBus } from './upstream/bus.js'
 import { isNats, loadNats, NatsBus } from './upstream/nats-bus.js'
@@ -53,6 +54,8 @@ interface CommonParts {
   readonly ledgerNames: LedgerNames
   readonly clock: Clock
   readonly log: Logger
+  /** What this process has counted. */
+  readonly metrics: CallMetrics
 }
 
 export interface TollgateParts extends CommonParts {
@@ -267,6 +270,6 @@ export async function openParts(given: TollgateOptions): Promise<TollgateParts> 
   const log = safeLogger(options.logger ?? defaultLogger())
   if (options.store !== undefined && options.redis !== undefined) throw new ConfigInvalid('store: contradicts redis; give one of them')
   const alone = options.store !== undefined || (options.redis === undefined && process.env['REDIS_URL'] === undefined)
-  const common: CommonParts = { options, keys, ledgerNames: new LedgerNames(), clock: options.clock ?? redisClock, log }
+  const common: CommonParts = { options, keys, ledgerNames: new LedgerNames(), clock: options.clock ?? redisClock, log, metrics: new CallMetrics() }
   return alone ? openAlone(common, declared) : openShared(common, declared)
 }

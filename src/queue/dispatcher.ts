@@ -93,6 +93,11 @@ export class Dispatcher {
     this.leaseKeys = [scriptClient.keys.dispatcher, scriptClient.keys.pulse]
   }
 
+  /** Whether this process holds the lease. */
+  get leads(): boolean {
+    return this.lease.name === 'held' && this.lease.untilMs > performance.now() && this.state.name !== 'closed'
+  }
+
   /** A call may have room now. */
   wake(): void {
     switch (this.state.name) {

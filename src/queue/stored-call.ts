@@ -7,6 +7,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { ERRORS, type ErrorCode, TollgateError } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import type { Held } from '../store/redis/scripts.js'
+import type { TraceCarrier } from '../telemetry/tracing.js'
 import { CALL_FIELDS, validateCall } from '../validation/call.js'
 import { allowedBy, allowedIn } from './allowed-call.js'
 
@@ -30,6 +31,8 @@ export interface CallJobOptions extends JobsOptions {
   readonly identity: string
   /** The rules at which a strategy lets the call start without room. */
   readonly allowed?: readonly string[]
+  /** The trace of its enqueue, where an OpenTelemetry SDK is registered there. */
+  readonly trace?: TraceCarrier
 }
 
 /** When the call of a job came, where a worker that had it died: by the clock of its producer, where that was BullMQ's own. */
@@ -98,6 +101,12 @@ function storedCosts({ cost = {} }: Call): Costs {
     points: cost.points ?? 1,
     ...Object.fromEntries(COST_UNITS.flatMap((unit) => (cost[unit] === undefined ? [] : [[unit, cost[unit]]]))),
   }
+}
+
+/** The trace that the options of a job name. Any producer may have written them. */
+export function keptTrace(opts: object): TraceCarrier | undefined {
+  const { trace } = opts as Partial<CallJobOptions>
+  return typeof trace === 'object' && trace !== null && typeof trace.traceparent === 'string' ? trace : undefined
 }
 
 /** The call with its estimate, which goes along in its job, so that its worker does not estimate again. */

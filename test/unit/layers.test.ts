@@ -15,6 +15,7 @@ const LAYERS = [
   'open',
   'options',
   'agents',
+  'alerts',
   'queue',
   'limiter',
   'gate',
