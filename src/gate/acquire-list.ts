@@ -34,7 +34,7 @@ export function callsOf(lines: Lines, query: CheckedCallsQuery): CallsPage {
   const { page, cursor } = pageOf(matching, query.cursor, query.limit)
   const calls = page.map(({ line, waiter: { call, place, sinceMs }, position }) => ({
     ...{ id: call.id ?? `acquire-${place}`, queue: null, state: 'waiting' as const, ...namedFields(call) },
-    ...{ binding: line.waits?.binding ?? null, position, etaMs: position === 0 ? etaMs(line) : null, waitedMs: performance.now() - sinceMs },
+    ...{ binding: line.waits?.binding ?? null, position, etaMs: position === 0 ? etaMs(line) : null, etaMaxMs: null, waitedMs: performance.now() - sinceMs },
     ...waitsFor(line.waits?.waitsFor ?? null),
   }))
   return { calls, cursor }
@@ -46,7 +46,7 @@ export function linesOfProcess(lines: Lines, { rule, cursor: from, limit }: Chec
   const listed = page.map((line) => {
     const [head] = line.waiters
     const oldestMs = performance.now() - Math.min(...line.waiters.map(({ sinceMs }) => sinceMs))
-    const waits = { headEtaMs: etaMs(line), binding: line.waits?.binding ?? null, ...waitsFor(line.waits?.waitsFor ?? null) }
+    const waits = { headEtaMs: etaMs(line), headEtaMaxMs: null, binding: line.waits?.binding ?? null, ...waitsFor(line.waits?.waitsFor ?? null) }
     return { line: line.line, depth: line.waiters.length, oldestMs, head: head?.call.id ?? `acquire-${head?.place}`, ...waits }
   })
   return { lines: listed, cursor }

@@ -37,6 +37,8 @@ export interface ListedCall extends Waits, Named {
   readonly binding: Binding | null
   readonly position: number | null
   readonly etaMs: number | null
+  /** By when it starts at the latest, where `etaMs` is the earliest. */
+  readonly etaMaxMs: number | null
   /** For how long it has been on its way. */
   readonly waitedMs: number | null
 }
@@ -66,6 +68,8 @@ export interface ListedLine extends Waits {
   readonly head: string
   /** Estimated ms until the first call starts; null where that is unknown. */
   readonly headEtaMs: number | null
+  /** By when it starts at the latest. */
+  readonly headEtaMaxMs: number | null
   readonly binding: Binding | null
 }
 

@@ -178,11 +178,11 @@ export class WaitingList {
       )
     const matching = found.filter(({ stored }) => stored?.state === state && isAskedFor(stored.call ?? {}, query))
     const [explained, waited] = await Promise.all([explainStored(this.parts, matching), this.waitedMs(matching.map(({ id }) => id))])
-    return explained.flatMap(({ position, etaMs, binding, waitsFor: reason, todo }, n): ListedCall[] => {
+    return explained.flatMap(({ position, etaMs, etaMaxMs, binding, waitsFor: reason, todo }, n): ListedCall[] => {
       const { id, stored } = matching[n] as (typeof matching)[number]
       if (query.waitsFor !== undefined && query.waitsFor !== reason) return []
       const { queue, jobId } = parseRecordId(id)
-      const waits = { binding, position, etaMs, waitedMs: waited[n] ?? null, waitsFor: reason, todo }
+      const waits = { binding, position, etaMs, etaMaxMs, waitedMs: waited[n] ?? null, waitsFor: reason, todo }
       return [{ id: jobId, queue, state: source.state, ...namedFields(stored?.call ?? {}), ...waits }]
     })
   }
@@ -202,7 +202,7 @@ export class WaitingList {
       const call = readJob(name ?? '', data)
       const waits = waitsFor(state === 'running' ? null : replies[2 * n + 1] === null ? reason : 'DELAYED')
       if (!isAskedFor(call, query) || (query.waitsFor !== undefined && query.waitsFor !== waits.waitsFor)) return []
-      const where = { binding: null, position: null, etaMs: null, waitedMs: Math.max(0, nowMs - Number(timestamp)) }
+      const where = { binding: null, position: null, etaMs: null, etaMaxMs: null, waitedMs: Math.max(0, nowMs - Number(timestamp)) }
       return [{ id: parseRecordId(id).jobId, queue: this.queue, state, ...namedFields(call), ...where, ...waits }]
     })
   }
@@ -231,10 +231,10 @@ export class WaitingList {
     return found.map(({ line, depth, first, head }, n) => {
       const ages = waited.slice(next, next + first.length).filter((ms) => ms !== null)
       next += first.length
-      const { etaMs: headEtaMs, binding, waitsFor: reason, todo } = heads[n] as (typeof heads)[number]
+      const { etaMs: headEtaMs, etaMaxMs: headEtaMaxMs, binding, waitsFor: reason, todo } = heads[n] as (typeof heads)[number]
       const name = line.slice(scriptClient.keys.line('', '').length - 1)
       const oldestMs = ages.length === 0 ? null : Math.max(...ages)
-      return { line: name, depth, oldestMs, head: parseRecordId(head).jobId, headEtaMs, binding, waitsFor: reason, todo }
+      return { line: name, depth, oldestMs, head: parseRecordId(head).jobId, headEtaMs, headEtaMaxMs, binding, waitsFor: reason, todo }
     })
   }
 

@@ -16,6 +16,7 @@ const listedCall = z.object({
   priority: z.number().optional(),
   position: z.number().int().nullable(),
   etaMs: z.number().nullable(),
+  etaMaxMs: z.number().nullable(),
   waitedMs: z.number().nullable(),
   ...waits,
 })
@@ -25,6 +26,7 @@ const listedLine = z.object({
   oldestMs: z.number().nullable(),
   head: z.string(),
   headEtaMs: z.number().nullable(),
+  headEtaMaxMs: z.number().nullable(),
   ...waits,
 })
 const cursor = z.string().nullable()
