@@ -235,7 +235,7 @@ export class Enqueuer {
     const record = await scriptClient.recordOf(id)
     if (readRecord(record)?.state !== 'waiting') return decision
     const [now] = await explainStored({ scriptClient, redis, queueStates }, [{ id, record: record as string }])
-    return now === undefined ? decision : Object.assign(decision, { etaMs: now.etaMs, binding: now.binding, waitsFor: now.waitsFor })
+    return now === undefined ? decision : Object.assign(decision, { etaMs: now.etaMs, etaMaxMs: now.etaMaxMs, binding: now.binding, waitsFor: now.waitsFor })
   }
 
   /** @throws Joined, ID_TAKEN */

@@ -82,6 +82,11 @@ export class ScriptClient extends UpstreamScripts {
     return (await this.decideEach('peek', requests)).map(decidedOrThrow)
   }
 
+  /** When calls start that wait: 'wait' of those in line, 'run' of others. @param lines the line that each stands in, '' = none */
+  explain(requests: readonly CallRequest[], lines: readonly string[]): Promise<(Decision | BareDecision)[]> {
+    return this.decide(scripts.explain, requests, { onTheirWay: true, lines, stored: lines.map((line) => (this.keys.isOwnLine(line) ? '1' : '0')) })
+  }
+
   /** The front door: promises room or finds a place in line. @param queue that of all these calls */
   enqueue(requests: readonly CallRequest[], queue: string): Promise<(Decision | BareDecision)[]> {
     return this.decide(scripts.enqueue, requests, { onTheirWay: true, stored: requests.map(storedCall), queue })
@@ -101,7 +106,7 @@ export class ScriptClient extends UpstreamScripts {
   private async decide(
     script: Script<Buffer>,
     requests: readonly AdmissionRequest[],
-    { onTheirWay, ended = [], stored = [], queue, sender }: DecideOptions,
+    { onTheirWay, ended = [], stored = [], queue, lines = [], sender }: DecideOptions,
   ): Promise<(Decision | BareDecision)[]> {
     const decisions: (Decision | BareDecision)[] = []
     let from = 0
@@ -116,6 +121,7 @@ export class ScriptClient extends UpstreamScripts {
         const jobs = requests.slice(from, to).map(({ id }) => this.keys.job(id))
         encoder.keys.push(this.keys.closedQueues, this.keys.queueLine(queue), ...jobs)
       }
+      for (const line of lines.slice(from, to)) if (line !== '' && !encoder.keys.includes(line)) encoder.keys.push(line)
       const bytes = await script.run(this.redis, encoder.keys, [this.now(), encoder.batch(), ...named, ...stored.slice(from, to)])
       const reply = new DecisionReply(bytes, to - from, encoder.meters)
       for (let n = from; n < to; n++) {

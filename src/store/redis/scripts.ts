@@ -20,9 +20,10 @@ export type PassOutcome = 'kept' | 'unclaimed' | 'dropped' | 'gone'
 
 /** Every script, with the type of its reply. The contract of each is the header of its file in `lua/`. */
 export const scripts = {
-  /** Packed decisions, see `decoder.ts`; so are the next four. */
+  /** Packed decisions, see `decoder.ts`; so are the next five. */
   check: script<Buffer>('check', { binary: true }),
   peek: script<Buffer>('peek', { binary: true }),
+  explain: script<Buffer>('explain', { binary: true }),
   enqueue: script<Buffer>('enqueue', { binary: true }),
   start: script<Buffer>('start', { binary: true }),
   record: script<Buffer>('record', { binary: true }),
