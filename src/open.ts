@@ -237,7 +237,9 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
     subscriber.disconnect()
     if (owned) client.disconnect()
     if (error instanceof Error && /^MOVED\b/.test(error.message))
-      throw new ConfigInvalid('redis: the client that is given is connected to one server of a Redis Cluster; give an ioredis Cluster, or redis-cluster://host:port')
+      throw new ConfigInvalid(
+        'redis: the client that is given is connected to one server of a Redis Cluster; give an ioredis Cluster, or redis-cluster://host:port',
+      )
     if (error instanceof TollgateError || !(isStoreError(error) || (error instanceof Error && error.name === 'ReplyError'))) throw error
     throw new TollgateError('REDIS_UNAVAILABLE', `Redis refuses (${withoutArguments(error).message})`, { cause: error })
   }

@@ -14,7 +14,7 @@ export class Namespace {
   private readonly opened: Tollgate[] = []
 
   constructor(readonly url: string) {
-    this.redis = /^rediss?:/.test(url) ? new Redis(url, { maxRetriesPerRequest: null, retryStrategy: () => 50 }) : connect(url, this.keys.prefix).client
+    this.redis = /^redis:/.test(url) ? new Redis(url, { maxRetriesPerRequest: null, retryStrategy: () => 50 }) : connect(url, this.keys.prefix).client
     this.redis.on('error', () => {})
   }
 

@@ -5,6 +5,7 @@ import { Cluster } from 'ioredis'
 import { Cluster as Cluster5 } from 'ioredis5'
 import { afterAll, beforeAll, describe } from 'vitest'
 import type { TollgateOptions } from '../../src/index.js'
+import { freePort } from '../support/free-port.js'
 import { behaves, type Topology } from './support/behaviour.js'
 import { type ClusterFleet, startCluster } from './support/cluster.js'
 import { type NodeOptions, type RedisNode, startNode } from './support/node.js'
@@ -28,15 +29,15 @@ async function overTls(authClients: boolean): Promise<Topology> {
   const folder = await mkdtemp(join(tmpdir(), 'tollgate-topology-'))
   const { ca, server, client, options } = makeCertificates(folder)
   const flags = ['--tls-ca-cert-file', ca, '--tls-cert-file', server.cert, '--tls-key-file', server.key, '--tls-auth-clients', authClients ? 'yes' : 'no']
-  const port = await portOfTls()
-  const node = await startNode({ folder, flags: ['--port', '0', '--tls-port', String(port), '--bind', '127.0.0.1', ...flags], listens: false, client: { port, tls: options } })
+  const port = await freePort()
+  const node = await startNode({
+    folder,
+    flags: ['--port', '0', '--tls-port', String(port), '--bind', '127.0.0.1', ...flags],
+    listens: false,
+    client: { port, tls: options },
+  })
   const files = authClients ? `&cert=${client.cert}&key=${client.key}` : ''
   return { url: `rediss://127.0.0.1:${port}?ca=${ca}${files}`, silence: silenced(node), stop: () => node.stop() }
-}
-
-async function portOfTls(): Promise<number> {
-  const { freePort } = await import('../support/free-port.js')
-  return freePort()
 }
 
 async function atSocket(): Promise<Topology> {
@@ -50,8 +51,8 @@ async function onSentinels(): Promise<Topology> {
   return { url: fleet.url, silence: async () => silenced(await fleet.master())(undefined as never), stop: () => fleet.stop() }
 }
 
-async function onCluster(redis?: (fleet: ClusterFleet) => TollgateOptions['redis']): Promise<Topology> {
-  const fleet = await startCluster({ flags: ['--cluster-require-full-coverage', 'no'] })
+async function onCluster(redis?: (fleet: ClusterFleet) => TollgateOptions['redis'], flags: readonly string[] = []): Promise<Topology> {
+  const fleet = await startCluster({ flags: ['--cluster-require-full-coverage', 'no', ...flags] })
   return {
     url: fleet.url,
     ...(redis === undefined ? {} : { redis: () => redis(fleet) }),
@@ -65,19 +66,25 @@ async function onCluster(redis?: (fleet: ClusterFleet) => TollgateOptions['redis
   }
 }
 
+/** As hosted servers have it. */
+const NO_FUNCTIONS = ['--rename-command', 'FCALL', '', '--rename-command', 'FUNCTION', '']
+
 const lazy = { lazyConnect: true, redisOptions: { maxRetriesPerRequest: null } }
 const seeds = ({ masters }: ClusterFleet) => masters.map(({ port }) => ({ host: '127.0.0.1', port }))
 
 const TOPOLOGIES: readonly [string, () => Promise<Topology>][] = [
   ['a single Redis', () => single({}, ({ port }) => `redis://127.0.0.1:${port}`)],
-  ['a Redis without functions', () => single({ flags: ['--rename-command', 'FCALL', '', '--rename-command', 'FUNCTION', ''] }, ({ port }) => `redis://127.0.0.1:${port}/3`)],
-  ['a Redis with a password', () => single({ flags: ['--requirepass', 'p@ss/w:rd'], client: { password: 'p@ss/w:rd' } }, ({ port }) => `redis://:p%40ss%2Fw:rd@127.0.0.1:${port}`)],
+  ['a Redis without functions', () => single({ flags: NO_FUNCTIONS }, ({ port }) => `redis://127.0.0.1:${port}/3`)],
+  [
+    'a Redis with a password',
+    () => single({ flags: ['--requirepass', 'p@ss/w:rd'], client: { password: 'p@ss/w:rd' } }, ({ port }) => `redis://:p%40ss%2Fw:rd@127.0.0.1:${port}`),
+  ],
   ['a unix socket', atSocket],
   ['TLS with a CA of its own', () => overTls(false)],
   ['TLS with a client certificate', () => overTls(true)],
   ['three sentinels', onSentinels],
   ['a Redis Cluster', () => onCluster()],
-  ['a Redis Cluster without functions', () => onCluster()],
+  ['a Redis Cluster without functions', () => onCluster(undefined, NO_FUNCTIONS)],
   ['an ioredis Cluster', () => onCluster((fleet) => new Cluster(seeds(fleet), lazy))],
   ['a Cluster of ioredis 5', () => onCluster((fleet) => new Cluster5(seeds(fleet), lazy))],
 ]

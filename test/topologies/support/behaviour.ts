@@ -15,7 +15,13 @@ export interface Topology {
 }
 
 const RULES: RuleSpec[] = [
-  { name: 'account', scope: 'agent', match: { agents: ['llm'] }, strategy: 'queue', limits: [{ concurrency: 2 }, { tokens: 1_000_000, per: 'hour' }] },
+  {
+    name: 'account',
+    scope: 'agent',
+    match: { agents: ['llm'] },
+    strategy: 'queue',
+    limits: [{ concurrency: 2 }, { tokens: 1_000_000, per: 'hour', algorithm: 'fixed_window' }],
+  },
   { name: 'per-user', scope: 'user', match: { agents: ['tool'] }, strategy: 'hard', limits: [{ requests: 2, per: 'hour', algorithm: 'fixed_window' }] },
 ]
 
@@ -54,10 +60,10 @@ export function behaves(topology: () => Topology): void {
     const call = { agent: 'tool', user: 'u' }
     for (const one of [tollgate, other]) expect((await one.gate.admit(call)).allowed).toBe(true)
     await expect(other.enqueue(call)).rejects.toBeInstanceOf(RateLimitExceeded)
-    await tollgate.overrides.grant({ rule: 'per-user', value: 'u', limits: [{ requests: 5, per: 'hour' }], duration: '1m', reason: 'test' } as never)
+    await tollgate.overrides.grant({ for: { user: 'u' }, allow: { limits: [{ requests: 5, per: 'hour' }] }, forMs: 60_000, by: 'test', reason: 'testing' })
     await until('the other process knows the override', async () => (await other.gate.peek(call)).allowed)
-    await tollgate.rules.update('per-user', { limits: [{ requests: 1, per: 'hour', algorithm: 'fixed_window' }] } as never)
-    await until('the other process knows the rule', async () => other.rules.get('per-user')?.limits[0]?.requests === 1)
+    await tollgate.rules.update('per-user', { enabled: false }, { by: 'test' })
+    await until('the other process knows the rule', () => other.rules.get('per-user')?.enabled === false)
   })
 
   test('a call that its agent refuses comes back and is run again', async () => {
@@ -89,7 +95,10 @@ export function behaves(topology: () => Topology): void {
   test('while Redis is silent calls are decided on shares, and charged afterwards', async ({ skip }) => {
     const { silence } = topology()
     if (silence === undefined) skip('this server is shared with other tests')
-    const { tollgate, namespace } = await open({ rules: [{ name: 'r', scope: 'agent', limits: [{ requests: 1000, per: 'hour' }] }], storeTimeoutMs: 300 })
+    const { tollgate, namespace } = await open({
+      rules: [{ name: 'r', scope: 'agent', limits: [{ requests: 1000, per: 'hour', algorithm: 'fixed_window' }] }],
+      storeTimeoutMs: 300,
+    })
     expect((await tollgate.gate.admit({ agent: 'llm' })).allowed).toBe(true)
     const end = await silence?.(namespace)
     const away = tollgate.gate.admit({ agent: 'llm' })

@@ -22,7 +22,11 @@ async function idOf({ client }: RedisNode): Promise<string> {
 }
 
 /** Three masters that share the slots, with a replica each unless told otherwise. */
-export async function startCluster({ masters: count = 3, replicas: perMaster = 1, ...options }: NodeOptions & { masters?: number; replicas?: number } = {}): Promise<ClusterFleet> {
+export async function startCluster({
+  masters: count = 3,
+  replicas: perMaster = 1,
+  ...options
+}: NodeOptions & { masters?: number; replicas?: number } = {}): Promise<ClusterFleet> {
   const flags = [
     '--cluster-enabled',
     'yes',

@@ -43,7 +43,15 @@ async function portBelow(most: number): Promise<number> {
   return port
 }
 
-export async function startNode({ program, flags = [], config, sentinel = false, client: options, folder: given, listens = true }: NodeOptions = {}): Promise<RedisNode> {
+export async function startNode({
+  program,
+  flags = [],
+  config,
+  sentinel = false,
+  client: options,
+  folder: given,
+  listens = true,
+}: NodeOptions = {}): Promise<RedisNode> {
   const command = program ?? redisProgram()
   if (command === undefined) throw new Error('there is no redis-server and no valkey-server on the PATH')
   const port = await portBelow(55_000)
@@ -59,7 +67,15 @@ export async function startNode({ program, flags = [], config, sentinel = false,
     ...flags,
   ]
   let child: ChildProcess
-  const clientOptions: RedisOptions = { port, host: '127.0.0.1', retryStrategy: () => 30, maxRetriesPerRequest: null, lazyConnect: true, enableReadyCheck: false, ...options }
+  const clientOptions: RedisOptions = {
+    port,
+    host: '127.0.0.1',
+    retryStrategy: () => 30,
+    maxRetriesPerRequest: null,
+    lazyConnect: true,
+    enableReadyCheck: false,
+    ...options,
+  }
   const client = new Redis(clientOptions as RedisOptions & { replyMapping?: never })
   client.on('error', () => {})
   const start = async () => {

@@ -15,7 +15,11 @@ export interface SentinelFleet {
 }
 
 /** One master, replicas of it, and three sentinels that see it down after so long. */
-export async function startSentinels({ replicas = 1, downAfterMs = 600, ...options }: NodeOptions & { replicas?: number; downAfterMs?: number } = {}): Promise<SentinelFleet> {
+export async function startSentinels({
+  replicas = 1,
+  downAfterMs = 600,
+  ...options
+}: NodeOptions & { replicas?: number; downAfterMs?: number } = {}): Promise<SentinelFleet> {
   const flags = ['--repl-diskless-sync-delay', '0', '--repl-ping-replica-period', '1', ...(options.flags ?? [])]
   const first = await startNode({ ...options, flags })
   const others = await Promise.all(
