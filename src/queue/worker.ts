@@ -1,3 +1,4 @@
+import { createRedisBackend } from 'bullmq'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError } from '../model/errors.js'
 import { withoutArguments } from '../model/secrets.js'
@@ -9,6 +10,7 @@ import type { Store } from '../store/store.js'
 import { safeObserver } from '../telemetry/observer.js'
 import { Attempt } from './attempt.js'
 import type { AttemptParts } from './attempt-parts.js'
+import { batchedBackend } from './batched-backend.js'
 import { PersistentWorker } from './bull-worker.js'
 import { CallStarter } from './call-starter.js'
 import { WORKER_NAME } from './foreign-workers.js'
@@ -73,7 +75,7 @@ export class Worker {
         this.places.freed()
       }
     }
-    this.bull = new PersistentWorker(parts.queue, run, {
+    const bullOptions = {
       connection: parts.redis,
       prefix: parts.prefix,
       name: WORKER_NAME,
@@ -84,7 +86,9 @@ export class Worker {
       runRetryDelay: DEFAULTS.longestStoreRetryMs,
       removeOnComplete: { age: DEFAULTS.keepResultsMs / 1000 },
       removeOnFail: { age: DEFAULTS.keepFailuresMs / 1000 },
-    })
+    }
+    const backend = (options.finishInBatches ?? true) ? batchedBackend(parts.redis, log, bullOptions) : createRedisBackend
+    this.bull = new PersistentWorker(parts.queue, run, bullOptions, backend)
     this.bull.on('error', (error) => log.error({ err: withoutArguments(error) }, 'worker error'))
     this.bull.on('failed', (job, { message }) => {
       // A job that is retried by hand may return as often as a new one. If this is lost, its first refusal is its last.
