@@ -299,7 +299,7 @@ export class Enqueuer {
 
   /**
    * Calls whose jobs were added so long after the decision that they may have been taken for calls without a job: those that stand in no line any more
-   * go to a worker as new ones. If the process dies before that, they come back at their estimated time.
+   * go to a worker as new ones. If the process dies before that, they come back when their longest wait is over.
    */
   private async wakeForgotten(decided: readonly Extract<IncomingCall, { state: 'decided' }>[]): Promise<void> {
     const late = decided.filter(({ decision, decidedMs }) => decision.outcome === 'wait' && performance.now() - decidedMs > DEFAULTS.passGraceMs / 2)
