@@ -5,6 +5,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { ON_STORE_ERROR } from '../policy/rule.js'
 import { busSchema } from '../upstream/bus.js'
 import { readSettings, type SettingsSource } from './settings.js'
+import { hostList } from './worker-config.js'
 
 /** The flags of the server; every setting has an environment variable and its name in the config file besides. */
 export function serverFlags(command: Command): Command {
@@ -27,6 +28,8 @@ const serverConfigSchema = serverSettings
     rules: z.string().min(1).optional(),
     logLevel: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
     bus: busSchema.optional(),
+    /** Hosts that webhooks of alerts may reach though they are not public. */
+    webhookHosts: hostList,
     onStoreError: z.enum(ON_STORE_ERROR).default('local'),
   })
   .strict()

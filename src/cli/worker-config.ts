@@ -18,6 +18,7 @@ export function workerFlags(command: Command): Command {
     .option('--lease-ms <ms>', 'silence after which its calls are given to another worker (TOLLGATE_LEASE_MS)')
     .option('--metrics-port <port>', 'serve /metrics to Prometheus there (TOLLGATE_METRICS_PORT)')
     .option('--bus <url>', 'how news of agents gets around: redis, memory or nats://… (TOLLGATE_BUS)')
+    .option('--webhook-hosts <hosts>', 'hosts that webhooks may reach though they are not public (TOLLGATE_WEBHOOK_HOSTS)')
     .option('--log-level <level>', 'fatal to trace, or silent (TOLLGATE_LOG_LEVEL)')
 }
 
@@ -25,6 +26,9 @@ const whole = (least: number, most: number) => z.coerce.number().int().min(least
 
 /** What an environment variable says. */
 const SAID: Readonly<Record<string, boolean>> = { true: true, '1': true, false: false, '0': false }
+
+/** Hosts with commas in between. */
+export const hostList = z.preprocess((value) => (typeof value === 'string' ? value.split(',').map((one) => one.trim()) : value), z.array(z.string().min(1)).default([]))
 
 const workerConfigSchema = z.strictObject({
   /** redis:// or rediss:// URL. */
@@ -42,6 +46,7 @@ const workerConfigSchema = z.strictObject({
   /** The port of /metrics; without one there are no metrics. */
   metricsPort: whole(1, 65_535).optional(),
   bus: busSchema.optional(),
+  webhookHosts: hostList,
 })
 
 export type WorkerConfig = Readonly<z.infer<typeof workerConfigSchema>>
@@ -59,6 +64,7 @@ export const WORKER_ENVIRONMENT = {
   logLevel: 'TOLLGATE_LOG_LEVEL',
   metricsPort: 'TOLLGATE_METRICS_PORT',
   bus: 'TOLLGATE_BUS',
+  webhookHosts: 'TOLLGATE_WEBHOOK_HOSTS',
 } as const satisfies Record<keyof WorkerConfig, string>
 
 /** The settings of a worker process. @throws ConfigInvalid naming the setting, where it came from, its value and bound */
