@@ -14,9 +14,13 @@ import { Alerts } from './alerts/alerts.js'
 import type { AlertNotice } from './alerts/notice.js'
 import { Gate } from './gate/gate.js'
 import { type CallsPage, type CallsQuery, checkCallsQuery, checkLinesQuery, type LinesPage, type LinesQuery } from './gate/waiting.js'
+import type { Health } from './health/health.js'
+import { healthAlone, readHealth } from './health/read-health.js'
 import type { History, RuleStats, Violations } from './history/answers.js'
+import { NUMBER } from './history/point.js'
 import { HistoryReader } from './history/reader.js'
 import { StatsOfRules } from './history/rule-stats.js'
+import { SERIES } from './history/series.js'
 import { CustomLimiter, type CustomSpec } from './limiter/custom.js'
 import { CombinedLimiter, DirectLimiter, type Limiter, type Metered } from './limiter/limiter.js'
 import { checkLimiterLimits, limitOfEnvironment } from './limiter/spec.js'
@@ -24,6 +28,7 @@ import type { LimitSpec } from './limits/limit.js'
 import type { Call } from './model/call.js'
 import { DEFAULTS } from './model/defaults.js'
 import { ConfigInvalid, rulesMissing, TollgateError } from './model/errors.js'
+import { approximateMs } from './model/time.js'
 import type { UpstreamName } from './model/upstream.js'
 import { openParts, type TollgateParts } from './open.js'
 import { checkWorker, type TollgateOptions } from './options.js'
@@ -363,6 +368,16 @@ export class Tollgate {
   /** The result of a call whose ticket is gone. @throws as `ticket.result` */
   async result(id: string, options: { signal?: AbortSignal | undefined } = {}): Promise<unknown> {
     return this.needsQueue().result(id, options.signal)
+  }
+
+  /** Whether work flows; if not, what holds it up, since when, whom it hurts, and the one thing to do. Never throws: that Redis is away is a verdict, too. */
+  async health(): Promise<Health> {
+    const { keys, series, resolver, clock, outage } = this.parts
+    const known = { keys, series, queue: this.queue, rules: resolver.rules }
+    if (this.runtime !== undefined) return readHealth({ ...known, redis: this.runtime.redis }, () => outage?.figures() ?? NO_OUTAGE)
+    await this.parts.recorder.sync()
+    const [total] = await series.totals([SERIES.namespace])
+    return healthAlone(this.gate.waitingLines(checkLinesQuery({})), known, approximateMs(clock), total?.numbers.get(NUMBER.lastStart) ?? null)
   }
 
   /** Whether Redis answers, and whether a process of the namespace dispatches its lines. */

@@ -219,6 +219,10 @@ export class QueueRuntime {
     })
   }
 
+  get redis(): Redis {
+    return this.parts.client
+  }
+
   /** What the dispatcher saw of the lines last. */
   seen(): Promise<Seen | null> {
     const { client, keys } = this.parts

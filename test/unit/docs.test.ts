@@ -349,7 +349,7 @@ test('the bounds of options in docs/options.md are those that are checked', () =
 
 test('the rules files of the documentation and the examples are valid', async () => {
   const files = REFERENCE.flatMap((page) => blocks(read(page)).filter(({ language }) => language === 'yaml'))
-  expect(found.length).toBeGreaterThanOrEqual(2)
+  expect(files.length).toBeGreaterThanOrEqual(2)
   for (const { code } of files) expect(parseRules(code, 'docs/rules.md').rules.length).toBeGreaterThan(0)
   expect((await readRules(join(ROOT, 'examples/tollgate.yaml'))).agents).toHaveProperty('openai')
 })
