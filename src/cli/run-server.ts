@@ -34,7 +34,18 @@ export async function runServer(config: ServerConfig, version: string): Promise<
   let server: Server | undefined
   try {
     const { namespace, queue, rules, bus, onStoreError, attempts, webhookHosts } = config
-    tollgate = await Tollgate.open({ redis: config.redis ?? local?.url, namespace, queue, rules, bus, onStoreError, attempts, webhookHosts, logger: log, actor: 'server' })
+    tollgate = await Tollgate.open({
+      redis: config.redis ?? local?.url,
+      namespace,
+      queue,
+      rules,
+      bus,
+      onStoreError,
+      attempts,
+      webhookHosts,
+      logger: log,
+      actor: 'server',
+    })
     server = new Server({ tollgate, settings: config, log, version, agents: content.agents, environment: process.env })
     const stopped = stopSignal(log)
     const url = await server.start()
