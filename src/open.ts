@@ -76,6 +76,8 @@ export interface TollgateParts extends CommonParts {
   readonly apiKeys?: ApiKeys
   /** Opens the queue; undefined in a process without a Redis. */
   readonly openQueue?: (rulesChanged: () => void, tracker: UpstreamTracker) => QueueRuntime
+  /** The connection of the front door; undefined in a process without a Redis. */
+  readonly redis?: Redis
   /** Connections that Tollgate opened, and closes with itself. */
   readonly owned: readonly Redis[]
 }
@@ -226,6 +228,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
     outage.local.onUnchecked = (request) => recorder.unchecked(request)
     return {
       ...common,
+      redis: client,
       series,
       recorder,
       store,

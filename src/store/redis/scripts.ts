@@ -6,7 +6,7 @@ import { LUA_CONSTANTS } from './protocol.js'
 const NAMES = Object.keys(LUA_TEXT)
   .filter((path) => !path.includes('/'))
   .map((path) => path.replace(/\.lua$/, ''))
-const library = new Library(NAMES.sort(), LUA_CONSTANTS)
+export const library = new Library(NAMES.sort(), LUA_CONSTANTS)
 
 function script<Reply>(name: string, options: { binary?: boolean } = {}): Script<Reply> {
   return new Script<Reply>(name, library, options)
