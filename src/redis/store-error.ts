@@ -1,3 +1,5 @@
+import { TollgateError } from '../model/errors.js'
+
 /** The codes of the errors of a Redis that is up, and cannot take what it is asked for. */
 const REFUSALS = 'READONLY|OOM|LOADING|MASTERDOWN|NOREPLICAS|MISCONF|BUSY|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|UNBLOCKED|EXECABORT|NOAUTH|WRONGPASS'
 /** Before Redis 7 the code of what a script met stands behind a dash within its text. */
@@ -24,4 +26,9 @@ export function isStoreError(error: unknown): error is Error {
 /** Whether Redis has no memory left: then it still takes what gives room back. */
 export function isOutOfMemory(error: unknown): boolean {
   return error instanceof Error && /^OOM\b|-OOM\b/.test(error.message)
+}
+
+/** Whether an error says that Redis is away or refuses, in the words of the connection or in ours: the same request may pass later. */
+export function isUnavailable(error: unknown): boolean {
+  return isStoreError(error) || (error instanceof TollgateError && (error.code === 'REDIS_UNAVAILABLE' || error.code === 'STORE_UNAVAILABLE'))
 }
