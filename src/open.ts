@@ -29,6 +29,7 @@ import { QueueRuntime } from './queue/runtime.js'
 import { within } from './redis/bounded-wait.js'
 import { connect, connectWithin } from './redis/connection.js'
 import { Keys } from './redis/keys.js'
+import { checkPermissions } from './redis/permissions.js'
 import { isStoreError, isUnavailable } from './redis/store-error.js'
 import { LedgerNames } from './store/ledger-names.js'
 import { MemoryStore } from './store/memory/memory-store.js'
@@ -202,6 +203,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
     const rules = boundedPolicyStore(policies, client, options.enqueueTimeoutMs)
     const enter: EnterNamespace = async (readRules) => {
       await Promise.all([connectWithin(client, connectTimeoutMs), connectWithin(subscriber, connectTimeoutMs)])
+      await within(connectTimeoutMs, checkPermissions(client, keys.probe))
       // ioredis goes on in database 0 where its database does not exist.
       await within(connectTimeoutMs, subscriber.select(subscriber.options.db ?? 0))
       await readRules()
