@@ -20,7 +20,7 @@
   ARGV[8]     a letter per job: 1 = hand over a next job
   ARGV[9..]   per job: the token of its lock, and its return value as JSON
 
-  Reply       '' where the queue is none for this script; else JSON: 1 if old jobs with a parent are left for BullMQ to remove, else 0; then per job
+  Reply       '' where the queue is none for this script; else JSON: 1 if old jobs are left for BullMQ to remove, since a parent waits for them, else 0; then per job
               - the next job: [its hash as fields and values, its id, 0, 0]
               - no next job: [0, 0, 0, when the next delayed job is due, in ms]
               - 0: completed, nothing else to tell
@@ -116,6 +116,7 @@ for n, i in ipairs(plain) do
     end
   end
 end
+if #finished == 0 then return cjson.encode({ 0, unpack(replies) }) end
 in_chunks('DEL', nil, removed)
 in_chunks('ZADD', COMPLETED, scored)
 
@@ -216,13 +217,19 @@ for n = 1, #finished do
   replies[plain[finished[n]]] = done and reply or error_text(reply)
 end
 
---- Removes completed jobs that are not kept any more; BullMQ looks after those that have a parent, or that cannot be read. @return whether there are
+--- Whether the removal of a job changes nothing beside its keys: it has no parent that still waits for it.
+local function goes_alone(key)
+  local parent = redis.pcall('HGET', key, 'parentKey')
+  if not parent or parent == '' then return true end
+  return type(parent) == 'string' and redis.pcall('SISMEMBER', parent .. ':dependencies', key) == 0
+end
+
+--- Removes completed jobs that are not kept any more. @return whether there are others, which BullMQ has to remove
 local function remove_old(old)
   local gone, keys, left = {}, {}, false
   for _, id in ipairs(old) do
     local key = prefix .. id
-    local parent = redis.pcall('HGET', key, 'parentKey')
-    if not parent or parent == '' then
+    if goes_alone(key) then
       gone[#gone + 1] = id
       add_keys_of(key, keys)
     else
