@@ -37,6 +37,9 @@ async function compare(spec: QueueSpec): Promise<void> {
     const batched = await ours.complete(places)
     expect(order.map((place) => batched[place])).toEqual(answers)
     expect(await ours.state()).toEqual(await bull.state())
+    // As a connection does that has lost the reply.
+    expect(await ours.complete(places)).toEqual((await bull.complete(order)).map((_, index, again) => again[order.indexOf(index)]))
+    expect(await ours.state()).toEqual(await bull.state())
   } finally {
     await bull.end()
     await ours.end()
@@ -101,4 +104,40 @@ test('old results that a parent still waits for are left to BullMQ, with the nex
   // The parent has no children left that it waits for.
   expect(await redis.lrange(ours.key('wait'), '0', '-1')).toEqual(['p 0'])
   await ours.end()
+})
+
+test('an error that one job meets in a batch is answered to that job alone', async () => {
+  const one = { kind: 'plain', keep: false, fetchNext: true, value: 1 } as const
+  const spec: QueueSpec = {
+    active: [one, one, one],
+    waiting: [{ kind: 'plain' }, { kind: 'plain' }, { kind: 'plain' }],
+    old: [],
+    meta: 'none',
+    maxEvents: 10_000,
+  }
+  const ours = await ActiveQueue.create(redis, spec, batchedBackend(redis, pino({ level: 'silent' }), FINISH))
+  await redis.hset(ours.key('w1'), 'ats', 'no number')
+  const answers = await ours.complete([0, 1, 2])
+  expect(answers).toMatchObject([
+    { result: [{ name: 'w' }, 'w0', 0, 0] },
+    { error: expect.stringContaining('not an integer') },
+    { result: [{ name: 'w' }, 'w2', 0, 0] },
+  ])
+  expect(await redis.zrange(ours.key('completed'), '0', '-1')).toEqual(['a0', 'a1', 'a2'])
+  await ours.end()
+})
+
+test('without Redis Functions the script is sent by its text, and does the same', async () => {
+  const admin = new Redis(inject('redisUrl'), { maxRetriesPerRequest: null })
+  const username = `finish-${process.pid}`
+  await admin.call('ACL', 'SETUSER', username, 'on', '>secret', '~*', '&*', '+@all', '-fcall', '-function')
+  const weak = new Redis(inject('redisUrl'), { maxRetriesPerRequest: null, username, password: 'secret' })
+  const one = { kind: 'plain', keep: false, fetchNext: true, value: 1 } as const
+  const spec: QueueSpec = { active: [one, one], waiting: [{ kind: 'plain' }], old: [], meta: 'none', maxEvents: 10_000 }
+  const ours = await ActiveQueue.create(weak, spec, batchedBackend(weak, pino({ level: 'silent' }), FINISH))
+  expect(await ours.complete([0, 1])).toMatchObject([{ result: [{ name: 'w' }, 'w0', 0, 0] }, { result: [] }])
+  await ours.end()
+  weak.disconnect()
+  await admin.call('ACL', 'DELUSER', username)
+  admin.disconnect()
 })
