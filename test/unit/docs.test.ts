@@ -307,6 +307,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     observer: 'none',
     fallback: 'none',
     callOf: '',
+    finishInBatches: '`true`',
     requireRules: '`false`',
   } satisfies Record<keyof Required<WorkerOptions>, string>
   const { reduceFactor, recoverFactor, recoverEveryMs, canary, canaryLeaseMs } = DEFAULTS.upstream
