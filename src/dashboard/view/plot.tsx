@@ -57,9 +57,8 @@ function describe(row: Spend, unit: string, nowMs: number): string {
 /** Spent this month, with the band in which it will end. Drawn in the browser; it has its place and its words before. */
 export function BurnUp({ row, unit, nowMs }: { row: Spend; unit: string; nowMs: number }) {
   const place = useRef<HTMLDivElement>(null)
-  const drawn = useRef<{ setData(data: never): void } | null>(null)
   const { month, pacePerDay } = row
-  // biome-ignore lint/correctness/useExhaustiveDependencies: a plot is drawn anew where its figures have changed, not each second
+  // Drawn anew where its figures have changed, not each second.
   useEffect(() => {
     let gone = false
     let remove = () => {}
@@ -69,7 +68,6 @@ export function BurnUp({ row, unit, nowMs }: { row: Spend; unit: string; nowMs: 
     return () => {
       gone = true
       remove()
-      drawn.current = null
     }
   }, [row.name, unit, Math.round(month * 100), Math.round(pacePerDay * 100)])
   return (

@@ -258,9 +258,11 @@ function Audit({ body, nowMs, url }: { body: RulesBody; nowMs: number; url: stri
       title="Audit"
       note="every change, the newest first"
       right={
-        <form class="find" action="/rules" role="search">
-          <input type="search" name="by" value={auditBy} placeholder="By whom" aria-label="Changes by one actor" />
-        </form>
+        <search class="find">
+          <form action="/rules">
+            <input type="search" name="by" value={auditBy} placeholder="By whom" aria-label="Changes by one actor" />
+          </form>
+        </search>
       }
     >
       {audit.length === 0 ? (

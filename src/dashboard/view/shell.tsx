@@ -80,9 +80,11 @@ function Top({ model, live }: { model: PageModel; live: boolean }) {
             </a>
           )}
         </nav>
-        <form class="find" action="/call" role="search">
-          <input type="search" name="id" placeholder="Call id" aria-label="Find a call by its id" />
-        </form>
+        <search class="find">
+          <form action="/call">
+            <input type="search" name="id" placeholder="Call id" aria-label="Find a call by its id" />
+          </form>
+        </search>
         <span class={`live${live ? '' : ' old'}`}>
           <i />
           <span class="nw">{live ? `${clock(atMs, atMs)} UTC` : `as of ${clock(atMs, atMs)}`}</span>
