@@ -10,6 +10,23 @@ export type { FetchIdentity } from './agents/held-fetch.js'
 export { type AgentAnswer, type HttpAgentOptions, httpAgent } from './agents/http-agent.js'
 export type { Gate } from './gate/gate.js'
 export type { Grant } from './gate/grant.js'
+export type { Health, HealthFigures } from './health/health.js'
+export type {
+  CallEvent,
+  CallHistory,
+  History,
+  HistoryPoint,
+  HistoryQuery,
+  LimitAtStart,
+  LimitedBy,
+  LineNow,
+  LinesNow,
+  RuleStats,
+  Spend,
+  SpendQuery,
+  Violation,
+  Violations,
+} from './history/answers.js'
 export type { CallsPage, CallsQuery, LinesPage, LinesQuery, ListedCall, ListedLine } from './gate/waiting.js'
 export type { CustomAlgorithm, CustomSpec } from './limiter/custom.js'
 export type { Limiter } from './limiter/limiter.js'
@@ -44,6 +61,7 @@ export {
   TollgateError,
   UpstreamLimited,
 } from './model/errors.js'
+export { HEALTH_REASONS, type HealthReason, type HealthState } from './model/health-reason.js'
 export { type Clock, GivenClock } from './model/time.js'
 export type {
   HeadersLike,

@@ -7,6 +7,10 @@ import { boundedPolicyStore, declaringPolicyStore, MemoryPolicyStore, type Polic
 import { limitOf, resetOf } from './admission/rejection.js'
 import { Resolver } from './admission/resolver.js'
 import { UsageReader } from './admission/usage-reader.js'
+import { MemorySeries } from './history/memory-series.js'
+import { Recorder } from './history/recorder.js'
+import { RedisSeries } from './history/redis-series.js'
+import type { SeriesStore } from './history/series.js'
 import { DEFAULTS } from './model/defaults.js'
 import { ConfigInvalid, rulesMissing, TollgateError } from './model/errors.js'
 import { withoutArguments } from './model/secrets.js'
@@ -56,6 +60,9 @@ export interface TollgateParts extends CommonParts {
   readonly resolver: Resolver
   readonly usage: UsageReader
   readonly rules: PolicyStore
+  /** Counts what this process does, for the history. */
+  readonly recorder: Recorder
+  readonly series: SeriesStore
   /** Writes resets to the audit; undefined where the store does so itself. */
   readonly noteReset?: NoteReset
   /** Carries news of agents to other processes. */
@@ -154,8 +161,11 @@ async function openAlone(common: CommonParts, declared: Declaration | undefined)
   for (const change of changes) await rules.change(change)
   const resolver = new Resolver(await rules.read(), common.keys, options.estimate, options.upstream)
   if (options.requireRules && resolver.rules.specs.length === 0) throw rulesMissing()
+  const series = new MemorySeries(clock)
   return {
     ...common,
+    series,
+    recorder: new Recorder({ series, log, nowMs: () => approximateMs(clock), away: () => false }),
     store: options.store ?? new MemoryStore(() => approximateMs(clock)),
     rules,
     resolver,
@@ -208,8 +218,14 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
     }
     const usage = new UsageReader(resolver, log, options.believedUsage)
     const store = outageStore(outage, (around) => new RedisStore(scriptClient, client, clock, { around, actor: options.actor, ledgerNames }))
+    const series = new RedisSeries(client, keys, clock)
+    const away = () => client.status !== 'ready' || outage.breaker.away
+    const recorder = new Recorder({ series, log, nowMs: () => approximateMs(clock), away })
+    outage.local.onUnchecked = (request) => recorder.unchecked(request)
     return {
       ...common,
+      series,
+      recorder,
       store,
       outage,
       resolver,
@@ -227,6 +243,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
           tracker,
           usage,
           outage,
+          recorder,
           store,
           rulesChanged,
         }),

@@ -11,12 +11,20 @@ import type { UsageFigures } from './admission/usage-reader.js'
 import { type FetchIdentity, heldFetch } from './agents/held-fetch.js'
 import { Gate } from './gate/gate.js'
 import { type CallsPage, type CallsQuery, checkCallsQuery, checkLinesQuery, type LinesPage, type LinesQuery } from './gate/waiting.js'
+import type { Health } from './health/health.js'
+import { healthAlone, readHealth } from './health/read-health.js'
+import type { History, RuleStats, Violations } from './history/answers.js'
+import { NUMBER } from './history/point.js'
+import { HistoryReader } from './history/reader.js'
+import { StatsOfRules } from './history/rule-stats.js'
+import { SERIES } from './history/series.js'
 import { CustomLimiter, type CustomSpec } from './limiter/custom.js'
 import { CombinedLimiter, DirectLimiter, type Limiter, type Metered } from './limiter/limiter.js'
 import { checkLimiterLimits, limitOfEnvironment } from './limiter/spec.js'
 import type { LimitSpec } from './limits/limit.js'
 import type { Call } from './model/call.js'
 import { ConfigInvalid, rulesMissing, TollgateError } from './model/errors.js'
+import { approximateMs } from './model/time.js'
 import type { UpstreamName } from './model/upstream.js'
 import { openParts, type TollgateParts } from './open.js'
 import { checkWorker, type TollgateOptions } from './options.js'
@@ -48,6 +56,14 @@ export interface Stats {
   outage(): OutageFigures
   /** How many usages that agents reported to this process could not be read, or were capped. */
   usage(): UsageFigures
+  /** What a rule has decided since the last reset, in all processes of the namespace. @throws RequestInvalid */
+  rule(name: string): Promise<RuleStats>
+  /** The same of all rules in force. */
+  all(): Promise<readonly RuleStats[]>
+  /** Forgets what `rule`, `all` and `violations` tell; the history stays. */
+  reset(): Promise<void>
+  /** The users, addresses and endpoints whose calls found no room most often. */
+  violations(): Promise<Violations>
 }
 
 /** One namespace in one process: enqueue, workers, the gate without the queue, limiters, and changes of the policy. */
@@ -58,6 +74,8 @@ export class Tollgate {
   /** Exceptions from rules, for a limited time; and the audit of every change. */
   readonly overrides: Overrides
   readonly stats: Stats
+  /** What happened in the last 24 hours by the minute, and in the last 30 days by the hour. */
+  readonly history: History
   readonly capacity: Capacities
   /** What limits have counted, and blocks of agents: to be read and reset. */
   readonly meters: Meters
@@ -89,7 +107,7 @@ export class Tollgate {
     this.prefix = parts.keys.prefix
     this.queue = parts.options.queue
     this.store = closableStore(parts.store, parts.noteReset)
-    this.gate = new Gate(parts.resolver, this.store, parts.usage)
+    this.gate = new Gate(parts.resolver, this.store, parts.usage, parts.recorder)
     this.policyClient = new PolicyClient({ ...parts, actor: parts.options.actor, changed: (before) => this.wake(before) })
     this.rules = new Rules(this.policyClient)
     this.overrides = new Overrides(this.policyClient, parts.options.longestOverrideMs, () => this.runtime?.startLifted())
@@ -103,7 +121,27 @@ export class Tollgate {
       await this.runtime?.stirReturned(name)
     }
     this.meters = new Meters({ resolver: parts.resolver, store: this.store, actor: parts.options.actor, lifted })
+    const ofRules = new StatsOfRules(parts.series, parts.recorder, () => parts.resolver.rules.specs.map(({ name }) => name))
+    const { resolver, meters } = { ...parts, meters: this.meters }
+    this.history = new HistoryReader({
+      series: parts.series,
+      seen: () => this.runtime?.seen() ?? Promise.resolve(null),
+      call: (id) => this.needsQueue().callHistory(id),
+      budgets: {
+        get specs() {
+          return resolver.rules.specs
+        },
+        get rules() {
+          return resolver.rules.rules
+        },
+        usage: (rule, value) => meters.get({ rule, value: [value] }),
+      },
+    })
     this.stats = {
+      rule: (name) => ofRules.rule(name),
+      all: () => ofRules.all(),
+      reset: () => ofRules.reset(),
+      violations: () => ofRules.violations(),
       ledger: async () => this.store.figures(),
       upstream: () => this.capacity.stats(),
       outage: () => parts.outage?.figures() ?? NO_OUTAGE,
@@ -258,6 +296,16 @@ export class Tollgate {
     return this.needsQueue().result(id, options.signal)
   }
 
+  /** Whether work flows; if not, what holds it up, since when, whom it hurts, and the one thing to do. Never throws: that Redis is away is a verdict, too. */
+  async health(): Promise<Health> {
+    const { keys, series, resolver, clock, outage } = this.parts
+    const known = { keys, series, queue: this.queue, rules: resolver.rules }
+    if (this.runtime !== undefined) return readHealth({ ...known, redis: this.runtime.redis }, () => outage?.figures() ?? NO_OUTAGE)
+    await this.parts.recorder.sync()
+    const [total] = await series.totals([SERIES.namespace])
+    return healthAlone(this.gate.waitingLines(checkLinesQuery({})), known, approximateMs(clock), total?.numbers.get(NUMBER.lastStart) ?? null)
+  }
+
   /** Whether Redis answers, and whether a process of the namespace dispatches its lines. */
   async reach(): Promise<{ readonly redis: boolean; readonly dispatched: boolean }> {
     return this.needsQueue().reach()
@@ -286,6 +334,7 @@ export class Tollgate {
     try {
       if (!gone) await waiting
       await this.runtime?.close()
+      await this.parts.recorder.close(gone)
       if (!gone) await reading
       await this.tracker.close(gone)
     } finally {

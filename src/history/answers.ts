@@ -162,7 +162,7 @@ export interface LimitAtStart {
 /** The life of a call, as long as its job is kept. */
 export interface CallHistory {
   readonly id: string
-  /** In order of time, at most 20: the first 4 and the last 16. */
+  /** In order of time, at most 20: where there were more, those of its begin and the last ones. */
   readonly events: readonly CallEvent[]
   /** How many were left out. */
   readonly leftOut: number

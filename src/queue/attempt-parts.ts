@@ -5,6 +5,7 @@ import type { UsageReader } from '../admission/usage-reader.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import type { WorkerObserver } from '../telemetry/observer.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
+import type { CallNotes } from './call-notes.js'
 import type { CallStarter } from './call-starter.js'
 import type { Handler, WorkerOptions } from './handler.js'
 import type { SendBack } from './send-back.js'
@@ -21,6 +22,7 @@ export interface AttemptParts {
   readonly handler: Handler
   readonly options: WorkerOptions
   readonly observer: Required<WorkerObserver>
+  readonly notes: CallNotes
   readonly starter: CallStarter
   /** Renews the concurrency slots of the calls that run. */
   readonly leases: { add(request: CallRequest): void; remove(request: CallRequest): void }

@@ -6,6 +6,7 @@ import { COST_UNITS, NOTHING } from '../model/cost.js'
 import type { DegradeDecision, RunDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError, type UpstreamLimited } from '../model/errors.js'
+import type { HeadersLike } from '../model/upstream.js'
 import { type CallUsage, completed, mergeParts } from '../pricing/usage.js'
 import { retrying, within } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
@@ -95,7 +96,9 @@ export class Attempt implements JobHolder {
       const startAs = (request: CallRequest) => start(async () => request)
       for (;;) {
         this.throwIfAborted()
+        const sentMs = performance.now()
         const first = await start(fresh)
+        this.parts.notes.decidedAtWorker(this.job, first.request, first.decision, performance.now() - sentMs)
         const { request, decision } =
           first.decision.outcome === 'reject'
             ? await strategyResolver.resolve(this.atItsPlace(call), first.decision, startAs, options.callOf === undefined)
@@ -164,7 +167,10 @@ export class Attempt implements JobHolder {
       degraded: request.call.degraded === true,
       degradeTo: parts.scriptClient.degradeTo(request.call.agent),
       settlePart: (usage) => this.settlePart(request, usage),
-      observe: (headers) => parts.tracker.observe(request.call, headers),
+      observe: (headers) => {
+        parts.notes.answered(job, headers)
+        parts.tracker.observe(request.call, headers)
+      },
       /** Made when a handler reads it, which most handlers do not. */
       get signal() {
         attempt.controller ??= new AbortController()
@@ -184,6 +190,7 @@ export class Attempt implements JobHolder {
     const { costs } = request
     if (!COST_UNITS.some((unit) => (actual[unit] ?? 0) > costs[unit])) return
     const { starter, redis } = this.parts
+    this.parts.notes.part(this.job, actual)
     try {
       const isAway = redis.status !== 'ready' && !starter.owns(request)
       await within(isAway ? 0 : DEFAULTS.storeTimeoutMs, starter.settlePart(request, actual))
@@ -219,6 +226,7 @@ export class Attempt implements JobHolder {
     let reachedAgent = false
     try {
       this.parts.observer.started(request.call, Date.now() - this.job.timestamp)
+      this.parts.notes.started(this.job, request, decision)
       if (context.degraded) {
         const instead = await this.outcome(options.fallback?.(request.call, context))
         if (instead !== undefined) {
@@ -240,7 +248,10 @@ export class Attempt implements JobHolder {
       if (refusal?.name === 'later') {
         this.state = { name: 'at the gate' }
         clearTimeout(timer)
-        return await sendBack.limited(this, request, refusal, (how) => this.observeEnd(request, how, undefined))
+        return await sendBack.limited(this, request, refusal, (how, returns) => {
+          this.observeEnd(request, how, undefined, refusal.words, refusal.limited.headers)
+          if (returns !== undefined) this.parts.notes.sentBack(this.job, request, returns)
+        })
       }
       if (refusal?.name === 'never') {
         clearTimeout(timer)
@@ -258,7 +269,7 @@ export class Attempt implements JobHolder {
       if (this.work !== undefined) await nextTurn()
       const { work } = this
       const actual = work === undefined ? this.settle(request, error, decision) : this.settleCost(work, request, decision)
-      this.observeEnd(request, 'failed', actual)
+      this.observeEnd(request, 'failed', actual, error instanceof Error ? error.message : String(error))
       throw error instanceof TollgateError ? jobFailure(error) : error
     } finally {
       clearTimeout(timer)
@@ -292,7 +303,7 @@ export class Attempt implements JobHolder {
     if (usage === undefined) await this.uncharge(request, decision)
     const actual = usage === undefined ? undefined : this.settle(request, { usage }, decision)
     this.parts.log.warn({ call: this.job.id, agent: request.call.agent }, 'the agent refused the call for good; the call fails')
-    this.observeEnd(request, 'failed', actual)
+    this.observeEnd(request, 'failed', actual, words)
     throw finalFailure(new TollgateError('UPSTREAM_REFUSED', words))
   }
 
@@ -315,6 +326,7 @@ export class Attempt implements JobHolder {
     const { usage } = this.parts
     const actual = usage.actual(request, completed(usage.usageIn(request.call.agent, outcome), this.reported))
     this.parts.starter.settle(request, actual, { asEstimated: this.reported === undefined, watched: watched === true })
+    this.parts.notes.settled(this.job, request, actual)
     return actual.tokens
   }
 
@@ -323,6 +335,7 @@ export class Attempt implements JobHolder {
     const { starter, leases } = this.parts
     const actual = this.parts.usage.actual(request, this.reported)
     starter.settleCost(request, actual, watched === true)
+    this.parts.notes.settled(this.job, request, actual)
     const free = () => {
       leases.remove(request)
       starter.freeSlots(request)
@@ -339,7 +352,9 @@ export class Attempt implements JobHolder {
     else starter.settle(part, NOTHING, { asEstimated: true, watched: false })
   }
 
-  private observeEnd({ call, costs }: CallRequest, how: Ended, actual: number | undefined): void {
-    this.parts.observer.ended(call, how, { estimated: costs.tokens, actual })
+  /** @param why words of its error, and the headers of the agent's refusal */
+  private observeEnd(request: CallRequest, how: Ended, actual: number | undefined, why?: string, headers?: HeadersLike): void {
+    this.parts.observer.ended(request.call, how, { estimated: request.costs.tokens, actual })
+    this.parts.notes.ended(this.job, request, how, why, headers)
   }
 }

@@ -3,9 +3,11 @@ import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { DEFAULTS } from '../model/defaults.js'
 import type { Clock } from '../model/time.js'
-import type { ScriptClient } from '../store/redis/script-client.js'
+import type { LineFront, ScriptClient } from '../store/redis/script-client.js'
 import { scripts } from '../store/redis/scripts.js'
+import type { CallNotes } from './call-notes.js'
 import { JoblessCalls } from './jobless-calls.js'
+import { type LineLook, LOOK_MS } from './line-look.js'
 import { type FirstLines, LineScan } from './line-scan.js'
 import { QueuePlaces } from './queue-places.js'
 import type { JobState, Queues } from './queues.js'
@@ -69,6 +71,7 @@ export class Dispatcher {
   private secondScan: NodeJS.Timeout | undefined
   private readonly retries = new Set<NodeJS.Timeout>()
   private readonly leaseKeys: readonly string[]
+  private readonly looks: NodeJS.Timeout
 
   constructor(
     private readonly redis: Redis,
@@ -76,7 +79,12 @@ export class Dispatcher {
     private readonly queues: Queues,
     clock: Clock,
     private readonly log: Logger,
+    private readonly history: { readonly look: LineLook; readonly notes: CallNotes },
   ) {
+    this.looks = setInterval(() => {
+      if (this.lease.name === 'held' && this.lease.untilMs > performance.now()) void this.history.look.look()
+    }, LOOK_MS)
+    this.looks.unref()
     this.scan = new LineScan(redis, scriptClient, clock)
     this.places = new QueuePlaces(redis, scriptClient.keys)
     this.joblessCalls = new JoblessCalls(redis, scriptClient)
@@ -121,6 +129,7 @@ export class Dispatcher {
   stop(): void {
     if (this.state.name === 'resting') clearTimeout(this.state.timer)
     this.state = { name: 'closed' }
+    clearInterval(this.looks)
     clearTimeout(this.secondScan)
     for (const retry of this.retries) clearTimeout(retry)
   }
@@ -177,6 +186,7 @@ export class Dispatcher {
     this.scan.setClock(nowMs)
     this.places.woke(unclaimed)
     this.leftWithoutJob(dropped)
+    this.noteWoken(fronts, woken)
     await this.promote(woken)
     return this.scan.unfinished ? 0 : Math.min(LONGEST_REST_MS, nextMs ?? LONGEST_REST_MS)
   }
@@ -207,6 +217,8 @@ export class Dispatcher {
       this.scan.setClock(Number(seconds) * 1000 + Number(micros) / 1000)
       // What the last holder of the lease was about to do is not known here.
       this.scan.scanAll()
+      this.history.look.forget()
+      void this.history.look.look()
     }
     this.lease = { name: 'held', untilMs: nowMs + DEFAULTS.dispatcherLeaseMs }
     return true
@@ -223,6 +235,16 @@ export class Dispatcher {
       this.promote(missed, tries + 1).catch((error: unknown) => this.log.error({ err: error }, 'waking failed; the calls are found among the passes'))
     }, afterMs)
     this.retries.add(retry)
+  }
+
+  private noteWoken(fronts: readonly LineFront[], woken: readonly string[]): void {
+    if (woken.length === 0) return
+    this.history.notes.woken(woken)
+    const ids = new Set(woken)
+    for (const { key, calls } of fronts) {
+      const count = calls.reduce((sum, { id }) => sum + (ids.has(id) ? 1 : 0), 0)
+      if (count > 0) this.history.look.woke(key, count)
+    }
   }
 
   private leftWithoutJob(calls: readonly string[]): void {

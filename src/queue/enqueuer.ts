@@ -14,6 +14,7 @@ import { Batcher } from '../store/redis/batcher.js'
 import { type BareDecision, isBare } from '../store/redis/decoder.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { faultMessage, show } from '../validation/faults.js'
+import type { CallNotes } from './call-notes.js'
 import { ExistingJobs, Joined } from './existing-jobs.js'
 import { explainStored } from './explain.js'
 import {
@@ -48,6 +49,7 @@ export interface EnqueuerParts {
   readonly results: Results
   readonly queueStates: QueueStates
   readonly strategyResolver: StrategyResolver
+  readonly notes?: CallNotes
   /** How often a call is tried whose handler fails. */
   readonly attempts: number | undefined
   /** The largest payload, in bytes of JSON. */
@@ -160,7 +162,9 @@ export class Enqueuer {
     const send = async (request: CallRequest) => {
       // Between two decisions a strategy of the user's own ran, for which Redis is not to blame.
       if (answeredMs !== undefined) budget.extend(performance.now() - answeredMs)
+      const sentMs = performance.now()
       const decided = await this.send(request, budget)
+      if (answeredMs === undefined) this.parts.notes?.decided(request, decided.decision, performance.now() - sentMs)
       answeredMs = performance.now()
       return decided
     }

@@ -5,6 +5,9 @@ import type { Resolver } from '../admission/resolver.js'
 import type { UsageReader } from '../admission/usage-reader.js'
 import type { Gate } from '../gate/gate.js'
 import type { CallsPage, CheckedCallsQuery, CheckedLinesQuery, LinesPage } from '../gate/waiting.js'
+import type { CallHistory } from '../history/answers.js'
+import type { Recorder } from '../history/recorder.js'
+import { readSeen, type Seen } from '../history/seen.js'
 import type { Call } from '../model/call.js'
 import type { CustomStrategy } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
@@ -22,6 +25,8 @@ import type { Store } from '../store/store.js'
 import { logConnection } from '../telemetry/log.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
 import { validateCall } from '../validation/call.js'
+import { readCallHistory } from './call-history.js'
+import { CallNotes } from './call-notes.js'
 import { Dispatcher } from './dispatcher.js'
 import { Enqueuer } from './enqueuer.js'
 import { ExistingJobs } from './existing-jobs.js'
@@ -31,6 +36,7 @@ import type { Handler, WorkerOptions } from './handler.js'
 import { HeldCalls } from './held-calls.js'
 import { heldQueueOf, newHeldQueue, sweepHeld } from './held-queue.js'
 import { startLifted } from './lifted-calls.js'
+import { LineLook } from './line-look.js'
 import type { FirstLines } from './line-scan.js'
 import { QueueStates } from './queue-states.js'
 import { Queues } from './queues.js'
@@ -65,6 +71,7 @@ interface QueueRuntimeParts {
   readonly tracker: UpstreamTracker
   readonly usage: UsageReader
   readonly outage: Outage
+  readonly recorder: Recorder
   /** That of the gate, which goes on while Redis is away. */
   readonly store: Store
   /** Is called when another process has changed the rules, or may have. */
@@ -87,6 +94,7 @@ export class QueueRuntime {
   readonly foreignWorkers: ForeignWorkers
   private readonly queueStates: QueueStates
   private readonly waitingList: WaitingList
+  private readonly notes: CallNotes
   private readonly workers = new Set<Worker>()
   /** By the names of their queues. */
   private readonly held = new Map<string, HeldCalls>()
@@ -101,6 +109,7 @@ export class QueueRuntime {
     this.foreignWorkers = new ForeignWorkers(parts.client, parts.keys.prefix, parts.options.queue, parts.log)
     const { scriptClient, client: redis, log } = parts
     this.waitingList = new WaitingList({ scriptClient, redis, queueStates: this.queueStates }, parts.options.queue)
+    this.notes = new CallNotes({ ...parts, redis })
     const { attempts, strategies, maxPayloadBytes, enqueueTimeoutMs: timeoutMs } = parts.options
     const queue = this.queues.get(parts.options.queue)
     this.results = new Results(queue, redis)
@@ -112,6 +121,7 @@ export class QueueRuntime {
       queueStates: this.queueStates,
       results: this.results,
       strategyResolver,
+      notes: this.notes,
       attempts,
       maxPayloadBytes,
       timeoutMs,
@@ -134,7 +144,11 @@ export class QueueRuntime {
     const { scriptClient, client: redis } = this.working
     const strategyResolver = new StrategyResolver(scriptClient, this.parts.options.strategies, this.parts.log)
     const away = () => this.parts.outage.breaker.away
-    return new Worker({ ...this.parts, away, scriptClient, redis, queue, prefix: this.parts.keys.prefix, strategyResolver }, handler, options)
+    return new Worker(
+      { ...this.parts, away, notes: this.notes, scriptClient, redis, queue, prefix: this.parts.keys.prefix, strategyResolver },
+      handler,
+      options,
+    )
   }
 
   /** Starts to hold calls in this process. */
@@ -176,6 +190,25 @@ export class QueueRuntime {
       const id = await this.idOf(call)
       return explain({ scriptClient, redis: client, queueStates: this.queueStates }, this.queues.get(this.queueOf(id)), id)
     })
+  }
+
+  /** What a call went through. @throws CALL_UNKNOWN */
+  callHistory(id: string): Promise<CallHistory> {
+    const { client, keys, recorder } = this.parts
+    return this.answered('the history of a call', async () => {
+      await recorder.sync()
+      return readCallHistory(client, keys, this.queueOf(id), id)
+    })
+  }
+
+  get redis(): Redis {
+    return this.parts.client
+  }
+
+  /** What the dispatcher saw of the lines last. */
+  seen(): Promise<Seen | null> {
+    const { client, keys } = this.parts
+    return this.answered('what the dispatcher saw', async () => readSeen(await client.get(keys.seen)))
   }
 
   calls(query: CheckedCallsQuery): Promise<CallsPage> {
@@ -308,6 +341,7 @@ export class QueueRuntime {
     })
     const scriptClient = new ScriptClient(client, resolver, clock)
     const queues = new Queues(client, keys)
+    const look = new LineLook({ ...this.parts, redis: client, scriptClient, queueStates: new QueueStates(client, keys) })
     const sweep = () => {
       sweepHeld(scriptClient, client, (name) => queues.get(name)).catch((error: unknown) => {
         if (!isStoreError(error)) log.warn({ err: error }, 'the held calls of dead processes could not be given up; it is tried again')
@@ -315,7 +349,7 @@ export class QueueRuntime {
     }
     this.sweeps = setInterval(sweep, DEFAULTS.heldBeatMs)
     this.sweeps.unref()
-    return { client, scriptClient, queues, dispatcher: new Dispatcher(client, scriptClient, queues, clock, log) }
+    return { client, scriptClient, queues, dispatcher: new Dispatcher(client, scriptClient, queues, clock, log, { look, notes: this.notes }) }
   }
 
   private hear(channel: string, message: string): void {

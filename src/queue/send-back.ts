@@ -41,13 +41,13 @@ export class SendBack {
 
   /**
    * The agent answered "not now": the charge is given back, and the call waits for its next try.
-   * @param ended is told how the attempt ended @throws what fails the job, where the call has returned as often as it may
+   * @param ended is told how the attempt ended, and how often the agent refused the call where it takes others @throws what fails the job, where the call has returned as often as it may
    */
   async limited(
     holder: JobHolder,
     request: CallRequest,
     { limited, words }: Extract<AgentRefusal, { name: 'later' }>,
-    ended: (how: 'returned' | 'failed') => void,
+    ended: (how: 'returned' | 'failed', returns?: number) => void,
   ): Promise<never> {
     const keepsLine = await this.storeMode(holder, request)
     const maxReturns = request.call.maxReturns ?? this.maxReturns
@@ -60,7 +60,7 @@ export class SendBack {
       this.log.warn(told, 'the agent refused the call more often than it may return; the call fails')
       throw finalFailure(new TollgateError('UPSTREAM_REFUSED', `refused ${returns} times (maxReturns ${maxReturns}), at last with: ${words}`))
     }
-    ended('returned')
+    ended('returned', refusal === 'blocks' ? undefined : returns)
     const state = { ...told, blockedMs: Math.ceil(blockedMs), waitMs: Math.ceil(waitMs), factor, cut }
     this.log.warn(state, refusal === 'blocks' ? BLOCKED : NOT_BLOCKED)
     return this.delay(holder, request, waitMs, unkept)

@@ -20,7 +20,7 @@ import { SlotLeases } from './slot-leases.js'
 import { StartBatcher } from './start-batcher.js'
 import { type AttemptJob, recordId } from './stored-call.js'
 
-export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis' | 'log' | 'strategyResolver' | 'tracker' | 'usage'> {
+export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis' | 'log' | 'strategyResolver' | 'tracker' | 'usage' | 'notes'> {
   readonly queue: string
   readonly prefix: string
   readonly ledgerNames: LedgerNames

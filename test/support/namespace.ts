@@ -23,9 +23,10 @@ export class Namespace {
     return tollgate
   }
 
-  /** Every key of the namespace but that of the heartbeats, which processes write every second whatever a test does. */
+  /** Every key of the namespace but those of the heartbeats and the history, which processes write every second or two whatever a test does. */
   async allKeys(): Promise<string[]> {
-    return (await this.keysWithMembers()).filter((key) => key !== this.keys.members)
+    const { members, seen, troubled, prefix } = this.keys
+    return (await this.keysWithMembers()).filter((key) => ![members, seen, troubled].includes(key) && !/^\/[tyz]\//.test(key.slice(prefix.length)))
   }
 
   private async keysWithMembers(): Promise<string[]> {

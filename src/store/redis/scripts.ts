@@ -55,6 +55,10 @@ export const scripts = {
   reportPlaces: script<number>('report-places'),
   /** Redis' time, then per process its id and when it is left out. */
   heartbeat: script<[nowMs: string, ...members: string[]]>('heartbeat'),
+  /** Names that left a top list, each after the place of the list, counted from 1. */
+  addHistory: script<(number | string)[]>('add-history'),
+  /** How many jobs were there. */
+  noteEvents: script<number>('note-events'),
   /** 1, or 0 if it was done before. */
   mergeUsage: script<number>('merge-usage'),
 } as const
