@@ -13,7 +13,7 @@ import { askedPage, PAGE_PATHS } from './pages.js'
 import { renderPage } from './render.js'
 import { applyChange, checkChange, previewChange } from './rule-change.js'
 import { Snapshots } from './snapshots.js'
-import { sourceOf, unknownHealth } from './source.js'
+import { unknownHealth } from './unknown-health.js'
 
 const zip = promisify(gzip)
 
@@ -48,7 +48,7 @@ export class Dashboard {
     private readonly parts: PageParts,
     private readonly queues = false,
   ) {
-    this.figures = new Figures(sourceOf(parts.tollgate))
+    this.figures = new Figures(parts.tollgate)
     this.snapshots = new Snapshots(this.figures, parts.log)
     this.zipped = new Map(Object.entries(ASSETS).map(([name, text]) => [name, gzipSync(text, { level: 9 })]))
   }

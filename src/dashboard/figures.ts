@@ -2,10 +2,9 @@ import type { Health } from '../health/health.js'
 import type { HistoryPoint, LinesNow, Spend } from '../history/answers.js'
 import type { Usage } from '../model/decision.js'
 import { MINUTE, SECOND } from '../model/time.js'
-import { escapePart } from '../policy/match.js'
 import type { RuleSpec } from '../policy/rule.js'
+import type { Tollgate } from '../tollgate.js'
 import type { LineHistory, SPENDERS, SPENT } from './model.js'
-import type { Source } from './source.js'
 
 /** How long figures of whole minutes are good for: the last minute still grows. */
 const MINUTES_GOOD_MS = 10 * SECOND
@@ -24,9 +23,6 @@ export function partsOfLine(line: string): { readonly rule: string; readonly sco
   const at = line.indexOf('/')
   return at === -1 ? { rule: line, scopeValue: '*' } : { rule: line.slice(0, at), scopeValue: line.slice(at + 1) }
 }
-
-/** The scope value that a call with one name has in a rule that counts by one scope. */
-export const valueOf = escapePart
 
 /** The history of an hour, in the form in which a row shows it. */
 export function lineHistory(points: readonly HistoryPoint[]): LineHistory {
@@ -52,7 +48,7 @@ export function lineHistory(points: readonly HistoryPoint[]): LineHistory {
 export class Figures {
   private readonly answers = new Map<string, { readonly untilMs: number; readonly answer: Promise<unknown> }>()
 
-  constructor(readonly source: Source) {}
+  constructor(readonly source: Tollgate) {}
 
   /** An answer that is good for a while. */
   remember<Answer>(key: string, goodForMs: number, ask: () => Promise<Answer>): Promise<Answer> {
@@ -93,7 +89,7 @@ export class Figures {
   }
 
   /** The agents and lines that have a history. */
-  known(): ReturnType<Source['history']['known']> {
+  known(): ReturnType<Tollgate['history']['known']> {
     return this.remember('known', MINUTES_GOOD_MS, () => this.source.history.known())
   }
 

@@ -133,3 +133,9 @@ export function linkWith(url: string, changes: Readonly<Record<string, string | 
 
 export const callLink = (id: string) => `/call?id=${encodeURIComponent(id)}`
 export const lineLink = (line: string) => `/lines?line=${encodeURIComponent(line)}`
+
+/** "3,400 tokens, 1 request" */
+export function costText(cost: Readonly<Record<string, number>>): string {
+  const parts = Object.entries(cost).filter(([, value]) => value !== 0)
+  return parts.map(([unit, value]) => (unit === 'usd' ? amount(value, unit) : `${amount(value, unit)} ${unit}`)).join(', ')
+}

@@ -1,7 +1,7 @@
 import type { ListedCall } from '../../gate/waiting.js'
 import type { LineOrder, LineRow, LinesBody, OpenLine } from '../model.js'
 import { Ask, send } from './actions.js'
-import { amount, callLink, clock, duration, limitName, lineName, linkWith, NONE, percent, perSecond, valueName, whole } from './format.js'
+import { callLink, clock, duration, limitName, lineName, linkWith, NONE, percent, perSecond, valueName, whole } from './format.js'
 import { Card, Empty, Eta, Pager, Spark, sparkLabel, Tabs } from './parts.js'
 
 export const LINES_PAGE = 25
@@ -293,10 +293,4 @@ export function LinesPage({ body, nowMs, url }: PageProps) {
       </Card>
     </main>
   )
-}
-
-/** "3,400 tokens, 1 request" */
-export function costText(cost: Readonly<Record<string, number>>): string {
-  const parts = Object.entries(cost).filter(([, value]) => value !== 0)
-  return parts.map(([unit, value]) => (unit === 'usd' ? amount(value, unit) : `${amount(value, unit)} ${unit}`)).join(', ')
 }
