@@ -14,7 +14,7 @@ const RECENT_MINUTES = 5
 const SHARED_SCOPES = new Set(['global', 'agent', 'endpoint', 'model'])
 
 /** Whether all tenants share the limits of a rule. */
-export function isShared({ scope }: Pick<RuleSpec, 'scope'>): boolean {
+export function isSharedByAll({ scope }: Pick<RuleSpec, 'scope'>): boolean {
   return [scope].flat().every((one) => SHARED_SCOPES.has(one))
 }
 
@@ -24,10 +24,18 @@ export function partsOfLine(line: string): { readonly rule: string; readonly sco
   return at === -1 ? { rule: line, scopeValue: '*' } : { rule: line.slice(0, at), scopeValue: line.slice(at + 1) }
 }
 
+/** Calls per second over the last minutes that are over; of a history that has just begun, over the minute that is not. */
+function startingPerSecond(points: readonly HistoryPoint[]): number {
+  const first = points.findIndex(({ depth, started, arrived }) => depth !== null || started + arrived > 0)
+  const known = first === -1 ? [] : points.slice(first)
+  const over = known.slice(-RECENT_MINUTES - 1, -1)
+  const [last] = known.slice(-1)
+  if (over.length === 0) return last === undefined ? 0 : last.started / Math.max(1, Math.min(MINUTE, Date.now() - last.atMs) / SECOND)
+  return over.reduce((sum, { started }) => sum + started, 0) / (over.length * (MINUTE / SECOND))
+}
+
 /** The history of an hour, in the form in which a row shows it. */
 export function lineHistory(points: readonly HistoryPoint[]): LineHistory {
-  // The last minute is not over: rates are those of the ones before.
-  const over = points.slice(-RECENT_MINUTES - 1, -1)
   const last = points.slice(-RECENT_MINUTES)
   const most = (field: 'waitP50Ms' | 'waitP95Ms') => {
     const known = last.map((point) => point[field]).filter((value) => value !== null)
@@ -35,7 +43,7 @@ export function lineHistory(points: readonly HistoryPoint[]): LineHistory {
   }
   return {
     depths: points.map(({ depth }) => depth),
-    startingPerSecond: over.length === 0 ? 0 : over.reduce((sum, { started }) => sum + started, 0) / (over.length * (MINUTE / SECOND)),
+    startingPerSecond: startingPerSecond(points),
     waitP50Ms: most('waitP50Ms'),
     waitP95Ms: most('waitP95Ms'),
   }

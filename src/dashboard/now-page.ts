@@ -3,7 +3,7 @@ import { HEALTH_REASONS, type HealthReason } from '../model/health-reason.js'
 import { MINUTE, SECOND } from '../model/time.js'
 import { escapePart } from '../policy/match.js'
 import type { RuleSpec } from '../policy/rule.js'
-import { type Figures, isShared, lineHistory } from './figures.js'
+import { type Figures, isSharedByAll, lineHistory } from './figures.js'
 import type { AgentRow, Attention, NowBody, RuleGroup, ValueRow } from './model.js'
 import { fullness } from './rules-page.js'
 import { valuesOf } from './values.js'
@@ -40,7 +40,7 @@ async function groupOf(figures: Figures, spec: RuleSpec): Promise<RuleGroup> {
   const { name, scope, strategy } = spec
   return {
     spec: { name, scope, strategy },
-    shared: isShared(spec),
+    shared: isSharedByAll(spec),
     values: shown,
     moreLines: Math.max(0, lined - shown.filter(({ depth }) => depth > 0).length),
   }

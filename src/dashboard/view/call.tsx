@@ -1,7 +1,7 @@
 import type { CallEvent } from '../../history/answers.js'
 import type { CallBody } from '../model.js'
 import { Ask } from './actions.js'
-import { amount, clock, duration, limitName, lineLink, lineName, NONE, percent, whole } from './format.js'
+import { amountText, clock, duration, limitText, lineLink, lineName, NONE, percent, SHOWN_UNITS, whole } from './format.js'
 import { LifeBar, SAID, Steps, type Stretch, stretches, sum } from './life.js'
 import { cancelQuestion, ownerOf } from './lines.js'
 import { Card, Empty, fullness, Limits, type Tone } from './parts.js'
@@ -31,7 +31,7 @@ function headline(call: Known, all: readonly Stretch[], nowMs: number): string {
             : `${whole(call.position)} ${call.position === 1 ? 'call goes' : 'calls go'} before it`
       const line = call.binding === null ? '' : ` of ${lineName(call.binding.rule, call.binding.scopeValue)}`
       if (call.etaMs === null)
-        return `Waits${line === '' ? '' : ` for ${limitName(call.binding?.limit ?? '')}${line}`}; when it starts cannot be known${before === '' ? '' : `: ${before}`}.`
+        return `Waits${line === '' ? '' : ` for ${limitText(call.binding?.limit ?? '')}${line}`}; when it starts cannot be known${before === '' ? '' : `: ${before}`}.`
       return `Starts about ${clock(nowMs + call.etaMs, nowMs)}, in ${duration(call.etaMs)}${before === '' ? '' : `: ${before}`}${line === '' ? '' : `, in the line${line}`}.`
     }
     case 'woken':
@@ -52,9 +52,7 @@ function headline(call: Known, all: readonly Stretch[], nowMs: number): string {
 }
 
 function Difference({ estimate, actual }: { estimate: Readonly<Record<string, number>>; actual: Readonly<Record<string, number>> | null }) {
-  const units = [...new Set([...Object.keys(estimate), ...Object.keys(actual ?? {})])].filter(
-    (unit) => (estimate[unit] ?? 0) !== 0 || (actual?.[unit] ?? 0) !== 0,
-  )
+  const units = Object.keys(SHOWN_UNITS).filter((unit) => (estimate[unit] ?? 0) !== 0 || (actual?.[unit] ?? 0) !== 0)
   if (units.length === 0) return <Empty>Nothing was estimated.</Empty>
   return (
     <table class="t">
@@ -76,11 +74,13 @@ function Difference({ estimate, actual }: { estimate: Readonly<Record<string, nu
               <td class="lead">
                 <b>{unit}</b>
               </td>
-              <td class="n">{amount(from, unit)}</td>
+              <td class="n">{amountText(from, unit)}</td>
               <td class="n" data-l="→">
-                {to === undefined ? NONE : amount(to, unit)}
+                {to === undefined ? NONE : amountText(to, unit)}
               </td>
-              <td class="n end">{difference === null ? NONE : `${difference > 0 ? '+' : difference < 0 ? '−' : ''}${amount(Math.abs(difference), unit)}`}</td>
+              <td class="n end">
+                {difference === null ? NONE : `${difference > 0 ? '+' : difference < 0 ? '−' : ''}${amountText(Math.abs(difference), unit)}`}
+              </td>
             </tr>
           )
         })}

@@ -1,5 +1,5 @@
 import type { CallEvent } from '../../history/answers.js'
-import { clock, costText, duration, limitName, lineName, whole } from './format.js'
+import { clock, costText, duration, limitText, lineName, whole } from './format.js'
 
 /** How the time after an event was spent. */
 export type Span = 'wait' | 'run' | 'held' | 'rest'
@@ -83,7 +83,7 @@ const TITLES: Record<CallEvent['what'], string> = {
 
 function details(event: CallEvent, nowMs: number): string {
   const place = event.position === undefined ? '' : `place ${whole(event.position + 1)}`
-  const limit = event.limit === undefined ? '' : `for ${limitName(event.limit)}`
+  const limit = event.limit === undefined ? '' : `for ${limitText(event.limit)}`
   const told = event.etaMs === undefined ? '' : event.etaMs === null ? 'no time could be told' : `start told as ${clock(event.atMs + event.etaMs, nowMs)}`
   const attempt = event.attempt === undefined ? '' : `attempt ${event.attempt}`
   const cost = event.cost === undefined ? '' : costText(event.cost)

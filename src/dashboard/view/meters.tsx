@@ -82,7 +82,7 @@ export function RulesCard({ groups }: { groups: readonly RuleGroup[] }) {
                   <small>
                     {scopeText(group.spec.scope)} · {WITHOUT_ROOM[group.spec.strategy ?? 'queue'] ?? group.spec.strategy}
                     {group.moreLines > 0 && ` · ${whole(group.moreLines)} more lines`}
-                    {group.values.length === 0 && ' · nothing is counted yet'}
+                    {group.values.length === 0 && ' · no call waits for it'}
                   </small>
                 </th>
               </tr>

@@ -2,7 +2,7 @@ import type { Health } from '../../health/health.js'
 import type { HistoryPoint, LimitedBy } from '../../history/answers.js'
 import type { Attention, NowBody } from '../model.js'
 import { AgentsCard } from './agents.js'
-import { clock, duration, limitName, lineLink, lineName, NONE, percent, perSecond, whole, whoWaits } from './format.js'
+import { clock, duration, limitText, lineLink, lineName, NONE, percent, perSecond, whole, whoWaits } from './format.js'
 import { RulesCard } from './meters.js'
 import { Bar, Card, Empty, Sign, Spark, sparkLabel } from './parts.js'
 import { Verdict } from './verdict.js'
@@ -73,8 +73,8 @@ function Strip({ health: { figures }, hour }: { health: Health; hour: readonly H
 
 function Cause({ one, nowMs }: { one: LimitedBy; nowMs: number }) {
   const value = one.scopeValue
-  const name = [lineName(one.rule, value ?? '*'), limitName(one.limit)].filter((part) => part !== '').join(' · ')
-  const shown = one.scopeValue === null ? `${one.rule} · ${limitName(one.limit)}` : name
+  const name = [lineName(one.rule, value ?? '*'), limitText(one.limit)].filter((part) => part !== '').join(' · ')
+  const shown = one.scopeValue === null ? `${one.rule} · ${limitText(one.limit)}` : name
   return (
     <li>
       <span>{value === null ? shown : <a href={lineLink(`${one.rule}/${value}`)}>{shown}</a>}</span>

@@ -1,6 +1,6 @@
 import { useEffect, useRef } from 'preact/hooks'
 import type { Spend } from '../../history/answers.js'
-import { amount, clock, dayOf } from './format.js'
+import { amountText, clock, dayOf } from './format.js'
 
 const DAY = 86_400_000
 
@@ -50,8 +50,8 @@ export function burnUp({ days, pacePerDay, monthRange, month, budget }: Spend, n
 function describe(row: Spend, unit: string, nowMs: number): string {
   const { budget } = row
   const limit =
-    budget === null ? '' : `, limit ${amount(budget.amount, unit)}${budget.runsOutMs === null ? '' : `, reached at ${clock(budget.runsOutMs, nowMs)}`}`
-  return `${row.name}: ${amount(row.month, unit)} spent by ${dayOf(nowMs)}, likely ${amount(row.monthRange[0], unit)} to ${amount(row.monthRange[1], unit)} at the end of the month${limit}`
+    budget === null ? '' : `, limit ${amountText(budget.amount, unit)}${budget.runsOutMs === null ? '' : `, reached at ${clock(budget.runsOutMs, nowMs)}`}`
+  return `${row.name}: ${amountText(row.month, unit)} spent by ${dayOf(nowMs)}, likely ${amountText(row.monthRange[0], unit)} to ${amountText(row.monthRange[1], unit)} at the end of the month${limit}`
 }
 
 /** Spent this month, with the band in which it will end. Drawn in the browser; it has its place and its words before. */

@@ -2,7 +2,7 @@ import type { RuleRow, RulesBody } from '../model.js'
 import { useActions } from './actions.js'
 import { Audit } from './audit.js'
 import { Editor } from './editor.js'
-import { limitName, linkWith, percent, valueName, whole } from './format.js'
+import { limitText, linkWith, percent, valueName, whole } from './format.js'
 import { CapacityForm, ResetForm } from './forms.js'
 import { Bar, Card, Empty, fullness } from './parts.js'
 import { Overrides, Pauses } from './steering.js'
@@ -33,7 +33,7 @@ function LimitTexts({ limits }: { limits: RuleRow['spec']['limits'] }) {
         ].filter((one) => one !== '')
         return (
           <span key={n} class="block">
-            {value.toLocaleString('en-US')} {limitName(name)}
+            {value.toLocaleString('en-US')} {limitText(name)}
             {extras.length > 0 && <small> {extras.join(', ')}</small>}
           </span>
         )
@@ -64,11 +64,11 @@ function Row({ row, url, open }: { row: RuleRow; url: string; open: boolean }) {
       <td data-l="without room">{WITHOUT_ROOM[spec.strategy ?? 'queue'] ?? spec.strategy}</td>
       <td class="wide tight">
         {tightest === null ? (
-          <span class="soft">nothing is counted yet</span>
+          <span class="soft">no call waits for it</span>
         ) : (
           <>
             <span class="nw">
-              {valueName(tightest.scopeValue)}, {limitName(tightest.limit)} {percent(fullness(tightest))}
+              {valueName(tightest.scopeValue)}, {limitText(tightest.limit)} {percent(fullness(tightest))}
               {waiting > 0 && `, ${whole(waiting)} wait`}
             </span>
             <Bar used={tightest.used} claimed={tightest.claimed} of={tightest.capacity} />
