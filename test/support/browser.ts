@@ -15,6 +15,7 @@ const WATCH_LAYOUT = `
     for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.layout.shift += entry.value
   }).observe({ type: 'layout-shift', buffered: true })
 `
+const PATIENCE_MS = 10_000
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 
 let browser: Promise<Browser> | undefined
@@ -29,14 +30,15 @@ export async function endBrowser(): Promise<void> {
   browser = undefined
 }
 
-/** A page of a test, closed when the test has finished, which fails where the page has told an error to its console. */
-export async function openPage({ width = 1280, dark = false }: { width?: number; dark?: boolean } = {}): Promise<Page> {
+/** A page of a test, closed when the test has finished. @param quiet whether the test fails where the page tells its console an error */
+export async function openPage({ width = 1280, dark = false, quiet = true }: { width?: number; dark?: boolean; quiet?: boolean } = {}): Promise<Page> {
   const context = await (await startBrowser()).newContext({
     viewport: { width, height: 900 },
     colorScheme: dark ? 'dark' : 'light',
     reducedMotion: 'reduce',
   })
   const page = await context.newPage()
+  page.setDefaultTimeout(PATIENCE_MS)
   const errors: string[] = []
   page.on('console', (message) => {
     if (message.type() === 'error' || message.type() === 'warning') errors.push(message.text())
@@ -45,9 +47,14 @@ export async function openPage({ width = 1280, dark = false }: { width?: number;
   await page.addInitScript(WATCH_LAYOUT)
   onTestFinished(async () => {
     await context.close()
-    expect(errors).toEqual([])
+    if (quiet) expect(errors).toEqual([])
   })
   return page
+}
+
+/** Resolves when the page runs, and its first figures have come. */
+export async function isLive(page: Page): Promise<void> {
+  await page.locator('html[data-live]').waitFor({ state: 'attached' })
 }
 
 interface Violation {
