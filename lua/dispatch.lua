@@ -28,7 +28,8 @@
   ARGV[4…]    per call: the call as JSON
 
   Reply       { now, ids woken, ms until the earliest line can move or -1, ids woken without a claim, ids
-              dropped for want of a job }
+              dropped for want of a job, per line { how many of the calls looked at have left it, 1 if a call
+              without room ended the look, else 0: the calls behind them may go, too } }
   Cost        one MGET, one SET per meter that changes; three writes and a look at the job per woken call
 ]]
 --- @include "lib/core.lua"
@@ -205,7 +206,7 @@ local function fronts_of(lines)
     local due_in = is_own and Line.due_in(line_key, now) or 0
     fronts[n] = {
       key = line_key, own = batch.meters[line[2]], is_own = is_own, at = cursor, last = cursor + line[3],
-      wait = due_in > 0 and due_in + LOOKAHEAD_MS or nil, passed_over = nil, place = nil,
+      wait = due_in > 0 and due_in + LOOKAHEAD_MS or nil, passed_over = nil, place = nil, left = 0,
     }
     cursor = cursor + line[3]
   end
@@ -236,15 +237,18 @@ while front do
   local call = batch.calls[front.at]
   call[CALL_JSON] = ARGV[3 + front.at]
   local after, queue_is_full = advance(front.at, call, front.own, front.key, front.is_own)
-  if queue_is_full then
+  if queue_is_full and after then
     front.passed_over = front.passed_over or after
   else
     front.wait = after
+    if not after then front.left = front.left + 1 end
   end
   step(front)
   front = first_of(fronts)
 end
-for _, one in ipairs(fronts) do
+local looks = {}
+for n, one in ipairs(fronts) do
+  looks[n] = { one.left, one.wait and 1 or 0 }
   if redis.call('EXISTS', one.key) == 0 then
     Line.close(batch, one.key)
   else
@@ -255,4 +259,4 @@ end
 
 Batch.save(batch)
 local first = redis.call('ZRANGE', KEYS[FIXED.LINES], 0, 0, 'WITHSCORES')
-return { text(now), woken, first[2] and text(math.max(0, tonumber(first[2]) - now)) or '-1', unclaimed, dropped }
+return { text(now), woken, first[2] and text(math.max(0, tonumber(first[2]) - now)) or '-1', unclaimed, dropped, looks }

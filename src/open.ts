@@ -7,6 +7,10 @@ import { boundedPolicyStore, declaringPolicyStore, MemoryPolicyStore, type Polic
 import { limitOf, resetOf } from './admission/rejection.js'
 import { Resolver } from './admission/resolver.js'
 import { UsageReader } from './admission/usage-reader.js'
+import { MemorySeries } from './history/memory-series.js'
+import { Recorder } from './history/recorder.js'
+import { RedisSeries } from './history/redis-series.js'
+import type { SeriesStore } from './history/series.js'
 import { DEFAULTS } from './model/defaults.js'
 import { ConfigInvalid, rulesMissing, TollgateError } from './model/errors.js'
 import { withoutArguments } from './model/secrets.js'
@@ -25,13 +29,14 @@ import { QueueRuntime } from './queue/runtime.js'
 import { within } from './redis/bounded-wait.js'
 import { connect, connectWithin } from './redis/connection.js'
 import { Keys } from './redis/keys.js'
-import { isStoreError } from './redis/store-error.js'
+import { isStoreError, isUnavailable } from './redis/store-error.js'
 import { LedgerNames } from './store/ledger-names.js'
 import { MemoryStore } from './store/memory/memory-store.js'
 import { RedisStore } from './store/redis/redis-store.js'
 import { ScriptClient } from './store/redis/script-client.js'
 import type { Store } from './store/store.js'
 import type { NoteReset } from './store/store-guard.js'
+import { CallMetrics } from './telemetry/call-metrics.js'
 import { defaultLogger, logConnection, safeLogger } from './telemetry/log.js'
 import { type Bus, MemoryBus, RedisBus } from './upstream/bus.js'
 import { isNats, loadNats, NatsBus } from './upstream/nats-bus.js'
@@ -49,6 +54,8 @@ interface CommonParts {
   readonly ledgerNames: LedgerNames
   readonly clock: Clock
   readonly log: Logger
+  /** What this process has counted. */
+  readonly metrics: CallMetrics
 }
 
 export interface TollgateParts extends CommonParts {
@@ -56,6 +63,9 @@ export interface TollgateParts extends CommonParts {
   readonly resolver: Resolver
   readonly usage: UsageReader
   readonly rules: PolicyStore
+  /** Counts what this process does, for the history. */
+  readonly recorder: Recorder
+  readonly series: SeriesStore
   /** Writes resets to the audit; undefined where the store does so itself. */
   readonly noteReset?: NoteReset
   /** Carries news of agents to other processes. */
@@ -119,7 +129,7 @@ function warnWithoutRules(resolver: Resolver, { logger }: Options, log: Logger):
 }
 
 /** What Redis or the user of its URL says no to for good: waiting does not help. */
-const REFUSED_FOR_GOOD = /\b(NOAUTH|WRONGPASS|NOPERM)\b/
+const REFUSED_FOR_GOOD = /\b(NOAUTH|WRONGPASS|NOPERM|MOVED)\b/
 
 /**
  * Whether a process comes up though it could not reach its Redis. Not one that requires rules and has none of its own: it cannot know whether the
@@ -127,8 +137,7 @@ const REFUSED_FOR_GOOD = /\b(NOAUTH|WRONGPASS|NOPERM)\b/
  */
 function comesUpWithout(error: unknown, client: Redis, { requireRedis, requireRules }: Options, declared: Declaration | undefined): error is Error {
   if (requireRedis || (requireRules && (declared?.rules.length ?? 0) === 0) || client.status === 'end') return false
-  const isOutage = isStoreError(error) || (error instanceof TollgateError && (error.code === 'REDIS_UNAVAILABLE' || error.code === 'STORE_UNAVAILABLE'))
-  return isOutage && !REFUSED_FOR_GOOD.test((error as Error).message)
+  return isUnavailable(error) && !REFUSED_FOR_GOOD.test((error as Error).message)
 }
 
 function busOf({ options, keys, log }: CommonParts, ofRedis?: () => Bus): Bus {
@@ -154,8 +163,11 @@ async function openAlone(common: CommonParts, declared: Declaration | undefined)
   for (const change of changes) await rules.change(change)
   const resolver = new Resolver(await rules.read(), common.keys, options.estimate, options.upstream)
   if (options.requireRules && resolver.rules.specs.length === 0) throw rulesMissing()
+  const series = new MemorySeries(clock)
   return {
     ...common,
+    series,
+    recorder: new Recorder({ series, log, nowMs: () => approximateMs(clock), away: () => false }),
     store: options.store ?? new MemoryStore(() => approximateMs(clock)),
     rules,
     resolver,
@@ -173,7 +185,7 @@ async function openAlone(common: CommonParts, declared: Declaration | undefined)
 /** A process that shares limits, lines and policy with the others of its namespace, by Redis. */
 async function openShared(common: CommonParts, declared: Declaration | undefined): Promise<TollgateParts> {
   const { options, keys, ledgerNames, clock, log } = common
-  const { client, owned } = connect(options.redis)
+  const { client, owned } = connect(options.redis, keys.prefix)
   logConnection(client, log, 'connection to Redis')
   const subscriber: Redis = client.duplicate()
   logConnection(subscriber, log, 'subscription to Redis')
@@ -208,8 +220,14 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
     }
     const usage = new UsageReader(resolver, log, options.believedUsage)
     const store = outageStore(outage, (around) => new RedisStore(scriptClient, client, clock, { around, actor: options.actor, ledgerNames }))
+    const series = new RedisSeries(client, keys, clock)
+    const away = () => client.status !== 'ready' || outage.breaker.away
+    const recorder = new Recorder({ series, log, nowMs: () => approximateMs(clock), away })
+    outage.local.onUnchecked = (request) => recorder.unchecked(request)
     return {
       ...common,
+      series,
+      recorder,
       store,
       outage,
       resolver,
@@ -227,6 +245,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
           tracker,
           usage,
           outage,
+          recorder,
           store,
           rulesChanged,
         }),
@@ -236,6 +255,10 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
     await outage.close()
     subscriber.disconnect()
     if (owned) client.disconnect()
+    if (error instanceof Error && /^MOVED\b/.test(error.message))
+      throw new ConfigInvalid(
+        'redis: the client that is given is connected to one server of a Redis Cluster; give an ioredis Cluster, or redis-cluster://host:port',
+      )
     if (error instanceof TollgateError || !(isStoreError(error) || (error instanceof Error && error.name === 'ReplyError'))) throw error
     throw new TollgateError('REDIS_UNAVAILABLE', `Redis refuses (${withoutArguments(error).message})`, { cause: error })
   }
@@ -251,6 +274,6 @@ export async function openParts(given: TollgateOptions): Promise<TollgateParts> 
   const log = safeLogger(options.logger ?? defaultLogger())
   if (options.store !== undefined && options.redis !== undefined) throw new ConfigInvalid('store: contradicts redis; give one of them')
   const alone = options.store !== undefined || (options.redis === undefined && process.env['REDIS_URL'] === undefined)
-  const common: CommonParts = { options, keys, ledgerNames: new LedgerNames(), clock: options.clock ?? redisClock, log }
+  const common: CommonParts = { options, keys, ledgerNames: new LedgerNames(), clock: options.clock ?? redisClock, log, metrics: new CallMetrics() }
   return alone ? openAlone(common, declared) : openShared(common, declared)
 }

@@ -1,4 +1,5 @@
 import type { Job } from 'bullmq'
+import type { Registry } from 'prom-client'
 import type { ApiKeys } from './administration/api-keys.js'
 import { capacityRule, capacityRuleName } from './administration/capacity.js'
 import { putRule } from './administration/change.js'
@@ -11,6 +12,9 @@ import type { UsageFigures } from './admission/usage-reader.js'
 import { type FetchIdentity, heldFetch } from './agents/held-fetch.js'
 import { Gate } from './gate/gate.js'
 import { type CallsPage, type CallsQuery, checkCallsQuery, checkLinesQuery, type LinesPage, type LinesQuery } from './gate/waiting.js'
+import type { History, RuleStats, Violations } from './history/answers.js'
+import { HistoryReader } from './history/reader.js'
+import { StatsOfRules } from './history/rule-stats.js'
 import { CustomLimiter, type CustomSpec } from './limiter/custom.js'
 import { CombinedLimiter, DirectLimiter, type Limiter, type Metered } from './limiter/limiter.js'
 import { checkLimiterLimits, limitOfEnvironment } from './limiter/spec.js'
@@ -33,6 +37,7 @@ import type { Ticket } from './queue/ticket.js'
 import type { Worker } from './queue/worker.js'
 import type { LedgerFigures } from './store/store.js'
 import { type ClosableStore, closableStore } from './store/store-guard.js'
+import { metricReader } from './telemetry/read-metrics.js'
 import { Capacities, type UpstreamStats } from './upstream/capacities.js'
 import { UpstreamTracker } from './upstream/tracker.js'
 import { faultMessage, show } from './validation/faults.js'
@@ -48,6 +53,14 @@ export interface Stats {
   outage(): OutageFigures
   /** How many usages that agents reported to this process could not be read, or were capped. */
   usage(): UsageFigures
+  /** What a rule has decided since the last reset, in all processes of the namespace. @throws RequestInvalid */
+  rule(name: string): Promise<RuleStats>
+  /** The same of all rules in force. */
+  all(): Promise<readonly RuleStats[]>
+  /** Forgets what `rule`, `all` and `violations` tell; the history stays. */
+  reset(): Promise<void>
+  /** The users, addresses and endpoints whose calls found no room most often. */
+  violations(): Promise<Violations>
 }
 
 /** One namespace in one process: enqueue, workers, the gate without the queue, limiters, and changes of the policy. */
@@ -58,6 +71,8 @@ export class Tollgate {
   /** Exceptions from rules, for a limited time; and the audit of every change. */
   readonly overrides: Overrides
   readonly stats: Stats
+  /** What happened in the last 24 hours by the minute, and in the last 30 days by the hour. */
+  readonly history: History
   readonly capacity: Capacities
   /** What limits have counted, and blocks of agents: to be read and reset. */
   readonly meters: Meters
@@ -71,6 +86,7 @@ export class Tollgate {
   /** Holds the calls of `fetch` and `gateProcessor`; made when first needed. */
   private held: HeldCalls | undefined
   private closing: Promise<void> | undefined
+  private registry: Promise<Registry> | undefined
 
   /** @throws ConfigInvalid, RulesInvalid, RULES_MISSING, REDIS_UNAVAILABLE */
   static async open(options: TollgateOptions = {}): Promise<Tollgate> {
@@ -89,11 +105,15 @@ export class Tollgate {
     this.prefix = parts.keys.prefix
     this.queue = parts.options.queue
     this.store = closableStore(parts.store, parts.noteReset)
-    this.gate = new Gate(parts.resolver, this.store, parts.usage)
+    this.gate = new Gate(parts.resolver, this.store, parts.usage, parts.metrics, parts.recorder)
     this.policyClient = new PolicyClient({ ...parts, actor: parts.options.actor, changed: (before) => this.wake(before) })
     this.rules = new Rules(this.policyClient)
     this.overrides = new Overrides(this.policyClient, parts.options.longestOverrideMs, () => this.runtime?.startLifted())
-    this.tracker = new UpstreamTracker({ ...parts, store: this.store })
+    const reported = (agent: string, blocks: boolean, cut: boolean) => {
+      if (blocks) parts.metrics.cells.add('blocks', 1, agent)
+      if (cut) parts.metrics.cells.add('cuts', 1, agent)
+    }
+    this.tracker = new UpstreamTracker({ ...parts, store: this.store, reported })
     parts.outage?.followRules(() => this.policyClient.sync())
     parts.outage?.followBlocks((value) => this.tracker.blockedMs(value))
     this.capacity = new Capacities(parts.resolver, this.store, this.tracker)
@@ -103,7 +123,27 @@ export class Tollgate {
       await this.runtime?.stirReturned(name)
     }
     this.meters = new Meters({ resolver: parts.resolver, store: this.store, actor: parts.options.actor, lifted })
+    const ofRules = new StatsOfRules(parts.series, parts.recorder, () => parts.resolver.rules.specs.map(({ name }) => name))
+    const { resolver, meters } = { ...parts, meters: this.meters }
+    this.history = new HistoryReader({
+      series: parts.series,
+      seen: () => this.runtime?.seen() ?? Promise.resolve(null),
+      call: (id) => this.needsQueue().callHistory(id),
+      budgets: {
+        get specs() {
+          return resolver.rules.specs
+        },
+        get rules() {
+          return resolver.rules.rules
+        },
+        usage: (rule, value) => meters.get({ rule, value: [value] }),
+      },
+    })
     this.stats = {
+      rule: (name) => ofRules.rule(name),
+      all: () => ofRules.all(),
+      reset: () => ofRules.reset(),
+      violations: () => ofRules.violations(),
       ledger: async () => this.store.figures(),
       upstream: () => this.capacity.stats(),
       outage: () => parts.outage?.figures() ?? NO_OUTAGE,
@@ -119,8 +159,8 @@ export class Tollgate {
   limiter(limits?: LimitSpec | readonly LimitSpec[]): DirectLimiter
   limiter<State>(algorithm: CustomSpec<State>): CustomLimiter<State>
   limiter<State>(spec: LimitSpec | readonly LimitSpec[] | CustomSpec<State> = limitOfEnvironment(process.env)): DirectLimiter | CustomLimiter<State> {
-    if (spec !== null && typeof spec === 'object' && 'check' in spec) return new CustomLimiter(spec, this.store)
-    return new DirectLimiter(checkLimiterLimits(spec), this.store, this.parts.keys, this.parts.ledgerNames)
+    if (spec !== null && typeof spec === 'object' && 'check' in spec) return new CustomLimiter(spec, this.store, this.parts.metrics)
+    return new DirectLimiter(checkLimiterLimits(spec), this.store, this.parts.keys, this.parts.ledgerNames, this.parts.metrics)
   }
 
   /** Several limiters as one: each must have room for the call, or none is charged. @throws ConfigInvalid for an algorithm of your own */
@@ -129,7 +169,7 @@ export class Tollgate {
       throw new ConfigInvalid(
         'all must be given a list of limiters of this Tollgate, one at least; one with an algorithm of your own cannot be charged together with others',
       )
-    return new CombinedLimiter(limiters, this.store, this.parts.ledgerNames)
+    return new CombinedLimiter(limiters, this.store, this.parts.ledgerNames, this.parts.metrics)
   }
 
   /**
@@ -225,6 +265,42 @@ export class Tollgate {
     return this.needsQueue().foreignWorkers.on(listener)
   }
 
+  /** The metrics of this process and its namespace, as a registry of prom-client of its own. Counted from `open` on; the same registry each time. */
+  metrics(): Promise<Registry> {
+    this.registry ??= this.makeRegistry()
+    return this.registry
+  }
+
+  private async makeRegistry(): Promise<Registry> {
+    // Here and not at the top: most processes need no registry.
+    const { makeRegistry } = await import('./telemetry/metrics.js')
+    const { metrics, outage } = this.parts
+    const sources = {
+      outage: () => this.stats.outage(),
+      usage: () => this.stats.usage(),
+      ledger: () => this.stats.ledger(),
+      upstream: () => this.stats.upstream(),
+      overrides: () => this.policyClient.ruleSet.overrides.length,
+      pauses: () => this.paused().length,
+      dispatches: () => this.runtime?.dispatches ?? true,
+      lines: () => this.someLines(),
+    }
+    const failures = () => outage?.breaker.failures ?? 0
+    return makeRegistry(metrics, metricReader(metrics, sources), failures)
+  }
+
+  /** Up to a thousand lines. */
+  private async someLines(): Promise<LinesPage['lines']> {
+    const lines: LinesPage['lines'][number][] = []
+    let cursor: string | null | undefined
+    for (let page = 0; page < 5 && cursor !== null; page++) {
+      const read: LinesPage = await this.lines({ limit: 200, cursor })
+      lines.push(...read.lines)
+      cursor = read.cursor
+    }
+    return lines
+  }
+
   private ownHeld(): HeldCalls {
     this.held ??= this.hold()
     return this.held
@@ -286,6 +362,7 @@ export class Tollgate {
     try {
       if (!gone) await waiting
       await this.runtime?.close()
+      await this.parts.recorder.close(gone)
       if (!gone) await reading
       await this.tracker.close(gone)
     } finally {

@@ -88,7 +88,7 @@ export function parseJson(text: string, what: string, code: 'CALL_INVALID' | 'RU
 
 export function common(command: Command): Command {
   return command
-    .option('--redis <url>', 'redis:// or rediss:// URL (default: REDIS_URL, else localhost)')
+    .option('--redis <url>', 'redis://, rediss://, sentinel://, redis-cluster:// or unix:// URL (default: REDIS_URL, else localhost)')
     .option('--namespace <name>', 'the gate (default: default)')
     .option('--prefix <prefix>', 'of the keys, where the app has its own')
     .option('--queue <name>', 'the BullMQ queue (default: calls)')

@@ -50,7 +50,7 @@ const OPTIONS = read('docs/options.md')
 /** Those that describe the program to its users. */
 const REFERENCE = [
   'README.md',
-  ...['rules', 'calls', 'limiter', 'operations', 'upstream', 'administration', 'options', 'server', 'middleware'].map((name) => `docs/${name}.md`),
+  ...['rules', 'calls', 'limiter', 'operations', 'upstream', 'administration', 'options', 'server', 'middleware', 'telemetry'].map((name) => `docs/${name}.md`),
 ]
 const USER_PAGES = REFERENCE.map(read).join('\n')
 const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
@@ -289,7 +289,9 @@ test('every option is in docs/options.md with its default, and no other', () => 
     storeTimeoutMs: String(DEFAULTS.storeTimeoutMs),
     maxUnchecked: String(DEFAULTS.maxUnchecked),
     enqueueTimeoutMs: String(DEFAULTS.enqueueTimeoutMs),
+    telemetry: '',
     logger: '',
+    webhookHosts: '',
     clock: '',
   } satisfies Record<keyof Required<TollgateOptions>, string>
   const ofWorker = {
@@ -435,6 +437,7 @@ test('every field of a call and of a context, every outcome and every strategy i
     degradeTo: 1,
     settlePart: 1,
     observe: 1,
+    traceHeaders: 1,
   } satisfies Record<keyof CallContext, 1>
   expect([...rows(section(CALLS, 'Handlers')).keys()].map((name) => name.split('(')[0])).toEqual(Object.keys(ofContext))
   const outcomes = { run: 1, degrade: 1, wait: 1, reject: 1, expired: 1 } satisfies Record<NonNullable<Ticket['decision']>['outcome'], 1>

@@ -31,7 +31,8 @@ export const scripts = {
   settle: script<number[]>('settle'),
   release: script<Held[]>('release'),
   /** Redis' time, ids woken, ms until the next line can move (-1 = none waits), those woken without a claim, ids dropped for want of a job. */
-  dispatch: script<[nowMs: string, woken: string[], nextMs: string, unclaimed: string[], dropped: string[]]>('dispatch'),
+  dispatch:
+    script<[nowMs: string, woken: string[], nextMs: string, unclaimed: string[], dropped: string[], looks: [left: number, ended: number][]]>('dispatch'),
   /** Ids taken out of their lines. */
   expire: script<string[]>('expire'),
   reconcilePasses: script<PassOutcome[]>('reconcile-passes'),
@@ -55,6 +56,10 @@ export const scripts = {
   reportPlaces: script<number>('report-places'),
   /** Redis' time, then per process its id and when it is left out. */
   heartbeat: script<[nowMs: string, ...members: string[]]>('heartbeat'),
+  /** Names that left a top list, each after the place of the list, counted from 1. */
+  addHistory: script<(number | string)[]>('add-history'),
+  /** How many jobs were there. */
+  noteEvents: script<number>('note-events'),
   /** 1, or 0 if it was done before. */
   mergeUsage: script<number>('merge-usage'),
 } as const
