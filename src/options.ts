@@ -156,6 +156,7 @@ const workerSchema = z.strictObject({
   observer: z.custom(isObject, 'must be an object').optional(),
   fallback: z.custom(isFunction, 'must be a function').optional(),
   callOf: z.custom(isFunction, 'must be a function').optional(),
+  finishInBatches: z.boolean().optional(),
   requireRules: z.boolean().optional(),
 })
 
