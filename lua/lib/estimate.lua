@@ -23,51 +23,52 @@ local DEVIATIONS = 3
 -- Each round counts more calls before it: what is found is too early by less the more there are, never too late.
 local ROUNDS = 6
 
--- The part of a meter's line that stands before a place.
-local function share_before(meter, place)
-  local length = Line.length(meter)
-  return length > 0 and redis.call('ZCOUNT', Line.key(meter), '-inf', '(' .. Clock.text(place)) / length or 0
-end
-
--- What lines of the call say of its place: how many stand there, and what part of them before it.
+-- What lines of the call say of its place: how many others stand there, how many of them before it; all together, and
+-- by meter. The call itself may stand in one of them.
 local function look_at_lines(batch, call, place)
-  local lines = { length = 0, before = 0, last = true }
+  local record = call[CALL_PARSED]
+  local stands_at, rank = nil, nil
+  if record and record.state == 'W' then stands_at, rank = Line.own(batch, call) end
+  local lines = { length = 0, before = 0, stands = rank and 1 or 0, of = {} }
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    meter.share_ahead = share_before(meter, place)
-    if Line.length(meter) > 0 then
-      lines.length, lines.before = lines.length + Line.length(meter), lines.before + meter.share_ahead * Line.length(meter)
-      lines.last = lines.last and meter.share_ahead == 1
-    end
+    local length, before = Line.length(meter), 0
+    if length > 0 then before = redis.call('ZCOUNT', Line.key(meter), '-inf', '(' .. Clock.text(place)) end
+    meter.share_ahead = length > 0 and before / length or 0
+    local others = length - (rank and meter == stands_at and 1 or 0)
+    lines.length, lines.before, lines.of[meter] = lines.length + others, lines.before + before, { others, before }
   end
   return lines
 end
 
--- How many of the calls that wait for a meter come before the call: at the least, and at the most.
-local function calls_before(meter, lines)
-  local count, length = Backlog.waiting(meter, 1), Line.length(meter)
-  if lines.last then return count, count end
-  local own = min(count, meter.share_ahead * length)
-  local others, seen = max(0, count - length), lines.length - length
-  local share = seen > 0 and (lines.before - meter.share_ahead * length) / seen or meter.share_ahead
-  local sampled = min(others, seen)
-  local miss = DEVIATIONS * sqrt(sampled * share * (1 - share))
-  local unseen = others - sampled
-  return own + max(0, sampled * share - miss) + unseen * share / 2, min(count, own + min(sampled, sampled * share + miss) + unseen * (1 + share) / 2)
+-- The other calls that wait for a meter: how many, what they will charge it, and the largest.
+local function others_at(meter, unit, cost, lines)
+  local count, sum, largest = Backlog.waiting(meter, unit)
+  return max(0, count - lines.stands), max(0, sum - lines.stands * cost), largest
 end
 
--- What so many of the calls that wait for a meter will charge it, and by how much that may be missed.
-local function cost_of(meter, unit, calls)
-  local count, sum, largest = Backlog.waiting(meter, unit)
+-- How many of the other calls that wait for a meter come before the call: at the least, and at the most.
+local function calls_before(meter, count, lines)
+  if lines.before == lines.length then return count, count end
+  local length, before = unpack(lines.of[meter])
+  local elsewhere, seen = max(0, count - length), lines.length - length
+  local share = seen > 0 and (lines.before - before) / seen or length > 0 and before / length or 1
+  local sampled, unseen = min(elsewhere, seen), max(0, elsewhere - seen)
+  local miss = sampled > 0 and DEVIATIONS * sqrt(sampled * share * (1 - share) * (1 - sampled / seen)) or 0
+  local least = min(count, before) + max(0, sampled * share - miss) + unseen * share / 2
+  return least, min(count, before + min(sampled, sampled * share + miss) + unseen * (1 + share) / 2)
+end
+
+-- What so many of a number of calls cost, of which the sum and the largest are known, and by how much that may be missed.
+local function cost_of(calls, count, sum, largest)
   if count == 0 then return 0, 0 end
   local mean, share = sum / count, min(1, calls / count)
   return sum * share, DEVIATIONS * sqrt(max(0, calls * (1 - share) * mean * (largest - mean)))
 end
 
 -- How much of each window goes to calls, least and most: the costs ahead are multiplied by 1 / that.
-local function fill(meter, limit, cost)
-  local unit, capacity = limit.unit, limit.capacity
-  local count, sum, largest = Backlog.waiting(meter, unit)
+local function fill(limit, cost, count, sum, largest)
+  local capacity = limit.capacity
   if not limit.algorithm.rounds or count == 0 then return 1, 1 end
   if largest <= cost and sum >= count * cost * (1 - 1e-9) then
     local even = floor((capacity + limit.slack) / cost) * cost / capacity
@@ -79,20 +80,19 @@ end
 -- How one limit keeps the call waiting: `at(ms)` is the earliest start of a call that waits so long at least.
 local function of_limit(batch, meter, n, limit, call, now, lines)
   local used, debt, cost = meter.kept[meter.rule.offset + n], meter.debt[n], call[limit.cost_at]
-  local unit, claimed = limit.unit, meter.claimed[n]
-  local count, sum, largest = Backlog.waiting(meter, unit)
-  local fewest, most_before = calls_before(meter, lines)
-  local least, most = fill(meter, limit, cost)
+  local claimed, count, sum, largest = meter.claimed[n], others_at(meter, limit.unit, cost, lines)
+  local fewest, most_before = calls_before(meter, count, lines)
+  local least, most = fill(limit, cost, count, sum, largest)
   -- The window of now may be left with such a rest, too.
   local rest = least < most and largest or 0
   local function wait(before)
     if used + debt + cost + before <= limit.plain then return 0 end
     return limit.algorithm.wait(limit, used, debt, now, cost, before, meter.histories[n])
   end
-  local expected, miss = cost_of(meter, unit, most_before)
+  local expected, miss = cost_of(most_before, count, sum, largest)
   local one = { meter = meter, limit = limit, calls = most_before, delay = 0, high = wait(claimed + min(sum, expected + miss) / least + rest) }
   function one.at(ms)
-    local surely, missed = cost_of(meter, unit, max(0, fewest - Backlog.blocked(batch, call, meter, ms)))
+    local surely, missed = cost_of(max(0, fewest - Backlog.blocked(batch, call, meter, ms)), count, sum, largest)
     return wait(claimed + max(0, surely - missed) / most)
   end
   -- What one call of those that wait costs here.
