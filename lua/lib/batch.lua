@@ -211,7 +211,7 @@ function Batch.save(batch)
   for key, ledger in pairs(batch.ledgers) do
     Ledger.save(key, ledger)
   end
-  Waiting.save(batch)
+  Backlog.save(batch)
   Figures.save(batch, now)
 end
 end
