@@ -8,10 +8,11 @@ import { approximateMs } from '../../model/time.js'
 import { retentionOf } from '../../policy/policy.js'
 import type { Script } from '../../redis/script.js'
 import type { StateResult } from '../store.js'
-import { type BareDecision, DecisionReply } from './decoder.js'
+import { type BareDecision, DecisionReply, DOUBLE, SumsReply } from './decoder.js'
 import { BatchEncoder } from './encoder.js'
 import { type Held, type PassOutcome, scripts } from './scripts.js'
 import { type DecideOptions, type GateDecision, type Sender, storedCall } from './sending.js'
+import type { SumsEncoder } from './sums-encoder.js'
 import { UpstreamScripts } from './upstream-scripts.js'
 
 /** The front of one line, as a dispatch looks at it. */
@@ -61,6 +62,19 @@ export class ScriptClient extends UpstreamScripts {
       const { call, id } = requests[index] as AdmissionRequest
       return decision.outcome === 'taken' ? idTaken(call.id ?? id) : (decision as RunDecision | RejectDecision)
     })
+  }
+
+  /**
+   * Charges all calls of an encoder at once on their sums.
+   * @param ledger the name of their ledger: each has the place there of its number in the encoder
+   * @returns where nothing was charged, the keys that stand in the way: none where calls stand in a line of this namespace
+   */
+  async checkSums(encoder: SumsEncoder, ledger: string): Promise<SumsReply | readonly string[]> {
+    const { keys, args } = encoder.encode(ledger)
+    const bytes = await scripts.checkSums.run(this.redis, keys, [this.now(), ...args])
+    if (bytes.readDoubleLE(0) >= 0) return new SumsReply(bytes, () => encoder.named())
+    const places = Array.from({ length: bytes.length / DOUBLE - 1 }, (_, n) => bytes.readDoubleLE((n + 1) * DOUBLE))
+    return places.map((place) => keys[this.keys.fixed.length + place - 1] as string)
   }
 
   /** @throws ID_TAKEN where the id of any is that of another call; the others are charged */
