@@ -77,6 +77,8 @@ export interface TollgateOptions {
   maxUnchecked?: number | undefined
   /** How long Redis may take to enqueue, explain or cancel a call, or to change the rules; default 5 s. */
   enqueueTimeoutMs?: number | undefined
+  /** Whether checks that travel together are decided on by the sums of their costs where all have room; default true. False: one by one, always. */
+  decideOnSums?: boolean | undefined
   /** Default: warnings and errors to standard error, or from the level LOG_LEVEL on. */
   logger?: Logger | undefined
   /** For tests and simulations. */
@@ -133,6 +135,7 @@ const schema = z.strictObject({
   storeTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.storeTimeoutMs),
   maxUnchecked: z.number().int().min(0).max(1e9).default(DEFAULTS.maxUnchecked),
   enqueueTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.enqueueTimeoutMs),
+  decideOnSums: z.boolean().default(true),
   logger: objectWith<Logger>('a pino logger', 'error', 'warn', 'info', 'debug').optional(),
   clock: objectWith<Clock>('a clock', 'forScripts').optional(),
 })

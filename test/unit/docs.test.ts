@@ -289,6 +289,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     storeTimeoutMs: String(DEFAULTS.storeTimeoutMs),
     maxUnchecked: String(DEFAULTS.maxUnchecked),
     enqueueTimeoutMs: String(DEFAULTS.enqueueTimeoutMs),
+    decideOnSums: '`true`',
     logger: '',
     clock: '',
   } satisfies Record<keyof Required<TollgateOptions>, string>

@@ -77,7 +77,7 @@ export class SumsEncoder {
     for (const { rule, keys } of meters) {
       const key = keys[0] as string
       const known = this.sums.get(key)
-      if (known === undefined ? this.isTight(key) || (rule.kind !== 'upstream' && summed(rule) === null) : known.meter.rule !== rule) return false
+      if (known === undefined ? this.isTight(key) || (rule.kind !== 'upstream' && summed(rule) === null) : !this.isSame(known.meter.rule, rule)) return false
     }
     for (const meter of meters) {
       if (meter.rule.kind === 'upstream') {
@@ -128,6 +128,10 @@ export class SumsEncoder {
       offset += DOUBLE * (summed(meter.rule)?.doubles ?? 0)
     }
     return named
+  }
+
+  private isSame(one: CompiledRule, other: CompiledRule): boolean {
+    return one === other || encodedRule(one, this.nowMs).json === encodedRule(other, this.nowMs).json
   }
 
   private sumsOf(meter: MeterRef): Sums {
