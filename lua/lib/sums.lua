@@ -79,18 +79,30 @@ local function charge_plain(rule, kept, list, at, now, reply)
   if changed then return pack(rule.plain_format, unpack(kept, 1, 2 + 2 * rule.count)), ttl end
 end
 
--- The same of a meter that holds more. Returns whether it is tight.
-local function charge_meter(meter, list, at, now)
+-- The same of a meter that holds more: whether the sums fit, and their charge.
+local function fits(meter, list, at, now)
   local rule, kept, debts, claims = meter.rule, meter.kept, meter.debt, meter.claimed
-  local limits, offset, calls, opens = rule.limits, rule.offset, list[at + 1], list[at + 2]
+  local limits, offset, calls = rule.limits, rule.offset, list[at + 1]
   for n = 1, rule.active do
     local limit = limits[n]
     local sum = list[at + 2 + limit.sum_at]
     if sum > 0 then
       local used, debt, claimed = kept[offset + n], debts[n], claims[n]
-      if used + debt + sum + claimed > limit.plain and has_no_room(limit, calls, sum, used, debt, claimed, meter.histories[n], now) then return true end
+      if used + debt + sum + claimed > limit.plain and has_no_room(limit, calls, sum, used, debt, claimed, meter.histories[n], now) then return false end
+    end
+  end
+  return true
+end
+
+local function charge_meter(meter, list, at, now)
+  local rule, kept = meter.rule, meter.kept
+  local limits, offset, opens = rule.limits, rule.offset, list[at + 2]
+  for n = 1, rule.active do
+    local limit = limits[n]
+    local sum = list[at + 2 + limit.sum_at]
+    if sum > 0 then
       if limit.counts then
-        kept[offset + n] = used + sum
+        kept[offset + n] = kept[offset + n] + sum
         meter.changed = true
       else
         Charge.charge(meter, n, limit, sum, now)
@@ -99,7 +111,6 @@ local function charge_meter(meter, list, at, now)
   end
   -- As Decide.counts says of each call.
   if opens > 0 and (rule.keeps_lows or meter.lows ~= NO_LOWS and Lows.any(meter)) then kept[1] = kept[1] + opens end
-  return false
 end
 
 -- Charges the meters of a list, in memory.
@@ -117,9 +128,12 @@ function Sums.charge(list, rules, first, values, place, now, reply)
       value, ttl = charge_plain(rule, kept, list, at, now, reply)
     else
       local meter = Meter.load(rule, first + count, values[place + count], now)
-      ttl = charge_meter(meter, list, at, now)
-      if meter.changed then value = meter end
-      Reply.add_meter(reply, meter)
+      ttl = not fits(meter, list, at, now)
+      if not ttl then
+        charge_meter(meter, list, at, now)
+        if meter.changed then value = meter end
+        Reply.add_meter(reply, meter)
+      end
     end
     if ttl == true then
       tight[#tight + 1] = count + 1
@@ -138,6 +152,27 @@ function Sums.save(unsaved, now)
   for i = 1, #unsaved, 3 do
     local value, ttl = unsaved[i + 1], unsaved[i + 2]
     if ttl then save(KEYS[unsaved[i]], value, now, ttl) else Meter.save(value, now) end
+  end
+end
+
+-- The same of a batch whose meters are loaded, and named in the list in the place of their rules.
+-- Returns the numbers of meters that are tight.
+function Sums.tight(meters, list, now)
+  local tight, at = {}, 1
+  while at <= #list do
+    local meter = meters[list[at]]
+    if not fits(meter, list, at, now) then tight[#tight + 1] = list[at] end
+    at = at + 3 + meter.rule.units
+  end
+  return tight
+end
+
+function Sums.charge_all(meters, list, now)
+  local at = 1
+  while at <= #list do
+    local meter = meters[list[at]]
+    charge_meter(meter, list, at, now)
+    at = at + 3 + meter.rule.units
   end
 end
 end

@@ -61,6 +61,7 @@ interface QueueRuntimeParts {
     /** How long Redis may take to take in, explain or cancel a call. */
     readonly enqueueTimeoutMs: number
     readonly onStoreError: OnStoreError
+    readonly decideOnSums: boolean
   }
   readonly tracker: UpstreamTracker
   readonly usage: UsageReader
@@ -134,7 +135,8 @@ export class QueueRuntime {
     const { scriptClient, client: redis } = this.working
     const strategyResolver = new StrategyResolver(scriptClient, this.parts.options.strategies, this.parts.log)
     const away = () => this.parts.outage.breaker.away
-    return new Worker({ ...this.parts, away, scriptClient, redis, queue, prefix: this.parts.keys.prefix, strategyResolver }, handler, options)
+    const { decideOnSums } = this.parts.options
+    return new Worker({ ...this.parts, away, scriptClient, redis, queue, prefix: this.parts.keys.prefix, strategyResolver, decideOnSums }, handler, options)
   }
 
   /** Starts to hold calls in this process. */

@@ -27,6 +27,7 @@ export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis'
   readonly clock: Clock
   readonly outage: Outage
   readonly store: Store
+  readonly decideOnSums: boolean
   /** Whether Redis does not answer or refuses, though it may be connected. */
   readonly away: () => boolean
 }
@@ -50,7 +51,7 @@ export class Worker {
     options: WorkerOptions,
   ) {
     const { scriptClient, tracker, log } = parts
-    this.starter = new CallStarter({ ...parts, batcher: new StartBatcher(scriptClient, log, parts.ledgerNames) })
+    this.starter = new CallStarter({ ...parts, batcher: new StartBatcher(scriptClient, log, parts.ledgerNames, parts.decideOnSums) })
     this.leases = new SlotLeases(scriptClient, log)
     this.shared = {
       ...parts,

@@ -81,6 +81,11 @@ export class BatchEncoder {
     else this.calls.push(entered)
   }
 
+  /** Names a meter though no call of the batch meets it. @returns its number */
+  meet(meter: MeterRef): number {
+    return this.placeOf(meter)
+  }
+
   /** Says that the batch is one of starts: the how manieth of its worker. */
   numbered(sender: string, number: number): void {
     this.sender = `"sender":[${this.keys.push(this.names.sender(sender))},${number}],`

@@ -1,9 +1,10 @@
-import type { AdmissionRequest, MeterRef } from '../../admission/request.js'
+import type { AdmissionRequest, CallRequest, MeterRef } from '../../admission/request.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import { COST_UNITS, type CostUnit } from '../../model/cost.js'
 import type { CompiledRule } from '../../policy/compiled-rule.js'
 import type { Keys } from '../../redis/keys.js'
 import { DOUBLE, doublesOf, type NamedMeter } from './decoder.js'
+import type { BatchEncoder } from './encoder.js'
 import { UNIT_CODES } from './protocol.js'
 import { encodedRule } from './rule-encoder.js'
 
@@ -53,6 +54,8 @@ export class SumsEncoder {
   /** The keys of blocks: nothing is in them where the agents of the calls have said nothing. */
   private readonly blocks = new Set<string>()
   private readonly requests: AdmissionRequest[] = []
+  /** Those of the jobs of starts, as their workers hold them. */
+  private readonly locks: NonNullable<CallRequest['lock']>[] = []
   private counted: readonly CostUnit[] = []
 
   /**
@@ -69,11 +72,21 @@ export class SumsEncoder {
     return this.requests.length
   }
 
-  /** Adds a call, unless it has to be decided on by itself, or meets a meter of the batch under other limits. */
+  /** Adds a call of the gate, unless it has to be decided on by itself, or meets a meter of the batch under other limits. */
   add(request: AdmissionRequest): boolean {
-    const { meters, costs, counted, forGood } = request
     // Under an id of its own it has a record.
-    if (request.call.id !== undefined) return false
+    return request.call.id === undefined && this.enter(request)
+  }
+
+  /** Adds a start of a worker in the same way. */
+  addStart(request: CallRequest): boolean {
+    if (request.call.deadline !== undefined || !this.enter(request)) return false
+    if (request.lock !== undefined) this.locks.push(request.lock)
+    return true
+  }
+
+  private enter(request: AdmissionRequest): boolean {
+    const { meters, costs, counted, forGood } = request
     for (const { rule, keys } of meters) {
       const key = keys[0] as string
       const known = this.sums.get(key)
@@ -117,6 +130,19 @@ export class SumsEncoder {
       keys: [...this.names.fixed, ...expectedEmpty, ...this.sums.keys()],
       args: [`[${expectedEmpty.length},[${meters}]]`, entries, ...rules],
     }
+  }
+
+  /** The last arguments of the script `start-sums`; adds the keys and meters of the starts to a batch. @param ledger as in `encode` */
+  encodeStarts(batch: BatchEncoder, ledger: string): string[] {
+    let list = ''
+    for (const { meter, calls, opens, amounts } of this.sums.values()) {
+      list += `${list === '' ? '' : ','}${batch.meet(meter)},${calls},${opens}`
+      for (const amount of amounts) list += `,${amount}`
+    }
+    const expectedEmpty = [this.names.ledger(ledger), ...this.requests.map(({ id }) => this.names.call(id)), ...this.blocks]
+    const empty = expectedEmpty.map((key) => batch.keys.push(key))
+    const locks = this.locks.flatMap(({ key, token }) => [batch.keys.push(key), token])
+    return [`[[${list}],[${empty}],${JSON.stringify(locks)}]`, this.entries()]
   }
 
   /** By the key of its meter, what the reply says and where. */
