@@ -195,7 +195,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
   const changes = declarations(declared, options)
   const resolver = new Resolver(declaredPolicy(changes, approximateMs(clock)), keys, options.estimate, options.upstream)
   const scriptClient = new ScriptClient(client, resolver, clock)
-  const { onStoreError, storeTimeoutMs: timeoutMs, maxUnchecked, processes, connectTimeoutMs } = options
+  const { onStoreError, storeTimeoutMs: timeoutMs, maxUnchecked, processes, connectTimeoutMs, decideOnSums } = options
   const outage = new Outage({ client, scriptClient, clock, log, ledgerNames, onStoreError, timeoutMs, maxUnchecked, processes })
   try {
     const restored = () => log.warn('Redis had lost the rules of this namespace, or had older ones; this process has declared those that it knew')
@@ -223,7 +223,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
       })
     }
     const usage = new UsageReader(resolver, log, options.believedUsage)
-    const store = outageStore(outage, (around) => new RedisStore(scriptClient, client, clock, { around, actor: options.actor, ledgerNames }))
+    const store = outageStore(outage, (around) => new RedisStore(scriptClient, client, clock, { around, actor: options.actor, ledgerNames, decideOnSums }))
     const series = new RedisSeries(client, keys, clock)
     const away = () => client.status !== 'ready' || outage.breaker.away
     const recorder = new Recorder({ series, log, nowMs: () => approximateMs(clock), away })

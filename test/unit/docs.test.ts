@@ -294,6 +294,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     maxUnchecked: String(DEFAULTS.maxUnchecked),
     enqueueTimeoutMs: String(DEFAULTS.enqueueTimeoutMs),
     telemetry: '',
+    decideOnSums: '`true`',
     logger: '',
     webhookHosts: '',
     clock: '',
