@@ -22,6 +22,7 @@ local HEAD_WIDTH = 6
 -- The head of calls without an identity.
 local ANONYMOUS = { 0, '', 0, 0, '', 0 }
 local NONE = {}
+local SENDER_TTL = string.format('%d', SENDER_TTL_MS)
 
 -- What is known of a call: its ledger entry, or else its record.
 local function load_call(batch, call, record)
@@ -128,6 +129,16 @@ function Batch.load(encoded, now, settles)
   return batch
 end
 
+-- Whether a batch of starts comes after a later one of its sender, or twice.
+function Batch.is_late_copy(sender)
+  if not sender then return false end
+  local key, number = KEYS[sender[1]], sender[2]
+  local last = tonumber(redis.call('SET', key, number, 'GET', 'PX', SENDER_TTL) or 0)
+  if number > last then return false end
+  redis.call('SET', key, last, 'PX', SENDER_TTL)
+  return true
+end
+
 -- A call that came twice in one batch finds what became of the first: its record was read before that.
 function Batch.read_again(batch, call)
   local key = call[CALL_RECORD_KEY]
@@ -211,7 +222,7 @@ function Batch.save(batch)
   for key, ledger in pairs(batch.ledgers) do
     Ledger.save(key, ledger)
   end
-  Waiting.save(batch)
+  Backlog.save(batch)
   Figures.save(batch, now)
 end
 end

@@ -3,8 +3,9 @@
 -- As it is worked on: kept[rule.offset + n] is what limit n has used, kept[2] the time it was brought
 -- to, kept[1] - PLAIN how many open calls were charged at that time; debt, claimed (lib/claims.lua), histories
 -- and lows (lib/lows.lua) by the number of the limit; changed once it has to be saved. Its keys are
--- KEYS[first] and those after it. Besides, where they are needed: ends (lib/claims.lua), line_length, queued,
--- share_ahead (lib/line.lua), waiting (lib/waiting.lua), codes (of the rates that buckets were written with, where others hold today), behind (lib/decide.lua), block (lib/upstream.lua).
+-- KEYS[first] and those after it. Besides, where they are needed: ends (lib/claims.lua), line_length,
+-- share_ahead (lib/line.lua), backlog (lib/backlog.lua), behind (lib/decide.lua), block (lib/upstream.lua),
+-- codes (of the rates that buckets were written with, where others hold today).
 local Meter = {}
 do
 local max = math.max

@@ -4,7 +4,9 @@
 --              leased (slots), counts (its room is nothing but a number), leaks (a bucket), keeps_lows
 --              (one of costs that are known only when calls have ended: lib/lows.lua), plain (below it
 --              there is room without asking the algorithm), cost_at (where a call's cost in its unit
---              stands), key_at (of a key of its own), memory (for how many ms a charge matters to it)
+--              stands), sum_at (where the sum of its unit stands: lib/sums.lua), key_at (of a key of its own),
+--              memory (for how many ms a charge matters to it)
+--   units      how many units its limits have; they are numbered in the order of the limits (sum_at)
 --   leaks, keeps_lows   whether any of the limits does
 --   active     how many of the limits hold, the first ones. An override lifts the others: a call
 --              needs no room there and is not charged. Their usage is kept, and claims of calls that
@@ -76,6 +78,7 @@ local function prepare_limit(rule, given)
   limit.keeps_lows = limit.leaks and limit.unit ~= UNIT.REQUESTS and limit.unit ~= UNIT.POINTS
   limit.plain = algorithm.no_burst and 0 or limit.capacity
   limit.memory = memory_of(limit)
+  limit.tells_reset = algorithm.tells_reset or false
   limit.takes_any = rule.kind == KIND.UPSTREAM
   limit.cost_at = CALL_COST + limit.unit
   if algorithm.keyed then
@@ -87,6 +90,18 @@ local function prepare_limit(rule, given)
   rule.keeps_lows = rule.keeps_lows or limit.keeps_lows
   rule.leased = rule.leased or limit.leased
   return limit
+end
+
+local function number_units(limits)
+  local numbers, count = {}, 0
+  for _, limit in ipairs(limits) do
+    if not numbers[limit.unit] then
+      count = count + 1
+      numbers[limit.unit] = count
+    end
+    limit.sum_at = numbers[limit.unit]
+  end
+  return count
 end
 
 local function prepare(encoded)
@@ -109,6 +124,7 @@ local function prepare(encoded)
     empty[2 + n], empty[2 + count + n], zeros[n] = limits[n].stamp, 0, 0
   end
   rule.limits, rule.count, rule.active, rule.offset = limits, count, given[RULE.ACTIVE] or count, 2 + count
+  rule.units = number_units(limits)
   rule.places, rule.empty, rule.zeros = places, empty, zeros
   rule.plain_size = Rule.HEAD + Rule.PLAIN_ENTRY * count
   rule.plain_format = '<Bd' .. string.rep('d', 2 * count)
