@@ -49,7 +49,10 @@ for (let minute = 0; minute < DAYS * 24 * 60; minute++) {
   const orgs: Numbers = new Map(Array.from({ length: 6 }, (_, org) => [`${NUMBER.waitingBy}organisation-${org}`, Math.ceil(Math.random() * 9e5)]))
   const entries = [[SERIES.rule('account'), numbers] as const, ...lines.map((name) => [SERIES.line(name), line] as const)]
   await series.add({
-    series: [...entries.map(([name, of]) => ({ name, resolutions: ['m', 'h'] as const, numbers: of })), { name: SERIES.rule('account'), resolutions: ['h'], numbers: orgs }],
+    series: [
+      ...entries.map(([name, of]) => ({ name, resolutions: ['m', 'h'] as const, numbers: of })),
+      { name: SERIES.rule('account'), resolutions: ['h'], numbers: orgs },
+    ],
     tops: [{ list: TOP.lines('account'), size: TOP_SIZE.line, counts: new Map(lines.map((name) => [name, 10])), seriesOf: SERIES.line }],
   })
   clock.advance(MINUTE)
@@ -58,6 +61,15 @@ const bytesOf = async (name: string) => Number(await redis.call('MEMORY', 'USAGE
 const rule = await bytesOf(SERIES.rule('account'))
 const ofLines = await Promise.all(lines.map((name) => bytesOf(SERIES.line(name))))
 const all = rule + ofLines.reduce((sum, bytes) => sum + bytes, 0)
-console.log(JSON.stringify({ ruleBytes: rule, lineBytes: ofLines[0], lines: lines.length, ruleAndLinesBytes: all, days: DAYS, hours: (clock.nowMs - Date.UTC(2030, 0, 1)) / HOUR }))
+console.log(
+  JSON.stringify({
+    ruleBytes: rule,
+    lineBytes: ofLines[0],
+    lines: lines.length,
+    ruleAndLinesBytes: all,
+    days: DAYS,
+    hours: (clock.nowMs - Date.UTC(2030, 0, 1)) / HOUR,
+  }),
+)
 await redis.del(...lines.map((name) => keys.series(SERIES.line(name))), keys.series(SERIES.rule('account')), keys.top(TOP.lines('account')))
 redis.disconnect()

@@ -1,4 +1,4 @@
-import { sharedByAll, type LineSeen, tenantOf } from '../history/seen.js'
+import { type LineSeen, sharedByAll, tenantOf } from '../history/seen.js'
 import type { HealthReason } from '../model/health-reason.js'
 import { SECOND } from '../model/time.js'
 import type { HealthFacts } from './facts.js'
