@@ -40,7 +40,16 @@ export async function runServer(config: ServerConfig, version: string): Promise<
     const metrics = new Metrics()
     const outage = tollgate.stats.outage.bind(tollgate.stats)
     metrics.watchOutages(outage)
-    server = new Server({ tollgate, settings: config, metrics, log, version, agents: content.agents, environment: process.env, pages: dashboardPages })
+    server = new Server({
+      tollgate,
+      settings: config,
+      metrics,
+      log,
+      version,
+      agents: content.agents,
+      environment: process.env,
+      pages: dashboardPages({ redis: config.redis ?? local?.url }),
+    })
     const stopped = stopSignal(log)
     const url = await server.start()
     if (local !== undefined) log.info({ redis: local.url }, `no Redis is configured: one was ${local.how}`)
