@@ -27,6 +27,26 @@ async function loadBoard() {
   }
 }
 
+/** Lets in to the board whom the pages let in, and leaves out what it would fetch from elsewhere. */
+function guard(scope: FastifyInstance, { access }: PageParts): void {
+  scope.addHook('onRequest', async (request, reply) => {
+    const page = request.headers['sec-fetch-dest'] === 'document'
+    if (page && access.keyed && access.sessionOf(request.headers) === undefined) return reply.redirect('/login', 303)
+    reply.header('content-security-policy', POLICY)
+    try {
+      access.checkKey(request.headers, 'viewer', request.method)
+      return undefined
+    } catch (error) {
+      // The board would answer it with its own error handler, as a fault of the server.
+      const problem = problemOf(tollgateError(error))
+      return reply.code(problem.status).send(problem)
+    }
+  })
+  scope.addHook('onSend', async (_request, reply, payload) =>
+    typeof payload === 'string' && String(reply.getHeader('content-type')).startsWith('text/html') ? payload.replace(ELSEWHERE, '') : payload,
+  )
+}
+
 /**
  * Bull Board at /queues, behind the same access as the pages.
  * @param redis where the queue is @returns what closes it; undefined where its packages are not installed
@@ -34,7 +54,7 @@ async function loadBoard() {
 export async function addQueues(app: FastifyInstance, parts: PageParts, figures: Figures, redis: string): Promise<(() => Promise<void>) | undefined> {
   const board = await loadBoard()
   if (board === undefined) return undefined
-  const { access, tollgate, log } = parts
+  const { tollgate, log } = parts
   const { client, owned } = connect(redis)
   logConnection(client as Parameters<typeof logConnection>[0], log, 'the board of the queues')
   const queue = new Queue(tollgate.queue, { prefix: tollgate.prefix, connection: client as never })
@@ -55,24 +75,10 @@ export async function addQueues(app: FastifyInstance, parts: PageParts, figures:
     },
   })
   await app.register(
-    async (scope) => {
-      scope.addHook('onRequest', async (request, reply) => {
-        const page = request.headers['sec-fetch-dest'] === 'document'
-        if (page && access.keyed && access.sessionOf(request.headers) === undefined) return reply.redirect('/login', 303)
-        reply.header('content-security-policy', POLICY)
-        try {
-          access.checkKey(request.headers, 'viewer', request.method)
-          return undefined
-        } catch (error) {
-          // The board would answer it with its own error handler, as a fault of the server.
-          const problem = problemOf(tollgateError(error))
-          return reply.code(problem.status).send(problem)
-        }
-      })
-      scope.addHook('onSend', async (_request, reply, payload) =>
-        typeof payload === 'string' && String(reply.getHeader('content-type')).startsWith('text/html') ? payload.replace(ELSEWHERE, '') : payload,
-      )
-      await scope.register(adapter.registerPlugin() as never)
+    (scope, _options, registered) => {
+      guard(scope, parts)
+      void scope.register(adapter.registerPlugin() as never)
+      registered()
     },
     { prefix: PATH },
   )
