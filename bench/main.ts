@@ -21,10 +21,12 @@ import { overload } from './overload.js'
 import { override } from './override.js'
 import { peers } from './peers.js'
 import { refused } from './refused.js'
+import { rules } from './rules.js'
 import { scale } from './scale.js'
 import { serveBench } from './serve.js'
 import { sick } from './sick.js'
 import { upstream } from './upstream.js'
+import { waking } from './waking.js'
 
 const BENCHES = {
   overload: async (redis: string) => [
@@ -50,6 +52,8 @@ const BENCHES = {
   'late-settlements': lateSettlements,
   serve: serveBench,
   sick,
+  rules,
+  waking,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES
 const NAMES = Object.keys(BENCHES) as Name[]

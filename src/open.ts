@@ -29,13 +29,14 @@ import { QueueRuntime } from './queue/runtime.js'
 import { within } from './redis/bounded-wait.js'
 import { connect, connectWithin } from './redis/connection.js'
 import { Keys } from './redis/keys.js'
-import { isStoreError } from './redis/store-error.js'
+import { isStoreError, isUnavailable } from './redis/store-error.js'
 import { LedgerNames } from './store/ledger-names.js'
 import { MemoryStore } from './store/memory/memory-store.js'
 import { RedisStore } from './store/redis/redis-store.js'
 import { ScriptClient } from './store/redis/script-client.js'
 import type { Store } from './store/store.js'
 import type { NoteReset } from './store/store-guard.js'
+import { CallMetrics } from './telemetry/call-metrics.js'
 import { defaultLogger, logConnection, safeLogger } from './telemetry/log.js'
 import { type Bus, MemoryBus, RedisBus } from './upstream/bus.js'
 import { isNats, loadNats, NatsBus } from './upstream/nats-bus.js'
@@ -53,6 +54,8 @@ interface CommonParts {
   readonly ledgerNames: LedgerNames
   readonly clock: Clock
   readonly log: Logger
+  /** What this process has counted. */
+  readonly metrics: CallMetrics
 }
 
 export interface TollgateParts extends CommonParts {
@@ -126,7 +129,7 @@ function warnWithoutRules(resolver: Resolver, { logger }: Options, log: Logger):
 }
 
 /** What Redis or the user of its URL says no to for good: waiting does not help. */
-const REFUSED_FOR_GOOD = /\b(NOAUTH|WRONGPASS|NOPERM)\b/
+const REFUSED_FOR_GOOD = /\b(NOAUTH|WRONGPASS|NOPERM|MOVED)\b/
 
 /**
  * Whether a process comes up though it could not reach its Redis. Not one that requires rules and has none of its own: it cannot know whether the
@@ -134,8 +137,7 @@ const REFUSED_FOR_GOOD = /\b(NOAUTH|WRONGPASS|NOPERM)\b/
  */
 function comesUpWithout(error: unknown, client: Redis, { requireRedis, requireRules }: Options, declared: Declaration | undefined): error is Error {
   if (requireRedis || (requireRules && (declared?.rules.length ?? 0) === 0) || client.status === 'end') return false
-  const isOutage = isStoreError(error) || (error instanceof TollgateError && (error.code === 'REDIS_UNAVAILABLE' || error.code === 'STORE_UNAVAILABLE'))
-  return isOutage && !REFUSED_FOR_GOOD.test((error as Error).message)
+  return isUnavailable(error) && !REFUSED_FOR_GOOD.test((error as Error).message)
 }
 
 function busOf({ options, keys, log }: CommonParts, ofRedis?: () => Bus): Bus {
@@ -183,7 +185,7 @@ async function openAlone(common: CommonParts, declared: Declaration | undefined)
 /** A process that shares limits, lines and policy with the others of its namespace, by Redis. */
 async function openShared(common: CommonParts, declared: Declaration | undefined): Promise<TollgateParts> {
   const { options, keys, ledgerNames, clock, log } = common
-  const { client, owned } = connect(options.redis)
+  const { client, owned } = connect(options.redis, keys.prefix)
   logConnection(client, log, 'connection to Redis')
   const subscriber: Redis = client.duplicate()
   logConnection(subscriber, log, 'subscription to Redis')
@@ -253,6 +255,10 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
     await outage.close()
     subscriber.disconnect()
     if (owned) client.disconnect()
+    if (error instanceof Error && /^MOVED\b/.test(error.message))
+      throw new ConfigInvalid(
+        'redis: the client that is given is connected to one server of a Redis Cluster; give an ioredis Cluster, or redis-cluster://host:port',
+      )
     if (error instanceof TollgateError || !(isStoreError(error) || (error instanceof Error && error.name === 'ReplyError'))) throw error
     throw new TollgateError('REDIS_UNAVAILABLE', `Redis refuses (${withoutArguments(error).message})`, { cause: error })
   }
@@ -268,6 +274,6 @@ export async function openParts(given: TollgateOptions): Promise<TollgateParts> 
   const log = safeLogger(options.logger ?? defaultLogger())
   if (options.store !== undefined && options.redis !== undefined) throw new ConfigInvalid('store: contradicts redis; give one of them')
   const alone = options.store !== undefined || (options.redis === undefined && process.env['REDIS_URL'] === undefined)
-  const common: CommonParts = { options, keys, ledgerNames: new LedgerNames(), clock: options.clock ?? redisClock, log }
+  const common: CommonParts = { options, keys, ledgerNames: new LedgerNames(), clock: options.clock ?? redisClock, log, metrics: new CallMetrics() }
   return alone ? openAlone(common, declared) : openShared(common, declared)
 }

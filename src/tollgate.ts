@@ -1,4 +1,5 @@
 import type { Job } from 'bullmq'
+import type { Registry } from 'prom-client'
 import type { ApiKeys } from './administration/api-keys.js'
 import { capacityRule, capacityRuleName } from './administration/capacity.js'
 import { putRule } from './administration/change.js'
@@ -41,6 +42,7 @@ import type { Ticket } from './queue/ticket.js'
 import type { Worker } from './queue/worker.js'
 import type { LedgerFigures } from './store/store.js'
 import { type ClosableStore, closableStore } from './store/store-guard.js'
+import { metricReader } from './telemetry/read-metrics.js'
 import { Capacities, type UpstreamStats } from './upstream/capacities.js'
 import { UpstreamTracker } from './upstream/tracker.js'
 import { faultMessage, show } from './validation/faults.js'
@@ -89,6 +91,7 @@ export class Tollgate {
   /** Holds the calls of `fetch` and `gateProcessor`; made when first needed. */
   private held: HeldCalls | undefined
   private closing: Promise<void> | undefined
+  private registry: Promise<Registry> | undefined
 
   /** @throws ConfigInvalid, RulesInvalid, RULES_MISSING, REDIS_UNAVAILABLE */
   static async open(options: TollgateOptions = {}): Promise<Tollgate> {
@@ -107,11 +110,15 @@ export class Tollgate {
     this.prefix = parts.keys.prefix
     this.queue = parts.options.queue
     this.store = closableStore(parts.store, parts.noteReset)
-    this.gate = new Gate(parts.resolver, this.store, parts.usage, parts.recorder)
+    this.gate = new Gate(parts.resolver, this.store, parts.usage, parts.metrics, parts.recorder)
     this.policyClient = new PolicyClient({ ...parts, actor: parts.options.actor, changed: (before) => this.wake(before) })
     this.rules = new Rules(this.policyClient)
     this.overrides = new Overrides(this.policyClient, parts.options.longestOverrideMs, () => this.runtime?.startLifted())
-    this.tracker = new UpstreamTracker({ ...parts, store: this.store })
+    const reported = (agent: string, blocks: boolean, cut: boolean) => {
+      if (blocks) parts.metrics.cells.add('blocks', 1, agent)
+      if (cut) parts.metrics.cells.add('cuts', 1, agent)
+    }
+    this.tracker = new UpstreamTracker({ ...parts, store: this.store, reported })
     parts.outage?.followRules(() => this.policyClient.sync())
     parts.outage?.followBlocks((value) => this.tracker.blockedMs(value))
     this.capacity = new Capacities(parts.resolver, this.store, this.tracker)
@@ -157,8 +164,8 @@ export class Tollgate {
   limiter(limits?: LimitSpec | readonly LimitSpec[]): DirectLimiter
   limiter<State>(algorithm: CustomSpec<State>): CustomLimiter<State>
   limiter<State>(spec: LimitSpec | readonly LimitSpec[] | CustomSpec<State> = limitOfEnvironment(process.env)): DirectLimiter | CustomLimiter<State> {
-    if (spec !== null && typeof spec === 'object' && 'check' in spec) return new CustomLimiter(spec, this.store)
-    return new DirectLimiter(checkLimiterLimits(spec), this.store, this.parts.keys, this.parts.ledgerNames)
+    if (spec !== null && typeof spec === 'object' && 'check' in spec) return new CustomLimiter(spec, this.store, this.parts.metrics)
+    return new DirectLimiter(checkLimiterLimits(spec), this.store, this.parts.keys, this.parts.ledgerNames, this.parts.metrics)
   }
 
   /** Several limiters as one: each must have room for the call, or none is charged. @throws ConfigInvalid for an algorithm of your own */
@@ -167,7 +174,7 @@ export class Tollgate {
       throw new ConfigInvalid(
         'all must be given a list of limiters of this Tollgate, one at least; one with an algorithm of your own cannot be charged together with others',
       )
-    return new CombinedLimiter(limiters, this.store, this.parts.ledgerNames)
+    return new CombinedLimiter(limiters, this.store, this.parts.ledgerNames, this.parts.metrics)
   }
 
   /**
@@ -261,6 +268,42 @@ export class Tollgate {
     if (event !== 'foreignWorker') throw new ConfigInvalid(faultMessage('event', 'must be foreignWorker', show(event)))
     if (typeof listener !== 'function') throw new ConfigInvalid(faultMessage('listener', 'must be a function', show(listener)))
     return this.needsQueue().foreignWorkers.on(listener)
+  }
+
+  /** The metrics of this process and its namespace, as a registry of prom-client of its own. Counted from `open` on; the same registry each time. */
+  metrics(): Promise<Registry> {
+    this.registry ??= this.makeRegistry()
+    return this.registry
+  }
+
+  private async makeRegistry(): Promise<Registry> {
+    // Here and not at the top: most processes need no registry.
+    const { makeRegistry } = await import('./telemetry/metrics.js')
+    const { metrics, outage } = this.parts
+    const sources = {
+      outage: () => this.stats.outage(),
+      usage: () => this.stats.usage(),
+      ledger: () => this.stats.ledger(),
+      upstream: () => this.stats.upstream(),
+      overrides: () => this.policyClient.ruleSet.overrides.length,
+      pauses: () => this.paused().length,
+      dispatches: () => this.runtime?.dispatches ?? true,
+      lines: () => this.someLines(),
+    }
+    const failures = () => outage?.breaker.failures ?? 0
+    return makeRegistry(metrics, metricReader(metrics, sources), failures)
+  }
+
+  /** Up to a thousand lines. */
+  private async someLines(): Promise<LinesPage['lines']> {
+    const lines: LinesPage['lines'][number][] = []
+    let cursor: string | null | undefined
+    for (let page = 0; page < 5 && cursor !== null; page++) {
+      const read: LinesPage = await this.lines({ limit: 200, cursor })
+      lines.push(...read.lines)
+      cursor = read.cursor
+    }
+    return lines
   }
 
   private ownHeld(): HeldCalls {

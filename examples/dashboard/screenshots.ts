@@ -7,7 +7,6 @@ import { dashboardPages } from '../../src/dashboard/dashboard.js'
 import { Server } from '../../src/http/server.js'
 import { serverSettings } from '../../src/http/server-settings.js'
 import { Tollgate } from '../../src/index.js'
-import { Metrics } from '../../src/telemetry/metrics.js'
 import { PRICES, playAgents, RULES, sendTraffic } from './traffic.js'
 
 /** Traffic first: a picture of pages without a history says nothing. */
@@ -51,7 +50,7 @@ async function main(): Promise<void> {
   const log = pino({ level: 'error' })
   const open = { redis, namespace: `screenshots-${process.pid}`, logger: log }
   const tollgate = await Tollgate.open({ ...open, rules: RULES, prices: PRICES, actor: 'ann' })
-  const parts = { tollgate, settings: serverSettings.parse({ port: 0 }), metrics: new Metrics(), log, version: '0.1.0', agents: {}, environment: {} }
+  const parts = { tollgate, settings: serverSettings.parse({ port: 0 }), log, version: '0.1.0', agents: {}, environment: {} }
   const server = new Server({ ...parts, pages: dashboardPages({ redis }) })
   const url = await server.start()
   const stop = new AbortController()

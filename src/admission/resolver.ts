@@ -7,6 +7,7 @@ import type { UpstreamName } from '../model/upstream.js'
 import type { RuleSet } from '../policy/compile.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
 import { blockValue } from '../policy/match.js'
+import { RuleIndex } from '../policy/rule-index.js'
 import { type Upstream, UpstreamBlocks } from '../policy/upstream-block.js'
 import { type Estimate, estimateCosts } from '../pricing/estimate.js'
 import type { Keys } from '../redis/keys.js'
@@ -16,7 +17,9 @@ import { type AdmissionRequest, type CallRequest, type MeterRef, meterRequest, t
 /** Finds the meters of a call, under one version of the rules. */
 class RuleSetResolver {
   private readonly entries: readonly RuleEntry[]
-  private readonly requiring: readonly CompiledRule[]
+  private readonly index: RuleIndex<RuleEntry>
+  private readonly requiring: RuleIndex<RuleEntry>
+  private readonly guards: RuleIndex<RuleEntry>
   private readonly blockRules: UpstreamBlocks
   private readonly blocks: RuleMeters
 
@@ -32,22 +35,24 @@ class RuleSetResolver {
       degraded: rule.degraded === null ? null : new RuleMeters(rule.degraded, keys),
       units: countedUnits([...rule.limits, ...(rule.degraded?.limits ?? []), ...(rule.variants?.limits ?? [])]),
     }))
-    this.requiring = ruleSet.rules.filter(({ missing }) => missing !== undefined)
+    this.index = new RuleIndex(this.entries)
+    this.requiring = new RuleIndex(this.entries.filter(({ rule }) => rule.missing !== undefined))
+    this.guards = new RuleIndex(this.entries.filter(({ rule }) => rule.guards))
     this.blocks = new RuleMeters(this.blockRules.of([]), keys)
   }
 
   /** @throws CALL_INCOMPLETE where the call lacks a field that a rule requires: no meter would count it */
   checkRequired(call: Call): void {
-    for (const { name, missing } of this.requiring) {
-      const field = missing?.(call)
-      if (field !== undefined) throw new TollgateError('CALL_INCOMPLETE', `${field}: is required by rule ${name} (got undefined)`)
+    for (const { rule } of this.requiring.candidates(call)) {
+      const field = rule.missing?.(call)
+      if (field !== undefined) throw new TollgateError('CALL_INCOMPLETE', `${field}: is required by rule ${rule.name} (got undefined)`)
     }
   }
 
   /** The units of cost that the rules of a call count: they have to be given or estimated. */
   needed(call: Call): ReadonlySet<CostUnit> {
     const needed = new Set<CostUnit>()
-    for (const { rule, units } of this.entries) {
+    for (const { rule, units } of this.index.candidates(call)) {
       if (units.some((unit) => !needed.has(unit)) && rule.scopeValue(call) !== null) for (const unit of units) needed.add(unit)
     }
     return needed
@@ -55,7 +60,7 @@ class RuleSetResolver {
 
   resolve(call: Call, costs: Costs): ResolvedMeters {
     const met: MeterRef[] = []
-    for (const { rule, meters, degraded } of this.entries) {
+    for (const { rule, meters, degraded } of this.index.candidates(call)) {
       const value = rule.scopeValue(call)
       // In degraded mode a call is charged to the `degraded` limits of graceful rules instead of their limits.
       if (value !== null) met.push((call.degraded === true && degraded !== null && degrades(rule, call) ? degraded : meters).meter(value, call))
@@ -77,7 +82,11 @@ class RuleSetResolver {
 
   /** The rules that guard the agent, endpoint and model of a call; its user, team and the like do not matter. */
   guardsOf({ agent, endpoint, model }: Call): CompiledRule[] {
-    return this.ruleSet.rules.filter((rule) => rule.guards && rule.scopeValue({ agent, endpoint, model }) !== null)
+    const named = { agent, endpoint, model }
+    return this.guards
+      .candidates(named)
+      .map(({ rule }) => rule)
+      .filter((rule) => rule.scopeValue(named) !== null)
   }
 }
 

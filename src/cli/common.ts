@@ -7,7 +7,7 @@ import { Tollgate } from '../tollgate.js'
 /** ok: done; failed: refused or failed; invalid: the input was not valid; unavailable: Redis did not answer. */
 export const EXIT = { ok: 0, failed: 1, invalid: 2, unavailable: 3 } as const
 
-const UNAVAILABLE: readonly ErrorCode[] = ['REDIS_UNAVAILABLE', 'STORE_UNAVAILABLE']
+export const UNAVAILABLE: readonly ErrorCode[] = ['REDIS_UNAVAILABLE', 'STORE_UNAVAILABLE']
 
 const COMMAND_LINE = 'command line'
 
@@ -30,13 +30,16 @@ export interface Common {
   json?: boolean
 }
 
-export function print(value: unknown, json: boolean | undefined): void {
-  console.log(json === true ? JSON.stringify(value) : JSON.stringify(value, null, 2))
+/** @param text for people, where JSON is not what they read best */
+export function print(value: unknown, json: boolean | undefined, text?: string): void {
+  console.log(json === true ? JSON.stringify(value) : (text ?? JSON.stringify(value, null, 2)))
 }
 
 /** What a command prints; it fails where `ok` is false. */
 interface Outcome {
   readonly prints: unknown
+  /** The same for people, without `--json`. */
+  readonly text?: string
   readonly ok?: boolean
 }
 
@@ -64,8 +67,8 @@ export async function withTollgate(options: Common, use: (tollgate: Tollgate) =>
     onStoreError: 'closed',
   })
   try {
-    const { prints, ok = true } = await use(tollgate)
-    print(prints, options.json)
+    const { prints, text, ok = true } = await use(tollgate)
+    print(prints, options.json, text)
     process.exitCode = ok ? EXIT.ok : EXIT.failed
   } finally {
     await tollgate.close()
@@ -88,7 +91,7 @@ export function parseJson(text: string, what: string, code: 'CALL_INVALID' | 'RU
 
 export function common(command: Command): Command {
   return command
-    .option('--redis <url>', 'redis:// or rediss:// URL (default: REDIS_URL, else localhost)')
+    .option('--redis <url>', 'redis://, rediss://, sentinel://, redis-cluster:// or unix:// URL (default: REDIS_URL, else localhost)')
     .option('--namespace <name>', 'the gate (default: default)')
     .option('--prefix <prefix>', 'of the keys, where the app has its own')
     .option('--queue <name>', 'the BullMQ queue (default: calls)')

@@ -4,6 +4,7 @@ import { Command } from 'commander'
 import type { Call } from '../model/call.js'
 import { validateCall } from '../validation/call.js'
 import { type Common, common, EXIT, fail, parseJson, withTollgate } from './common.js'
+import { healthCommands } from './health.js'
 import { keysCommands } from './keys.js'
 import { meterCommands } from './meters.js'
 import { administrationCommands } from './overrides.js'
@@ -68,6 +69,7 @@ administrationCommands(program)
 keysCommands(program)
 waitingCommands(program)
 meterCommands(program)
+healthCommands(program)
 
 try {
   await program.parseAsync()

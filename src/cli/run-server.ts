@@ -4,7 +4,6 @@ import { Server } from '../http/server.js'
 import { withoutArguments } from '../model/secrets.js'
 import { type RulesFile, readRules } from '../policy/rules-file.js'
 import { within } from '../redis/bounded-wait.js'
-import { Metrics } from '../telemetry/metrics.js'
 import { Tollgate } from '../tollgate.js'
 import { findRedis } from './local-redis.js'
 import type { ServerConfig } from './server-config.js'
@@ -37,13 +36,9 @@ export async function runServer(config: ServerConfig, version: string): Promise<
   try {
     const { namespace, queue, rules, bus, onStoreError, attempts } = config
     tollgate = await Tollgate.open({ redis: config.redis ?? local?.url, namespace, queue, rules, bus, onStoreError, attempts, logger: log, actor: 'server' })
-    const metrics = new Metrics()
-    const outage = tollgate.stats.outage.bind(tollgate.stats)
-    metrics.watchOutages(outage)
     server = new Server({
       tollgate,
       settings: config,
-      metrics,
       log,
       version,
       agents: content.agents,

@@ -10,7 +10,7 @@ export function workerFlags(command: Command): Command {
     .option('--config <file>', 'settings by name, as YAML (TOLLGATE_CONFIG)')
     .option('--rules <file>', 'the rules file, with its agents (TOLLGATE_RULES)')
     .option('--require-rules', 'end where the namespace has no rules (TOLLGATE_REQUIRE_RULES)')
-    .option('--redis <url>', 'redis:// or rediss:// URL (REDIS_URL)')
+    .option('--redis <url>', 'redis://, rediss://, sentinel://, redis-cluster:// or unix:// URL (REDIS_URL)')
     .option('--namespace <name>', 'the gate (TOLLGATE_NAMESPACE)')
     .option('--queue <name>', 'the BullMQ queue (TOLLGATE_QUEUE)')
     .option('--concurrency <calls>', 'calls that run at once (TOLLGATE_CONCURRENCY)')
@@ -27,7 +27,7 @@ const whole = (least: number, most: number) => z.coerce.number().int().min(least
 const SAID: Readonly<Record<string, boolean>> = { true: true, '1': true, false: false, '0': false }
 
 const workerConfigSchema = z.strictObject({
-  /** redis:// or rediss:// URL. */
+  /** redis://, rediss://, sentinel://, redis-cluster:// or unix:// URL. */
   redis: z.string().min(1).optional(),
   namespace: z.string().min(1).default(DEFAULTS.namespace),
   queue: z.string().min(1).default(DEFAULTS.queue),

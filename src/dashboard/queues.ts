@@ -55,7 +55,7 @@ export async function addQueues(app: FastifyInstance, parts: PageParts, figures:
   const board = await loadBoard()
   if (board === undefined) return undefined
   const { tollgate, log } = parts
-  const { client, owned } = connect(redis)
+  const { client, owned } = connect(redis, tollgate.prefix)
   logConnection(client as Parameters<typeof logConnection>[0], log, 'the board of the queues')
   const queue = new Queue(tollgate.queue, { prefix: tollgate.prefix, connection: client as never })
   queue.on('error', () => {})

@@ -15,6 +15,8 @@ import { reasonOf } from '../model/wait-reason.js'
 import type { CallUsage } from '../pricing/usage.js'
 import { isStoreError } from '../redis/store-error.js'
 import type { Admission, Store } from '../store/store.js'
+import type { CallMetrics } from '../telemetry/call-metrics.js'
+import { tracedGate, tracerInUse } from '../telemetry/tracing.js'
 import { validateCall } from '../validation/call.js'
 import { type AcquireAttempt, AcquireLines, linesOf } from './acquire-line.js'
 import { callsOf, linesOfProcess } from './acquire-list.js'
@@ -40,6 +42,7 @@ export class Gate {
     private readonly resolver: Resolver,
     private readonly store: Store,
     private readonly usage: UsageReader,
+    private readonly metrics: CallMetrics,
     private readonly recorder: Recorder,
   ) {}
 
@@ -50,7 +53,12 @@ export class Gate {
   }
 
   /** Charges the call at all its limits if all have room, and at none if not. @throws CallInvalid */
-  async admit(call: Call): Promise<Grant> {
+  admit(call: Call): Promise<Grant> {
+    const tracer = tracerInUse()
+    return tracer === undefined ? this.admitCall(call) : tracedGate(tracer, 'gate', () => this.admitCall(call))
+  }
+
+  private async admitCall(call: Call): Promise<Grant> {
     const found = this.request(call)
     const request = found instanceof Promise ? await found : found
     this.recorder.arrived(request)
@@ -70,7 +78,12 @@ export class Gate {
    * value pass in order of arrival. The strategies of rules are ignored: every call waits.
    * @throws CallInvalid; RateLimitExceeded where it can never pass; the signal's reason where it aborts
    */
-  async acquire(call: Call, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Grant> {
+  acquire(call: Call, options: { signal?: AbortSignal | undefined } = {}): Promise<Grant> {
+    const tracer = tracerInUse()
+    return tracer === undefined ? this.acquireCall(call, options) : tracedGate(tracer, 'wait', () => this.acquireCall(call, options))
+  }
+
+  private async acquireCall(call: Call, { signal }: { signal?: AbortSignal | undefined }): Promise<Grant> {
     let rules = this.resolver.rules
     const own = validateCall(call)
     let request = await this.request(own)
@@ -147,6 +160,7 @@ export class Gate {
     const admission = await this.admission(request)
     const atMs = performance.now()
     this.recorder.decided(request, admission.decision, atMs - sentMs)
+    this.metrics.decided('gate', request, admission.decision, sentMs)
     if (admission.decision.outcome === 'run') {
       this.resolver.started(request)
       this.recorder.started(request, sentMs - cameMs)

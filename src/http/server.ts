@@ -9,7 +9,6 @@ import { SECOND } from '../model/time.js'
 import type { AgentSpec } from '../policy/rule.js'
 import { countTokens } from '../pricing/tokenizer.js'
 import { MemoryStore } from '../store/memory/memory-store.js'
-import type { Metrics } from '../telemetry/metrics.js'
 import { Tollgate } from '../tollgate.js'
 import { Access } from './access.js'
 import { openApi } from './openapi.js'
@@ -17,6 +16,7 @@ import { PassThrough } from './passthrough/passthrough.js'
 import { handleRoute, type Route } from './route.js'
 import { callRoutes } from './routes/calls.js'
 import { gateRoutes } from './routes/gate.js'
+import { healthRoutes } from './routes/health.js'
 import { keyRoutes } from './routes/keys.js'
 import { meterRoutes } from './routes/meters.js'
 import { policyRoutes } from './routes/policy.js'
@@ -29,7 +29,6 @@ import type { Session } from './session.js'
 export interface ServerParts {
   readonly tollgate: Tollgate
   readonly settings: ServerSettings
-  readonly metrics: Metrics
   readonly log: Logger
   readonly version: string
   /** The agents to pass requests on to, by name. */
@@ -113,10 +112,10 @@ export class Server {
   /** Listens. @returns the address */
   async start(): Promise<string> {
     const { app, parts, access } = this
-    const { settings, tollgate, metrics, log, version } = parts
+    const { settings, tollgate, log, version } = parts
     this.guard = await Tollgate.open({ store: new MemoryStore(), logger: log })
     // It dispatches the lines, too.
-    const held = tollgate.hold({ observer: metrics })
+    const held = tollgate.hold()
     this.passThrough = new PassThrough({ ...parts, held, access, seats: this.seats })
     this.passThrough.register(app)
     const own = this.guard.limiter({ requests: settings.maxRequestsPerSecond, per: 'second' })
@@ -151,7 +150,8 @@ export class Server {
       ...waitingRoutes(tollgate),
       ...meterRoutes(tollgate),
       ...keyRoutes(tollgate),
-      ...statusRoutes(tollgate, metrics, this.seats),
+      ...healthRoutes(tollgate),
+      ...statusRoutes(tollgate, this.seats),
     ]
     for (const one of routes) this.add(one)
     const description = JSON.stringify(openApi(routes, version))

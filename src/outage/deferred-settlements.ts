@@ -1,6 +1,5 @@
 import type { Logger } from 'pino'
 import { DEFAULTS } from '../model/defaults.js'
-import { StoreUnavailable } from '../model/errors.js'
 import { isStoreError } from '../redis/store-error.js'
 
 /** What is done in Redis when it is back. Each may be sent any number of times, and counts once. */
@@ -27,15 +26,16 @@ export class DeferredSettlements {
     return this.deferred.length
   }
 
-  /** The end of a call. @throws StoreUnavailable where the list is full */
-  end(kind: 'settle' | 'release', send: () => Promise<unknown>): void {
-    if (this.deferred.length >= DEFAULTS.outageSettlements)
-      throw new StoreUnavailable('Redis is away, and too many calls have ended meanwhile to remember one more', { retryAfterMs: DEFAULTS.longestProbeMs })
-    this.push(kind, send)
+  get full(): boolean {
+    return this.deferred.length >= DEFAULTS.outageSettlements
   }
 
-  /** Reports, and releases of calls that were under way when Redis went: as many as there are. */
-  push(kind: Deferred['kind'], send: () => Promise<unknown>): void {
+  /** Whether a report waits, which opens the entries of the calls in it: until then Redis does not know them. */
+  get holdsReport(): boolean {
+    return this.deferred.some(({ kind }) => kind === 'report')
+  }
+
+  add(kind: Deferred['kind'], send: () => Promise<unknown>): void {
     this.deferred.push({ kind, send })
   }
 

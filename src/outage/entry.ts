@@ -1,6 +1,5 @@
 import type { Logger } from 'pino'
-import { StoreUnavailable } from '../model/errors.js'
-import { isStoreError } from '../redis/store-error.js'
+import { isUnavailable } from '../redis/store-error.js'
 
 /** What a process does that came up without Redis, before its calls are decided on there. @param readRules takes over the rules of the namespace */
 export type EnterNamespace = (readRules: () => Promise<void>) => Promise<void>
@@ -25,7 +24,7 @@ export class Entry {
       await this.left(this.readRules)
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error)
-      if (!isStoreError(error) && !(error instanceof StoreUnavailable) && why !== this.complaint) {
+      if (!isUnavailable(error) && why !== this.complaint) {
         this.log.error({ err: error }, 'Redis is there, and this process cannot enter the namespace; it goes on without')
         this.complaint = why
       }

@@ -49,14 +49,18 @@ async function ended(outage: Outage, request: AdmissionRequest, settled: Settled
   // After a part of its cost the call goes on, and keeps its slots.
   const over = settled?.how !== 'part'
   const defer = () => {
-    deferred.end(settled === undefined ? 'release' : 'settle', outage.ending(request, settled))
+    if (deferred.full)
+      throw new StoreUnavailable('Redis is away, and too many calls have ended meanwhile to remember one more', { retryAfterMs: DEFAULTS.longestProbeMs })
+    outage.defer(settled === undefined ? 'release' : 'settle', outage.ending(request, settled))
     return true
   }
   // The report that charges this call may still be deferred: its end is queued behind it.
   if (!breaker.away && deferred.size > 0) return defer()
   if (takesReleases) {
+    const mayBeReported = deferred.holdsReport
     try {
       const open = await breaker.within(promised(send))
+      if (!open && mayBeReported) return defer()
       if (open && over) local.endedElsewhere(request)
       return open
     } catch (error) {

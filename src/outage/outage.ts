@@ -6,6 +6,7 @@ import type { ActualCosts } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { approximateMs, type Clock } from '../model/time.js'
 import type { OnStoreError } from '../policy/rule.js'
+import { followerOf } from '../redis/follower.js'
 import { isOutOfMemory, isStoreError, StoreSilent } from '../redis/store-error.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import type { BatchedAdmission } from '../store/redis/redis-store.js'
@@ -101,6 +102,7 @@ export class Outage {
   /** Ends when the answers to commands are known that `local` has answered. */
   private readonly unresolved = new Set<Promise<void>>()
   private readonly left = new AbortController()
+  private takingIn: Promise<void> | undefined
   private readonly awaitingOutage = new Set<() => void>()
   private readonly entry: Entry
   private readonly lost = () => this.breaker.trip(new StoreSilent('the connection to Redis was lost'))
@@ -165,6 +167,12 @@ export class Outage {
   /** @param blockedMs for how long an agent, endpoint and model are blocked, as far as this process has heard */
   followBlocks(blockedMs: (value: string) => number): void {
     this.local.blockedMs = blockedMs
+  }
+
+  /** What Redis is told when it is there again; at once, behind what else it is told, where it is there already. */
+  defer(...[kind, send]: Parameters<DeferredSettlements['add']>): void {
+    this.deferred.add(kind, send)
+    if (!this.breaker.away) this.takeInSoon()
   }
 
   /** Ends a call in Redis: settled, or released where it has no settlement. Sends nothing yet. */
@@ -246,6 +254,7 @@ export class Outage {
     // What was let in between the last report of an outage before this one and its end.
     this.report()
     this.local.begin(share)
+    followerOf(this.parts.client)?.suspect(this.parts.client, () => !this.breaker.away || this.left.signal.aborted)
     const awaiting = [...this.awaitingOutage]
     this.awaitingOutage.clear()
     for (const callback of awaiting) callback()
@@ -253,11 +262,30 @@ export class Outage {
   }
 
   private end(): void {
-    const { state, local, deferred } = this
+    const { state, local } = this
     const awayMs = state.kind === 'away' ? Math.round(performance.now() - state.sinceMs) : 0
     this.state = { kind: 'there' }
     this.parts.log.warn({ awayMs, ...local.counts, unchecked: local.unchecked.total }, 'Redis is back')
-    if (deferred.size > 0 || !local.journal.empty) this.takeIn().catch((error: unknown) => this.notTakenIn(error))
+    if (this.owes) this.takeInSoon()
+  }
+
+  /** Redis is there. What is deferred while this runs is sent by it, too. */
+  private takeInSoon(): void {
+    this.takingIn ??= this.takeIn().then(
+      () => {
+        this.takingIn = undefined
+        // Deferred between the last look at the list and now.
+        if (this.owes && !this.breaker.away) this.takeInSoon()
+      },
+      (error: unknown) => {
+        this.takingIn = undefined
+        this.notTakenIn(error)
+      },
+    )
+  }
+
+  private get owes(): boolean {
+    return this.deferred.size > 0 || !this.local.journal.empty
   }
 
   private notTakenIn(error: unknown): void {
@@ -276,7 +304,7 @@ export class Outage {
     if (real.forGood === true) {
       // A charge for good cannot be given back there: it is not reported instead.
       if (letIn) this.local.journal.chargedByRedis(given.request, given.decision.atMs)
-    } else if (letIn || real.call.id === undefined) this.deferred.push('release', this.ending(real))
+    } else if (letIn || real.call.id === undefined) this.defer('release', this.ending(real))
     // Otherwise this process refused the call, and Redis charged it under its id: a repeated admit finds the entry.
   }
 
@@ -312,7 +340,7 @@ export class Outage {
     for (let from = 0; from < Math.max(meters.length, open.length); from += REPORTED_AT_ONCE) {
       const part = { meters: meters.slice(from, from + REPORTED_AT_ONCE), open: open.slice(from, from + REPORTED_AT_ONCE) }
       const name = ledgerNames.next()
-      this.deferred.push('report', () => this.breaker.within(mergeUsage(client, scriptClient.keys, clock, name, part)))
+      this.deferred.add('report', () => this.breaker.within(mergeUsage(client, scriptClient.keys, clock, name, part)))
     }
   }
 }

@@ -7,7 +7,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { RulesInvalid } from '../model/errors.js'
 import { compilePrices, type Prices, type PriceTable } from '../pricing/prices.js'
 import { BARE_RULE, type CompiledRule, type RuleOptions, type Variants } from './compiled-rule.js'
-import { compileRequired, compileScopeValue } from './match.js'
+import { compileRequired, compileScopeValue, fieldMatches } from './match.js'
 import { endOf, type Override } from './override.js'
 import { type DecidingOverride, OverrideIndex } from './override-index.js'
 import { pauseRules } from './pause.js'
@@ -104,6 +104,7 @@ function compileRule(spec: RuleSpec, index: OverrideIndex): CompiledRule {
     degraded: compileDegraded(spec, priority, scopeValue),
     onStoreError: spec.onStoreError,
     missing: compileRequired(spec),
+    conditions: fieldMatches(spec.match),
     scopeValue,
   }
   const candidates = index.candidates(spec)

@@ -3,6 +3,7 @@ import type { Call, Strategy } from '../model/call.js'
 import type { CostUnit } from '../model/cost.js'
 import type { RuleKind } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
+import type { FieldMatch } from './match.js'
 import type { OnStoreError } from './rule.js'
 
 /** The bounds of a rule besides its limits; 0 = no bound, except for `holdMs`. */
@@ -73,6 +74,8 @@ export interface CompiledRule {
   readonly guards: boolean
   /** The field that the rule requires and a call lacks; undefined where the rule requires none. */
   readonly missing?: ((call: Call) => string | undefined) | undefined
+  /** The conditions of its match, by which `RuleIndex` leaves out rules that cannot cover a call; undefined where only `scopeValue` knows. */
+  readonly conditions?: readonly FieldMatch[] | undefined
   /** The value that the rule counts a call by; null where it does not cover the call. */
   scopeValue(call: Call): string | null
 }

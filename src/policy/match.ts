@@ -2,7 +2,7 @@ import type { Call } from '../model/call.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { type AddressCounting, countedRange, parseRange } from '../validation/address.js'
 import { endpointPath, normalPath } from '../validation/endpoint.js'
-import { compileGlob } from '../validation/patterns.js'
+import { compileGlob, isGlob } from '../validation/patterns.js'
 import type { MatchSpec, RuleSpec } from './rule.js'
 
 type Predicate = (value: string) => boolean
@@ -18,24 +18,54 @@ function endpointGlob(glob: string): string {
   return normalPath(/^[*?]/.test(glob) ? glob : `/${glob}`)
 }
 
-/** Compiles a rule's `match` to a check of calls. A call that lacks a matched field is not covered. */
+/** One condition of a rule's match: the value of a field has to be among those listed. */
+export interface FieldMatch {
+  readonly field: string
+  valueIn(call: Call): string | undefined
+  /** The values that match; undefined where globs or ranges are among them. */
+  readonly values: ReadonlySet<string> | undefined
+  matches(value: string): boolean
+}
+
+function namesMatch(field: string, listed: readonly string[]): FieldMatch {
+  const names = field === 'endpoint' ? listed.map(endpointGlob) : listed
+  const values = new Set(names.filter((name) => !isGlob(name)))
+  const globs = names.filter(isGlob).map(compileGlob)
+  const isGlobbed = anyOf(globs)
+  return {
+    field,
+    valueIn: scopePart(field),
+    values: globs.length === 0 ? values : undefined,
+    matches: (value) => values.has(value) || isGlobbed(value),
+  }
+}
+
+/** Compiles a rule's `match` to its conditions, which a call must meet all. A call that lacks a matched field is not covered. */
+export function fieldMatches(match: MatchSpec | undefined): readonly FieldMatch[] {
+  const conditions: FieldMatch[] = []
+  for (const field of FIELDS) {
+    const listed = match?.[`${field}s`]
+    if (listed !== undefined) conditions.push(namesMatch(field, listed))
+  }
+  for (const [key, listed] of Object.entries(match?.keys ?? {})) conditions.push(namesMatch(`keys.${key}`, listed))
+  if (match?.ips !== undefined) {
+    const inRange = anyOf(match.ips.map((range) => parseRange(range) ?? (() => false)))
+    conditions.push({ field: 'ip', valueIn: ({ ip }) => ip, values: undefined, matches: inRange })
+  }
+  return conditions
+}
+
+/** Compiles a rule's `match` to a check of calls. */
 export function compileMatch(match: MatchSpec | undefined): (call: Call) => boolean {
-  const checks: ((call: Call) => boolean)[] = []
-  const keys = Object.entries(match?.keys ?? {}).map(([key, globs]) => [`keys.${key}`, globs] as const)
-  for (const [field, globs] of [...FIELDS.map((field) => [field, match?.[`${field}s`]] as const), ...keys]) {
-    if (globs === undefined) continue
-    const matches = anyOf(globs.map((glob) => compileGlob(field === 'endpoint' ? endpointGlob(glob) : glob)))
-    const valueIn = scopePart(field)
-    checks.push((call) => {
+  return meetsAll(fieldMatches(match))
+}
+
+function meetsAll(conditions: readonly FieldMatch[]): (call: Call) => boolean {
+  return (call) =>
+    conditions.every(({ valueIn, matches }) => {
       const value = valueIn(call)
       return value !== undefined && matches(value)
     })
-  }
-  if (match?.ips !== undefined) {
-    const inRange = anyOf(match.ips.map((range) => parseRange(range) ?? (() => false)))
-    checks.push((call) => call.ip !== undefined && inRange(call.ip))
-  }
-  return (call) => checks.every((check) => check(call))
 }
 
 /** Escapes one part of a scope value for a key, so that no two scope values make the same key. */

@@ -2,7 +2,7 @@ import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promi
 import { DelayedError, type Job } from 'bullmq'
 import { rejection } from '../admission/rejection.js'
 import type { CallRequest, MeterRef } from '../admission/request.js'
-import { COST_UNITS, NOTHING } from '../model/cost.js'
+import { type ActualCosts, COST_UNITS, NOTHING } from '../model/cost.js'
 import type { DegradeDecision, RunDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError, type UpstreamLimited } from '../model/errors.js'
@@ -11,6 +11,7 @@ import { type CallUsage, completed, mergeParts } from '../pricing/usage.js'
 import { retrying, within } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
 import type { Ended } from '../telemetry/observer.js'
+import type { AttemptTrace } from '../telemetry/tracing.js'
 import { type AgentRefusal, refusalOf } from '../upstream/refusals.js'
 import type { AttemptParts } from './attempt-parts.js'
 import type { CallContext } from './handler.js'
@@ -30,6 +31,7 @@ type StartDecision = RunDecision | DegradeDecision
 
 /** Instead of a result: the call asks the gate again. */
 const AGAIN = Symbol('again')
+const NO_HEADERS = Object.freeze({})
 
 /**
  * One call in a worker, from the moment BullMQ hands over its job until the job ends or is delayed.
@@ -70,17 +72,29 @@ export class Attempt implements JobHolder {
   private reported: CallUsage | undefined
   /** The handler (or the fallback), until it has ended. */
   private work: Promise<unknown> | undefined
+  /** When the handler (or the fallback) was called, by `performance.now()`. */
+  private handledMs: number | undefined
 
   constructor(
     private readonly parts: AttemptParts,
     readonly job: AttemptJob,
     readonly token: string,
+    private readonly trace?: AttemptTrace,
   ) {}
 
   /** The result of the call. @throws what BullMQ is to do with the job instead */
   async run(): Promise<unknown> {
     const { scriptClient, strategyResolver, starter, sendBack, options } = this.parts
-    const start = (fresh: () => Promise<CallRequest>) => starter.start({ fresh, retrying: (work) => this.retrying(work), check: () => this.checkGoesOn() })
+    const ask = (fresh: () => Promise<CallRequest>) => starter.start({ fresh, retrying: (work) => this.retrying(work), check: () => this.checkGoesOn() })
+    const { trace } = this
+    const start =
+      trace === undefined
+        ? ask
+        : (fresh: () => Promise<CallRequest>) =>
+            trace.gate(
+              () => ask(fresh),
+              ({ decision }) => decision,
+            )
     const resolved = () => requestOfJob(scriptClient, this.job, this.token, options.callOf)
     try {
       let { rules } = scriptClient.resolver
@@ -114,7 +128,7 @@ export class Attempt implements JobHolder {
             await sleep(decision.waitMs)
             break
           case 'wait':
-            return await sendBack.waiting(this, request, decision.etaMaxMs ?? decision.etaMs)
+            return await sendBack.waiting(this, request, decision.etaMaxMs)
           case 'expired':
           case 'reject':
             // Cancelled while it was decided on: that is what its app was told.
@@ -145,6 +159,7 @@ export class Attempt implements JobHolder {
   retrying<T>(work: () => Promise<T>): Promise<T> {
     return retrying(work, (error) => {
       this.checkGoesOn()
+      this.parts.metrics.cells.add('storeErrors', 1)
       this.parts.log.warn({ err: error }, 'Redis refuses; the call is held, and its start is sent again')
     })
   }
@@ -170,6 +185,9 @@ export class Attempt implements JobHolder {
       observe: (headers) => {
         parts.notes.answered(job, headers)
         parts.tracker.observe(request.call, headers)
+      },
+      get traceHeaders() {
+        return attempt.trace?.headers ?? NO_HEADERS
       },
       /** Made when a handler reads it, which most handlers do not. */
       get signal() {
@@ -225,8 +243,12 @@ export class Attempt implements JobHolder {
     this.parts.scriptClient.resolver.started(request)
     let reachedAgent = false
     try {
-      this.parts.observer.started(request.call, Date.now() - this.job.timestamp)
+      const waitedMs = Date.now() - this.job.timestamp
+      this.parts.metrics.started(request.call, waitedMs)
+      this.parts.observer.started(request.call, waitedMs)
       this.parts.notes.started(this.job, request, decision)
+      this.handledMs = performance.now()
+      this.trace?.started()
       if (context.degraded) {
         const instead = await this.outcome(options.fallback?.(request.call, context))
         if (instead !== undefined) {
@@ -237,13 +259,18 @@ export class Attempt implements JobHolder {
         }
       }
       reachedAgent = true
-      const result = await this.outcome(handler(request.call, context))
+      const { trace } = this
+      const result = await this.outcome(trace === undefined ? handler(request.call, context) : trace.agent(request.call, () => handler(request.call, context)))
       const fault = faultOfResult(result, options.maxResultBytes ?? DEFAULTS.maxResultBytes)
       if (fault !== undefined) throw Object.assign(fault, { usage: reader.usageIn(request.call.agent, result) })
-      this.observeEnd(request, 'done', this.settle(request, result, decision))
+      const actual = this.settle(request, result, decision)
+      trace?.answered(actual, result)
+      this.observeEnd(request, 'done', actual)
       return result
     } catch (error) {
+      this.trace?.answered(undefined, undefined, error)
       const refusal = this.abortedBy() === undefined ? await this.refusalIn(error, reachedAgent) : undefined
+      if (refusal !== undefined) this.parts.metrics.cells.add('refusals', 1, request.call.agent, refusal.name)
       if (refusal?.name === 'later' && this.parts.starter.owns(request)) return await this.refusedWithout(request, decision, refusal.limited)
       if (refusal?.name === 'later') {
         this.state = { name: 'at the gate' }
@@ -321,17 +348,17 @@ export class Attempt implements JobHolder {
     })
   }
 
-  /** Settles a call that has ended, by the usage in what its handler returned or threw, and by what only `settlePart` said. @returns its actual tokens */
-  private settle(request: CallRequest, outcome: unknown, { watched }: StartDecision): number | undefined {
+  /** Settles a call that has ended, by the usage in what its handler returned or threw, and by what only `settlePart` said. @returns its actual costs */
+  private settle(request: CallRequest, outcome: unknown, { watched }: StartDecision): ActualCosts {
     const { usage } = this.parts
     const actual = usage.actual(request, completed(usage.usageIn(request.call.agent, outcome), this.reported))
     this.parts.starter.settle(request, actual, { asEstimated: this.reported === undefined, watched: watched === true })
     this.parts.notes.settled(this.job, request, actual)
-    return actual.tokens
+    return actual
   }
 
   /** Settles a call whose caller was answered, and whose handler goes on: it holds its slots until the handler has ended. */
-  private settleCost(work: Promise<unknown>, request: CallRequest, { watched }: StartDecision): number | undefined {
+  private settleCost(work: Promise<unknown>, request: CallRequest, { watched }: StartDecision): ActualCosts {
     const { starter, leases } = this.parts
     const actual = this.parts.usage.actual(request, this.reported)
     starter.settleCost(request, actual, watched === true)
@@ -341,7 +368,7 @@ export class Attempt implements JobHolder {
       starter.freeSlots(request)
     }
     work.then(free, free)
-    return actual.tokens
+    return actual
   }
 
   /** Gives back what a call was charged that did not reach its agent. If it was the probe of a block, another call becomes the probe. */
@@ -353,8 +380,12 @@ export class Attempt implements JobHolder {
   }
 
   /** @param why words of its error, and the headers of the agent's refusal */
-  private observeEnd(request: CallRequest, how: Ended, actual: number | undefined, why?: string, headers?: HeadersLike): void {
-    this.parts.observer.ended(request.call, how, { estimated: request.costs.tokens, actual })
+  private observeEnd(request: CallRequest, how: Ended, actual: ActualCosts | undefined, why?: string, headers?: HeadersLike): void {
+    const { call, costs } = request
+    const ranMs = this.handledMs === undefined ? undefined : performance.now() - this.handledMs
+    this.handledMs = undefined
+    this.parts.metrics.ended(call, how, costs, actual, ranMs)
+    this.parts.observer.ended(call, how, { estimated: costs.tokens, actual: actual?.tokens })
     this.parts.notes.ended(this.job, request, how, why, headers)
   }
 }

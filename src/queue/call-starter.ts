@@ -6,6 +6,7 @@ import type { Outage } from '../outage/outage.js'
 import { retrying } from '../redis/bounded-wait.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import type { Store } from '../store/store.js'
+import type { CallMetrics } from '../telemetry/call-metrics.js'
 import type { StartBatcher } from './start-batcher.js'
 import { leave } from './stored-call.js'
 import type { ResolvedDecision } from './strategy-resolver.js'
@@ -57,10 +58,18 @@ export class CallStarter {
       readonly store: Store
       readonly scriptClient: ScriptClient
       readonly redis: Redis
+      readonly metrics: CallMetrics
     },
   ) {}
 
   async start(starting: Starting): Promise<ResolvedDecision> {
+    const sinceMs = performance.now()
+    const decided = await this.decide(starting)
+    this.parts.metrics.decided('start', decided.request, decided.decision, sinceMs)
+    return decided
+  }
+
+  private async decide(starting: Starting): Promise<ResolvedDecision> {
     const { batcher, outage } = this.parts
     let over = false
     const send = () =>
@@ -79,6 +88,8 @@ export class CallStarter {
       }
       starting.check()
       const request = await starting.fresh()
+      // Redis came back meanwhile: what is let in here now would be reported after the outage only.
+      if (!outage.breaker.away) continue
       const admitted = this.admit(request)
       if (typeof admitted !== 'number') {
         over = true
@@ -141,7 +152,7 @@ export class CallStarter {
 
   private giveBack(request: CallRequest, sent: Promise<ResolvedDecision> | undefined): void {
     const { batcher, outage } = this.parts
-    outage.deferred.push('release', () => outage.breaker.within(this.release(request)))
+    outage.defer('release', () => outage.breaker.within(this.release(request)))
     sent?.then(
       async ({ request: real, decision }) => {
         if (decision.outcome === 'run' || decision.outcome === 'degrade')
@@ -157,12 +168,18 @@ export class CallStarter {
     )
   }
 
-  /** Gives back the pass or the place of a call, unless its job is another worker's by now: then they are that one's. */
+  /**
+   * Gives back the pass or the place of a call, unless its job is another worker's by now: then they are that one's. The lock of a job ends with it, which
+   * may happen between the look at the job and the release: the release is refused then, and the second look finds the job ended.
+   */
   private async release(request: CallRequest): Promise<void> {
     const { redis, scriptClient } = this.parts
-    const [name = null, finishedOn = null] = await redis.hmget(scriptClient.keys.job(request.id), 'name', 'finishedOn')
-    // The lock of a job ends with it.
-    await leave(scriptClient, name === null || finishedOn !== null ? { ...request, lock: undefined } : request)
+    for (let look = 0; look < 2; look++) {
+      const [name = null, finishedOn = null] = await redis.hmget(scriptClient.keys.job(request.id), 'name', 'finishedOn')
+      const hasEnded = name === null || finishedOn !== null
+      const held = await leave(scriptClient, hasEnded ? { ...request, lock: undefined } : request)
+      if (held !== '-' || hasEnded) return
+    }
   }
 
   private end(request: CallRequest, actual: ActualCosts): void {

@@ -1,3 +1,4 @@
+import type { Telemetry } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { identityOf } from '../admission/identity.js'
@@ -22,6 +23,7 @@ import { isStoreError } from '../redis/store-error.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { ScriptClient } from '../store/redis/script-client.js'
 import type { Store } from '../store/store.js'
+import type { CallMetrics } from '../telemetry/call-metrics.js'
 import { logConnection } from '../telemetry/log.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
 import { validateCall } from '../validation/call.js'
@@ -67,10 +69,13 @@ interface QueueRuntimeParts {
     /** How long Redis may take to take in, explain or cancel a call. */
     readonly enqueueTimeoutMs: number
     readonly onStoreError: OnStoreError
+    /** Of BullMQ, for spans of its own. */
+    readonly telemetry?: Telemetry | undefined
   }
   readonly tracker: UpstreamTracker
   readonly usage: UsageReader
   readonly outage: Outage
+  readonly metrics: CallMetrics
   readonly recorder: Recorder
   /** That of the gate, which goes on while Redis is away. */
   readonly store: Store
@@ -98,13 +103,15 @@ export class QueueRuntime {
   private readonly workers = new Set<Worker>()
   /** By the names of their queues. */
   private readonly held = new Map<string, HeldCalls>()
+  /** Is told of alerts, as they come by the channel. */
+  onAlert: ((notice: unknown) => void) | undefined
   private sweeps: NodeJS.Timeout | undefined
   private readonly refresh: NodeJS.Timeout
   /** Made with the first worker. */
   private working: WorkingParts | undefined
 
   constructor(private readonly parts: QueueRuntimeParts) {
-    this.queues = new Queues(parts.client, parts.keys)
+    this.queues = new Queues(parts.client, parts.keys, parts.options.telemetry)
     this.queueStates = new QueueStates(parts.client, parts.keys)
     this.foreignWorkers = new ForeignWorkers(parts.client, parts.keys.prefix, parts.options.queue, parts.log)
     const { scriptClient, client: redis, log } = parts
@@ -126,6 +133,7 @@ export class QueueRuntime {
       maxPayloadBytes,
       timeoutMs,
       knowsRules: () => parts.outage.knowsRules,
+      metrics: parts.metrics,
     })
     parts.subscriber.on('message', (channel: string, message: string) => this.hear(channel, message))
     parts.subscriber.on('ready', parts.rulesChanged)
@@ -145,7 +153,17 @@ export class QueueRuntime {
     const strategyResolver = new StrategyResolver(scriptClient, this.parts.options.strategies, this.parts.log)
     const away = () => this.parts.outage.breaker.away
     return new Worker(
-      { ...this.parts, away, notes: this.notes, scriptClient, redis, queue, prefix: this.parts.keys.prefix, strategyResolver },
+      {
+        ...this.parts,
+        away,
+        notes: this.notes,
+        scriptClient,
+        redis,
+        queue,
+        prefix: this.parts.keys.prefix,
+        telemetry: this.parts.options.telemetry,
+        strategyResolver,
+      },
       handler,
       options,
     )
@@ -293,6 +311,16 @@ export class QueueRuntime {
     return true
   }
 
+  /** Whether this process has workers or holds calls. */
+  get works(): boolean {
+    return this.working !== undefined
+  }
+
+  /** Whether this process dispatches the lines of the namespace. */
+  get dispatches(): boolean {
+    return this.working?.dispatcher.leads === true
+  }
+
   /** Whether Redis is out of reach now. */
   get gone(): boolean {
     return this.parts.client.status !== 'ready' || this.parts.outage.breaker.away
@@ -358,7 +386,7 @@ export class QueueRuntime {
       return
     }
     if (channel !== this.parts.keys.notices) return
-    let notice: { rules?: string; cancel?: { queue: string; id: string } }
+    let notice: { rules?: string; cancel?: { queue: string; id: string }; alert?: unknown }
     try {
       notice = JSON.parse(message)
     } catch (error) {
@@ -367,6 +395,7 @@ export class QueueRuntime {
       return
     }
     if (notice.rules !== undefined) this.parts.rulesChanged()
+    if (notice.alert !== undefined) this.onAlert?.(notice.alert)
     if (notice.cancel !== undefined) this.held.get(notice.cancel.queue)?.cancel(notice.cancel.id)
     if (notice.cancel?.queue === this.parts.options.queue) for (const worker of this.workers) worker.abort(notice.cancel.id)
   }

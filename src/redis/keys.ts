@@ -76,6 +76,8 @@ export class Keys extends Prefixed {
   /** The first keys of every script over meters, in their order. */
   readonly fixed: readonly string[] = FIXED_KEYS.map((name) => this[name])
 
+  /** Hash: the alerts that fire, as JSON. */
+  readonly alerts = `${this.own}/alerts`
   /** Sorted set: the queues of held calls, by the time after which their processes count as dead. */
   readonly held = `${this.own}/held`
 

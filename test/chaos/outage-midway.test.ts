@@ -62,6 +62,28 @@ test('a call that is let in here, and in Redis too late, is charged once and set
   expect(await tollgate.stats.ledger()).toMatchObject({ open: 0 })
 })
 
+test('ends that come while the reports of their calls are on their way to a Redis that had no memory left close their entries', async () => {
+  const { server, namespace } = await ownRedis()
+  const proxy = await SlowProxy.start(server.url)
+  onTestFinished(() => proxy.stop())
+  const rules: RuleSpec[] = [{ name: 'r', scope: 'agent', limits: [{ requests: 100_000, per: 'hour', algorithm: 'fixed_window' }] }]
+  const open = { ...QUICK, storeTimeoutMs: 2000, rules }
+  const [tollgate, other] = [await namespace.open({ ...open, redis: proxy.url }), await namespace.open(open)]
+  await namespace.redis.config('SET', 'maxmemory', '1')
+  await untilAway(tollgate)
+  // More than one report has room for.
+  const grants = await Promise.all(Array.from({ length: 350 }, () => tollgate.gate.admit(CALL)))
+  expect(grants.every(({ allowed }) => allowed)).toBe(true)
+  proxy.delayMs = 200
+  await namespace.redis.config('SET', 'maxmemory', '0')
+  await until('the first report is taken', async () => !other.stats.outage().away && (await other.stats.ledger()).open > 0)
+  await Promise.all(grants.map((grant) => grant.settle()))
+  proxy.delayMs = 0
+  await untilBack(tollgate)
+  await until('all entries are closed', async () => (await other.stats.ledger()).open === 0)
+  expect(await used(tollgate)).toEqual([350])
+})
+
 test('a process that is busy itself does not take Redis for slow', async () => {
   const { namespace } = await ownRedis()
   const tollgate = await namespace.open(QUICK)

@@ -3,7 +3,6 @@ import { onTestFinished } from 'vitest'
 import { type Pages, Server } from '../../src/http/server.js'
 import { type ServerSettings, serverSettings } from '../../src/http/server-settings.js'
 import type { AgentSpec, Tollgate, TollgateOptions } from '../../src/index.js'
-import { Metrics } from '../../src/telemetry/metrics.js'
 import type { Namespace } from './namespace.js'
 
 export interface TestServer {
@@ -36,7 +35,6 @@ export async function startServer(
   const server = new Server({
     tollgate,
     settings: serverSettings.parse({ port: 0, ...settings }),
-    metrics: new Metrics(),
     log,
     version: '0.0.0',
     agents,

@@ -16,6 +16,7 @@ const LAYERS = [
   'open',
   'options',
   'agents',
+  'alerts',
   'health',
   'queue',
   'limiter',

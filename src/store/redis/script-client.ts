@@ -40,6 +40,15 @@ export interface Dispatched {
   readonly dropped: readonly string[]
   /** Until the next line can move; null where no call waits. */
   readonly nextMs: number | null
+  /** What became of the calls looked at, line by line. */
+  readonly looks: readonly FrontLook[]
+}
+
+export interface FrontLook {
+  /** How many of the calls have left the line. */
+  readonly left: number
+  /** Whether the look ended at a call without room. If not, the calls behind those looked at may go, too. */
+  readonly ended: boolean
 }
 
 /** The scripts over meters, lines and ledger, as functions: one call, one round trip, no state of its own. */
@@ -184,8 +193,15 @@ export class ScriptClient extends UpstreamScripts {
     const jobs = looksAtJobs ? encoder.keys.length + 1 : 0
     if (looksAtJobs) encoder.keys.push(...requests.map(({ id }) => this.keys.job(id)))
     const args = [this.now(), encoder.batch(), JSON.stringify({ lines: shapes, queues, of, jobs }), ...requests.map(storedCall)]
-    const [nowMs, woken, nextMs, unclaimed, dropped] = await scripts.dispatch.run(this.redis, encoder.keys, args)
-    return { nowMs: Number(nowMs), woken, unclaimed, dropped, nextMs: Number(nextMs) < 0 ? null : Number(nextMs) }
+    const [nowMs, woken, nextMs, unclaimed, dropped, looks] = await scripts.dispatch.run(this.redis, encoder.keys, args)
+    return {
+      nowMs: Number(nowMs),
+      woken,
+      unclaimed,
+      dropped,
+      nextMs: Number(nextMs) < 0 ? null : Number(nextMs),
+      looks: looks.map(([left, ended]) => ({ left, ended: ended === 1 })),
+    }
   }
 
   /** Looks after passes that have not started; says what became of each. */

@@ -31,7 +31,10 @@ export const scripts = {
   settle: script<number[]>('settle'),
   release: script<Held[]>('release'),
   /** Redis' time, ids woken, ms until the next line can move (-1 = none waits), those woken without a claim, ids dropped for want of a job. */
-  dispatch: script<[nowMs: string, woken: string[], nextMs: string, unclaimed: string[], dropped: string[]]>('dispatch'),
+  dispatch:
+    script<[nowMs: string, woken: string[], nextMs: string, unclaimed: string[], dropped: string[], looks: [left: number, ended: number][]]>('dispatch'),
+  /** JSON, see `FinishBatcher`; '' for a queue that it is not for. */
+  finish: script<string>('finish'),
   /** Ids taken out of their lines. */
   expire: script<string[]>('expire'),
   reconcilePasses: script<PassOutcome[]>('reconcile-passes'),
