@@ -6,7 +6,7 @@ import type { RuleSpec } from '../policy/rule.js'
 import { type Figures, isSharedByAll, lineHistory } from './figures.js'
 import type { AgentRow, Attention, NowBody, RuleGroup, ValueRow } from './model.js'
 import { fullness } from './rules-page.js'
-import { valuesOf } from './values.js'
+import { knownValues } from './values.js'
 
 /** Bounds of the page: rules, values of a rule, values in all, agents, and what needs attention. */
 const MOST_RULES = 30
@@ -29,7 +29,7 @@ const tightest = ({ usage }: ValueRow) => Math.max(0, ...usage.map(fullness))
 
 /** A rule and those of its values that wait, or are fullest. */
 async function groupOf(figures: Figures, spec: RuleSpec): Promise<RuleGroup> {
-  const [known, looked] = await Promise.all([valuesOf(figures, spec), figures.linesNow()])
+  const [known, looked] = await Promise.all([knownValues(figures, spec), figures.linesNow()])
   const limits = new Map((looked?.lines ?? []).filter(({ rule }) => rule === spec.name).map(({ scopeValue, limit }) => [scopeValue, limit]))
   const rows = await Promise.all(
     known.slice(0, MOST_LOOKED_AT).map(({ value, depth }) => valueRow(figures, spec.name, value, depth, limits.get(value) ?? null)),
