@@ -28,7 +28,8 @@
   ARGV[4…]    per call: the call as JSON
 
   Reply       { now, ids woken, ms until the earliest line can move or -1, ids woken without a claim, ids
-              dropped for want of a job }
+              dropped for want of a job, per line { how many of the calls looked at have left it, 1 if a call
+              without room ended the look, else 0: the calls behind them may go, too } }
   Cost        one MGET, one SET per meter that changes; three writes and a look at the job per woken call
 ]]
 --- @include "lib/core.lua"
@@ -184,24 +185,26 @@ local function advance(i, call, own, line_key, is_own)
   return nil
 end
 
-local cursor = 0
-for _, line in ipairs(given.lines) do
+local cursor, looks = 0, {}
+for n, line in ipairs(given.lines) do
   local line_key, own = KEYS[line[1]], batch.meters[line[2]]
   local due_in = line[4] == 1 and Line.due_in(line_key, now) or 0
-  local wait, passed_over = due_in > 0 and due_in + LOOKAHEAD_MS or nil, nil
+  local wait, passed_over, left = due_in > 0 and due_in + LOOKAHEAD_MS or nil, nil, 0
   for i = cursor + 1, cursor + line[3] do
     local call = batch.calls[i]
     call[CALL_JSON] = ARGV[3 + i]
     if not wait then
       local after, queue_is_full = advance(i, call, own, line_key, line[4] == 1)
-      if queue_is_full then
+      if queue_is_full and after then
         passed_over = passed_over or after
       else
         wait = after
+        if not after then left = left + 1 end
       end
     end
   end
   cursor = cursor + line[3]
+  looks[n] = { left, wait and 1 or 0 }
   if redis.call('EXISTS', line_key) == 0 then
     Line.close(line_key)
   else
@@ -212,4 +215,4 @@ end
 
 Batch.save(batch)
 local first = redis.call('ZRANGE', KEYS[FIXED.LINES], 0, 0, 'WITHSCORES')
-return { text(now), woken, first[2] and text(math.max(0, tonumber(first[2]) - now)) or '-1', unclaimed, dropped }
+return { text(now), woken, first[2] and text(math.max(0, tonumber(first[2]) - now)) or '-1', unclaimed, dropped, looks }

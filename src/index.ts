@@ -11,6 +11,7 @@ export { type AgentAnswer, type HttpAgentOptions, httpAgent } from './agents/htt
 export type { AlertNotice } from './alerts/notice.js'
 export type { Gate } from './gate/gate.js'
 export type { Grant } from './gate/grant.js'
+export type { CallsPage, CallsQuery, LinesPage, LinesQuery, ListedCall, ListedLine } from './gate/waiting.js'
 export type { Health, HealthFigures } from './health/health.js'
 export type {
   CallEvent,
@@ -28,7 +29,6 @@ export type {
   Violation,
   Violations,
 } from './history/answers.js'
-export type { CallsPage, CallsQuery, LinesPage, LinesQuery, ListedCall, ListedLine } from './gate/waiting.js'
 export type { CustomAlgorithm, CustomSpec } from './limiter/custom.js'
 export type { Limiter } from './limiter/limiter.js'
 export type { LimitSpec } from './limits/limit.js'

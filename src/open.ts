@@ -131,7 +131,7 @@ function warnWithoutRules(resolver: Resolver, { logger }: Options, log: Logger):
 }
 
 /** What Redis or the user of its URL says no to for good: waiting does not help. */
-const REFUSED_FOR_GOOD = /\b(NOAUTH|WRONGPASS|NOPERM)\b/
+const REFUSED_FOR_GOOD = /\b(NOAUTH|WRONGPASS|NOPERM|MOVED)\b/
 
 /**
  * Whether a process comes up though it could not reach its Redis. Not one that requires rules and has none of its own: it cannot know whether the
@@ -187,7 +187,7 @@ async function openAlone(common: CommonParts, declared: Declaration | undefined)
 /** A process that shares limits, lines and policy with the others of its namespace, by Redis. */
 async function openShared(common: CommonParts, declared: Declaration | undefined): Promise<TollgateParts> {
   const { options, keys, ledgerNames, clock, log } = common
-  const { client, owned } = connect(options.redis)
+  const { client, owned } = connect(options.redis, keys.prefix)
   logConnection(client, log, 'connection to Redis')
   const subscriber: Redis = client.duplicate()
   logConnection(subscriber, log, 'subscription to Redis')
@@ -258,6 +258,10 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
     await outage.close()
     subscriber.disconnect()
     if (owned) client.disconnect()
+    if (error instanceof Error && /^MOVED\b/.test(error.message))
+      throw new ConfigInvalid(
+        'redis: the client that is given is connected to one server of a Redis Cluster; give an ioredis Cluster, or redis-cluster://host:port',
+      )
     if (error instanceof TollgateError || !(isStoreError(error) || (error instanceof Error && error.name === 'ReplyError'))) throw error
     throw new TollgateError('REDIS_UNAVAILABLE', `Redis refuses (${withoutArguments(error).message})`, { cause: error })
   }

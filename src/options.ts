@@ -22,7 +22,10 @@ import { plainName } from './validation/requests.js'
 
 /** What `Tollgate.open` takes; all of it is optional. */
 export interface TollgateOptions {
-  /** redis:// or rediss:// URL, or a client of ioredis 5 or 6 with maxRetriesPerRequest: null. Default REDIS_URL, else none: limits are kept in memory. */
+  /**
+   * redis://, rediss:// (TLS), sentinel://, redis-cluster:// or unix:// URL, a client of ioredis 5 or 6 with maxRetriesPerRequest: null, or a Cluster of
+   * ioredis. Default REDIS_URL, else none: limits are kept in memory.
+   */
   redis?: string | RedisClient | undefined
   /** Queues of one namespace share rules, meters and lines. Default 'default'. */
   namespace?: string | undefined
@@ -102,7 +105,7 @@ function objectWith<T>(what: string, ...methods: readonly (keyof T & string)[]) 
 }
 
 const schema = z.strictObject({
-  redis: z.union([z.string(), z.custom<RedisClient>(isObject)], 'must be a redis:// or rediss:// URL or an ioredis client').optional(),
+  redis: z.union([z.string(), z.custom<RedisClient>(isObject)], 'must be a URL or an ioredis client').optional(),
   namespace: z.string().optional(),
   prefix: z
     .string()
@@ -153,6 +156,7 @@ const workerSchema = z.strictObject({
   observer: z.custom(isObject, 'must be an object').optional(),
   fallback: z.custom(isFunction, 'must be a function').optional(),
   callOf: z.custom(isFunction, 'must be a function').optional(),
+  finishInBatches: z.boolean().optional(),
   requireRules: z.boolean().optional(),
 })
 

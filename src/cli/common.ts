@@ -11,7 +11,7 @@ export const EXIT = { ok: 0, failed: 1, invalid: 2, unavailable: 3 } as const
 /** As in `src/redis/connection.ts`, which loads the client of Redis: for help that takes longer than all the rest. */
 const DEFAULT_URL = 'redis://localhost:6379'
 
-const UNAVAILABLE: readonly ErrorCode[] = ['REDIS_UNAVAILABLE', 'STORE_UNAVAILABLE']
+export const UNAVAILABLE: readonly ErrorCode[] = ['REDIS_UNAVAILABLE', 'STORE_UNAVAILABLE']
 
 const COMMAND_LINE = 'command line'
 
@@ -34,14 +34,16 @@ export interface Common {
   json?: boolean
 }
 
-/** Prints a value: as one line of JSON, or as a human reads it. */
-export function print(value: unknown, json: boolean | undefined): void {
-  console.log(json === true ? JSON.stringify(value) : render(value, screenOf()))
+/** Prints a value: as one line of JSON, or as a human reads it. @param text for people, where a table is not what they read best */
+export function print(value: unknown, json: boolean | undefined, text?: string): void {
+  console.log(json === true ? JSON.stringify(value) : (text ?? render(value, screenOf())))
 }
 
 /** What a command prints; it fails where `ok` is false. */
 interface Outcome {
   readonly prints: unknown
+  /** The same for people, without `--json`. */
+  readonly text?: string
   readonly ok?: boolean
 }
 
@@ -80,8 +82,8 @@ export async function openTollgate(options: Common): Promise<Tollgate> {
 export async function withTollgate(options: Common, use: (tollgate: Tollgate) => Promise<Outcome>): Promise<void> {
   const tollgate = await openTollgate(options)
   try {
-    const { prints, ok = true } = await use(tollgate)
-    print(prints, options.json)
+    const { prints, text, ok = true } = await use(tollgate)
+    print(prints, options.json, text)
     process.exitCode = ok ? EXIT.ok : EXIT.failed
   } finally {
     await tollgate.close()
@@ -116,7 +118,7 @@ export function examples(command: Command, ...lines: readonly string[]): Command
 
 export function common(command: Command): Command {
   return command
-    .option('--redis <url>', 'redis:// or rediss:// URL (default: REDIS_URL, else localhost)')
+    .option('--redis <url>', 'redis://, rediss://, sentinel://, redis-cluster:// or unix:// URL (default: REDIS_URL, else localhost)')
     .option('--namespace <name>', 'the gate (default: default)')
     .option('--prefix <prefix>', 'of the keys, where the app has its own')
     .option('--queue <name>', 'the BullMQ queue (default: calls)')

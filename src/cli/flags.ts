@@ -6,7 +6,7 @@ export function workerFlags(command: Command): Command {
     .option('--config <file>', 'settings by name, as YAML (TOLLGATE_CONFIG)')
     .option('--rules <file>', 'the rules file, with its agents (TOLLGATE_RULES)')
     .option('--require-rules', 'end where the namespace has no rules (TOLLGATE_REQUIRE_RULES)')
-    .option('--redis <url>', 'redis:// or rediss:// URL (REDIS_URL)')
+    .option('--redis <url>', 'redis://, rediss://, sentinel://, redis-cluster:// or unix:// URL (REDIS_URL)')
     .option('--namespace <name>', 'the gate (TOLLGATE_NAMESPACE)')
     .option('--queue <name>', 'the BullMQ queue (TOLLGATE_QUEUE)')
     .option('--concurrency <calls>', 'calls that run at once (TOLLGATE_CONCURRENCY)')
@@ -23,7 +23,7 @@ export function serverFlags(command: Command): Command {
   return command
     .option('--config <file>', 'settings by name, as YAML (TOLLGATE_CONFIG)')
     .option('--rules <file>', 'the rules file, with its agents (TOLLGATE_RULES)')
-    .option('--redis <url>', 'redis:// or rediss:// URL (REDIS_URL)')
+    .option('--redis <url>', 'redis://, rediss://, sentinel://, redis-cluster:// or unix:// URL (REDIS_URL)')
     .option('--namespace <name>', 'the gate (TOLLGATE_NAMESPACE)')
     .option('--queue <name>', 'the BullMQ queue (TOLLGATE_QUEUE)')
     .option('--host <address>', 'the address to listen at (TOLLGATE_HOST)')

@@ -4,6 +4,7 @@ import { callCommands } from './calls.js'
 import { common, examples, print } from './common.js'
 import { completionScript, SHELLS } from './completion.js'
 import { serverFlags, workerFlags } from './flags.js'
+import { healthCommands } from './health.js'
 import { keysCommands } from './keys.js'
 import { meterCommands } from './meters.js'
 import { administrationCommands } from './overrides.js'
@@ -39,6 +40,7 @@ export function makeProgram(version: string, description: string): Command {
   keysCommands(program)
   waitingCommands(program)
   meterCommands(program)
+  healthCommands(program)
 
   examples(common(program.command('metrics').description('the metrics of the namespace, as Prometheus reads them')), 'metrics | grep tollgate_ledger').action(
     async (options) => {

@@ -2,6 +2,7 @@ import type { Redis } from 'ioredis'
 import { DEFAULTS } from '../model/defaults.js'
 import { withoutArguments } from '../model/secrets.js'
 import { connect, connectWithin } from '../redis/connection.js'
+import { Keys } from '../redis/keys.js'
 import { library } from '../store/redis/scripts.js'
 import { type Common, EXIT, print, REDIS_TIMEOUT_MS, redisUrl } from './common.js'
 
@@ -49,12 +50,10 @@ function version(info: Info): Diagnosis {
 function topology(info: Info): Diagnosis {
   const role = info.get('role') ?? 'unknown'
   const replicas = Number(info.get('connected_slaves') ?? 0)
-  if (info.get('cluster_enabled') === '1')
-    return bad('topology', 'Redis Cluster', 'Give Tollgate a single Redis (with replicas); a Cluster is not supported yet.')
   if (role !== 'master') return bad('topology', `a replica (role ${role})`, 'Give Tollgate the address of the primary: a replica refuses writes.')
   if (replicas === 0)
     return warn('topology', 'a primary without replicas', 'Run a replica, so that a machine that is lost does not take waiting calls with it.')
-  return good('topology', `a primary with ${replicas} replicas`)
+  return good('topology', `${info.get('cluster_enabled') === '1' ? 'a node of a Redis Cluster' : 'a primary'} with ${replicas} replicas`)
 }
 
 function memory(info: Info): Diagnosis {
@@ -124,11 +123,11 @@ async function latency(redis: Redis): Promise<Diagnosis> {
   return at(0.95) > VERY_SLOW_MS ? bad('latency', found, mend) : at(0.95) > SLOW_MS ? warn('latency', found, mend) : good('latency', found)
 }
 
-async function permissions(redis: Redis): Promise<Diagnosis> {
+async function permissions(redis: Redis, prefix: string): Promise<Diagnosis> {
   const tries: [string, () => Promise<unknown>][] = [
     ['+eval', () => redis.eval('return 1', 0)],
-    ['+publish', () => redis.publish('tollgate:doctor', '')],
-    ['+@read', () => redis.exists('tollgate:doctor')],
+    ['+publish', () => redis.publish(`${prefix}/doctor`, '')],
+    ['+@read', () => redis.exists(`${prefix}/doctor`)],
   ]
   const refused: string[] = []
   for (const [right, work] of tries) await work().catch(() => refused.push(right))
@@ -173,7 +172,8 @@ async function clients(redis: Redis, info: Info): Promise<Diagnosis> {
 
 /** Looks at Redis, and prints what it finds, each with how to mend it. Exit code 1 where anything is bad. */
 export async function runDoctor(options: Common): Promise<void> {
-  const { client } = connect(redisUrl(options))
+  const { prefix } = new Keys(options.namespace ?? DEFAULTS.namespace, options.prefix)
+  const { client } = connect(redisUrl(options), prefix)
   client.on('error', () => {})
   try {
     await connectWithin(client, REDIS_TIMEOUT_MS)
@@ -187,7 +187,7 @@ export async function runDoctor(options: Common): Promise<void> {
       await clients(client, info),
       await clock(client),
       await latency(client),
-      await permissions(client),
+      await permissions(client, prefix),
       ...(await functions(client)),
     ]
     const wrong = findings.filter(({ state }) => state !== 'good')

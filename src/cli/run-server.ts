@@ -1,4 +1,5 @@
 import { pino } from 'pino'
+import { dashboardPages } from '../dashboard/dashboard.js'
 import { Server } from '../http/server.js'
 import { withoutArguments } from '../model/secrets.js'
 import { type RulesFile, readRules } from '../policy/rules-file.js'
@@ -11,11 +12,11 @@ import { stopSignal } from './signals.js'
 const LATE = new Error('late')
 
 /** What a server that was started without much configuration lacks, each with what to do. */
-function lacks({ producerKeys, adminKeys, rules }: ServerConfig, content: Pick<RulesFile, 'rules' | 'agents'>): string[] {
+function lacks({ producerKeys, viewerKeys, adminKeys, rules }: ServerConfig, content: Pick<RulesFile, 'rules' | 'agents'>): string[] {
   return [
     ...(rules === undefined ? ['no rules file: the rules of the namespace stay, and without any nothing is limited; give --rules'] : []),
     ...(Object.keys(content.agents).length === 0 ? ['no agents: /agents/… answers 404; name them under agents in the rules file'] : []),
-    ...(producerKeys.length + adminKeys.length === 0
+    ...(producerKeys.length + viewerKeys.length + adminKeys.length === 0
       ? ['no keys: only this machine can reach the server, and may do everything; set TOLLGATE_PRODUCER_KEYS and TOLLGATE_ADMIN_KEYS']
       : []),
   ]
@@ -46,7 +47,7 @@ export async function runServer(config: ServerConfig, version: string): Promise<
       logger: log,
       actor: 'server',
     })
-    server = new Server({ tollgate, settings: config, log, version, agents: content.agents, environment: process.env })
+    server = new Server({ tollgate, settings: config, log, version, agents: content.agents, environment: process.env, pages: dashboardPages })
     const stopped = stopSignal(log)
     const url = await server.start()
     if (local !== undefined) log.info({ redis: local.url }, `no Redis is configured: one was ${local.how}`)

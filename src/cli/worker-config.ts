@@ -17,7 +17,7 @@ export const hostList = z.preprocess(
 )
 
 const workerConfigSchema = z.strictObject({
-  /** redis:// or rediss:// URL. */
+  /** redis://, rediss://, sentinel://, redis-cluster:// or unix:// URL. */
   redis: z.string().min(1).optional(),
   namespace: z.string().min(1).default(DEFAULTS.namespace),
   queue: z.string().min(1).default(DEFAULTS.queue),

@@ -24,7 +24,7 @@ const FLOOD_CALLS = 10
 /** A call is oversized where it needs so much of what its limit can hold. */
 const OVERSIZED = 0.5
 
-export function count(number: number, what: string): string {
+export function counted(number: number, what: string): string {
   return `${number.toLocaleString('en-US')} ${what}${number === 1 ? '' : 's'}`
 }
 
@@ -32,7 +32,7 @@ export function count(number: number, what: string): string {
 const NAME_LENGTH = 40
 
 /** A name in a sentence. */
-export function quoted(name: string): string {
+export function shortened(name: string): string {
   return name.length > NAME_LENGTH ? `${name.slice(0, NAME_LENGTH)}…` : name
 }
 
@@ -56,8 +56,8 @@ function basics(line: SeenLine): Pick<Cause, 'sinceMs' | 'calls'> & { readonly o
 }
 
 function whomOf({ depth, who }: SeenLine): string {
-  const listed = who.slice(0, 4).map(({ org, calls }) => `${quoted(org)} ${calls.toLocaleString('en-US')}`)
-  return who.length === 0 || (who.length === 1 && who[0]?.org === '–') ? `${count(depth, 'call')}.` : `${count(depth, 'call')}: ${listed.join(', ')}.`
+  const listed = who.slice(0, 4).map(({ org, calls }) => `${shortened(org)} ${calls.toLocaleString('en-US')}`)
+  return who.length === 0 || (who.length === 1 && who[0]?.org === '–') ? `${counted(depth, 'call')}.` : `${counted(depth, 'call')}: ${listed.join(', ')}.`
 }
 
 function paused(line: SeenLine): Cause {
@@ -66,7 +66,7 @@ function paused(line: SeenLine): Cause {
   return {
     reason: 'PAUSED',
     ...basics(line),
-    sentence: `Calls of ${kind} ${quoted(value)} are paused.`,
+    sentence: `Calls of ${kind} ${shortened(value)} are paused.`,
     whom: whomOf(line),
     why: 'An operator paused them; they keep their places and are not charged.',
     command: `tollgate resume ${kind} ${value}`,
@@ -81,7 +81,7 @@ function blocked(line: SeenLine, { nowMs }: HealthFacts): Cause | null {
     reason: 'UPSTREAM',
     ...known,
     of: { ...known.of, agent },
-    sentence: `Agent ${quoted(agent)} refused calls and is left alone.`,
+    sentence: `Agent ${shortened(agent)} refused calls and is left alone.`,
     whom: whomOf(line),
     why: etaMs === null ? 'It answered "not now" (429).' : `It answered "not now" (429); the next try is in ${seconds(etaMs)}.`,
     command: `tollgate capacity get ${agent}`,
@@ -100,24 +100,29 @@ function oversized(line: SeenLine): Cause | null {
     ...known,
     of: { ...known.of, call: head },
     sentence: 'The first call in line needs most of its limit.',
-    whom: `${count(depth - 1, 'call')} behind it.`,
-    why: `Call ${quoted(head)} needs ${amount(needs)} ${unit} of the ${amount(capacity)} that ${line.rule}/${line.limit} can hold; ${amount(remaining)} are free.`,
+    whom: `${counted(depth - 1, 'call')} behind it.`,
+    why: `Call ${shortened(head)} needs ${amount(needs)} ${unit} of the ${amount(capacity)} that ${line.rule}/${line.limit} can hold; ${amount(remaining)} are free.`,
     command: `tollgate cancel ${head}`,
   }
 }
 
-function deadSlots(line: SeenLine, { workers, nowMs }: HealthFacts): Cause | null {
+function deadSlots(line: SeenLine, { workers, queues, nowMs }: HealthFacts): Cause | null {
   if (line.waitsFor !== 'CONCURRENCY') return null
-  const dead = workers.filter(({ untilMs, running, queue }) => untilMs <= nowMs && running > 0 && queue === line.queue)
-  if (dead.length === 0) return null
-  const slots = dead.reduce((sum, { running }) => sum + running, 0)
+  const ofQueue = workers.filter(({ queue }) => queue === line.queue)
+  // One that ended by itself has taken its report back.
+  const dead = ofQueue.filter(({ untilMs }) => untilMs <= nowMs)
+  const running = (of: typeof workers) => of.reduce((sum, report) => sum + report.running, 0)
+  // Its last report may be older than its last calls: what is active and run by no worker that lives is a call of a dead one.
+  const active = queues.find(({ name }) => name === line.queue)?.active ?? 0
+  const slots = Math.max(running(dead), active - running(ofQueue.filter(({ untilMs }) => untilMs > nowMs)))
+  if (dead.length === 0 || slots === 0) return null
   return {
     reason: 'DEAD_SLOTS',
     ...basics(line),
     sinceMs: Math.min(...dead.map(({ untilMs }) => untilMs)),
-    sentence: `A dead worker holds ${count(slots, 'slot')} of rule ${quoted(line.rule)}.`,
+    sentence: `A dead worker holds ${counted(slots, 'slot')} of rule ${shortened(line.rule)}.`,
     whom: whomOf(line),
-    why: `${count(dead.length, 'worker')} ended without giving ${count(slots, 'running call')} back; the slots come back when their leases end.`,
+    why: `${counted(dead.length, 'worker')} ended without giving ${counted(slots, 'running call')} back; the slots come back when their leases end.`,
     command: 'tollgate lines',
   }
 }
@@ -128,12 +133,19 @@ function limited(line: SeenLine, facts: HealthFacts): Cause | null {
   const shared = isShared(specs, rule)
   const name = `${rule}/${limit ?? ''}`
   if (waitsFor === 'BUDGET' && (shared || binds?.unit === 'usd')) {
-    const whose = shared ? '' : ` of ${quoted(tenantOf(specs, rule, scopeValue) ?? scopeValue)}`
+    const whose = shared ? '' : ` of ${shortened(tenantOf(specs, rule, scopeValue) ?? scopeValue)}`
     const why = `${name} has ${binds === null ? 'no room' : `${amount(binds.remaining)} of ${amount(binds.capacity)} ${binds.unit} left`}.`
-    return { reason: 'BUDGET', ...basics(line), sentence: `The budget ${limit}${whose} is spent.`, whom: whomOf(line), why, command: `tollgate meters get ${rule} ${scopeValue}` }
+    return {
+      reason: 'BUDGET',
+      ...basics(line),
+      sentence: `The budget ${limit}${whose} is spent.`,
+      whom: whomOf(line),
+      why,
+      command: `tollgate meters get ${rule} ${scopeValue}`,
+    }
   }
   if (!shared) {
-    const tenant = quoted(tenantOf(specs, rule, scopeValue) ?? decoded(scopeValue))
+    const tenant = shortened(tenantOf(specs, rule, scopeValue) ?? decoded(scopeValue))
     const why = `${name} is full for ${tenant} alone: that is the gate at work.`
     return { reason: 'OWN_LIMIT', ...basics(line), sentence: `${tenant} waits at its own limit; others flow.`, whom: whomOf(line), why, command: '' }
   }
@@ -141,7 +153,7 @@ function limited(line: SeenLine, facts: HealthFacts): Cause | null {
   const [most] = who
   const isFlood = most !== undefined && most.org !== '–' && severalOrgs && depth >= FLOOD_CALLS && most.calls > depth / 2
   const reason: HealthReason = isFlood ? 'FLOOD' : waitsFor === 'CONCURRENCY' ? 'CONCURRENCY' : 'RATE'
-  const sentence = isFlood ? `${quoted(most.org)} floods the shared limit ${limit}.` : `Calls wait for ${limit}, which all share.`
+  const sentence = isFlood ? `${shortened(most.org)} floods the shared limit ${limit}.` : `Calls wait for ${limit}, which all share.`
   const why = `${name} is full for ${decoded(scopeValue)}${line.etaMs === null ? '' : `; the first call starts in ${seconds(line.etaMs)}`}.`
   return { reason, ...basics(line), sentence, whom: whomOf(line), why, command: `tollgate lines --rule ${rule}` }
 }

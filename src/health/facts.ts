@@ -43,6 +43,8 @@ export interface HealthFacts {
   readonly queues: readonly QueueFacts[]
   /** How many lines there are now. */
   readonly lineCount: number
+  /** How many calls stand in them: in the first 200 of them, where the dispatcher has not looked. */
+  readonly callsInLines: number
   readonly arrivingPerSecond: number | null
   readonly startingPerSecond: number | null
   /** When a call started last; null where none has since the counts were reset. */

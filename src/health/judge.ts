@@ -1,7 +1,7 @@
 import type { SeenLine } from '../history/seen.js'
 import { HEALTH_REASONS, type HealthReason, type HealthState } from '../model/health-reason.js'
 import { SECOND } from '../model/time.js'
-import { type Cause, callsIn, causeOfLine, count, quoted } from './causes.js'
+import { type Cause, callsIn, causeOfLine, counted, shortened } from './causes.js'
 import type { HealthFacts, QueueFacts } from './facts.js'
 import type { Health, HealthFigures } from './health.js'
 
@@ -12,6 +12,8 @@ const GAP_MS = 4 * SECOND
 /** How long a call may wait for a place among busy workers. */
 const BUSY_MS = 10 * SECOND
 const ALSO_AT_MOST = 7
+/** How exactly it is known since when a line stands. */
+const LOOK_MS = 3 * SECOND
 
 /**
  * The verdict. It is a function of the facts alone: each cause that holds is named, and the first in the order of `HEALTH_REASONS` is the verdict, the
@@ -25,7 +27,11 @@ export function judge(facts: HealthFacts): Health {
   const [first, ...others] = causes
   const cause = first ?? calm(facts)
   const also = others.slice(0, ALSO_AT_MOST).map(({ reason, sentence, sinceMs }) => ({ reason, sentence, sinceMs }))
-  return verdict(cause, stateOf(cause, facts), { also, figures: figuresOf(facts), asOfMs: cause.reason === 'STALE' ? (cause.sinceMs ?? facts.nowMs) : facts.nowMs })
+  return verdict(cause, stateOf(cause, facts), {
+    also,
+    figures: figuresOf(facts),
+    asOfMs: cause.reason === 'STALE' ? (cause.sinceMs ?? facts.nowMs) : facts.nowMs,
+  })
 }
 
 /** @param sinceMs since when Redis is away, by the clock of this machine; null where that is not known */
@@ -54,7 +60,11 @@ const NO_FIGURES: HealthFigures = {
   startingPerSecond: null,
 }
 
-function verdict({ reason, sinceMs, sentence, whom, why, command, of, todo }: Cause, state: HealthState, rest: Pick<Health, 'also' | 'figures' | 'asOfMs'>): Health {
+function verdict(
+  { reason, sinceMs, sentence, whom, why, command, of, todo }: Cause,
+  state: HealthState,
+  rest: Pick<Health, 'also' | 'figures' | 'asOfMs'>,
+): Health {
   const about = { rule: null, limit: null, scopeValue: null, agent: null, queue: null, call: null, org: null, ...of }
   return { state, reason, sinceMs, sentence, whom, why, next: { text: todo ?? HEALTH_REASONS[reason].todo, command }, of: about, ...rest }
 }
@@ -71,7 +81,8 @@ const STOPS: ReadonlySet<HealthReason> = new Set(['PAUSED', 'UPSTREAM', 'BUDGET'
 function stateOf({ reason, sinceMs, calls }: Cause, { lastStartMs, nowMs, seen }: HealthFacts): HealthState {
   const { state } = HEALTH_REASONS[reason]
   if (!STOPS.has(reason) || sinceMs === null || calls === 0 || calls < (seen?.waiting ?? 0)) return state
-  return nowMs - sinceMs >= GAP_MS && (lastStartMs ?? 0) < sinceMs ? 'stopped' : state
+  // The last start may have been what the agent refused.
+  return nowMs - sinceMs >= GAP_MS && (lastStartMs ?? 0) < sinceMs + LOOK_MS && nowMs - (lastStartMs ?? 0) >= GAP_MS ? 'stopped' : state
 }
 
 function calm({ hadCalls, lineCount }: HealthFacts): Cause {
@@ -83,15 +94,18 @@ function calm({ hadCalls, lineCount }: HealthFacts): Cause {
 
 function causesOf(facts: HealthFacts): Cause[] {
   const { seen, nowMs, dispatched, lineCount } = facts
-  const isOld = seen === null || nowMs - seen.atMs > STALE_MS
   const unworked = workerCauses(facts)
   // A dispatcher that has just begun has not looked yet.
-  if (dispatched && isOld && (seen !== null || lineCount > 0)) return [staleFigures(facts), ...unworked]
-  const lines = isOld ? [] : seen.lines
+  if (dispatched && isOld(facts) && (seen !== null || lineCount > 0)) return [staleFigures(facts), ...unworked]
+  const lines = isOld(facts) ? [] : (seen?.lines ?? [])
   const ofLines = lines.flatMap((line) => causeOfLine(line, facts) ?? [])
-  const others = otherCauses(facts).filter((one) => one.reason !== 'BUDGET' || !ofLines.some(({ reason, of }) => reason === 'BUDGET' && of.rule === one.of.rule))
+  const others = otherCauses(facts).filter(
+    (one) => one.reason !== 'BUDGET' || !ofLines.some(({ reason, of }) => reason === 'BUDGET' && of.rule === one.of.rule),
+  )
   const causes = [...unworked, ...ofLines, ...others]
-  const isUndispatched = !dispatched && lineCount > 0 && (seen === null || nowMs - seen.atMs > GAP_MS)
+  // Without any worker that is what is missing: one brings a dispatcher.
+  const isAlone = facts.workers.every(({ untilMs }) => untilMs <= nowMs)
+  const isUndispatched = !dispatched && !isAlone && lineCount > 0 && (seen === null || nowMs - seen.atMs > GAP_MS)
   return merged(isUndispatched ? [undispatched(facts), ...causes] : causes)
 }
 
@@ -99,7 +113,9 @@ function causesOf(facts: HealthFacts): Cause[] {
 function merged(causes: readonly Cause[]): Cause[] {
   const byName = new Map<string, Cause>()
   for (const cause of causes) {
-    const name = [cause.reason, cause.of.rule ?? '', cause.reason === 'OWN_LIMIT' ? '' : (cause.of.scopeValue ?? cause.of.queue ?? cause.of.call ?? '')].join(' ')
+    const { rule, agent, scopeValue, queue, call } = cause.of
+    const what = cause.reason === 'UPSTREAM' ? [agent] : cause.reason === 'OWN_LIMIT' ? [rule] : [rule, scopeValue, queue, call]
+    const name = [cause.reason, ...what].join(' ')
     const known = byName.get(name)
     if (known === undefined) byName.set(name, cause)
     else {
@@ -127,14 +143,13 @@ function staleFigures({ seen }: HealthFacts): Cause {
   }
 }
 
-function undispatched({ seen, lineCount }: HealthFacts): Cause {
-  const waiting = seen?.waiting ?? 0
+function undispatched({ seen, lineCount, callsInLines: waiting }: HealthFacts): Cause {
   return {
     reason: 'NO_DISPATCHER',
     sinceMs: seen?.atMs ?? null,
     calls: waiting,
     sentence: 'No process dispatches: waiting calls are not woken.',
-    whom: waiting > 0 ? `${count(waiting, 'waiting call')} in ${count(lineCount, 'line')}.` : `Calls in ${count(lineCount, 'line')}.`,
+    whom: `${counted(waiting, 'waiting call')} in ${counted(lineCount, 'line')}.`,
     why: 'No worker or server of the namespace holds the lease to dispatch.',
     command: 'tollgate worker',
     of: {},
@@ -145,15 +160,18 @@ function undispatched({ seen, lineCount }: HealthFacts): Cause {
 function workerCauses(facts: HealthFacts): Cause[] {
   const { workers, nowMs } = facts
   const live = workers.filter(({ untilMs, queue }) => untilMs > nowMs && !isHeld(queue))
-  return facts.queues.flatMap((queue): Cause[] => {
-    const lines = linesOf(facts, queue.name)
-    const calls = queue.waiting + callsIn(lines)
+  return facts.queues.flatMap((queue, place): Cause[] => {
+    const lines = linesOfQueue(facts, queue.name)
+    // Where nothing is known of the lines, they are taken for those of this process' own queue.
+    const calls = queue.waiting + (place === 0 && isOld(facts) ? facts.callsInLines : callsIn(lines))
     if (calls === 0) return []
     const of = { queue: queue.name }
     if (queue.paused) {
-      const sentence = `Queue ${quoted(queue.name)} is paused in BullMQ.`
+      const sentence = `Queue ${shortened(queue.name)} is paused in BullMQ.`
       const why = 'Somebody paused the BullMQ queue; its jobs are not given to workers.'
-      return [{ reason: 'QUEUE_PAUSED', sinceMs: firstOf(queue, lines), calls, sentence, whom: `${count(calls, 'call')} of this queue.`, why, command: '', of }]
+      return [
+        { reason: 'QUEUE_PAUSED', sinceMs: firstOf(queue, lines), calls, sentence, whom: `${counted(calls, 'call')} of this queue.`, why, command: '', of },
+      ]
     }
     if (live.some((worker) => worker.queue === queue.name)) return busy(queue, facts)
     const reports = workers.filter((worker) => worker.queue === queue.name)
@@ -163,9 +181,21 @@ function workerCauses(facts: HealthFacts): Cause[] {
     const sinceMs = leftMs ?? firstOf(queue, lines)
     if (sinceMs !== null && nowMs - sinceMs < GAP_MS) return []
     const reason = live.length === 0 ? ('NO_WORKER' as const) : ('QUEUE_UNWORKED' as const)
-    const sentence = reason === 'NO_WORKER' ? `No worker lives: ${count(calls, 'call')} cannot start.` : `No worker takes the calls of queue ${quoted(queue.name)}.`
-    const why = `No worker of queue ${quoted(queue.name)} has given a sign of life${leftMs === null ? '' : ' since its last one ended'}.`
-    return [{ reason, sinceMs, calls, sentence, whom: `${count(calls, 'call')} of queue ${quoted(queue.name)}.`, why, command: `tollgate worker --queue ${queue.name}`, of }]
+    const sentence =
+      reason === 'NO_WORKER' ? `No worker lives: ${counted(calls, 'call')} cannot start.` : `No worker takes the calls of queue ${shortened(queue.name)}.`
+    const why = `No worker of queue ${shortened(queue.name)} has given a sign of life${leftMs === null ? '' : ' since its last one ended'}.`
+    return [
+      {
+        reason,
+        sinceMs,
+        calls,
+        sentence,
+        whom: `${counted(calls, 'call')} of queue ${shortened(queue.name)}.`,
+        why,
+        command: `tollgate worker --queue ${queue.name}`,
+        of,
+      },
+    ]
   })
 }
 
@@ -177,9 +207,9 @@ function busy(queue: QueueFacts, { workers, nowMs }: HealthFacts): Cause[] {
       reason: 'WORKERS_BUSY',
       sinceMs: queue.oldestMs,
       calls: queue.waiting,
-      sentence: `All workers of queue ${quoted(queue.name)} are busy.`,
-      whom: `${count(queue.waiting, 'call')} that have room in their limits.`,
-      why: `${count(live.length, 'worker')} with ${count(
+      sentence: `All workers of queue ${shortened(queue.name)} are busy.`,
+      whom: `${counted(queue.waiting, 'call')} that have room in their limits.`,
+      why: `${counted(live.length, 'worker')} with ${counted(
         live.reduce((sum, { places }) => sum + places, 0),
         'place',
       )}, and all of them are taken.`,
@@ -196,7 +226,7 @@ function otherCauses({ troubled, refusedBudgets }: HealthFacts): Cause[] {
       reason: 'CALL_FAILS',
       sinceMs: atMs,
       calls: 1,
-      sentence: `Call ${quoted(call)} fails again and again.`,
+      sentence: `Call ${shortened(call)} fails again and again.`,
       whom: org === undefined ? 'That call, and the places that it takes.' : `A call of ${org}, and the places that it takes.`,
       why: `It has failed ${times} times at ${agent}.`,
       command: `tollgate explain ${call}`,
@@ -209,7 +239,7 @@ function otherCauses({ troubled, refusedBudgets }: HealthFacts): Cause[] {
       sinceMs,
       calls,
       sentence: `The budget ${limit} of rule ${rule} is spent.`,
-      whom: `${count(calls, 'call')} refused in the last minutes.`,
+      whom: `${counted(calls, 'call')} refused in the last minutes.`,
       why: `${rule}/${limit} has no room, and its rule refuses calls instead of having them wait.`,
       command: `tollgate stats ${rule}`,
       of: { rule, limit },
@@ -222,8 +252,12 @@ export function isHeld(queue: string): boolean {
   return /^held-[0-9a-f]{12}$/.test(queue)
 }
 
-function linesOf({ seen, nowMs }: HealthFacts, queue: string): SeenLine[] {
-  return seen === null || nowMs - seen.atMs > STALE_MS ? [] : seen.lines.filter((line) => line.queue === queue)
+function isOld({ seen, nowMs }: HealthFacts): boolean {
+  return seen === null || nowMs - seen.atMs > STALE_MS
+}
+
+function linesOfQueue(facts: HealthFacts, queue: string): SeenLine[] {
+  return isOld(facts) ? [] : (facts.seen?.lines ?? []).filter((line) => line.queue === queue)
 }
 
 function firstOf({ oldestMs }: QueueFacts, lines: readonly SeenLine[]): number | null {
@@ -245,4 +279,3 @@ function figuresOf({ seen, workers, nowMs, dispatched, queues, arrivingPerSecond
     startingPerSecond,
   }
 }
-

@@ -1,11 +1,11 @@
-import type { Seen } from '../history/seen.js'
 import type { LinesPage } from '../gate/waiting.js'
+import type { Seen } from '../history/seen.js'
 import { DEFAULTS } from '../model/defaults.js'
 import type { OutageFigures } from '../outage/outage.js'
 import { within } from '../redis/bounded-wait.js'
-import { type FactsParts, readFacts } from './read-facts.js'
 import type { Health } from './health.js'
 import { judge, redisAway } from './judge.js'
+import { type FactsParts, readFacts } from './read-facts.js'
 
 /** Whether work flows in the namespace. Never throws: a Redis that does not answer is a verdict, too. */
 export async function readHealth(parts: FactsParts, outage: () => Pick<OutageFigures, 'away' | 'awayMs'>): Promise<Health> {
@@ -23,24 +23,22 @@ export async function readHealth(parts: FactsParts, outage: () => Pick<OutageFig
 
 /** The same of a process without a Redis: of the calls that wait in its `acquire`. */
 export function healthAlone({ lines }: LinesPage, parts: Pick<FactsParts, 'rules'>, nowMs: number, lastStartMs: number | null): Health {
-  const seenLines = lines.map(
-    ({ depth, oldestMs, head, headEtaMs, binding, waitsFor }): Seen['lines'][number] => ({
-      rule: binding?.rule ?? '~',
-      scopeValue: binding?.scopeValue ?? '',
-      limit: binding?.limit ?? null,
-      depth,
-      oldestMs,
-      sinceMs: nowMs - (oldestMs ?? 0),
-      who: [],
-      kind: binding?.kind ?? null,
-      waitsFor,
-      head,
-      queue: '',
-      agent: binding?.scopeValue ?? '',
-      etaMs: headEtaMs,
-      binds: null,
-    }),
-  )
+  const seenLines = lines.map(({ depth, oldestMs, head, headEtaMs, binding, waitsFor }): Seen['lines'][number] => ({
+    rule: binding?.rule ?? '~',
+    scopeValue: binding?.scopeValue ?? '',
+    limit: binding?.limit ?? null,
+    depth,
+    oldestMs,
+    sinceMs: nowMs - (oldestMs ?? 0),
+    who: [],
+    kind: binding?.kind ?? null,
+    waitsFor,
+    head,
+    queue: '',
+    agent: binding?.scopeValue ?? '',
+    etaMs: headEtaMs,
+    binds: null,
+  }))
   const waiting = seenLines.reduce((sum, { depth }) => sum + depth, 0)
   return judge({
     nowMs,
@@ -49,6 +47,7 @@ export function healthAlone({ lines }: LinesPage, parts: Pick<FactsParts, 'rules
     workers: [],
     queues: [],
     lineCount: seenLines.length,
+    callsInLines: waiting,
     arrivingPerSecond: null,
     startingPerSecond: null,
     lastStartMs,

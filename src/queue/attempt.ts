@@ -128,7 +128,7 @@ export class Attempt implements JobHolder {
             await sleep(decision.waitMs)
             break
           case 'wait':
-            return await sendBack.waiting(this, request, decision.etaMs)
+            return await sendBack.waiting(this, request, decision.etaMaxMs)
           case 'expired':
           case 'reject':
             // Cancelled while it was decided on: that is what its app was told.

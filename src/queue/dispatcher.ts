@@ -17,6 +17,8 @@ import { parseRecordId } from './stored-call.js'
 const PROMOTE_AGAIN_MS = [20, 50, 150, 500] as const
 /** How often a dispatcher without the lease asks for it. */
 const LEASE_RETRY_MS = DEFAULTS.dispatcherLeaseMs / 3
+/** Instead of the time until the next turn: calls of a line that was looked at have room still. */
+const AT_ONCE = -1
 /** How long a dispatcher with the lease rests at most: it has to extend the lease, and to look after passes. */
 const LONGEST_REST_MS = DEFAULTS.dispatcherLeaseMs / 3
 
@@ -171,10 +173,11 @@ export class Dispatcher {
 
   private finished(nextMs: number): void {
     if (this.state.name === 'closed') return
-    this.rest(this.state.name === 'woken' ? DEFAULTS.dispatchIntervalMs : Math.max(DEFAULTS.dispatchIntervalMs, nextMs))
+    if (nextMs === AT_ONCE) this.rest(0)
+    else this.rest(this.state.name === 'woken' ? DEFAULTS.dispatchIntervalMs : Math.max(DEFAULTS.dispatchIntervalMs, nextMs))
   }
 
-  /** Does what is due. Returns in how many ms the next turn is. */
+  /** Does what is due. Returns in how many ms the next turn is, or AT_ONCE. */
   private async turn(): Promise<number> {
     if (!(await this.holdsLease())) return LEASE_RETRY_MS
     // The reads below come after everything that woke the dispatcher until now.
@@ -187,12 +190,13 @@ export class Dispatcher {
     const queues = new Set(fronts.flatMap(({ calls }) => calls.map(({ id }) => parseRecordId(id).queue)))
     const budgets = await this.places.budgets(queues, this.scan.nowMs())
     if (lines.length === 0) return this.scan.nextDueMs(LONGEST_REST_MS)
-    const { nowMs, woken, unclaimed, dropped, nextMs } = await this.scriptClient.dispatch(fronts, budgets, true)
+    const { nowMs, woken, unclaimed, dropped, nextMs, looks } = await this.scriptClient.dispatch(fronts, budgets, true)
     this.scan.setClock(nowMs)
     this.places.woke(unclaimed)
     this.leftWithoutJob(dropped)
     this.noteWoken(fronts, woken)
     await this.promote(woken)
+    if (this.scan.looked(fronts, looks)) return AT_ONCE
     return this.scan.unfinished ? 0 : Math.min(LONGEST_REST_MS, nextMs ?? LONGEST_REST_MS)
   }
 

@@ -235,7 +235,7 @@ export class Enqueuer {
     const record = await scriptClient.recordOf(id)
     if (readRecord(record)?.state !== 'waiting') return decision
     const [now] = await explainStored({ scriptClient, redis, queueStates }, [{ id, record: record as string }])
-    return now === undefined ? decision : Object.assign(decision, { etaMs: now.etaMs, binding: now.binding, waitsFor: now.waitsFor })
+    return now === undefined ? decision : Object.assign(decision, { etaMs: now.etaMs, etaMaxMs: now.etaMaxMs, binding: now.binding, waitsFor: now.waitsFor })
   }
 
   /** @throws Joined, ID_TAKEN */
@@ -322,7 +322,7 @@ export class Enqueuer {
       ...(carrier === undefined ? {} : { trace: carrier }),
       jobId: id,
       arrivedMs: decision.atMs + index / ADDED_AT_ONCE / 100,
-      ...(decision.outcome === 'wait' ? { delay: delayMs(decision.etaMs) } : {}),
+      ...(decision.outcome === 'wait' ? { delay: delayMs(decision.etaMaxMs) } : {}),
       ...(deduplicationKey === undefined ? {} : { deduplication: { id: deduplicationKey } }),
     }
     return { name: call.agent, data: call, opts }

@@ -67,9 +67,9 @@ export class SendBack {
   }
 
   /** The start script has put the call in a line. */
-  async waiting(holder: JobHolder, request: CallRequest, etaMs: number | null): Promise<never> {
+  async waiting(holder: JobHolder, request: CallRequest, mostMs: number | null): Promise<never> {
     await this.storeMode(holder, request)
-    return this.delay(holder, request, etaMs)
+    return this.delay(holder, request, mostMs)
   }
 
   /**
@@ -83,14 +83,14 @@ export class SendBack {
     return true
   }
 
-  private async delay(holder: JobHolder, request: CallRequest, etaMs: number | null, returns = ''): Promise<never> {
+  private async delay(holder: JobHolder, request: CallRequest, mostMs: number | null, returns = ''): Promise<never> {
     const aborted = holder.abortedBy()
     if (aborted !== undefined) {
       // Cancelled while the script put it in line: a place without a job would keep the calls behind it waiting.
       await leave(this.scriptClient, request)
       throw jobFailure(aborted)
     }
-    await holder.retrying(() => holder.job.moveToDelayed(Date.now() + delayMs(etaMs), holder.token))
+    await holder.retrying(() => holder.job.moveToDelayed(Date.now() + delayMs(mostMs), holder.token))
     if (returns !== '') await holder.retrying(() => this.scriptClient.keepReturns(request.id, returns))
     throw new DelayedError()
   }

@@ -153,12 +153,12 @@ export function isJobOf({ name, data, opts }: JobIdentity, call: Call, identity 
 }
 
 /**
- * How long the BullMQ job of a waiting call is delayed: its estimated wait and a margin.
+ * How long the BullMQ job of a waiting call is delayed: as long as it may have to wait, and a margin.
  * The dispatcher wakes the call long before; the delay is for the case that no dispatcher lives.
- * @param etaMs null where the wait cannot be estimated: the delay is long then, since each return of the job costs a worker one start script
+ * @param mostMs null where it is not known how long the wait may be: the delay is long then, since each return of the job costs a worker one start script
  */
-export function delayMs(etaMs: number | null): number {
-  const wait = etaMs ?? DEFAULTS.unknownWaitMs
+export function delayMs(mostMs: number | null): number {
+  const wait = mostMs ?? DEFAULTS.unknownWaitMs
   const margin = Math.max(DEFAULTS.returnMarginMs, wait * DEFAULTS.returnMarginShare)
   return Math.ceil(Math.min(DEFAULTS.longestDelayMs, wait + margin))
 }

@@ -1,4 +1,4 @@
-import { DelayedError, type Telemetry } from 'bullmq'
+import { createRedisBackend, DelayedError, type Telemetry } from 'bullmq'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError } from '../model/errors.js'
 import { withoutArguments } from '../model/secrets.js'
@@ -12,6 +12,7 @@ import { safeObserver } from '../telemetry/observer.js'
 import { AttemptTrace } from '../telemetry/tracing.js'
 import { Attempt } from './attempt.js'
 import type { AttemptParts } from './attempt-parts.js'
+import { batchedBackend } from './batched-backend.js'
 import { PersistentWorker } from './bull-worker.js'
 import { CallStarter } from './call-starter.js'
 import { WORKER_NAME } from './foreign-workers.js'
@@ -80,7 +81,7 @@ export class Worker {
         this.places.freed()
       }
     }
-    this.bull = new PersistentWorker(parts.queue, run, {
+    const bullOptions = {
       connection: parts.redis,
       prefix: parts.prefix,
       name: WORKER_NAME,
@@ -92,7 +93,9 @@ export class Worker {
       removeOnComplete: { age: DEFAULTS.keepResultsMs / 1000 },
       removeOnFail: { age: DEFAULTS.keepFailuresMs / 1000 },
       ...(parts.telemetry === undefined ? {} : { telemetry: parts.telemetry }),
-    })
+    }
+    const backend = (options.finishInBatches ?? true) ? batchedBackend(parts.redis, log, bullOptions) : createRedisBackend
+    this.bull = new PersistentWorker(parts.queue, run, bullOptions, backend)
     this.bull.on('error', (error) => log.error({ err: withoutArguments(error) }, 'worker error'))
     this.bull.on('failed', (job, { message }) => {
       // A job that is retried by hand may return as often as a new one. If this is lost, its first refusal is its last.

@@ -28,6 +28,7 @@ import type { LimitSpec } from '../../src/limits/limit.js'
 import { STRATEGIES } from '../../src/model/call.js'
 import { COST_UNITS, UNITS } from '../../src/model/cost.js'
 import { DEFAULTS } from '../../src/model/defaults.js'
+import { HEALTH_REASONS } from '../../src/model/health-reason.js'
 import { WAIT_REASONS } from '../../src/model/wait-reason.js'
 import { checkOptions, checkWorker } from '../../src/options.js'
 import { ON_STORE_ERROR, SCOPES } from '../../src/policy/rule.js'
@@ -40,7 +41,7 @@ const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
 const PAGES = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...readdirSync(join(ROOT, 'docs'), { recursive: true }).map((file) => `docs/${file}`)].filter(
   (file) => file.endsWith('.md'),
 )
-const CLI = ['program', 'flags', 'calls', 'common', 'rules', 'overrides', 'keys', 'waiting', 'meters'].map((name) => `src/cli/${name}.ts`)
+const CLI = ['program', 'flags', 'calls', 'common', 'rules', 'overrides', 'keys', 'waiting', 'meters', 'health'].map((name) => `src/cli/${name}.ts`)
 const README = read('README.md')
 const RULES = read('docs/rules.md')
 const CALLS = read('docs/calls.md')
@@ -50,7 +51,7 @@ const OPTIONS = read('docs/options.md')
 /** Those that describe the program to its users. */
 const REFERENCE = [
   'README.md',
-  ...['rules', 'calls', 'limiter', 'operations', 'upstream', 'administration', 'options', 'server', 'middleware', 'telemetry', 'alerts'].map(
+  ...['rules', 'calls', 'limiter', 'operations', 'upstream', 'administration', 'options', 'server', 'middleware', 'telemetry', 'health', 'alerts'].map(
     (name) => `docs/${name}.md`,
   ),
   ...readdirSync(join(ROOT, 'docs/guides')).map((file) => `docs/guides/${file}`),
@@ -240,7 +241,8 @@ test('no flag and no environment variable is in the pages for users that the pro
   const known = all(sources, /(--[a-z][a-z-]*)/g)
   for (const flag of all(USER_PAGES, /(?<![\w-])(--[a-z][a-z-]*)/g)) expect(known).toContain(flag)
   const variables = new Set<string>([...Object.values(WORKER_ENVIRONMENT), ...Object.values(SERVER_ENVIRONMENT), 'TOLLGATE_CONFIG'])
-  for (const variable of all(USER_PAGES, /`((?:TOLLGATE|REDIS)_[A-Z_]+)`/g)) if (!Object.hasOwn(ERRORS, variable)) expect([...variables]).toContain(variable)
+  for (const variable of all(USER_PAGES, /`((?:TOLLGATE|REDIS)_[A-Z_]+)`/g))
+    if (!Object.hasOwn({ ...ERRORS, ...HEALTH_REASONS }, variable)) expect([...variables]).toContain(variable)
   const limiter = read('src/limiter/spec.ts')
   expect(all(USER_PAGES, /`(TOKEN_[A-Z_]+)`/g)).toEqual(all(limiter, /'(TOKEN_[A-Z_]+)'/g))
 })
@@ -248,7 +250,7 @@ test('no flag and no environment variable is in the pages for users that the pro
 test('every error code in the pages for users is one of the catalogue', () => {
   const codes = all(USER_PAGES, /`([A-Z]+(?:_[A-Z]+)+)`/g).filter((code) => !/^(TOLLGATE|TOKEN|LOG)_|_URL$|_SECRET$|^TIMESTAMP|^NO_COLOR$/.test(code))
   expect(codes.length).toBeGreaterThan(10)
-  for (const code of codes) expect([...Object.keys(ERRORS), ...Object.keys(WAIT_REASONS)]).toContain(code)
+  for (const code of codes) expect([...Object.keys(ERRORS), ...Object.keys(WAIT_REASONS), ...Object.keys(HEALTH_REASONS)]).toContain(code)
 })
 
 test('every command of the command line is in docs/operations.md, and no other', () => {

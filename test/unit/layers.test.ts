@@ -9,6 +9,7 @@ const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const LAYERS = [
   'index',
   'cli',
+  'dashboard',
   'http',
   'middleware',
   'tollgate',

@@ -20,9 +20,10 @@ export type PassOutcome = 'kept' | 'unclaimed' | 'dropped' | 'gone'
 
 /** Every script, with the type of its reply. The contract of each is the header of its file in `lua/`. */
 export const scripts = {
-  /** Packed decisions, see `decoder.ts`; so are the next four. */
+  /** Packed decisions, see `decoder.ts`; so are the next five. */
   check: script<Buffer>('check', { binary: true }),
   peek: script<Buffer>('peek', { binary: true }),
+  explain: script<Buffer>('explain', { binary: true }),
   enqueue: script<Buffer>('enqueue', { binary: true }),
   start: script<Buffer>('start', { binary: true }),
   record: script<Buffer>('record', { binary: true }),
@@ -30,7 +31,10 @@ export const scripts = {
   settle: script<number[]>('settle'),
   release: script<Held[]>('release'),
   /** Redis' time, ids woken, ms until the next line can move (-1 = none waits), those woken without a claim, ids dropped for want of a job. */
-  dispatch: script<[nowMs: string, woken: string[], nextMs: string, unclaimed: string[], dropped: string[]]>('dispatch'),
+  dispatch:
+    script<[nowMs: string, woken: string[], nextMs: string, unclaimed: string[], dropped: string[], looks: [left: number, ended: number][]]>('dispatch'),
+  /** JSON, see `FinishBatcher`; '' for a queue that it is not for. */
+  finish: script<string>('finish'),
   /** Ids taken out of their lines. */
   expire: script<string[]>('expire'),
   reconcilePasses: script<PassOutcome[]>('reconcile-passes'),

@@ -5,7 +5,7 @@ import type { RealServer } from '../world/server.js'
 import { ETA_FLEETS } from './eta-fleets.js'
 
 /** A worker is told of a woken call within the lookahead; the answer and the job are on their way for a few ms each. */
-const ALLOWED_MS = 100
+const ALLOWED_MS = Number(process.env.ALLOWED ?? 60)
 
 export interface EtaFigures {
   readonly name: string

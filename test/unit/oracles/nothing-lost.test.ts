@@ -137,6 +137,15 @@ describe('nothing twice', () => {
   })
 })
 
+test('a plain producer takes a job that Redis forgot for one that was cancelled', () => {
+  const lost = (book: FactBook) => book.reports('nothing lost').map(({ text }) => text)
+  const forgotten = { lostFromMs: 900, untilMs: 1100 }
+  const cancelled = (door: 'plain job' | 'queue') => facts().call('a', { door, atMs: 950 }).result('a', 1600, 'cancelled')
+  expect(lost(cancelled('plain job'))).toEqual(['a is told to be cancelled, and no app has cancelled it'])
+  expect(lost(cancelled('plain job').fault('failover', 1000, forgotten))).toEqual([])
+  expect(lost(cancelled('queue').fault('failover', 1000, forgotten))).toHaveLength(1)
+})
+
 test('an error is an error', () => {
   const book = facts().note({ fact: 'error', atMs: 5, process: 'w', text: 'unhandled rejection' })
   expect(book.reports()).toEqual([{ oracle: 'no error', atMs: 5, text: 'w says that it is broken: unhandled rejection', calls: [] }])
