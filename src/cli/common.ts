@@ -34,7 +34,10 @@ export interface Common {
   json?: boolean
 }
 
-/** Prints a value: as one line of JSON, or as a human reads it. @param text for people, where a table is not what they read best */
+/**
+ * Prints a value: as one line of JSON, or as a human reads it.
+ * @param text for humans, where the value itself is not what they read best
+ */
 export function print(value: unknown, json: boolean | undefined, text?: string): void {
   console.log(json === true ? JSON.stringify(value) : (text ?? render(value, screenOf())))
 }

@@ -5,7 +5,7 @@ import type { RuleStats, Spend, SpendQuery } from '../history/answers.js'
 import { SPENDERS, VIOLATORS } from '../history/tally.js'
 import { TollgateError } from '../model/errors.js'
 import { type Common, common, EXIT, print, UNAVAILABLE, withTollgate } from './common.js'
-import { textTable } from './table.js'
+import { screenOf, table } from './table.js'
 
 function timeOf(ms: number): string {
   return `${new Date(ms).toISOString().slice(0, 19).replace('T', ' ')} UTC`
@@ -24,24 +24,33 @@ function words({ state, reason, sinceMs, sentence, whom, why, next, also, asOfMs
   return lines.join('\n')
 }
 
+/** Rows for people under these headings. */
+function rowsUnder(heads: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
+  return table(
+    rows.map((row) => Object.fromEntries(row.map((cell, column) => [heads[column] as string, cell]))),
+    screenOf(),
+    [...heads],
+  )
+}
+
 function isFlowing({ state }: Health): boolean {
   return state === 'flowing'
 }
 
 function statsTable(stats: readonly RuleStats[]): string {
   const ms = (value: number | null) => (value === null ? '–' : value.toFixed(2))
-  return textTable(
+  return rowsUnder(
     ['rule', 'checks', 'exceeded', 'rate', 'by limit', 'store errors', 'unchecked', 'mean ms', 'p95 ms'],
     stats.map(({ rule, checks, exceeded, hitRate, exceededByLimit, storeErrors, unchecked, checkMeanMs, checkP95Ms }) => [
       rule,
-      String(checks),
-      String(exceeded),
+      checks,
+      exceeded,
       `${(100 * hitRate).toFixed(1)} %`,
       Object.entries(exceededByLimit)
         .map(([limit, count]) => `${limit} ${count}`)
         .join(', ') || '–',
-      String(storeErrors),
-      String(unchecked),
+      storeErrors,
+      unchecked,
       ms(checkMeanMs),
       ms(checkP95Ms),
     ]),
@@ -50,7 +59,7 @@ function statsTable(stats: readonly RuleStats[]): string {
 
 function spendTable(rows: readonly Spend[], unit: string): string {
   const amount = (value: number) => (unit === 'tokens' ? Math.round(value).toLocaleString('en-US') : `$${value.toFixed(2)}`)
-  return textTable(
+  return rowsUnder(
     ['name', 'today', 'month', 'at this pace', 'budget', 'used', 'runs out'],
     rows.map(({ name, today, month, monthAtPace, budget }) => [
       name,
@@ -93,8 +102,8 @@ export function healthCommands(program: Command): void {
         }
         if (options.violations === true) {
           const violations = await tollgate.stats.violations()
-          const rows = VIOLATORS.flatMap((kind) => violations[kind].map(({ name, count }) => [kind, name, String(count)]))
-          return { prints: violations, text: textTable(['kind', 'name', 'found no room'], rows) }
+          const rows = VIOLATORS.flatMap((kind) => violations[kind].map(({ name, count }) => [kind, name, count]))
+          return { prints: violations, text: rowsUnder(['kind', 'name', 'found no room'], rows) }
         }
         const stats = rule === undefined ? await tollgate.stats.all() : [await tollgate.stats.rule(rule)]
         return { prints: rule === undefined ? stats : stats[0], text: statsTable(stats) }

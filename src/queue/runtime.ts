@@ -71,6 +71,7 @@ interface QueueRuntimeParts {
     readonly onStoreError: OnStoreError
     /** Of BullMQ, for spans of its own. */
     readonly telemetry?: Telemetry | undefined
+    readonly decideOnSums: boolean
   }
   readonly tracker: UpstreamTracker
   readonly usage: UsageReader
@@ -163,6 +164,7 @@ export class QueueRuntime {
         prefix: this.parts.keys.prefix,
         telemetry: this.parts.options.telemetry,
         strategyResolver,
+        decideOnSums: this.parts.options.decideOnSums,
       },
       handler,
       options,

@@ -295,6 +295,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     maxUnchecked: String(DEFAULTS.maxUnchecked),
     enqueueTimeoutMs: String(DEFAULTS.enqueueTimeoutMs),
     telemetry: '',
+    decideOnSums: '`true`',
     logger: '',
     webhookHosts: '',
     clock: '',
@@ -308,6 +309,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     observer: 'none',
     fallback: 'none',
     callOf: '',
+    finishInBatches: '`true`',
     requireRules: '`false`',
   } satisfies Record<keyof Required<WorkerOptions>, string>
   const { reduceFactor, recoverFactor, recoverEveryMs, canary, canaryLeaseMs } = DEFAULTS.upstream

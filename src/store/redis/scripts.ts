@@ -27,6 +27,9 @@ export const scripts = {
   enqueue: script<Buffer>('enqueue', { binary: true }),
   start: script<Buffer>('start', { binary: true }),
   record: script<Buffer>('record', { binary: true }),
+  /** Packed, see `SumsReply`. */
+  checkSums: script<Buffer>('check-sums', { binary: true }),
+  startSums: script<Buffer>('start-sums', { binary: true }),
   /** Per call 1 if it was settled, 2 if its id is that of another call, else 0. */
   settle: script<number[]>('settle'),
   release: script<Held[]>('release'),
