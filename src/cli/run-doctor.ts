@@ -99,7 +99,7 @@ async function persistence(redis: Redis, info: Info): Promise<Diagnosis> {
   return good('persistence', `appendonly, appendfsync ${fsync ?? 'not told'}`)
 }
 
-async function clock(redis: Redis): Promise<Diagnosis> {
+async function clockFinding(redis: Redis): Promise<Diagnosis> {
   const sentMs = Date.now()
   const [secondsText, micros] = await redis.time()
   const middleMs = (sentMs + Date.now()) / 2
@@ -185,7 +185,7 @@ export async function runDoctor(options: Common): Promise<void> {
       await eviction(client, info),
       memory(info),
       await clients(client, info),
-      await clock(client),
+      await clockFinding(client),
       await latency(client),
       await permissions(client, prefix),
       ...(await functions(client)),
