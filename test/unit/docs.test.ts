@@ -51,9 +51,10 @@ const OPTIONS = read('docs/options.md')
 /** Those that describe the program to its users. */
 const REFERENCE = [
   'README.md',
-  ...['rules', 'calls', 'limiter', 'operations', 'upstream', 'administration', 'options', 'server', 'middleware', 'telemetry', 'alerts', 'health'].map(
+  ...['rules', 'calls', 'limiter', 'operations', 'upstream', 'administration', 'options', 'server', 'middleware', 'telemetry', 'health', 'alerts'].map(
     (name) => `docs/${name}.md`,
   ),
+  ...readdirSync(join(ROOT, 'docs/guides')).map((file) => `docs/guides/${file}`),
 ]
 const USER_PAGES = REFERENCE.map(read).join('\n')
 const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
@@ -472,11 +473,11 @@ test('every benchmark is named in docs/operations.md, and no other', () => {
 })
 
 test('docker-compose.yml is YAML, and gives the worker settings that it knows', () => {
-  const { services } = parse(read('docker-compose.yml')) as {
+  const { services } = parse(read('docker-compose.yml'), { merge: true }) as {
     services: { redis: { command: string[] }; worker: { environment: Record<string, string> } }
   }
-  expect(Object.keys(services)).toEqual(['redis', 'worker'])
-  expect(services.redis.command).toEqual(['redis-server', '--appendonly', 'yes', '--maxmemory-policy', 'noeviction'])
+  expect(Object.keys(services)).toEqual(['redis', 'server', 'worker', 'prometheus', 'grafana'])
+  expect(services.redis.command.slice(0, 5)).toEqual(['redis-server', '--appendonly', 'yes', '--maxmemory-policy', 'noeviction'])
   const settings = Object.keys(services.worker.environment).filter((name) => name !== 'OPENAI_API_KEY')
   for (const name of settings) expect(Object.values(WORKER_ENVIRONMENT)).toContain(name)
 })
