@@ -17,7 +17,8 @@ export async function readCallHistory(redis: Redis, keys: Keys, queue: string, j
   const { events: kept, leftOut } = readEvents(noted)
   const ends = finishedOn === null ? [] : [endEvent(Number(finishedOn), failedReason)]
   // A failure is noted by its worker, too, where that lives.
-  const inner = ends[0]?.what === 'done' ? kept : kept.filter(({ what, atMs }) => ends.length === 0 || what !== ends[0]?.what || atMs + 1000 < Number(finishedOn))
+  const inner =
+    ends[0]?.what === 'done' ? kept : kept.filter(({ what, atMs }) => ends.length === 0 || what !== ends[0]?.what || atMs + 1000 < Number(finishedOn))
   const events = [{ atMs: Number(timestamp), what: 'enqueued' as const }, ...[...inner].sort((one, other) => one.atMs - other.atMs), ...ends]
   const actual = events.findLast(({ what }) => what === 'settled')?.cost ?? null
   return {
