@@ -78,6 +78,8 @@ export interface TollgateParts extends CommonParts {
   readonly apiKeys?: ApiKeys
   /** Opens the queue; undefined in a process without a Redis. */
   readonly openQueue?: (rulesChanged: () => void, tracker: UpstreamTracker) => QueueRuntime
+  /** The connection of the front door; undefined in a process without a Redis. */
+  readonly redis?: Redis
   /** Connections that Tollgate opened, and closes with itself. */
   readonly owned: readonly Redis[]
 }
@@ -195,7 +197,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
   const changes = declarations(declared, options)
   const resolver = new Resolver(declaredPolicy(changes, approximateMs(clock)), keys, options.estimate, options.upstream)
   const scriptClient = new ScriptClient(client, resolver, clock)
-  const { onStoreError, storeTimeoutMs: timeoutMs, maxUnchecked, processes, connectTimeoutMs } = options
+  const { onStoreError, storeTimeoutMs: timeoutMs, maxUnchecked, processes, connectTimeoutMs, decideOnSums } = options
   const outage = new Outage({ client, scriptClient, clock, log, ledgerNames, onStoreError, timeoutMs, maxUnchecked, processes })
   try {
     const restored = () => log.warn('Redis had lost the rules of this namespace, or had older ones; this process has declared those that it knew')
@@ -223,13 +225,14 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
       })
     }
     const usage = new UsageReader(resolver, log, options.believedUsage)
-    const store = outageStore(outage, (around) => new RedisStore(scriptClient, client, clock, { around, actor: options.actor, ledgerNames }))
+    const store = outageStore(outage, (around) => new RedisStore(scriptClient, client, clock, { around, actor: options.actor, ledgerNames, decideOnSums }))
     const series = new RedisSeries(client, keys, clock)
     const away = () => client.status !== 'ready' || outage.breaker.away
     const recorder = new Recorder({ series, log, nowMs: () => approximateMs(clock), away })
     outage.local.onUnchecked = (request) => recorder.unchecked(request)
     return {
       ...common,
+      redis: client,
       series,
       recorder,
       store,

@@ -135,9 +135,6 @@ export class Recorder {
     clearInterval(this.timer)
     if (gone) return
     // A Redis that hangs keeps no process from its end.
-    await within(
-      DEFAULTS.storeTimeoutMs,
-      this.sync(),
-    ).catch(() => {})
+    await within(DEFAULTS.storeTimeoutMs, this.sync()).catch(() => {})
   }
 }

@@ -54,7 +54,9 @@ export async function readSpend(series: SeriesStore, budgets: Budgets, query: Sp
   return Promise.all(
     rows
       .slice(0, limit)
-      .map(async ({ spread, ...one }): Promise<Spend> => ({ ...one, budget: await budgetOf(budgets, by, unit, one, { perDay: one.pacePerDay, spread }, nowMs) })),
+      .map(
+        async ({ spread, ...one }): Promise<Spend> => ({ ...one, budget: await budgetOf(budgets, by, unit, one, { perDay: one.pacePerDay, spread }, nowMs) }),
+      ),
   )
 }
 
@@ -114,11 +116,14 @@ async function budgetOf(
   const found = await Promise.all(
     ofKind.flatMap((spec) => {
       const compiled = rules.find((rule) => rule.name === spec.name)
-      const isBudget = compiled?.limits.some((limit) => limit.unit === unit && limit.windowMs >= DAY) === true && compiled.scopeValue({ agent: '', [by]: name }) !== null
+      const isBudget =
+        compiled?.limits.some((limit) => limit.unit === unit && limit.windowMs >= DAY) === true && compiled.scopeValue({ agent: '', [by]: name }) !== null
       return isBudget ? [usage(spec.name, name).then((all) => ({ compiled, all: all.filter((one) => one.unit === unit && (one.windowMs ?? 0) >= DAY) }))] : []
     }),
   )
-  const limits = found.flatMap(({ compiled, all }) => all.map((one) => ({ one, algorithm: compiled?.limits.find(({ name }) => name === one.limit)?.algorithm })))
+  const limits = found.flatMap(({ compiled, all }) =>
+    all.map((one) => ({ one, algorithm: compiled?.limits.find(({ name }) => name === one.limit)?.algorithm })),
+  )
   const [tightest] = limits.sort((one, other) => shareOf(other.one) - shareOf(one.one))
   if (tightest === undefined) return null
   const { rule, limit, amount, used, windowMs, resetMs } = tightest.one
@@ -132,7 +137,12 @@ function shareOf({ used, amount }: Usage): number {
   return amount === 0 ? 1 : used / amount
 }
 
-function runsOut(left: number, { perDay, spread }: Pace, nowMs: number, endsMs: number | null): Pick<NonNullable<Spend['budget']>, 'runsOutMs' | 'runsOutRange'> {
+function runsOut(
+  left: number,
+  { perDay, spread }: Pace,
+  nowMs: number,
+  endsMs: number | null,
+): Pick<NonNullable<Spend['budget']>, 'runsOutMs' | 'runsOutRange'> {
   if (left <= 0) return { runsOutMs: nowMs, runsOutRange: [nowMs, nowMs] }
   if (perDay <= 0) return { runsOutMs: null, runsOutRange: null }
   const days = left / perDay

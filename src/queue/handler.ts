@@ -60,6 +60,8 @@ export interface WorkerOptions {
   fallback?: ((call: Call, context: CallContext) => unknown) | undefined
   /** Reads the call from a job that another producer added; default: its data. */
   callOf?: ((job: Job) => Call) | undefined
+  /** Whether jobs that complete at the same time are completed by one script instead of BullMQ's for each; default true. */
+  finishInBatches?: boolean | undefined
   /** Whether the worker does not start where the namespace has no rules; default false. */
   requireRules?: boolean | undefined
 }

@@ -1,4 +1,4 @@
-import { DelayedError, type Telemetry } from 'bullmq'
+import { createRedisBackend, DelayedError, type Telemetry } from 'bullmq'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError } from '../model/errors.js'
 import { withoutArguments } from '../model/secrets.js'
@@ -12,6 +12,7 @@ import { safeObserver } from '../telemetry/observer.js'
 import { AttemptTrace } from '../telemetry/tracing.js'
 import { Attempt } from './attempt.js'
 import type { AttemptParts } from './attempt-parts.js'
+import { batchedBackend } from './batched-backend.js'
 import { PersistentWorker } from './bull-worker.js'
 import { CallStarter } from './call-starter.js'
 import { WORKER_NAME } from './foreign-workers.js'
@@ -33,6 +34,7 @@ export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis'
   readonly metrics: CallMetrics
   /** Of BullMQ: it makes spans of its own then. */
   readonly telemetry?: Telemetry | undefined
+  readonly decideOnSums: boolean
   /** Whether Redis does not answer or refuses, though it may be connected. */
   readonly away: () => boolean
 }
@@ -56,7 +58,7 @@ export class Worker {
     options: WorkerOptions,
   ) {
     const { scriptClient, tracker, log } = parts
-    this.starter = new CallStarter({ ...parts, batcher: new StartBatcher(scriptClient, log, parts.ledgerNames) })
+    this.starter = new CallStarter({ ...parts, batcher: new StartBatcher(scriptClient, log, parts.ledgerNames, parts.decideOnSums) })
     this.leases = new SlotLeases(scriptClient, log)
     this.shared = {
       ...parts,
@@ -80,7 +82,7 @@ export class Worker {
         this.places.freed()
       }
     }
-    this.bull = new PersistentWorker(parts.queue, run, {
+    const bullOptions = {
       connection: parts.redis,
       prefix: parts.prefix,
       name: WORKER_NAME,
@@ -92,7 +94,9 @@ export class Worker {
       removeOnComplete: { age: DEFAULTS.keepResultsMs / 1000 },
       removeOnFail: { age: DEFAULTS.keepFailuresMs / 1000 },
       ...(parts.telemetry === undefined ? {} : { telemetry: parts.telemetry }),
-    })
+    }
+    const backend = (options.finishInBatches ?? true) ? batchedBackend(parts.redis, log, bullOptions) : createRedisBackend
+    this.bull = new PersistentWorker(parts.queue, run, bullOptions, backend)
     this.bull.on('error', (error) => log.error({ err: withoutArguments(error) }, 'worker error'))
     this.bull.on('failed', (job, { message }) => {
       // A job that is retried by hand may return as often as a new one. If this is lost, its first refusal is its last.

@@ -4,8 +4,22 @@ import { newNamespace } from '../support/namespace.js'
 import { until } from '../support/until.js'
 
 const RULES: RuleSpec[] = [
-  { name: 'account', scope: 'agent', limits: [{ requests: 5, per: 'minute' }, { tokens: 10_000, per: 'minute' }] },
-  { name: 'orgs', scope: 'org', limits: [{ requests: 100, per: 'minute' }, { usd: 10, per: 'day', algorithm: 'fixed_window' }] },
+  {
+    name: 'account',
+    scope: 'agent',
+    limits: [
+      { requests: 5, per: 'minute' },
+      { tokens: 10_000, per: 'minute' },
+    ],
+  },
+  {
+    name: 'orgs',
+    scope: 'org',
+    limits: [
+      { requests: 100, per: 'minute' },
+      { usd: 10, per: 'day', algorithm: 'fixed_window' },
+    ],
+  },
 ]
 
 const sum = (numbers: readonly number[]) => numbers.reduce((total, one) => total + one, 0)

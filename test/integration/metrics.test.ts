@@ -16,7 +16,14 @@ test('a call is counted from the front door to its end, with decisions, checks, 
   const namespace = newNamespace()
   const tollgate = await namespace.open({
     rules: [
-      { name: 'account', scope: 'agent', limits: [{ tokens: 10_000, per: 'minute' }, { usd: 5, per: 'day' }] },
+      {
+        name: 'account',
+        scope: 'agent',
+        limits: [
+          { tokens: 10_000, per: 'minute' },
+          { usd: 5, per: 'day' },
+        ],
+      },
       { name: 'per-user', scope: 'user', strategy: 'hard', limits: [{ requests: 2, per: 'day', algorithm: 'fixed_window' }] },
     ],
   })
@@ -51,7 +58,9 @@ test('a call is counted from the front door to its end, with decisions, checks, 
   }
   for (const [name, value] of Object.entries(expected)) {
     const [base = '', labels = ''] = name.split(/[{}]/)
-    const found = [...seen].find(([sample]) => sample.startsWith(base) && sample.split(/[{},]/).sort().join() === [base, '', ...labels.split(',')].sort().join())
+    const found = [...seen].find(
+      ([sample]) => sample.startsWith(base) && sample.split(/[{},]/).sort().join() === [base, '', ...labels.split(',')].sort().join(),
+    )
     expect(found?.[1] ?? seen.get(base), name).toBe(value)
   }
   // The second call may find its agent recovering, and wait.

@@ -10,7 +10,10 @@ async function tryOften(tollgate: Tollgate): Promise<void> {
 
 test.each(['Redis', 'memory'])('what a rule has decided is counted in %s, until it is reset', async (where) => {
   const namespace = newNamespace()
-  const tollgate = where === 'Redis' ? await namespace.open({ rules: RULES }) : await Tollgate.open({ rules: RULES, store: new (await import('../../src/index.js')).MemoryStore() })
+  const tollgate =
+    where === 'Redis'
+      ? await namespace.open({ rules: RULES })
+      : await Tollgate.open({ rules: RULES, store: new (await import('../../src/index.js')).MemoryStore() })
   const other = where === 'Redis' ? await namespace.open() : tollgate
   await tryOften(tollgate)
   const stats = await tollgate.stats.rule('users')
