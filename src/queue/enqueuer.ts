@@ -10,6 +10,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { CallInvalid, TollgateError } from '../model/errors.js'
 import { SECOND } from '../model/time.js'
 import { Budget, Unanswered } from '../redis/bounded-wait.js'
+import { replicated } from '../redis/replicas.js'
 import { Batcher } from '../store/redis/batcher.js'
 import { type BareDecision, isBare } from '../store/redis/decoder.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
@@ -267,6 +268,7 @@ export class Enqueuer {
   private async add(calls: readonly DecidedCall[]): Promise<EnqueuedCall[]> {
     const decided = calls.filter((call) => call.state === 'decided')
     const jobs = decided.length === 0 ? [] : await this.parts.queue.addBulk(decided.map((call, index) => this.job(call, index)))
+    if (decided.length > 0) await replicated(this.parts.redis)
     await this.wakeForgotten(decided)
     let next = 0
     return Promise.all(

@@ -292,6 +292,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     onStoreError: '`local`',
     processes: '1',
     storeTimeoutMs: String(DEFAULTS.storeTimeoutMs),
+    replicas: '0',
     maxUnchecked: String(DEFAULTS.maxUnchecked),
     enqueueTimeoutMs: String(DEFAULTS.enqueueTimeoutMs),
     telemetry: '',
@@ -348,7 +349,7 @@ test('the bounds of options in docs/options.md are those that are checked', () =
       for (const value of [least - step, most + step]) expect(() => give(option, value), `${option} ${value}`).toThrow(option)
     }
   }
-  expect(bounds).toBe(18)
+  expect(bounds).toBe(19)
   expect(section(OPTIONS, 'Tollgate.open')).toContain(
     `| \`onStoreError\` | \`local\` | \`${ON_STORE_ERROR.slice(0, -1).join('`, `')}\` or \`${ON_STORE_ERROR.at(-1)}\` |`,
   )
