@@ -77,7 +77,7 @@ export interface TollgateOptions {
   maxUnchecked?: number | undefined
   /** How long Redis may take to enqueue, explain or cancel a call, or to change the rules; default 5 s. */
   enqueueTimeoutMs?: number | undefined
-  /** Whether checks that travel together are decided on by the sums of their costs where all have room; default true. False: one by one, always. */
+  /** Whether calls that travel together are decided on by the sums of their costs where all have room; default true. False: one by one, always. */
   decideOnSums?: boolean | undefined
   /** Default: warnings and errors to standard error, or from the level LOG_LEVEL on. */
   logger?: Logger | undefined

@@ -385,7 +385,6 @@ test('what is decided on sums is what is decided call by call: decisions, meters
     }),
     { numRuns: runs(80) },
   )
-  if (process.env['SHOW']) console.log(times)
   // Both ways out are met often, or the test proves little.
   for (const often of Object.values(times)) expect(often).toBeGreaterThan(30)
 })
