@@ -1,8 +1,9 @@
 import { defineConfig } from 'vitest/config'
+import { dashboardPlugin } from './scripts/dashboard.mjs'
 import { luaTextPlugin } from './scripts/lua-text.mjs'
 
 export default defineConfig({
-  plugins: [luaTextPlugin()],
+  plugins: [luaTextPlugin(), dashboardPlugin()],
   test: {
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/support/global-setup.ts'],

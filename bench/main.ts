@@ -25,6 +25,7 @@ import { scale } from './scale.js'
 import { serveBench } from './serve.js'
 import { sick } from './sick.js'
 import { upstream } from './upstream.js'
+import { waking } from './waking.js'
 
 const BENCHES = {
   overload: async (redis: string) => [
@@ -50,6 +51,7 @@ const BENCHES = {
   serve: serveBench,
   sick,
   rules,
+  waking,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES
 const NAMES = Object.keys(BENCHES) as Name[]

@@ -1,9 +1,21 @@
 import { Queue, Worker } from 'bullmq'
 import { Redis } from 'ioredis'
+import { pino } from 'pino'
 import { type RuleSpec, Tollgate } from '../src/index.js'
+import { batchedBackend } from '../src/queue/batched-backend.js'
 import { serve } from './lib/processes.js'
 
-// Runs the jobs of a queue filled before, with Tollgate or with plain BullMQ, and answers the rate.
+/** Of one run: jobs a second, and µs of CPU per job in this process and in Redis. */
+export interface Cost {
+  readonly rate: number
+  readonly node: number
+  readonly redis: number
+}
+
+/** BullMQ's worker; the same with ends in batches; Tollgate's; the same without batches. */
+export type Kind = 'plain' | 'batched' | 'gated' | 'gated-one'
+
+// Runs the jobs of a queue filled before, and answers what they cost.
 const options = JSON.parse(process.argv[2] ?? '{}') as { redis: string; namespace: string; concurrency: number }
 const ROOMY = 1e12
 const rules: RuleSpec[] = (['user', 'team', 'org'] as const).map((scope) => ({
@@ -14,6 +26,7 @@ const rules: RuleSpec[] = (['user', 'team', 'org'] as const).map((scope) => ({
 const tollgate = await Tollgate.open({ redis: options.redis, namespace: options.namespace, rules })
 const redis = new Redis(options.redis, { maxRetriesPerRequest: null })
 const queue = new Queue('calls', { connection: redis, prefix: tollgate.prefix })
+const handler = async () => ({ usage: { tokens: 900 } })
 
 async function fill(jobs: number): Promise<void> {
   const batch = 1000
@@ -28,39 +41,52 @@ async function fill(jobs: number): Promise<void> {
   }
 }
 
-async function runJobs(gated: boolean, jobs: number): Promise<number> {
+function start(kind: Kind): { readonly bull: Worker; close(): Promise<void> } {
+  const { concurrency } = options
+  if (kind === 'gated' || kind === 'gated-one') return tollgate.worker(handler, { concurrency, finishInBatches: kind === 'gated' })
+  const bullOptions = { connection: redis, prefix: tollgate.prefix, concurrency, lockDuration: 30_000 }
+  const log = pino({ level: 'silent' })
+  const bull = kind === 'plain' ? new Worker('calls', handler, bullOptions) : new Worker('calls', handler, bullOptions, batchedBackend(redis, log, bullOptions))
+  return { bull, close: () => bull.close() }
+}
+
+/** µs of CPU that Redis has used so far. */
+async function redisCpu(): Promise<number> {
+  const info = await redis.info('cpu')
+  const seconds = (name: string) => Number(new RegExp(`^${name}:([\\d.]+)`, 'm').exec(info)?.[1])
+  return (seconds('used_cpu_user') + seconds('used_cpu_sys')) * 1e6
+}
+
+async function run(kind: Kind, jobs: number): Promise<Cost> {
   await fill(jobs)
   let done = 0
   let finish: () => void = () => {}
   const finished = new Promise<void>((resolve) => {
     finish = resolve
   })
-  const count = () => {
+  const redisBefore = await redisCpu()
+  const nodeBefore = process.cpuUsage()
+  const begin = performance.now()
+  const worker = start(kind)
+  worker.bull.on('completed', () => {
     done++
     if (done === jobs) finish()
-  }
-  const begin = performance.now()
-  if (gated) {
-    const worker = tollgate.worker(async () => ({ usage: { tokens: 900 } }), { concurrency: options.concurrency })
-    worker.bull.on('completed', count)
-    await finished
-    const took = performance.now() - begin
-    await worker.close()
-    return jobs / (took / 1000)
-  }
-  const worker = new Worker('calls', async () => ({ usage: { tokens: 900 } }), { connection: redis, prefix: tollgate.prefix, concurrency: options.concurrency })
-  worker.on('completed', count)
+  })
   await finished
-  const took = performance.now() - begin
+  const seconds = (performance.now() - begin) / 1000
+  const { user, system } = process.cpuUsage(nodeBefore)
+  const redisAfter = await redisCpu()
   await worker.close()
-  return jobs / (took / 1000)
+  return { rate: jobs / seconds, node: (user + system) / jobs, redis: (redisAfter - redisBefore) / jobs }
 }
 
 serve(
   {
     ready: () => null,
-    gated: (jobs) => runJobs(true, jobs as number),
-    plain: (jobs) => runJobs(false, jobs as number),
+    run: (value) => {
+      const { kind, jobs } = value as { kind: Kind; jobs: number }
+      return run(kind, jobs)
+    },
   },
   async () => {
     await queue.obliterate({ force: true })

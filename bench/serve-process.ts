@@ -5,7 +5,6 @@ import { pino } from 'pino'
 import { Server } from '../src/http/server.js'
 import { serverSettings } from '../src/http/server-settings.js'
 import { type RuleSpec, Tollgate } from '../src/index.js'
-import { Metrics } from '../src/telemetry/metrics.js'
 import { serve } from './lib/processes.js'
 
 // The server of `tollgate serve`, with one agent.
@@ -13,7 +12,7 @@ const { redis, namespace, rules, baseUrl } = JSON.parse(process.argv[2] ?? '{}')
 const log = pino({ level: 'silent' })
 const tollgate = await Tollgate.open({ redis, namespace, rules, logger: log })
 const settings = serverSettings.parse({ port: 0, maxRequestsPerSecond: 1_000_000 })
-const server = new Server({ tollgate, settings, metrics: new Metrics(), log, version: '0', agents: { llm: { baseUrl } }, environment: {} })
+const server = new Server({ tollgate, settings, log, version: '0', agents: { llm: { baseUrl } }, environment: {} })
 const url = await server.start()
 setFlagsFromString('--expose-gc')
 const collect = runInNewContext('gc') as () => void

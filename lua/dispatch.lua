@@ -28,7 +28,8 @@
   ARGV[4…]    per call: the call as JSON
 
   Reply       { now, ids woken, ms until the earliest line can move or -1, ids woken without a claim, ids
-              dropped for want of a job }
+              dropped for want of a job, per line { how many of the calls looked at have left it, 1 if a call
+              without room ended the look, else 0: the calls behind them may go, too } }
   Cost        one MGET, one SET per meter that changes; three writes and a look at the job per woken call
 ]]
 --- @include "lib/core.lua"
@@ -145,6 +146,18 @@ local function here_and_elsewhere(own)
   end
 end
 
+-- A meter of a call in whose line another one stands that came before it: that one goes first. A call that has
+-- moved before is not sent on by this, or two lines could send calls to and fro.
+local function line_before(call, own, record)
+  for position = CALL_METERS, record.moves == 0 and own and #call or 0 do
+    local meter = batch.meters[call[position]]
+    if meter ~= own then
+      local first = redis.call('ZRANGE', Line.key(meter), 0, 0, 'WITHSCORES')
+      if first[2] and tonumber(first[2]) < record.place then return meter end
+    end
+  end
+end
+
 -- Returns, where the call stays where it is, ms until its line can move, and whether only its queue is
 -- full, so that the calls behind it may go.
 -- @param is_own whether the line is that of this call alone
@@ -166,7 +179,8 @@ local function advance(i, call, own, line_key, is_own)
     wake_to_end(call, line_key)
     return nil
   end
-  if not waits.full and waits.there <= reach(record) then
+  local before = not waits.full and line_before(call, own, record)
+  if not waits.full and not before and waits.there <= reach(record) then
     return wake_or_pass_over(i, call, line_key, math.max(waits.here, waits.there, waits.soon or 0)), true
   end
   if own then
@@ -177,39 +191,72 @@ local function advance(i, call, own, line_key, is_own)
   -- From the line of its queue, or from one of its own, it comes back to where it was.
   local queue = queues[queue_of[i]]
   local moves = (is_own or queue and KEYS[queue[4]] == line_key) and record.moves or record.moves + 1
-  Line.leave(batch, line_key, call)
+  Line.leave(batch, line_key, call, true)
   Pass.give_back(batch, call, record, now)
-  local meter = waits.full or waits.elsewhere
+  local meter = waits.full or before or waits.elsewhere
   Line.join(batch, call, meter, record.place, moves, record.deadline, waits.there, now, Pass.claim_in_line(batch, call, meter))
   return nil
 end
 
-local cursor = 0
-for _, line in ipairs(given.lines) do
-  local line_key, own = KEYS[line[1]], batch.meters[line[2]]
-  local due_in = line[4] == 1 and Line.due_in(line_key, now) or 0
-  local wait, passed_over = due_in > 0 and due_in + LOOKAHEAD_MS or nil, nil
-  for i = cursor + 1, cursor + line[3] do
-    local call = batch.calls[i]
-    call[CALL_JSON] = ARGV[3 + i]
-    if not wait then
-      local after, queue_is_full = advance(i, call, own, line_key, line[4] == 1)
-      if queue_is_full then
-        passed_over = passed_over or after
-      else
-        wait = after
-      end
-    end
+-- The lines, each with the calls at its front, of which the next one stands at `place`.
+local function fronts_of(lines)
+  local fronts, cursor = {}, 0
+  for n, line in ipairs(lines) do
+    local line_key, is_own = KEYS[line[1]], line[4] == 1
+    local due_in = is_own and Line.due_in(line_key, now) or 0
+    fronts[n] = {
+      key = line_key, own = batch.meters[line[2]], is_own = is_own, at = cursor, last = cursor + line[3],
+      wait = due_in > 0 and due_in + LOOKAHEAD_MS or nil, passed_over = nil, place = nil, left = 0,
+    }
+    cursor = cursor + line[3]
   end
-  cursor = cursor + line[3]
-  if redis.call('EXISTS', line_key) == 0 then
-    Line.close(line_key)
+  return fronts
+end
+
+-- Goes on to the next call, which is none where the line cannot move. One without a place has left its line.
+local function step(front)
+  front.at = front.at + 1
+  local record = front.at <= front.last and batch.calls[front.at][CALL_PARSED]
+  front.place = front.at <= front.last and not front.wait and (record and record.place or 0) or nil
+end
+
+-- The line whose next call came first of all.
+local function first_of(fronts)
+  local first = nil
+  for _, front in ipairs(fronts) do
+    if front.place and (not first or front.place < first.place) then first = front end
+  end
+  return first
+end
+
+-- Calls of all these lines in the order of their places: calls that stand in different lines may need the same room.
+local fronts = fronts_of(given.lines)
+for _, front in ipairs(fronts) do step(front) end
+local front = first_of(fronts)
+while front do
+  local call = batch.calls[front.at]
+  call[CALL_JSON] = ARGV[3 + front.at]
+  local after, queue_is_full = advance(front.at, call, front.own, front.key, front.is_own)
+  if queue_is_full and after then
+    front.passed_over = front.passed_over or after
   else
-    local after = wait and math.max(1, wait - LOOKAHEAD_MS) or passed_over or 0
-    redis.call('ZADD', KEYS[FIXED.LINES], text(now + math.min(after, passed_over or after)), line_key)
+    front.wait = after
+    if not after then front.left = front.left + 1 end
+  end
+  step(front)
+  front = first_of(fronts)
+end
+local looks = {}
+for n, one in ipairs(fronts) do
+  looks[n] = { one.left, one.wait and 1 or 0 }
+  if redis.call('EXISTS', one.key) == 0 then
+    Line.close(batch, one.key)
+  else
+    local after = one.wait and math.max(1, one.wait - LOOKAHEAD_MS) or one.passed_over or 0
+    redis.call('ZADD', KEYS[FIXED.LINES], text(now + math.min(after, one.passed_over or after)), one.key)
   end
 end
 
 Batch.save(batch)
 local first = redis.call('ZRANGE', KEYS[FIXED.LINES], 0, 0, 'WITHSCORES')
-return { text(now), woken, first[2] and text(math.max(0, tonumber(first[2]) - now)) or '-1', unclaimed, dropped }
+return { text(now), woken, first[2] and text(math.max(0, tonumber(first[2]) - now)) or '-1', unclaimed, dropped, looks }

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { runQuietly } from './child.mjs'
+import { writeDashboard } from './dashboard.mjs'
 import { binOf } from './dependencies.mjs'
 import { Failure, status } from './failure.mjs'
 import { newestIn, root, writtenAt } from './files.mjs'
@@ -31,6 +32,7 @@ function compile(config) {
 export async function buildModules() {
   await compile(CONFIG)
   writeLuaText(join(DIST, 'src'), 'esm')
+  await writeDashboard(join(DIST, 'src'))
 }
 
 /** TypeScript puts the `require` of an awaited import into a callback; bundlers take a missing module as optional only in the `try` itself. */

@@ -7,6 +7,10 @@ import { boundedPolicyStore, declaringPolicyStore, MemoryPolicyStore, type Polic
 import { limitOf, resetOf } from './admission/rejection.js'
 import { Resolver } from './admission/resolver.js'
 import { UsageReader } from './admission/usage-reader.js'
+import { MemorySeries } from './history/memory-series.js'
+import { Recorder } from './history/recorder.js'
+import { RedisSeries } from './history/redis-series.js'
+import type { SeriesStore } from './history/series.js'
 import { DEFAULTS } from './model/defaults.js'
 import { ConfigInvalid, rulesMissing, TollgateError } from './model/errors.js'
 import { withoutArguments } from './model/secrets.js'
@@ -25,6 +29,7 @@ import { QueueRuntime } from './queue/runtime.js'
 import { within } from './redis/bounded-wait.js'
 import { connect, connectWithin } from './redis/connection.js'
 import { Keys } from './redis/keys.js'
+import { checkPermissions } from './redis/permissions.js'
 import { isStoreError, isUnavailable } from './redis/store-error.js'
 import { LedgerNames } from './store/ledger-names.js'
 import { MemoryStore } from './store/memory/memory-store.js'
@@ -32,6 +37,7 @@ import { RedisStore } from './store/redis/redis-store.js'
 import { ScriptClient } from './store/redis/script-client.js'
 import type { Store } from './store/store.js'
 import type { NoteReset } from './store/store-guard.js'
+import { CallMetrics } from './telemetry/call-metrics.js'
 import { defaultLogger, logConnection, safeLogger } from './telemetry/log.js'
 import { type Bus, MemoryBus, RedisBus } from './upstream/bus.js'
 import { isNats, loadNats, NatsBus } from './upstream/nats-bus.js'
@@ -49,6 +55,8 @@ interface CommonParts {
   readonly ledgerNames: LedgerNames
   readonly clock: Clock
   readonly log: Logger
+  /** What this process has counted. */
+  readonly metrics: CallMetrics
 }
 
 export interface TollgateParts extends CommonParts {
@@ -56,6 +64,9 @@ export interface TollgateParts extends CommonParts {
   readonly resolver: Resolver
   readonly usage: UsageReader
   readonly rules: PolicyStore
+  /** Counts what this process does, for the history. */
+  readonly recorder: Recorder
+  readonly series: SeriesStore
   /** Writes resets to the audit; undefined where the store does so itself. */
   readonly noteReset?: NoteReset
   /** Carries news of agents to other processes. */
@@ -66,6 +77,8 @@ export interface TollgateParts extends CommonParts {
   readonly apiKeys?: ApiKeys
   /** Opens the queue; undefined in a process without a Redis. */
   readonly openQueue?: (rulesChanged: () => void, tracker: UpstreamTracker) => QueueRuntime
+  /** The connection of the front door; undefined in a process without a Redis. */
+  readonly redis?: Redis
   /** Connections that Tollgate opened, and closes with itself. */
   readonly owned: readonly Redis[]
 }
@@ -119,7 +132,7 @@ function warnWithoutRules(resolver: Resolver, { logger }: Options, log: Logger):
 }
 
 /** What Redis or the user of its URL says no to for good: waiting does not help. */
-const REFUSED_FOR_GOOD = /\b(NOAUTH|WRONGPASS|NOPERM)\b/
+const REFUSED_FOR_GOOD = /\b(NOAUTH|WRONGPASS|NOPERM|MOVED)\b/
 
 /**
  * Whether a process comes up though it could not reach its Redis. Not one that requires rules and has none of its own: it cannot know whether the
@@ -153,8 +166,11 @@ async function openAlone(common: CommonParts, declared: Declaration | undefined)
   for (const change of changes) await rules.change(change)
   const resolver = new Resolver(await rules.read(), common.keys, options.estimate, options.upstream)
   if (options.requireRules && resolver.rules.specs.length === 0) throw rulesMissing()
+  const series = new MemorySeries(clock)
   return {
     ...common,
+    series,
+    recorder: new Recorder({ series, log, nowMs: () => approximateMs(clock), away: () => false }),
     store: options.store ?? new MemoryStore(() => approximateMs(clock)),
     rules,
     resolver,
@@ -172,7 +188,7 @@ async function openAlone(common: CommonParts, declared: Declaration | undefined)
 /** A process that shares limits, lines and policy with the others of its namespace, by Redis. */
 async function openShared(common: CommonParts, declared: Declaration | undefined): Promise<TollgateParts> {
   const { options, keys, ledgerNames, clock, log } = common
-  const { client, owned } = connect(options.redis)
+  const { client, owned } = connect(options.redis, keys.prefix)
   logConnection(client, log, 'connection to Redis')
   const subscriber: Redis = client.duplicate()
   logConnection(subscriber, log, 'subscription to Redis')
@@ -187,6 +203,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
     const rules = boundedPolicyStore(policies, client, options.enqueueTimeoutMs)
     const enter: EnterNamespace = async (readRules) => {
       await Promise.all([connectWithin(client, connectTimeoutMs), connectWithin(subscriber, connectTimeoutMs)])
+      await within(connectTimeoutMs, checkPermissions(client, keys.probe))
       // ioredis goes on in database 0 where its database does not exist.
       await within(connectTimeoutMs, subscriber.select(subscriber.options.db ?? 0))
       await readRules()
@@ -207,8 +224,15 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
     }
     const usage = new UsageReader(resolver, log, options.believedUsage)
     const store = outageStore(outage, (around) => new RedisStore(scriptClient, client, clock, { around, actor: options.actor, ledgerNames, decideOnSums }))
+    const series = new RedisSeries(client, keys, clock)
+    const away = () => client.status !== 'ready' || outage.breaker.away
+    const recorder = new Recorder({ series, log, nowMs: () => approximateMs(clock), away })
+    outage.local.onUnchecked = (request) => recorder.unchecked(request)
     return {
       ...common,
+      redis: client,
+      series,
+      recorder,
       store,
       outage,
       resolver,
@@ -226,6 +250,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
           tracker,
           usage,
           outage,
+          recorder,
           store,
           rulesChanged,
         }),
@@ -235,6 +260,10 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
     await outage.close()
     subscriber.disconnect()
     if (owned) client.disconnect()
+    if (error instanceof Error && /^MOVED\b/.test(error.message))
+      throw new ConfigInvalid(
+        'redis: the client that is given is connected to one server of a Redis Cluster; give an ioredis Cluster, or redis-cluster://host:port',
+      )
     if (error instanceof TollgateError || !(isStoreError(error) || (error instanceof Error && error.name === 'ReplyError'))) throw error
     throw new TollgateError('REDIS_UNAVAILABLE', `Redis refuses (${withoutArguments(error).message})`, { cause: error })
   }
@@ -250,6 +279,6 @@ export async function openParts(given: TollgateOptions): Promise<TollgateParts> 
   const log = safeLogger(options.logger ?? defaultLogger())
   if (options.store !== undefined && options.redis !== undefined) throw new ConfigInvalid('store: contradicts redis; give one of them')
   const alone = options.store !== undefined || (options.redis === undefined && process.env['REDIS_URL'] === undefined)
-  const common: CommonParts = { options, keys, ledgerNames: new LedgerNames(), clock: options.clock ?? redisClock, log }
+  const common: CommonParts = { options, keys, ledgerNames: new LedgerNames(), clock: options.clock ?? redisClock, log, metrics: new CallMetrics() }
   return alone ? openAlone(common, declared) : openShared(common, declared)
 }

@@ -1,3 +1,4 @@
+import type { Telemetry } from 'bullmq'
 import type { Logger } from 'pino'
 import { z } from 'zod'
 import type { BelievedUsage } from './admission/usage-reader.js'
@@ -21,7 +22,10 @@ import { plainName } from './validation/requests.js'
 
 /** What `Tollgate.open` takes; all of it is optional. */
 export interface TollgateOptions {
-  /** redis:// or rediss:// URL, or a client of ioredis 5 or 6 with maxRetriesPerRequest: null. Default REDIS_URL, else none: limits are kept in memory. */
+  /**
+   * redis://, rediss:// (TLS), sentinel://, redis-cluster:// or unix:// URL, a client of ioredis 5 or 6 with maxRetriesPerRequest: null, or a Cluster of
+   * ioredis. Default REDIS_URL, else none: limits are kept in memory.
+   */
   redis?: string | RedisClient | undefined
   /** Queues of one namespace share rules, meters and lines. Default 'default'. */
   namespace?: string | undefined
@@ -77,10 +81,14 @@ export interface TollgateOptions {
   maxUnchecked?: number | undefined
   /** How long Redis may take to enqueue, explain or cancel a call, or to change the rules; default 5 s. */
   enqueueTimeoutMs?: number | undefined
+  /** Of BullMQ, such as that of bullmq-otel: BullMQ's own spans then stand between those of Tollgate. */
+  telemetry?: Telemetry | undefined
   /** Whether calls that travel together are decided on by the sums of their costs where all have room; default true. False: one by one, always. */
   decideOnSums?: boolean | undefined
   /** Default: warnings and errors to standard error, or from the level LOG_LEVEL on. */
   logger?: Logger | undefined
+  /** Hosts that webhooks of alerts may reach though they are not public, or without https; default none. */
+  webhookHosts?: readonly string[] | undefined
   /** For tests and simulations. */
   clock?: Clock | undefined
 }
@@ -99,7 +107,7 @@ function objectWith<T>(what: string, ...methods: readonly (keyof T & string)[]) 
 }
 
 const schema = z.strictObject({
-  redis: z.union([z.string(), z.custom<RedisClient>(isObject)], 'must be a redis:// or rediss:// URL or an ioredis client').optional(),
+  redis: z.union([z.string(), z.custom<RedisClient>(isObject)], 'must be a URL or an ioredis client').optional(),
   namespace: z.string().optional(),
   prefix: z
     .string()
@@ -135,8 +143,10 @@ const schema = z.strictObject({
   storeTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.storeTimeoutMs),
   maxUnchecked: z.number().int().min(0).max(1e9).default(DEFAULTS.maxUnchecked),
   enqueueTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.enqueueTimeoutMs),
+  telemetry: objectWith<Telemetry>('a telemetry of BullMQ').optional(),
   decideOnSums: z.boolean().default(true),
   logger: objectWith<Logger>('a pino logger', 'error', 'warn', 'info', 'debug').optional(),
+  webhookHosts: z.array(z.string().min(1)).default([]),
   clock: objectWith<Clock>('a clock', 'forScripts').optional(),
 })
 
@@ -149,6 +159,7 @@ const workerSchema = z.strictObject({
   observer: z.custom(isObject, 'must be an object').optional(),
   fallback: z.custom(isFunction, 'must be a function').optional(),
   callOf: z.custom(isFunction, 'must be a function').optional(),
+  finishInBatches: z.boolean().optional(),
   requireRules: z.boolean().optional(),
 })
 

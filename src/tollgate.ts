@@ -1,4 +1,5 @@
 import type { Job } from 'bullmq'
+import type { Registry } from 'prom-client'
 import type { ApiKeys } from './administration/api-keys.js'
 import { capacityRule, capacityRuleName } from './administration/capacity.js'
 import { putRule } from './administration/change.js'
@@ -9,14 +10,25 @@ import { PolicyClient } from './administration/policy-client.js'
 import { Rules } from './administration/rules.js'
 import type { UsageFigures } from './admission/usage-reader.js'
 import { type FetchIdentity, heldFetch } from './agents/held-fetch.js'
+import { Alerts } from './alerts/alerts.js'
+import type { AlertNotice } from './alerts/notice.js'
 import { Gate } from './gate/gate.js'
 import { type CallsPage, type CallsQuery, checkCallsQuery, checkLinesQuery, type LinesPage, type LinesQuery } from './gate/waiting.js'
+import type { Health } from './health/health.js'
+import { healthAlone, readHealth } from './health/read-health.js'
+import type { History, RuleStats, Violations } from './history/answers.js'
+import { NUMBER } from './history/point.js'
+import { HistoryReader } from './history/reader.js'
+import { StatsOfRules } from './history/rule-stats.js'
+import { SERIES } from './history/series.js'
 import { CustomLimiter, type CustomSpec } from './limiter/custom.js'
 import { CombinedLimiter, DirectLimiter, type Limiter, type Metered } from './limiter/limiter.js'
 import { checkLimiterLimits, limitOfEnvironment } from './limiter/spec.js'
 import type { LimitSpec } from './limits/limit.js'
 import type { Call } from './model/call.js'
+import { DEFAULTS } from './model/defaults.js'
 import { ConfigInvalid, rulesMissing, TollgateError } from './model/errors.js'
+import { approximateMs } from './model/time.js'
 import type { UpstreamName } from './model/upstream.js'
 import { openParts, type TollgateParts } from './open.js'
 import { checkWorker, type TollgateOptions } from './options.js'
@@ -33,6 +45,7 @@ import type { Ticket } from './queue/ticket.js'
 import type { Worker } from './queue/worker.js'
 import type { LedgerFigures } from './store/store.js'
 import { type ClosableStore, closableStore } from './store/store-guard.js'
+import { metricReader } from './telemetry/read-metrics.js'
 import { Capacities, type UpstreamStats } from './upstream/capacities.js'
 import { UpstreamTracker } from './upstream/tracker.js'
 import { faultMessage, show } from './validation/faults.js'
@@ -48,6 +61,14 @@ export interface Stats {
   outage(): OutageFigures
   /** How many usages that agents reported to this process could not be read, or were capped. */
   usage(): UsageFigures
+  /** What a rule has decided since the last reset, in all processes of the namespace. @throws RequestInvalid */
+  rule(name: string): Promise<RuleStats>
+  /** The same of all rules in force. */
+  all(): Promise<readonly RuleStats[]>
+  /** Forgets what `rule`, `all` and `violations` tell; the history stays. */
+  reset(): Promise<void>
+  /** The users, addresses and endpoints whose calls found no room most often. */
+  violations(): Promise<Violations>
 }
 
 /** One namespace in one process: enqueue, workers, the gate without the queue, limiters, and changes of the policy. */
@@ -58,6 +79,8 @@ export class Tollgate {
   /** Exceptions from rules, for a limited time; and the audit of every change. */
   readonly overrides: Overrides
   readonly stats: Stats
+  /** What happened in the last 24 hours by the minute, and in the last 30 days by the hour. */
+  readonly history: History
   readonly capacity: Capacities
   /** What limits have counted, and blocks of agents: to be read and reset. */
   readonly meters: Meters
@@ -71,12 +94,16 @@ export class Tollgate {
   /** Holds the calls of `fetch` and `gateProcessor`; made when first needed. */
   private held: HeldCalls | undefined
   private closing: Promise<void> | undefined
+  private registry: Promise<Registry> | undefined
+  /** Undefined in a process without a Redis. */
+  private alerts: Alerts | undefined
 
   /** @throws ConfigInvalid, RulesInvalid, RULES_MISSING, REDIS_UNAVAILABLE */
   static async open(options: TollgateOptions = {}): Promise<Tollgate> {
     const tollgate = new Tollgate(await openParts(options))
     try {
       tollgate.runtime = tollgate.parts.openQueue?.(() => tollgate.policyClient.refresh(), tollgate.tracker)
+      tollgate.openAlerts()
       await tollgate.policyClient.syncUses()
       return tollgate
     } catch (error) {
@@ -89,11 +116,15 @@ export class Tollgate {
     this.prefix = parts.keys.prefix
     this.queue = parts.options.queue
     this.store = closableStore(parts.store, parts.noteReset)
-    this.gate = new Gate(parts.resolver, this.store, parts.usage)
+    this.gate = new Gate(parts.resolver, this.store, parts.usage, parts.metrics, parts.recorder)
     this.policyClient = new PolicyClient({ ...parts, actor: parts.options.actor, changed: (before) => this.wake(before) })
     this.rules = new Rules(this.policyClient)
     this.overrides = new Overrides(this.policyClient, parts.options.longestOverrideMs, () => this.runtime?.startLifted())
-    this.tracker = new UpstreamTracker({ ...parts, store: this.store })
+    const reported = (agent: string, blocks: boolean, cut: boolean) => {
+      if (blocks) parts.metrics.cells.add('blocks', 1, agent)
+      if (cut) parts.metrics.cells.add('cuts', 1, agent)
+    }
+    this.tracker = new UpstreamTracker({ ...parts, store: this.store, reported })
     parts.outage?.followRules(() => this.policyClient.sync())
     parts.outage?.followBlocks((value) => this.tracker.blockedMs(value))
     this.capacity = new Capacities(parts.resolver, this.store, this.tracker)
@@ -103,7 +134,27 @@ export class Tollgate {
       await this.runtime?.stirReturned(name)
     }
     this.meters = new Meters({ resolver: parts.resolver, store: this.store, actor: parts.options.actor, lifted })
+    const ofRules = new StatsOfRules(parts.series, parts.recorder, () => parts.resolver.rules.specs.map(({ name }) => name))
+    const { resolver, meters } = { ...parts, meters: this.meters }
+    this.history = new HistoryReader({
+      series: parts.series,
+      seen: () => this.runtime?.seen() ?? Promise.resolve(null),
+      call: (id) => this.needsQueue().callHistory(id),
+      budgets: {
+        get specs() {
+          return resolver.rules.specs
+        },
+        get rules() {
+          return resolver.rules.rules
+        },
+        usage: (rule, value) => meters.get({ rule, value: [value] }),
+      },
+    })
     this.stats = {
+      rule: (name) => ofRules.rule(name),
+      all: () => ofRules.all(),
+      reset: () => ofRules.reset(),
+      violations: () => ofRules.violations(),
       ledger: async () => this.store.figures(),
       upstream: () => this.capacity.stats(),
       outage: () => parts.outage?.figures() ?? NO_OUTAGE,
@@ -119,8 +170,8 @@ export class Tollgate {
   limiter(limits?: LimitSpec | readonly LimitSpec[]): DirectLimiter
   limiter<State>(algorithm: CustomSpec<State>): CustomLimiter<State>
   limiter<State>(spec: LimitSpec | readonly LimitSpec[] | CustomSpec<State> = limitOfEnvironment(process.env)): DirectLimiter | CustomLimiter<State> {
-    if (spec !== null && typeof spec === 'object' && 'check' in spec) return new CustomLimiter(spec, this.store)
-    return new DirectLimiter(checkLimiterLimits(spec), this.store, this.parts.keys, this.parts.ledgerNames)
+    if (spec !== null && typeof spec === 'object' && 'check' in spec) return new CustomLimiter(spec, this.store, this.parts.metrics)
+    return new DirectLimiter(checkLimiterLimits(spec), this.store, this.parts.keys, this.parts.ledgerNames, this.parts.metrics)
   }
 
   /** Several limiters as one: each must have room for the call, or none is charged. @throws ConfigInvalid for an algorithm of your own */
@@ -129,7 +180,7 @@ export class Tollgate {
       throw new ConfigInvalid(
         'all must be given a list of limiters of this Tollgate, one at least; one with an algorithm of your own cannot be charged together with others',
       )
-    return new CombinedLimiter(limiters, this.store, this.parts.ledgerNames)
+    return new CombinedLimiter(limiters, this.store, this.parts.ledgerNames, this.parts.metrics)
   }
 
   /**
@@ -216,13 +267,74 @@ export class Tollgate {
   }
 
   /**
-   * Calls a function when a plain BullMQ `Worker` has taken a job of this queue, which then passed no gate; it is logged once, too. Returns a function that
-   * ends it. @throws REDIS_REQUIRED
+   * foreignWorker: calls a function when a plain BullMQ `Worker` has taken a job of this queue, which then passed no gate; it is logged once, too.
+   * alert: when an alert of the rules file fires, or has ended, in any process. Returns a function that ends it. @throws REDIS_REQUIRED
    */
-  on(event: 'foreignWorker', listener: (found: ForeignWorker) => void): () => void {
-    if (event !== 'foreignWorker') throw new ConfigInvalid(faultMessage('event', 'must be foreignWorker', show(event)))
+  on(event: 'foreignWorker', listener: (found: ForeignWorker) => void): () => void
+  on(event: 'alert', listener: (notice: AlertNotice) => void): () => void
+  on(event: 'foreignWorker' | 'alert', listener: ((found: ForeignWorker) => void) & ((notice: AlertNotice) => void)): () => void {
+    if (event !== 'foreignWorker' && event !== 'alert') throw new ConfigInvalid(faultMessage('event', 'must be foreignWorker or alert', show(event)))
     if (typeof listener !== 'function') throw new ConfigInvalid(faultMessage('listener', 'must be a function', show(listener)))
-    return this.needsQueue().foreignWorkers.on(listener)
+    const { foreignWorkers } = this.needsQueue()
+    return event === 'alert' ? (this.alerts as Alerts).on(listener) : foreignWorkers.on(listener)
+  }
+
+  private openAlerts(): void {
+    const { runtime } = this
+    const { redis, keys, log, metrics, options } = this.parts
+    if (runtime === undefined || redis === undefined) return
+    const figures = {
+      history: this.history,
+      rules: () => this.policyClient.ruleSet.specs.map(({ name }) => name),
+      // A call that several rules cover counts at each.
+      unchecked: async () => Math.max(0, ...(await this.stats.all()).map(({ unchecked }) => unchecked)),
+    }
+    const alerts = new Alerts({
+      ...{ redis, keys, log, metrics, figures },
+      namespace: options.namespace ?? DEFAULTS.namespace,
+      webhookHosts: options.webhookHosts,
+      plan: () => this.policyClient.ruleSet.policy.alerts,
+      dispatches: () => runtime.dispatches,
+      works: () => runtime.works,
+    })
+    runtime.onAlert = (notice) => alerts.heard(notice as AlertNotice)
+    this.alerts = alerts
+  }
+
+  /** The metrics of this process and its namespace, as a registry of prom-client of its own. Counted from `open` on; the same registry each time. */
+  metrics(): Promise<Registry> {
+    this.registry ??= this.makeRegistry()
+    return this.registry
+  }
+
+  private async makeRegistry(): Promise<Registry> {
+    // Here and not at the top: most processes need no registry.
+    const { makeRegistry } = await import('./telemetry/metrics.js')
+    const { metrics, outage } = this.parts
+    const sources = {
+      outage: () => this.stats.outage(),
+      usage: () => this.stats.usage(),
+      ledger: () => this.stats.ledger(),
+      upstream: () => this.stats.upstream(),
+      overrides: () => this.policyClient.ruleSet.overrides.length,
+      pauses: () => this.paused().length,
+      dispatches: () => this.runtime?.dispatches ?? true,
+      lines: () => this.someLines(),
+    }
+    const failures = () => outage?.breaker.failures ?? 0
+    return makeRegistry(metrics, metricReader(metrics, sources), failures)
+  }
+
+  /** Up to a thousand lines. */
+  private async someLines(): Promise<LinesPage['lines']> {
+    const lines: LinesPage['lines'][number][] = []
+    let cursor: string | null | undefined
+    for (let page = 0; page < 5 && cursor !== null; page++) {
+      const read: LinesPage = await this.lines({ limit: 200, cursor })
+      lines.push(...read.lines)
+      cursor = read.cursor
+    }
+    return lines
   }
 
   private ownHeld(): HeldCalls {
@@ -258,6 +370,16 @@ export class Tollgate {
     return this.needsQueue().result(id, options.signal)
   }
 
+  /** Whether work flows; if not, what holds it up, since when, whom it hurts, and the one thing to do. Never throws: that Redis is away is a verdict, too. */
+  async health(): Promise<Health> {
+    const { keys, series, resolver, clock, outage } = this.parts
+    const known = { keys, series, queue: this.queue, rules: resolver.rules }
+    if (this.runtime !== undefined) return readHealth({ ...known, redis: this.runtime.redis }, () => outage?.figures() ?? NO_OUTAGE)
+    await this.parts.recorder.sync()
+    const [total] = await series.totals([SERIES.namespace])
+    return healthAlone(this.gate.waitingLines(checkLinesQuery({})), known, approximateMs(clock), total?.numbers.get(NUMBER.lastStart) ?? null)
+  }
+
   /** Whether Redis answers, and whether a process of the namespace dispatches its lines. */
   async reach(): Promise<{ readonly redis: boolean; readonly dispatched: boolean }> {
     return this.needsQueue().reach()
@@ -285,7 +407,9 @@ export class Tollgate {
     const gone = this.runtime?.gone === true
     try {
       if (!gone) await waiting
+      await this.alerts?.close(gone)
       await this.runtime?.close()
+      await this.parts.recorder.close(gone)
       if (!gone) await reading
       await this.tracker.close(gone)
     } finally {

@@ -23,7 +23,7 @@
 --- @include "lib/record.lua"
 --- @include "lib/ledger.lua"
 --- @include "lib/figures.lua"
---- @include "lib/waiting.lua"
+--- @include "lib/backlog.lua"
 --- @include "lib/line.lua"
 --- @include "lib/upstream.lua"
 --- @include "lib/batch.lua"

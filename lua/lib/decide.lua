@@ -30,7 +30,7 @@ local function ahead(meter, n, limit, view)
   if view.unclaimed and meter.unclaimed then room = room + meter.unclaimed[n] end
   -- Slots turn over: how many calls wait says nothing about when one comes free.
   if view.queued and not limit.leased and Line.length(meter) > 0 then
-    room = room + Line.queued_cost(meter, limit.unit) * (meter.share_ahead or 1)
+    room = room + Backlog.in_line(meter, limit.unit) * (meter.share_ahead or 1)
   end
   return room
 end

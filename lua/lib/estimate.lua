@@ -1,43 +1,74 @@
 -- Estimate: when a call in line starts, as a range { low, high } in ms from now.
 --
--- Each limit by itself: the wait of the call behind what calls with earlier places will charge. Which calls those
--- are is known as far as they stand in lines that the call shares (low); calls that wait in other lines may come
--- before it (high: all that wait for this meter). Windows are filled by whole calls: equal ones leave the same
--- rest in each, which is counted; mixed ones leave up to the largest of them, which is in `high` only.
--- Several limits: the latest of them (low). Token buckets let through at any time what the slowest does,
--- so that is exact for them; where a window opens, its calls may have to wait for the other limits once more,
--- one window's worth of them (high).
+-- Each limit by itself: the wait of the call behind what the calls before it will charge (lib/backlog.lua). How many
+-- these are is known exactly of a call at the end, and in its own lines; of calls in other lines that wait for the
+-- same meter it is taken from the share that has come before it where it stands, and a margin. What a part of them
+-- costs is their share of the sum, more or less what samples of such costs miss it by.
+-- Calls before it that have no room at another meter when it starts do not keep it waiting: how many may be so is
+-- known from when they were told to have room there. They count for the latest start only (high).
+-- Windows are filled by whole calls: equal ones leave the same rest in each, which is counted; mixed ones leave up to
+-- the largest of them, which is in `high` only.
+-- Several limits: the latest of them (low). Token buckets let through at any time what the slowest does, so that is
+-- exact for them; where a window opens, its calls may have to wait for the other limits once more, one window's worth
+-- of them (high).
 local Estimate = {}
 do
-local max, min, floor, huge = math.max, math.min, math.floor, math.huge
+local max, min, floor, huge, sqrt = math.max, math.min, math.floor, math.huge, math.sqrt
 -- Between two starts at a limit without a burst lies the way of a command, which nothing makes good.
 local LATE_PER_START_MS = 3
 -- A call that goes from the line of one rule to that of another may be looked at later than it has room.
 local CROSSING_MS = 500
+-- Sums of samples miss by more than so many standard deviations in one of 400 cases.
+local DEVIATIONS = 3
+-- Each round counts more calls before it: what is found is too early by less the more there are, never too late.
+local ROUNDS = 6
 
--- The part of a meter's line that stands before a place.
-local function share_before(meter, place)
-  local length = Line.length(meter)
-  return length > 0 and redis.call('ZCOUNT', Line.key(meter), '-inf', '(' .. Clock.text(place)) / length or 0
-end
-
--- What surely stands before the call, in each unit: the costs of the calls in lines that it shares.
-local function standing_before(batch, call)
-  local costs = {}
-  for unit = 1, COST_UNITS do costs[unit] = 0 end
+-- What lines of the call say of its place: how many others stand there, how many of them before it; all together, and
+-- by meter. The call itself may stand in one of them.
+local function look_at_lines(batch, call, place)
+  local record = call[CALL_PARSED]
+  local stands_at, rank = nil, nil
+  if record and record.state == 'W' then stands_at, rank = Line.own(batch, call) end
+  local lines = { length = 0, before = 0, stands = rank and 1 or 0, of = {} }
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    if meter.share_ahead and Line.length(meter) > 0 then
-      for unit = 1, COST_UNITS do costs[unit] = costs[unit] + meter.share_ahead * Line.queued_cost(meter, unit) end
-    end
+    local length, before = Line.length(meter), 0
+    if length > 0 then before = redis.call('ZCOUNT', Line.key(meter), '-inf', '(' .. Clock.text(place)) end
+    meter.share_ahead = length > 0 and before / length or 0
+    local others = length - (rank and meter == stands_at and 1 or 0)
+    lines.length, lines.before, lines.of[meter] = lines.length + others, lines.before + before, { others, before }
   end
-  return costs
+  return lines
+end
+
+-- The other calls that wait for a meter: how many, what they will charge it, and the largest.
+local function others_at(meter, unit, cost, lines)
+  local count, sum, largest = Backlog.waiting(meter, unit)
+  return max(0, count - lines.stands), max(0, sum - lines.stands * cost), largest
+end
+
+-- How many of the other calls that wait for a meter come before the call: at the least, and at the most.
+local function calls_before(meter, count, lines)
+  if lines.before == lines.length then return count, count end
+  local length, before = unpack(lines.of[meter])
+  local elsewhere, seen = max(0, count - length), lines.length - length
+  local share = seen > 0 and (lines.before - before) / seen or length > 0 and before / length or 1
+  local sampled, unseen = min(elsewhere, seen), max(0, elsewhere - seen)
+  local miss = sampled > 0 and DEVIATIONS * sqrt(sampled * share * (1 - share) * (1 - sampled / seen)) or 0
+  local least = min(count, before) + max(0, sampled * share - miss) + unseen * share / 2
+  return least, min(count, before + min(sampled, sampled * share + miss) + unseen * (1 + share) / 2)
+end
+
+-- What so many of a number of calls cost, of which the sum and the largest are known, and by how much that may be missed.
+local function cost_of(calls, count, sum, largest)
+  if count == 0 then return 0, 0 end
+  local mean, share = sum / count, min(1, calls / count)
+  return sum * share, DEVIATIONS * sqrt(max(0, calls * (1 - share) * mean * (largest - mean)))
 end
 
 -- How much of each window goes to calls, least and most: the costs ahead are multiplied by 1 / that.
-local function fill(limit, cost, waiting)
-  local unit, capacity = limit.unit, limit.capacity
-  local count, sum, largest = waiting[1], waiting[1 + unit], waiting[1 + COST_UNITS + unit]
+local function fill(limit, cost, count, sum, largest)
+  local capacity = limit.capacity
   if not limit.algorithm.rounds or count == 0 then return 1, 1 end
   if largest <= cost and sum >= count * cost * (1 - 1e-9) then
     local even = floor((capacity + limit.slack) / cost) * cost / capacity
@@ -46,27 +77,27 @@ local function fill(limit, cost, waiting)
   return max(capacity - max(largest, cost), capacity / 2) / capacity, 1
 end
 
--- How long one limit keeps the call waiting.
-local function of_limit(meter, n, limit, call, now, known, share)
+-- How one limit keeps the call waiting: `at(ms)` is the earliest start of a call that waits so long at least.
+local function of_limit(batch, meter, n, limit, call, now, lines)
   local used, debt, cost = meter.kept[meter.rule.offset + n], meter.debt[n], call[limit.cost_at]
-  local waiting, unit = Waiting.of(meter), limit.unit
-  local all = max(waiting[1 + unit] * share, known.in_line)
-  local shared = max(known.in_line, min(all, known.costs[unit]))
-  -- Where calls wait for this meter in lines of others, as many of its own line may yet go to such lines.
-  local surely = all > 0 and shared * (shared / all) ^ 2 or 0
-  local least, most = fill(limit, cost, waiting)
+  local claimed, count, sum, largest = meter.claimed[n], others_at(meter, limit.unit, cost, lines)
+  local fewest, most_before = calls_before(meter, count, lines)
+  local least, most = fill(limit, cost, count, sum, largest)
   -- The window of now may be left with such a rest, too.
-  local rest = least < most and waiting[1 + COST_UNITS + unit] or 0
+  local rest = least < most and largest or 0
   local function wait(before)
     if used + debt + cost + before <= limit.plain then return 0 end
     return limit.algorithm.wait(limit, used, debt, now, cost, before, meter.histories[n])
   end
-  local claimed = meter.claimed[n]
-  local one = { meter = meter, limit = limit, low = wait(claimed + surely / most), high = wait(claimed + all / least + rest) }
-  local calls = max(1, waiting[1] * share)
+  local expected, miss = cost_of(most_before, count, sum, largest)
+  local one = { meter = meter, limit = limit, calls = most_before, delay = 0, high = wait(claimed + min(sum, expected + miss) / least + rest) }
+  function one.at(ms)
+    local surely, missed = cost_of(max(0, fewest - Backlog.blocked(batch, call, meter, ms)), count, sum, largest)
+    return wait(claimed + max(0, surely - missed) / most)
+  end
   -- What one call of those that wait costs here.
-  one.mean = max(cost, waiting[1] > 0 and waiting[1 + unit] / waiting[1] or cost)
-  if limit.algorithm.no_burst then one.high = one.high + (one.high > 0 and calls * LATE_PER_START_MS or 0) end
+  one.mean = max(cost, count > 0 and sum / count or cost)
+  if limit.algorithm.no_burst then one.high = one.high + (one.high > 0 and max(1, most_before) * LATE_PER_START_MS or 0) end
   return one
 end
 
@@ -82,60 +113,100 @@ local function is_bucket(one)
   return not one.limit.algorithm.rounds and not one.limit.algorithm.no_burst
 end
 
-local function combine(each)
-  local low, last = 0, nil
+-- The later a call starts at one limit, the more calls before it have room at another.
+local function earliest(each)
+  local low = 0
+  for _ = 1, ROUNDS do
+    local next = low
+    for _, one in ipairs(each) do next = max(next, one.at(low)) end
+    if next <= low then break end
+    low = next
+  end
+  return low
+end
+
+-- How long a limit takes for one of the calls that wait.
+local function interval_of(one)
+  local limit = one.limit
+  return limit.algorithm.rounds and limit.window * one.mean / limit.capacity or one.mean / limit.rate
+end
+
+-- What the other limits of the call may hold up is made good by most limits. Without a burst every start is later by
+-- what the one before it was held up; room that a sliding window gives back is used later in every round.
+local function note_delays(each)
   for _, one in ipairs(each) do
-    low = max(low, one.low)
+    for _, other in ipairs(each) do
+      if other ~= one and one.limit.algorithm.no_burst then
+        one.delay = max(one.delay, one.calls * interval_of(other))
+      elseif other ~= one and other.high > 0 and one.limit.algorithm.slides then
+        one.delay = floor(one.high / one.limit.window) * CROSSING_MS
+      end
+    end
+  end
+end
+
+local function latest_of(each)
+  local last = nil
+  for _, one in ipairs(each) do
     if not last or one.high > last.high then last = one end
   end
   local high, crosses = last and last.high or 0, false
   for _, one in ipairs(each) do
     crosses = crosses or one.meter ~= last.meter and one.high > 0
     if one ~= last and one.high > 0 and not (is_bucket(one) and is_bucket(last)) then
-      local more = one.high
-      if not one.limit.algorithm.no_burst and not last.limit.algorithm.no_burst then
-        more = min(more, of_window(one, last.limit.algorithm.rounds and last or one))
-      end
-      high = high + more
+      local spaced = one.limit.algorithm.no_burst or last.limit.algorithm.no_burst
+      local more = spaced and one.high or min(one.high, of_window(one, last.limit.algorithm.rounds and last or one))
+      local delay = max(one.delay, last.delay)
+      high = high + (spaced and min(more, delay) or more + delay)
     end
   end
-  return low, crosses and high + CROSSING_MS or high
+  return crosses and high + CROSSING_MS or high
+end
+
+-- Adds the limits of a meter to `each`. Returns whether it is not known when it has room: all its slots may be taken.
+local function look_at_meter(batch, each, meter, call, now, lines)
+  local rule, unknown = meter.rule, false
+  for n = 1, rule.active do
+    local limit = rule.limits[n]
+    if limit.leased then
+      unknown = unknown or meter.kept[rule.offset + n] + Backlog.waiting(meter, 1) >= limit.capacity
+    elseif call[limit.cost_at] > 0 then
+      each[#each + 1] = of_limit(batch, meter, n, limit, call, now, lines)
+    end
+  end
+  return unknown
+end
+
+-- Keeps of each meter when the call has room there in call.waits, for the calls that come after it (lib/backlog.lua).
+local function note_waits(call, each)
+  for _, one in ipairs(each) do
+    call.waits[one.meter] = max(call.waits[one.meter] or 0, one.high + one.delay)
+  end
 end
 
 -- @param place of the call, which may stand there or come there
 -- @return ms until it starts, at the least and at the most (math.huge: not known); what binds it, nil: it has room;
 --   and ms until it has room at its place, as long as the calls before it stay where they are
 function Estimate.at_place(batch, call, now, place)
-  local share = 1
-  for position = CALL_METERS, #call do
-    local meter = batch.meters[call[position]]
-    meter.share_ahead = share_before(meter, place)
-    if Line.length(meter) > 0 then share = min(share, meter.share_ahead) end
-  end
+  local lines = look_at_lines(batch, call, place)
   local verdict = Decide.weigh(batch, call, now, Decide.newcomer_view(batch))
-  local wait, costs = verdict and verdict.wait or 0, standing_before(batch, call)
-  local each, unknown = {}, false
+  local wait, each, unknown = verdict and verdict.wait or 0, {}, false
+  call.waits = {}
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
-    local rule = meter.rule
-    local gate = not Waiting.is_charged(meter)
-    -- No call waits for a rule that refuses.
-    local charged = not gate and Decide.strictness_of(call, rule) <= STRICTNESS.THROTTLE
-    unknown = unknown or gate and (meter.block or rule.kind == KIND.PAUSE)
-    for n = 1, charged and rule.active or 0 do
-      local limit = rule.limits[n]
-      if limit.leased then
-        unknown = unknown or meter.kept[rule.offset + n] + Waiting.of(meter)[1] >= limit.capacity
-      elseif call[limit.cost_at] > 0 then
-        local in_line = Line.length(meter) > 0 and meter.share_ahead * Line.queued_cost(meter, limit.unit) or 0
-        each[#each + 1] = of_limit(meter, n, limit, call, now, { in_line = in_line, costs = costs }, share)
-      end
+    if not Backlog.is_charged(meter) then
+      unknown = unknown or meter.block or meter.rule.kind == KIND.PAUSE
+    elseif Decide.strictness_of(call, meter.rule) <= STRICTNESS.THROTTLE then
+      -- No call waits for a rule that refuses.
+      if look_at_meter(batch, each, meter, call, now, lines) then call.waits[meter], unknown = huge, true end
     end
   end
+  note_delays(each)
+  note_waits(call, each)
+  local least, most = earliest(each), latest_of(each)
   for position = CALL_METERS, #call do
     batch.meters[call[position]].share_ahead = nil
   end
-  local least, most = combine(each)
   -- Without a gate the lines above say all: the verdict takes it that calls before this one stay in their lines.
   local gated = verdict and (verdict.binding.n == 0 or verdict.binding.unknown)
   local low = gated and max(wait, least) or least

@@ -3,7 +3,7 @@
 --   lines      which lines there are, by the time the first call of each can move
 --   passes     calls that were woken and have not started, by when to look after them
 --   sequence   when the last call arrived that got a place
---   queued     what the calls of a line will cost in each unit, packed, per line
+--   queued     what waiting calls will charge each meter, in sums (lib/backlog.lua)
 --   wake       the channel on which dispatchers listen
 --   deadlines  calls in a line that wait until a time at most, by that time
 --
@@ -19,7 +19,6 @@ local APART_MS = 2 ^ -10
 local PLACES_TTL = string.format('%.0f', 86400000)
 -- A call that its agent sent back goes before all calls that never started.
 local RETURNED_BEFORE_MS = 2 ^ 39
-local QUEUED_FORMAT = '<' .. string.rep('d', COST_UNITS)
 
 Line.key = Meter.line_key
 
@@ -51,31 +50,6 @@ function Line.pass_abandoned(meter, now)
   if due + ABANDONED_LINE_MS < now then meter.line_length = 0 end
 end
 
-local function read_queued(line_key)
-  local packed = redis.call('HGET', KEYS[FIXED.QUEUED], line_key)
-  -- Another version, with other units, may have written it.
-  if packed and #packed == struct.size(QUEUED_FORMAT) then return { struct.unpack(QUEUED_FORMAT, packed) } end
-  local queued = {}
-  for unit = 1, COST_UNITS do queued[unit] = 0 end
-  return queued
-end
-
--- What the calls in a meter's line will cost in a unit.
-function Line.queued_cost(meter, unit)
-  if meter.queued == nil then meter.queued = read_queued(Line.key(meter)) end
-  return meter.queued[unit]
-end
-
--- @param sign 1 for a call that joins, -1 for one that leaves
-local function add_queued(line_key, call, sign)
-  local queued = read_queued(line_key)
-  for unit = 1, COST_UNITS do
-    queued[unit] = max(0, queued[unit] + sign * call[CALL_COST + unit])
-  end
-  redis.call('HSET', KEYS[FIXED.QUEUED], line_key, struct.pack(QUEUED_FORMAT, unpack(queued, 1, COST_UNITS)))
-  redis.call('PEXPIRE', KEYS[FIXED.QUEUED], Waiting.TTL)
-end
-
 -- When a call that begins to wait gives up, 0 = never.
 -- @param longest how long it may wait by its rules, 0 = as long as it takes
 function Line.deadline_of(call, now, longest)
@@ -105,7 +79,6 @@ function Line.join_at(line_key, call, place, moves, deadline, wait, now, claims,
   redis.call('ZADD', line_key, text(place), call[CALL_ID])
   Record.save_waiting(call[CALL_RECORD_KEY], place, moves, deadline, line_key, call[CALL_JSON], wait, claims)
   if deadline > 0 then redis.call('ZADD', KEYS[FIXED.DEADLINES], text(deadline), call[CALL_ID]) end
-  add_queued(line_key, call, 1)
   local rank = length == 0 and 0 or redis.call('ZRANK', line_key, call[CALL_ID])
   if rank == 0 then
     local due = text(max(now, now + wait - LOOKAHEAD_MS))
@@ -124,18 +97,19 @@ end
 -- Puts the call into the line of a meter.
 function Line.join(batch, call, meter, place, moves, deadline, wait, now, claims)
   local length = Line.length(meter)
-  meter.queued, meter.line_length = nil, length + 1
-  Waiting.add(batch, call, 1)
+  meter.line_length = length + 1
+  Backlog.add_in_line(batch, call, meter, 1)
+  if not call.moves then Backlog.add(batch, call, 1) end
   return Line.join_at(Line.key(meter), call, place, moves, deadline, wait, now, claims, length)
 end
 
 -- Forgets a line that is empty; with the last one the sums of all meters, whose rules may be gone.
-function Line.close(line_key)
+function Line.close(batch, line_key)
   redis.call('ZREM', KEYS[FIXED.LINES], line_key)
   if redis.call('EXISTS', KEYS[FIXED.LINES]) == 1 then
-    redis.call('HDEL', KEYS[FIXED.QUEUED], line_key)
+    Backlog.line_ends(batch, line_key)
   else
-    redis.call('DEL', KEYS[FIXED.QUEUED])
+    Backlog.forget(batch)
   end
 end
 
@@ -147,15 +121,20 @@ local function is_of_meter(batch, call, line_key)
   return false
 end
 
-function Line.leave(batch, line_key, call)
+-- @param moves whether it joins the line of another meter at once, and goes on waiting for all of them
+function Line.leave(batch, line_key, call, moves)
   local known = call[CALL_PARSED]
+  call.moves = nil
   if known and (known.deadline or 0) > 0 then redis.call('ZREM', KEYS[FIXED.DEADLINES], call[CALL_ID]) end
   if redis.call('ZREM', line_key, call[CALL_ID]) == 1 then
-    if is_of_meter(batch, call, line_key) then Waiting.add(batch, call, -1) end
+    if is_of_meter(batch, call, line_key) then
+      call.moves = moves
+      if not moves then Backlog.add(batch, call, -1) end
+    end
     if redis.call('EXISTS', line_key) == 0 then
-      Line.close(line_key)
+      Line.close(batch, line_key)
     else
-      add_queued(line_key, call, -1)
+      Backlog.leaves_line(batch, call, line_key)
     end
   end
 end

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { DEFAULTS } from '../model/defaults.js'
 import { RequestInvalid, RulesInvalid, TollgateError } from '../model/errors.js'
+import { NO_ALERTS } from '../policy/alert.js'
 import { type Policy, rulesOf, type Settings } from '../policy/policy.js'
 import type { RuleSpec } from '../policy/rule.js'
 import { checkRules } from '../policy/rules-file.js'
@@ -20,7 +21,10 @@ export interface ChangedPolicy {
 export type PolicyChange = (policy: Policy, nowMs: number) => ChangedPolicy
 
 /** The declared part of a policy: by a rules file or an application. */
-export type Declaration = Pick<Policy, 'prices' | 'exempt' | 'degradeTo' | 'endpoints'> & { readonly rules: readonly RuleSpec[] }
+export type Declaration = Pick<Policy, 'prices' | 'exempt' | 'degradeTo' | 'endpoints'> & {
+  readonly rules: readonly RuleSpec[]
+  readonly alerts?: Policy['alerts']
+}
 
 /** The rules that the other list does not contain in equal form. */
 function differing(rules: readonly RuleSpec[], others: readonly RuleSpec[]): RuleSpec[] {
@@ -29,13 +33,13 @@ function differing(rules: readonly RuleSpec[], others: readonly RuleSpec[]): Rul
 }
 
 /** Replaces the declared part of the policy; rules, overrides and pauses of the run time stay. */
-export function declareRules({ rules, prices, exempt, degradeTo, endpoints }: Declaration, by: string): PolicyChange {
+export function declareRules({ rules, prices, exempt, degradeTo, endpoints, alerts = NO_ALERTS }: Declaration, by: string): PolicyChange {
   return (policy) => {
     // Together: names must also differ from those of rules that were added at run time.
     checkRules([...rules, ...policy.added])
     const before: Record<string, unknown> = { rules: differing(policy.declared, rules) }
     const after: Record<string, unknown> = { rules: differing(rules, policy.declared) }
-    const declared = { prices, exempt, degradeTo, endpoints }
+    const declared = { prices, exempt, degradeTo, endpoints, alerts }
     for (const part of Object.keys(declared) as (keyof typeof declared)[]) {
       if (isDeepStrictEqual(policy[part], declared[part])) continue
       before[part] = policy[part]

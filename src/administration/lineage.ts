@@ -55,10 +55,10 @@ function joined<T>(first: readonly T[], second: readonly T[], nameOf: (one: T) =
 export function mergePolicies(stored: Descended, known: Descended): Policy {
   const olderWentOn = isRelated(stored, known) || known.past.includes(stored.revision)
   const [first, second] = olderWentOn ? [known.policy, stored.policy] : [stored.policy, known.policy]
-  const { declared, prices, exempt, degradeTo, endpoints } = first.declared.length > 0 ? first : second
+  const { declared, prices, exempt, degradeTo, endpoints, alerts } = first.declared.length > 0 ? first : second
   const names = new Set(declared.map(({ name }) => name))
   return {
-    ...{ declared, prices, exempt, degradeTo, endpoints },
+    ...{ declared, prices, exempt, degradeTo, endpoints, alerts },
     added: joined(first.added, second.added, ({ name }) => name).filter(({ name }) => !names.has(name)),
     overrides: joined(first.overrides, second.overrides, ({ id }) => id),
     pauses: joined(first.pauses, second.pauses, (pause) => JSON.stringify(pause.for)),

@@ -67,10 +67,10 @@ export class Rules {
 
   /** What `apply` of a rules file would change; rules that were added at run time stay, and are not in it. @throws RulesInvalid */
   async diff(file: string): Promise<RulesDiff> {
-    const { rules, prices, exempt, degradeTo, endpoints } = await readRules(file)
+    const { rules, prices, exempt, degradeTo, endpoints, alerts } = await readRules(file)
     const { policy } = this.policyClient.ruleSet
     const [before, after] = [new Map(policy.declared.map((rule) => [rule.name, rule])), new Map(rules.map((rule) => [rule.name, rule]))]
-    const beside = Object.entries({ prices, exempt, degradeTo, endpoints }) as ['prices' | 'exempt' | 'degradeTo' | 'endpoints', unknown][]
+    const beside = Object.entries({ prices, exempt, degradeTo, endpoints, alerts }) as ['prices' | 'exempt' | 'degradeTo' | 'endpoints' | 'alerts', unknown][]
     return {
       added: rules.filter(({ name }) => !before.has(name)),
       removed: policy.declared.filter(({ name }) => !after.has(name)),
@@ -90,7 +90,7 @@ export interface RulesDiff {
   readonly added: readonly RuleSpec[]
   readonly removed: readonly RuleSpec[]
   readonly changed: readonly { readonly name: string; readonly before: RuleSpec; readonly after: RuleSpec }[]
-  /** What differs beside the rules: prices, exempt, degradeTo, endpoints. */
+  /** What differs beside the rules: prices, exempt, degradeTo, endpoints, alerts. */
   readonly beside: Readonly<Record<string, { readonly before: unknown; readonly after: unknown }>>
 }
 

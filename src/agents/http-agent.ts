@@ -128,7 +128,13 @@ export function httpAgent(agents: Readonly<Record<string, AgentSpec>>, environme
     const late = AbortSignal.timeout(timeoutMs)
     try {
       // A redirect is not followed: it would send the key to another host.
-      const request = { method: 'POST', headers: headersFor(agent, key), body, signal: AbortSignal.any([signal, late]), redirect: 'manual' } as const
+      const request = {
+        method: 'POST',
+        headers: { ...headersFor(agent, key), ...context.traceHeaders },
+        body,
+        signal: AbortSignal.any([signal, late]),
+        redirect: 'manual',
+      } as const
       return await answer(call, context, await fetch(url, request), maxResultBytes, key)
     } catch (error) {
       if (!late.aborted || signal.aborted || error instanceof TollgateError) throw error

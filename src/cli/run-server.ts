@@ -1,9 +1,9 @@
 import { pino } from 'pino'
+import { dashboardPages } from '../dashboard/dashboard.js'
 import { Server } from '../http/server.js'
 import { withoutArguments } from '../model/secrets.js'
 import { type RulesFile, readRules } from '../policy/rules-file.js'
 import { within } from '../redis/bounded-wait.js'
-import { Metrics } from '../telemetry/metrics.js'
 import { Tollgate } from '../tollgate.js'
 import { findRedis } from './local-redis.js'
 import type { ServerConfig } from './server-config.js'
@@ -12,11 +12,11 @@ import { stopSignal } from './signals.js'
 const LATE = new Error('late')
 
 /** What a server that was started without much configuration lacks, each with what to do. */
-function lacks({ producerKeys, adminKeys, rules }: ServerConfig, content: Pick<RulesFile, 'rules' | 'agents'>): string[] {
+function lacks({ producerKeys, viewerKeys, adminKeys, rules }: ServerConfig, content: Pick<RulesFile, 'rules' | 'agents'>): string[] {
   return [
     ...(rules === undefined ? ['no rules file: the rules of the namespace stay, and without any nothing is limited; give --rules'] : []),
     ...(Object.keys(content.agents).length === 0 ? ['no agents: /agents/… answers 404; name them under agents in the rules file'] : []),
-    ...(producerKeys.length + adminKeys.length === 0
+    ...(producerKeys.length + viewerKeys.length + adminKeys.length === 0
       ? ['no keys: only this machine can reach the server, and may do everything; set TOLLGATE_PRODUCER_KEYS and TOLLGATE_ADMIN_KEYS']
       : []),
   ]
@@ -34,12 +34,20 @@ export async function runServer(config: ServerConfig, version: string): Promise<
   let tollgate: Tollgate | undefined
   let server: Server | undefined
   try {
-    const { namespace, queue, rules, bus, onStoreError, attempts } = config
-    tollgate = await Tollgate.open({ redis: config.redis ?? local?.url, namespace, queue, rules, bus, onStoreError, attempts, logger: log, actor: 'server' })
-    const metrics = new Metrics()
-    const outage = tollgate.stats.outage.bind(tollgate.stats)
-    metrics.watchOutages(outage)
-    server = new Server({ tollgate, settings: config, metrics, log, version, agents: content.agents, environment: process.env })
+    const { namespace, queue, rules, bus, onStoreError, attempts, webhookHosts } = config
+    tollgate = await Tollgate.open({
+      redis: config.redis ?? local?.url,
+      namespace,
+      queue,
+      rules,
+      bus,
+      onStoreError,
+      attempts,
+      webhookHosts,
+      logger: log,
+      actor: 'server',
+    })
+    server = new Server({ tollgate, settings: config, log, version, agents: content.agents, environment: process.env, pages: dashboardPages })
     const stopped = stopSignal(log)
     const url = await server.start()
     if (local !== undefined) log.info({ redis: local.url }, `no Redis is configured: one was ${local.how}`)

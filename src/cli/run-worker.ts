@@ -4,7 +4,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { readRules } from '../policy/rules-file.js'
 import { within } from '../redis/bounded-wait.js'
 import { DEFAULT_URL } from '../redis/connection.js'
-import { Metrics, serveMetrics } from '../telemetry/metrics.js'
+import { serveMetrics } from '../telemetry/metrics.js'
 import { Tollgate } from '../tollgate.js'
 import { stopSignal } from './signals.js'
 import type { WorkerConfig } from './worker-config.js'
@@ -24,21 +24,19 @@ export async function runWorker(config: WorkerConfig): Promise<void> {
     rules: config.rules,
     requireRules: config.requireRules,
     bus: config.bus,
+    webhookHosts: config.webhookHosts,
     logger: log,
   })
-  const metrics = new Metrics()
-  metrics.watchOutages(() => tollgate.stats.outage())
-  metrics.watchUsage(() => tollgate.stats.usage())
   const stopped = stopSignal(log)
   const metricsServer =
     config.metricsPort === undefined
       ? undefined
-      : await serveMetrics(metrics, config.metricsPort).catch(async (error: unknown) => {
+      : await serveMetrics(await tollgate.metrics(), config.metricsPort).catch(async (error: unknown) => {
           // Its connections would keep the process.
           await tollgate.close()
           throw error
         })
-  tollgate.worker(handler, { concurrency: config.concurrency, timeoutMs: config.timeoutMs, leaseMs: config.leaseMs, observer: metrics })
+  tollgate.worker(handler, { concurrency: config.concurrency, timeoutMs: config.timeoutMs, leaseMs: config.leaseMs })
   log.info(
     { namespace: config.namespace, queue: config.queue, concurrency: config.concurrency, rules: rules.length, agents: Object.keys(agents) },
     'taking calls',

@@ -5,6 +5,7 @@ import { rejection } from '../admission/rejection.js'
 import type { CallRequest } from '../admission/request.js'
 import type { Resolver } from '../admission/resolver.js'
 import type { UsageReader } from '../admission/usage-reader.js'
+import type { Recorder } from '../history/recorder.js'
 import type { Call } from '../model/call.js'
 import { type Costs, NOTHING } from '../model/cost.js'
 import type { RejectDecision } from '../model/decision.js'
@@ -12,7 +13,10 @@ import { DEFAULTS } from '../model/defaults.js'
 import { CallInvalid, TollgateError } from '../model/errors.js'
 import { reasonOf } from '../model/wait-reason.js'
 import type { CallUsage } from '../pricing/usage.js'
-import type { Store } from '../store/store.js'
+import { isStoreError } from '../redis/store-error.js'
+import type { Admission, Store } from '../store/store.js'
+import type { CallMetrics } from '../telemetry/call-metrics.js'
+import { tracedGate, tracerInUse } from '../telemetry/tracing.js'
 import { validateCall } from '../validation/call.js'
 import { type AcquireAttempt, AcquireLines, linesOf } from './acquire-line.js'
 import { callsOf, linesOfProcess } from './acquire-list.js'
@@ -38,6 +42,8 @@ export class Gate {
     private readonly resolver: Resolver,
     private readonly store: Store,
     private readonly usage: UsageReader,
+    private readonly metrics: CallMetrics,
+    private readonly recorder: Recorder,
   ) {}
 
   /** What `admit` would decide; charges nothing. @throws CallInvalid */
@@ -47,9 +53,18 @@ export class Gate {
   }
 
   /** Charges the call at all its limits if all have room, and at none if not. @throws CallInvalid */
-  async admit(call: Call): Promise<Grant> {
-    const request = this.request(call)
-    return this.charge(request instanceof Promise ? await request : request)
+  admit(call: Call): Promise<Grant> {
+    const tracer = tracerInUse()
+    return tracer === undefined ? this.admitCall(call) : tracedGate(tracer, 'gate', () => this.admitCall(call))
+  }
+
+  private async admitCall(call: Call): Promise<Grant> {
+    const found = this.request(call)
+    const request = found instanceof Promise ? await found : found
+    this.recorder.arrived(request)
+    const grant = await this.charge(request, performance.now())
+    if (!grant.allowed) this.recorder.ended(request, 'refused')
+    return grant
   }
 
   /** Charges the call and returns its grant; null where it has no room now. @throws CallInvalid */
@@ -63,10 +78,17 @@ export class Gate {
    * value pass in order of arrival. The strategies of rules are ignored: every call waits.
    * @throws CallInvalid; RateLimitExceeded where it can never pass; the signal's reason where it aborts
    */
-  async acquire(call: Call, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Grant> {
+  acquire(call: Call, options: { signal?: AbortSignal | undefined } = {}): Promise<Grant> {
+    const tracer = tracerInUse()
+    return tracer === undefined ? this.acquireCall(call, options) : tracedGate(tracer, 'wait', () => this.acquireCall(call, options))
+  }
+
+  private async acquireCall(call: Call, { signal }: { signal?: AbortSignal | undefined }): Promise<Grant> {
     let rules = this.resolver.rules
     const own = validateCall(call)
     let request = await this.request(own)
+    const cameMs = performance.now()
+    this.recorder.arrived(request)
     return this.lines.enter(
       linesOf(request),
       own,
@@ -76,7 +98,7 @@ export class Gate {
           rules = this.resolver.rules
           request = await this.request(own)
         }
-        return this.attempt(request)
+        return this.attempt(request, cameMs)
       },
       (grant) => grant.release().catch(() => false),
       signal,
@@ -132,14 +154,31 @@ export class Gate {
     return new Grant(this.granter(request), { request, decision: { outcome: 'run', atMs: 0, usage: [] } })
   }
 
-  private async charge(request: CallRequest): Promise<Grant> {
-    const admission = await this.store.admit(request)
-    if (admission.decision.outcome === 'run') this.resolver.started(request)
+  /** @param cameMs when the call came, by `performance.now` */
+  private async charge(request: CallRequest, cameMs: number): Promise<Grant> {
+    const sentMs = performance.now()
+    const admission = await this.admission(request)
+    const atMs = performance.now()
+    this.recorder.decided(request, admission.decision, atMs - sentMs)
+    this.metrics.decided('gate', request, admission.decision, sentMs)
+    if (admission.decision.outcome === 'run') {
+      this.resolver.started(request)
+      this.recorder.started(request, sentMs - cameMs)
+    }
     return new Grant(this.granter(request), admission)
   }
 
-  private async attempt(request: CallRequest): Promise<AcquireAttempt<Grant>> {
-    const grant = await this.charge(request)
+  private async admission(request: CallRequest): Promise<Admission> {
+    try {
+      return await this.store.admit(request)
+    } catch (error) {
+      if (isStoreError(error)) this.recorder.storeError(request)
+      throw error
+    }
+  }
+
+  private async attempt(request: CallRequest, cameMs: number): Promise<AcquireAttempt<Grant>> {
+    const grant = await this.charge(request, cameMs)
     const { decision } = grant
     if (decision.outcome === 'run') return { granted: grant }
     if (!IS_WAITED_FOR[decision.reason]) throw rejection(decision, { ...request, ownEstimate: this.resolver.ownEstimate })
@@ -160,6 +199,10 @@ export class Gate {
       store: this.store,
       read: (usage) => (usage === undefined ? undefined : this.usage.usageIn(request.call.agent, { usage })),
       actual: (usage) => this.usage.actual(request, usage),
+      settled: (actual) => {
+        this.recorder.used(request, actual)
+        this.recorder.ended(request, 'done')
+      },
       freed: (ended) => this.lines.wake(linesOf(ended)),
     }
   }

@@ -1,6 +1,6 @@
 import { DecisionAnswer } from '../admission/answer.js'
 import type { AdmissionRequest } from '../admission/request.js'
-import type { ActualCosts } from '../model/cost.js'
+import { type ActualCosts, AS_ESTIMATED } from '../model/cost.js'
 import { type CallUsage, completed, mergeParts } from '../pricing/usage.js'
 import type { Admission, Store } from '../store/store.js'
 
@@ -11,6 +11,8 @@ export interface Granter {
   read(usage: CallUsage | undefined): CallUsage | undefined
   /** The cost of the call by its usage. */
   actual(usage: CallUsage | undefined): ActualCosts
+  /** The call has ended, and cost this. */
+  settled(actual: ActualCosts): void
   /** Room came back at the meters of this request: wakes the calls of this process that wait for it. */
   freed(request: AdmissionRequest): void
 }
@@ -31,8 +33,14 @@ export class Grant extends DecisionAnswer {
   }
 
   /** Replaces the estimate by the usage of the call; settling again changes nothing. Returns whether it was open. */
-  settle(usage?: CallUsage): Promise<boolean> {
-    return this.end((store) => store.settle(this.#request, this.#granter.actual(completed(this.#granter.read(usage), this.#parts)), 'end'))
+  async settle(usage?: CallUsage): Promise<boolean> {
+    let actual = AS_ESTIMATED
+    const ended = await this.end((store) => {
+      actual = this.#granter.actual(completed(this.#granter.read(usage), this.#parts))
+      return store.settle(this.#request, actual, 'end')
+    })
+    if (ended) this.#granter.settled(actual)
+    return ended
   }
 
   /**

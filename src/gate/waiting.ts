@@ -20,6 +20,10 @@ export interface CallsQuery extends Omit<Named, 'keys' | 'priority'> {
   state?: ListedState | undefined
   /** The rule in whose line calls stand. */
   rule?: string | undefined
+  /** The line in which calls stand, as `lines` names it. Its calls are listed in their order, from the place `from` on. */
+  line?: string | undefined
+  /** Only with `line`: how many of its calls to leave out; default 0. */
+  from?: number | undefined
   waitsFor?: WaitReason | undefined
   queue?: string | undefined
   /** Of the page before: where to go on. */
@@ -37,6 +41,8 @@ export interface ListedCall extends Waits, Named {
   readonly binding: Binding | null
   readonly position: number | null
   readonly etaMs: number | null
+  /** By when it starts at the latest, where `etaMs` is the earliest. */
+  readonly etaMaxMs: number | null
   /** For how long it has been on its way. */
   readonly waitedMs: number | null
 }
@@ -49,6 +55,8 @@ export interface CallsPage {
 
 export interface LinesQuery {
   rule?: string | undefined
+  /** These lines alone, by their names, at most 100; those that are empty are left out. There is one page then. */
+  names?: readonly string[] | undefined
   cursor?: string | undefined
   /** The most lines of a page: 1 to 200; default 50. */
   limit?: number | undefined
@@ -66,6 +74,11 @@ export interface ListedLine extends Waits {
   readonly head: string
   /** Estimated ms until the first call starts; null where that is unknown. */
   readonly headEtaMs: number | null
+  /** By when it starts at the latest. */
+  readonly headEtaMaxMs: number | null
+  /** When its last call starts, as `headEtaMs` and `headEtaMaxMs` say it of the first. */
+  readonly lastEtaMs: number | null
+  readonly lastEtaMaxMs: number | null
   readonly binding: Binding | null
 }
 
@@ -97,9 +110,13 @@ export function readCursor(text: string | undefined): Cursor | undefined {
 
 const cursor = z.string().min(1).max(8192).optional()
 
+const lineName = z.string().min(1).max(4096).regex(/\//, 'must be a rule and a scope value with / between them')
+
 export const callsSchema = z.strictObject({
   state: z.enum(LISTED_STATES).optional(),
   rule: callName.optional(),
+  line: lineName.optional(),
+  from: z.number().int().min(0).max(1e9).optional(),
   waitsFor: z.enum(Object.keys(WAIT_REASONS) as [WaitReason, ...WaitReason[]]).optional(),
   queue: callName.optional(),
   agent: callName.optional(),
@@ -113,7 +130,12 @@ export const callsSchema = z.strictObject({
   limit: z.number().int().min(1).max(500).default(100),
 })
 
-export const linesSchema = z.strictObject({ rule: callName.optional(), cursor, limit: z.number().int().min(1).max(200).default(50) })
+export const linesSchema = z.strictObject({
+  rule: callName.optional(),
+  names: z.array(lineName).max(100).optional(),
+  cursor,
+  limit: z.number().int().min(1).max(200).default(50),
+})
 
 export type CheckedCallsQuery = z.output<typeof callsSchema>
 export type CheckedLinesQuery = z.output<typeof linesSchema>

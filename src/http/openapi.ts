@@ -35,7 +35,9 @@ function operation({ summary, access, body, query, params, answers, method, path
   return {
     operationId: `${method.toLowerCase()}${path.replace(/[{}]/g, '').replace(/[/._-]+(\w?)/g, (_, letter: string) => letter.toUpperCase())}`,
     summary,
-    ...(access === 'open' ? { security: [] } : { description: `Needs the key of ${access === 'admin' ? 'an administrator' : 'a producer'}.` }),
+    ...(access === 'open'
+      ? { security: [] }
+      : { description: `Needs the key of ${access === 'admin' ? 'an administrator' : 'a producer'}${method === 'GET' ? ', or of a viewer' : ''}.` }),
     parameters: [...parameters(params, 'path'), ...parameters(query, 'query')],
     ...(body === undefined ? {} : { requestBody: { required: true, content: content(body, 'input') } }),
     responses: {

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { RequestInvalid } from '../model/errors.js'
 import { checkInput } from '../validation/faults.js'
 import type { AccessLevel } from './access.js'
+import type { Session } from './session.js'
 
 const nothing = z.unknown()
 
@@ -10,7 +11,7 @@ interface RouteInput<Body extends z.ZodType, Query extends z.ZodType, Params ext
   readonly body: z.output<Body>
   readonly query: z.output<Query>
   readonly params: z.output<Params>
-  /** The actor for the audit: the header X-Tollgate-Actor; undefined where the request has none. */
+  /** The actor for the audit: of the session, else the header X-Tollgate-Actor; undefined where the request has neither. */
   readonly by: string | undefined
 }
 
@@ -40,7 +41,12 @@ export function route<Body extends z.ZodType = typeof nothing, Query extends z.Z
 }
 
 /** Checks a request by the schemas of its route, and handles it. @throws RequestInvalid naming field, value and bound */
-export function handleRoute({ body, bodyIsChecked, query, params, handle }: Route, request: FastifyRequest, reply: FastifyReply): unknown {
+export function handleRoute(
+  { body, bodyIsChecked, query, params, handle }: Route,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  session: Session | undefined,
+): unknown {
   const checked = (schema: z.ZodType | undefined, input: unknown, whole: string) =>
     schema === undefined ? undefined : checkInput(schema, input ?? {}, { whole }, RequestInvalid)
   const actor = request.headers['x-tollgate-actor']
@@ -48,7 +54,7 @@ export function handleRoute({ body, bodyIsChecked, query, params, handle }: Rout
     body: bodyIsChecked === true ? request.body : checked(body, request.body, 'body'),
     query: checked(query, request.query, 'query'),
     params: checked(params, request.params, 'path'),
-    by: typeof actor === 'string' ? actor : undefined,
+    by: session?.by ?? (typeof actor === 'string' ? actor : undefined),
   }
   return handle(input, reply, request)
 }

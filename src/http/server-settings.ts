@@ -18,6 +18,8 @@ export const serverSettings = z.object({
   port: whole(0, 65_535).default(8787),
   /** Keys of clients that enqueue and check calls, and call agents. */
   producerKeys: listOf(key),
+  /** Keys that may see everything, the pages too, and change nothing. */
+  viewerKeys: listOf(key),
   /** Keys of clients that may also change the policy. */
   adminKeys: listOf(key),
   /** A proxy that sends it as X-Tollgate-Secret is believed whom it names in X-Tollgate-Org, -Team, -User and -IP. */

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import { networkInterfaces } from 'node:os'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import type { Logger } from 'pino'
 import { problemOf, retryAfterSeconds, tollgateError } from '../middleware/problem.js'
 import { TollgateError } from '../model/errors.js'
@@ -9,7 +9,6 @@ import { SECOND } from '../model/time.js'
 import type { AgentSpec } from '../policy/rule.js'
 import { countTokens } from '../pricing/tokenizer.js'
 import { MemoryStore } from '../store/memory/memory-store.js'
-import type { Metrics } from '../telemetry/metrics.js'
 import { Tollgate } from '../tollgate.js'
 import { Access } from './access.js'
 import { openApi } from './openapi.js'
@@ -17,6 +16,7 @@ import { PassThrough } from './passthrough/passthrough.js'
 import { handleRoute, type Route } from './route.js'
 import { callRoutes } from './routes/calls.js'
 import { gateRoutes } from './routes/gate.js'
+import { healthRoutes } from './routes/health.js'
 import { keyRoutes } from './routes/keys.js'
 import { meterRoutes } from './routes/meters.js'
 import { policyRoutes } from './routes/policy.js'
@@ -24,18 +24,32 @@ import { statusRoutes } from './routes/status.js'
 import { waitingRoutes } from './routes/waiting.js'
 import { Seats } from './seats.js'
 import type { ServerSettings } from './server-settings.js'
+import type { Session } from './session.js'
 
 export interface ServerParts {
   readonly tollgate: Tollgate
   readonly settings: ServerSettings
-  readonly metrics: Metrics
   readonly log: Logger
   readonly version: string
   /** The agents to pass requests on to, by name. */
   readonly agents: Readonly<Record<string, AgentSpec>>
   /** Where the API keys of agents are read. */
   readonly environment: NodeJS.ProcessEnv
+  /** Adds pages beside the routes. */
+  readonly pages?: Pages | undefined
 }
+
+/** What pages are made of. */
+export interface PageParts {
+  readonly tollgate: Tollgate
+  readonly access: Access
+  readonly seats: Seats
+  readonly log: Logger
+  readonly version: string
+}
+
+/** Registers pages at a server. Their routes have `config: { page: true }` where links of other sites may open them. @returns what closes them */
+export type Pages = (app: FastifyInstance, parts: PageParts) => Promise<() => Promise<void>>
 
 /** How long a request may take to arrive. */
 const REQUEST_TIMEOUT_MS = 60 * SECOND
@@ -69,6 +83,7 @@ export class Server {
   private readonly seats: Seats
   private readonly access: Access
   private passThrough: PassThrough | undefined
+  private closePages: (() => Promise<void>) | undefined
   /** Limits the requests that this server takes, in its own memory. */
   private guard: Tollgate | undefined
 
@@ -97,16 +112,17 @@ export class Server {
   /** Listens. @returns the address */
   async start(): Promise<string> {
     const { app, parts, access } = this
-    const { settings, tollgate, metrics, log, version } = parts
+    const { settings, tollgate, log, version } = parts
     this.guard = await Tollgate.open({ store: new MemoryStore(), logger: log })
     // It dispatches the lines, too.
-    const held = tollgate.hold({ observer: metrics })
+    const held = tollgate.hold()
     this.passThrough = new PassThrough({ ...parts, held, access, seats: this.seats })
     this.passThrough.register(app)
     const own = this.guard.limiter({ requests: settings.maxRequestsPerSecond, per: 'second' })
     app.addHook('onRequest', async (request, reply) => {
       reply.headers({ 'x-content-type-options': 'nosniff', 'cache-control': 'no-store' })
-      access.checkOrigin(request.headers)
+      const { page } = request.routeOptions.config as { page?: boolean }
+      access.checkOrigin(request.headers, page === true && request.method === 'GET')
       const { allowed, retryAfterMs } = await own.check('all')
       if (allowed) return
       reply.header('retry-after', retryAfterSeconds(retryAfterMs ?? SECOND))
@@ -134,11 +150,13 @@ export class Server {
       ...waitingRoutes(tollgate),
       ...meterRoutes(tollgate),
       ...keyRoutes(tollgate),
-      ...statusRoutes(tollgate, metrics, this.seats),
+      ...healthRoutes(tollgate),
+      ...statusRoutes(tollgate, this.seats),
     ]
     for (const one of routes) this.add(one)
     const description = JSON.stringify(openApi(routes, version))
     app.get('/openapi.json', (_request, reply) => reply.type('application/json').send(description))
+    this.closePages = await parts.pages?.(app, { tollgate, access, seats: this.seats, log, version })
     // The tokenizer takes a fifth of a second to load: not while the first clients wait.
     await countTokens([''])
     const url = await app.listen({ host: settings.host, port: settings.port })
@@ -151,17 +169,19 @@ export class Server {
   /** Takes no more requests, tells clients that wait to go, and lets what runs end. */
   async close(): Promise<void> {
     this.seats.close()
+    await this.closePages?.()
     await this.passThrough?.close()
     await this.app.close()
     await this.guard?.close()
   }
 
   private add(one: Route): void {
+    const sessions = new WeakMap<FastifyRequest, Session | undefined>()
     this.app.route({
       method: one.method,
       url: one.path.replace(/\{(\w+)\}/g, ':$1'),
-      onRequest: async (request) => this.access.checkKey(request.headers, one.access),
-      handler: async (request, reply) => handleRoute(one, request, reply),
+      onRequest: async (request) => sessions.set(request, this.access.checkKey(request.headers, one.access, one.method)),
+      handler: async (request, reply) => handleRoute(one, request, reply, sessions.get(request)),
     })
   }
 }

@@ -4,6 +4,7 @@ import type { Binding } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { ConfigInvalid, TollgateError } from '../model/errors.js'
 import type { StateResult, Store } from '../store/store.js'
+import type { CallMetrics, LimiterCounts } from '../telemetry/call-metrics.js'
 import { show } from '../validation/faults.js'
 import { checkCost, checkKey, type Limiter, orThrow } from './limiter.js'
 
@@ -45,17 +46,20 @@ const AGAIN_MS = 4
 export class CustomLimiter<State> implements Limiter {
   /** The last call for each key that has calls under way. */
   private readonly lastCalls = new Map<string, Promise<unknown>>()
+  private readonly counts: LimiterCounts
 
   /** @throws ConfigInvalid naming field, value and bound */
   constructor(
     private readonly spec: CustomSpec<State>,
     private readonly store: Store,
+    metrics: CallMetrics,
   ) {
     if (typeof spec.check !== 'function') throw new ConfigInvalid(`limiter.check must be a function (got ${show(spec.check)})`)
     if (typeof spec.name !== 'string' || !/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(spec.name))
       throw new ConfigInvalid(`limiter.name must be 1 to 64 letters, digits, . _ or -, and begin with a letter or digit (got ${show(spec.name)})`)
     if (spec.keepMs !== undefined && !(Number.isInteger(spec.keepMs) && spec.keepMs >= 1 && spec.keepMs <= DEFAULTS.longestWindowMs))
       throw new ConfigInvalid(`limiter.keepMs must be a whole number from 1 to ${DEFAULTS.longestWindowMs} (got ${show(spec.keepMs)})`)
+    this.counts = metrics.limiter(spec.name)
   }
 
   check(key: string): Promise<Answer> {
@@ -69,7 +73,10 @@ export class CustomLimiter<State> implements Limiter {
     const call = (this.lastCalls.get(key) ?? Promise.resolve()).then(charge, charge)
     this.lastCalls.set(key, call)
     try {
-      return await call
+      const answer = await call
+      if (answer.allowed) this.counts.allowed++
+      else this.counts.refused++
+      return answer
     } finally {
       if (this.lastCalls.get(key) === call) this.lastCalls.delete(key)
     }

@@ -11,7 +11,8 @@ import { compileLimits } from '../policy/compile.js'
 import { BARE_RULE, type CompiledRule } from '../policy/compiled-rule.js'
 import type { Keys } from '../redis/keys.js'
 import type { LedgerNames } from '../store/ledger-names.js'
-import type { Store } from '../store/store.js'
+import type { Admission, Store } from '../store/store.js'
+import type { CallMetrics, LimiterCounts } from '../telemetry/call-metrics.js'
 import { isAmount } from '../validation/call.js'
 import { show } from '../validation/faults.js'
 
@@ -75,6 +76,7 @@ abstract class BaseLimiter<Key> implements Limiter<Key> {
     readonly counted: readonly CostUnit[],
     /** Limits that keep each charge by itself, such as a sliding log, need a name for each. */
     private readonly names: LedgerNames,
+    private readonly counts: LimiterCounts,
   ) {}
 
   check(key: Key): Promise<Answer> {
@@ -85,9 +87,7 @@ abstract class BaseLimiter<Key> implements Limiter<Key> {
     // Not an async function: a store in memory answers at once, and each promise costs as much as the check.
     try {
       const admission = this.store.admit(this.request(key, cost))
-      return admission instanceof Promise
-        ? admission.then(({ decision }) => new DecisionAnswer(decision))
-        : Promise.resolve(new DecisionAnswer(admission.decision))
+      return admission instanceof Promise ? admission.then(({ decision }) => this.answer(decision)) : Promise.resolve(this.answer(admission.decision))
     } catch (error) {
       return Promise.reject(error as Error)
     }
@@ -103,6 +103,13 @@ abstract class BaseLimiter<Key> implements Limiter<Key> {
 
   async reset(key: Key): Promise<void> {
     await this.store.reset(this.request(key, 0))
+  }
+
+  private answer(decision: Admission['decision']): DecisionAnswer {
+    const answer = new DecisionAnswer(decision)
+    if (answer.allowed) this.counts.allowed++
+    else this.counts.refused++
+    return answer
   }
 
   /** The meters of a key. @throws CallInvalid */
@@ -137,11 +144,11 @@ export class DirectLimiter extends BaseLimiter<string> implements Metered {
   private readonly ruleMeters: RuleMeters
 
   /** @throws RulesInvalid where two of its limits cannot be told apart */
-  constructor(specs: readonly LimitSpec[], store: Store, keys: Keys, names: LedgerNames) {
+  constructor(specs: readonly LimitSpec[], store: Store, keys: Keys, names: LedgerNames, metrics: CallMetrics) {
     // No rule can have such a name, and no limiter's own name the ':' of one that has none.
     const name = `~~${specs[0]?.name ?? defaultName(specs)}`
     const rule: CompiledRule = { ...BARE_RULE, ...compileLimits(name, specs), kind: 'limiter', name, priority: 0, strategy: 'hard', scopeValue: () => null }
-    super(store, countedUnits(rule.limits), names)
+    super(store, countedUnits(rule.limits), names, metrics.limiter(name.slice(2)))
     this.name = name
     this.ruleMeters = new RuleMeters(rule, keys)
   }
@@ -164,8 +171,9 @@ export class CombinedLimiter extends BaseLimiter<string | readonly string[]> {
     private readonly limiters: readonly Metered[],
     store: Store,
     names: LedgerNames,
+    metrics: CallMetrics,
   ) {
-    super(store, [...new Set(limiters.flatMap(({ counted }) => counted))], names)
+    super(store, [...new Set(limiters.flatMap(({ counted }) => counted))], names, metrics.limiter(limiters.map(({ name }) => name.slice(2)).join('+')))
     this.namesakes = new Set(limiters.map(({ name }) => name)).size < limiters.length
   }
 

@@ -43,6 +43,8 @@ export class CircuitBreaker {
   private state: BreakerState = { kind: 'closed' }
   /** Ends the waits for all commands under way. */
   private waits = new AbortController()
+  /** How many commands, probes among them, Redis refused or did not answer in time. */
+  failures = 0
 
   constructor(private readonly parts: BreakerParts) {}
 
@@ -60,7 +62,10 @@ export class CircuitBreaker {
     try {
       return await this.within(send())
     } catch (error) {
-      if (isStoreError(error)) this.trip(error)
+      if (isStoreError(error)) {
+        this.failures++
+        this.trip(error)
+      }
       throw error
     }
   }
@@ -114,6 +119,7 @@ export class CircuitBreaker {
       this.parts.closed()
     } catch (error) {
       const why = isStoreError(error) ? error : new StoreSilent('what an outage has left could not be taken in', { cause: error })
+      this.failures++
       this.failWaiting(why)
       // A second probe behind one that is under way would be answered later still.
       await sent?.catch(() => {})

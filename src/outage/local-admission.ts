@@ -65,6 +65,9 @@ export class LocalAdmission {
     this.journal = new OutageJournal(this.meters)
   }
 
+  /** Is called for each call that is let in unchecked. */
+  onUnchecked: ((request: AdmissionRequest) => void) | undefined
+
   begin(share: Share): void {
     this.journal.begin(share)
   }
@@ -81,8 +84,10 @@ export class LocalAdmission {
     const { asked, unasked } = covering
     const decision = this.journal.admit(named, asked, unasked, nowMs)
     if (decision.outcome === 'reject') return { request, decision: this.refused(explained(decision, request, asked, nowMs)) }
-    if (letsUnchecked(covering)) this.unchecked.count()
-    else this.counts.metered++
+    if (letsUnchecked(covering)) {
+      this.unchecked.count()
+      this.onUnchecked?.(request)
+    } else this.counts.metered++
     return { request: named, decision }
   }
 

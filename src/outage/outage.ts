@@ -6,6 +6,7 @@ import type { ActualCosts } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { approximateMs, type Clock } from '../model/time.js'
 import type { OnStoreError } from '../policy/rule.js'
+import { followerOf } from '../redis/follower.js'
 import { isOutOfMemory, isStoreError, StoreSilent } from '../redis/store-error.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import type { BatchedAdmission } from '../store/redis/redis-store.js'
@@ -253,6 +254,7 @@ export class Outage {
     // What was let in between the last report of an outage before this one and its end.
     this.report()
     this.local.begin(share)
+    followerOf(this.parts.client)?.suspect(this.parts.client, () => !this.breaker.away || this.left.signal.aborted)
     const awaiting = [...this.awaitingOutage]
     this.awaitingOutage.clear()
     for (const callback of awaiting) callback()

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { DEFAULTS } from '../model/defaults.js'
 import type { PriceTable } from '../pricing/prices.js'
+import { type AlertPlan, NO_ALERTS } from './alert.js'
 import type { Exempt, Override } from './override.js'
 import type { Pause } from './pause.js'
 import type { RuleSpec } from './rule.js'
@@ -26,6 +27,8 @@ export interface Policy {
   readonly overrides: readonly Override[]
   readonly pauses: readonly Pause[]
   readonly settings: Settings
+  /** Declared with the rules. */
+  readonly alerts: AlertPlan
 }
 
 /** The policy of a namespace where nothing was set. The order of its parts is that in which the version hashes them. */
@@ -39,6 +42,7 @@ export const EMPTY_POLICY: Policy = {
   overrides: [],
   pauses: [],
   settings: {},
+  alerts: NO_ALERTS,
 }
 
 export const POLICY_PARTS = Object.keys(EMPTY_POLICY) as readonly (keyof Policy)[]
@@ -64,8 +68,10 @@ export function retentionOf({ settings }: Policy): number {
 
 /** The version of a policy: a hash, equal for equal policies on every machine. */
 export function versionOf(policy: Policy): string {
+  // Without alerts the version is that which a process works out that knows none.
+  const hashed = POLICY_PARTS.filter((part) => part !== 'alerts' || policy.alerts.list.length > 0 || Object.keys(policy.alerts.webhooks).length > 0)
   return createHash('sha256')
-    .update(JSON.stringify(POLICY_PARTS.map((part) => policy[part])))
+    .update(JSON.stringify(hashed.map((part) => policy[part])))
     .digest('hex')
     .slice(0, 16)
 }

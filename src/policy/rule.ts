@@ -6,6 +6,7 @@ import { DAY } from '../model/time.js'
 import { priceTableSchema } from '../pricing/prices.js'
 import { parseRange } from '../validation/address.js'
 import { strategySchema, waitMs } from '../validation/call.js'
+import { alertSchema, webhookSchema } from './alert.js'
 import type { Exempt } from './override.js'
 import { ruleDefaultsSchema } from './rule-defaults.js'
 
@@ -165,9 +166,18 @@ export const ruleSetSchema = z
     rules: z.array(ruleSchema).max(10_000),
     agents: z.record(z.string().min(1).max(MAX_NAME_LENGTH), agentSchema).optional(),
     prices: priceTableSchema.optional(),
+    alerts: z.array(alertSchema).max(200).optional(),
+    webhooks: z.record(z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'must be 1 to 64 letters, digits, . _ or -'), webhookSchema).optional(),
     exempt: z.strictObject({ users: globs, teams: globs, orgs: globs, agents: globs, ips: ranges }).optional(),
   })
   .superRefine((set, context) => {
     for (const { index, earlier } of twins(set.rules.map(({ name }) => name)))
       context.addIssue({ code: 'custom', path: ['rules', index, 'name'], message: `is taken by rules.${earlier}; names must differ` })
+    const alerts = set.alerts ?? []
+    for (const { index, earlier } of twins(alerts.map(({ name }) => name)))
+      context.addIssue({ code: 'custom', path: ['alerts', index, 'name'], message: `is taken by alerts.${earlier}; names must differ` })
+    for (const [index, { to = [] }] of alerts.entries())
+      for (const [n, name] of to.entries())
+        if (!Object.hasOwn(set.webhooks ?? {}, name))
+          context.addIssue({ code: 'custom', path: ['alerts', index, 'to', n], message: 'must be the name of one of the webhooks' })
   })

@@ -3,6 +3,7 @@ import { type Document, isNode, LineCounter, parseDocument, visit } from 'yaml'
 import { RulesInvalid } from '../model/errors.js'
 import type { PriceTable } from '../pricing/prices.js'
 import { faultsOf, safeParse, show, valueAt } from '../validation/faults.js'
+import type { AlertPlan } from './alert.js'
 import type { Exempt } from './override.js'
 import { type AgentSpec, defaultEndpoints, type RuleSpec, ruleSetSchema } from './rule.js'
 import { withRuleDefaults } from './rule-defaults.js'
@@ -19,6 +20,8 @@ export interface RulesFile {
   degradeTo: Record<string, string>
   /** The endpoint of calls that name none, by agent. */
   endpoints: Record<string, string>
+  /** The alerts, and where they are sent. */
+  alerts: AlertPlan
 }
 
 /** The place of a fault, as a prefix of its message: "tollgate.yaml:7: ", or "" for rules that are given as objects. */
@@ -35,7 +38,7 @@ function showWithoutSecrets(value: unknown, path: readonly PropertyKey[]): strin
 function hiddenNames(input: unknown): [path: readonly PropertyKey[], thing: string][] {
   const rules = valueAt(input, ['rules'])
   const ofMatches = Array.isArray(rules) ? rules.map((_, index): [PropertyKey[], string] => [['rules', index, 'match', 'keys'], 'a key']) : []
-  const sections: [PropertyKey[], string][] = [[['agents'], 'an agent'], [['prices'], 'a model'], ...ofMatches]
+  const sections: [PropertyKey[], string][] = [[['agents'], 'an agent'], [['prices'], 'a model'], [['webhooks'], 'a webhook'], ...ofMatches]
   return sections.map(([section, thing]) => [[...section, '__proto__'], thing])
 }
 
@@ -48,9 +51,9 @@ function checkFile(given: unknown, locate: Locate): RulesFile {
   }
   const parsed = safeParse(ruleSetSchema, input)
   if (parsed.success) {
-    const { rules, agents = {}, prices = {}, exempt = {} } = parsed.data
+    const { rules, agents = {}, prices = {}, exempt = {}, alerts = [], webhooks = {} } = parsed.data
     const degradeTo = Object.fromEntries(Object.entries(agents).flatMap(([agent, { degradeTo }]) => (degradeTo === undefined ? [] : [[agent, degradeTo]])))
-    return { rules, agents, prices, exempt, degradeTo, endpoints: defaultEndpoints(agents) }
+    return { rules, agents, prices, exempt, degradeTo, endpoints: defaultEndpoints(agents), alerts: { list: alerts, webhooks } }
   }
   const faults = faultsOf(parsed.error, input, { whole: 'rules', name: (path) => path.map(String).join('.'), show: showWithoutSecrets })
   throw new RulesInvalid(faults.map(({ path, field, message, got }) => `${locate(path)}${field} ${message} (got ${got})`))

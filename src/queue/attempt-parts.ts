@@ -3,8 +3,10 @@ import type { Logger } from 'pino'
 import type { CallRequest } from '../admission/request.js'
 import type { UsageReader } from '../admission/usage-reader.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
+import type { CallMetrics } from '../telemetry/call-metrics.js'
 import type { WorkerObserver } from '../telemetry/observer.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
+import type { CallNotes } from './call-notes.js'
 import type { CallStarter } from './call-starter.js'
 import type { Handler, WorkerOptions } from './handler.js'
 import type { SendBack } from './send-back.js'
@@ -21,6 +23,8 @@ export interface AttemptParts {
   readonly handler: Handler
   readonly options: WorkerOptions
   readonly observer: Required<WorkerObserver>
+  readonly metrics: CallMetrics
+  readonly notes: CallNotes
   readonly starter: CallStarter
   /** Renews the concurrency slots of the calls that run. */
   readonly leases: { add(request: CallRequest): void; remove(request: CallRequest): void }

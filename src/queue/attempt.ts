@@ -2,14 +2,16 @@ import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promi
 import { DelayedError, type Job } from 'bullmq'
 import { rejection } from '../admission/rejection.js'
 import type { CallRequest, MeterRef } from '../admission/request.js'
-import { COST_UNITS, NOTHING } from '../model/cost.js'
+import { type ActualCosts, COST_UNITS, NOTHING } from '../model/cost.js'
 import type { DegradeDecision, RunDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError, type UpstreamLimited } from '../model/errors.js'
+import type { HeadersLike } from '../model/upstream.js'
 import { type CallUsage, completed, mergeParts } from '../pricing/usage.js'
 import { retrying, within } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
 import type { Ended } from '../telemetry/observer.js'
+import type { AttemptTrace } from '../telemetry/tracing.js'
 import { type AgentRefusal, refusalOf } from '../upstream/refusals.js'
 import type { AttemptParts } from './attempt-parts.js'
 import type { CallContext } from './handler.js'
@@ -29,6 +31,7 @@ type StartDecision = RunDecision | DegradeDecision
 
 /** Instead of a result: the call asks the gate again. */
 const AGAIN = Symbol('again')
+const NO_HEADERS = Object.freeze({})
 
 /**
  * One call in a worker, from the moment BullMQ hands over its job until the job ends or is delayed.
@@ -69,17 +72,29 @@ export class Attempt implements JobHolder {
   private reported: CallUsage | undefined
   /** The handler (or the fallback), until it has ended. */
   private work: Promise<unknown> | undefined
+  /** When the handler (or the fallback) was called, by `performance.now()`. */
+  private handledMs: number | undefined
 
   constructor(
     private readonly parts: AttemptParts,
     readonly job: AttemptJob,
     readonly token: string,
+    private readonly trace?: AttemptTrace,
   ) {}
 
   /** The result of the call. @throws what BullMQ is to do with the job instead */
   async run(): Promise<unknown> {
     const { scriptClient, strategyResolver, starter, sendBack, options } = this.parts
-    const start = (fresh: () => Promise<CallRequest>) => starter.start({ fresh, retrying: (work) => this.retrying(work), check: () => this.checkGoesOn() })
+    const ask = (fresh: () => Promise<CallRequest>) => starter.start({ fresh, retrying: (work) => this.retrying(work), check: () => this.checkGoesOn() })
+    const { trace } = this
+    const start =
+      trace === undefined
+        ? ask
+        : (fresh: () => Promise<CallRequest>) =>
+            trace.gate(
+              () => ask(fresh),
+              ({ decision }) => decision,
+            )
     const resolved = () => requestOfJob(scriptClient, this.job, this.token, options.callOf)
     try {
       let { rules } = scriptClient.resolver
@@ -95,7 +110,9 @@ export class Attempt implements JobHolder {
       const startAs = (request: CallRequest) => start(async () => request)
       for (;;) {
         this.throwIfAborted()
+        const sentMs = performance.now()
         const first = await start(fresh)
+        this.parts.notes.decidedAtWorker(this.job, first.request, first.decision, performance.now() - sentMs)
         const { request, decision } =
           first.decision.outcome === 'reject'
             ? await strategyResolver.resolve(this.atItsPlace(call), first.decision, startAs, options.callOf === undefined)
@@ -111,7 +128,7 @@ export class Attempt implements JobHolder {
             await sleep(decision.waitMs)
             break
           case 'wait':
-            return await sendBack.waiting(this, request, decision.etaMs)
+            return await sendBack.waiting(this, request, decision.etaMaxMs)
           case 'expired':
           case 'reject':
             // Cancelled while it was decided on: that is what its app was told.
@@ -142,6 +159,7 @@ export class Attempt implements JobHolder {
   retrying<T>(work: () => Promise<T>): Promise<T> {
     return retrying(work, (error) => {
       this.checkGoesOn()
+      this.parts.metrics.cells.add('storeErrors', 1)
       this.parts.log.warn({ err: error }, 'Redis refuses; the call is held, and its start is sent again')
     })
   }
@@ -164,7 +182,13 @@ export class Attempt implements JobHolder {
       degraded: request.call.degraded === true,
       degradeTo: parts.scriptClient.degradeTo(request.call.agent),
       settlePart: (usage) => this.settlePart(request, usage),
-      observe: (headers) => parts.tracker.observe(request.call, headers),
+      observe: (headers) => {
+        parts.notes.answered(job, headers)
+        parts.tracker.observe(request.call, headers)
+      },
+      get traceHeaders() {
+        return attempt.trace?.headers ?? NO_HEADERS
+      },
       /** Made when a handler reads it, which most handlers do not. */
       get signal() {
         attempt.controller ??= new AbortController()
@@ -184,6 +208,7 @@ export class Attempt implements JobHolder {
     const { costs } = request
     if (!COST_UNITS.some((unit) => (actual[unit] ?? 0) > costs[unit])) return
     const { starter, redis } = this.parts
+    this.parts.notes.part(this.job, actual)
     try {
       const isAway = redis.status !== 'ready' && !starter.owns(request)
       await within(isAway ? 0 : DEFAULTS.storeTimeoutMs, starter.settlePart(request, actual))
@@ -218,7 +243,12 @@ export class Attempt implements JobHolder {
     this.parts.scriptClient.resolver.started(request)
     let reachedAgent = false
     try {
-      this.parts.observer.started(request.call, Date.now() - this.job.timestamp)
+      const waitedMs = Date.now() - this.job.timestamp
+      this.parts.metrics.started(request.call, waitedMs)
+      this.parts.observer.started(request.call, waitedMs)
+      this.parts.notes.started(this.job, request, decision)
+      this.handledMs = performance.now()
+      this.trace?.started()
       if (context.degraded) {
         const instead = await this.outcome(options.fallback?.(request.call, context))
         if (instead !== undefined) {
@@ -229,18 +259,26 @@ export class Attempt implements JobHolder {
         }
       }
       reachedAgent = true
-      const result = await this.outcome(handler(request.call, context))
+      const { trace } = this
+      const result = await this.outcome(trace === undefined ? handler(request.call, context) : trace.agent(request.call, () => handler(request.call, context)))
       const fault = faultOfResult(result, options.maxResultBytes ?? DEFAULTS.maxResultBytes)
       if (fault !== undefined) throw Object.assign(fault, { usage: reader.usageIn(request.call.agent, result) })
-      this.observeEnd(request, 'done', this.settle(request, result, decision))
+      const actual = this.settle(request, result, decision)
+      trace?.answered(actual, result)
+      this.observeEnd(request, 'done', actual)
       return result
     } catch (error) {
+      this.trace?.answered(undefined, undefined, error)
       const refusal = this.abortedBy() === undefined ? await this.refusalIn(error, reachedAgent) : undefined
+      if (refusal !== undefined) this.parts.metrics.cells.add('refusals', 1, request.call.agent, refusal.name)
       if (refusal?.name === 'later' && this.parts.starter.owns(request)) return await this.refusedWithout(request, decision, refusal.limited)
       if (refusal?.name === 'later') {
         this.state = { name: 'at the gate' }
         clearTimeout(timer)
-        return await sendBack.limited(this, request, refusal, (how) => this.observeEnd(request, how, undefined))
+        return await sendBack.limited(this, request, refusal, (how, returns) => {
+          this.observeEnd(request, how, undefined, refusal.words, refusal.limited.headers)
+          if (returns !== undefined) this.parts.notes.sentBack(this.job, request, returns)
+        })
       }
       if (refusal?.name === 'never') {
         clearTimeout(timer)
@@ -258,7 +296,7 @@ export class Attempt implements JobHolder {
       if (this.work !== undefined) await nextTurn()
       const { work } = this
       const actual = work === undefined ? this.settle(request, error, decision) : this.settleCost(work, request, decision)
-      this.observeEnd(request, 'failed', actual)
+      this.observeEnd(request, 'failed', actual, error instanceof Error ? error.message : String(error))
       throw error instanceof TollgateError ? jobFailure(error) : error
     } finally {
       clearTimeout(timer)
@@ -292,7 +330,7 @@ export class Attempt implements JobHolder {
     if (usage === undefined) await this.uncharge(request, decision)
     const actual = usage === undefined ? undefined : this.settle(request, { usage }, decision)
     this.parts.log.warn({ call: this.job.id, agent: request.call.agent }, 'the agent refused the call for good; the call fails')
-    this.observeEnd(request, 'failed', actual)
+    this.observeEnd(request, 'failed', actual, words)
     throw finalFailure(new TollgateError('UPSTREAM_REFUSED', words))
   }
 
@@ -310,25 +348,27 @@ export class Attempt implements JobHolder {
     })
   }
 
-  /** Settles a call that has ended, by the usage in what its handler returned or threw, and by what only `settlePart` said. @returns its actual tokens */
-  private settle(request: CallRequest, outcome: unknown, { watched }: StartDecision): number | undefined {
+  /** Settles a call that has ended, by the usage in what its handler returned or threw, and by what only `settlePart` said. @returns its actual costs */
+  private settle(request: CallRequest, outcome: unknown, { watched }: StartDecision): ActualCosts {
     const { usage } = this.parts
     const actual = usage.actual(request, completed(usage.usageIn(request.call.agent, outcome), this.reported))
     this.parts.starter.settle(request, actual, { asEstimated: this.reported === undefined, watched: watched === true })
-    return actual.tokens
+    this.parts.notes.settled(this.job, request, actual)
+    return actual
   }
 
   /** Settles a call whose caller was answered, and whose handler goes on: it holds its slots until the handler has ended. */
-  private settleCost(work: Promise<unknown>, request: CallRequest, { watched }: StartDecision): number | undefined {
+  private settleCost(work: Promise<unknown>, request: CallRequest, { watched }: StartDecision): ActualCosts {
     const { starter, leases } = this.parts
     const actual = this.parts.usage.actual(request, this.reported)
     starter.settleCost(request, actual, watched === true)
+    this.parts.notes.settled(this.job, request, actual)
     const free = () => {
       leases.remove(request)
       starter.freeSlots(request)
     }
     work.then(free, free)
-    return actual.tokens
+    return actual
   }
 
   /** Gives back what a call was charged that did not reach its agent. If it was the probe of a block, another call becomes the probe. */
@@ -339,7 +379,13 @@ export class Attempt implements JobHolder {
     else starter.settle(part, NOTHING, { asEstimated: true, watched: false })
   }
 
-  private observeEnd({ call, costs }: CallRequest, how: Ended, actual: number | undefined): void {
-    this.parts.observer.ended(call, how, { estimated: costs.tokens, actual })
+  /** @param why words of its error, and the headers of the agent's refusal */
+  private observeEnd(request: CallRequest, how: Ended, actual: ActualCosts | undefined, why?: string, headers?: HeadersLike): void {
+    const { call, costs } = request
+    const ranMs = this.handledMs === undefined ? undefined : performance.now() - this.handledMs
+    this.handledMs = undefined
+    this.parts.metrics.ended(call, how, costs, actual, ranMs)
+    this.parts.observer.ended(call, how, { estimated: costs.tokens, actual: actual?.tokens })
+    this.parts.notes.ended(this.job, request, how, why, headers)
   }
 }

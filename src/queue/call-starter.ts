@@ -6,6 +6,7 @@ import type { Outage } from '../outage/outage.js'
 import { retrying } from '../redis/bounded-wait.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import type { Store } from '../store/store.js'
+import type { CallMetrics } from '../telemetry/call-metrics.js'
 import type { StartBatcher } from './start-batcher.js'
 import { leave } from './stored-call.js'
 import type { ResolvedDecision } from './strategy-resolver.js'
@@ -57,10 +58,18 @@ export class CallStarter {
       readonly store: Store
       readonly scriptClient: ScriptClient
       readonly redis: Redis
+      readonly metrics: CallMetrics
     },
   ) {}
 
   async start(starting: Starting): Promise<ResolvedDecision> {
+    const sinceMs = performance.now()
+    const decided = await this.decide(starting)
+    this.parts.metrics.decided('start', decided.request, decided.decision, sinceMs)
+    return decided
+  }
+
+  private async decide(starting: Starting): Promise<ResolvedDecision> {
     const { batcher, outage } = this.parts
     let over = false
     const send = () =>

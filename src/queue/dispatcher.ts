@@ -3,9 +3,11 @@ import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { DEFAULTS } from '../model/defaults.js'
 import type { Clock } from '../model/time.js'
-import type { ScriptClient } from '../store/redis/script-client.js'
+import type { LineFront, ScriptClient } from '../store/redis/script-client.js'
 import { scripts } from '../store/redis/scripts.js'
+import type { CallNotes } from './call-notes.js'
 import { JoblessCalls } from './jobless-calls.js'
+import { type LineLook, LOOK_MS } from './line-look.js'
 import { type FirstLines, LineScan } from './line-scan.js'
 import { QueuePlaces } from './queue-places.js'
 import type { JobState, Queues } from './queues.js'
@@ -15,6 +17,8 @@ import { parseRecordId } from './stored-call.js'
 const PROMOTE_AGAIN_MS = [20, 50, 150, 500] as const
 /** How often a dispatcher without the lease asks for it. */
 const LEASE_RETRY_MS = DEFAULTS.dispatcherLeaseMs / 3
+/** Instead of the time until the next turn: calls of a line that was looked at have room still. */
+const AT_ONCE = -1
 /** How long a dispatcher with the lease rests at most: it has to extend the lease, and to look after passes. */
 const LONGEST_REST_MS = DEFAULTS.dispatcherLeaseMs / 3
 
@@ -69,6 +73,7 @@ export class Dispatcher {
   private secondScan: NodeJS.Timeout | undefined
   private readonly retries = new Set<NodeJS.Timeout>()
   private readonly leaseKeys: readonly string[]
+  private readonly looks: NodeJS.Timeout
 
   constructor(
     private readonly redis: Redis,
@@ -76,11 +81,21 @@ export class Dispatcher {
     private readonly queues: Queues,
     clock: Clock,
     private readonly log: Logger,
+    private readonly history: { readonly look: LineLook; readonly notes: CallNotes },
   ) {
+    this.looks = setInterval(() => {
+      if (this.lease.name === 'held' && this.lease.untilMs > performance.now()) void this.history.look.look()
+    }, LOOK_MS)
+    this.looks.unref()
     this.scan = new LineScan(redis, scriptClient, clock)
     this.places = new QueuePlaces(redis, scriptClient.keys)
     this.joblessCalls = new JoblessCalls(redis, scriptClient)
     this.leaseKeys = [scriptClient.keys.dispatcher, scriptClient.keys.pulse]
+  }
+
+  /** Whether this process holds the lease. */
+  get leads(): boolean {
+    return this.lease.name === 'held' && this.lease.untilMs > performance.now() && this.state.name !== 'closed'
   }
 
   /** A call may have room now. */
@@ -121,6 +136,7 @@ export class Dispatcher {
   stop(): void {
     if (this.state.name === 'resting') clearTimeout(this.state.timer)
     this.state = { name: 'closed' }
+    clearInterval(this.looks)
     clearTimeout(this.secondScan)
     for (const retry of this.retries) clearTimeout(retry)
   }
@@ -157,10 +173,11 @@ export class Dispatcher {
 
   private finished(nextMs: number): void {
     if (this.state.name === 'closed') return
-    this.rest(this.state.name === 'woken' ? DEFAULTS.dispatchIntervalMs : Math.max(DEFAULTS.dispatchIntervalMs, nextMs))
+    if (nextMs === AT_ONCE) this.rest(0)
+    else this.rest(this.state.name === 'woken' ? DEFAULTS.dispatchIntervalMs : Math.max(DEFAULTS.dispatchIntervalMs, nextMs))
   }
 
-  /** Does what is due. Returns in how many ms the next turn is. */
+  /** Does what is due. Returns in how many ms the next turn is, or AT_ONCE. */
   private async turn(): Promise<number> {
     if (!(await this.holdsLease())) return LEASE_RETRY_MS
     // The reads below come after everything that woke the dispatcher until now.
@@ -173,11 +190,13 @@ export class Dispatcher {
     const queues = new Set(fronts.flatMap(({ calls }) => calls.map(({ id }) => parseRecordId(id).queue)))
     const budgets = await this.places.budgets(queues, this.scan.nowMs())
     if (lines.length === 0) return this.scan.nextDueMs(LONGEST_REST_MS)
-    const { nowMs, woken, unclaimed, dropped, nextMs } = await this.scriptClient.dispatch(fronts, budgets, true)
+    const { nowMs, woken, unclaimed, dropped, nextMs, looks } = await this.scriptClient.dispatch(fronts, budgets, true)
     this.scan.setClock(nowMs)
     this.places.woke(unclaimed)
     this.leftWithoutJob(dropped)
+    this.noteWoken(fronts, woken)
     await this.promote(woken)
+    if (this.scan.looked(fronts, looks)) return AT_ONCE
     return this.scan.unfinished ? 0 : Math.min(LONGEST_REST_MS, nextMs ?? LONGEST_REST_MS)
   }
 
@@ -207,6 +226,8 @@ export class Dispatcher {
       this.scan.setClock(Number(seconds) * 1000 + Number(micros) / 1000)
       // What the last holder of the lease was about to do is not known here.
       this.scan.scanAll()
+      this.history.look.forget()
+      void this.history.look.look()
     }
     this.lease = { name: 'held', untilMs: nowMs + DEFAULTS.dispatcherLeaseMs }
     return true
@@ -223,6 +244,16 @@ export class Dispatcher {
       this.promote(missed, tries + 1).catch((error: unknown) => this.log.error({ err: error }, 'waking failed; the calls are found among the passes'))
     }, afterMs)
     this.retries.add(retry)
+  }
+
+  private noteWoken(fronts: readonly LineFront[], woken: readonly string[]): void {
+    if (woken.length === 0) return
+    this.history.notes.woken(woken)
+    const ids = new Set(woken)
+    for (const { key, calls } of fronts) {
+      const count = calls.reduce((sum, { id }) => sum + (ids.has(id) ? 1 : 0), 0)
+      if (count > 0) this.history.look.woke(key, count)
+    }
   }
 
   private leftWithoutJob(calls: readonly string[]): void {

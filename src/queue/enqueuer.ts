@@ -13,13 +13,15 @@ import { Budget, Unanswered } from '../redis/bounded-wait.js'
 import { Batcher } from '../store/redis/batcher.js'
 import { type BareDecision, isBare } from '../store/redis/decoder.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
+import type { CallMetrics } from '../telemetry/call-metrics.js'
+import { EnqueueTrace } from '../telemetry/tracing.js'
 import { faultMessage, show } from '../validation/faults.js'
+import type { CallNotes } from './call-notes.js'
 import { ExistingJobs, Joined } from './existing-jobs.js'
 import { explainStored } from './explain.js'
 import {
   type DecidedCall,
   type EnqueuedCall,
-  type EnqueueRequest,
   type IncomingCall,
   notValid,
   type PreparedCall,
@@ -48,6 +50,7 @@ export interface EnqueuerParts {
   readonly results: Results
   readonly queueStates: QueueStates
   readonly strategyResolver: StrategyResolver
+  readonly notes?: CallNotes
   /** How often a call is tried whose handler fails. */
   readonly attempts: number | undefined
   /** The largest payload, in bytes of JSON. */
@@ -56,6 +59,7 @@ export interface EnqueuerParts {
   readonly timeoutMs: number
   /** Whether the rules of the namespace are known: not before Redis has been there, where the process has declared none. */
   readonly knowsRules?: () => boolean
+  readonly metrics: CallMetrics
 }
 
 /**
@@ -109,6 +113,7 @@ export class Enqueuer {
           .catch((error: unknown) => {
             if (!(error instanceof Unanswered)) throw error
             away = error
+            this.parts.metrics.cells.add('storeErrors', 1)
             return decided.map((call) => this.notAdded(call, error))
           })
         adding = added.catch(() => {})
@@ -156,33 +161,49 @@ export class Enqueuer {
     if (call.state !== 'prepared') return call
     const { id, request: asked } = call
     const { identity } = asked
+    const trace = EnqueueTrace.begin(this.parts.queue.name, id, asked.call)
     let answeredMs: number | undefined
     const send = async (request: CallRequest) => {
       // Between two decisions a strategy of the user's own ran, for which Redis is not to blame.
       if (answeredMs !== undefined) budget.extend(performance.now() - answeredMs)
+      const sentMs = performance.now()
       const decided = await this.send(request, budget)
+      this.parts.metrics.decided('enqueue', request, decided.decision, sentMs)
+      if (answeredMs === undefined) this.parts.notes?.decided(request, decided.decision, performance.now() - sentMs)
       answeredMs = performance.now()
       return decided
     }
     try {
       const first = await send(asked)
       const { request, decision } = first.decision.outcome === 'reject' ? await this.parts.strategyResolver.resolve(asked, first.decision, send) : first
+      trace?.decided(decision)
       switch (decision.outcome) {
         case 'run':
         case 'degrade':
         case 'hold':
-          return { state: 'decided', id, request: { ...request, identity }, decision, decidedMs: performance.now() }
+          return { state: 'decided', id, request: { ...request, identity }, decision, decidedMs: performance.now(), trace }
         case 'wait': {
           const decidedMs = performance.now()
-          return { state: 'decided', id, request: { ...request, identity }, decision: await budget.step(() => this.withReason(request, decision)), decidedMs }
+          return {
+            state: 'decided',
+            id,
+            request: { ...request, identity },
+            decision: await budget.step(() => this.withReason(request, decision)),
+            decidedMs,
+            trace,
+          }
         }
         case 'reject':
-        case 'expired':
-          return { state: 'refused', id, error: rejection(decision, { ...request, ownEstimate: this.parts.scriptClient.resolver.ownEstimate }), decision }
+        case 'expired': {
+          const error = rejection(decision, { ...request, ownEstimate: this.parts.scriptClient.resolver.ownEstimate })
+          trace?.end(error)
+          return { state: 'refused', id, error, decision }
+        }
         default:
           throw new Error(`unknown outcome ${decision satisfies never}`)
       }
     } catch (error) {
+      trace?.end(error instanceof Joined ? undefined : error)
       if (error instanceof Joined) return { state: 'queued', id, identity }
       // Another call has its id, or a strategy of the user's own failed: for this call alone.
       if (error instanceof TollgateError) return { state: 'refused', id, error }
@@ -214,7 +235,7 @@ export class Enqueuer {
     const record = await scriptClient.recordOf(id)
     if (readRecord(record)?.state !== 'waiting') return decision
     const [now] = await explainStored({ scriptClient, redis, queueStates }, [{ id, record: record as string }])
-    return now === undefined ? decision : Object.assign(decision, { etaMs: now.etaMs, binding: now.binding, waitsFor: now.waitsFor })
+    return now === undefined ? decision : Object.assign(decision, { etaMs: now.etaMs, etaMaxMs: now.etaMaxMs, binding: now.binding, waitsFor: now.waitsFor })
   }
 
   /** @throws Joined, ID_TAKEN */
@@ -238,19 +259,20 @@ export class Enqueuer {
   /** A call whose job was not added, or may have been added: Redis did not answer. */
   private notAdded(call: DecidedCall, error: Unanswered): EnqueuedCall {
     if (call.state !== 'decided') return call
+    call.trace?.end(error)
     if (!error.sent) void this.release(call.request).catch(() => {})
     return unansweredCall(call.id, error, true)
   }
 
   private async add(calls: readonly DecidedCall[]): Promise<EnqueuedCall[]> {
     const decided = calls.filter((call) => call.state === 'decided')
-    const jobs =
-      decided.length === 0 ? [] : await this.parts.queue.addBulk(decided.map(({ id, request, decision }, index) => this.job(id, request, decision, index)))
+    const jobs = decided.length === 0 ? [] : await this.parts.queue.addBulk(decided.map((call, index) => this.job(call, index)))
     await this.wakeForgotten(decided)
     let next = 0
     return Promise.all(
       calls.map(async (call): Promise<EnqueuedCall> => {
         if (call.state !== 'decided') return call
+        call.trace?.end()
         return this.added(call, jobs[next++]?.id ?? call.id)
       }),
     )
@@ -290,15 +312,17 @@ export class Enqueuer {
   }
 
   /** @param index its number among the calls that are added together: they came one after the other */
-  private job(id: string, { call, identity, allowed }: EnqueueRequest, decision: Decision, index: number) {
+  private job({ id, request: { call, identity, allowed }, decision, trace }: Extract<DecidedCall, { state: 'decided' }>, index: number) {
+    const carrier = trace?.carrier
     const { deduplicationKey } = call
     const opts: CallJobOptions = {
       ...this.jobOptions,
       identity,
       ...(allowed === undefined ? {} : { allowed }),
+      ...(carrier === undefined ? {} : { trace: carrier }),
       jobId: id,
       arrivedMs: decision.atMs + index / ADDED_AT_ONCE / 100,
-      ...(decision.outcome === 'wait' ? { delay: delayMs(decision.etaMs) } : {}),
+      ...(decision.outcome === 'wait' ? { delay: delayMs(decision.etaMaxMs) } : {}),
       ...(deduplicationKey === undefined ? {} : { deduplication: { id: deduplicationKey } }),
     }
     return { name: call.agent, data: call, opts }

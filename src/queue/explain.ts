@@ -1,9 +1,8 @@
 import type { Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { gateBinding } from '../admission/request.js'
-import type { Binding, RejectDecision, RunDecision, Usage } from '../model/decision.js'
+import type { Binding, RunDecision, Usage, WaitDecision } from '../model/decision.js'
 import { TollgateError } from '../model/errors.js'
-import { withoutArguments } from '../model/secrets.js'
 import { reasonOf, WAITS_FOR_NOTHING, type Waits, waitsFor } from '../model/wait-reason.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { handledElsewhere } from './foreign-workers.js'
@@ -21,6 +20,8 @@ export interface Explanation extends Waits {
   readonly position: number | null
   /** Estimated ms until it starts; null where it does not wait, or the wait cannot be estimated. */
   readonly etaMs: number | null
+  /** By when it starts at the latest, where `etaMs` is the earliest; null where that is unknown. */
+  readonly etaMaxMs: number | null
   /** Why it failed. */
   readonly reason: string | null
   /** Every limit that covers it, as it stands now. */
@@ -46,7 +47,7 @@ function endedState(failedReason: string | null): Explanation['state'] {
 
 /** An explanation of which nothing is known but the state. */
 export function bareExplanation(id: string, state: Explanation['state'], reason: string | null = null): Explanation {
-  return { id, state, binding: null, position: null, etaMs: null, ...WAITS_FOR_NOTHING, reason, usage: [] }
+  return { id, state, binding: null, position: null, etaMs: null, etaMaxMs: null, ...WAITS_FOR_NOTHING, reason, usage: [] }
 }
 
 /** @throws CALL_UNKNOWN */
@@ -88,61 +89,41 @@ export async function explainStored(parts: ExplainParts, entries: readonly Store
   return explained
 }
 
-async function explainSome({ scriptClient, redis, queueStates }: ExplainParts, entries: readonly StoredEntry[]): Promise<Explanation[]> {
+async function explainSome({ scriptClient, queueStates }: ExplainParts, entries: readonly StoredEntry[]): Promise<Explanation[]> {
   const { keys } = scriptClient
   const calls = entries.map(({ id, record }) => ({ id, stored: readRecord(record), request: restoredRequest(scriptClient, id, record) }))
-  const pipeline = redis.pipeline()
-  for (const { id, stored } of calls) {
-    const line = stored?.line ?? ''
-    pipeline.zrank(line, id)
-    pipeline.zcard(line)
-    pipeline.zscore(keys.lines, line)
-  }
-  const [decisions, replies] = await Promise.all([scriptClient.peek(calls.map(({ request }) => request)), pipeline.exec()])
-  const places = (replies ?? []).map(([error, value]) => {
-    if (error) throw withoutArguments(error)
-    return value
-  })
+  const decisions = await scriptClient.explain(
+    calls.map(({ request }) => request),
+    calls.map(({ stored }) => stored?.line ?? ''),
+  )
   return Promise.all(
     calls.map(async ({ id, stored, request }, at): Promise<Explanation> => {
-      const decision = decisions[at] as RunDecision | RejectDecision
-      const [rank, length, due] = places.slice(3 * at, 3 * at + 3) as [number | null, number, string | null]
+      const decision = decisions[at] as RunDecision | WaitDecision
       const { queue, jobId } = parseRecordId(id)
-      const known = { ...bareExplanation(jobId, stored?.state === 'passed' ? 'woken' : 'waiting'), usage: decision.usage }
-      if (known.state === 'woken') {
+      const known = { ...bareExplanation(jobId, 'waiting'), usage: decision.usage }
+      if (decision.outcome === 'run') {
         // One that is slowed down has a job that is delayed to its slot.
         const slowed = (stored?.slotMs ?? 0) > decision.atMs
-        return { ...known, ...waitsFor(slowed ? 'RATE' : await queueStates.reason(queue)) }
+        return { ...known, state: 'woken', ...waitsFor(slowed ? 'RATE' : await queueStates.reason(queue)) }
       }
       const line = stored?.line ?? ''
+      const { etaMs, etaMaxMs, binding, position } = decision
       if (keys.isOwnLine(line)) {
         // Its agent refused it, and it waits alone until it is tried again.
         const block = request.meters.find(({ rule }) => rule.kind === 'upstream')
-        const etaMs = due === null ? null : Math.max(0, Number(due) - decision.atMs)
-        return { ...known, binding: block === undefined ? null : gateBinding(block), position: 0, etaMs, ...waitsFor('UPSTREAM') }
+        return { ...known, binding: block === undefined ? null : gateBinding(block), position, etaMs, ...waitsFor('UPSTREAM') }
       }
-      const limited = decision.outcome === 'reject' ? decision : null
-      if (line === keys.queueLine(queue) && limited === null)
-        return { ...known, position: rank, ...waitsFor((await queueStates.reason(queue)) ?? 'WORKERS_BUSY') }
-      const { binding, windowMs } = limited === null ? lineBinding(scriptClient, line) : boundBy(limited)
-      // The peek estimates the wait at the end of the line; a call further ahead waits its share of that.
-      const share = rank === null || length === 0 ? 1 : (rank + 1) / (length + 1)
-      const etaMs = limited === null ? 0 : limited.retryAfterMs === null ? null : limited.retryAfterMs * share
-      return { ...known, binding, position: rank, etaMs, ...waitsFor(binding === null ? null : reasonOf(binding, windowMs)) }
+      if (binding !== null) return { ...known, binding, position, etaMs, etaMaxMs, ...waitsFor(decision.waitsFor) }
+      if (line === keys.queueLine(queue)) return { ...known, position, ...waitsFor((await queueStates.reason(queue)) ?? 'WORKERS_BUSY') }
+      const ahead = lineBinding(scriptClient, line)
+      const reason = ahead.binding === null ? null : reasonOf(ahead.binding, ahead.windowMs)
+      return { ...known, binding: ahead.binding, position, etaMs: etaMs ?? 0, etaMaxMs, ...waitsFor(reason) }
     }),
   )
 }
 
-/** What binds a call, and the window of that limit. */
-type Bound = { readonly binding: Binding | null; readonly windowMs: number | null | undefined }
-
-function boundBy({ binding, usage }: RejectDecision): Bound {
-  const limit = usage.find((one) => one.rule === binding.rule && one.limit === binding.limit && one.scopeValue === binding.scopeValue)
-  return { binding, windowMs: limit?.windowMs }
-}
-
 /** Of a call that stands in a line while there is room: it is about to be woken. */
-function lineBinding(scriptClient: ScriptClient, line: string): Bound {
+function lineBinding(scriptClient: ScriptClient, line: string): { readonly binding: Binding | null; readonly windowMs: number | null | undefined } {
   const at = scriptClient.keys.parseLine(line)
   if (at === null) return { binding: null, windowMs: null }
   const found = scriptClient.resolver.rules.rules.find(({ name }) => name === at.rule)

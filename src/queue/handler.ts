@@ -28,6 +28,8 @@ export interface CallContext {
   settlePart(usage: CallUsage): Promise<void>
   /** Reads the agent's limits from the headers of an answer (OpenAI's and Anthropic's are known). `httpAgent` calls it by itself. */
   observe(headers: HeadersLike): void
+  /** Headers by which the agent goes on with the trace of the call (`traceparent`); none where no OpenTelemetry SDK is registered. */
+  readonly traceHeaders: Readonly<Record<string, string>>
 }
 
 /** Makes the call. Its return value is the call's result; a `usage` in it settles the estimate. */
@@ -58,6 +60,8 @@ export interface WorkerOptions {
   fallback?: ((call: Call, context: CallContext) => unknown) | undefined
   /** Reads the call from a job that another producer added; default: its data. */
   callOf?: ((job: Job) => Call) | undefined
+  /** Whether jobs that complete at the same time are completed by one script instead of BullMQ's for each; default true. */
+  finishInBatches?: boolean | undefined
   /** Whether the worker does not start where the namespace has no rules; default false. */
   requireRules?: boolean | undefined
 }

@@ -10,6 +10,7 @@ import { SECOND } from '../model/time.js'
 import { usageOfResult } from '../pricing/usage.js'
 import { onAbort, within } from '../redis/bounded-wait.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
+import { activeCarrier, type TraceCarrier } from '../telemetry/tracing.js'
 import { validateCall } from '../validation/call.js'
 import { bareExplanation, type Explanation } from './explain.js'
 import type { CallContext, WorkerOptions } from './handler.js'
@@ -36,6 +37,8 @@ export interface RunOptions {
 interface HeldCall extends RunOptions {
   readonly call: Call
   readonly handler: HeldHandler<unknown>
+  /** The trace that its caller is in. */
+  readonly trace: { readonly trace?: TraceCarrier }
   resolve: (result: unknown) => void
   reject: (error: unknown) => void
   state: 'starting' | 'waiting' | 'running'
@@ -68,6 +71,7 @@ const JOB_OPTIONS: JobsOptions = { removeOnComplete: true, removeOnFail: true, b
 const CONTROL_ERRORS: ReadonlySet<string> = new Set(['DelayedError', 'WaitingError', 'WaitingChildrenError', 'RateLimitError', 'UnrecoverableError'])
 /** Of so many calls that ended here `explain` still knows how. */
 const ENDED_KEPT = 1000
+const NO_TRACE = Object.freeze({})
 
 /**
  * Calls whose handler runs in the process that brings them: a server that holds the connection of a client.
@@ -136,12 +140,14 @@ export class HeldCalls {
     const id = `${queue.name}.${randomUUID()}`
     const costs = scriptClient.resolver.costs(call)
     const estimated = withEstimate(call, costs instanceof Promise ? await costs : costs)
+    const carrier = activeCarrier()
+    const trace = carrier === undefined ? NO_TRACE : { trace: carrier }
     for (;;) {
       if (gone()) {
         const result = await this.outage.run(id, { ...estimated, id: undefined }, handler, { signal, waiting })
         if (result !== BACK) return result as T
       }
-      const held: HeldCall = { call, handler, signal, waiting, resolve: noop, reject: noop, state: 'starting', attempts: 0, thrown: undefined }
+      const held: HeldCall = { call, handler, trace, signal, waiting, resolve: noop, reject: noop, state: 'starting', attempts: 0, thrown: undefined }
       try {
         return (await this.runInLine(id, held, estimated)) as T
       } catch (error) {
@@ -240,6 +246,7 @@ export class HeldCalls {
   /** Stands for the job of a call that has none. Where the call has to wait it becomes one. */
   private jobless(id: string, call: Call): AttemptJob {
     const { queue, attempts } = this.parts
+    const { trace = NO_TRACE } = this.calls.get(id) ?? {}
     return {
       id,
       name: call.agent,
@@ -249,12 +256,12 @@ export class HeldCalls {
       timestamp: Date.now(),
       attemptsMade: 0,
       stalledCounter: 0,
-      opts: {},
+      opts: trace,
       async updateData(data: Call) {
         this.data = data
       },
       async moveToDelayed(atMs: number) {
-        await queue.add(this.name, this.data, { ...JOB_OPTIONS, attempts, jobId: id, delay: Math.max(0, atMs - Date.now()) })
+        await queue.add(this.name, this.data, { ...JOB_OPTIONS, ...trace, attempts, jobId: id, delay: Math.max(0, atMs - Date.now()) })
       },
     }
   }
@@ -265,7 +272,7 @@ export class HeldCalls {
     if (held === undefined) return
     held.state = 'waiting'
     const { queue, attempts } = this.parts
-    await queue.add(call.agent, call, { ...JOB_OPTIONS, attempts: attempts - 1, jobId: id, delay: SECOND })
+    await queue.add(call.agent, call, { ...JOB_OPTIONS, ...held.trace, attempts: attempts - 1, jobId: id, delay: SECOND })
   }
 
   private waits(id: string): void {

@@ -9,6 +9,7 @@ import { LONGEST_TIMER_MS } from '../model/time.js'
 import { usageOfResult } from '../pricing/usage.js'
 import { onAbort } from '../redis/bounded-wait.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
+import { traceHeaders } from '../telemetry/tracing.js'
 import { refusalOf } from '../upstream/refusals.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
 import type { CallContext } from './handler.js'
@@ -111,6 +112,7 @@ export class HeldOutage {
   private async make<T>(id: string, call: Call, handler: HeldHandler<T>, grant: Grant): Promise<T> {
     const controller = new AbortController()
     const context: CallContext = {
+      traceHeaders: traceHeaders(),
       id,
       job: undefined,
       attempt: 1,

@@ -6,6 +6,7 @@ import type { Decision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { CallInvalid, StoreUnavailable, TollgateError } from '../model/errors.js'
 import type { Unanswered } from '../redis/bounded-wait.js'
+import type { EnqueueTrace } from '../telemetry/tracing.js'
 import { jsonOf, validateCall } from '../validation/call.js'
 
 /** A valid call, and who it is. */
@@ -20,7 +21,14 @@ export type EnqueueRequest = CallRequest & { readonly identity: string }
 /** A call on its way in: prepared → decided → queued. It leaves that way as refused. */
 export type IncomingCall =
   | { readonly state: 'prepared'; readonly id: string; readonly request: EnqueueRequest }
-  | { readonly state: 'decided'; readonly id: string; readonly request: EnqueueRequest; readonly decision: Decision; readonly decidedMs: number }
+  | {
+      readonly state: 'decided'
+      readonly id: string
+      readonly request: EnqueueRequest
+      readonly decision: Decision
+      readonly decidedMs: number
+      readonly trace: EnqueueTrace | undefined
+    }
   /** Its job is in BullMQ; without a decision where that is the job of an earlier call with its id or deduplication key. */
   | { readonly state: 'queued'; readonly id: string; readonly identity: string; readonly decision?: Decision }
   /** Without a decision where the call is not valid ('' is its id then), or Redis did not answer. */

@@ -1,13 +1,13 @@
 import type { Redis } from 'ioredis'
 import type { CallRequest } from '../admission/request.js'
 import type { Clock } from '../model/time.js'
-import type { LineFront, ScriptClient } from '../store/redis/script-client.js'
+import type { FrontLook, LineFront, ScriptClient } from '../store/redis/script-client.js'
 import { readRecord, restoredRequest } from './stored-call.js'
 
 /** Lines, calls of them, and passes that one turn of the dispatcher looks at, at most. */
 const LINES_AT_ONCE = 32
 const CALLS_AT_ONCE = 192
-const FEWEST_PER_LINE = 4
+const FEWEST_PER_LINE = 2
 const PASSES_AT_ONCE = 100
 
 /** Whether a line, by its rule and scope value, is to be looked at before the others. */
@@ -19,6 +19,8 @@ export class LineScan {
   /** Lines that a scan of all lines has found, and no turn has looked at yet. */
   private readonly unseen = new Set<string>()
   private isFirst: FirstLines = () => false
+  /** How many calls of a line the next turn looks at, where that is more than the fewest. */
+  private readonly asks = new Map<string, number>()
   /** Redis' clock minus this process's monotonic clock. */
   private offsetMs = 0
 
@@ -75,8 +77,35 @@ export class LineScan {
     return score === undefined ? longestMs : Math.min(longestMs, Math.max(0, Number(score) - this.nowMs()))
   }
 
+  /**
+   * The first calls of lines: of each twice as many as went last time. A look at a call costs as much as to wake it, and few of a busy line go at a time,
+   * so that most would be looked at again and again.
+   */
   fronts(lines: readonly string[]): Promise<LineFront[]> {
-    return readLineFronts(this.redis, this.scriptClient, lines, Math.max(FEWEST_PER_LINE, Math.floor(CALLS_AT_ONCE / lines.length)))
+    const most = mostPerLine(lines.length)
+    return readLineFronts(this.redis, this.scriptClient, lines, (line) => Math.min(most, this.asks.get(line) ?? FEWEST_PER_LINE))
+  }
+
+  /**
+   * Notes what became of the calls of `fronts`. @returns whether the calls behind those of some line may go, too: the next turn looks at more of it
+   */
+  looked(fronts: readonly LineFront[], looks: readonly FrontLook[]): boolean {
+    const most = mostPerLine(fronts.length)
+    let more = false
+    for (const [n, { key, calls }] of fronts.entries()) {
+      const { left, ended } = looks[n] as FrontLook
+      const asked = Math.min(most, this.asks.get(key) ?? FEWEST_PER_LINE)
+      const mayGoOn = !ended && calls.length === asked
+      const next = 2 * (mayGoOn ? asked : left)
+      const isEmpty = !mayGoOn && left === calls.length
+      if (next > FEWEST_PER_LINE && !isEmpty) this.asks.set(key, Math.min(CALLS_AT_ONCE, next))
+      else this.asks.delete(key)
+      // Calls that were passed over stay: once as many as can be are looked at, the line waits for its time.
+      if (!mayGoOn || (left === 0 && asked === most)) continue
+      this.unseen.add(key)
+      more = true
+    }
+    return more
   }
 
   /** The requests of calls under the rules in force now, each with the line it stands in ('' where it stands in none). */
@@ -100,9 +129,19 @@ export class LineScan {
   }
 }
 
-/** The first calls of each line, resolved under the rules in force now. */
-export async function readLineFronts(redis: Redis, scriptClient: ScriptClient, lines: readonly string[], perLine: number): Promise<LineFront[]> {
-  const fronts = await Promise.all(lines.map((line) => redis.zrange(line, '0', String(perLine - 1))))
+/** How many calls of each of so many lines one turn looks at, at most. */
+function mostPerLine(lines: number): number {
+  return Math.max(FEWEST_PER_LINE, Math.floor(CALLS_AT_ONCE / lines))
+}
+
+/** The first calls of each line, resolved under the rules in force now. @param count how many of a line */
+export async function readLineFronts(
+  redis: Redis,
+  scriptClient: ScriptClient,
+  lines: readonly string[],
+  count: (line: string) => number,
+): Promise<LineFront[]> {
+  const fronts = await Promise.all(lines.map((line) => redis.zrange(line, '0', String(count(line) - 1))))
   const ids = fronts.flat()
   const records = ids.length === 0 ? [] : await redis.mget(ids.map((id) => scriptClient.keys.call(id)))
   let at = 0

@@ -1,4 +1,4 @@
-import { Job, Queue } from 'bullmq'
+import { Job, Queue, type Telemetry } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { withoutArguments } from '../model/secrets.js'
 import type { Keys } from '../redis/keys.js'
@@ -14,12 +14,13 @@ export class Queues {
   constructor(
     private readonly redis: Redis,
     private readonly keys: Keys,
+    private readonly telemetry?: Telemetry | undefined,
   ) {}
 
   get(name: string): Queue {
     let queue = this.open.get(name)
     if (queue === undefined) {
-      queue = new Queue(name, { connection: this.redis, prefix: this.keys.prefix })
+      queue = new Queue(name, { connection: this.redis, prefix: this.keys.prefix, ...(this.telemetry === undefined ? {} : { telemetry: this.telemetry }) })
       // BullMQ emits the connection's errors again here; they are logged at the connection.
       queue.on('error', () => {})
       this.open.set(name, queue)

@@ -1,3 +1,4 @@
+import type { Telemetry } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { identityOf } from '../admission/identity.js'
@@ -5,6 +6,9 @@ import type { Resolver } from '../admission/resolver.js'
 import type { UsageReader } from '../admission/usage-reader.js'
 import type { Gate } from '../gate/gate.js'
 import type { CallsPage, CheckedCallsQuery, CheckedLinesQuery, LinesPage } from '../gate/waiting.js'
+import type { CallHistory } from '../history/answers.js'
+import type { Recorder } from '../history/recorder.js'
+import { readSeen, type Seen } from '../history/seen.js'
 import type { Call } from '../model/call.js'
 import type { CustomStrategy } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
@@ -19,9 +23,12 @@ import { isStoreError } from '../redis/store-error.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { ScriptClient } from '../store/redis/script-client.js'
 import type { Store } from '../store/store.js'
+import type { CallMetrics } from '../telemetry/call-metrics.js'
 import { logConnection } from '../telemetry/log.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
 import { validateCall } from '../validation/call.js'
+import { readCallHistory } from './call-history.js'
+import { CallNotes } from './call-notes.js'
 import { Dispatcher } from './dispatcher.js'
 import { Enqueuer } from './enqueuer.js'
 import { ExistingJobs } from './existing-jobs.js'
@@ -31,6 +38,7 @@ import type { Handler, WorkerOptions } from './handler.js'
 import { HeldCalls } from './held-calls.js'
 import { heldQueueOf, newHeldQueue, sweepHeld } from './held-queue.js'
 import { startLifted } from './lifted-calls.js'
+import { LineLook } from './line-look.js'
 import type { FirstLines } from './line-scan.js'
 import { QueueStates } from './queue-states.js'
 import { Queues } from './queues.js'
@@ -61,11 +69,15 @@ interface QueueRuntimeParts {
     /** How long Redis may take to take in, explain or cancel a call. */
     readonly enqueueTimeoutMs: number
     readonly onStoreError: OnStoreError
+    /** Of BullMQ, for spans of its own. */
+    readonly telemetry?: Telemetry | undefined
     readonly decideOnSums: boolean
   }
   readonly tracker: UpstreamTracker
   readonly usage: UsageReader
   readonly outage: Outage
+  readonly metrics: CallMetrics
+  readonly recorder: Recorder
   /** That of the gate, which goes on while Redis is away. */
   readonly store: Store
   /** Is called when another process has changed the rules, or may have. */
@@ -88,20 +100,24 @@ export class QueueRuntime {
   readonly foreignWorkers: ForeignWorkers
   private readonly queueStates: QueueStates
   private readonly waitingList: WaitingList
+  private readonly notes: CallNotes
   private readonly workers = new Set<Worker>()
   /** By the names of their queues. */
   private readonly held = new Map<string, HeldCalls>()
+  /** Is told of alerts, as they come by the channel. */
+  onAlert: ((notice: unknown) => void) | undefined
   private sweeps: NodeJS.Timeout | undefined
   private readonly refresh: NodeJS.Timeout
   /** Made with the first worker. */
   private working: WorkingParts | undefined
 
   constructor(private readonly parts: QueueRuntimeParts) {
-    this.queues = new Queues(parts.client, parts.keys)
+    this.queues = new Queues(parts.client, parts.keys, parts.options.telemetry)
     this.queueStates = new QueueStates(parts.client, parts.keys)
     this.foreignWorkers = new ForeignWorkers(parts.client, parts.keys.prefix, parts.options.queue, parts.log)
     const { scriptClient, client: redis, log } = parts
     this.waitingList = new WaitingList({ scriptClient, redis, queueStates: this.queueStates }, parts.options.queue)
+    this.notes = new CallNotes({ ...parts, redis })
     const { attempts, strategies, maxPayloadBytes, enqueueTimeoutMs: timeoutMs } = parts.options
     const queue = this.queues.get(parts.options.queue)
     this.results = new Results(queue, redis)
@@ -113,10 +129,12 @@ export class QueueRuntime {
       queueStates: this.queueStates,
       results: this.results,
       strategyResolver,
+      notes: this.notes,
       attempts,
       maxPayloadBytes,
       timeoutMs,
       knowsRules: () => parts.outage.knowsRules,
+      metrics: parts.metrics,
     })
     parts.subscriber.on('message', (channel: string, message: string) => this.hear(channel, message))
     parts.subscriber.on('ready', parts.rulesChanged)
@@ -135,8 +153,22 @@ export class QueueRuntime {
     const { scriptClient, client: redis } = this.working
     const strategyResolver = new StrategyResolver(scriptClient, this.parts.options.strategies, this.parts.log)
     const away = () => this.parts.outage.breaker.away
-    const { decideOnSums } = this.parts.options
-    return new Worker({ ...this.parts, away, scriptClient, redis, queue, prefix: this.parts.keys.prefix, strategyResolver, decideOnSums }, handler, options)
+    return new Worker(
+      {
+        ...this.parts,
+        away,
+        notes: this.notes,
+        scriptClient,
+        redis,
+        queue,
+        prefix: this.parts.keys.prefix,
+        telemetry: this.parts.options.telemetry,
+        strategyResolver,
+        decideOnSums: this.parts.options.decideOnSums,
+      },
+      handler,
+      options,
+    )
   }
 
   /** Starts to hold calls in this process. */
@@ -178,6 +210,25 @@ export class QueueRuntime {
       const id = await this.idOf(call)
       return explain({ scriptClient, redis: client, queueStates: this.queueStates }, this.queues.get(this.queueOf(id)), id)
     })
+  }
+
+  /** What a call went through. @throws CALL_UNKNOWN */
+  callHistory(id: string): Promise<CallHistory> {
+    const { client, keys, recorder } = this.parts
+    return this.answered('the history of a call', async () => {
+      await recorder.sync()
+      return readCallHistory(client, keys, this.queueOf(id), id)
+    })
+  }
+
+  get redis(): Redis {
+    return this.parts.client
+  }
+
+  /** What the dispatcher saw of the lines last. */
+  seen(): Promise<Seen | null> {
+    const { client, keys } = this.parts
+    return this.answered('what the dispatcher saw', async () => readSeen(await client.get(keys.seen)))
   }
 
   calls(query: CheckedCallsQuery): Promise<CallsPage> {
@@ -262,6 +313,16 @@ export class QueueRuntime {
     return true
   }
 
+  /** Whether this process has workers or holds calls. */
+  get works(): boolean {
+    return this.working !== undefined
+  }
+
+  /** Whether this process dispatches the lines of the namespace. */
+  get dispatches(): boolean {
+    return this.working?.dispatcher.leads === true
+  }
+
   /** Whether Redis is out of reach now. */
   get gone(): boolean {
     return this.parts.client.status !== 'ready' || this.parts.outage.breaker.away
@@ -310,6 +371,7 @@ export class QueueRuntime {
     })
     const scriptClient = new ScriptClient(client, resolver, clock)
     const queues = new Queues(client, keys)
+    const look = new LineLook({ ...this.parts, redis: client, scriptClient, queueStates: new QueueStates(client, keys) })
     const sweep = () => {
       sweepHeld(scriptClient, client, (name) => queues.get(name)).catch((error: unknown) => {
         if (!isStoreError(error)) log.warn({ err: error }, 'the held calls of dead processes could not be given up; it is tried again')
@@ -317,7 +379,7 @@ export class QueueRuntime {
     }
     this.sweeps = setInterval(sweep, DEFAULTS.heldBeatMs)
     this.sweeps.unref()
-    return { client, scriptClient, queues, dispatcher: new Dispatcher(client, scriptClient, queues, clock, log) }
+    return { client, scriptClient, queues, dispatcher: new Dispatcher(client, scriptClient, queues, clock, log, { look, notes: this.notes }) }
   }
 
   private hear(channel: string, message: string): void {
@@ -326,7 +388,7 @@ export class QueueRuntime {
       return
     }
     if (channel !== this.parts.keys.notices) return
-    let notice: { rules?: string; cancel?: { queue: string; id: string } }
+    let notice: { rules?: string; cancel?: { queue: string; id: string }; alert?: unknown }
     try {
       notice = JSON.parse(message)
     } catch (error) {
@@ -335,6 +397,7 @@ export class QueueRuntime {
       return
     }
     if (notice.rules !== undefined) this.parts.rulesChanged()
+    if (notice.alert !== undefined) this.onAlert?.(notice.alert)
     if (notice.cancel !== undefined) this.held.get(notice.cancel.queue)?.cancel(notice.cancel.id)
     if (notice.cancel?.queue === this.parts.options.queue) for (const worker of this.workers) worker.abort(notice.cancel.id)
   }

@@ -41,13 +41,13 @@ export class SendBack {
 
   /**
    * The agent answered "not now": the charge is given back, and the call waits for its next try.
-   * @param ended is told how the attempt ended @throws what fails the job, where the call has returned as often as it may
+   * @param ended is told how the attempt ended, and how often the agent refused the call where it takes others @throws what fails the job, where the call has returned as often as it may
    */
   async limited(
     holder: JobHolder,
     request: CallRequest,
     { limited, words }: Extract<AgentRefusal, { name: 'later' }>,
-    ended: (how: 'returned' | 'failed') => void,
+    ended: (how: 'returned' | 'failed', returns?: number) => void,
   ): Promise<never> {
     const keepsLine = await this.storeMode(holder, request)
     const maxReturns = request.call.maxReturns ?? this.maxReturns
@@ -60,16 +60,16 @@ export class SendBack {
       this.log.warn(told, 'the agent refused the call more often than it may return; the call fails')
       throw finalFailure(new TollgateError('UPSTREAM_REFUSED', `refused ${returns} times (maxReturns ${maxReturns}), at last with: ${words}`))
     }
-    ended('returned')
+    ended('returned', refusal === 'blocks' ? undefined : returns)
     const state = { ...told, blockedMs: Math.ceil(blockedMs), waitMs: Math.ceil(waitMs), factor, cut }
     this.log.warn(state, refusal === 'blocks' ? BLOCKED : NOT_BLOCKED)
     return this.delay(holder, request, waitMs, unkept)
   }
 
   /** The start script has put the call in a line. */
-  async waiting(holder: JobHolder, request: CallRequest, etaMs: number | null): Promise<never> {
+  async waiting(holder: JobHolder, request: CallRequest, mostMs: number | null): Promise<never> {
     await this.storeMode(holder, request)
-    return this.delay(holder, request, etaMs)
+    return this.delay(holder, request, mostMs)
   }
 
   /**
@@ -83,14 +83,14 @@ export class SendBack {
     return true
   }
 
-  private async delay(holder: JobHolder, request: CallRequest, etaMs: number | null, returns = ''): Promise<never> {
+  private async delay(holder: JobHolder, request: CallRequest, mostMs: number | null, returns = ''): Promise<never> {
     const aborted = holder.abortedBy()
     if (aborted !== undefined) {
       // Cancelled while the script put it in line: a place without a job would keep the calls behind it waiting.
       await leave(this.scriptClient, request)
       throw jobFailure(aborted)
     }
-    await holder.retrying(() => holder.job.moveToDelayed(Date.now() + delayMs(etaMs), holder.token))
+    await holder.retrying(() => holder.job.moveToDelayed(Date.now() + delayMs(mostMs), holder.token))
     if (returns !== '') await holder.retrying(() => this.scriptClient.keepReturns(request.id, returns))
     throw new DelayedError()
   }

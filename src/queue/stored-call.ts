@@ -7,6 +7,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { ERRORS, type ErrorCode, TollgateError } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import type { Held } from '../store/redis/scripts.js'
+import type { TraceCarrier } from '../telemetry/tracing.js'
 import { CALL_FIELDS, validateCall } from '../validation/call.js'
 import { allowedBy, allowedIn } from './allowed-call.js'
 
@@ -30,6 +31,8 @@ export interface CallJobOptions extends JobsOptions {
   readonly identity: string
   /** The rules at which a strategy lets the call start without room. */
   readonly allowed?: readonly string[]
+  /** The trace of its enqueue, where an OpenTelemetry SDK is registered there. */
+  readonly trace?: TraceCarrier
 }
 
 /** When the call of a job came, where a worker that had it died: by the clock of its producer, where that was BullMQ's own. */
@@ -100,6 +103,12 @@ function storedCosts({ cost = {} }: Call): Costs {
   }
 }
 
+/** The trace that the options of a job name. Any producer may have written them. */
+export function keptTrace(opts: object): TraceCarrier | undefined {
+  const { trace } = opts as Partial<CallJobOptions>
+  return typeof trace === 'object' && trace !== null && typeof trace.traceparent === 'string' ? trace : undefined
+}
+
 /** The call with its estimate, which goes along in its job, so that its worker does not estimate again. */
 export function withEstimate(call: Call, costs: Costs): Call {
   const cost: Cost = { ...call.cost }
@@ -144,12 +153,12 @@ export function isJobOf({ name, data, opts }: JobIdentity, call: Call, identity 
 }
 
 /**
- * How long the BullMQ job of a waiting call is delayed: its estimated wait and a margin.
+ * How long the BullMQ job of a waiting call is delayed: as long as it may have to wait, and a margin.
  * The dispatcher wakes the call long before; the delay is for the case that no dispatcher lives.
- * @param etaMs null where the wait cannot be estimated: the delay is long then, since each return of the job costs a worker one start script
+ * @param mostMs null where it is not known how long the wait may be: the delay is long then, since each return of the job costs a worker one start script
  */
-export function delayMs(etaMs: number | null): number {
-  const wait = etaMs ?? DEFAULTS.unknownWaitMs
+export function delayMs(mostMs: number | null): number {
+  const wait = mostMs ?? DEFAULTS.unknownWaitMs
   const margin = Math.max(DEFAULTS.returnMarginMs, wait * DEFAULTS.returnMarginShare)
   return Math.ceil(Math.min(DEFAULTS.longestDelayMs, wait + margin))
 }

@@ -17,7 +17,7 @@ import type { Call } from '../model/call.js'
 import { withoutArguments } from '../model/secrets.js'
 import { SECOND } from '../model/time.js'
 import { waitsFor } from '../model/wait-reason.js'
-import { type ExplainParts, explainStored } from './explain.js'
+import { type ExplainParts, type Explanation, explainStored } from './explain.js'
 import { callOfJob, parseRecordId, readRecord, recordId } from './stored-call.js'
 
 /** So many calls and lines are looked at for a page at most. */
@@ -63,6 +63,7 @@ export class WaitingList {
 
   /** @throws RequestInvalid where the cursor is none */
   async calls(query: CheckedCallsQuery): Promise<CallsPage> {
+    if (query.line !== undefined) return this.callsOfLine(query.line, query)
     const calls: ListedCall[] = []
     let at: Cursor | null = readCursor(query.cursor) ?? start(0)
     for (let looked = 0; at !== null && calls.length < query.limit && looked < LOOKED_AT_MOST; ) {
@@ -81,8 +82,9 @@ export class WaitingList {
   }
 
   /** @throws RequestInvalid where the cursor is none */
-  async lines({ cursor, limit, rule }: CheckedLinesQuery): Promise<LinesPage> {
+  async lines({ cursor, limit, rule, names }: CheckedLinesQuery): Promise<LinesPage> {
     const { scriptClient } = this.parts
+    if (names !== undefined) return { lines: await this.describe(names.map((name) => this.lineKey(name))), cursor: null }
     const lines: ListedLine[] = []
     let at = readCursor(cursor) ?? start(0)
     for (let looked = 0; at[0] === 0 && lines.length < limit && looked < LOOKED_AT_MOST; ) {
@@ -92,6 +94,27 @@ export class WaitingList {
       at = next
     }
     return { lines: lines.sort((one, other) => other.depth - one.depth), cursor: at[0] === 0 ? writeCursor(at) : null }
+  }
+
+  private lineKey(name: string): string {
+    return this.parts.scriptClient.keys.line('', '').slice(0, -1) + name
+  }
+
+  /** The calls of one line by their places: from a place on, or from that of the cursor. */
+  private async callsOfLine(line: string, query: CheckedCallsQuery): Promise<CallsPage> {
+    const calls: ListedCall[] = []
+    let at = query.cursor === undefined ? (query.from ?? 0) : Number(readCursor(query.cursor)?.[3])
+    for (const last = at + LOOKED_AT_MOST; calls.length < query.limit && at < last; ) {
+      const ids = await this.parts.redis.zrange(this.lineKey(line), String(at), String(at + query.limit - 1))
+      const found = await this.listed({ state: 'waiting', in: 'lines' }, ids, query)
+      const room = query.limit - calls.length
+      calls.push(...found.slice(0, room))
+      // A call that the page has no room for is the first of the next one.
+      const left = found[room]
+      at += left === undefined ? ids.length : ids.findIndex((id) => parseRecordId(id).jobId === left.id)
+      if (left === undefined && ids.length < query.limit) return { calls, cursor: null }
+    }
+    return { calls, cursor: writeCursor([0, '0', '', String(at)]) }
   }
 
   private step(source: Source, at: Cursor, most: number, rule: string | undefined): Promise<PagePart> {
@@ -137,13 +160,9 @@ export class WaitingList {
       const flat = replies[n] as string[]
       for (let i = 0; i < flat.length; i += 2) {
         if (ids.length === most) {
-          const before = i === 0 ? undefined : (flat[i - 1] as string)
           // Nothing was taken of this line, or a part of it.
-          return {
-            ids,
-            next: before === undefined ? [at[0], at[1], asked[n - 1] as string, ''] : [at[0], at[1], line, before],
-            looked: lines.length + ids.length,
-          }
+          const rest: Cursor = i === 0 ? [at[0], at[1], asked[n - 1] as string, ''] : [at[0], at[1], line, flat[i - 1] as string]
+          return { ids, next: rest, looked: lines.length + ids.length }
         }
         ids.push(flat[i] as string)
       }
@@ -178,11 +197,11 @@ export class WaitingList {
       )
     const matching = found.filter(({ stored }) => stored?.state === state && isAskedFor(stored.call ?? {}, query))
     const [explained, waited] = await Promise.all([explainStored(this.parts, matching), this.waitedMs(matching.map(({ id }) => id))])
-    return explained.flatMap(({ position, etaMs, binding, waitsFor: reason, todo }, n): ListedCall[] => {
+    return explained.flatMap(({ position, etaMs, etaMaxMs, binding, waitsFor: reason, todo }, n): ListedCall[] => {
       const { id, stored } = matching[n] as (typeof matching)[number]
       if (query.waitsFor !== undefined && query.waitsFor !== reason) return []
       const { queue, jobId } = parseRecordId(id)
-      const waits = { binding, position, etaMs, waitedMs: waited[n] ?? null, waitsFor: reason, todo }
+      const waits = { binding, position, etaMs, etaMaxMs, waitedMs: waited[n] ?? null, waitsFor: reason, todo }
       return [{ id: jobId, queue, state: source.state, ...namedFields(stored?.call ?? {}), ...waits }]
     })
   }
@@ -202,7 +221,7 @@ export class WaitingList {
       const call = readJob(name ?? '', data)
       const waits = waitsFor(state === 'running' ? null : replies[2 * n + 1] === null ? reason : 'DELAYED')
       if (!isAskedFor(call, query) || (query.waitsFor !== undefined && query.waitsFor !== waits.waitsFor)) return []
-      const where = { binding: null, position: null, etaMs: null, waitedMs: Math.max(0, nowMs - Number(timestamp)) }
+      const where = { binding: null, position: null, etaMs: null, etaMaxMs: null, waitedMs: Math.max(0, nowMs - Number(timestamp)) }
       return [{ id: parseRecordId(id).jobId, queue: this.queue, state, ...namedFields(call), ...where, ...waits }]
     })
   }
@@ -213,17 +232,20 @@ export class WaitingList {
     for (const line of lines) {
       pipeline.zcard(line)
       pipeline.zrange(line, '0', String(FIRST_CALLS - 1))
+      pipeline.zrange(line, '-1', '-1')
     }
     const replies = await exec(pipeline)
     const found = lines.flatMap((line, n) => {
-      const first = replies[2 * n + 1] as string[]
-      return first[0] === undefined ? [] : [{ line, depth: replies[2 * n] as number, first, head: first[0] }]
+      const [depth, first, [last]] = replies.slice(3 * n, 3 * n + 3) as [number, string[], string[]]
+      return first[0] === undefined ? [] : [{ line, depth, first, head: first[0], last: last ?? first[0] }]
     })
-    const records = await scriptClient.recordsOf(found.map(({ head }) => head))
-    const [heads, waited] = await Promise.all([
+    // Of each line its first call and its last one.
+    const ends = found.flatMap(({ head, last }) => [head, last])
+    const records = await scriptClient.recordsOf(ends)
+    const [explained, waited] = await Promise.all([
       explainStored(
         this.parts,
-        found.map(({ head }, n) => ({ id: head, record: records[n] ?? '' })),
+        ends.map((id, n) => ({ id, record: records[n] ?? '' })),
       ),
       this.waitedMs(found.flatMap(({ first }) => first)),
     ])
@@ -231,10 +253,12 @@ export class WaitingList {
     return found.map(({ line, depth, first, head }, n) => {
       const ages = waited.slice(next, next + first.length).filter((ms) => ms !== null)
       next += first.length
-      const { etaMs: headEtaMs, binding, waitsFor: reason, todo } = heads[n] as (typeof heads)[number]
+      const [of, ofLast] = explained.slice(2 * n, 2 * n + 2) as [Explanation, Explanation]
+      const { etaMs: headEtaMs, etaMaxMs: headEtaMaxMs, binding, waitsFor: reason, todo } = of
       const name = line.slice(scriptClient.keys.line('', '').length - 1)
       const oldestMs = ages.length === 0 ? null : Math.max(...ages)
-      return { line: name, depth, oldestMs, head: parseRecordId(head).jobId, headEtaMs, binding, waitsFor: reason, todo }
+      const etas = { headEtaMs, headEtaMaxMs, lastEtaMs: ofLast.etaMs, lastEtaMaxMs: ofLast.etaMaxMs }
+      return { line: name, depth, oldestMs, head: parseRecordId(head).jobId, ...etas, binding, waitsFor: reason, todo }
     })
   }
 

@@ -1,3 +1,4 @@
+import { createRedisBackend, DelayedError, type Telemetry } from 'bullmq'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError } from '../model/errors.js'
 import { withoutArguments } from '../model/secrets.js'
@@ -6,9 +7,12 @@ import type { Outage } from '../outage/outage.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { RETURNS_FIELD } from '../store/redis/protocol.js'
 import type { Store } from '../store/store.js'
+import type { CallMetrics } from '../telemetry/call-metrics.js'
 import { safeObserver } from '../telemetry/observer.js'
+import { AttemptTrace } from '../telemetry/tracing.js'
 import { Attempt } from './attempt.js'
 import type { AttemptParts } from './attempt-parts.js'
+import { batchedBackend } from './batched-backend.js'
 import { PersistentWorker } from './bull-worker.js'
 import { CallStarter } from './call-starter.js'
 import { WORKER_NAME } from './foreign-workers.js'
@@ -18,15 +22,18 @@ import { PlaceReports } from './place-reports.js'
 import { SendBack } from './send-back.js'
 import { SlotLeases } from './slot-leases.js'
 import { StartBatcher } from './start-batcher.js'
-import { type AttemptJob, recordId } from './stored-call.js'
+import { type AttemptJob, keptTrace, recordId } from './stored-call.js'
 
-export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis' | 'log' | 'strategyResolver' | 'tracker' | 'usage'> {
+export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis' | 'log' | 'strategyResolver' | 'tracker' | 'usage' | 'notes'> {
   readonly queue: string
   readonly prefix: string
   readonly ledgerNames: LedgerNames
   readonly clock: Clock
   readonly outage: Outage
   readonly store: Store
+  readonly metrics: CallMetrics
+  /** Of BullMQ: it makes spans of its own then. */
+  readonly telemetry?: Telemetry | undefined
   readonly decideOnSums: boolean
   /** Whether Redis does not answer or refuses, though it may be connected. */
   readonly away: () => boolean
@@ -68,13 +75,14 @@ export class Worker {
     this.places = new PlaceReports(parts, concurrency, leaseMs)
     const run = async (job: AttemptJob, token: string | undefined): Promise<unknown> => {
       this.places.taken()
+      parts.metrics.cells.add('pickups', 1)
       try {
         return await this.attempt(job, token)
       } finally {
         this.places.freed()
       }
     }
-    this.bull = new PersistentWorker(parts.queue, run, {
+    const bullOptions = {
       connection: parts.redis,
       prefix: parts.prefix,
       name: WORKER_NAME,
@@ -85,7 +93,10 @@ export class Worker {
       runRetryDelay: DEFAULTS.longestStoreRetryMs,
       removeOnComplete: { age: DEFAULTS.keepResultsMs / 1000 },
       removeOnFail: { age: DEFAULTS.keepFailuresMs / 1000 },
-    })
+      ...(parts.telemetry === undefined ? {} : { telemetry: parts.telemetry }),
+    }
+    const backend = (options.finishInBatches ?? true) ? batchedBackend(parts.redis, log, bullOptions) : createRedisBackend
+    this.bull = new PersistentWorker(parts.queue, run, bullOptions, backend)
     this.bull.on('error', (error) => log.error({ err: withoutArguments(error) }, 'worker error'))
     this.bull.on('failed', (job, { message }) => {
       // A job that is retried by hand may return as often as a new one. If this is lost, its first refusal is its last.
@@ -100,13 +111,18 @@ export class Worker {
   /** Makes an attempt of the call in a job. @param token the lock of the job; '' for a held call that has no job yet */
   async attempt(job: AttemptJob, token = ''): Promise<unknown> {
     const id = job.id as string
-    const attempt = new Attempt(this.shared, job, token)
+    const trace = AttemptTrace.begin(job.queueName, id, keptTrace(job.opts), job.timestamp, job.attemptsMade + 1, this.parts.telemetry !== undefined)
+    const attempt = new Attempt(this.shared, job, token, trace)
     this.attempts.set(id, attempt)
     if (this.cancelled.has(id)) attempt.abort(cancellation())
     try {
-      return await attempt.run()
+      const result = await (trace === undefined ? attempt.run() : trace.run(() => attempt.run()))
+      trace?.end()
+      return result
     } catch (error) {
-      throw readableError(error)
+      const readable = readableError(error)
+      trace?.end(error instanceof DelayedError ? undefined : readable)
+      throw readable
     } finally {
       if (this.attempts.get(id) === attempt) this.attempts.delete(id)
     }

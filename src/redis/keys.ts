@@ -65,13 +65,21 @@ export class Keys extends Prefixed {
   readonly overrideUses = `${this.own}/uses`
   /** Hash: the workers of the namespace, with their places. */
   readonly workers = `${this.own}/workers`
+  /** What the dispatcher saw last of all lines, as JSON. */
+  readonly seen = `${this.own}/seen`
+  /** Hash: calls that fail again and again, with how often and when last. */
+  readonly troubled = `${this.own}/troubled`
   /** Hash: the queues that take no calls at the moment. */
   readonly closedQueues = `${this.own}/closed`
+  /** A key, and a channel, that are never written: permissions are tried on it. */
+  readonly probe = `${this.own}/probe`
   /** The processes that have the namespace open. */
   readonly members = `${this.own}/members`
   /** The first keys of every script over meters, in their order. */
   readonly fixed: readonly string[] = FIXED_KEYS.map((name) => this[name])
 
+  /** Hash: the alerts that fire, as JSON. */
+  readonly alerts = `${this.own}/alerts`
   /** Sorted set: the queues of held calls, by the time after which their processes count as dead. */
   readonly held = `${this.own}/held`
 
@@ -138,6 +146,22 @@ export class Keys extends Prefixed {
   /** The mark that a part of a process' usage during an outage was merged. */
   merged(name: string): string {
     return `${this.own}/o/${name}`
+  }
+  /** A series of the history: a hash of points. @param name such as `r/<rule>`; see `src/history/series.ts` */
+  series(name: string): string {
+    return `${this.own}/t/${name}`
+  }
+  /** The number of the last batch of counts that a process has sent. */
+  historySender(process: string): string {
+    return `${this.own}/t/~${process}`
+  }
+  /** A top list of the history: a sorted set of names. */
+  top(list: string): string {
+    return `${this.own}/y/${list}`
+  }
+  /** Hash: how much of a name's count in a top list may be that of names before it. */
+  topErrors(list: string): string {
+    return `${this.own}/z/${list}`
   }
   /** Rule and scope value of a line's key, or null if it is not one. */
   parseLine(key: string): { rule: string; value: string } | null {

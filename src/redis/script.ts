@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { Redis } from 'ioredis'
 import { withoutArguments } from '../model/secrets.js'
 import { LUA_TEXT } from './lua-text.js'
+import { isStoreError } from './store-error.js'
 
 const INCLUDE = /^--- @include "([^"]+)"$/gm
 
@@ -96,11 +97,25 @@ ${functions.join('')}`
   }
 }
 
-/** Connections to servers without Redis Functions (before 7.0), or of users who may not load them: scripts are sent by EVALSHA there. */
+/** Connections to servers without Redis Functions (before 7.0), or that refuse them: scripts are sent by EVALSHA there. */
 const withoutFunctions = new WeakSet<Redis>()
 
 function startsWith(error: unknown, ...texts: string[]): boolean {
   return error instanceof Error && texts.some((text) => error.message.startsWith(text))
+}
+
+/** How servers, proxies and hosted Redises say that there is no such command, or not for this user. */
+const NO_SUCH_COMMAND =
+  /\b(unknown|unsupported|disabled|forbidden|denied|not (?:be )?(?:available|allowed|supported|permitted|implemented|enabled|recogni[sz]ed|support)|no permissions?)\b/i
+/** What Redis says of an error that a script met while it ran. */
+const IN_SCRIPT = /\bscript: |@user_(function|script)|user_function:|user_script:/
+
+/** Whether a server refuses a command as such, in whatever words; the command was not run then. */
+export function refusesCommand(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  const { message } = error
+  if (IN_SCRIPT.test(message) || isStoreError(error)) return false
+  return message.startsWith('NOPERM') || NO_SUCH_COMMAND.test(message)
 }
 
 /**
@@ -128,7 +143,7 @@ export class Script<Reply> {
           return send()
         })
       } catch (error) {
-        if (!startsWith(error, 'ERR unknown command', 'NOPERM')) throw error
+        if (!refusesCommand(error)) throw error
         withoutFunctions.add(redis)
       }
     }
@@ -145,6 +160,8 @@ export class Script<Reply> {
     try {
       return await this.send(redis, 'evalsha', this.sha, keys, args)
     } catch (error) {
+      // It may be that functions were refused for a moment only: a user that was changed.
+      if (refusesCommand(error)) withoutFunctions.delete(redis)
       if (!startsWith(error, 'NOSCRIPT')) throw error
       return await this.send(redis, 'eval', this.source, keys, args)
     }

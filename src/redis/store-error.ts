@@ -1,9 +1,9 @@
 import { TollgateError } from '../model/errors.js'
 
 /** The codes of the errors of a Redis that is up, and cannot take what it is asked for. */
-const REFUSALS = 'READONLY|OOM|LOADING|MASTERDOWN|NOREPLICAS|MISCONF|BUSY|CLUSTERDOWN|TRYAGAIN|NOAUTH|WRONGPASS'
+const REFUSALS = 'READONLY|OOM|LOADING|MASTERDOWN|NOREPLICAS|MISCONF|BUSY|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|UNBLOCKED|EXECABORT|NOAUTH|WRONGPASS'
 /** Before Redis 7 the code of what a script met stands behind a dash within its text. */
-const REFUSED = new RegExp(`^(?:${REFUSALS})\\b|-(?:${REFUSALS})\\b|Script killed by user`)
+const REFUSED = new RegExp(`^(?:${REFUSALS})\\b|-(?:${REFUSALS})\\b|Script killed by user|Script attempted to access a non local key`)
 /** What ioredis says of commands that got no answer. It gives these no code. */
 const UNANSWERED = /Connection is closed|Command (timed out|aborted)|Reached the max retries per request|Stream isn't writeable|Socket (closed|timeout)/
 const NETWORK_CODE = /^(ECONNREFUSED|ECONNRESET|ECONNABORTED|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|EHOSTDOWN|ENETUNREACH)$/
@@ -15,7 +15,7 @@ export class StoreSilent extends Error {
 
 /**
  * Whether something failed because of the Redis behind it: it is away, slow, or up and refuses
- * (read-only, out of memory, loading, a password that was changed). The request can be repeated. Errors of calls, rules and scripts are none of these.
+ * (read-only, out of memory, loading, a password that was changed, keys on their way to another server of a cluster). The request can be repeated. Errors of calls, rules and scripts are none of these.
  */
 export function isStoreError(error: unknown): error is Error {
   if (!(error instanceof Error)) return false

@@ -1,113 +1,119 @@
 import { createServer, type Server } from 'node:http'
-import { Counter, Gauge, Histogram, Registry } from 'prom-client'
-import type { UsageFigures } from '../admission/usage-reader.js'
-import type { Call } from '../model/call.js'
+import { type Metric, Registry } from 'prom-client'
 import { ConfigInvalid } from '../model/errors.js'
-import { NO_OUTAGE, type OutageFigures } from '../outage/outage.js'
-import type { Ended, WorkerObserver } from './observer.js'
+import type { CallMetrics } from './call-metrics.js'
+import type { MetricCell } from './metric-cells.js'
+import { COUNTED, type CountedMetric, type MetricSpec, READ, type ReadMetric } from './metric-table.js'
 
-/** Upper bounds of the wait's buckets, in seconds. */
-const WAIT_BUCKETS = [0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600]
+/** The value of a metric that is read, for its labels. */
+export interface MetricReading {
+  readonly labels: readonly string[]
+  readonly value: number
+}
 
-/** The metrics of a worker process, for Prometheus. `docs/metrics.md` lists each. */
-export class Metrics implements WorkerObserver {
-  readonly registry = new Registry()
-  private readonly starts = new Counter({
-    name: 'tollgate_calls_started_total',
-    help: 'Calls that started.',
-    labelNames: ['agent'],
-    registers: [this.registry],
-  })
-  private readonly ends = new Counter({
-    name: 'tollgate_calls_ended_total',
-    help: 'Calls that a worker took, by how they ended there: done, failed, returned (429), rejected, expired.',
-    labelNames: ['agent', 'how'],
-    registers: [this.registry],
-  })
-  private readonly waits = new Histogram({
-    name: 'tollgate_call_wait_seconds',
-    help: 'From the enqueue to the start.',
-    labelNames: ['agent'],
-    buckets: WAIT_BUCKETS,
-    registers: [this.registry],
-  })
-  private readonly tokens = new Counter({
-    name: 'tollgate_tokens_total',
-    help: 'Tokens of calls that ended: estimated when they started, and actual as their agents told.',
-    labelNames: ['agent', 'kind'],
-    registers: [this.registry],
-  })
+/** Reads the metrics of READ; what cannot be read now is left out. */
+export type ReadMetrics = () => Promise<Partial<Record<ReadMetric, readonly MetricReading[]>>>
 
-  private usage: () => UsageFigures = () => ({ unreadable: 0, capped: 0 })
-  private outage: () => Pick<OutageFigures, 'away' | 'unchecked'> = () => NO_OUTAGE
+interface MetricValue {
+  readonly value: number
+  readonly labels: Record<string, string | number>
+  readonly metricName?: string
+}
 
-  constructor() {
-    const figures = () => this.outage()
-    new Gauge({
-      name: 'tollgate_store_away',
-      help: 'While Redis is taken to be away 1, else 0.',
-      registers: [this.registry],
-      collect() {
-        this.set(figures().away ? 1 : 0)
-      },
-    })
-    new Counter({
-      name: 'tollgate_unchecked_total',
-      help: 'Calls let in unchecked while Redis was away.',
-      registers: [this.registry],
-      collect() {
-        this.reset()
-        this.inc(figures().unchecked)
-      },
-    })
-    const usage = () => this.usage()
-    for (const [what, help] of [
-      ['unreadable', 'Usages that agents reported and that could not be read: the estimates stand.'],
-      ['capped', 'Amounts that agents reported and that were capped, since they were not believed.'],
-    ] as const)
-      new Counter({
-        name: `tollgate_usage_${what}_total`,
-        help,
-        registers: [this.registry],
-        collect() {
-          this.reset()
-          this.inc(usage()[what])
-        },
-      })
+/** A metric of the table as prom-client sees one: it reads its values when it is asked for them. */
+class TableMetric {
+  readonly name: string
+  readonly help: string
+  readonly type: MetricSpec['type']
+  readonly aggregator = 'sum'
+
+  constructor(
+    private readonly spec: MetricSpec,
+    private readonly values: () => MetricValue[] | Promise<MetricValue[]>,
+  ) {
+    this.name = spec.name
+    this.help = spec.help
+    this.type = spec.type
   }
 
-  /** Where the figures of usages come from: `tollgate.stats.usage`. */
-  watchUsage(figures: () => UsageFigures): void {
-    this.usage = figures
+  async get() {
+    const { name, help, type, aggregator } = this
+    return { name, help, type, aggregator, values: await this.values() }
   }
 
-  /** Where the figures of outages come from: `tollgate.stats.outage`. */
-  watchOutages(figures: () => Pick<OutageFigures, 'away' | 'unchecked'>): void {
-    this.outage = figures
-  }
+  /** The sums are those of the process: a registry cannot forget them. */
+  reset(): void {}
 
-  started({ agent }: Call, waitedMs: number): void {
-    this.starts.inc({ agent })
-    this.waits.observe({ agent }, Math.max(0, waitedMs) / 1000)
-  }
-
-  ended({ agent }: Call, how: Ended, { estimated, actual }: { estimated: number; actual: number | undefined }): void {
-    this.ends.inc({ agent, how })
-    if (how !== 'done' && how !== 'failed') return
-    this.tokens.inc({ agent, kind: 'estimated' }, estimated)
-    if (actual !== undefined) this.tokens.inc({ agent, kind: 'actual' }, actual)
+  get labelNames(): readonly string[] {
+    return this.spec.labels
   }
 }
 
+function labelsOf({ labels }: MetricSpec, values: readonly string[]): Record<string, string> {
+  return Object.fromEntries(labels.map((label, n) => [label, values[n] ?? '']))
+}
+
+function valuesOf(spec: MetricSpec, cell: MetricCell): MetricValue[] {
+  const labels = labelsOf(spec, cell.labels)
+  if (spec.buckets === undefined) return [{ value: cell.value, labels }]
+  const values: MetricValue[] = []
+  let count = 0
+  for (const [n, bound] of [...spec.buckets, '+Inf'].entries()) {
+    count += cell.buckets[n] as number
+    values.push({ metricName: `${spec.name}_bucket`, labels: { ...labels, le: bound }, value: count })
+  }
+  values.push({ metricName: `${spec.name}_sum`, labels, value: cell.value }, { metricName: `${spec.name}_count`, labels, value: cell.count })
+  return values
+}
+
+/** What limiters by key have counted themselves. */
+function valuesOfLimiters(metric: CountedMetric, metrics: CallMetrics): MetricValue[] {
+  const counts = [...metrics.limiterCounts()]
+  if (metric === 'checks') return counts.map(([rule, { allowed, refused }]) => ({ value: allowed + refused, labels: { rule } }))
+  if (metric === 'exceeded') return counts.flatMap(([rule, { refused }]) => (refused === 0 ? [] : [{ value: refused, labels: { rule, limit: '' } }]))
+  if (metric !== 'decisions') return []
+  return counts.flatMap(([rule, { allowed, refused }]) => [
+    { value: allowed, labels: { at: 'limiter', rule, strategy: '', outcome: 'run' } },
+    { value: refused, labels: { at: 'limiter', rule, strategy: '', outcome: 'reject' } },
+  ])
+}
+
+/**
+ * A registry of its own, for one Tollgate: `docs/metrics.md` lists its metrics.
+ * @param failures commands of the gate that Redis failed: the breaker counts them
+ */
+export function makeRegistry(metrics: CallMetrics, read: ReadMetrics, failures: () => number): Registry {
+  const registry = new Registry()
+  const register = (metric: TableMetric) => registry.registerMetric(metric as unknown as Metric)
+  for (const [key, spec] of Object.entries(COUNTED) as [CountedMetric, MetricSpec][])
+    register(
+      new TableMetric(spec, () => {
+        const counted = [...metrics.cells.cells(key).flatMap((cell) => valuesOf(spec, cell)), ...valuesOfLimiters(key, metrics)]
+        return key === 'storeErrors' ? counted.map((one) => ({ ...one, value: one.value + failures() })) : counted
+      }),
+    )
+  // All metrics of one scrape come from one reading.
+  let reading: ReturnType<ReadMetrics> | undefined
+  const readOnce = () => {
+    reading ??= read().finally(() => {
+      reading = undefined
+    })
+    return reading
+  }
+  for (const [key, spec] of Object.entries(READ) as [ReadMetric, MetricSpec][])
+    register(new TableMetric(spec, async () => ((await readOnce())[key] ?? []).map(({ labels, value }) => ({ value, labels: labelsOf(spec, labels) }))))
+  return registry
+}
+
 /** Serves `/metrics` on a port of all addresses; 404 elsewhere. @throws ConfigInvalid where the port cannot be had */
-export function serveMetrics(metrics: Metrics, port: number): Promise<Server> {
+export function serveMetrics(registry: Registry, port: number): Promise<Server> {
   const server = createServer((request, response) => {
     if (request.url !== '/metrics') {
       response.writeHead(404).end()
       return
     }
-    metrics.registry.metrics().then(
-      (text) => response.writeHead(200, { 'content-type': metrics.registry.contentType }).end(text),
+    registry.metrics().then(
+      (text) => response.writeHead(200, { 'content-type': registry.contentType }).end(text),
       () => response.writeHead(500).end(),
     )
   })

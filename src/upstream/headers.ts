@@ -163,3 +163,17 @@ export function readRetryAfter(headers: HeadersLike, nowMs?: number): number | u
   const date = Date.parse(value.endsWith('GMT') ? value : `${value} GMT`)
   return Number.isNaN(date) ? undefined : Math.max(0, date - (nowMs ?? sentAtMs(read)))
 }
+
+const TOLD_NAMES = [...OPENAI, ...ANTHROPIC].flatMap(({ limit, remaining, reset }) => [limit, remaining, reset])
+const LONGEST_TOLD = 80
+
+/** The rate-limit headers of an answer as they are, for the history of its call; undefined where there are none. */
+export function toldLimits(headers: HeadersLike): Readonly<Record<string, string>> | undefined {
+  const read = headerReader(headers)
+  const found: Record<string, string> = {}
+  for (const name of ['retry-after', 'retry-after-ms', ...TOLD_NAMES]) {
+    const value = read(name)
+    if (value !== undefined && value !== '') found[name] = value.slice(0, LONGEST_TOLD)
+  }
+  return Object.keys(found).length === 0 ? undefined : found
+}

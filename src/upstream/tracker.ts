@@ -122,7 +122,16 @@ export class UpstreamTracker {
   private readonly blockedUntil = new Map<string, number>()
   private readonly reporting = new Set<Promise<unknown>>()
 
-  constructor(private readonly parts: { readonly resolver: Resolver; readonly store: Store; readonly bus: Bus; readonly log: Logger }) {
+  constructor(
+    private readonly parts: {
+      readonly resolver: Resolver
+      readonly store: Store
+      readonly bus: Bus
+      readonly log: Logger
+      /** Is told of each report of this process. */
+      readonly reported?: (agent: string, blocks: boolean, cut: boolean) => void
+    },
+  ) {
     parts.bus.listen((message) => this.receive(message))
   }
 
@@ -245,6 +254,7 @@ export class UpstreamTracker {
   /** Passes the outcome of a report on to the listeners of this process and, by the bus, of the others. */
   private publish({ kind, name }: UpstreamReport, outcome: UpstreamOutcome): UpstreamState & { readonly cut: boolean } {
     const state = upstreamState(name, outcome)
+    this.parts.reported?.(name.agent, kind !== 'observed' && outcome.blockedUntilMs > outcome.atMs, outcome.cut)
     this.announceChange({ ...state, kind })
     return { ...state, cut: outcome.cut }
   }

@@ -8,6 +8,7 @@ import { Enqueuer } from '../../src/queue/enqueuer.js'
 import { QueueStates } from '../../src/queue/queue-states.js'
 import { Results } from '../../src/queue/results.js'
 import { StrategyResolver } from '../../src/queue/strategy-resolver.js'
+import { CallMetrics } from '../../src/telemetry/call-metrics.js'
 import { type Namespace, newNamespace } from '../support/namespace.js'
 import { codeOf } from '../support/place.js'
 import { Script } from '../support/script.js'
@@ -77,6 +78,7 @@ test('a call that a process put in line which had not heard of an override is wo
   })
   const scriptClient = realScriptClient(namespace, RULES)
   const late = new Enqueuer({
+    metrics: new CallMetrics(),
     scriptClient,
     redis: namespace.redis,
     queue,

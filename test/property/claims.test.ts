@@ -91,7 +91,7 @@ class Fleet {
       }
       case 'dispatch': {
         const lines = await this.namespace.redis.zrange(this.namespace.keys.lines, '0', '-1')
-        if (lines.length > 0) await client.dispatch(await readLineFronts(this.namespace.redis, client, lines, 8))
+        if (lines.length > 0) await client.dispatch(await readLineFronts(this.namespace.redis, client, lines, () => 8))
         return
       }
       default:

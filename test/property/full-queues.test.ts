@@ -34,7 +34,7 @@ test('a call that is woken for a full queue keeps no call of another queue from 
   await scriptClient.enqueue([requestIn('batch', 'third')], 'batch')
   await scriptClient.settle([{ request: running, actual: AS_ESTIMATED }])
 
-  const fronts = await readLineFronts(namespace.redis, scriptClient, await linesNow(namespace), 8)
+  const fronts = await readLineFronts(namespace.redis, scriptClient, await linesNow(namespace), () => 8)
   const budgets = new Map([
     ['calls', FULL],
     ['batch', FREE],

@@ -51,8 +51,9 @@ const RULES: RuleSpec[] = [
   { name: 'hard', scope: 'user', match: { agents: ['hard'] }, strategy: 'hard', limits: [{ tokens: 4096, per: LONG }] },
 ]
 
-/** The same with other limits: amounts, an order, an algorithm and a limit fewer. */
+/** The same with other limits: rates, amounts, an order, an algorithm and a limit fewer. */
 const OTHERS: RuleSpec[] = RULES.map((rule) => {
+  if (rule.name === 'account') return { ...rule, limits: rule.limits.map((limit) => (limit.tokens === undefined ? limit : { ...limit, tokens: 8192 })) }
   if (rule.name !== 'org') return rule
   return {
     ...rule,

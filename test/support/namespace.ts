@@ -3,6 +3,7 @@ import { Redis } from 'ioredis'
 import { pino } from 'pino'
 import { inject } from 'vitest'
 import { Tollgate, type TollgateOptions } from '../../src/index.js'
+import { connect } from '../../src/redis/connection.js'
 import { Keys } from '../../src/redis/keys.js'
 
 /** A namespace of one test: its Tollgates are closed when the test ends, and its keys are checked and removed. */
@@ -13,7 +14,7 @@ export class Namespace {
   private readonly opened: Tollgate[] = []
 
   constructor(readonly url: string) {
-    this.redis = new Redis(url, { maxRetriesPerRequest: null, retryStrategy: () => 50 })
+    this.redis = /^redis:/.test(url) ? new Redis(url, { maxRetriesPerRequest: null, retryStrategy: () => 50 }) : connect(url, this.keys.prefix).client
     this.redis.on('error', () => {})
   }
 
@@ -23,9 +24,10 @@ export class Namespace {
     return tollgate
   }
 
-  /** Every key of the namespace but that of the heartbeats, which processes write every second whatever a test does. */
+  /** Every key of the namespace but those of the heartbeats and the history, which processes write every second or two whatever a test does. */
   async allKeys(): Promise<string[]> {
-    return (await this.keysWithMembers()).filter((key) => key !== this.keys.members)
+    const { members, seen, troubled, prefix } = this.keys
+    return (await this.keysWithMembers()).filter((key) => ![members, seen, troubled].includes(key) && !/^\/[tyz]\//.test(key.slice(prefix.length)))
   }
 
   private async keysWithMembers(): Promise<string[]> {

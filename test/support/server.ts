@@ -1,9 +1,8 @@
 import { pino } from 'pino'
 import { onTestFinished } from 'vitest'
-import { Server } from '../../src/http/server.js'
+import { type Pages, Server } from '../../src/http/server.js'
 import { type ServerSettings, serverSettings } from '../../src/http/server-settings.js'
 import type { AgentSpec, Tollgate, TollgateOptions } from '../../src/index.js'
-import { Metrics } from '../../src/telemetry/metrics.js'
 import type { Namespace } from './namespace.js'
 
 export interface TestServer {
@@ -22,12 +21,13 @@ export interface TestServerOptions {
   readonly agents?: Readonly<Record<string, AgentSpec>>
   readonly open?: TollgateOptions
   readonly environment?: NodeJS.ProcessEnv
+  readonly pages?: Pages
 }
 
 /** A server of one test, over a real Redis; closed when the test has finished. */
 export async function startServer(
   namespace: Namespace,
-  { settings = {}, agents = {}, open = {}, environment = {} }: TestServerOptions = {},
+  { settings = {}, agents = {}, open = {}, environment = {}, pages }: TestServerOptions = {},
 ): Promise<TestServer> {
   const logged: string[] = []
   const log = pino({ level: 'trace' }, { write: (line: string) => void logged.push(line) })
@@ -35,11 +35,11 @@ export async function startServer(
   const server = new Server({
     tollgate,
     settings: serverSettings.parse({ port: 0, ...settings }),
-    metrics: new Metrics(),
     log,
     version: '0.0.0',
     agents,
     environment,
+    pages,
   })
   const url = await server.start()
   let closed = false

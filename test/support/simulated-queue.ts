@@ -105,7 +105,7 @@ export class SimulatedQueue {
     const lines = await this.namespace.redis.zrange(this.namespace.keys.lines, '-inf', this.dispatchAll ? '+inf' : String(this.clock.nowMs), 'BYSCORE')
     this.dispatchAll = false
     if (lines.length > 0) {
-      const { woken } = await this.scriptClient.dispatch(await readLineFronts(this.namespace.redis, this.scriptClient, lines, 64))
+      const { woken } = await this.scriptClient.dispatch(await readLineFronts(this.namespace.redis, this.scriptClient, lines, () => 64))
       for (const id of woken) this.deliver(id)
     }
     const passes = await this.namespace.redis.zrange(this.namespace.keys.passes, '-inf', String(this.clock.nowMs), 'BYSCORE')

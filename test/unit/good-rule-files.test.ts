@@ -142,7 +142,7 @@ test('prices of a file are read as written, by name and by glob', async () => {
 test('a file without rules limits nothing', async () => {
   const { rules, file } = await compiled('none')
   expect(rules).toEqual([])
-  expect(file).toEqual({ rules: [], agents: {}, prices: {}, exempt: {}, degradeTo: {}, endpoints: {} })
+  expect(file).toEqual({ rules: [], agents: {}, prices: {}, exempt: {}, degradeTo: {}, endpoints: {}, alerts: { list: [], webhooks: {} } })
 })
 
 test('every algorithm can be named, and its limit has its numbers', async () => {

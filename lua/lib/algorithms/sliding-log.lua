@@ -173,5 +173,6 @@ Algorithms[ALGORITHM.SLIDING_LOG] = {
   tells_reset = true,
   slack = Algorithms.slack_of_sum,
   rounds = true,
+  slides = true,
 }
 end

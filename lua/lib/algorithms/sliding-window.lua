@@ -146,5 +146,6 @@ Algorithms[ALGORITHM.SLIDING_WINDOW] = {
   tells_reset = true,
   slack = Algorithms.slack_of_sum,
   rounds = true,
+  slides = true,
 }
 end

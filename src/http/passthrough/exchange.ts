@@ -8,6 +8,7 @@ import { SECOND } from '../../model/time.js'
 import type { CallUsage } from '../../pricing/usage.js'
 import type { CallContext } from '../../queue/handler.js'
 import type { HeldCalls } from '../../queue/held-calls.js'
+import { inTraceOf } from '../../telemetry/tracing.js'
 import type { Tollgate } from '../../tollgate.js'
 import { isFinalAnswer, isRefusal } from '../../upstream/refusals.js'
 import type { ServerSettings } from '../server-settings.js'
@@ -75,9 +76,11 @@ export class Exchange {
   /** Makes the call and answers it; never throws. */
   async run(call: Call): Promise<void> {
     try {
-      await this.parts.held.run(call, (admitted, context) => this.make(admitted, context), {
-        waiting: (id, leave) => this.waiting(id, leave),
-      })
+      await inTraceOf(this.inbound.headers, () =>
+        this.parts.held.run(call, (admitted, context) => this.make(admitted, context), {
+          waiting: (id, leave) => this.waiting(id, leave),
+        }),
+      )
     } catch (error) {
       if (!this.answer.hasEnded) this.answer.refuse(clientRefusal(this.parts.client.api, error, this.id), this.idHeader())
     } finally {
@@ -169,7 +172,7 @@ export class Exchange {
     try {
       const body = outboundBody(this.inbound, context.degraded ? context.degradeTo : undefined)
       const { method, target, headers } = this.inbound
-      const answer = client.send(method, target, headers, body, this.ownKey)
+      const answer = client.send(method, target, { ...headers, ...context.traceHeaders }, body, this.ownKey)
       this.asked = answer
       await answer.begun
       const { status, headers: answered } = answer

@@ -40,8 +40,8 @@ export async function identify(access: Access, keys: ApiKeys, headers: IncomingH
     const { org, team, user } = found
     return { of: { org, team, user, ip }, name: `key ${found.id}`, ownKey: {} }
   }
-  if (key !== undefined && access.isKnown(key)) return { of: { ip }, name: 'producer', ownKey: {} }
-  if (access.keyed) throw new TollgateError('UNAUTHENTICATED', key === undefined ? 'a key is needed' : 'the key is not valid')
+  if (key !== undefined && access.mayCall(key)) return { of: { ip }, name: 'producer', ownKey: {} }
+  if (access.keyed) throw new TollgateError('UNAUTHENTICATED', key === undefined ? 'a key is needed' : 'the key is not one that may call agents')
   return { of: { ip }, name: `address ${ip}`, ownKey: ownKeyOf(headers) }
 }
 

@@ -40,8 +40,16 @@ function acceptedOf({ id, decision }: Ticket): z.infer<typeof acceptedSchema> {
   if (decision === undefined) return { id }
   const { outcome } = decision
   if (decision.outcome === 'wait')
-    return { id, outcome: 'wait', etaMs: decision.etaMs, position: decision.position, binding: decision.binding, waitsFor: decision.waitsFor }
-  return outcome === 'degrade' || outcome === 'run' ? { id, outcome, etaMs: 0 } : { id }
+    return {
+      id,
+      outcome: 'wait',
+      etaMs: decision.etaMs,
+      etaMaxMs: decision.etaMaxMs,
+      position: decision.position,
+      binding: decision.binding,
+      waitsFor: decision.waitsFor,
+    }
+  return outcome === 'degrade' || outcome === 'run' ? { id, outcome, etaMs: 0, etaMaxMs: 0 } : { id }
 }
 
 /** The result of a call if it is there within a time; undefined where it is not. @throws what the call failed with */

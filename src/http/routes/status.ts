@@ -1,12 +1,11 @@
 import { z } from 'zod'
-import type { Metrics } from '../../telemetry/metrics.js'
 import type { Tollgate } from '../../tollgate.js'
 import { type Route, route } from '../route.js'
 import type { Seats } from '../seats.js'
 
 const readiness = z.object({ ready: z.boolean(), redis: z.boolean(), dispatched: z.boolean(), closing: z.boolean() })
 
-export function statusRoutes(tollgate: Tollgate, metrics: Metrics, seats: Seats): Route[] {
+export function statusRoutes(tollgate: Tollgate, seats: Seats): Route[] {
   return [
     route({
       method: 'GET',
@@ -35,7 +34,10 @@ export function statusRoutes(tollgate: Tollgate, metrics: Metrics, seats: Seats)
       summary: 'Metrics for Prometheus',
       access: 'open',
       answers: { 200: ['text/plain', null] },
-      handle: async (_input, reply) => reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
+      async handle(_input, reply) {
+        const registry = await tollgate.metrics()
+        return reply.type(registry.contentType).send(await registry.metrics())
+      },
     }),
     route({
       method: 'GET',

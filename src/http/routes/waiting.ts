@@ -16,6 +16,7 @@ const listedCall = z.object({
   priority: z.number().optional(),
   position: z.number().int().nullable(),
   etaMs: z.number().nullable(),
+  etaMaxMs: z.number().nullable(),
   waitedMs: z.number().nullable(),
   ...waits,
 })
@@ -25,6 +26,9 @@ const listedLine = z.object({
   oldestMs: z.number().nullable(),
   head: z.string(),
   headEtaMs: z.number().nullable(),
+  headEtaMaxMs: z.number().nullable(),
+  lastEtaMs: z.number().nullable(),
+  lastEtaMaxMs: z.number().nullable(),
   ...waits,
 })
 const cursor = z.string().nullable()
@@ -37,7 +41,10 @@ export function waitingRoutes(tollgate: Tollgate): Route[] {
       path: '/v1/calls',
       summary: 'The calls that have not ended, and what each waits for; a page may be short and have a cursor: go on with that',
       access: 'admin',
-      query: callsSchema.extend({ limit: count.pipe(callsSchema.shape.limit.unwrap()).optional() }),
+      query: callsSchema.extend({
+        from: count.pipe(callsSchema.shape.from.unwrap()).optional(),
+        limit: count.pipe(callsSchema.shape.limit.unwrap()).optional(),
+      }),
       answers: { 200: ['A page of calls', z.object({ calls: z.array(listedCall), cursor })] },
       handle: ({ query }) => tollgate.calls(query),
     }),
@@ -46,7 +53,7 @@ export function waitingRoutes(tollgate: Tollgate): Route[] {
       path: '/v1/lines',
       summary: 'The lines in which calls wait: how many, since when, for what, and when the first goes on',
       access: 'admin',
-      query: linesSchema.extend({ limit: count.pipe(linesSchema.shape.limit.unwrap()).optional() }),
+      query: linesSchema.omit({ names: true }).extend({ limit: count.pipe(linesSchema.shape.limit.unwrap()).optional() }),
       answers: { 200: ['A page of lines', z.object({ lines: z.array(listedLine), cursor })] },
       handle: ({ query }) => tollgate.lines(query),
     }),

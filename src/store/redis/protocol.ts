@@ -5,6 +5,7 @@ import { STRATEGIES, type Strategy } from '../../model/call.js'
 import { COST_UNITS, type Unit } from '../../model/cost.js'
 import type { RuleKind } from '../../model/decision.js'
 import { DEFAULTS } from '../../model/defaults.js'
+import { DAY, HOUR, MINUTE } from '../../model/time.js'
 import { OBSERVED_AT_MOST } from '../../model/upstream.js'
 import { NO_OPTIONS } from '../../policy/compiled-rule.js'
 import { PAUSE_WAIT_MS } from '../../policy/pause.js'
@@ -122,6 +123,22 @@ export const DETAIL = { WAIT: 1, METER: 2, LIMIT: 3, RANK: 4, STRICTNESS: 5, MOS
 export const QUEUE_STATE = { OPEN: 0, FULL: 1, SHUT: 2 } as const
 export type QueueStateCode = (typeof QUEUE_STATE)[keyof typeof QUEUE_STATE]
 
+/**
+ * The resolutions of the history (`lua/add-history.lua`): the length of a point in ms (0: one point since a time), how many points are a chunk, how many
+ * chunks are kept beside the point under way, and for how long a series is kept after its last point.
+ */
+export const RESOLUTION = {
+  m: [MINUTE, 60, 25, 31 * DAY],
+  h: [HOUR, 24, 31, 31 * DAY],
+  d: [DAY, 31, 3, 95 * DAY],
+  t: [0, 1, 1, 31 * DAY],
+} as const
+export type Resolution = keyof typeof RESOLUTION
+
+/** The fields of a job's hash in BullMQ that have the events of its call, and its limits at its start (`lua/note-events.lua`). */
+export const EVENTS_FIELD = 'tollgate:events'
+export const LIMITS_FIELD = 'tollgate:limits'
+
 /** The places of the keys that every script over meters gets first. */
 const FIXED = Object.fromEntries(FIXED_KEYS.map((name, index) => [name.toUpperCase(), index + 1]))
 
@@ -167,14 +184,20 @@ const TABLES = {
   ...{ OUTCOME, RULE, LIMIT, OPTION, RECOVERY, REFUSAL, DETAIL, QUEUE_STATE, FIXED },
 } as const
 
-const TEXTS = { RETURNS_FIELD } as const
+const LISTS = { RESOLUTION } as const
 
-export const LUA_NAMES: readonly string[] = [...Object.keys(TABLES), ...Object.keys(NUMBERS), ...Object.keys(TEXTS)]
+const TEXTS = { RETURNS_FIELD, EVENTS_FIELD, LIMITS_FIELD } as const
+
+export const LUA_NAMES: readonly string[] = [TABLES, LISTS, NUMBERS, TEXTS].flatMap((constants) => Object.keys(constants))
 
 /** The table as Lua. */
 export const LUA_CONSTANTS: string = [
   ...Object.entries(TABLES).map(([name, table]) => {
     const fields = Object.entries(table).map(([key, value]) => `${key} = ${value}`)
+    return `local ${name} = { ${fields.join(', ')} }`
+  }),
+  ...Object.entries(LISTS).map(([name, lists]) => {
+    const fields = Object.entries(lists).map(([key, values]) => `${key} = { ${values.join(', ')} }`)
     return `local ${name} = { ${fields.join(', ')} }`
   }),
   ...Object.entries(NUMBERS).map(([name, value]) => `local ${name} = ${value}`),

@@ -41,6 +41,15 @@ export interface Dispatched {
   readonly dropped: readonly string[]
   /** Until the next line can move; null where no call waits. */
   readonly nextMs: number | null
+  /** What became of the calls looked at, line by line. */
+  readonly looks: readonly FrontLook[]
+}
+
+export interface FrontLook {
+  /** How many of the calls have left the line. */
+  readonly left: number
+  /** Whether the look ended at a call without room. If not, the calls behind those looked at may go, too. */
+  readonly ended: boolean
 }
 
 /** The scripts over meters, lines and ledger, as functions: one call, one round trip, no state of its own. */
@@ -85,6 +94,11 @@ export class ScriptClient extends UpstreamScripts {
     return (await this.decideEach('peek', requests)).map(decidedOrThrow)
   }
 
+  /** When calls start that wait: 'wait' of those in line, 'run' of others. @param lines the line that each stands in, '' = none */
+  explain(requests: readonly CallRequest[], lines: readonly string[]): Promise<(Decision | BareDecision)[]> {
+    return this.decide(scripts.explain, requests, { onTheirWay: true, lines, stored: lines.map((line) => (this.keys.isOwnLine(line) ? '1' : '0')) })
+  }
+
   /** The front door: promises room or finds a place in line. @param queue that of all these calls */
   enqueue(requests: readonly CallRequest[], queue: string): Promise<(Decision | BareDecision)[]> {
     return this.decide(scripts.enqueue, requests, { onTheirWay: true, stored: requests.map(storedCall), queue })
@@ -119,7 +133,7 @@ export class ScriptClient extends UpstreamScripts {
   private async decide(
     script: Script<Buffer>,
     requests: readonly AdmissionRequest[],
-    { onTheirWay, ended = [], stored = [], queue, sender }: DecideOptions,
+    { onTheirWay, ended = [], stored = [], queue, lines = [], sender }: DecideOptions,
   ): Promise<(Decision | BareDecision)[]> {
     const decisions: (Decision | BareDecision)[] = []
     let from = 0
@@ -134,6 +148,7 @@ export class ScriptClient extends UpstreamScripts {
         const jobs = requests.slice(from, to).map(({ id }) => this.keys.job(id))
         encoder.keys.push(this.keys.closedQueues, this.keys.queueLine(queue), ...jobs)
       }
+      for (const line of lines.slice(from, to)) if (line !== '' && !encoder.keys.includes(line)) encoder.keys.push(line)
       const bytes = await script.run(this.redis, encoder.keys, [this.now(), encoder.batch(), ...named, ...stored.slice(from, to)])
       const reply = new DecisionReply(bytes, to - from, encoder.meters)
       for (let n = from; n < to; n++) {
@@ -205,8 +220,15 @@ export class ScriptClient extends UpstreamScripts {
     const jobs = looksAtJobs ? encoder.keys.length + 1 : 0
     if (looksAtJobs) encoder.keys.push(...requests.map(({ id }) => this.keys.job(id)))
     const args = [this.now(), encoder.batch(), JSON.stringify({ lines: shapes, queues, of, jobs }), ...requests.map(storedCall)]
-    const [nowMs, woken, nextMs, unclaimed, dropped] = await scripts.dispatch.run(this.redis, encoder.keys, args)
-    return { nowMs: Number(nowMs), woken, unclaimed, dropped, nextMs: Number(nextMs) < 0 ? null : Number(nextMs) }
+    const [nowMs, woken, nextMs, unclaimed, dropped, looks] = await scripts.dispatch.run(this.redis, encoder.keys, args)
+    return {
+      nowMs: Number(nowMs),
+      woken,
+      unclaimed,
+      dropped,
+      nextMs: Number(nextMs) < 0 ? null : Number(nextMs),
+      looks: looks.map(([left, ended]) => ({ left, ended: ended === 1 })),
+    }
   }
 
   /** Looks after passes that have not started; says what became of each. */

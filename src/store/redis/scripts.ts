@@ -6,7 +6,7 @@ import { LUA_CONSTANTS } from './protocol.js'
 const NAMES = Object.keys(LUA_TEXT)
   .filter((path) => !path.includes('/'))
   .map((path) => path.replace(/\.lua$/, ''))
-const library = new Library(NAMES.sort(), LUA_CONSTANTS)
+export const library = new Library(NAMES.sort(), LUA_CONSTANTS)
 
 function script<Reply>(name: string, options: { binary?: boolean } = {}): Script<Reply> {
   return new Script<Reply>(name, library, options)
@@ -20,9 +20,10 @@ export type PassOutcome = 'kept' | 'unclaimed' | 'dropped' | 'gone'
 
 /** Every script, with the type of its reply. The contract of each is the header of its file in `lua/`. */
 export const scripts = {
-  /** Packed decisions, see `decoder.ts`; so are the next four. */
+  /** Packed decisions, see `decoder.ts`; so are the next five. */
   check: script<Buffer>('check', { binary: true }),
   peek: script<Buffer>('peek', { binary: true }),
+  explain: script<Buffer>('explain', { binary: true }),
   enqueue: script<Buffer>('enqueue', { binary: true }),
   start: script<Buffer>('start', { binary: true }),
   record: script<Buffer>('record', { binary: true }),
@@ -33,7 +34,10 @@ export const scripts = {
   settle: script<number[]>('settle'),
   release: script<Held[]>('release'),
   /** Redis' time, ids woken, ms until the next line can move (-1 = none waits), those woken without a claim, ids dropped for want of a job. */
-  dispatch: script<[nowMs: string, woken: string[], nextMs: string, unclaimed: string[], dropped: string[]]>('dispatch'),
+  dispatch:
+    script<[nowMs: string, woken: string[], nextMs: string, unclaimed: string[], dropped: string[], looks: [left: number, ended: number][]]>('dispatch'),
+  /** JSON, see `FinishBatcher`; '' for a queue that it is not for. */
+  finish: script<string>('finish'),
   /** Ids taken out of their lines. */
   expire: script<string[]>('expire'),
   reconcilePasses: script<PassOutcome[]>('reconcile-passes'),
@@ -57,6 +61,10 @@ export const scripts = {
   reportPlaces: script<number>('report-places'),
   /** Redis' time, then per process its id and when it is left out. */
   heartbeat: script<[nowMs: string, ...members: string[]]>('heartbeat'),
+  /** Names that left a top list, each after the place of the list, counted from 1. */
+  addHistory: script<(number | string)[]>('add-history'),
+  /** How many jobs were there. */
+  noteEvents: script<number>('note-events'),
   /** 1, or 0 if it was done before. */
   mergeUsage: script<number>('merge-usage'),
 } as const

@@ -22,6 +22,8 @@ export interface DecideOptions {
   readonly stored?: readonly string[]
   /** The queue of calls at the front door. */
   readonly queue?: string
+  /** The line that each call stands in, '' = none. */
+  readonly lines?: readonly string[]
   readonly sender?: Sender | undefined
 }
 

@@ -4,8 +4,8 @@ import type { Fact } from '../oracles/facts.js'
 import type { RealServer } from '../world/server.js'
 import { ETA_FLEETS } from './eta-fleets.js'
 
-/** A worker is told of a woken call within the lookahead; the answer and the job are on their way for a few ms each. */
-const ALLOWED_MS = 100
+/** The lookahead: the bar of the ranges. */
+const ALLOWED_MS = 60
 
 export interface EtaFigures {
   readonly name: string

@@ -1,5 +1,5 @@
 import type { Call, Strategy } from '../../../src/index.js'
-import type { Door, FactCosts, FactScopes } from '../oracles/facts.js'
+import type { Door, FactCosts, FactScope, FactScopes } from '../oracles/facts.js'
 import type { SimProcess } from '../world/process.js'
 import type { Random } from '../world/random.js'
 import type { Fleet } from './fleet.js'
@@ -126,7 +126,16 @@ export function noteAsked(fleet: Fleet, one: FleetCall): void {
     ...(deadlineMs === undefined ? {} : { deadlineMs }),
     ...(maxWaitMs === undefined ? {} : { maxWaitMs }),
     ...(call.maxWaitMs === undefined ? {} : { ownMaxWaitMs: call.maxWaitMs }),
+    ...boundOf(fleet, scopes, call),
     waits: waitsForRoom(fleet.rules, scopes, call.strategy),
     spaced: isSpaced(fleet.rules, scopes, call.strategy),
   })
+}
+
+/** A call that one rule covers stands in a line of that rule, if it waits for room. */
+function boundOf({ rules }: Fleet, scopes: FactScopes, { strategy }: Call): { boundedBy?: { line: string; most: number } } {
+  const [rule, other] = rules.filter((one) => covers(one, scopes))
+  if (rule?.maxWaiting === undefined || other !== undefined || strategy !== undefined) return {}
+  const by = [rule.scope].flat().map((scope) => scopes[scope as FactScope] ?? 'all')
+  return { boundedBy: { line: `${rule.name} of ${by.join('/')}`, most: rule.maxWaiting } }
 }

@@ -1,8 +1,9 @@
 import type { Done } from '../world/redis.js'
 import { EPOCH_MS, WAYS_TO_REFUSE } from '../world/server.js'
 import { cancel, removeJob, withOpenCall } from './faults-of-calls.js'
-import type { Fleet } from './fleet.js'
+import { type Fleet, sleep } from './fleet.js'
 import { changeRule, operate } from './operator.js'
+import { notePickup } from './pickups.js'
 import { persistently, plainQueue } from './plain-jobs.js'
 import type { PlannedFault } from './planned-faults.js'
 import { replaceWorker } from './worker.js'
@@ -19,6 +20,7 @@ export function armFaults(fleet: Fleet): void {
   const counts = new Map<string, number>()
   fleet.redis.onDone = (done) => {
     fleet.repeated.note(done, fleet.nowMs)
+    notePickup(fleet, done)
     const { name } = done.command.connection.process
     const nth = (command: string) => (command === '*' ? done.count : (counts.get(`${name} ${command}`) ?? 0))
     counts.set(`${name} ${done.name}`, nth(done.name) + 1)
@@ -128,15 +130,17 @@ function strike(fleet: Fleet, fault: PlannedFault): void | Promise<void> {
     case 'pause': {
       const org = random.pick(fleet.spec.orgs)
       fleet.fault(kind, `calls of org ${org} are paused for ${forMs.toFixed(0)} ms`, { scopes: { org }, untilMs })
-      operate(fleet, kind, async ({ tollgate }) => {
+      const pause = operate(fleet, kind, async ({ tollgate }) => {
         await tollgate.pause({ org }, { reason: 'simulated' })
       })
-      fleet.world.at(untilMs, null, 'resume', () =>
+      fleet.world.at(untilMs, null, 'resume', () => {
         operate(fleet, 'resume', async ({ tollgate }) => {
+          // Its pause may have been refused, and come into force now.
+          while (!pause.done) await sleep(50)
           await tollgate.resume({ org })
           fleet.world.note('operator', `calls of org ${org} are resumed`)
-        }),
-      )
+        })
+      })
       return
     }
     case 'cancel':

@@ -11,21 +11,27 @@ export function startOperator(fleet: Fleet): void {
   })
 }
 
-/** Runs a change by the operator. Where Redis is away the change is refused; it is tried until it is in force, as an operator would. */
-export function operate(fleet: Fleet, what: string, change: (member: Member) => Promise<void>): void {
+/**
+ * Runs a change by the operator. Where Redis is away the change is refused; it is tried until it is in force, as an operator would.
+ * @returns whether the operator is done with it
+ */
+export function operate(fleet: Fleet, what: string, change: (member: Member) => Promise<void>): { readonly done: boolean } {
+  const state = { done: false }
   const { operator } = fleet
-  if (operator === undefined) return
+  if (operator === undefined) return state
   fleet.inProcess(operator.process, what, async () => {
     for (let tries = 0; tries < 40; tries++) {
       try {
         await change(operator)
-        return
+        break
       } catch (error) {
         if (!(error instanceof Error) || !('code' in error) || error.code !== 'STORE_UNAVAILABLE') throw error
         await sleep(500)
       }
     }
+    state.done = true
   })
+  return state
 }
 
 /** Makes a rule another one, in Redis and in the facts. */

@@ -68,7 +68,7 @@ export async function persistently<T>(step: () => Promise<T>): Promise<T> {
     try {
       return await step()
     } catch (error) {
-      if (!(error instanceof Error) || !/^(OOM|NOREPLICAS|LOADING)/.test(error.message)) throw error
+      if (!(error instanceof Error) || !/^(OOM|NOREPLICAS|READONLY|MISCONF|LOADING)/.test(error.message)) throw error
       await sleep(500)
     }
   }

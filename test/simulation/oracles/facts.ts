@@ -89,6 +89,8 @@ export interface AskedFact extends At {
   /** The longest wait that it, or a rule, allows; and its own, whatever it waits for. */
   readonly maxWaitMs?: number
   readonly ownMaxWaitMs?: number
+  /** Of a call that one rule covers, which bounds its lines: the line there, and how many may wait in it. */
+  readonly boundedBy?: { readonly line: string; readonly most: number }
   /** Whether the call waits for room ('queue', 'throttle'), or is refused or degraded where there is none. Of the strictest rule that covers it. */
   readonly waits: boolean
   /** Whether its strategy spaces starts evenly ('throttle'): a window then has room that it leaves unused on purpose. */
@@ -106,6 +108,13 @@ export interface AnsweredFact extends At {
   /** When it starts at the latest; null: not known; left out: `etaMs` is the time. */
   readonly etaMaxMs?: number | null
   readonly code?: string
+}
+
+/** BullMQ handed the job of a call to a worker. */
+export interface HandedFact extends At {
+  readonly fact: 'handed'
+  readonly call: string
+  readonly to: string
 }
 
 /** Tollgate charged a call its estimate: `atMs` is the time of the charge, as the decision says; where Redis' clock was set, that comes off. */
@@ -261,6 +270,7 @@ export type Fact =
   | LimitsFact
   | AskedFact
   | AnsweredFact
+  | HandedFact
   | ChargedFact
   | StartedFact
   | EndedFact
@@ -274,7 +284,18 @@ export type Fact =
   | LedgerFact
   | ErrorFact
 
-export const ORACLES = ['never over', 'never stuck', 'nothing lost', 'nothing twice', 'in order', 'eta told', 'quiet', 'no error'] as const
+export const ORACLES = [
+  'never over',
+  'never stuck',
+  'woken once',
+  'nothing lost',
+  'nothing twice',
+  'in order',
+  'line bounded',
+  'eta told',
+  'quiet',
+  'no error',
+] as const
 export type OracleName = (typeof ORACLES)[number]
 
 /** What an oracle found wrong. */

@@ -1,3 +1,4 @@
+import { boundedLines } from './bounded-lines.js'
 import { cancelledStays } from './cancelled.js'
 import { etaTold } from './eta-told.js'
 import type { Bounds, Fact, Report } from './facts.js'
@@ -12,6 +13,7 @@ import { nothingLost } from './nothing-lost.js'
 import { nothingTwice } from './nothing-twice.js'
 import { quiet } from './quiet.js'
 import { refusedWithRoom } from './refused-with-room.js'
+import { wokenOnce } from './woken-once.js'
 
 /** Judges what happened in a fleet by all oracles; what was wrong first comes first. */
 export function judge(facts: readonly Fact[], bounds: Bounds): Report[] {
@@ -27,7 +29,9 @@ export function judge(facts: readonly Fact[], bounds: Bounds): Report[] {
     nothingLost,
     cancelledStays,
     nothingTwice,
+    wokenOnce,
     inOrder,
+    boundedLines,
     etaTold,
     quiet,
   ]

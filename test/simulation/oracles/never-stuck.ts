@@ -127,7 +127,11 @@ class NeverStuck {
     for (const one of met) {
       if (one.limit.unit === undefined && story.asked.door === 'record') continue
       const cost = costIn(one.limit, story.asked.costs)
-      this.at(atMs, 3, () => this.meters.of(one).limit.charge(atMs, cost, id))
+      this.at(atMs, 3, () => {
+        // What was recorded asks for no room: what exceeds a window there is debt, which the windows to come pay.
+        if (story.asked.door === 'record') this.meters.of(one).owe(atMs, cost, atMs)
+        else this.meters.of(one).limit.charge(atMs, cost, id)
+      })
       const leaseMs = one.form?.kind === 'slots' ? one.form.leaseMs : 0
       if (one.limit.unit === undefined) {
         const held = story.asked.door === 'gate' || story.asked.door === 'acquire' ? atMs + leaseMs : Number.POSITIVE_INFINITY

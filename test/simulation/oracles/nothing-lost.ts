@@ -87,6 +87,8 @@ function unexplained(history: History, story: Story, { atMs, how, code }: Result
         ? `is told to be expired ${(deadlineMs(story) - atMs).toFixed(0)} ms before its deadline`
         : undefined
     case 'cancelled':
+      // To a plain producer a job that Redis forgot is as gone as one that was cancelled.
+      if (asked.door === 'plain job' && isForgotten(history, story, bounds)) return undefined
       return faults.some(({ fault }) => GIVES_UP.includes(fault)) || wasJoined(history, asked.atMs, atMs)
         ? undefined
         : 'is told to be cancelled, and no app has cancelled it'

@@ -1,3 +1,4 @@
+import { WAYS_TO_REFUSE } from '../world/server.js'
 import { type Scenario, scenario } from './scenario.js'
 
 const ACCOUNT = { name: 'account', scope: 'agent', limits: [{ requests: 20, per: 'second', burst: 1 }] }
@@ -48,20 +49,22 @@ export const SCENARIOS: readonly Scenario[] = [
     apps: [[{ atMs: 500, calls: [{ count: 8, ms: 9000 }] }]],
     faults: [{ kind: 'redis away', by: 1, trigger: { atMs: 1500 }, forMs: 4000 }],
   }),
-  scenario('Redis refuses writes as calls end', 'The ends are sent again until Redis takes them: no call runs twice.', {
-    rules: [
-      {
-        ...ACCOUNT,
-        limits: [
-          { requests: 80, per: 'second', burst: 10 },
-          { concurrency: 10, lease: '30s' },
-        ],
-      },
-    ],
-    workers: [{ leaseMs: 4000 }, { leaseMs: 4000 }],
-    apps: [[{ atMs: 500, calls: [{ count: 200, ms: 40 }] }]],
-    faults: [{ kind: 'redis refuses writes', trigger: { atMs: 1500 }, forMs: 3000 }],
-  }),
+  ...WAYS_TO_REFUSE.map((way, by) =>
+    scenario(`Redis refuses writes as calls end (${way})`, 'The ends are sent again until Redis takes them: no call runs twice.', {
+      rules: [
+        {
+          ...ACCOUNT,
+          limits: [
+            { requests: 80, per: 'second', burst: 10 },
+            { concurrency: 10, lease: '30s' },
+          ],
+        },
+      ],
+      workers: [{ leaseMs: 4000 }, { leaseMs: 4000 }],
+      apps: [[{ atMs: 500, calls: [{ count: 200, ms: 40 }] }]],
+      faults: [{ kind: 'redis refuses writes', trigger: { atMs: 1500 }, forMs: 3000, by }],
+    }),
+  ),
   scenario(
     'late settlements',
     'Calls with an estimate above the truth are settled after the bucket is full again: what the clock gave back is not given back twice.',

@@ -28,6 +28,7 @@ export interface Done {
   readonly name: string
   /** How many commands of this process Redis has done. */
   readonly count: number
+  readonly replies: readonly Buffer[]
 }
 
 /**
@@ -104,7 +105,7 @@ export class SimRedis {
     else this.block(connection, read, own[0] as Buffer)
     for (const [index, blocked] of again.entries()) this.answerBlocked(blocked, replies[command.replies + index] as Buffer)
     for (const message of pushes) this.publish(message)
-    this.done(command)
+    this.done(command, own)
   }
 
   private block(connection: SimConnection, read: BlockingRead, reply: Buffer): void {
@@ -165,11 +166,11 @@ export class SimRedis {
     )
   }
 
-  private done(command: SentCommand): void {
+  private done(command: SentCommand, replies: readonly Buffer[]): void {
     const { process } = command.connection
     const count = (this.counts.get(process.name) ?? 0) + 1
     this.counts.set(process.name, count)
-    this.onDone?.({ command, name: commandName(command.name, command.args), count })
+    this.onDone?.({ command, name: commandName(command.name, command.args), count, replies })
   }
 
   // ---- what faults do

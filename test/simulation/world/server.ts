@@ -10,6 +10,12 @@ import { type Argument, command, decode, isError, isPush, Messages, type RespVal
 /** The beginning of all time in a simulation, in ms. */
 export const EPOCH_MS = 1_800_000_000_000
 
+const SNAPSHOT_FILE = 'snapshot.rdb'
+/** A snapshot for each so many writes in so many seconds: never. */
+const NEVER = '2000000000 1000000000'
+/** An address at which no Redis is. */
+const NO_MASTER = ['127.0.0.1', '1'] as const
+
 /** Compiled files are two folders deeper than the sources, below `dist`. */
 const SHIM = 'test/simulation/world/redis-clock.c'
 
@@ -28,8 +34,8 @@ export function missingPart(): string | undefined {
   return undefined
 }
 
-/** How a Redis that is up refuses writes: with OOM it takes those that give memory back, otherwise none. */
-export const WAYS_TO_REFUSE = ['OOM', 'NOREPLICAS'] as const
+/** How a Redis that is up refuses writes, by the first word of its errors: with OOM it takes those that give memory back, otherwise none. */
+export const WAYS_TO_REFUSE = ['OOM', 'NOREPLICAS', 'READONLY', 'MISCONF'] as const
 export type WayToRefuse = (typeof WAYS_TO_REFUSE)[number]
 
 /** All keys of a Redis at one time, with the ends of their lives. */
@@ -91,14 +97,25 @@ export class RealServer {
     fs.writeSync(clockFile, bytes, 0, 8, 0)
     const address = path.join(folder, 'redis.sock')
     const settings = ['--port', '0', '--unixsocket', address, '--save', '', '--appendonly', 'no', '--enable-debug-command', 'yes', '--activerehashing', 'no']
-    const child = spawn('redis-server', [...settings, '--dir', folder], { env: { ...process.env, LD_PRELOAD: shim, SIM_CLOCK: clock }, stdio: 'ignore' })
+    const child = spawn('redis-server', [...settings, '--dir', folder, '--dbfilename', SNAPSHOT_FILE], {
+      env: { ...process.env, LD_PRELOAD: shim, SIM_CLOCK: clock },
+      stdio: 'ignore',
+    })
     const server = new RealServer(child, await connected(address), clockFile, folder)
     // RESP3 carries published messages beside replies. The subscription itself is answered by a push.
     await server.do(['HELLO', '3'])
     server.socket.write(command(['PSUBSCRIBE', '*']))
     while (!server.subscribed) await realSleep(1)
     await server.do(['DEBUG', 'SET-ACTIVE-EXPIRE', '0'])
+    await server.failToSave()
     return server
+  }
+
+  /** Once a snapshot could not be written, Redis refuses writes as soon as it is told to make snapshots (MISCONF). A folder stands where its file would go. */
+  private async failToSave(): Promise<void> {
+    fs.mkdirSync(path.join(this.folder, SNAPSHOT_FILE))
+    await this.ask(['BGSAVE'])
+    while (!String(await this.ask(['INFO', 'persistence'])).includes('rdb_last_bgsave_status:err')) await realSleep(10)
   }
 
   setClock(ms: number): void {
@@ -145,9 +162,15 @@ export class RealServer {
     for (const args of [['FLUSHALL'], ['SCRIPT', 'FLUSH', 'SYNC'], ['FUNCTION', 'FLUSH', 'SYNC']]) await this.ask(args)
   }
 
-  /** With its memory limited to a byte Redis refuses writes, as one that is full; without the replica that it is told to have, as one that lost it. */
+  /**
+   * Redis refuses writes: with its memory limited to a byte, as one that is full; without the replica that it is told to have; as the replica of a
+   * master that is away, which another server has taken the place of; and as one whose disk takes no snapshots.
+   */
   async refuseWrites(way: WayToRefuse | undefined): Promise<void> {
-    await this.ask(['CONFIG', 'SET', 'maxmemory', way === 'OOM' ? '1' : '0', 'min-replicas-to-write', way === 'NOREPLICAS' ? '1' : '0'])
+    const when = (one: WayToRefuse, then: string, otherwise: string) => (way === one ? then : otherwise)
+    await this.ask(['REPLICAOF', ...(way === 'READONLY' ? NO_MASTER : ['NO', 'ONE'])])
+    const settings = { maxmemory: when('OOM', '1', '0'), 'min-replicas-to-write': when('NOREPLICAS', '1', '0'), save: when('MISCONF', NEVER, '') }
+    await this.ask(['CONFIG', 'SET', ...Object.entries(settings).flat()])
   }
 
   stop(): void {

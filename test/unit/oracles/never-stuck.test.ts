@@ -223,6 +223,14 @@ test('a waiter of acquire does not keep the calls of the queue from the room it 
   expect(queue(1000).map((text) => text.split(' ')[0])).toEqual(['b'])
 })
 
+test('what is recorded beyond a window is paid by the windows to come', () => {
+  const window = agentLimit({ kind: 'sliding window', limit: 2, windowMs: 1000 })
+  const recorded = (door: 'record' | 'gate', book = new FactBook(window).done('a', 0).done('b', 0)) =>
+    stuck(book.call('r', { door, atMs: 500, outcome: 'run' }).run('r', 500).done('waits', 2600, { atMs: 600 }))
+  expect(recorded('record')).toEqual([])
+  expect(recorded('gate').join()).toMatch(/waits could start for/)
+})
+
 describe('an agent that refuses', () => {
   const refusing = (atMs: number, book = new FactBook(BUCKET).done('a', 0)) => {
     book.call('refused', { atMs: 1 }).call('next', { atMs: 2 }).run('refused', atMs, { how: 'sent back' })

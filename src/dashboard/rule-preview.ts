@@ -1,0 +1,9 @@
+/** What a change of a rule would do. */
+export interface RulePreview {
+  /** Why it cannot be applied, naming field, value and bound. */
+  readonly faults: readonly string[]
+  readonly diff: readonly { readonly kind: 'same' | 'added' | 'removed'; readonly text: string }[]
+  /** What it would do, in sentences with numbers. */
+  readonly effects: readonly string[]
+  readonly warnings: readonly string[]
+}
