@@ -85,7 +85,7 @@ export interface TollgateOptions {
   enqueueTimeoutMs?: number | undefined
   /** Of BullMQ, such as that of bullmq-otel: BullMQ's own spans then stand between those of Tollgate. */
   telemetry?: Telemetry | undefined
-  /** Whether checks that travel together are decided on by the sums of their costs where all have room; default true. False: one by one, always. */
+  /** Whether calls that travel together are decided on by the sums of their costs where all have room; default true. False: one by one, always. */
   decideOnSums?: boolean | undefined
   /** Default: warnings and errors to standard error, or from the level LOG_LEVEL on. */
   logger?: Logger | undefined
