@@ -21,4 +21,5 @@ for _, call in ipairs(batch.calls) do
   end
 end
 
-return Reply.pack(reply, batch)
+Reply.add_meters(reply, batch.meters)
+return Reply.pack(reply)

@@ -16,7 +16,7 @@
 --- @include "lib/core.lua"
 
 local now = Clock.now(ARGV[1])
-local batch = Batch.load(ARGV[2], now)
+local batch = Batch.load(ARGV[2], now, true)
 local reply = {}
 
 local function release(call, line_key, identity)

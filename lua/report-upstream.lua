@@ -34,7 +34,7 @@
 --- @include "lib/returns.lua"
 
 local now = Clock.now(ARGV[1])
-local batch = Batch.load(ARGV[2], now)
+local batch = Batch.load(ARGV[2], now, true)
 local call = batch.calls[1]
 local block = batch.meters[call[CALL_METERS + tonumber(ARGV[3]) - 1]]
 local record = call[CALL_PARSED]

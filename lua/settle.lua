@@ -15,7 +15,7 @@
 --- @include "lib/core.lua"
 
 local now = Clock.now(ARGV[1])
-local batch = Batch.load(ARGV[2], now)
+local batch = Batch.load(ARGV[2], now, true)
 local HOW = { ['end'] = Settlement.finish, part = Settlement.part, cost = Settlement.finish_cost, slots = Settlement.free_slots }
 local settle_one = HOW[ARGV[3]]
 local reply = {}

@@ -143,18 +143,7 @@ local function start_waiting(call, record, complete)
   return Reply.add(reply, OUTCOME.WAIT, wait, verdict and verdict.binding, rank)
 end
 
-local SENDER_TTL = string.format('%d', SENDER_TTL_MS)
-
-local function is_late_copy(sender)
-  if not sender then return false end
-  local key, number = KEYS[sender[1]], sender[2]
-  local last = tonumber(redis.call('SET', key, number, 'GET', 'PX', SENDER_TTL) or 0)
-  if number > last then return false end
-  redis.call('SET', key, last, 'PX', SENDER_TTL)
-  return true
-end
-
-local is_copy = is_late_copy(batch.sender)
+local is_copy = Batch.is_late_copy(batch.sender)
 for _, call in ipairs(batch.ended) do
   Settlement.finish(batch, call, now)
 end

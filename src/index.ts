@@ -8,9 +8,27 @@ export type { Rules, RulesDiff } from './administration/rules.js'
 export type { Answer } from './admission/answer.js'
 export type { FetchIdentity } from './agents/held-fetch.js'
 export { type AgentAnswer, type HttpAgentOptions, httpAgent } from './agents/http-agent.js'
+export type { AlertNotice } from './alerts/notice.js'
 export type { Gate } from './gate/gate.js'
 export type { Grant } from './gate/grant.js'
 export type { CallsPage, CallsQuery, LinesPage, LinesQuery, ListedCall, ListedLine } from './gate/waiting.js'
+export type { Health, HealthFigures } from './health/health.js'
+export type {
+  CallEvent,
+  CallHistory,
+  History,
+  HistoryPoint,
+  HistoryQuery,
+  LimitAtStart,
+  LimitedBy,
+  LineNow,
+  LinesNow,
+  RuleStats,
+  Spend,
+  SpendQuery,
+  Violation,
+  Violations,
+} from './history/answers.js'
 export type { CustomAlgorithm, CustomSpec } from './limiter/custom.js'
 export type { Limiter } from './limiter/limiter.js'
 export type { LimitSpec } from './limits/limit.js'
@@ -44,6 +62,7 @@ export {
   TollgateError,
   UpstreamLimited,
 } from './model/errors.js'
+export { HEALTH_REASONS, type HealthReason, type HealthState } from './model/health-reason.js'
 export { type Clock, GivenClock } from './model/time.js'
 export type {
   HeadersLike,
@@ -58,6 +77,7 @@ export type {
 export { WAIT_REASONS, type WaitReason } from './model/wait-reason.js'
 export type { TollgateOptions } from './options.js'
 export type { OutageFigures } from './outage/outage.js'
+export type { AlertPlan, AlertSpec, WebhookSpec } from './policy/alert.js'
 export type { Allowance, Exempt, Override, Reason } from './policy/override.js'
 export type { Pause } from './policy/pause.js'
 export type { AgentSpec, MatchSpec, OnStoreError, RuleSpec } from './policy/rule.js'

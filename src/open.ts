@@ -29,6 +29,7 @@ import { QueueRuntime } from './queue/runtime.js'
 import { within } from './redis/bounded-wait.js'
 import { connect, connectWithin } from './redis/connection.js'
 import { Keys } from './redis/keys.js'
+import { checkPermissions } from './redis/permissions.js'
 import { isStoreError, isUnavailable } from './redis/store-error.js'
 import { LedgerNames } from './store/ledger-names.js'
 import { MemoryStore } from './store/memory/memory-store.js'
@@ -76,6 +77,8 @@ export interface TollgateParts extends CommonParts {
   readonly apiKeys?: ApiKeys
   /** Opens the queue; undefined in a process without a Redis. */
   readonly openQueue?: (rulesChanged: () => void, tracker: UpstreamTracker) => QueueRuntime
+  /** The connection of the front door; undefined in a process without a Redis. */
+  readonly redis?: Redis
   /** Connections that Tollgate opened, and closes with itself. */
   readonly owned: readonly Redis[]
 }
@@ -192,7 +195,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
   const changes = declarations(declared, options)
   const resolver = new Resolver(declaredPolicy(changes, approximateMs(clock)), keys, options.estimate, options.upstream)
   const scriptClient = new ScriptClient(client, resolver, clock)
-  const { onStoreError, storeTimeoutMs: timeoutMs, maxUnchecked, processes, connectTimeoutMs } = options
+  const { onStoreError, storeTimeoutMs: timeoutMs, maxUnchecked, processes, connectTimeoutMs, decideOnSums } = options
   const outage = new Outage({ client, scriptClient, clock, log, ledgerNames, onStoreError, timeoutMs, maxUnchecked, processes })
   try {
     const restored = () => log.warn('Redis had lost the rules of this namespace, or had older ones; this process has declared those that it knew')
@@ -200,6 +203,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
     const rules = boundedPolicyStore(policies, client, options.enqueueTimeoutMs)
     const enter: EnterNamespace = async (readRules) => {
       await Promise.all([connectWithin(client, connectTimeoutMs), connectWithin(subscriber, connectTimeoutMs)])
+      await within(connectTimeoutMs, checkPermissions(client, keys.probe))
       // ioredis goes on in database 0 where its database does not exist.
       await within(connectTimeoutMs, subscriber.select(subscriber.options.db ?? 0))
       await readRules()
@@ -219,13 +223,14 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
       })
     }
     const usage = new UsageReader(resolver, log, options.believedUsage)
-    const store = outageStore(outage, (around) => new RedisStore(scriptClient, client, clock, { around, actor: options.actor, ledgerNames }))
+    const store = outageStore(outage, (around) => new RedisStore(scriptClient, client, clock, { around, actor: options.actor, ledgerNames, decideOnSums }))
     const series = new RedisSeries(client, keys, clock)
     const away = () => client.status !== 'ready' || outage.breaker.away
     const recorder = new Recorder({ series, log, nowMs: () => approximateMs(clock), away })
     outage.local.onUnchecked = (request) => recorder.unchecked(request)
     return {
       ...common,
+      redis: client,
       series,
       recorder,
       store,

@@ -83,6 +83,8 @@ export interface TollgateOptions {
   enqueueTimeoutMs?: number | undefined
   /** Of BullMQ, such as that of bullmq-otel: BullMQ's own spans then stand between those of Tollgate. */
   telemetry?: Telemetry | undefined
+  /** Whether checks that travel together are decided on by the sums of their costs where all have room; default true. False: one by one, always. */
+  decideOnSums?: boolean | undefined
   /** Default: warnings and errors to standard error, or from the level LOG_LEVEL on. */
   logger?: Logger | undefined
   /** Hosts that webhooks of alerts may reach though they are not public, or without https; default none. */
@@ -142,6 +144,7 @@ const schema = z.strictObject({
   maxUnchecked: z.number().int().min(0).max(1e9).default(DEFAULTS.maxUnchecked),
   enqueueTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.enqueueTimeoutMs),
   telemetry: objectWith<Telemetry>('a telemetry of BullMQ').optional(),
+  decideOnSums: z.boolean().default(true),
   logger: objectWith<Logger>('a pino logger', 'error', 'warn', 'info', 'debug').optional(),
   webhookHosts: z.array(z.string().min(1)).default([]),
   clock: objectWith<Clock>('a clock', 'forScripts').optional(),

@@ -10,17 +10,25 @@ import { PolicyClient } from './administration/policy-client.js'
 import { Rules } from './administration/rules.js'
 import type { UsageFigures } from './admission/usage-reader.js'
 import { type FetchIdentity, heldFetch } from './agents/held-fetch.js'
+import { Alerts } from './alerts/alerts.js'
+import type { AlertNotice } from './alerts/notice.js'
 import { Gate } from './gate/gate.js'
 import { type CallsPage, type CallsQuery, checkCallsQuery, checkLinesQuery, type LinesPage, type LinesQuery } from './gate/waiting.js'
+import type { Health } from './health/health.js'
+import { healthAlone, readHealth } from './health/read-health.js'
 import type { History, RuleStats, Violations } from './history/answers.js'
+import { NUMBER } from './history/point.js'
 import { HistoryReader } from './history/reader.js'
 import { StatsOfRules } from './history/rule-stats.js'
+import { SERIES } from './history/series.js'
 import { CustomLimiter, type CustomSpec } from './limiter/custom.js'
 import { CombinedLimiter, DirectLimiter, type Limiter, type Metered } from './limiter/limiter.js'
 import { checkLimiterLimits, limitOfEnvironment } from './limiter/spec.js'
 import type { LimitSpec } from './limits/limit.js'
 import type { Call } from './model/call.js'
+import { DEFAULTS } from './model/defaults.js'
 import { ConfigInvalid, rulesMissing, TollgateError } from './model/errors.js'
+import { approximateMs } from './model/time.js'
 import type { UpstreamName } from './model/upstream.js'
 import { openParts, type TollgateParts } from './open.js'
 import { checkWorker, type TollgateOptions } from './options.js'
@@ -87,12 +95,15 @@ export class Tollgate {
   private held: HeldCalls | undefined
   private closing: Promise<void> | undefined
   private registry: Promise<Registry> | undefined
+  /** Undefined in a process without a Redis. */
+  private alerts: Alerts | undefined
 
   /** @throws ConfigInvalid, RulesInvalid, RULES_MISSING, REDIS_UNAVAILABLE */
   static async open(options: TollgateOptions = {}): Promise<Tollgate> {
     const tollgate = new Tollgate(await openParts(options))
     try {
       tollgate.runtime = tollgate.parts.openQueue?.(() => tollgate.policyClient.refresh(), tollgate.tracker)
+      tollgate.openAlerts()
       await tollgate.policyClient.syncUses()
       return tollgate
     } catch (error) {
@@ -256,13 +267,38 @@ export class Tollgate {
   }
 
   /**
-   * Calls a function when a plain BullMQ `Worker` has taken a job of this queue, which then passed no gate; it is logged once, too. Returns a function that
-   * ends it. @throws REDIS_REQUIRED
+   * foreignWorker: calls a function when a plain BullMQ `Worker` has taken a job of this queue, which then passed no gate; it is logged once, too.
+   * alert: when an alert of the rules file fires, or has ended, in any process. Returns a function that ends it. @throws REDIS_REQUIRED
    */
-  on(event: 'foreignWorker', listener: (found: ForeignWorker) => void): () => void {
-    if (event !== 'foreignWorker') throw new ConfigInvalid(faultMessage('event', 'must be foreignWorker', show(event)))
+  on(event: 'foreignWorker', listener: (found: ForeignWorker) => void): () => void
+  on(event: 'alert', listener: (notice: AlertNotice) => void): () => void
+  on(event: 'foreignWorker' | 'alert', listener: ((found: ForeignWorker) => void) & ((notice: AlertNotice) => void)): () => void {
+    if (event !== 'foreignWorker' && event !== 'alert') throw new ConfigInvalid(faultMessage('event', 'must be foreignWorker or alert', show(event)))
     if (typeof listener !== 'function') throw new ConfigInvalid(faultMessage('listener', 'must be a function', show(listener)))
-    return this.needsQueue().foreignWorkers.on(listener)
+    const { foreignWorkers } = this.needsQueue()
+    return event === 'alert' ? (this.alerts as Alerts).on(listener) : foreignWorkers.on(listener)
+  }
+
+  private openAlerts(): void {
+    const { runtime } = this
+    const { redis, keys, log, metrics, options } = this.parts
+    if (runtime === undefined || redis === undefined) return
+    const figures = {
+      history: this.history,
+      rules: () => this.policyClient.ruleSet.specs.map(({ name }) => name),
+      // A call that several rules cover counts at each.
+      unchecked: async () => Math.max(0, ...(await this.stats.all()).map(({ unchecked }) => unchecked)),
+    }
+    const alerts = new Alerts({
+      ...{ redis, keys, log, metrics, figures },
+      namespace: options.namespace ?? DEFAULTS.namespace,
+      webhookHosts: options.webhookHosts,
+      plan: () => this.policyClient.ruleSet.policy.alerts,
+      dispatches: () => runtime.dispatches,
+      works: () => runtime.works,
+    })
+    runtime.onAlert = (notice) => alerts.heard(notice as AlertNotice)
+    this.alerts = alerts
   }
 
   /** The metrics of this process and its namespace, as a registry of prom-client of its own. Counted from `open` on; the same registry each time. */
@@ -334,6 +370,16 @@ export class Tollgate {
     return this.needsQueue().result(id, options.signal)
   }
 
+  /** Whether work flows; if not, what holds it up, since when, whom it hurts, and the one thing to do. Never throws: that Redis is away is a verdict, too. */
+  async health(): Promise<Health> {
+    const { keys, series, resolver, clock, outage } = this.parts
+    const known = { keys, series, queue: this.queue, rules: resolver.rules }
+    if (this.runtime !== undefined) return readHealth({ ...known, redis: this.runtime.redis }, () => outage?.figures() ?? NO_OUTAGE)
+    await this.parts.recorder.sync()
+    const [total] = await series.totals([SERIES.namespace])
+    return healthAlone(this.gate.waitingLines(checkLinesQuery({})), known, approximateMs(clock), total?.numbers.get(NUMBER.lastStart) ?? null)
+  }
+
   /** Whether Redis answers, and whether a process of the namespace dispatches its lines. */
   async reach(): Promise<{ readonly redis: boolean; readonly dispatched: boolean }> {
     return this.needsQueue().reach()
@@ -361,6 +407,7 @@ export class Tollgate {
     const gone = this.runtime?.gone === true
     try {
       if (!gone) await waiting
+      await this.alerts?.close(gone)
       await this.runtime?.close()
       await this.parts.recorder.close(gone)
       if (!gone) await reading

@@ -22,6 +22,7 @@ local HEAD_WIDTH = 6
 -- The head of calls without an identity.
 local ANONYMOUS = { 0, '', 0, 0, '', 0 }
 local NONE = {}
+local SENDER_TTL = string.format('%d', SENDER_TTL_MS)
 
 -- What is known of a call: its ledger entry, or else its record.
 local function load_call(batch, call, record)
@@ -71,13 +72,24 @@ local function lay_out(given, now)
   return batch
 end
 
-function Batch.load(encoded, now)
+-- The meters of the calls that are decided on; those that a batch only settles calls at keep their rates.
+local function adopt_rates(batch)
+  for _, call in ipairs(batch.calls) do
+    for position = CALL_METERS, #call do
+      local meter = batch.meters[call[position]]
+      if meter.codes then Meter.adopt_rates(meter) end
+    end
+  end
+end
+
+-- @param settles whether the calls are not decided on: they have ended, or give up what they hold
+function Batch.load(encoded, now, settles)
   local given = cjson.decode(encoded)
   local batch, rules, spec = lay_out(given, now), given.rules, given.meters
   for i, one in ipairs(rules) do
     rules[i] = Rule.of(one)
   end
-  local keys, meters = {}, #spec / 2
+  local keys, meters, changed_rates = {}, #spec / 2, false
   for i = 1, meters do
     keys[i] = KEYS[spec[2 * i]]
   end
@@ -96,8 +108,11 @@ function Batch.load(encoded, now)
   for i = 1, meters do
     local rule = rules[spec[2 * i - 1]]
     local load = rule.kind == KIND.UPSTREAM and Upstream.load or Meter.load
-    batch.meters[i] = load(rule, spec[2 * i], values[i], now)
+    local meter = load(rule, spec[2 * i], values[i], now)
+    batch.meters[i] = meter
+    changed_rates = changed_rates or meter.codes ~= nil
   end
+  if changed_rates and not settles then adopt_rates(batch) end
   local at = meters
   for _, calls in ipairs(both) do
     for _, call in ipairs(calls) do
@@ -112,6 +127,16 @@ function Batch.load(encoded, now)
     if values[records] ~= locks[i + 2] then batch.calls[locks[i]].lost = true end
   end
   return batch
+end
+
+-- Whether a batch of starts comes after a later one of its sender, or twice.
+function Batch.is_late_copy(sender)
+  if not sender then return false end
+  local key, number = KEYS[sender[1]], sender[2]
+  local last = tonumber(redis.call('SET', key, number, 'GET', 'PX', SENDER_TTL) or 0)
+  if number > last then return false end
+  redis.call('SET', key, last, 'PX', SENDER_TTL)
+  return true
 end
 
 -- A call that came twice in one batch finds what became of the first: its record was read before that.

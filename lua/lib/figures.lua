@@ -52,4 +52,11 @@ function Figures.save(batch, now)
   end
   if any then redis.call('PEXPIRE', KEYS[FIXED.FIGURES], FIGURES_TTL) end
 end
+
+-- So many entries were opened, and nothing else has happened.
+function Figures.opened(count, now)
+  local batch = { figures = {}, open = {} }
+  Figures.count_open(batch, now, count)
+  Figures.save(batch, now)
+end
 end

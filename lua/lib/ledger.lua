@@ -101,6 +101,21 @@ local function new_ledger(ledger)
   return table.concat(parts)
 end
 
+-- Writes a new ledger all of whose entries are opened at one time.
+-- @param open how many of them are open
+-- @param entries { 1, cost in each unit …, 1, … }, one after the other; 0 for a place without an entry. Of one entry
+--   there are as many as there are places
+function Ledger.create(key, units, open, places, entries, now)
+  local format, size = '<Bd' .. string.rep('d', #units), 1 + #units
+  local parts, packed = { struct.pack('<I4B', open, Record.mask_of_units(units)) }, ''
+  for from = 1, #entries, size do
+    packed = struct.pack(format, entries[from], entries[from] * now, unpack(entries, from + 1, from + #units))
+    parts[#parts + 1] = packed
+  end
+  parts[#parts + 1] = string.rep(packed, places - (#parts - 1))
+  redis.call('SET', key, table.concat(parts), 'PX', LEDGER_TTL)
+end
+
 function Ledger.save(key, ledger)
   local closed, changed = ledger.closed, ledger.changed
   if ledger.filled + #closed + #changed == 0 then

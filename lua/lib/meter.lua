@@ -4,7 +4,8 @@
 -- to, kept[1] - PLAIN how many open calls were charged at that time; debt, claimed (lib/claims.lua), histories
 -- and lows (lib/lows.lua) by the number of the limit; changed once it has to be saved. Its keys are
 -- KEYS[first] and those after it. Besides, where they are needed: ends (lib/claims.lua), line_length,
--- share_ahead (lib/line.lua), backlog (lib/backlog.lua), behind (lib/decide.lua), block (lib/upstream.lua).
+-- share_ahead (lib/line.lua), backlog (lib/backlog.lua), behind (lib/decide.lua), block (lib/upstream.lua),
+-- codes (of the rates that buckets were written with, where others hold today).
 local Meter = {}
 do
 local max = math.max
@@ -21,9 +22,31 @@ function Meter.line_key(meter)
   return KEYS[meter.first + meter.rule.keyed + 1]
 end
 
+-- A bucket whose rate is another one now than when it was written was refilled by the old one until that
+-- changed, and since by the new one. When it changed a meter does not know: all of the time counts by the
+-- lower of the two.
+-- @param codes of the rates that limits were written with, where these are others
+local function limits_of(rule, codes)
+  if not codes then return rule.limits end
+  local limits = { unpack(rule.limits) }
+  for n, code in pairs(codes) do
+    limits[n] = Rule.slower(limits[n], code)
+  end
+  return limits
+end
+
+-- From now on the buckets of a meter are refilled by their rates of today. A call that has been decided on
+-- under these says so; one that ends may have been charged under rules of before.
+function Meter.adopt_rates(meter)
+  for n in pairs(meter.codes) do
+    meter.kept[2 + n] = meter.rule.limits[n].stamp
+  end
+  meter.codes, meter.changed = nil, true
+end
+
 -- Returns whether anything is used still.
-local function roll_all(rule, kept, debts, histories, at, now)
-  local offset, limits, any = rule.offset, rule.limits, false
+local function roll_all(rule, limits, kept, debts, histories, at, now)
+  local offset, any = rule.offset, false
   for n = 1, rule.count do
     local limit, used, debt = limits[n], kept[offset + n], debts[n]
     if debt > 0 then
@@ -76,7 +99,7 @@ function Meter.load(rule, first, value, now)
   if rule.remembers then meter.histories = open_histories(meter, lists, first) end
   local at = kept[2]
   if at < now then
-    local any = roll_all(rule, kept, meter.debt, meter.histories, at, now)
+    local any = roll_all(rule, limits_of(rule, meter.codes), kept, meter.debt, meter.histories, at, now)
     if kept[1] > PLAIN or meter.lows ~= NO_LOWS then
       if any then Lows.pass(meter, at) else Lows.forget(meter) end
     end

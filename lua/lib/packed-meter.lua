@@ -1,10 +1,11 @@
 -- PackedMeter: a meter as one value. Nearly all are plain: the time they were brought to, the ids of the
 -- limits, and what each has used. One whose buckets keep lows (lib/lows.lua) has them behind that; one
 -- that holds debt, claims or the history of an algorithm says all of it for each limit. A limit is found
--- by its id, so adding, removing or changing one keeps the usage of the others.
---   plain     PLAIN + open, at, id × n, used × n
---   listed    LISTED + open, at, id × n, used × n, lows of each limit…, the size of each × n, n
---   extended  EXTENDED, at, { id, used, debt, 0, size of history, history… } × n; where any are open one
+-- by its id, so adding, removing or changing one keeps the usage of the others. Beside its id stands the
+-- rate that a bucket was written with (both are its stamp, lib/rule.lua): lib/meter.lua says what for.
+--   plain     PLAIN + open, at, stamp × n, used × n
+--   listed    LISTED + open, at, stamp × n, used × n, lows of each limit…, the size of each × n, n
+--   extended  EXTENDED, at, { id, used, debt, code of its rate, size of history, history… } × n; where any are open one
 --             entry more, with the id OPEN and their number as its used; then the claims (lib/claims.lua)
 --             as more such entries. The history of a bucket are its lows
 -- `open` are the open calls that were charged at the time of the meter.
@@ -63,13 +64,23 @@ function PackedMeter.head(at)
   return pack('<Bd', EXTENDED, at)
 end
 
+-- A bucket was written with another rate: from then on it may have been refilled by that one.
+local function note_rate(meter, n, code, kept)
+  local limit = meter.rule.limits[n]
+  if code == limit.code then return end
+  meter.codes = meter.codes or {}
+  meter.codes[n] = code
+  kept[2 + n] = limit.stamp - limit.code + code
+end
+
 local function unpack_extended(meter, value, kept, now)
   local rule, lists, lows = meter.rule, {}, NO_LOWS
   meter.debt = { unpack(rule.zeros) }
-  PackedMeter.each_entry(value, function(id, used, debt, _, history)
+  PackedMeter.each_entry(value, function(id, used, debt, code, history)
     local n = rule.places[id]
     if n then
       kept[rule.offset + n], meter.debt[n] = used, debt
+      note_rate(meter, n, code, kept)
       if history and Lows.kept_by(rule, n) then
         if lows == NO_LOWS then lows = {} end
         lows[n] = history
@@ -109,10 +120,16 @@ local function unpack_other(meter, value, now)
   if kind == EXTENDED then return unpack_extended(meter, value, kept, now) end
   local listed = kind >= LISTED
   kept[1] = math.max(PLAIN, listed and kind - LISTED + PLAIN or kind)
-  local stored, places = listed and byte(value, -1) or (#value - HEAD) / PLAIN_ENTRY, {}
+  -- The process of another version may have written a value of another size: no stamp in it is that of a limit.
+  local stored, places = listed and byte(value, -1) or math.floor((#value - HEAD) / PLAIN_ENTRY), {}
+  if #value < HEAD + PLAIN_ENTRY * stored then return kept end
   for i = 1, stored do
-    local n = rule.places[read('<I4', value, HEAD + 1 + 4 * (i - 1))]
-    if n then kept[rule.offset + n] = read('<d', value, HEAD + 1 + 4 * stored + 8 * (i - 1)) end
+    local id, code = Rule.read_stamp(read('<d', value, HEAD + 1 + 8 * (i - 1)))
+    local n = rule.places[id]
+    if n then
+      kept[rule.offset + n] = read('<d', value, HEAD + 1 + 8 * stored + 8 * (i - 1))
+      note_rate(meter, n, code, kept)
+    end
     places[i] = n
   end
   if listed then
@@ -128,7 +145,7 @@ end
 function PackedMeter.unpack(meter, value, now)
   local rule = meter.rule
   local plain, empty = #value == rule.plain_size, rule.empty
-  if not plain and (byte(value) < LISTED or byte(value, -1) ~= rule.count) then return unpack_other(meter, value, now) end
+  if not plain and (byte(value) < LISTED or #value < rule.plain_size or byte(value, -1) ~= rule.count) then return unpack_other(meter, value, now) end
   local kept = { read(rule.plain_format, value) }
   local kind = kept[1]
   if kind < PLAIN or plain == (kind >= LISTED) then return unpack_other(meter, value, now) end
@@ -173,7 +190,8 @@ function PackedMeter.extended(meter)
   for n = 1, rule.count do
     local limit, history = rule.limits[n], meter.histories[n]
     local list = meter.lows[n] or history and limit.algorithm.kept and limit.algorithm.kept(history)
-    parts[n + 1] = PackedMeter.entry(limit.id, kept[offset + n], meter.debt[n], 0, list)
+    local _, code = Rule.read_stamp(kept[2 + n])
+    parts[n + 1] = PackedMeter.entry(limit.id, kept[offset + n], meter.debt[n], code, list)
   end
   parts[#parts + 1] = PackedMeter.open_entry(meter)
   Claims.pack_entries(meter, parts, PackedMeter.entry)

@@ -36,7 +36,7 @@ function Reply.add(reply, outcome, wait, binding, rank, strictness, most)
   reply[at + DETAIL.MOST] = most and most < math.huge and reply[at + DETAIL.WAIT] >= 0 and most or -1
 end
 
-local function add_meter(reply, meter)
+function Reply.add_meter(reply, meter)
   local size, limits, kept, offset, debts, claims = #reply, meter.rule.limits, meter.kept, meter.rule.offset, meter.debt, meter.claimed
   for n = 1, meter.rule.count do
     local used, debt = kept[offset + n], debts[n]
@@ -51,10 +51,13 @@ local function add_meter(reply, meter)
   end
 end
 
-function Reply.pack(reply, batch)
-  for _, meter in ipairs(batch.meters) do
-    if meter.rule.kind ~= KIND.UPSTREAM then add_meter(reply, meter) end
+function Reply.add_meters(reply, meters)
+  for _, meter in ipairs(meters) do
+    if meter.rule.kind ~= KIND.UPSTREAM then Reply.add_meter(reply, meter) end
   end
+end
+
+function Reply.pack(reply)
   local parts, size = {}, #reply
   for from = 1, size, PACKED_AT_ONCE do
     local count = min(PACKED_AT_ONCE, size - from + 1)
@@ -66,7 +69,8 @@ end
 
 -- Packed before the batch is saved: Meter.save writes 0 as the used of a concurrency, whose slots are a set.
 function Reply.save(reply, batch)
-  local packed = Reply.pack(reply, batch)
+  Reply.add_meters(reply, batch.meters)
+  local packed = Reply.pack(reply)
   Batch.save(batch)
   return packed
 end

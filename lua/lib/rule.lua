@@ -4,21 +4,28 @@
 --              leased (slots), counts (its room is nothing but a number), leaks (a bucket), keeps_lows
 --              (one of costs that are known only when calls have ended: lib/lows.lua), plain (below it
 --              there is room without asking the algorithm), cost_at (where a call's cost in its unit
---              stands), key_at (of a key of its own), memory (for how many ms a charge matters to it)
+--              stands), sum_at (where the sum of its unit stands: lib/sums.lua), key_at (of a key of its own),
+--              memory (for how many ms a charge matters to it)
+--   units      how many units its limits have; they are numbered in the order of the limits (sum_at)
 --   leaks, keeps_lows   whether any of the limits does
 --   active     how many of the limits hold, the first ones. An override lifts the others: a call
 --              needs no room there and is not charged. Their usage is kept, and claims of calls that
 --              were woken before are given back there
 --   places     a limit's number by its id
---   offset     a plain value unpacks to { kind, at, ids…, used…, end }: the used of limit n is at offset + n
+--   stamp      of a limit: its id and the code of its rate (0: it is no bucket), as one number
+--   offset     a plain value unpacks to { kind, at, stamps…, used…, end }: the used of limit n is at offset + n
 --   empty      the same of a meter that does not exist;  zeros  debt and claims of a meter without any.
 --              Both are shared, and never written to
 --   max_wait, max_waiting, hold, max_delay   0 = without a bound
 --   degrades   whether calls that it refuses may run in degraded mode
 --   recovery   of an upstream block: { id, probe_lease, every, grows }
 -- How a rule is encoded: RULE and LIMIT in the protocol.
-local Rule = { EXTENDED = 120, PLAIN = 128, LISTED = 192, HEAD = 9, PLAIN_ENTRY = 12 }
+local Rule = { EXTENDED = 120, PLAIN = 128, LISTED = 192, HEAD = 9, PLAIN_ENTRY = 16 }
 do
+local floor, max, min = math.floor, math.max, math.min
+-- The code of a rate is its exponent, 8 bits, and the 13 bits after the first one of what it multiplies: the rate,
+-- rounded down by less than a part in 8,192. With an id of 32 bits before it that is a whole number, which a double holds.
+local CODES, PARTS, BIAS = 2 ^ 21, 2 ^ 13, 128
 local LONGEST_MEMORY_MS = 30 * 86400000
 local UNBOUNDED = { [OPTION.MAX_WAIT] = 0, [OPTION.MAX_WAITING] = 0, [OPTION.HOLD] = DEFAULT_HOLD_MS, [OPTION.MAX_DELAY] = 0, [OPTION.DEGRADES] = 0 }
 
@@ -28,6 +35,30 @@ local function memory_of(limit)
   local memory = limit.window
   if limit.leaks then memory = limit.rate > 0 and limit.capacity / limit.rate or 0 end
   return math.min(memory, LONGEST_MEMORY_MS)
+end
+
+local function code_of(limit)
+  if not limit.leaks or limit.rate <= 0 then return 0 end
+  local part, exponent = math.frexp(limit.rate)
+  return max(0, min(255, exponent + BIAS)) * PARTS + floor((2 * part - 1) * PARTS)
+end
+
+-- The id and the code of the rate in a stamp.
+function Rule.read_stamp(stamp)
+  local id = floor(stamp / CODES)
+  return id, stamp - id * CODES
+end
+
+-- The limit with another rate, if that is lower. @param code of the other rate, 0 = it is not known
+function Rule.slower(limit, code)
+  local rate = code > 0 and math.ldexp((1 + code % PARTS / PARTS) / 2, floor(code / PARTS) - BIAS) or limit.rate
+  if rate >= limit.rate then return limit end
+  local slower = {}
+  for name, value in pairs(limit) do
+    slower[name] = value
+  end
+  slower.rate = rate
+  return slower
 end
 
 local function prepare_limit(rule, given)
@@ -42,9 +73,12 @@ local function prepare_limit(rule, given)
   limit.leased = limit.unit == UNIT.CONCURRENCY
   limit.counts = algorithm.charge == nil
   limit.leaks = algorithm.leaks or false
+  limit.code = code_of(limit)
+  limit.stamp = limit.id * CODES + limit.code
   limit.keeps_lows = limit.leaks and limit.unit ~= UNIT.REQUESTS and limit.unit ~= UNIT.POINTS
   limit.plain = algorithm.no_burst and 0 or limit.capacity
   limit.memory = memory_of(limit)
+  limit.tells_reset = algorithm.tells_reset or false
   limit.takes_any = rule.kind == KIND.UPSTREAM
   limit.cost_at = CALL_COST + limit.unit
   if algorithm.keyed then
@@ -56,6 +90,18 @@ local function prepare_limit(rule, given)
   rule.keeps_lows = rule.keeps_lows or limit.keeps_lows
   rule.leased = rule.leased or limit.leased
   return limit
+end
+
+local function number_units(limits)
+  local numbers, count = {}, 0
+  for _, limit in ipairs(limits) do
+    if not numbers[limit.unit] then
+      count = count + 1
+      numbers[limit.unit] = count
+    end
+    limit.sum_at = numbers[limit.unit]
+  end
+  return count
 end
 
 local function prepare(encoded)
@@ -75,12 +121,13 @@ local function prepare(encoded)
   for n, one in ipairs(given[RULE.LIMITS]) do
     limits[n] = prepare_limit(rule, one)
     places[limits[n].id] = n
-    empty[2 + n], empty[2 + count + n], zeros[n] = limits[n].id, 0, 0
+    empty[2 + n], empty[2 + count + n], zeros[n] = limits[n].stamp, 0, 0
   end
   rule.limits, rule.count, rule.active, rule.offset = limits, count, given[RULE.ACTIVE] or count, 2 + count
+  rule.units = number_units(limits)
   rule.places, rule.empty, rule.zeros = places, empty, zeros
   rule.plain_size = Rule.HEAD + Rule.PLAIN_ENTRY * count
-  rule.plain_format = '<Bd' .. string.rep('I4', count) .. string.rep('d', count)
+  rule.plain_format = '<Bd' .. string.rep('d', 2 * count)
   return rule
 end
 

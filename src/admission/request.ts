@@ -139,9 +139,9 @@ export function meterRequest({ meters, costs, counted }: ResolvedMeters, id = ''
   return { id, token: '', forGood: true, call: NO_CALL, meters, costs, counted }
 }
 
-/** The number of keys that a call adds to a script call: one per meter, and its record. Keys of single limits are not counted. */
+/** The number of keys of its own that a call adds to a script call: those of its meters and of their single limits, and its record. */
 export function weightOf({ meters }: AdmissionRequest): number {
-  return meters.length + 1
+  return meters.reduce((sum, { keys }) => sum + keys.length, 1)
 }
 
 export function bindingOf({ rule, value }: Pick<MeterRef, 'rule' | 'value'>, limit: Pick<CompiledLimit, 'name' | 'unit'>): Binding {

@@ -15,8 +15,6 @@ import { WebhookSender } from './webhook.js'
 
 /** How often alerts are evaluated. */
 const EVALUATE_MS = 10 * SECOND
-/** An alert that is not found any more is over when it was not found for so long: figures come in steps. */
-const OVER_AFTER_MS = 2.5 * EVALUATE_MS
 const TRIES = 12
 const FIRST_RETRY_MS = 5 * SECOND
 /** How long a notice that was sent is remembered, so that it is not sent twice. */
@@ -64,7 +62,7 @@ export interface AlertsParts {
  * goes on with it. A notice goes to the log, by the channel of notices to the listeners of every process, and as a job per webhook to the queue
  * `~alerts`, which every process with workers works: BullMQ retries it, and gives it to another process where one dies.
  *
- *     (none) ── found ──▶ entered ── told ──▶ firing ── not found for 25 s ──▶ ended, told ──▶ (none)
+ *     (none) ── found ──▶ entered ── told ──▶ firing ── not found for 20 s ──▶ ended, told ──▶ (none)
  *                            ▲                  │ ▲
  *                            └── process died ──┘ └── found again
  *
@@ -170,7 +168,8 @@ export class Alerts {
       await redis.hset(keys.alerts, key, JSON.stringify({ ...state, missedMs: nowMs }))
       return
     }
-    if (nowMs - state.missedMs < Math.min(OVER_AFTER_MS, 2 * everyMs)) return
+    // Figures come in steps: one look that does not find it is not its end.
+    if (nowMs - state.missedMs < 2 * everyMs) return
     if (state.told) await this.tell(state, 'ended', list, nowMs)
     await redis.hdel(keys.alerts, key)
   }

@@ -28,7 +28,6 @@ for (const [net, prefix] of [
   INTERNAL.addSubnet(net, prefix, 'ipv4')
 for (const [net, prefix] of [
   ['::', 96],
-  ['::ffff:0:0', 96],
   ['64:ff9b::', 96],
   ['2002::', 16],
   ['fc00::', 7],

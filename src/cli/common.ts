@@ -1,18 +1,22 @@
 import { userInfo } from 'node:os'
 import type { Command } from 'commander'
+import type { Call } from '../model/call.js'
 import { type ErrorCode, TollgateError } from '../model/errors.js'
-import { DEFAULT_URL } from '../redis/connection.js'
-import { Tollgate } from '../tollgate.js'
+import type { Tollgate } from '../tollgate.js'
+import { render, screenOf } from './table.js'
 
 /** ok: done; failed: refused or failed; invalid: the input was not valid; unavailable: Redis did not answer. */
 export const EXIT = { ok: 0, failed: 1, invalid: 2, unavailable: 3 } as const
 
-const UNAVAILABLE: readonly ErrorCode[] = ['REDIS_UNAVAILABLE', 'STORE_UNAVAILABLE']
+/** As in `src/redis/connection.ts`, which loads the client of Redis: for help that takes longer than all the rest. */
+const DEFAULT_URL = 'redis://localhost:6379'
+
+export const UNAVAILABLE: readonly ErrorCode[] = ['REDIS_UNAVAILABLE', 'STORE_UNAVAILABLE']
 
 const COMMAND_LINE = 'command line'
 
 /** How long a command waits for a Redis that does not answer, in ms: someone sits before it. */
-const REDIS_TIMEOUT_MS = 1500
+export const REDIS_TIMEOUT_MS = 1500
 
 /** Prints an error of Tollgate to standard error and sets its exit code; throws every other error again. */
 export function fail(error: unknown): void {
@@ -30,13 +34,19 @@ export interface Common {
   json?: boolean
 }
 
-export function print(value: unknown, json: boolean | undefined): void {
-  console.log(json === true ? JSON.stringify(value) : JSON.stringify(value, null, 2))
+/**
+ * Prints a value: as one line of JSON, or as a human reads it.
+ * @param text for humans, where the value itself is not what they read best
+ */
+export function print(value: unknown, json: boolean | undefined, text?: string): void {
+  console.log(json === true ? JSON.stringify(value) : (text ?? render(value, screenOf())))
 }
 
 /** What a command prints; it fails where `ok` is false. */
 interface Outcome {
   readonly prints: unknown
+  /** The same for people, without `--json`. */
+  readonly text?: string
   readonly ok?: boolean
 }
 
@@ -50,10 +60,16 @@ function userOfMachine(): string {
   }
 }
 
-/** Opens a Tollgate, prints the outcome of a command with it, and sets the exit code. */
-export async function withTollgate(options: Common, use: (tollgate: Tollgate) => Promise<Outcome>): Promise<void> {
-  const tollgate = await Tollgate.open({
-    redis: options.redis ?? process.env['REDIS_URL'] ?? DEFAULT_URL,
+/** The address of the Redis of a command. */
+export function redisUrl({ redis }: Common): string {
+  return redis ?? process.env['REDIS_URL'] ?? DEFAULT_URL
+}
+
+export async function openTollgate(options: Common): Promise<Tollgate> {
+  // Here and not at the top: help needs none of it.
+  const { Tollgate } = await import('../tollgate.js')
+  return Tollgate.open({
+    redis: redisUrl(options),
     namespace: options.namespace,
     prefix: options.prefix,
     queue: options.queue,
@@ -63,9 +79,14 @@ export async function withTollgate(options: Common, use: (tollgate: Tollgate) =>
     enqueueTimeoutMs: REDIS_TIMEOUT_MS,
     onStoreError: 'closed',
   })
+}
+
+/** Opens a Tollgate, prints the outcome of a command with it, and sets the exit code. */
+export async function withTollgate(options: Common, use: (tollgate: Tollgate) => Promise<Outcome>): Promise<void> {
+  const tollgate = await openTollgate(options)
   try {
-    const { prints, ok = true } = await use(tollgate)
-    print(prints, options.json)
+    const { prints, text, ok = true } = await use(tollgate)
+    print(prints, options.json, text)
     process.exitCode = ok ? EXIT.ok : EXIT.failed
   } finally {
     await tollgate.close()
@@ -84,6 +105,18 @@ export function parseJson(text: string, what: string, code: 'CALL_INVALID' | 'RU
   } catch (cause) {
     throw new TollgateError(code, `${what} is not JSON: ${cause instanceof Error ? cause.message : String(cause)}`)
   }
+}
+
+/** A call in JSON. @throws CallInvalid */
+export async function parseCall(text: string): Promise<Call> {
+  const given = parseJson(text, 'call', 'CALL_INVALID')
+  const { validateCall } = await import('../validation/call.js')
+  return validateCall(given)
+}
+
+/** Examples below the help of a command. */
+export function examples(command: Command, ...lines: readonly string[]): Command {
+  return command.addHelpText('after', `\nExamples:\n${lines.map((line) => `  $ tollgate ${line}`).join('\n')}`)
 }
 
 export function common(command: Command): Command {

@@ -28,6 +28,17 @@ export function meterCommands(program: Command): void {
     (agent: string, { endpoint, model, ...options }: UpstreamFlags) =>
       withTollgate(options, async (tollgate) => ({ prints: await tollgate.capacity.get({ agent, endpoint, model }) })),
   )
+  changing(
+    capacity
+      .command('set <agent> <requests>')
+      .description('set how many requests an agent takes; none takes the setting away')
+      .option('--per <window>', 'second, minute, hour, day or a duration (default: minute)'),
+  ).action((agent: string, requests: string, { per, by, ...options }: Common & ByFlag & { per?: string }) =>
+    withTollgate(options, async (tollgate) => {
+      await tollgate.setCapacity(agent, requests === 'none' ? null : Number(requests), per, { by })
+      return { prints: { agent, requests: requests === 'none' ? null : Number(requests), per: per ?? 'minute' } }
+    }),
+  )
   upstream(changing(capacity.command('lift <agent>').description('end the block of an agent, endpoint and model now'))).action(
     (agent: string, { endpoint, model, ...options }: UpstreamFlags) =>
       withTollgate(options, async (tollgate) => {

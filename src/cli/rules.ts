@@ -1,10 +1,6 @@
 import type { Command } from 'commander'
-import { NOTHING } from '../model/cost.js'
-import { coverageOf, warningsOf } from '../policy/lint.js'
 import type { RuleSpec } from '../policy/rule.js'
-import { readRules } from '../policy/rules-file.js'
-import { validateCall } from '../validation/call.js'
-import { type ByFlag, type Common, changing, common, parseJson, print, withTollgate } from './common.js'
+import { type ByFlag, type Common, changing, common, parseCall, parseJson, print, withTollgate } from './common.js'
 
 export function rulesCommands(program: Command): void {
   const rules = program.command('rules').description('the rules of a namespace')
@@ -40,10 +36,16 @@ export function rulesCommands(program: Command): void {
     .option('--namespace <name>', 'the gate whose limits these are (default: default)')
     .option('--json', 'one line of JSON')
     .action(async (file: string, { call: text, ...options }: Common & { call?: string }) => {
+      // Here and not at the top: other commands, and help, need none of it.
+      const [{ NOTHING }, { coverageOf, warningsOf }, { readRules }] = await Promise.all([
+        import('../model/cost.js'),
+        import('../policy/lint.js'),
+        import('../policy/rules-file.js'),
+      ])
       const content = await readRules(file)
       const tested = { valid: true, rules: content.rules.length, agents: Object.keys(content.agents), warnings: warningsOf(content) }
       if (text === undefined) return print(tested, options.json)
-      const named = validateCall(parseJson(text, 'call', 'CALL_INVALID'))
+      const named = await parseCall(text)
       const call =
         named.endpoint === undefined && Object.hasOwn(content.endpoints, named.agent) ? { ...named, endpoint: content.endpoints[named.agent] } : named
       const covered = coverageOf(content.rules, call)

@@ -34,8 +34,19 @@ export async function runServer(config: ServerConfig, version: string): Promise<
   let tollgate: Tollgate | undefined
   let server: Server | undefined
   try {
-    const { namespace, queue, rules, bus, onStoreError, attempts } = config
-    tollgate = await Tollgate.open({ redis: config.redis ?? local?.url, namespace, queue, rules, bus, onStoreError, attempts, logger: log, actor: 'server' })
+    const { namespace, queue, rules, bus, onStoreError, attempts, webhookHosts } = config
+    tollgate = await Tollgate.open({
+      redis: config.redis ?? local?.url,
+      namespace,
+      queue,
+      rules,
+      bus,
+      onStoreError,
+      attempts,
+      webhookHosts,
+      logger: log,
+      actor: 'server',
+    })
     server = new Server({ tollgate, settings: config, log, version, agents: content.agents, environment: process.env, pages: dashboardPages })
     const stopped = stopSignal(log)
     const url = await server.start()

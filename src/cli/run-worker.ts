@@ -24,6 +24,7 @@ export async function runWorker(config: WorkerConfig): Promise<void> {
     rules: config.rules,
     requireRules: config.requireRules,
     bus: config.bus,
+    webhookHosts: config.webhookHosts,
     logger: log,
   })
   const stopped = stopSignal(log)

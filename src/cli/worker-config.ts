@@ -1,30 +1,20 @@
-import type { Command } from 'commander'
 import { z } from 'zod'
 import { DEFAULTS } from '../model/defaults.js'
 import { busSchema } from '../upstream/bus.js'
 import { readSettings, type SettingsSource } from './settings.js'
 
-/** The flags of a worker process; each has its environment variable and its name in the config file. */
-export function workerFlags(command: Command): Command {
-  return command
-    .option('--config <file>', 'settings by name, as YAML (TOLLGATE_CONFIG)')
-    .option('--rules <file>', 'the rules file, with its agents (TOLLGATE_RULES)')
-    .option('--require-rules', 'end where the namespace has no rules (TOLLGATE_REQUIRE_RULES)')
-    .option('--redis <url>', 'redis://, rediss://, sentinel://, redis-cluster:// or unix:// URL (REDIS_URL)')
-    .option('--namespace <name>', 'the gate (TOLLGATE_NAMESPACE)')
-    .option('--queue <name>', 'the BullMQ queue (TOLLGATE_QUEUE)')
-    .option('--concurrency <calls>', 'calls that run at once (TOLLGATE_CONCURRENCY)')
-    .option('--timeout-ms <ms>', 'how long a call may take, 0 = as long as it likes (TOLLGATE_TIMEOUT_MS)')
-    .option('--lease-ms <ms>', 'silence after which its calls are given to another worker (TOLLGATE_LEASE_MS)')
-    .option('--metrics-port <port>', 'serve /metrics to Prometheus there (TOLLGATE_METRICS_PORT)')
-    .option('--bus <url>', 'how news of agents gets around: redis, memory or nats://… (TOLLGATE_BUS)')
-    .option('--log-level <level>', 'fatal to trace, or silent (TOLLGATE_LOG_LEVEL)')
-}
+export { workerFlags } from './flags.js'
 
 const whole = (least: number, most: number) => z.coerce.number().int().min(least).max(most)
 
 /** What an environment variable says. */
 const SAID: Readonly<Record<string, boolean>> = { true: true, '1': true, false: false, '0': false }
+
+/** Hosts with commas in between. */
+export const hostList = z.preprocess(
+  (value) => (typeof value === 'string' ? value.split(',').map((one) => one.trim()) : value),
+  z.array(z.string().min(1)).default([]),
+)
 
 const workerConfigSchema = z.strictObject({
   /** redis://, rediss://, sentinel://, redis-cluster:// or unix:// URL. */
@@ -42,6 +32,7 @@ const workerConfigSchema = z.strictObject({
   /** The port of /metrics; without one there are no metrics. */
   metricsPort: whole(1, 65_535).optional(),
   bus: busSchema.optional(),
+  webhookHosts: hostList,
 })
 
 export type WorkerConfig = Readonly<z.infer<typeof workerConfigSchema>>
@@ -59,6 +50,7 @@ export const WORKER_ENVIRONMENT = {
   logLevel: 'TOLLGATE_LOG_LEVEL',
   metricsPort: 'TOLLGATE_METRICS_PORT',
   bus: 'TOLLGATE_BUS',
+  webhookHosts: 'TOLLGATE_WEBHOOK_HOSTS',
 } as const satisfies Record<keyof WorkerConfig, string>
 
 /** The settings of a worker process. @throws ConfigInvalid naming the setting, where it came from, its value and bound */

@@ -11,9 +11,9 @@ import { Figures } from './figures.js'
 import type { Body, PageModel } from './model.js'
 import { askedPage, PAGE_PATHS } from './pages.js'
 import { renderPage } from './render.js'
-import { applyChange, checkChange, previewChange } from './rule-change.js'
+import { applyRuleText, checkChange, previewChange } from './rule-change.js'
 import { Snapshots } from './snapshots.js'
-import { sourceOf, unknownHealth } from './source.js'
+import { unknownHealth } from './unknown-health.js'
 
 const zip = promisify(gzip)
 
@@ -48,7 +48,7 @@ export class Dashboard {
     private readonly parts: PageParts,
     private readonly queues = false,
   ) {
-    this.figures = new Figures(sourceOf(parts.tollgate))
+    this.figures = new Figures(parts.tollgate)
     this.snapshots = new Snapshots(this.figures, parts.log)
     this.zipped = new Map(Object.entries(ASSETS).map(([name, text]) => [name, gzipSync(text, { level: 9 })]))
   }
@@ -143,7 +143,7 @@ export class Dashboard {
     const checked = { onRequest: async (request: FastifyRequest) => void sessions.set(request, access.checkKey(request.headers, 'admin', request.method)) }
     scope.post('/dashboard/rule-preview', checked, ({ body }) => previewChange(this.figures, checkChange(body)))
     scope.post('/dashboard/rule', checked, async (request) => ({
-      name: await applyChange(this.figures, checkChange(request.body), sessions.get(request)?.by ?? 'dashboard'),
+      name: await applyRuleText(this.figures, checkChange(request.body), sessions.get(request)?.by ?? 'dashboard'),
     }))
     const effects = { grant: grantEffects, pause: pauseEffects, reset: resetEffects }
     for (const [name, effect] of Object.entries(effects))

@@ -6,9 +6,10 @@ import { limitName } from '../limits/limit.js'
 import { UNITS } from '../model/cost.js'
 import { RequestInvalid } from '../model/errors.js'
 import { DAY, HOUR, MINUTE, SECOND } from '../model/time.js'
+import { escapePart } from '../policy/match.js'
 import { checkInput } from '../validation/faults.js'
 import { compileGlob } from '../validation/patterns.js'
-import { type Figures, valueOf } from './figures.js'
+import type { Figures } from './figures.js'
 
 /** 03:19:17 UTC */
 export function clockText(atMs: number): string {
@@ -50,7 +51,7 @@ export async function grantEffects(figures: Figures, body: unknown): Promise<str
   const sentences = await Promise.all(
     rules.slice(0, 4).map(async (rule) => {
       const single = [rule.scope].flat().length === 1 && kind !== 'rule'
-      const usage = single ? await figures.usage(rule.name, valueOf(name)) : []
+      const usage = single ? await figures.usage(rule.name, escapePart(name)) : []
       const limits = rule.limits.map((limit) => {
         const unit = UNITS.find((one) => limit[one] !== undefined) ?? 'requests'
         const amount = limit[unit] ?? 0
@@ -73,7 +74,7 @@ export async function pauseEffects(figures: Figures, body: unknown): Promise<str
   const waiting = (looked?.lines ?? []).flatMap(({ rule, scopeValue, depth, who }) => {
     if (kind === 'rule') return rule === name ? [depth] : []
     if (kind === 'org') return [who.find(({ org }) => org === name)?.calls ?? 0]
-    return scopeValue === valueOf(String(name)) ? [depth] : []
+    return scopeValue === escapePart(String(name)) ? [depth] : []
   })
   const now = waiting.reduce((sum, count) => sum + count, 0)
   return [

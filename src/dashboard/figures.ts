@@ -2,10 +2,9 @@ import type { Health } from '../health/health.js'
 import type { HistoryPoint, LinesNow, Spend } from '../history/answers.js'
 import type { Usage } from '../model/decision.js'
 import { MINUTE, SECOND } from '../model/time.js'
-import { escapePart } from '../policy/match.js'
 import type { RuleSpec } from '../policy/rule.js'
+import type { Tollgate } from '../tollgate.js'
 import type { LineHistory, SPENDERS, SPENT } from './model.js'
-import type { Source } from './source.js'
 
 /** How long figures of whole minutes are good for: the last minute still grows. */
 const MINUTES_GOOD_MS = 10 * SECOND
@@ -15,7 +14,7 @@ const RECENT_MINUTES = 5
 const SHARED_SCOPES = new Set(['global', 'agent', 'endpoint', 'model'])
 
 /** Whether all tenants share the limits of a rule. */
-export function isShared({ scope }: Pick<RuleSpec, 'scope'>): boolean {
+export function isSharedByAll({ scope }: Pick<RuleSpec, 'scope'>): boolean {
   return [scope].flat().every((one) => SHARED_SCOPES.has(one))
 }
 
@@ -25,13 +24,18 @@ export function partsOfLine(line: string): { readonly rule: string; readonly sco
   return at === -1 ? { rule: line, scopeValue: '*' } : { rule: line.slice(0, at), scopeValue: line.slice(at + 1) }
 }
 
-/** The scope value that a call with one name has in a rule that counts by one scope. */
-export const valueOf = escapePart
+/** Calls per second over the last minutes that are over; of a history that has just begun, over the minute that is not. */
+function startingPerSecond(points: readonly HistoryPoint[]): number {
+  const first = points.findIndex(({ depth, started, arrived }) => depth !== null || started + arrived > 0)
+  const known = first === -1 ? [] : points.slice(first)
+  const over = known.slice(-RECENT_MINUTES - 1, -1)
+  const [last] = known.slice(-1)
+  if (over.length === 0) return last === undefined ? 0 : last.started / Math.max(1, Math.min(MINUTE, Date.now() - last.atMs) / SECOND)
+  return over.reduce((sum, { started }) => sum + started, 0) / (over.length * (MINUTE / SECOND))
+}
 
 /** The history of an hour, in the form in which a row shows it. */
 export function lineHistory(points: readonly HistoryPoint[]): LineHistory {
-  // The last minute is not over: rates are those of the ones before.
-  const over = points.slice(-RECENT_MINUTES - 1, -1)
   const last = points.slice(-RECENT_MINUTES)
   const most = (field: 'waitP50Ms' | 'waitP95Ms') => {
     const known = last.map((point) => point[field]).filter((value) => value !== null)
@@ -39,7 +43,7 @@ export function lineHistory(points: readonly HistoryPoint[]): LineHistory {
   }
   return {
     depths: points.map(({ depth }) => depth),
-    startingPerSecond: over.length === 0 ? 0 : over.reduce((sum, { started }) => sum + started, 0) / (over.length * (MINUTE / SECOND)),
+    startingPerSecond: startingPerSecond(points),
     waitP50Ms: most('waitP50Ms'),
     waitP95Ms: most('waitP95Ms'),
   }
@@ -52,7 +56,7 @@ export function lineHistory(points: readonly HistoryPoint[]): LineHistory {
 export class Figures {
   private readonly answers = new Map<string, { readonly untilMs: number; readonly answer: Promise<unknown> }>()
 
-  constructor(readonly source: Source) {}
+  constructor(readonly source: Tollgate) {}
 
   /** An answer that is good for a while. */
   remember<Answer>(key: string, goodForMs: number, ask: () => Promise<Answer>): Promise<Answer> {
@@ -93,7 +97,7 @@ export class Figures {
   }
 
   /** The agents and lines that have a history. */
-  known(): ReturnType<Source['history']['known']> {
+  known(): ReturnType<Tollgate['history']['known']> {
     return this.remember('known', MINUTES_GOOD_MS, () => this.source.history.known())
   }
 

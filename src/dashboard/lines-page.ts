@@ -2,7 +2,7 @@ import type { ListedLine } from '../gate/waiting.js'
 import type { LineNow, LinesNow } from '../history/answers.js'
 import { SECOND } from '../model/time.js'
 import type { Pause } from '../policy/pause.js'
-import { type Figures, isShared, partsOfLine } from './figures.js'
+import { type Figures, isSharedByAll, partsOfLine } from './figures.js'
 import type { LineOrder, LineRow, LinesBody, OpenLine, Who } from './model.js'
 import type { PageQuery } from './pages.js'
 
@@ -34,7 +34,7 @@ async function rowOf(figures: Figures, listed: ListedLine, seen: LineNow | undef
     line: listed.line,
     rule,
     scopeValue,
-    shared: spec === null ? rule.startsWith('~upstream') : isShared(spec),
+    shared: spec === null ? rule.startsWith('~upstream') : isSharedByAll(spec),
     depth: listed.depth,
     oldestMs: listed.oldestMs,
     sinceMs: seen?.sinceMs ?? null,

@@ -1,8 +1,9 @@
 import type { Health } from '../health/health.js'
 import { HEALTH_REASONS, type HealthReason } from '../model/health-reason.js'
 import { MINUTE, SECOND } from '../model/time.js'
+import { escapePart } from '../policy/match.js'
 import type { RuleSpec } from '../policy/rule.js'
-import { type Figures, isShared, lineHistory, valueOf } from './figures.js'
+import { type Figures, isSharedByAll, lineHistory } from './figures.js'
 import type { AgentRow, Attention, NowBody, RuleGroup, ValueRow } from './model.js'
 import { fullness } from './rules-page.js'
 import { valuesOf } from './values.js'
@@ -19,7 +20,7 @@ const NEARLY_SPENT = 0.8
 
 async function valueRow(figures: Figures, rule: string, value: string, depth: number, limit: string | null): Promise<ValueRow> {
   const [usage, history] = await Promise.all([figures.usage(rule, value), depth > 0 ? figures.line(`${rule}/${value}`) : null])
-  const overrides = figures.source.overrides.list().filter((one) => Object.values(one.for).some((name) => name !== undefined && valueOf(name) === value))
+  const overrides = figures.source.overrides.list().filter((one) => Object.values(one.for).some((name) => name !== undefined && escapePart(name) === value))
   const note = overrides[0] === undefined ? null : `override by ${overrides[0].by} until ${overrides[0].until.slice(0, 16).replace('T', ' ')}`
   return { value, usage, depth, limit, history, note }
 }
@@ -39,7 +40,7 @@ async function groupOf(figures: Figures, spec: RuleSpec): Promise<RuleGroup> {
   const { name, scope, strategy } = spec
   return {
     spec: { name, scope, strategy },
-    shared: isShared(spec),
+    shared: isSharedByAll(spec),
     values: shown,
     moreLines: Math.max(0, lined - shown.filter(({ depth }) => depth > 0).length),
   }

@@ -7,7 +7,7 @@ import type { RuleSpec } from '../policy/rule.js'
 import { parseRules } from '../policy/rules-file.js'
 import { checkInput } from '../validation/faults.js'
 import { clockText, durationText } from './effects.js'
-import { type Figures, isShared } from './figures.js'
+import { type Figures, isSharedByAll } from './figures.js'
 import { lineDiff } from './line-diff.js'
 import type { RulePreview } from './rule-preview.js'
 import { yamlOf } from './rules-page.js'
@@ -71,7 +71,7 @@ async function effectsOnLines(figures: Figures, before: RuleSpec, after: RuleSpe
 }
 
 /** Where a limit is above what an agent says it allows, the agent will refuse more. */
-async function warningsOf({ source }: Figures, rule: RuleSpec): Promise<string[]> {
+async function agentWarnings({ source }: Figures, rule: RuleSpec): Promise<string[]> {
   if (![rule.scope].flat().includes('agent')) return []
   const states = await source.stats.upstream()
   return states.flatMap(({ agent, observed }) =>
@@ -100,13 +100,13 @@ export async function previewChange(figures: Figures, change: RuleChange): Promi
   if (change.name === '' && figures.source.rules.get(rule.name) !== null)
     return { faults: [`name ${rule.name} is taken by a rule that is there`], diff: [], effects: [], warnings: [] }
   const diff = lineDiff(before === null ? '' : yamlOf(before), yamlOf(rule)).filter(({ text }) => text !== '')
-  const [onLines, warnings] = await Promise.all([before === null ? [] : effectsOnLines(figures, before, rule), warningsOf(figures, rule)])
-  const shared = isShared(rule) ? 'All tenants share it.' : `Each ${[rule.scope].flat().join(' and ')} has its own.`
+  const [onLines, warnings] = await Promise.all([before === null ? [] : effectsOnLines(figures, before, rule), agentWarnings(figures, rule)])
+  const shared = isSharedByAll(rule) ? 'All tenants share it.' : `Each ${[rule.scope].flat().join(' and ')} has its own.`
   return { faults: [], diff, effects: [...(before === null ? [shared] : []), ...onLines, 'What is counted is kept; no call loses its place.'], warnings }
 }
 
 /** Makes the change: a new rule is added, another one gets exactly the fields of the text. @throws RulesInvalid, RULE_UNKNOWN; RequestInvalid where it was changed meanwhile */
-export async function applyChange({ source }: Figures, change: RuleChange, by: string | undefined): Promise<string> {
+export async function applyRuleText({ source }: Figures, change: RuleChange, by: string | undefined): Promise<string> {
   const rule = parseRule(change)
   if (change.name === '') {
     await source.rules.add(rule, { by })

@@ -9,7 +9,7 @@ import type { Body, Snapshot } from './model.js'
 import { nowBody } from './now-page.js'
 import type { PageAsked } from './pages.js'
 import { rulesBody } from './rules-page.js'
-import { unknownHealth } from './source.js'
+import { unknownHealth } from './unknown-health.js'
 
 const EVERY_MS = SECOND
 /** So many different pages are made anew in a second at most; where more are looked at, each comes less often. */

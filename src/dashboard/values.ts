@@ -1,5 +1,6 @@
+import { escapePart } from '../policy/match.js'
 import type { RuleSpec } from '../policy/rule.js'
-import { type Figures, partsOfLine, valueOf } from './figures.js'
+import { type Figures, partsOfLine } from './figures.js'
 import { SPENDERS } from './model.js'
 
 /** A scope value of a rule that is worth a look. */
@@ -22,8 +23,8 @@ export async function valuesOf(figures: Figures, { name, scope }: Pick<RuleSpec,
   const [only] = scopes
   const others: string[] = known.lines.map(partsOfLine).flatMap(({ rule, scopeValue }) => (rule === name ? [scopeValue] : []))
   if (scopes.length === 1 && only === 'global') others.unshift('*')
-  if (scopes.length === 1 && only === 'agent') others.unshift(...known.agents.map(valueOf))
-  if (scopes.length === 1 && only !== undefined && isSpender(only)) others.unshift(...(await figures.spend(only, 'tokens')).map((one) => valueOf(one.name)))
+  if (scopes.length === 1 && only === 'agent') others.unshift(...known.agents.map(escapePart))
+  if (scopes.length === 1 && only !== undefined && isSpender(only)) others.unshift(...(await figures.spend(only, 'tokens')).map((one) => escapePart(one.name)))
   const rest = [...new Set(others)].filter((value) => !lined.some((one) => one.value === value))
   return [...lined, ...rest.map((value) => ({ value, depth: 0 }))]
 }

@@ -9,7 +9,7 @@ export interface Health {
   readonly sinceMs: number | null
   /** What happens, in 12 words at most. */
   readonly sentence: string
-  /** Whom it hurts, in one sentence with numbers; '' where it hurts nobody. */
+  /** Whom it hurts, in one sentence with numbers; '' where it hurts no call. */
   readonly whom: string
   /** Why, in one sentence. */
   readonly why: string

@@ -1,4 +1,4 @@
-import { add, escaped, NUMBER, type Numbers } from './point.js'
+import { addNumber, escaped, NUMBER, type Numbers } from './point.js'
 import type { SeenLine } from './seen.js'
 import { type HistoryBatch, SERIES, TOP, TOP_SIZE, type TopEntry } from './series.js'
 
@@ -25,10 +25,10 @@ export function linePoints(found: readonly CountedLine[], lines: readonly SeenLi
   }
   const looked = (name: string, depth: number, of: readonly SeenLine[]) => {
     const numbers = numbersOf(name)
-    if (gapMs > 0) add(numbers, NUMBER.seenMs, gapMs)
-    if (gapMs > 0 && depth > 0) add(numbers, NUMBER.waitingMs, depth * gapMs)
-    if (depth > 0) add(numbers, NUMBER.deepest, depth)
-    for (const { oldestMs } of of) if (oldestMs !== null) add(numbers, NUMBER.oldestMs, Math.floor(oldestMs))
+    if (gapMs > 0) addNumber(numbers, NUMBER.seenMs, gapMs)
+    if (gapMs > 0 && depth > 0) addNumber(numbers, NUMBER.waitingMs, depth * gapMs)
+    if (depth > 0) addNumber(numbers, NUMBER.deepest, depth)
+    for (const { oldestMs } of of) if (oldestMs !== null) addNumber(numbers, NUMBER.oldestMs, Math.floor(oldestMs))
     return numbers
   }
   looked(SERIES.namespace, depthOf(found), lines)
@@ -36,8 +36,8 @@ export function linePoints(found: readonly CountedLine[], lines: readonly SeenLi
   for (const [rule, ofRule] of groupedBy(found, ({ rule }) => rule)) {
     const numbers = looked(SERIES.rule(rule), depthOf(ofRule), explained.get(rule) ?? [])
     if (gapMs === 0) continue
-    for (const { limit, depth } of ofRule) if (limit !== undefined) add(numbers, NUMBER.waitingMsOf + escaped(limit), depth * gapMs)
-    for (const { who } of explained.get(rule) ?? []) for (const { org, calls } of who) add(numbers, NUMBER.waitingMsBy + escaped(org), calls * gapMs)
+    for (const { limit, depth } of ofRule) if (limit !== undefined) addNumber(numbers, NUMBER.waitingMsOf + escaped(limit), depth * gapMs)
+    for (const { who } of explained.get(rule) ?? []) for (const { org, calls } of who) addNumber(numbers, NUMBER.waitingMsBy + escaped(org), calls * gapMs)
   }
   for (const [agent, ofAgent] of groupedBy(lines, (line) => line.agent)) looked(SERIES.agent(agent), depthOf(ofAgent), ofAgent)
   const tops: TopEntry[] = []
@@ -49,7 +49,7 @@ export function linePoints(found: readonly CountedLine[], lines: readonly SeenLi
       const name = `${rule}/${line.scopeValue}`
       const numbers = looked(SERIES.line(name), line.depth, [line])
       const woken = found.find((one) => one.rule === rule && one.value === line.scopeValue)?.woken ?? 0
-      if (woken > 0) add(numbers, NUMBER.started, woken)
+      if (woken > 0) addNumber(numbers, NUMBER.started, woken)
       counts.set(name, line.depth)
     }
     tops.push({ list: TOP.lines(rule), size: TOP_SIZE.line, counts, seriesOf: SERIES.line })

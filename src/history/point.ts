@@ -39,14 +39,14 @@ export const NUMBER = {
   lastStart: '^s',
 } as const
 
-export function add(to: Numbers, name: string, amount: number): void {
+export function addNumber(to: Numbers, name: string, amount: number): void {
   const known = to.get(name)
   if (known === undefined) to.set(name, amount)
   else to.set(name, name.startsWith('^') ? Math.max(known, amount) : known + amount)
 }
 
 export function addAll(to: Numbers, from: Numbers): void {
-  for (const [name, amount] of from) add(to, name, amount)
+  for (const [name, amount] of from) addNumber(to, name, amount)
 }
 
 /** A name as a part of that of a number: limits, orgs. */
@@ -64,7 +64,7 @@ export function unescaped(name: string): string {
 }
 
 /** The numbers whose names begin with a prefix that ends in a colon, by what follows. */
-export function named(numbers: Numbers, prefix: string): Map<string, number> {
+export function numbersAfter(numbers: Numbers, prefix: string): Map<string, number> {
   const found = new Map<string, number>()
   for (const [name, amount] of numbers) if (name.startsWith(prefix)) found.set(unescaped(name.slice(prefix.length)), amount)
   return found

@@ -6,7 +6,7 @@ import { callName } from '../validation/call.js'
 import { checkRequest } from '../validation/requests.js'
 import type { CallHistory, History, HistoryPoint, HistoryQuery, LimitedBy, LinesNow, Spend, SpendQuery } from './answers.js'
 import { groupedBy } from './line-points.js'
-import { NUMBER, type Numbers, named, quantile } from './point.js'
+import { NUMBER, type Numbers, numbersAfter, quantile } from './point.js'
 import { isShared, limitKey, type Seen } from './seen.js'
 import { SERIES, type SeriesStore, TOP, TOP_SIZE } from './series.js'
 import { type Budgets, readSpend } from './spend.js'
@@ -98,7 +98,7 @@ export class HistoryReader implements History {
     const found = await this.series.points(names.map(SERIES.rule), 'm', slot(nowMs - overMs), slot(nowMs))
     const waits = found.flatMap((points, n) => {
       const sums = new Map<string, number>()
-      for (const { numbers } of points) for (const [limit, ms] of named(numbers, NUMBER.waitingMsOf)) sums.set(limit, (sums.get(limit) ?? 0) + ms)
+      for (const { numbers } of points) for (const [limit, ms] of numbersAfter(numbers, NUMBER.waitingMsOf)) sums.set(limit, (sums.get(limit) ?? 0) + ms)
       return [...sums].map(([limit, waitingMs]) => ({ rule: names[n] as string, limit, waitingMs }))
     })
     const total = waits.reduce((sum, { waitingMs }) => sum + waitingMs, 0)

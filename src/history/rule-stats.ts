@@ -2,7 +2,7 @@ import { RequestInvalid } from '../model/errors.js'
 import { SECOND } from '../model/time.js'
 import { faultMessage, show } from '../validation/faults.js'
 import type { RuleStats, Violations } from './answers.js'
-import { NUMBER, named, quantile, type SeriesPoint } from './point.js'
+import { NUMBER, numbersAfter, quantile, type SeriesPoint } from './point.js'
 import type { Recorder } from './recorder.js'
 import { SERIES, type SeriesStore, TOP } from './series.js'
 import { VIOLATORS } from './tally.js'
@@ -52,16 +52,16 @@ function statsOf(rule: string, { slot, numbers }: SeriesPoint): RuleStats {
   const of = (name: string) => numbers.get(name) ?? 0
   const checks = of(NUMBER.checks)
   const exceeded = of(NUMBER.exceeded)
-  const looks = named(numbers, NUMBER.remainingLooks)
+  const looks = numbersAfter(numbers, NUMBER.remainingLooks)
   const p95 = quantile(numbers, NUMBER.checkBucket, 0.95)
   return {
     rule,
     sinceMs: slot,
     checks,
     exceeded,
-    exceededByLimit: Object.fromEntries(named(numbers, NUMBER.exceededOf)),
+    exceededByLimit: Object.fromEntries(numbersAfter(numbers, NUMBER.exceededOf)),
     hitRate: checks === 0 ? 0 : exceeded / checks,
-    averageRemaining: Object.fromEntries([...named(numbers, NUMBER.remainingOf)].map(([limit, sum]) => [limit, sum / (looks.get(limit) ?? 1)])),
+    averageRemaining: Object.fromEntries([...numbersAfter(numbers, NUMBER.remainingOf)].map(([limit, sum]) => [limit, sum / (looks.get(limit) ?? 1)])),
     storeErrors: of(NUMBER.storeErrors),
     unchecked: of(NUMBER.unchecked),
     checkMeanMs: checks === 0 ? null : of(NUMBER.checkMicros) / checks / SECOND,

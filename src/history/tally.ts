@@ -2,7 +2,7 @@ import type { MeterRef } from '../admission/request.js'
 import type { Call } from '../model/call.js'
 import type { Decision } from '../model/decision.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
-import { add, BUCKETS, bucketOf, escaped, NUMBER, type Numbers } from './point.js'
+import { addNumber, BUCKETS, bucketOf, escaped, NUMBER, type Numbers } from './point.js'
 import { type HistoryBatch, SERIES, type SeriesEntry, TOP, TOP_SIZE, type TopEntry } from './series.js'
 
 /** So many agents, spenders of a kind, and names in a list are counted between two flushes; the calls of others count for the namespace and rules alone. */
@@ -16,7 +16,7 @@ export type Spender = (typeof SPENDERS)[number]
 export const VIOLATORS = ['user', 'ip', 'endpoint'] as const
 
 /** What is counted of a rule, an agent or the namespace between two flushes: in fields, since these stand in the way of calls. */
-class Subject {
+class SubjectCounts {
   /** By the names of `COUNTED`. */
   readonly counts = new Float64Array(COUNTED.length)
   waits: Uint32Array | undefined
@@ -30,15 +30,15 @@ class Subject {
 
   /** Puts the fields to the numbers. */
   gather(): void {
-    for (const [place, name] of COUNTED.entries()) if (this.counts[place] !== 0) add(this.points, NUMBER[name], this.counts[place] as number)
+    for (const [place, name] of COUNTED.entries()) if (this.counts[place] !== 0) addNumber(this.points, NUMBER[name], this.counts[place] as number)
     this.waits?.forEach((count, bucket) => {
-      if (count > 0) add(this.points, `${NUMBER.waitBucket}${bucket}`, count)
+      if (count > 0) addNumber(this.points, `${NUMBER.waitBucket}${bucket}`, count)
     })
     if (this.checked === 0) return
-    add(this.total, NUMBER.checks, this.checked)
-    add(this.total, NUMBER.checkMicros, this.checkMicros)
+    addNumber(this.total, NUMBER.checks, this.checked)
+    addNumber(this.total, NUMBER.checkMicros, this.checkMicros)
     this.checks?.forEach((count, bucket) => {
-      if (count > 0) add(this.total, `${NUMBER.checkBucket}${bucket}`, count)
+      if (count > 0) addNumber(this.total, `${NUMBER.checkBucket}${bucket}`, count)
     })
   }
 }
@@ -61,10 +61,10 @@ export interface TalliedCall {
 
 /** Counts in memory, between two flushes. Its methods stand in the way of calls: each is some additions. */
 export class Tally {
-  private readonly all = new Subject()
+  private readonly all = new SubjectCounts()
   /** By compiled rule, so that no name is looked up; a rule under overrides has several. */
-  private readonly rules = new Map<CompiledRule, Subject>()
-  private readonly agents = new Map<string, Subject>()
+  private readonly rules = new Map<CompiledRule, SubjectCounts>()
+  private readonly agents = new Map<string, SubjectCounts>()
   private readonly violations = { user: new Map<string, number>(), ip: new Map<string, number>(), endpoint: new Map<string, number>() }
   private readonly seen: SeriesEntry[] = []
   private readonly seenTops: TopEntry[] = []
@@ -122,9 +122,9 @@ export class Tally {
     if (rule === undefined || limit === '' || (kind !== 'rule' && kind !== 'degraded')) return
     const { total, points } = this.subjectOf(rule)
     const ofLimit = NUMBER.exceededOf + escaped(limit)
-    add(total, NUMBER.exceeded, 1)
-    add(total, ofLimit, 1)
-    add(points, ofLimit, 1)
+    addNumber(total, NUMBER.exceeded, 1)
+    addNumber(total, ofLimit, 1)
+    addNumber(points, ofLimit, 1)
     const { user, ip, endpoint } = of.call
     countName(this.violations.user, user)
     countName(this.violations.ip, ip)
@@ -137,8 +137,8 @@ export class Tally {
       if (found === undefined) continue
       const { total } = this.subjectOf(found)
       const name = escaped(limit)
-      add(total, NUMBER.remainingOf + name, remaining)
-      add(total, NUMBER.remainingLooks + name, 1)
+      addNumber(total, NUMBER.remainingOf + name, remaining)
+      addNumber(total, NUMBER.remainingLooks + name, 1)
     }
   }
 
@@ -159,12 +159,12 @@ export class Tally {
   /** All that was counted, as a batch. */
   batch(): HistoryBatch {
     const series: SeriesEntry[] = [...this.seen]
-    const put = (name: string, subject: Subject) => {
+    const put = (name: string, subject: SubjectCounts) => {
       subject.gather()
       if (subject.points.size > 0) series.push({ name, resolutions: ['m', 'h'], numbers: subject.points })
       if (subject.total.size > 0) series.push({ name, resolutions: ['t'], numbers: subject.total })
     }
-    if (this.lastStartMs > 0) add(this.all.total, NUMBER.lastStart, this.lastStartMs)
+    if (this.lastStartMs > 0) addNumber(this.all.total, NUMBER.lastStart, this.lastStartMs)
     put(SERIES.namespace, this.all)
     for (const [rule, subject] of this.rules) put(SERIES.rule(rule.kind === 'degraded' ? rule.name.replace(/~degraded$/, '') : rule.name), subject)
     for (const [name, subject] of this.agents) put(SERIES.agent(name), subject)
@@ -185,24 +185,24 @@ export class Tally {
   }
 
   private countTotal({ meters }: Pick<TalliedCall, 'meters'>, name: string): void {
-    for (const { rule } of meters) if (rule.kind === 'rule' || rule.kind === 'degraded') add(this.subjectOf(rule).total, name, 1)
+    for (const { rule } of meters) if (rule.kind === 'rule' || rule.kind === 'degraded') addNumber(this.subjectOf(rule).total, name, 1)
   }
 
-  private each({ call, meters }: TalliedCall, count: (subject: Subject) => void): void {
+  private each({ call, meters }: TalliedCall, count: (subject: SubjectCounts) => void): void {
     count(this.all)
     let agent = this.agents.get(call.agent)
     if (agent === undefined && this.agents.size < NAMES_AT_MOST) {
-      agent = new Subject()
+      agent = new SubjectCounts()
       this.agents.set(call.agent, agent)
     }
     if (agent !== undefined) count(agent)
     for (const { rule } of meters) if (rule.kind === 'rule' || rule.kind === 'degraded') count(this.subjectOf(rule))
   }
 
-  private subjectOf(rule: CompiledRule): Subject {
+  private subjectOf(rule: CompiledRule): SubjectCounts {
     let subject = this.rules.get(rule)
     if (subject === undefined) {
-      subject = new Subject()
+      subject = new SubjectCounts()
       this.rules.set(rule, subject)
     }
     return subject
@@ -228,11 +228,11 @@ export class SpendTally {
         numbers = new Map()
         ofKind.set(name, numbers)
       }
-      add(numbers, NUMBER.calls, 1)
-      if (estimatedTokens > 0) add(numbers, NUMBER.estimatedTokens, estimatedTokens)
-      if (tokens > 0) add(numbers, NUMBER.tokens, tokens)
-      if (usd > 0) add(numbers, NUMBER.usd, usd)
-      if (tokens > estimatedTokens) add(numbers, NUMBER.aboveEstimate, 1)
+      addNumber(numbers, NUMBER.calls, 1)
+      if (estimatedTokens > 0) addNumber(numbers, NUMBER.estimatedTokens, estimatedTokens)
+      if (tokens > 0) addNumber(numbers, NUMBER.tokens, tokens)
+      if (usd > 0) addNumber(numbers, NUMBER.usd, usd)
+      if (tokens > estimatedTokens) addNumber(numbers, NUMBER.aboveEstimate, 1)
     }
   }
 

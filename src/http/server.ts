@@ -16,6 +16,7 @@ import { PassThrough } from './passthrough/passthrough.js'
 import { handleRoute, type Route } from './route.js'
 import { callRoutes } from './routes/calls.js'
 import { gateRoutes } from './routes/gate.js'
+import { healthRoutes } from './routes/health.js'
 import { keyRoutes } from './routes/keys.js'
 import { meterRoutes } from './routes/meters.js'
 import { policyRoutes } from './routes/policy.js'
@@ -149,6 +150,7 @@ export class Server {
       ...waitingRoutes(tollgate),
       ...meterRoutes(tollgate),
       ...keyRoutes(tollgate),
+      ...healthRoutes(tollgate),
       ...statusRoutes(tollgate, this.seats),
     ]
     for (const one of routes) this.add(one)

@@ -45,12 +45,14 @@ export interface MeterState {
   holders: string[] | null
   /** Concurrency: the end of the lease of each slot, by the call that holds it. */
   slots: Map<string, number> | null
+  /** Buckets: the rate by which it was refilled when something was counted last; 0: not known. See `slowerRate`. */
+  rate: number
   /** Buckets: the least that was used since open calls were charged, see `lows.ts`. Replaced, never written to: copies share it. */
   lows: Lows | null
 }
 
 export function emptyState(): MeterState {
-  return { used: 0, debt: 0, history: null, gone: 0, holders: null, slots: null, lows: null }
+  return { used: 0, debt: 0, history: null, gone: 0, holders: null, slots: null, rate: 0, lows: null }
 }
 
 /** Copies a state; the copy shares history and slots. */
@@ -61,6 +63,7 @@ export function copyState(to: MeterState, from: MeterState): void {
   to.gone = from.gone
   to.holders = from.holders
   to.slots = from.slots
+  to.rate = from.rate
   to.lows = from.lows
 }
 
@@ -88,6 +91,28 @@ export interface MeterLimit extends MeterNumbers {
   readonly estimated: boolean
   /** Fixed windows of a calendar: the borders around a time; see `bordersAround`. */
   readonly borders?: ((atMs: number) => readonly number[]) | undefined
+}
+
+const RATE = new Float64Array(1)
+const RATE_WORDS = new Uint32Array(RATE.buffer)
+
+/** A rate as a packed meter keeps it: 13 bits after the first one. See `lua/lib/rule.lua`. */
+function keptRate(rate: number): number {
+  RATE[0] = rate
+  RATE_WORDS[0] = 0
+  RATE_WORDS[1] = (RATE_WORDS[1] as number) & ~0x7f
+  return RATE[0]
+}
+
+/**
+ * The rate by which a bucket was refilled since something was counted last, where its limit had another rate then. When that changed a meter does not
+ * know: all of the time counts by the lower of the two.
+ * @param then the rate at that time
+ */
+export function slowerRate(then: number, now: number): number {
+  if (then === now || then === 0) return now
+  const kept = keptRate(then)
+  return kept === keptRate(now) ? now : Math.min(kept, now)
 }
 
 const MOST_SLACK = 0.001

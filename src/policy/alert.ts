@@ -9,7 +9,7 @@ export type AlertKind = (typeof ALERT_KINDS)[number]
 
 /** By what budgets and traffic are looked at. */
 export const SPENDERS = ['org', 'team', 'user', 'model'] as const
-export type Spender = (typeof SPENDERS)[number]
+export type SpenderKind = (typeof SPENDERS)[number]
 
 /** An alert as written in a rules file. */
 export interface AlertSpec {
@@ -36,7 +36,7 @@ export interface AlertSpec {
   /** The agents it is about; default all. */
   agents?: string[] | undefined
   /** By what budgets and traffic are looked at; default org, team, user and model for budgets, org for traffic. */
-  by?: Spender | undefined
+  by?: SpenderKind | undefined
   /** The webhooks that are told, by name; log and event are told in any case. */
   to?: string[] | undefined
 }

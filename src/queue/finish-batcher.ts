@@ -32,7 +32,7 @@ interface Failure {
   readonly error: string
 }
 
-interface Answer {
+interface BatchAnswer {
   readonly reply: Reply
   /** The time that the script was sent with. */
   readonly finishedOn: number
@@ -70,7 +70,7 @@ const REMOVED_AT_MOST = 1000
  * - one job fails within the script: the others are completed, and that one is answered with its error.
  */
 export class FinishBatcher {
-  private readonly batcher: Batcher<Ending, Answer>
+  private readonly batcher: Batcher<Ending, BatchAnswer>
   /** The ids of the jobs that are sent and not answered yet. */
   private readonly underWay = new Set<string>()
   /** Until when BullMQ's script completes all jobs, by `performance.now`. */
@@ -119,7 +119,7 @@ export class FinishBatcher {
   }
 
   /** Jobs whose results are kept alike go in one script call: nearly always all. */
-  private async send(endings: readonly Ending[]): Promise<(Answer | Error)[]> {
+  private async send(endings: readonly Ending[]): Promise<(BatchAnswer | Error)[]> {
     const alike = new Map<string, { readonly ending: Ending; readonly index: number }[]>()
     for (const [index, ending] of endings.entries()) {
       const { count, ageS, removeAtMost } = ending.kept
@@ -128,16 +128,16 @@ export class FinishBatcher {
       if (some === undefined) alike.set(name, [{ ending, index }])
       else some.push({ ending, index })
     }
-    const replies: (Answer | Error)[] = []
+    const replies: (BatchAnswer | Error)[] = []
     const sent = [...alike.values()].map(async (some) => {
       const answers = await this.run(some.map(({ ending }) => ending)).catch((error: Error) => some.map(() => error))
-      for (const [n, { index }] of some.entries()) replies[index] = answers[n] as Answer | Error
+      for (const [n, { index }] of some.entries()) replies[index] = answers[n] as BatchAnswer | Error
     })
     await Promise.all(sent)
     return replies
   }
 
-  private async run(endings: readonly Ending[]): Promise<(Answer | Error)[]> {
+  private async run(endings: readonly Ending[]): Promise<(BatchAnswer | Error)[]> {
     const { keys, closing } = this.backend
     const prefix = keys[''] as string
     const { count, ageS, removeAtMost } = (endings[0] as Ending).kept

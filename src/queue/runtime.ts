@@ -71,6 +71,7 @@ interface QueueRuntimeParts {
     readonly onStoreError: OnStoreError
     /** Of BullMQ, for spans of its own. */
     readonly telemetry?: Telemetry | undefined
+    readonly decideOnSums: boolean
   }
   readonly tracker: UpstreamTracker
   readonly usage: UsageReader
@@ -163,6 +164,7 @@ export class QueueRuntime {
         prefix: this.parts.keys.prefix,
         telemetry: this.parts.options.telemetry,
         strategyResolver,
+        decideOnSums: this.parts.options.decideOnSums,
       },
       handler,
       options,
@@ -217,6 +219,10 @@ export class QueueRuntime {
       await recorder.sync()
       return readCallHistory(client, keys, this.queueOf(id), id)
     })
+  }
+
+  get redis(): Redis {
+    return this.parts.client
   }
 
   /** What the dispatcher saw of the lines last. */

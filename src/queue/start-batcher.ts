@@ -6,13 +6,16 @@ import { keepsLows } from '../limits/algorithms.js'
 import { type ActualCosts, AS_ESTIMATED } from '../model/cost.js'
 import type { Decision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
+import { approximateMs } from '../model/time.js'
 import { retrying } from '../redis/bounded-wait.js'
 import { isStoreError } from '../redis/store-error.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { Batcher } from '../store/redis/batcher.js'
-import { type BareDecision, isBare } from '../store/redis/decoder.js'
+import { type BareDecision, isBare, SumsReply } from '../store/redis/decoder.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import type { Sender } from '../store/redis/sending.js'
+import { SumsEncoder } from '../store/redis/sums-encoder.js'
+import { SumsMarks } from '../store/redis/sums-marks.js'
 import { heldBy } from './stored-call.js'
 import type { ResolvedDecision } from './strategy-resolver.js'
 
@@ -57,12 +60,16 @@ export class StartBatcher {
   private readonly batcher: Batcher<Step, StartResult | undefined>
   private closing = false
   private readonly sender: Sender
+  /** Undefined where no batch is decided on sums. */
+  private readonly marks: SumsMarks | undefined
 
   constructor(
     private readonly scriptClient: ScriptClient,
     private readonly log: Logger,
     private readonly ledgerNames: LedgerNames,
+    decideOnSums = true,
   ) {
+    this.marks = decideOnSums ? new SumsMarks() : undefined
     let sent = 0
     this.sender = { name: randomUUID(), next: () => ++sent }
     this.batcher = new Batcher(
@@ -135,13 +142,33 @@ export class StartBatcher {
 
   private async decide(starts: readonly CallRequest[], ends: readonly Settlement[]): Promise<StartResult[]> {
     const requests = this.withLedger(starts)
-    const decisions = await this.scriptClient.start(requests, ends, false, this.sender)
+    const onSums = await this.startOnSums(requests, ends)
+    if (onSums instanceof SumsReply) return requests.map((request) => ({ request, decision: onSums.run(request) }))
+    const decisions = await this.scriptClient.start(requests, onSums === 'untried' ? ends : [], false, this.sender)
     const resultsAgain = await this.startComplete(starts.filter((_, index) => decisions[index]?.outcome === 'again'))
     let next = 0
     return requests.map((request, index) => {
       const decision = decisions[index] as Decision | BareDecision
       return decision.outcome === 'again' ? (resultsAgain[next++] as StartResult) : this.resultOf(request, decision)
     })
+  }
+
+  /**
+   * Starts all of these at once where all are newcomers and have room: see `lua/start-sums.lua`. Where they are refused so, the ends are settled all the
+   * same; sent again with the same ledger, a start whose reply was lost is found there.
+   */
+  private async startOnSums(requests: readonly CallRequest[], ends: readonly Settlement[]): Promise<SumsReply | 'refused' | 'untried'> {
+    const { marks, scriptClient } = this
+    if (marks?.next() !== true) return 'untried'
+    const encoder = new SumsEncoder(scriptClient.keys, approximateMs(scriptClient.clock), marks.isTight)
+    for (const request of requests) if (!encoder.addStart(request)) return 'untried'
+    const reply = await scriptClient.startSums(encoder, ends, requests[0]?.ledger as string, this.sender)
+    if (reply instanceof SumsReply) {
+      marks.fitted()
+      return reply
+    }
+    marks.refused(reply)
+    return 'refused'
   }
 
   private resultOf(request: CallRequest, decision: Decision | BareDecision): StartResult {

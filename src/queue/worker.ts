@@ -34,6 +34,7 @@ export interface WorkerParts extends Pick<AttemptParts, 'scriptClient' | 'redis'
   readonly metrics: CallMetrics
   /** Of BullMQ: it makes spans of its own then. */
   readonly telemetry?: Telemetry | undefined
+  readonly decideOnSums: boolean
   /** Whether Redis does not answer or refuses, though it may be connected. */
   readonly away: () => boolean
 }
@@ -57,7 +58,7 @@ export class Worker {
     options: WorkerOptions,
   ) {
     const { scriptClient, tracker, log } = parts
-    this.starter = new CallStarter({ ...parts, batcher: new StartBatcher(scriptClient, log, parts.ledgerNames) })
+    this.starter = new CallStarter({ ...parts, batcher: new StartBatcher(scriptClient, log, parts.ledgerNames, parts.decideOnSums) })
     this.leases = new SlotLeases(scriptClient, log)
     this.shared = {
       ...parts,

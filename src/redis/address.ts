@@ -16,14 +16,14 @@ export interface Credentials {
 }
 
 /** How each server of an address is talked to. */
-export interface Access extends Credentials {
+export interface ServerAccess extends Credentials {
   readonly db?: number
   readonly family?: 4 | 6
   readonly tls?: ConnectionOptions
 }
 
 /** What a URL of Redis says. */
-export type RedisAddress = { readonly access: Access } & (
+export type RedisAddress = { readonly access: ServerAccess } & (
   | { readonly kind: 'single'; readonly node: ServerNode }
   /** `nodes` are the sentinels. */
   | { readonly kind: 'sentinel'; readonly nodes: readonly ServerNode[]; readonly master: string; readonly sentinel: Credentials }
@@ -89,8 +89,7 @@ class AddressReader {
       /^([a-z+-]+):\/\/(?:([^/?#\s]*)@)?([^/?#\s@]*)(\/[^?#\s@]*)?(?:\?([^#\s]*))?$/i.exec(url) ?? []
     const scheme = SCHEMES.get(name)
     const instead = OTHER_SCHEMES[name]
-    if (scheme === undefined)
-      throw this.fault(instead === undefined ? `must be an ioredis client or a URL: ${FORMS}` : `URLs of this kind begin with ${instead}://`)
+    if (scheme === undefined) throw this.fault(instead === undefined ? `must have one of the forms ${FORMS}` : `of such a Redis begins with ${instead}://`)
     this.scheme = scheme
     this.userinfo = userinfo
     this.hosts = hosts
@@ -99,7 +98,7 @@ class AddressReader {
   }
 
   fault(why: string): ConfigInvalid {
-    return new ConfigInvalid(`redis: ${why} (got ${withoutSecrets(this.url)})`)
+    return new ConfigInvalid(`redis: the URL ${why} (got ${withoutSecrets(this.url)})`)
   }
 
   /** A part of the URL without its %-escapes. */
@@ -112,14 +111,14 @@ class AddressReader {
   }
 
   /** @param known fields of the query */
-  access(known: readonly string[]): Access {
+  access(known: readonly string[]): ServerAccess {
     for (const name of this.query.keys()) {
       const allowed = [...known, ...(this.scheme.tls ? TLS_FIELDS : [])]
       // Any option of ioredis could stand there; it would override those that Tollgate needs.
-      if (!allowed.includes(name)) throw this.fault(`the query of such a URL may hold ${allowed.join(', ')}, and no ${show(name)}`)
+      if (!allowed.includes(name)) throw this.fault(`may hold ${allowed.join(', ')} in its query, and no ${show(name)}`)
     }
     const family = this.query.get('family')
-    if (family !== null && family !== '4' && family !== '6') throw this.fault('family must be 4 or 6')
+    if (family !== null && family !== '4' && family !== '6') throw this.fault('must have 4 or 6 as family')
     const [username = '', password] = this.userinfo === undefined ? [] : (this.userinfo.split(/:(.*)/s) as [string, string?])
     return {
       ...this.credentials(username, password),
@@ -146,11 +145,11 @@ class AddressReader {
       try {
         return { [name]: readFileSync(path) }
       } catch (error) {
-        throw this.fault(`the file of ${name} cannot be read: ${(error as NodeJS.ErrnoException).code ?? 'unknown error'}`)
+        throw this.fault(`names a file of ${name} that cannot be read: ${(error as NodeJS.ErrnoException).code ?? 'unknown error'}`)
       }
     }
     const servername = this.query.get('servername')
-    if (this.query.has('cert') !== this.query.has('key')) throw this.fault('cert and key belong together: a client certificate needs both')
+    if (this.query.has('cert') !== this.query.has('key')) throw this.fault('must name both cert and key for a client certificate, or neither')
     return { ...file('ca'), ...file('cert'), ...file('key'), ...(servername === null ? {} : { servername }) }
   }
 
@@ -160,11 +159,11 @@ class AddressReader {
     const found = this.hosts.split(',').map((host) => {
       const [, ipv6, name, given] = /^(?:\[([\da-f:.]+)\]|([^:[\]]*))(?::(\d+))?$/i.exec(host) ?? []
       if ((ipv6 ?? name) === undefined || Number(given ?? 1) < 1 || Number(given ?? 1) > 65_535)
-        throw this.fault('its hosts must be host or host:port, with a port from 1 to 65535')
+        throw this.fault('must have hosts of the form host or host:port, with a port from 1 to 65535')
       if (kind !== 'single' && (ipv6 ?? name) === '') throw this.fault('needs a host')
       return { host: ipv6 ?? (name || 'localhost'), port: Number(given ?? port) }
     })
-    if (kind === 'single' && found.length > 1) throw this.fault('several hosts need sentinel:// or redis-cluster://')
+    if (kind === 'single' && found.length > 1) throw this.fault('may name one host; several need sentinel:// or redis-cluster://')
     return found
   }
 
@@ -190,7 +189,7 @@ class AddressReader {
       }
       case 'unix': {
         if (this.hosts !== '' || this.path.length < 2)
-          throw this.fault('the path of a unix socket begins with /: unix:///run/redis.sock, unix://user:password@/run/redis.sock')
+          throw this.fault('must have the path of a unix socket, which begins with /: unix:///run/redis.sock, unix://user:password@/run/redis.sock')
         const access = this.access(['db'])
         const node = { host: 'localhost', port: 0, path: this.plain(this.path) }
         return { kind: 'single', node, access: { ...access, ...this.database(this.query.get('db') ?? undefined) } }
@@ -202,7 +201,7 @@ class AddressReader {
         return { kind, nodes: this.nodes(), master: this.plain(master), sentinel: this.sentinelCredentials(), access }
       }
       case 'cluster': {
-        if (this.parts().join('').replace(/^0$/, '') !== '') throw this.fault('a Redis Cluster has database 0 alone')
+        if (this.parts().join('').replace(/^0$/, '') !== '') throw this.fault('must not name a database: a Redis Cluster has database 0 alone')
         return { kind, nodes: this.nodes(), access: this.access(['family']) }
       }
       default:
@@ -217,7 +216,7 @@ export function readAddress(url: string): RedisAddress {
 }
 
 /** Names an address in messages: without credentials. */
-export function nameOf(address: RedisAddress): string {
+export function addressName(address: RedisAddress): string {
   const at = ({ host, port, path }: ServerNode) => path ?? `${host}:${port}`
   if (address.kind === 'single') return `Redis at ${at(address.node)}`
   const nodes = address.nodes.map(at).join(', ')

@@ -1,7 +1,7 @@
 import { type ClusterNode, type NatMap, Redis } from 'ioredis'
 import { ConfigInvalid, TollgateError } from '../model/errors.js'
 import { show } from '../validation/faults.js'
-import { type Access, nameOf, type RedisAddress, readAddress, type ServerNode } from './address.js'
+import { addressName, type RedisAddress, readAddress, type ServerAccess, type ServerNode } from './address.js'
 import { connected, within } from './bounded-wait.js'
 import { follow, followerOf } from './follower.js'
 import { hashTagOf, slotOf } from './hash-slot.js'
@@ -75,7 +75,7 @@ function addressOfCluster(cluster: ClusterClient): RedisAddress {
   const nodes: ServerNode[] = seen.map(({ host = 'localhost', port = 6379 }) => ({ host, port: Number(port) }))
   if (nodes.length === 0) throw new ConfigInvalid('redis: the ioredis Cluster that is given names no server')
   const { username = first[0]?.username, password = first[0]?.password, tls, family } = redisOptions
-  const access: Access = {
+  const access: ServerAccess = {
     ...(username === undefined ? {} : { username }),
     ...(password === undefined ? {} : { password }),
     ...(family === 4 || family === 6 ? { family } : {}),
@@ -116,7 +116,7 @@ export function connect(redis: string | RedisClient | undefined, prefix: string)
 /** Names the Redis of a connection in messages. */
 function nameOfClient(client: Redis): string {
   const follower = followerOf(client)
-  if (follower !== undefined) return nameOf(follower.address)
+  if (follower !== undefined) return addressName(follower.address)
   const { path, host = 'localhost', port = 6379, sentinels, name } = client.options
   if (sentinels) return `the master ${name} of ${sentinels.length} sentinels`
   return `Redis at ${path ?? `${host}:${port}`}`
@@ -130,10 +130,10 @@ function checkServer(client: Redis): void {
   const { kind } = follower.address
   if (kind === 'single' && mode === 'cluster')
     throw new ConfigInvalid(
-      `redis: ${nameOf(follower.address)} is a server of a Redis Cluster; give redis-cluster://host:port,host:port with some of its servers`,
+      `redis: ${addressName(follower.address)} is a server of a Redis Cluster; give redis-cluster://host:port,host:port with some of its servers`,
     )
   if (kind === 'single' && mode === 'sentinel')
-    throw new ConfigInvalid(`redis: ${nameOf(follower.address)} is a sentinel; give sentinel://host:port,host:port/master-name`)
+    throw new ConfigInvalid(`redis: ${addressName(follower.address)} is a sentinel; give sentinel://host:port,host:port/master-name`)
 }
 
 /** Resolves once the server answers. @throws REDIS_UNAVAILABLE with its address; ConfigInvalid */

@@ -91,9 +91,12 @@ export class Follower {
     this.connectors.delete(connector)
   }
 
-  private leaveOthers(node: ServerNode | undefined): void {
-    if (node === undefined || this.address.kind === 'single') return
-    for (const connector of this.connectors) if (connector.node !== undefined && !sameNode(connector.node, node)) connector.leave()
+  /** Ends the connections that are to other servers than this one. @returns whether there were any */
+  private leaveOthers(node: ServerNode | undefined): boolean {
+    if (node === undefined || this.address.kind === 'single') return false
+    const others = [...this.connectors].filter((connector) => connector.node !== undefined && !sameNode(connector.node, node))
+    for (const connector of others) connector.leave()
+    return others.length > 0
   }
 
   /** Redis does not answer `client`, or refuses: until `over`, looks for the master, and gives up connections that hang or are to another server. */
@@ -106,37 +109,44 @@ export class Follower {
   }
 
   private async look(client: Redis, over: () => boolean): Promise<void> {
-    let answered = Promise.resolve(true)
-    let pinging = false
+    let checking = false
     while (!over() && client.status !== 'end') {
       await sleep(LOOK_MS, undefined, { ref: false })
       if (over() || this.connectors.size === 0) continue
-      if (!pinging) {
-        pinging = true
-        answered = client.ping().then(
-          () => true,
-          () => true,
-        )
-        void answered.then(() => {
-          pinging = false
-        })
-      }
       try {
         const node = await this.finder.find()
-        this.leaveOthers(node)
-        if (!(await soon(answered))) await this.leaveDead(node, answered)
+        if (this.leaveOthers(node)) this.told = node
+        if (checking) continue
+        checking = true
+        // It takes as long as the server is silent; a failover meanwhile is not missed.
+        void this.leaveDead(client, node).finally(() => {
+          checking = false
+        })
       } catch {
         // No server answers: the connections are tried again by themselves.
       }
     }
   }
 
-  /** Gives up connections that a server does not answer though it answers a new one: the network was cut in between. */
-  private async leaveDead(node: ServerNode, answered: Promise<boolean>): Promise<void> {
+  /** Gives up connections that a server does not answer though it answers a new one: the network was cut in between. Never fails. */
+  private async leaveDead(client: Redis, node: ServerNode): Promise<void> {
     const silent = [...this.connectors].filter((connector) => sameNode(node, connector.node)).map((connector) => ({ connector, stream: connector.socket }))
     if (silent.length === 0) return
-    await ask(node, this.address.access, (client) => client.ping())
-    if (await soon(answered)) return
+    let answered = false
+    const old = client.ping().then(
+      () => true,
+      () => true,
+    )
+    void old.then(() => {
+      answered = true
+    })
+    try {
+      if (await soon(old)) return
+      await ask(node, this.address.access, (other) => other.ping())
+      if (answered || (await soon(old))) return
+    } catch {
+      return
+    }
     for (const { connector, stream } of silent) if (connector.socket === stream) connector.leave()
   }
 }

@@ -71,6 +71,8 @@ export class Keys extends Prefixed {
   readonly troubled = `${this.own}/troubled`
   /** Hash: the queues that take no calls at the moment. */
   readonly closedQueues = `${this.own}/closed`
+  /** A key, and a channel, that are never written: permissions are tried on it. */
+  readonly probe = `${this.own}/probe`
   /** The processes that have the namespace open. */
   readonly members = `${this.own}/members`
   /** The first keys of every script over meters, in their order. */

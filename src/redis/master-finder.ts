@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { withoutArguments } from '../model/secrets.js'
-import type { Access, RedisAddress, ServerNode } from './address.js'
+import type { RedisAddress, ServerAccess, ServerNode } from './address.js'
 
 /** How long a server may take to answer a question about the topology. */
 const ASK_MS = 1000
@@ -20,7 +20,7 @@ export interface MasterFinder {
 }
 
 /** Options of connections to servers, beside where they are. */
-export function accessOptions({ username, password, db, family, tls }: Access) {
+export function accessOptions({ username, password, db, family, tls }: ServerAccess) {
   return {
     ...(username === undefined ? {} : { username }),
     ...(password === undefined ? {} : { password }),
@@ -31,7 +31,7 @@ export function accessOptions({ username, password, db, family, tls }: Access) {
 }
 
 /** One question to one server, over a connection of its own. */
-export async function ask<T>({ host, port, path }: ServerNode, access: Access, question: (client: Redis) => Promise<T>): Promise<T> {
+export async function ask<T>({ host, port, path }: ServerNode, access: ServerAccess, question: (client: Redis) => Promise<T>): Promise<T> {
   const client = new Redis({
     ...accessOptions(access),
     ...(path === undefined ? { host, port } : { path }),

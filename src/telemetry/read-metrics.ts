@@ -6,7 +6,7 @@ import type { ReadMetric } from './metric-table.js'
 import type { MetricReading, ReadMetrics } from './metrics.js'
 
 /** A line, as the list of lines shows it. */
-export interface SeenLine {
+export interface LineFigures {
   readonly line: string
   readonly depth: number
   readonly oldestMs: number | null
@@ -29,14 +29,14 @@ export interface MetricSources {
   pauses(): number
   /** Whether this process dispatches: it alone reads the lines, so that they are read once for all processes. */
   dispatches(): boolean
-  lines(): Promise<readonly SeenLine[]>
+  lines(): Promise<readonly LineFigures[]>
 }
 
 /** For how long what was read of Redis is told again. */
 const KEPT_MS = 5000
 
 /** The rule in whose line calls wait; of a line of no rule, such as that of a queue without workers, the name before the slash. */
-export function ruleOfLine({ line, binding }: SeenLine): string {
+export function ruleOfLine({ line, binding }: LineFigures): string {
   return binding?.rule ?? line.split('/')[0] ?? line
 }
 

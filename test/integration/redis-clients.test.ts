@@ -90,18 +90,18 @@ test.each<[string, () => object, RegExp]>([
 })
 
 test.each<[string, RegExp]>([
-  ['redis+cluster://host:1', /URLs of this kind begin with redis-cluster:\/\//],
-  ['redis-sentinel://host:26379/mymaster', /URLs of this kind begin with sentinel:\/\//],
+  ['redis+cluster://host:1', /of such a Redis begins with redis-cluster:\/\//],
+  ['redis-sentinel://host:26379/mymaster', /of such a Redis begins with sentinel:\/\//],
   ['sentinel://user:secret@host', /must name its master after the hosts/],
   ['sentinel://user:secret@host/main/x', /may end with \/ and the number of a database/],
   ['redis-cluster://user:secret@host:1,other/4', /has database 0 alone/],
-  ['redis://user:secret@host:1,other:2', /several hosts need sentinel:\/\/ or redis-cluster:\/\//],
+  ['redis://user:secret@host:1,other:2', /may name one host; several need sentinel:\/\/ or redis-cluster:\/\//],
   ['redis://user:sec%zzret@host', /has a %-escape that cannot be read/],
   ['redis://user:secret@host:99999', /with a port from 1 to 65535/],
-  ['rediss://user:secret@host?ca=/no/such/file', /the file of ca cannot be read: ENOENT/],
-  ['rediss://user:secret@host?cert=/dev/null', /cert and key belong together/],
-  ['unix://user:secret@host/run/redis.sock', /the path of a unix socket begins with \//],
-  ['http://user:secret@host', /must be an ioredis client or a URL: redis:\/\/host:port, /],
+  ['rediss://user:secret@host?ca=/no/such/file', /names a file of ca that cannot be read: ENOENT/],
+  ['rediss://user:secret@host?cert=/dev/null', /must name both cert and key/],
+  ['unix://user:secret@host/run/redis.sock', /must have the path of a unix socket, which begins with \//],
+  ['http://user:secret@host', /must have one of the forms redis:\/\/host:port, /],
 ])('the URL %s is refused, without its password', async (redis, message) => {
   const refused = Tollgate.open({ redis })
   await expect(refused).rejects.toBeInstanceOf(ConfigInvalid)
@@ -114,13 +114,13 @@ test.each(['keyPrefix=app:', 'maxRetriesPerRequest=3', 'enableAutoPipelining=tru
   async (query) => {
     const refused = newNamespace().open({ redis: `${inject('redisUrl')}/0?${query}`, rules: [{ name: 'one', scope: 'agent', limits: [{ concurrency: 1 }] }] })
     await expect(refused).rejects.toBeInstanceOf(ConfigInvalid)
-    await expect(refused).rejects.toThrow(/^redis: the query of such a URL may hold family, and no "\w+" \(got "redis:[^?]*\/0\?…"\)$/)
+    await expect(refused).rejects.toThrow(/^redis: the URL may hold family in its query, and no "\w+" \(got "redis:[^?]*\/0\?…"\)$/)
   },
 )
 
 test.each(['/abc', '/5x', '/1/2'])('a URL that ends with %s is refused', async (end) => {
   await expect(Tollgate.open({ redis: `redis://u:pw@localhost:1${end}` })).rejects.toThrow(
-    /^redis: may end with \/ and the number of a database .*"redis:\/\/…@localhost:1/,
+    /^redis: the URL may end with \/ and the number of a database .*"redis:\/\/…@localhost:1/,
   )
 })
 

@@ -50,13 +50,6 @@ const meetsRules =
 
 export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
-    name: 'refilled by the new rate',
-    about:
-      'A bucket is refilled by the rate of the request that looks at it, for all the time since the last look: when an override begins or ends, or a rule changes, that time counts by the other rate.',
-    oracles: ['never over'],
-    explains: all(after('override', 'rule change'), says(/ \(bucket, .* is exceeded by (0\.\d+|1\.000) /)),
-  },
-  {
     name: 'usage reported after a failover',
     about:
       'What a process let in or recorded while it was cut off leaks from the bucket in its memory until it is reported, and from that in Redis, too: hundredths are missing there.',

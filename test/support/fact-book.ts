@@ -59,7 +59,14 @@ export class FactBook {
     const atMs = asked.atMs ?? 0
     const bare = { by: 'app', door: 'queue', queue: 'calls', scopes: { agent: 'a' }, costs: { requests: 1 }, priority: 0, waits: true } as const
     this.note({ fact: 'asked', call, ...bare, ...asked, atMs })
-    return this.note({ fact: 'answered', atMs: answeredMs ?? atMs, call, outcome, ...(etaMs === undefined ? {} : { etaMs }), ...(etaMaxMs === undefined ? {} : { etaMaxMs }) })
+    return this.note({
+      fact: 'answered',
+      atMs: answeredMs ?? atMs,
+      call,
+      outcome,
+      ...(etaMs === undefined ? {} : { etaMs }),
+      ...(etaMaxMs === undefined ? {} : { etaMaxMs }),
+    })
   }
 
   /** A run of a call: its charge, its start and its end. */

@@ -27,6 +27,13 @@ export class Script {
     })
   }
 
+  /** Kills the process, and waits until it is gone. */
+  async kill(signal: 'SIGKILL' | 'SIGTERM' = 'SIGKILL'): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return
+    this.child.kill(signal)
+    await once(this.child, 'exit')
+  }
+
   /** Waits until the process ends. @returns the JSON that it printed. @throws Error where its exit code is not 0 */
   async result(): Promise<unknown> {
     if (this.child.exitCode === null) await once(this.child, 'close')

@@ -1,6 +1,6 @@
 import { pino } from 'pino'
 import { onTestFinished } from 'vitest'
-import { Server } from '../../src/http/server.js'
+import { type Pages, Server } from '../../src/http/server.js'
 import { type ServerSettings, serverSettings } from '../../src/http/server-settings.js'
 import type { AgentSpec, Tollgate, TollgateOptions } from '../../src/index.js'
 import type { Namespace } from './namespace.js'
@@ -21,12 +21,13 @@ export interface TestServerOptions {
   readonly agents?: Readonly<Record<string, AgentSpec>>
   readonly open?: TollgateOptions
   readonly environment?: NodeJS.ProcessEnv
+  readonly pages?: Pages
 }
 
 /** A server of one test, over a real Redis; closed when the test has finished. */
 export async function startServer(
   namespace: Namespace,
-  { settings = {}, agents = {}, open = {}, environment = {} }: TestServerOptions = {},
+  { settings = {}, agents = {}, open = {}, environment = {}, pages }: TestServerOptions = {},
 ): Promise<TestServer> {
   const logged: string[] = []
   const log = pino({ level: 'trace' }, { write: (line: string) => void logged.push(line) })
@@ -38,6 +39,7 @@ export async function startServer(
     version: '0.0.0',
     agents,
     environment,
+    pages,
   })
   const url = await server.start()
   let closed = false

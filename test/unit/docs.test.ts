@@ -28,6 +28,7 @@ import type { LimitSpec } from '../../src/limits/limit.js'
 import { STRATEGIES } from '../../src/model/call.js'
 import { COST_UNITS, UNITS } from '../../src/model/cost.js'
 import { DEFAULTS } from '../../src/model/defaults.js'
+import { HEALTH_REASONS } from '../../src/model/health-reason.js'
 import { WAIT_REASONS } from '../../src/model/wait-reason.js'
 import { checkOptions, checkWorker } from '../../src/options.js'
 import { ON_STORE_ERROR, SCOPES } from '../../src/policy/rule.js'
@@ -40,7 +41,7 @@ const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
 const PAGES = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...readdirSync(join(ROOT, 'docs'), { recursive: true }).map((file) => `docs/${file}`)].filter(
   (file) => file.endsWith('.md'),
 )
-const CLI = ['main', 'common', 'rules', 'overrides', 'keys', 'waiting', 'meters'].map((name) => `src/cli/${name}.ts`)
+const CLI = ['program', 'flags', 'calls', 'common', 'rules', 'overrides', 'keys', 'waiting', 'meters', 'health'].map((name) => `src/cli/${name}.ts`)
 const README = read('README.md')
 const RULES = read('docs/rules.md')
 const CALLS = read('docs/calls.md')
@@ -50,7 +51,9 @@ const OPTIONS = read('docs/options.md')
 /** Those that describe the program to its users. */
 const REFERENCE = [
   'README.md',
-  ...['rules', 'calls', 'limiter', 'operations', 'upstream', 'administration', 'options', 'server', 'middleware', 'telemetry'].map((name) => `docs/${name}.md`),
+  ...['rules', 'calls', 'limiter', 'operations', 'upstream', 'administration', 'options', 'server', 'middleware', 'telemetry', 'alerts', 'health'].map(
+    (name) => `docs/${name}.md`,
+  ),
 ]
 const USER_PAGES = REFERENCE.map(read).join('\n')
 const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
@@ -237,15 +240,16 @@ test('no flag and no environment variable is in the pages for users that the pro
   const known = all(sources, /(--[a-z][a-z-]*)/g)
   for (const flag of all(USER_PAGES, /(?<![\w-])(--[a-z][a-z-]*)/g)) expect(known).toContain(flag)
   const variables = new Set<string>([...Object.values(WORKER_ENVIRONMENT), ...Object.values(SERVER_ENVIRONMENT), 'TOLLGATE_CONFIG'])
-  for (const variable of all(USER_PAGES, /`((?:TOLLGATE|REDIS)_[A-Z_]+)`/g)) if (!Object.hasOwn(ERRORS, variable)) expect([...variables]).toContain(variable)
+  for (const variable of all(USER_PAGES, /`((?:TOLLGATE|REDIS)_[A-Z_]+)`/g))
+    if (!Object.hasOwn({ ...ERRORS, ...HEALTH_REASONS }, variable)) expect([...variables]).toContain(variable)
   const limiter = read('src/limiter/spec.ts')
   expect(all(USER_PAGES, /`(TOKEN_[A-Z_]+)`/g)).toEqual(all(limiter, /'(TOKEN_[A-Z_]+)'/g))
 })
 
 test('every error code in the pages for users is one of the catalogue', () => {
-  const codes = all(USER_PAGES, /`([A-Z]+(?:_[A-Z]+)+)`/g).filter((code) => !/^(TOLLGATE|TOKEN|LOG)_|_URL$|^TIMESTAMP/.test(code))
+  const codes = all(USER_PAGES, /`([A-Z]+(?:_[A-Z]+)+)`/g).filter((code) => !/^(TOLLGATE|TOKEN|LOG)_|_URL$|_SECRET$|^TIMESTAMP|^NO_COLOR$/.test(code))
   expect(codes.length).toBeGreaterThan(10)
-  for (const code of codes) expect([...Object.keys(ERRORS), ...Object.keys(WAIT_REASONS)]).toContain(code)
+  for (const code of codes) expect([...Object.keys(ERRORS), ...Object.keys(WAIT_REASONS), ...Object.keys(HEALTH_REASONS)]).toContain(code)
 })
 
 test('every command of the command line is in docs/operations.md, and no other', () => {
@@ -290,6 +294,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     maxUnchecked: String(DEFAULTS.maxUnchecked),
     enqueueTimeoutMs: String(DEFAULTS.enqueueTimeoutMs),
     telemetry: '',
+    decideOnSums: '`true`',
     logger: '',
     webhookHosts: '',
     clock: '',
@@ -303,6 +308,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     observer: 'none',
     fallback: 'none',
     callOf: '',
+    finishInBatches: '`true`',
     requireRules: '`false`',
   } satisfies Record<keyof Required<WorkerOptions>, string>
   const { reduceFactor, recoverFactor, recoverEveryMs, canary, canaryLeaseMs } = DEFAULTS.upstream
@@ -349,7 +355,7 @@ test('the bounds of options in docs/options.md are those that are checked', () =
 
 test('the rules files of the documentation and the examples are valid', async () => {
   const files = REFERENCE.flatMap((page) => blocks(read(page)).filter(({ language }) => language === 'yaml'))
-  expect(files).toHaveLength(1)
+  expect(files.length).toBeGreaterThanOrEqual(2)
   for (const { code } of files) expect(parseRules(code, 'docs/rules.md').rules.length).toBeGreaterThan(0)
   expect((await readRules(join(ROOT, 'examples/tollgate.yaml'))).agents).toHaveProperty('openai')
 })

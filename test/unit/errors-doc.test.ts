@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { ERRORS, type ErrorCode, TollgateError } from '../../src/model/errors.js'
+import { HEALTH_REASONS } from '../../src/model/health-reason.js'
 import { WAIT_REASONS } from '../../src/model/wait-reason.js'
 
 /** The rows of the table as [code, status, retryable, what, what to do]. */
@@ -30,6 +31,13 @@ test('docs/calls.md lists the reasons to wait in their order, and no others', ()
   const [, table = ''] = text.split('| reason | the call waits for | what to do |')
   const rows = tableOf(table.split('\n\n')[0] ?? '')
   expect(rows).toEqual(Object.entries(WAIT_REASONS).map(([code, { what, todo }]) => [`\`${code}\``, what, todo]))
+})
+
+test('docs/health.md lists the reasons of the verdict in their order, and no others', () => {
+  const text = readFileSync(new URL('../../docs/health.md', import.meta.url), 'utf8')
+  const [, table = ''] = text.split('| reason | state | what it means | what to do |')
+  const rows = tableOf(table.split('\n\n')[0] ?? '')
+  expect(rows).toEqual(Object.entries(HEALTH_REASONS).map(([code, { state, what, todo }]) => [`\`${code}\``, state, what, todo]))
 })
 
 test('every error has a description and a remedy in whole sentences, and a status of 4xx or 5xx', () => {

@@ -33,9 +33,18 @@ local function begin_of(limit, window)
   return borders[nearest] + (window - nearest) * limit.window
 end
 
+-- The present window, and when it ends: the same for all meters of a batch, so it is remembered with the limit.
+local function present_of(limit, now)
+  if limit.present_at ~= now then
+    limit.present_at, limit.present = now, window_of(limit, now)
+    limit.present_end = begin_of(limit, limit.present + 1)
+  end
+  return limit.present, limit.present_end
+end
+
 Algorithms[ALGORITHM.FIXED_WINDOW] = {
   roll = function(limit, used, debt, from, now)
-    local passed = window_of(limit, now) - window_of(limit, from)
+    local passed = present_of(limit, now) - window_of(limit, from)
     if passed <= 0 then return used, debt end
     local capacity = limit.capacity
     local carried = max(0, debt - capacity * (passed - 1))
@@ -52,8 +61,9 @@ Algorithms[ALGORITHM.FIXED_WINDOW] = {
   refundable = function(limit, at, now) return window_of(limit, at) == window_of(limit, now) end,
   ttl = function(limit, _, debt, now)
     local capacity = limit.capacity
-    local windows = 1 + (capacity > 0 and ceil(debt / capacity) or 0)
-    return begin_of(limit, window_of(limit, now) + windows) - now
+    local window, ends = present_of(limit, now)
+    if debt == 0 or capacity == 0 then return ends - now end
+    return begin_of(limit, window + 1 + ceil(debt / capacity)) - now
   end,
   tells_reset = true,
   slack = Algorithms.slack_of_sum,

@@ -1,6 +1,6 @@
 import type { Spend } from '../../history/answers.js'
 import type { BudgetsBody } from '../model.js'
-import { amount, clock, dayOf, duration, limitName, linkWith, monthOf, NONE, percent, valueName, whole } from './format.js'
+import { amountText, clock, dayOf, duration, limitText, linkWith, monthOf, NONE, percent, valueName, whole } from './format.js'
 import { Bar, Card, Empty, Spark, sparkLabel, Tabs } from './parts.js'
 import { BurnUp } from './plot.js'
 
@@ -28,7 +28,7 @@ function Purse({ row, nowMs }: { row: Spend; nowMs: number }) {
         {even !== null && <rect class="even" x={at(even)} width="2" height="20" />}
       </svg>
       <small>
-        {amount(budget.used, limitUnit(budget))} of {amount(budget.amount, limitUnit(budget))}
+        {amountText(budget.used, limitUnit(budget))} of {amountText(budget.amount, limitUnit(budget))}
       </small>
     </span>
   )
@@ -46,7 +46,7 @@ function RunsOut({ row, nowMs, unit }: { row: Spend; nowMs: number; unit: string
       <>
         lasts
         <small class="block">
-          month ends at {amount(row.monthRange[0], unit)} to {amount(row.monthRange[1], unit)}
+          month ends at {amountText(row.monthRange[0], unit)} to {amountText(row.monthRange[1], unit)}
         </small>
       </>
     )
@@ -70,7 +70,7 @@ function Row({ row, body, url, nowMs }: { row: Spend; body: BudgetsBody; url: st
         <a href={linkWith(url, { open: row.name })} aria-current={row.name === body.open ? 'true' : undefined}>
           <b>{valueName(row.name)}</b>
         </a>
-        <small class="block">{budget === null ? `${whole(row.calls)} calls` : `${budget.rule} · ${limitName(budget.limit)}`}</small>
+        <small class="block">{budget === null ? `${whole(row.calls)} calls` : `${budget.rule} · ${limitText(budget.limit)}`}</small>
       </td>
       <td class="wide">
         <Purse row={row} nowMs={nowMs} />
@@ -83,10 +83,10 @@ function Row({ row, body, url, nowMs }: { row: Spend; body: BudgetsBody; url: st
         <RunsOut row={row} nowMs={nowMs} unit={body.unit} />
       </td>
       <td class="n" data-l="today">
-        {amount(row.today, body.unit)}
+        {amountText(row.today, body.unit)}
       </td>
       <td class="n" data-l="month">
-        {amount(row.month, body.unit)}
+        {amountText(row.month, body.unit)}
       </td>
       <td class="n">
         <Spark values={days} tone="calm" label={sparkLabel('A day', days)} floor={0} />
@@ -98,7 +98,7 @@ function Row({ row, body, url, nowMs }: { row: Spend; body: BudgetsBody; url: st
 function Opened({ row, body, nowMs }: { row: Spend; body: BudgetsBody; nowMs: number }) {
   const { budget } = row
   const left = budget === null ? null : Math.max(0, budget.amount - budget.used)
-  const title = `${valueName(row.name)}: ${left === null ? `${amount(row.month, body.unit)} this month` : `${amount(left, body.unit)} left`}, ${amount(row.pacePerDay, body.unit)} a day`
+  const title = `${valueName(row.name)}: ${left === null ? `${amountText(row.month, body.unit)} this month` : `${amountText(left, body.unit)} left`}, ${amountText(row.pacePerDay, body.unit)} a day`
   const raise = new URLSearchParams({
     kind: body.by === 'model' ? 'rule' : body.by,
     name: body.by === 'model' ? (budget?.rule ?? '') : row.name,
@@ -141,9 +141,9 @@ function Spenders({ users, unit }: { users: readonly Spend[]; unit: string }) {
           {users.slice(0, 8).map(({ name, month, today }) => (
             <li key={name}>
               <span>{valueName(name)}</span>
-              <b class="n">{amount(month, unit)}</b>
+              <b class="n">{amountText(month, unit)}</b>
               <Bar used={month} of={most} />
-              <small>{amount(today, unit)} of it today</small>
+              <small>{amountText(today, unit)} of it today</small>
             </li>
           ))}
         </ol>

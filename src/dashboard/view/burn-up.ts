@@ -1,5 +1,5 @@
 import uPlot from 'uplot'
-import { amount, dayOf } from './format.js'
+import { amountText, dayOf } from './format.js'
 import type { burnUp } from './plot.js'
 
 /** The colours of the page, as the style sheet has them now: light or dark. */
@@ -16,7 +16,7 @@ function colours(place: Element): Record<'accent' | 'soft' | 'warn' | 'edge' | '
 }
 
 const HEIGHT = 220
-const short = (value: number, unit: string) => (unit === 'usd' && value >= 10 ? `$${Math.round(value).toLocaleString('en-US')}` : amount(value, unit))
+const short = (value: number, unit: string) => (unit === 'usd' && value >= 10 ? `$${Math.round(value).toLocaleString('en-US')}` : amountText(value, unit))
 
 /** Draws the plot into its place, again where the place changes its width or the theme its colours. @returns what removes it */
 export function drawBurnUp(place: HTMLElement, { times, spent, pace, low, high, even, limit }: ReturnType<typeof burnUp>, unit: string): () => void {
@@ -33,7 +33,7 @@ export function drawBurnUp(place: HTMLElement, { times, spent, pace, low, high, 
       spanGaps: true,
       points: { show: false },
       ...(dash === undefined ? {} : { dash }),
-      value: (_: uPlot, value: number | null) => (value === null ? '–' : amount(value, unit)),
+      value: (_: uPlot, value: number | null) => (value === null ? '–' : amountText(value, unit)),
     })
     const optional = [...(even === null ? [] : [line('even pace', soft, 1, [3, 4])]), ...(limit === null ? [] : [line('limit', warn, 2)])]
     plot = new uPlot(

@@ -24,6 +24,8 @@ function useStream(url: string, take: (snapshot: Snapshot) => void): boolean {
     stream.addEventListener('snapshot', ({ data }) => {
       last = performance.now()
       setLive(true)
+      // Checks in a browser wait for it.
+      document.documentElement.dataset['live'] = 'yes'
       take(JSON.parse(data as string) as Snapshot)
     })
     const timer = setInterval(() => setLive(performance.now() - last < OLD_MS), LOOK_MS)

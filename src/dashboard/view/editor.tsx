@@ -73,7 +73,7 @@ export function Editor({ name, yaml, url }: { name: string; yaml: string; url: s
           <p class="soft">Nothing yet.</p>
         ) : (
           // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, and the keyboard has to reach it
-          <pre class="diff" tabIndex={0} role="region" aria-labelledby="changes">
+          <pre class="diff" tabIndex={0}>
             {preview.diff.map(({ kind, text: line }, n) => (
               <span key={n} class={kind}>
                 {kind === 'added' ? '+' : kind === 'removed' ? '−' : ' '} {line}

@@ -56,7 +56,7 @@ export function whole(value: number): string {
 }
 
 /** An amount in the unit of a limit. */
-export function amount(value: number, unit: string): string {
+export function amountText(value: number, unit: string): string {
   if (unit === 'usd') return money(value)
   return Number.isInteger(value) || Math.abs(value) >= 100 ? whole(value) : value.toLocaleString('en-US', { maximumFractionDigits: 1 })
 }
@@ -80,7 +80,7 @@ export function percent(share: number): string {
 }
 
 /** The name of a limit, as short as it can be: tokens/min. */
-export function limitName(limit: string): string {
+export function limitText(limit: string): string {
   return limit
     .replace(/\/minute$/, '/min')
     .replace(/\/second$/, '/s')
@@ -133,3 +133,12 @@ export function linkWith(url: string, changes: Readonly<Record<string, string | 
 
 export const callLink = (id: string) => `/call?id=${encodeURIComponent(id)}`
 export const lineLink = (line: string) => `/lines?line=${encodeURIComponent(line)}`
+
+/** The units of a cost that tell a reader something, in their order; each has a plural. */
+export const SHOWN_UNITS: Readonly<Record<string, true>> = { inputTokens: true, outputTokens: true, tokens: true, usd: true }
+
+/** "3,400 tokens, $0.03" */
+export function costText(cost: Readonly<Record<string, number>>): string {
+  const parts = Object.entries(cost).filter(([unit, value]) => value !== 0 && unit in SHOWN_UNITS)
+  return parts.map(([unit, value]) => (unit === 'usd' ? amountText(value, unit) : `${amountText(value, unit)} ${unit}`)).join(', ')
+}

@@ -1,7 +1,7 @@
 import type { ListedCall } from '../../gate/waiting.js'
 import type { LineOrder, LineRow, LinesBody, OpenLine } from '../model.js'
 import { Ask, send } from './actions.js'
-import { amount, callLink, clock, duration, limitName, lineName, linkWith, NONE, percent, perSecond, valueName, whole } from './format.js'
+import { callLink, clock, duration, limitText, lineName, linkWith, NONE, percent, perSecond, valueName, whole } from './format.js'
 import { Card, Empty, Eta, Pager, Spark, sparkLabel, Tabs } from './parts.js'
 
 export const LINES_PAGE = 25
@@ -37,14 +37,10 @@ function Cause({ row, nowMs }: { row: LineRow; nowMs: number }) {
     QUEUE_PAUSED: 'the queue is paused',
     DELAYED: 'delayed by its producer',
   }
-  const says = row.waitsFor === null ? 'about to be woken' : what[row.waitsFor]
-  const names = row.waitsFor === 'RATE' || row.waitsFor === 'BUDGET' || row.waitsFor === 'CONCURRENCY'
-  return (
-    <>
-      {says} {names && row.limit !== null && limitName(row.limit)}
-      {from}
-    </>
-  )
+  // Its first call may be about to be woken, and wait for nothing more.
+  const says = row.waitsFor === null ? (row.limit === null ? 'about to be woken' : what.RATE) : what[row.waitsFor]
+  const names = row.waitsFor === null || row.waitsFor === 'RATE' || row.waitsFor === 'BUDGET' || row.waitsFor === 'CONCURRENCY'
+  return <>{`${says}${names && row.limit !== null ? ` ${limitText(row.limit)}` : ''}${from}`}</>
 }
 
 function Who({ row }: { row: LineRow }) {
@@ -146,8 +142,8 @@ function CallRow({ call, nowMs, line }: { call: ListedCall; nowMs: number; line:
       <td class="end">
         <Eta etaMs={call.etaMs} maxMs={call.etaMaxMs} nowMs={nowMs} unknown="cannot be known" />
       </td>
-      <td data-l="·">
-        {call.binding === null ? NONE : limitName(call.binding.limit)}
+      <td data-l="·" class={elsewhere ? undefined : 'opt'}>
+        {call.binding === null ? NONE : limitText(call.binding.limit)}
         {elsewhere && call.binding !== null && <span class="soft"> of {lineName(call.binding.rule, call.binding.scopeValue)}</span>}
       </td>
       <td class="act">
@@ -293,10 +289,4 @@ export function LinesPage({ body, nowMs, url }: PageProps) {
       </Card>
     </main>
   )
-}
-
-/** "3,400 tokens, 1 request" */
-export function costText(cost: Readonly<Record<string, number>>): string {
-  const parts = Object.entries(cost).filter(([, value]) => value !== 0)
-  return parts.map(([unit, value]) => (unit === 'usd' ? amount(value, unit) : `${amount(value, unit)} ${unit}`)).join(', ')
 }

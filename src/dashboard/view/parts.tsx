@@ -1,6 +1,6 @@
 import type { ComponentChildren } from 'preact'
 import type { Usage } from '../../model/decision.js'
-import { amount, clock, duration, limitName, percent, whole } from './format.js'
+import { amountText, clock, duration, limitText, percent, whole } from './format.js'
 
 export type State = 'flowing' | 'slowed' | 'stopped' | 'unknown'
 export type Tone = 'calm' | 'warn' | 'stop'
@@ -59,15 +59,15 @@ export function Limits({ usage, waitedFor }: { usage: readonly Pick<Usage, 'limi
     <ul class="limits">
       {sorted.map((one) => {
         const tone = one.limit === waitedFor ? 'warn' : 'calm'
-        const claimed = one.claimed > 0 ? ` + ${amount(one.claimed, one.unit)}` : ''
+        const claimed = one.claimed > 0 ? ` + ${amountText(one.claimed, one.unit)}` : ''
         return (
           <li key={one.limit} class={tone}>
-            <span>{limitName(one.limit)}</span>
+            <span>{limitText(one.limit)}</span>
             <Bar used={one.used} claimed={one.claimed} of={one.capacity} tone={tone} />
             <b>{percent(fullness(one))}</b>
             <small>
-              {amount(one.used, one.unit)}
-              {claimed} of {amount(one.capacity, one.unit)}
+              {amountText(one.used, one.unit)}
+              {claimed} of {amountText(one.capacity, one.unit)}
             </small>
           </li>
         )

@@ -1,6 +1,6 @@
 import { useEffect, useRef } from 'preact/hooks'
 import type { Spend } from '../../history/answers.js'
-import { amount, clock, dayOf } from './format.js'
+import { amountText, clock, dayOf } from './format.js'
 
 const DAY = 86_400_000
 
@@ -50,16 +50,15 @@ export function burnUp({ days, pacePerDay, monthRange, month, budget }: Spend, n
 function describe(row: Spend, unit: string, nowMs: number): string {
   const { budget } = row
   const limit =
-    budget === null ? '' : `, limit ${amount(budget.amount, unit)}${budget.runsOutMs === null ? '' : `, reached at ${clock(budget.runsOutMs, nowMs)}`}`
-  return `${row.name}: ${amount(row.month, unit)} spent by ${dayOf(nowMs)}, likely ${amount(row.monthRange[0], unit)} to ${amount(row.monthRange[1], unit)} at the end of the month${limit}`
+    budget === null ? '' : `, limit ${amountText(budget.amount, unit)}${budget.runsOutMs === null ? '' : `, reached at ${clock(budget.runsOutMs, nowMs)}`}`
+  return `${row.name}: ${amountText(row.month, unit)} spent by ${dayOf(nowMs)}, likely ${amountText(row.monthRange[0], unit)} to ${amountText(row.monthRange[1], unit)} at the end of the month${limit}`
 }
 
 /** Spent this month, with the band in which it will end. Drawn in the browser; it has its place and its words before. */
 export function BurnUp({ row, unit, nowMs }: { row: Spend; unit: string; nowMs: number }) {
   const place = useRef<HTMLDivElement>(null)
-  const drawn = useRef<{ setData(data: never): void } | null>(null)
   const { month, pacePerDay } = row
-  // biome-ignore lint/correctness/useExhaustiveDependencies: a plot is drawn anew where its figures have changed, not each second
+  // Drawn anew where its figures have changed, not each second.
   useEffect(() => {
     let gone = false
     let remove = () => {}
@@ -69,7 +68,6 @@ export function BurnUp({ row, unit, nowMs }: { row: Spend; unit: string; nowMs: 
     return () => {
       gone = true
       remove()
-      drawn.current = null
     }
   }, [row.name, unit, Math.round(month * 100), Math.round(pacePerDay * 100)])
   return (

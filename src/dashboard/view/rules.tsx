@@ -1,10 +1,11 @@
-import type { Override } from '../../policy/override.js'
 import type { RuleRow, RulesBody } from '../model.js'
-import { Ask, send, useActions } from './actions.js'
+import { useActions } from './actions.js'
+import { Audit } from './audit.js'
 import { Editor } from './editor.js'
-import { clock, duration, limitName, linkWith, percent, valueName, whole } from './format.js'
-import { CapacityForm, GrantForm, PauseForm, ResetForm } from './forms.js'
-import { Bar, Card, Empty, fullness, Pager, Sign } from './parts.js'
+import { limitText, linkWith, percent, valueName, whole } from './format.js'
+import { CapacityForm, ResetForm } from './forms.js'
+import { Bar, Card, Empty, fullness } from './parts.js'
+import { Overrides, Pauses } from './steering.js'
 
 const WITHOUT_ROOM: Record<string, string> = {
   queue: 'waits in line',
@@ -32,7 +33,7 @@ function LimitTexts({ limits }: { limits: RuleRow['spec']['limits'] }) {
         ].filter((one) => one !== '')
         return (
           <span key={n} class="block">
-            {value.toLocaleString('en-US')} {limitName(name)}
+            {value.toLocaleString('en-US')} {limitText(name)}
             {extras.length > 0 && <small> {extras.join(', ')}</small>}
           </span>
         )
@@ -63,11 +64,11 @@ function Row({ row, url, open }: { row: RuleRow; url: string; open: boolean }) {
       <td data-l="without room">{WITHOUT_ROOM[spec.strategy ?? 'queue'] ?? spec.strategy}</td>
       <td class="wide tight">
         {tightest === null ? (
-          <span class="soft">nothing is counted yet</span>
+          <span class="soft">no call waits for it</span>
         ) : (
           <>
             <span class="nw">
-              {valueName(tightest.scopeValue)}, {limitName(tightest.limit)} {percent(fullness(tightest))}
+              {valueName(tightest.scopeValue)}, {limitText(tightest.limit)} {percent(fullness(tightest))}
               {waiting > 0 && `, ${whole(waiting)} wait`}
             </span>
             <Bar used={tightest.used} claimed={tightest.claimed} of={tightest.capacity} />
@@ -128,174 +129,6 @@ function RuleTable({ body, url }: { body: RulesBody; url: string }) {
             ])}
           </tbody>
         </table>
-      )}
-    </Card>
-  )
-}
-
-function allowText(allow: Override['allow']): string {
-  if (allow === 'unlimited') return 'unlimited'
-  return 'times' in allow ? `${allow.times}×` : 'other limits'
-}
-
-function subject(of: Readonly<Record<string, string | undefined>>): string {
-  const [kind = '', name = ''] = Object.entries(of).find(([, value]) => value !== undefined) ?? []
-  return `${kind} ${name}`
-}
-
-function Overrides({ body, nowMs }: { body: RulesBody; nowMs: number }) {
-  return (
-    <Card id="grant" title="Overrides" note={`${whole(body.overrides.length)} in force; what is counted is never reset by one`}>
-      {body.overrides.length > 0 && (
-        <table class="t">
-          <caption class="vh">Overrides in force</caption>
-          <thead>
-            <tr>
-              <th>For</th>
-              <th>Rules</th>
-              <th>Allows</th>
-              <th>Reason</th>
-              <th>By</th>
-              <th>Ends</th>
-              <th>
-                <span class="vh">Actions</span>
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {body.overrides.map((one) => (
-              <tr key={one.id}>
-                <td class="lead">
-                  <b>{subject(one.for)}</b>
-                </td>
-                <td>{one.everything === true ? 'all' : (one.rules?.join(', ') ?? 'all that count by it')}</td>
-                <td>{allowText(one.allow)}</td>
-                <td data-l="·">{one.reason}</td>
-                <td data-l="by">{one.by}</td>
-                <td class="end">
-                  {clock(Date.parse(one.until), nowMs)} <small>in {duration(Date.parse(one.until) - nowMs)}</small>
-                </td>
-                <td class="act">
-                  <Ask
-                    text="End…"
-                    label={`End the override for ${subject(one.for)}`}
-                    question={{
-                      title: `End the override for ${subject(one.for)}?`,
-                      effect: `${subject(one.for)} is limited by the rules again at once, not only in ${duration(Date.parse(one.until) - nowMs)}. ${whole(one.uses)} calls have started under it.`,
-                      button: 'End the override',
-                      danger: true,
-                      run: async () => {
-                        await send('DELETE', `/v1/overrides/${encodeURIComponent(one.id)}`)
-                        return `The override for ${subject(one.for)} has ended.`
-                      },
-                    }}
-                  />
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      )}
-      <GrantForm rules={body.rules.map(({ spec }) => spec.name)} filled={body.filled} />
-    </Card>
-  )
-}
-
-function Pauses({ body, nowMs }: { body: RulesBody; nowMs: number }) {
-  return (
-    <Card id="pauses" title="Pauses" note={body.pauses.length === 0 ? 'none' : undefined}>
-      {body.pauses.length > 0 && (
-        <ul class="todo">
-          {body.pauses.map((one) => (
-            <li key={subject(one.for)}>
-              <Sign state="stopped" small />
-              <span>
-                <b>{subject(one.for)}</b>
-                {one.waiting > 0 && `, ${whole(one.waiting)} calls wait`}
-              </span>
-              <Ask
-                text="Resume…"
-                label={`Resume ${subject(one.for)}`}
-                question={{
-                  title: `Resume ${subject(one.for)}?`,
-                  effect:
-                    one.waiting > 0 ? `${whole(one.waiting)} calls go on, as fast as their limits allow.` : 'No call waits for it now; new ones start again.',
-                  button: 'Resume',
-                  run: async () => {
-                    await send(
-                      'DELETE',
-                      `/v1/pauses?${new URLSearchParams(Object.entries(one.for).filter((entry): entry is [string, string] => entry[1] !== undefined))}`,
-                    )
-                    return `${subject(one.for)} was resumed.`
-                  },
-                }}
-              />
-              <small>
-                since {clock(Date.parse(one.since), nowMs)}, for {duration(nowMs - Date.parse(one.since))}, by {one.by}
-                {one.reason !== undefined && `: “${one.reason}”`}
-              </small>
-            </li>
-          ))}
-        </ul>
-      )}
-      <PauseForm filled={body.filled} />
-    </Card>
-  )
-}
-
-/** What an entry of the audit changed, short. */
-function changeText(value: unknown): string {
-  if (value === null || value === undefined) return 'none'
-  const text = typeof value === 'string' ? value : JSON.stringify(value)
-  return text.length > 160 ? `${text.slice(0, 159)}…` : text
-}
-
-function Audit({ body, nowMs, url }: { body: RulesBody; nowMs: number; url: string }) {
-  const { audit, auditBy, auditLimit } = body
-  return (
-    <Card
-      id="audit"
-      title="Audit"
-      note="every change, the newest first"
-      right={
-        <form class="find" action="/rules" role="search">
-          <input type="search" name="by" value={auditBy} placeholder="By whom" aria-label="Changes by one actor" />
-        </form>
-      }
-    >
-      {audit.length === 0 ? (
-        <Empty>{auditBy === '' ? 'Nothing was changed yet.' : `Nothing was changed by ${auditBy}.`}</Empty>
-      ) : (
-        <table class="t audit">
-          <caption class="vh">Changes</caption>
-          <thead>
-            <tr>
-              <th>At</th>
-              <th>By</th>
-              <th>What</th>
-              <th>Of</th>
-              <th>Before → after</th>
-            </tr>
-          </thead>
-          <tbody>
-            {audit.map((entry) => (
-              <tr key={entry.id}>
-                <td class="nw end">{clock(Date.parse(entry.at), nowMs)}</td>
-                <td>{entry.by}</td>
-                <td class="lead">
-                  <code>{entry.what}</code>
-                </td>
-                <td data-l="·">{entry.subject}</td>
-                <td class="wide m">
-                  {changeText(entry.before)} → {changeText(entry.after)}
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      )}
-      {audit.length >= auditLimit && (
-        <Pager text={`${whole(audit.length)} shown`} links={[{ text: 'Older', href: `${linkWith(url, { audit: String(auditLimit * 2) })}#audit` }]} />
       )}
     </Card>
   )

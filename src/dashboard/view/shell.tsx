@@ -1,7 +1,7 @@
 import type { ComponentChildren } from 'preact'
 import type { Health } from '../../health/health.js'
 import type { PageModel } from '../model.js'
-import { clock, limitName, lineLink, lineName, since } from './format.js'
+import { clock, limitText, lineLink, lineName, since } from './format.js'
 import { Hatch, Sign } from './parts.js'
 
 const MARKS = { flowing: '●', slowed: '▲', stopped: '■', unknown: '○' } as const
@@ -16,7 +16,7 @@ const PAGES = [
 
 /** What the verdict is about, in a few words: for the tab's title. */
 function subjectOf({ of }: Health): string {
-  if (of.rule !== null) return [lineName(of.rule, of.scopeValue ?? '*'), of.limit === null ? '' : limitName(of.limit)].filter((one) => one !== '').join(' · ')
+  if (of.rule !== null) return [lineName(of.rule, of.scopeValue ?? '*'), of.limit === null ? '' : limitText(of.limit)].filter((one) => one !== '').join(' · ')
   return of.agent ?? of.queue ?? ''
 }
 
@@ -80,9 +80,11 @@ function Top({ model, live }: { model: PageModel; live: boolean }) {
             </a>
           )}
         </nav>
-        <form class="find" action="/call" role="search">
-          <input type="search" name="id" placeholder="Call id" aria-label="Find a call by its id" />
-        </form>
+        <search class="find">
+          <form action="/call">
+            <input type="search" name="id" placeholder="Call id" aria-label="Find a call by its id" />
+          </form>
+        </search>
         <span class={`live${live ? '' : ' old'}`}>
           <i />
           <span class="nw">{live ? `${clock(atMs, atMs)} UTC` : `as of ${clock(atMs, atMs)}`}</span>

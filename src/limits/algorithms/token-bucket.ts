@@ -1,4 +1,4 @@
-import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfRate, waitUp } from '../algorithm.js'
+import { type Algorithm, counted, type MeterLimit, type MeterState, slackOfRate, slowerRate, waitUp } from '../algorithm.js'
 import { giveBack } from '../lows.js'
 
 /**
@@ -22,7 +22,7 @@ export const leakyBucket: Algorithm = {
 
 /** Refills a bucket from `fromMs` to `nowMs`: first the debt is reduced, then `used`. A bucket that was lowered lacks at most its new capacity. */
 function leak(state: MeterState, limit: MeterLimit, fromMs: number, nowMs: number): void {
-  let back = Math.max(0, nowMs - fromMs) * limit.rate
+  let back = Math.max(0, nowMs - fromMs) * slowerRate(state.rate, limit.rate)
   if (state.debt > 0) {
     const left = Math.max(0, state.debt - back)
     back -= state.debt - left

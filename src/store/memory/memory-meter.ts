@@ -41,6 +41,8 @@ export class MemoryMeter {
   private lookedNowMs = NEVER
   private lookedAtMs = NEVER
   private lookedOpen = 0
+  /** Whether a bucket that was looked at had another rate when something was counted there last. */
+  private lookedChanged = false
   /** Whether any limit that was looked at is a bucket that keeps lows from the start. */
   private lookedCounts = false
 
@@ -56,12 +58,15 @@ export class MemoryMeter {
     const setBack = fromMs > nowMs + DEFAULTS.clockStepMs
     const { limits } = rule
     this.lookedCounts = false
+    this.lookedChanged = false
     for (let n = 0; n < limits.length; n++) {
       const limit = limits[n] as CompiledLimit
       const state = this.looked[n] as MeterState
       const { roll, leaks } = ALGORITHMS[limit.algorithm]
       // Histories move along with a clock that was set back.
       if (limit.unit === 'concurrency' || fromMs < nowMs || (setBack && state.history !== null)) roll(state, limit, fromMs, nowMs)
+      if (!leaks || state.used + state.debt === 0) state.rate = leaks ? limit.rate : 0
+      else if (state.rate !== limit.rate) this.lookedChanged = true
       // Calls that start while an override lifts the limit are not charged there.
       if (!leaks || n >= rule.active) state.lows = null
       else if (fromMs < nowMs) lower(state, limit, fromMs, this.open)
@@ -91,6 +96,16 @@ export class MemoryMeter {
     if (this.lookedOpen === 0) return false
     this.lookedOpen--
     return true
+  }
+
+  /** From now on buckets are refilled by their rates of today: a call is decided on under these. One that ends may have been charged under rules of before. */
+  adoptRates(): void {
+    if (!this.lookedChanged || this.lookedRule === null) return
+    for (const [n, { algorithm, rate }] of this.lookedRule.limits.entries()) {
+      if (ALGORITHMS[algorithm].leaks) (this.looked[n] as MeterState).rate = rate
+    }
+    this.lookedChanged = false
+    this.keep()
   }
 
   /** Takes a clock that was set back by more than a step as it is, whatever is counted. */

@@ -53,7 +53,7 @@ export class MemoryStore implements Store {
     const nowMs = this.timeOf(request)
     const named = this.name(request)
     if (this.entryOf(named, nowMs) !== undefined) return { request: named, decision: this.run(named, nowMs) }
-    const refusal = this.weigh(named, nowMs)
+    const refusal = this.weigh(named, nowMs, true)
     if (refusal !== null) return { request: named, decision: this.reject(named, refusal, nowMs) }
     this.charge(named, nowMs, false)
     return { request: named, decision: this.run(named, nowMs) }
@@ -232,8 +232,11 @@ export class MemoryStore implements Store {
     return raised
   }
 
-  /** What refuses the call, by the order of `Decide.weigh` in `lua/lib/decide.lua`; null where all meters have room. */
-  private weigh(request: AdmissionRequest, nowMs: number): Refusal | null {
+  /**
+   * What refuses the call, by the order of `Decide.weigh` in `lua/lib/decide.lua`; null where all meters have room.
+   * @param decides whether the call is decided on: then its meters adopt their rates of today
+   */
+  private weigh(request: AdmissionRequest, nowMs: number, decides = false): Refusal | null {
     let latest: Refusal | null = null
     for (const meter of request.meters) {
       const { rule, value } = meter
@@ -242,7 +245,9 @@ export class MemoryStore implements Store {
       const blockedMs = rule.kind === 'upstream' ? this.upstream.blockedMs(value, nowMs) : 0
       if (blockedMs > 0) latest = later(latest, { binding: gateBinding(meter), reason: 'limited', waitMs: waitUp(blockedMs), leased: false })
       if (rule.active === 0) continue
-      const states = this.meter(meter, nowMs).look(rule, nowMs)
+      const known = this.meter(meter, nowMs)
+      const states = known.look(rule, nowMs)
+      if (decides) known.adoptRates()
       for (let n = 0; n < rule.active; n++) {
         const limit = rule.limits[n] as CompiledLimit
         const cost = costIn(request.costs, limit.unit)
@@ -262,6 +267,7 @@ export class MemoryStore implements Store {
       const { limits, active } = part.rule
       const meter = this.meter(part, nowMs)
       const states = meter.look(part.rule, nowMs)
+      if (past) meter.adoptRates()
       let changed = false
       for (let n = 0; n < active; n++) {
         const limit = limits[n] as CompiledLimit

@@ -3,7 +3,7 @@ import { emptyState } from '../../limits/algorithm.js'
 import { ALGORITHMS } from '../../limits/algorithms.js'
 import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import type { Strategy } from '../../model/call.js'
-import type { Binding, Decision, RejectDecision, Usage } from '../../model/decision.js'
+import type { Binding, Decision, RejectDecision, RunDecision, Usage } from '../../model/decision.js'
 import type { UpstreamStatus } from '../../model/upstream.js'
 import { reasonOf, type WaitReason } from '../../model/wait-reason.js'
 import { DETAIL, OUTCOME, type OutcomeCode, strategyOf } from './protocol.js'
@@ -23,7 +23,7 @@ export function isBare(decision: Decision | BareDecision): decision is BareDecis
   return BARE_OUTCOMES.has(decision.outcome)
 }
 
-const DOUBLE = 8
+export const DOUBLE = 8
 const DETAILS = Object.keys(DETAIL).length
 /** The outcomes of which nothing else is said. */
 const BARE: ReadonlySet<number> = new Set([OUTCOME.RUN, OUTCOME.WATCHED, OUTCOME.AGAIN, OUTCOME.LOST, OUTCOME.TAKEN, OUTCOME.JOINED])
@@ -35,14 +35,34 @@ function resetMsOf(limit: CompiledLimit, used: number, atMs: number): number {
 }
 
 /** A meter as the batch names it (a later call of the batch may have made a MeterRef of its own for it), and where its usage begins in the reply. */
-type NamedMeter = Readonly<{ meter: MeterRef; offset: number }>
+export type NamedMeter = Readonly<{ meter: MeterRef; offset: number }>
 
-function doublesOf({ algorithm }: CompiledLimit): number {
+/** How many doubles a reply has of a limit: `add_meter` in `lua/lib/reply.lua`. */
+export function doublesOf({ algorithm }: CompiledLimit): number {
   return ALGORITHMS[algorithm].resetInReply ? 3 : 2
 }
 
+function readUsage(bytes: Buffer, atMs: number, named: ReadonlyMap<string, NamedMeter>, { meters }: ResolvedMeters): Usage[] {
+  const usage: Usage[] = []
+  for (const { keys, rule } of meters) {
+    if (rule.active === 0) continue
+    const { meter, offset: first } = named.get(keys[0] as string) as NamedMeter
+    const { limits, active } = meter.rule
+    let offset = first
+    for (let n = 0; n < active; n++) {
+      const limit = limits[n] as CompiledLimit
+      const size = doublesOf(limit)
+      const used = bytes.readDoubleLE(offset)
+      const resetMs = size > 2 ? bytes.readDoubleLE(offset + 2 * DOUBLE) : resetMsOf(limit, used, atMs)
+      usage.push(usageOf(meter, limit, { used, claimed: bytes.readDoubleLE(offset + DOUBLE), resetMs }))
+      offset += size * DOUBLE
+    }
+  }
+  return usage
+}
+
 /** The packed reply to a batch (`lua/lib/reply.lua`): one decision per call, and the usage of every meter. */
-export class DecisionReply {
+export class DecisionReply implements UsageReply {
   readonly atMs: number
   /** Where each call begins. */
   private readonly heads: number[] = []
@@ -114,21 +134,7 @@ export class DecisionReply {
   }
 
   usage(request: ResolvedMeters): Usage[] {
-    const usage: Usage[] = []
-    for (const { keys } of request.meters) {
-      const { meter, offset: first } = this.named.get(keys[0] as string) as NamedMeter
-      const { limits, active } = meter.rule
-      let offset = first
-      for (let n = 0; n < active; n++) {
-        const limit = limits[n] as CompiledLimit
-        const size = doublesOf(limit)
-        const used = this.bytes.readDoubleLE(offset)
-        const resetMs = size > 2 ? this.bytes.readDoubleLE(offset + 2 * DOUBLE) : resetMsOf(limit, used, this.atMs)
-        usage.push(usageOf(meter, limit, { used, claimed: this.bytes.readDoubleLE(offset + DOUBLE), resetMs }))
-        offset += size * DOUBLE
-      }
-    }
-    return usage
+    return readUsage(this.bytes, this.atMs, this.named, request)
   }
 
   /** Refused for want of room, or by a pause; the time of the next try is not told where the strategy is hard. */
@@ -181,16 +187,45 @@ export class DecisionReply {
   }
 }
 
+/** The packed reply to a batch all of whose calls start (`lua/check-sums.lua`): the usage of every meter. */
+export class SumsReply implements UsageReply {
+  readonly atMs: number
+  #named: ReadonlyMap<string, NamedMeter> | undefined
+
+  /** @param named says where the usage of each meter is */
+  constructor(
+    private readonly bytes: Buffer,
+    private readonly named: () => ReadonlyMap<string, NamedMeter>,
+  ) {
+    this.atMs = bytes.readDoubleLE(0)
+  }
+
+  run(request: ResolvedMeters): RunDecision {
+    return new ReadDecision('run', this, request)
+  }
+
+  usage(request: ResolvedMeters): Usage[] {
+    this.#named ??= this.named()
+    return readUsage(this.bytes, this.atMs, this.#named, request)
+  }
+}
+
+/** A reply as the decisions that it brings read it. */
+interface UsageReply {
+  readonly atMs: number
+  usage(request: ResolvedMeters): Usage[]
+}
+
 /** What all decisions have in common. Usage is worked out when it is read first, since most callers never do. */
 class ReadDecision<Outcome extends Decision['outcome']> {
   readonly atMs: number
-  readonly #reply: DecisionReply
+  readonly #reply: UsageReply
   readonly #request: ResolvedMeters
   #usage: readonly Usage[] | undefined
 
   constructor(
     readonly outcome: Outcome,
-    reply: DecisionReply,
+    reply: UsageReply,
     request: ResolvedMeters,
   ) {
     this.atMs = reply.atMs

@@ -1,64 +1,10 @@
 import type { AdmissionRequest, CallRequest, MeterRef, Settlement } from '../../admission/request.js'
-import type { CompiledLimit } from '../../limits/compiled-limit.js'
 import { type ActualCosts, COST_UNITS, type Costs, type CostUnit } from '../../model/cost.js'
 import type { ObservedLimits } from '../../model/upstream.js'
-import { type CompiledRule, NO_OPTIONS, type RuleOptions } from '../../policy/compiled-rule.js'
+import type { CompiledRule } from '../../policy/compiled-rule.js'
 import type { Keys } from '../../redis/keys.js'
-import { ALGORITHM_CODES, encodedOptions, encodedRecovery, KIND_CODES, strictnessOf, UNIT_CODES } from './protocol.js'
-
-/** The numbers of a limit that scripts read besides its capacity, by its algorithm. */
-function numbersOf({ algorithm, rate, windowMs, offsetMs, leaseMs }: CompiledLimit): readonly number[] {
-  switch (algorithm) {
-    case 'token_bucket':
-    case 'leaky_bucket':
-      return [rate, 0]
-    case 'fixed_window':
-    case 'sliding_window':
-    case 'sliding_log':
-      return [windowMs, offsetMs]
-    case 'concurrency':
-      return [leaseMs, 0]
-    default:
-      return algorithm satisfies never
-  }
-}
-
-function encodeLimit(limit: CompiledLimit, atMs: number): unknown[] {
-  const { id, algorithm, unit, capacity, borders } = limit
-  return [id, ALGORITHM_CODES[algorithm], UNIT_CODES[unit], capacity, ...numbersOf(limit), ...(borders === undefined ? [] : [borders(atMs)])]
-}
-
-/** The optional parts of a rule: which limits hold, its bounds, how its agent recovers. */
-function detailsOf({ limits, active, options, degraded, recovery }: CompiledRule): unknown[] {
-  const { maxWaitMs, maxWaiting, holdMs, maxDelayMs } = options
-  const bounds = encodedOptions({ MAX_WAIT: maxWaitMs, MAX_WAITING: maxWaiting, HOLD: holdMs, MAX_DELAY: maxDelayMs, DEGRADES: degraded === null ? 0 : 1 })
-  if (recovery !== undefined) {
-    const { id, mirrored, probeLeaseMs, everyMs, stepFactor } = recovery
-    return [mirrored.length, bounds, encodedRecovery({ ID: id, PROBE_LEASE: probeLeaseMs, EVERY: everyMs, GROWS: stepFactor })]
-  }
-  const plain = degraded === null && (Object.keys(NO_OPTIONS) as (keyof RuleOptions)[]).every((name) => options[name] === NO_OPTIONS[name])
-  return active === limits.length && plain ? [] : [active, bounds]
-}
-
-function encodeRule(rule: CompiledRule, atMs: number): string {
-  const { kind, priority, strategy, recovery } = rule
-  const limits =
-    recovery?.mirrored.map(({ id, unit, capacity, rate }) => [id, 0, UNIT_CODES[unit], capacity, rate]) ?? rule.limits.map((limit) => encodeLimit(limit, atMs))
-  // A string within the batch: the scripts recognise it as a whole, and parse it once.
-  return JSON.stringify(JSON.stringify([KIND_CODES[kind], priority, strictnessOf(strategy), limits, ...detailsOf(rule)]))
-}
-
-const encodedRules = new WeakMap<CompiledRule, string>()
-
-/** A rule as the scripts read it (see `lua/lib/batch.lua`), at a time: encoded once, but for the borders of a calendar. */
-function encodedRule(rule: CompiledRule, atMs: number): string {
-  let encoded = encodedRules.get(rule)
-  if (encoded === undefined) {
-    encoded = encodeRule(rule, atMs)
-    if (rule.limits.every(({ borders }) => borders === undefined)) encodedRules.set(rule, encoded)
-  }
-  return encoded
-}
+import { strictnessOf, UNIT_CODES } from './protocol.js'
+import { encodedRule } from './rule-encoder.js'
 
 /** A call on its way into a batch: the places of its keys and meters, and what it costs. */
 interface Entered {
@@ -135,6 +81,11 @@ export class BatchEncoder {
     else this.calls.push(entered)
   }
 
+  /** Names a meter though no call of the batch meets it. @returns its number */
+  meet(meter: MeterRef): number {
+    return this.placeOf(meter)
+  }
+
   /** Says that the batch is one of starts: the how manieth of its worker. */
   numbered(sender: string, number: number): void {
     this.sender = `"sender":[${this.keys.push(this.names.sender(sender))},${number}],`
@@ -163,7 +114,7 @@ export class BatchEncoder {
     if (this.calls.length === 0 || (!this.mixed && this.resolvedUnder === counted)) return false
     return meters.some(({ rule, keys }) => {
       const known = this.meters[(this.places.get(keys[0] as string) ?? 0) - 1]?.rule
-      return known !== undefined && known !== rule && encodedRule(known, this.nowMs) !== encodedRule(rule, this.nowMs)
+      return known !== undefined && known !== rule && encodedRule(known, this.nowMs).json !== encodedRule(rule, this.nowMs).json
     })
   }
 
@@ -188,7 +139,7 @@ export class BatchEncoder {
       if (rule === undefined) {
         rule = this.rules.size + 1
         this.rules.set(meter.rule, rule)
-        this.encodedRules += `${rule === 1 ? '' : ','}${encodedRule(meter.rule, this.nowMs)}`
+        this.encodedRules += `${rule === 1 ? '' : ','}${encodedRule(meter.rule, this.nowMs).quoted}`
       }
       place = this.meters.push(meter)
       this.places.set(name, place)

@@ -11,8 +11,11 @@ import type { Observation, UpstreamOutcome, UpstreamReport, UpstreamStatus } fro
 import { LedgerNames } from '../ledger-names.js'
 import { type Admission, type LedgerFigures, overEstimatedPercent, type StateResult, type Store } from '../store.js'
 import { Batcher } from './batcher.js'
+import { SumsReply } from './decoder.js'
 import type { ScriptClient } from './script-client.js'
 import type { GateDecision } from './sending.js'
+import { SumsEncoder } from './sums-encoder.js'
+import { SumsMarks } from './sums-marks.js'
 
 /** An admission, or why that one of its batch is refused: its id is that of another call. */
 export type BatchedAdmission = Admission | TollgateError
@@ -24,6 +27,16 @@ export interface SendGuard {
 }
 
 const NOTHING_AROUND: SendGuard = { admits: (_, send) => send(), peeks: (_, send) => send() }
+
+export interface RedisStoreOptions {
+  /** Who resets meters, as the audit says. */
+  readonly actor?: string
+  /** What guards each script call. */
+  readonly around?: SendGuard
+  readonly ledgerNames?: LedgerNames
+  /** Whether calls whose meters have plenty of room are decided on together, by the sums of their costs: `lua/lib/sums.lua`. Default true. */
+  readonly decideOnSums?: boolean
+}
 
 /** Sums up what `lua/lib/figures.lua` counts. */
 function readFigures(counts: Readonly<Record<string, string>>, nowMs: number): LedgerFigures {
@@ -44,20 +57,24 @@ function readFigures(counts: Readonly<Record<string, string>>, nowMs: number): L
 /** Meters in Redis, for every process that shares it. What is asked in one turn of the event loop travels together. */
 export class RedisStore implements Store {
   private readonly actor: string
+  private readonly around: SendGuard
   private readonly ledgerNames: LedgerNames
+  /** Undefined where no batch is decided on sums. */
+  private readonly marks: SumsMarks | undefined
   private readonly admits: Batcher<AdmissionRequest, Admission>
   private readonly peeks: Batcher<AdmissionRequest, RunDecision | RejectDecision>
 
-  /** @param options.actor who resets meters, as the audit says; options.around what guards each script call */
   constructor(
     private readonly scriptClient: ScriptClient,
     private readonly redis: Redis,
     private readonly clock: Clock,
-    { actor = UNKNOWN_ACTOR, around = NOTHING_AROUND, ledgerNames = new LedgerNames() }: { actor?: string; around?: SendGuard; ledgerNames?: LedgerNames } = {},
+    { actor = UNKNOWN_ACTOR, around = NOTHING_AROUND, ledgerNames = new LedgerNames(), decideOnSums = true }: RedisStoreOptions = {},
   ) {
     this.actor = actor
+    this.around = around
     this.ledgerNames = ledgerNames
-    this.admits = new Batcher<AdmissionRequest, Admission>(DEFAULTS.batchKeys, weightOf, (requests) => around.admits(requests, () => this.send(requests)))
+    this.marks = decideOnSums ? new SumsMarks() : undefined
+    this.admits = new Batcher<AdmissionRequest, Admission>(DEFAULTS.batchKeys, weightOf, (requests) => this.send(requests))
     this.peeks = new Batcher<AdmissionRequest, RunDecision | RejectDecision>(DEFAULTS.batchKeys, weightOf, (requests) =>
       around.peeks(requests, () => scriptClient.decideEach('peek', requests)),
     )
@@ -72,7 +89,7 @@ export class RedisStore implements Store {
   }
 
   async record(request: AdmissionRequest): Promise<Admission> {
-    const [entered] = this.enter([request]) as [AdmissionRequest]
+    const [entered] = inLedger([request], this.ledgerNames.next()) as [AdmissionRequest]
     const [decision] = (await this.scriptClient.decideEach('record', [entered])) as [GateDecision]
     if (decision instanceof TollgateError) throw decision
     return { request: entered, decision }
@@ -116,20 +133,60 @@ export class RedisStore implements Store {
     return readFigures(counts, approximateMs(this.clock))
   }
 
-  /** Checks that travel together share one ledger; one with an id of its own has its own entry, found by that id. */
-  private enter(requests: readonly AdmissionRequest[]): AdmissionRequest[] {
-    const ledger = this.ledgerNames.next()
-    return requests.map((one, index) =>
-      one.call.id !== undefined || one.forGood === true ? one : { ...one, id: `${ledger}.${index}`, token: String(index), ledger },
-    )
+  /** Sends a batch: on sums, what can be decided on so, and one by one the others of it. */
+  private async send(requests: readonly AdmissionRequest[]): Promise<(BatchedAdmission | Error)[]> {
+    const { marks, around } = this
+    if (marks?.next() !== true) return around.admits(requests, () => this.sendEach(requests))
+    const encoder = new SumsEncoder(this.scriptClient.keys, approximateMs(this.clock), marks.isTight)
+    const isSummed = requests.map((request) => encoder.add(request))
+    // Two script calls are worth their cost only where the first decides on most calls.
+    if (encoder.size * 2 < requests.length) return around.admits(requests, () => this.sendEach(requests))
+    if (encoder.size === requests.length) return around.admits(requests, () => this.sendSums(requests, encoder, marks))
+    const [summed, others] = [requests.filter((_, index) => isSummed[index]), requests.filter((_, index) => !isSummed[index])]
+    const [first, second] = await Promise.all([
+      failingAlone(
+        summed,
+        around.admits(summed, () => this.sendSums(summed, encoder, marks)),
+      ),
+      failingAlone(
+        others,
+        around.admits(others, () => this.sendEach(others)),
+      ),
+    ])
+    return isSummed.map((one) => (one ? first : second).next().value as BatchedAdmission | Error)
   }
 
-  private async send(requests: readonly AdmissionRequest[]): Promise<BatchedAdmission[]> {
-    const entered = this.enter(requests)
+  /** All of these on sums, or, where not all have room, one by one. If the first script call is sent twice, the second copy finds the ledger and is refused. */
+  private async sendSums(requests: readonly AdmissionRequest[], encoder: SumsEncoder, marks: SumsMarks): Promise<BatchedAdmission[]> {
+    const ledger = this.ledgerNames.next()
+    const reply = await this.scriptClient.checkSums(encoder, ledger)
+    if (reply instanceof SumsReply) {
+      marks.fitted()
+      return inLedger(requests, ledger).map((request) => ({ request, decision: reply.run(request) }))
+    }
+    marks.refused(reply)
+    return this.sendEach(requests, ledger)
+  }
+
+  private async sendEach(requests: readonly AdmissionRequest[], ledger: string = this.ledgerNames.next()): Promise<BatchedAdmission[]> {
+    const entered = inLedger(requests, ledger)
     const decisions = await this.scriptClient.decideEach('check', entered)
     return entered.map((one, index) => {
       const decision = decisions[index] as GateDecision
       return decision instanceof Error ? decision : { request: one, decision }
     })
   }
+}
+
+/** Checks that travel together share one ledger; one with an id of its own has its own entry, found by that id. */
+function inLedger(requests: readonly AdmissionRequest[], ledger: string): AdmissionRequest[] {
+  return requests.map((one, index) =>
+    one.call.id !== undefined || one.forGood === true ? one : { ...one, id: `${ledger}.${index}`, token: String(index), ledger },
+  )
+}
+
+/** The admissions of some requests; where they fail, that is the answer to these alone. */
+async function failingAlone(requests: readonly AdmissionRequest[], admitted: Promise<BatchedAdmission[]>): Promise<Iterator<BatchedAdmission | Error>> {
+  const all = await admitted.catch((error: Error) => requests.map(() => error))
+  return all.values()
 }

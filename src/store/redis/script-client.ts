@@ -8,10 +8,11 @@ import { approximateMs } from '../../model/time.js'
 import { retentionOf } from '../../policy/policy.js'
 import type { Script } from '../../redis/script.js'
 import type { StateResult } from '../store.js'
-import { type BareDecision, DecisionReply } from './decoder.js'
+import { type BareDecision, DecisionReply, DOUBLE, SumsReply } from './decoder.js'
 import { BatchEncoder } from './encoder.js'
 import { type Held, type PassOutcome, scripts } from './scripts.js'
 import { type DecideOptions, type GateDecision, type Sender, storedCall } from './sending.js'
+import type { SumsEncoder } from './sums-encoder.js'
 import { UpstreamScripts } from './upstream-scripts.js'
 
 /** The front of one line, as a dispatch looks at it. */
@@ -72,6 +73,17 @@ export class ScriptClient extends UpstreamScripts {
     })
   }
 
+  /**
+   * Charges all calls of an encoder at once on their sums.
+   * @param ledger the name of their ledger: each has the place there of its number in the encoder
+   * @returns where nothing was charged, the keys that stand in the way: none where calls stand in a line of this namespace
+   */
+  async checkSums(encoder: SumsEncoder, ledger: string): Promise<SumsReply | readonly string[]> {
+    const { keys, args } = encoder.encode(ledger)
+    const bytes = await scripts.checkSums.run(this.redis, keys, [this.now(), ...args])
+    return readSums(bytes, encoder, (place) => keys[this.keys.fixed.length + place - 1] as string)
+  }
+
   /** @throws ID_TAKEN where the id of any is that of another call; the others are charged */
   async check(requests: readonly AdmissionRequest[]): Promise<(RunDecision | RejectDecision)[]> {
     return (await this.decideEach('check', requests)).map(decidedOrThrow)
@@ -100,6 +112,21 @@ export class ScriptClient extends UpstreamScripts {
    */
   start(requests: readonly CallRequest[], ended: readonly Settlement[], kept: boolean, sender?: Sender): Promise<(Decision | BareDecision)[]> {
     return this.decide(scripts.start, requests, { onTheirWay: true, ended, stored: kept ? requests.map(storedCall) : [], sender })
+  }
+
+  /**
+   * Settles calls that have ended, then starts all calls of an encoder at once on their sums.
+   * @param ledger as in `checkSums`
+   * @returns where none was started, the keys of meters that are tight; the ends are settled then, too
+   */
+  async startSums(starts: SumsEncoder, ended: readonly Settlement[], ledger: string, sender: Sender): Promise<SumsReply | readonly string[]> {
+    const encoder = new BatchEncoder(this.keys, approximateMs(this.clock))
+    // The meters of the starts come first: the reply has them in this order.
+    const args = starts.encodeStarts(encoder, ledger)
+    for (const settlement of ended) encoder.settle(settlement, true)
+    encoder.numbered(sender.name, sender.next())
+    const bytes = await scripts.startSums.run(this.redis, encoder.keys, [this.now(), encoder.batch(), ...args])
+    return readSums(bytes, starts, (place) => encoder.meters[place - 1]?.keys[0] as string)
   }
 
   /** Sends calls in as few batches as their rules allow: nearly always one. */
@@ -250,6 +277,12 @@ export class ScriptClient extends UpstreamScripts {
   nameOfStart({ id, token, ledger }: AdmissionRequest): string {
     return `${token}|${ledger === undefined ? id : this.keys.ledger(ledger)}`
   }
+}
+
+/** What all calls were answered, or the keys that stood in the way. */
+function readSums(bytes: Buffer, encoder: SumsEncoder, keyAt: (place: number) => string): SumsReply | string[] {
+  if (bytes.readDoubleLE(0) >= 0) return new SumsReply(bytes, () => encoder.named())
+  return Array.from({ length: bytes.length / DOUBLE - 1 }, (_, n) => keyAt(bytes.readDoubleLE((n + 1) * DOUBLE)))
 }
 
 function decidedOrThrow(decision: GateDecision): RunDecision | RejectDecision {

@@ -6,7 +6,7 @@ import { LUA_CONSTANTS } from './protocol.js'
 const NAMES = Object.keys(LUA_TEXT)
   .filter((path) => !path.includes('/'))
   .map((path) => path.replace(/\.lua$/, ''))
-const library = new Library(NAMES.sort(), LUA_CONSTANTS)
+export const library = new Library(NAMES.sort(), LUA_CONSTANTS)
 
 function script<Reply>(name: string, options: { binary?: boolean } = {}): Script<Reply> {
   return new Script<Reply>(name, library, options)
@@ -27,6 +27,9 @@ export const scripts = {
   enqueue: script<Buffer>('enqueue', { binary: true }),
   start: script<Buffer>('start', { binary: true }),
   record: script<Buffer>('record', { binary: true }),
+  /** Packed, see `SumsReply`. */
+  checkSums: script<Buffer>('check-sums', { binary: true }),
+  startSums: script<Buffer>('start-sums', { binary: true }),
   /** Per call 1 if it was settled, 2 if its id is that of another call, else 0. */
   settle: script<number[]>('settle'),
   release: script<Held[]>('release'),

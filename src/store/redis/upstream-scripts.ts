@@ -37,7 +37,7 @@ export class UpstreamScripts {
   constructor(
     protected readonly redis: Redis,
     readonly resolver: Resolver,
-    protected readonly clock: Clock,
+    readonly clock: Clock,
   ) {
     this.keys = resolver.keys
   }

@@ -26,6 +26,7 @@ function firstTooMany(timesMs: readonly number[]): number | undefined {
 
 /** A call that its agent refuses always does not keep the other calls of that agent from starting, but once for its Retry-After. */
 export function heldUpByRefused(history: History, bounds: Bounds): Report[] {
+  const sickness = new Sickness(history, bounds)
   return history.faults.flatMap((fault): Report[] => {
     const { fault: kind, call = '', atMs } = fault
     const refused = history.stories.get(call)
@@ -43,6 +44,8 @@ export function heldUpByRefused(history: History, bounds: Bounds): Report[] {
     const gap = edges.findIndex((ms, index) => ms - (edges[index - 1] ?? ms) > longestGapMs)
     if (gap < 0) return []
     const [fromMs, toMs] = [edges[gap - 1] as number, edges[gap] as number]
+    // By a clock that was set back a block lasts longer.
+    if (sickness.disturbance(fromMs, toMs) !== undefined) return []
     const waiting = others.find((story) => (acceptedMs(story) ?? toMs) < fromMs && goneMs(story) >= toMs)
     if (waiting === undefined) return []
     const text = `${waiting.id} waits, and no call of agent ${agent} starts for ${(toMs - fromMs).toFixed(0)} ms, while the agent refuses ${call} again and again`

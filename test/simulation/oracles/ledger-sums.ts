@@ -32,10 +32,11 @@ export function ledgerReports(history: History, bounds: Bounds): Report[] {
       const calls = unsettled.slice(0, 3).map(({ story }) => story.id)
       reports.push({ ...report(`has ${open} open entries; ${unsettled.length} charges were never settled`), calls })
     }
-    const least = charged.filter((run) => isCovered(history, run, bounds, 'every')).length
+    const least = charged.filter((run) => isCovered(history, run, bounds)).length
     // A grant that comes when its program has stopped waiting is given back, and no program knows of it.
     const late = [...history.stories.values()].filter(({ asked, answered }) => asked.door === 'acquire' && answered?.outcome === 'refused').length
-    const most = late + charged.filter((run) => isCovered(history, run, bounds, 'some')).length
+    // A run that no limit counts needs no entry, and may have one.
+    const most = late + charged.length
     const sum = open + settled + released + expired
     if (!blurred && (sum < least || sum > most)) {
       reports.push(
@@ -56,7 +57,7 @@ function wrongEnds(history: History, charged: readonly Run[], late: number, { se
   const isBack = ({ ended }: Run) => ended?.how === 'sent back' || ended?.how === 'released'
   const made = charged.filter((run) => !isBack(run)).length
   const backs = charged.filter(isBack)
-  const back = backs.filter((run) => isCovered(history, run, bounds, 'every')).length
+  const back = backs.filter((run) => isCovered(history, run, bounds)).length
   const texts: string[] = []
   if (settled > made) texts.push(`has ${settled} settled entries; ${made} runs were made`)
   if (released > backs.length + late) texts.push(`has ${released} released entries; ${backs.length + late} charges at most were given back`)
@@ -65,8 +66,8 @@ function wrongEnds(history: History, charged: readonly Run[], late: number, { se
 }
 
 /** Whether some limit counts a run. A run that none counts needs no entry. */
-function isCovered(history: History, run: Run, { changeMs }: Bounds, how: 'every' | 'some'): boolean {
+function isCovered(history: History, run: Run, { changeMs }: Bounds): boolean {
   const atMs = chargeMs(run)
   const versions = history.metersDuring(run.story.asked.scopes, atMs - changeMs, atMs)
-  return versions.length > 0 && versions[how]((version) => version.some(({ form }) => form !== null))
+  return versions.length > 0 && versions.every((version) => version.some(({ form }) => form !== null))
 }

@@ -1,5 +1,5 @@
 import type { Bounds, FaultFact, FaultKind, Report } from './facts.js'
-import { chargeMs, concerns, goesOnUntilMs, type History, type Run, type Story } from './history.js'
+import { chargeMs, concerns, faultDuring, goesOnUntilMs, type History, type Run, type Story } from './history.js'
 
 /** Faults for which the job of a run may be given to another worker, or its end be forgotten. */
 const TAKES_JOBS: readonly FaultKind[] = ['death', 'cut', 'failover', 'node clock', 'redis clock']
@@ -44,12 +44,24 @@ function reason(history: History, run: Run, toMs: number, { stepMs, leaseMs }: B
   })
 }
 
-/** A worker that closes does not wait for a Redis that refuses the ends of its jobs. */
+/** A client whose connection was lost tries again after a second at the latest. */
+const RECONNECTS_MS = 1500
+
+/** A worker that closes does not wait for a Redis that refuses the ends of its jobs, or that it has not reached again yet. */
 function closesDuring({ workers }: History, { started }: Run, { atMs, untilMs }: FaultFact): boolean {
-  return workers.some((worker) => worker.process === started.by && worker.state === 'gone' && worker.atMs >= atMs && worker.atMs <= untilMs)
+  return workers.some((worker) => worker.process === started.by && worker.state === 'gone' && worker.atMs >= atMs && worker.atMs <= untilMs + RECONNECTS_MS)
+}
+
+/** Faults that break connections: what had no answer by then is sent again. */
+const BREAKS: readonly FaultKind[] = ['cut', 'repeated send', 'failover', 'redis away']
+
+/** A plain producer gives its jobs no ids: where it sends one again, there are two. */
+function isTwoJobs(history: History, { asked, answered }: Story): boolean {
+  return asked.door === 'plain job' && faultDuring(history, BREAKS, undefined, asked.atMs, answered?.atMs ?? asked.atMs) !== undefined
 }
 
 function twiceWithout(history: History, before: Run, run: Run, bounds: Bounds): string | undefined {
+  if (isTwoJobs(history, run.story)) return undefined
   const { ended } = before
   const startedMs = run.started.atMs
   // Another attempt, or a call that came back: each of these ends gives the call free.
@@ -61,8 +73,9 @@ function twiceWithout(history: History, before: Run, run: Run, bounds: Bounds): 
   return `starts again in ${run.started.by} though its run ${before.started.run} in ${before.started.by} ${state}, and no disturbance explains it`
 }
 
-function afterEnd(history: History, { asked, results }: Story, endMs: number, run: Run, { stepMs, leaseMs }: Bounds): string | undefined {
-  if (run.started.atMs <= endMs + stepMs || results.length === 0) return undefined
+function afterEnd(history: History, story: Story, endMs: number, run: Run, { stepMs, leaseMs }: Bounds): string | undefined {
+  const { asked, results } = story
+  if (run.started.atMs <= endMs + stepMs || results.length === 0 || isTwoJobs(history, story)) return undefined
   const disturbed = history.faults.some(
     (fault) =>
       (TAKES_JOBS.includes(fault.fault) || TAKES_JOBS_IN_TIME.includes(fault.fault)) &&

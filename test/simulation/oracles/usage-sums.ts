@@ -73,14 +73,14 @@ function isForgotten({ faults }: History, atMs: number, { stepMs }: Bounds): boo
 function leftOf(history: History, bounds: Bounds, run: Run, { limit }: MetRef): { lower: number; upper: number } {
   const estimate = costIn(limit, run.story.asked.costs)
   const { ended, story } = run
-  if (ended === undefined) return { lower: estimate, upper: estimate }
+  // A run that was cancelled costs what it had reported until then, though its handler goes on.
+  const cancelled = story.faults.some(({ fault, atMs }) => fault === 'cancel' && atMs >= run.started.atMs && atMs <= (ended?.atMs ?? atMs))
+  if (ended === undefined) return { lower: cancelled ? 0 : estimate, upper: estimate }
   const back = ended.how === 'sent back' || ended.how === 'released'
   const told = back ? 0 : ended.reported ? costIn(limit, ended.actual) : estimate
   const lost =
     settledByMs(history, run, bounds) > ended.atMs + bounds.stepMs || (ended.how === 'released' && !ended.reported) || isForgotten(history, ended.atMs, bounds)
   if (!lost && story.faults.length === 0) return { lower: told, upper: told }
-  // A run that was cancelled costs what it had reported until then, though its handler goes on.
-  const cancelled = story.faults.some(({ fault, atMs }) => fault === 'cancel' && atMs >= run.started.atMs && atMs <= ended.atMs)
   return { lower: cancelled ? 0 : Math.min(told, estimate), upper: Math.max(told, estimate) }
 }
 

@@ -131,6 +131,13 @@ describe('nothing twice', () => {
     ).toEqual([])
   })
 
+  test('a job of a plain producer may be two, where it was sent again before it was answered', () => {
+    const two = (door: 'plain job' | 'queue') => facts().call('a', { door, answeredMs: 800 }).run('a', 1000).run('a', 9000)
+    expect(twice(two('plain job'))).toHaveLength(1)
+    expect(twice(two('plain job').fault('cut', 500))).toEqual([])
+    expect(twice(two('queue').fault('cut', 500, { process: 'app' }))).toHaveLength(1)
+  })
+
   test('nothing starts after the end', () => {
     expect(twice(facts().call('a').result('a', 100, 'cancelled').run('a', 150))).toEqual([])
     expect(twice(facts().call('a').result('a', 100, 'cancelled').run('a', 300))).toEqual(['a starts 201 ms after its app was told that it is cancelled'])
