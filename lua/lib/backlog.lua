@@ -8,7 +8,7 @@
 --   in line  of the calls in this meter's own line: newcomers wait behind that. Exact: they end with the line
 --   kin      which meters the waiting calls have, as a hash of them; MIXED: not all of them have the same
 --   bins     how many of the waiting calls have room at all their other meters by when, as they were told when they
---            joined: BINS spans of `width` ms, the first from base * width on; nil = all of them by now. `never`:
+--            joined: BINS spans of `width` ms, the first from base * width on; false = all of them by now. `never`:
 --            calls that wait for something without a known end (a slot)
 -- A call that leaves is taken off the first bin that is not empty: it had its room, nearly always. The hash goes
 -- with the last line of the namespace.
@@ -19,11 +19,12 @@ local BINS = Backlog.BINS
 local WAITING, LARGEST, IN_LINE = 1, 1 + COST_UNITS, 1 + 2 * COST_UNITS
 local TTL = string.format('%.0f', 30 * 86400000)
 -- Beyond any wait that is told, and small enough for bins of whole numbers.
-local MIXED = string.rep('.', 16)
+local MIXED, ALONE = string.rep('.', 16), string.rep('1', 16)
 local LONGEST_MS = 2 ^ 40
 -- The first width is this part of the first wait.
 local FIRST_PARTS = 8
-local NOTHING, NO_BINS = {}, {}
+local NOTHING, NO_BINS, EMPTY = {}, {}, {}
+for place = 1, 1 + 3 * COST_UNITS do EMPTY[place] = 0 end
 for bin = 1, BINS do NO_BINS[bin] = 0 end
 
 -- Of a set of units, as a mask: these units and the forms of a field with and without bins.
@@ -44,9 +45,8 @@ local function field_of(line_key)
 end
 
 local function empty()
-  local backlog = { 0 }
-  for place = 2, 1 + 3 * COST_UNITS do backlog[place] = 0 end
-  backlog.never, backlog.kin = 0, MIXED
+  local backlog = { unpack(EMPTY) }
+  backlog.never, backlog.kin, backlog.base, backlog.width, backlog.bins = 0, MIXED, 0, 1, false
   return backlog
 end
 
@@ -82,7 +82,7 @@ local function pack_field(backlog)
   values[#values + 1] = backlog.kin
   if not backlog.bins and backlog.never == 0 then return struct.pack(form.short, unpack(values)) end
   local size, bins = #values, backlog.bins or NO_BINS
-  values[size + 1], values[size + 2], values[size + 3] = backlog.base or 0, backlog.width or 1, backlog.never
+  values[size + 1], values[size + 2], values[size + 3] = backlog.base, backlog.width, backlog.never
   for bin = 1, BINS do values[size + 3 + bin] = bins[bin] end
   return struct.pack(form.long, unpack(values))
 end
@@ -131,7 +131,7 @@ local function kin_of(batch, call)
       local meter = batch.meters[call[position]]
       if Backlog.is_charged(meter) then keys[#keys + 1] = Meter.line_key(meter) end
     end
-    call.kin = string.sub(redis.sha1hex(table.concat(keys, '\n')), 1, 16)
+    call.kin = #keys > 1 and string.sub(redis.sha1hex(table.concat(keys, '\n')), 1, 16) or ALONE
   end
   return call.kin
 end
@@ -140,7 +140,7 @@ end
 -- those are not the same as the others of the call.
 function Backlog.blocked(batch, call, meter, wait)
   local backlog, now = Backlog.of(meter), batch.now
-  if backlog.kin == kin_of(batch, call) then return 0 end
+  if not backlog.bins and backlog.never == 0 or backlog.kin == kin_of(batch, call) then return 0 end
   local blocked, bins = backlog.never, backlog.bins
   local last = bins and floor((now + wait) / backlog.width) - backlog.base or BINS
   for bin = max(1, last + 1), BINS do blocked = blocked + bins[bin] end
@@ -231,7 +231,7 @@ function Backlog.add(batch, call, sign)
       end
       if backlog[1] == 0 then
         for place = WAITING + 1, IN_LINE do backlog[place] = 0 end
-        backlog.bins, backlog.never = nil, 0
+        backlog.bins, backlog.never = false, 0
       end
       changed(batch, meter)
     end

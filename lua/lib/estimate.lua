@@ -22,6 +22,7 @@ local CROSSING_MS = 500
 local DEVIATIONS = 3
 -- Each round counts more calls before it: what is found is too early by less the more there are, never too late.
 local ROUNDS = 6
+local NOTHING = {}
 
 -- What lines of the call say of its place: how many others stand there, how many of them before it; all together, and
 -- by meter. The call itself may stand in one of them.
@@ -29,14 +30,15 @@ local function look_at_lines(batch, call, place)
   local record = call[CALL_PARSED]
   local stands_at, rank = nil, nil
   if record and record.state == 'W' then stands_at, rank = Line.own(batch, call) end
-  local lines = { length = 0, before = 0, stands = rank and 1 or 0, of = {} }
+  local lines = { length = 0, before = 0, stands = rank and 1 or 0, lengths = {}, befores = {} }
   for position = CALL_METERS, #call do
     local meter = batch.meters[call[position]]
     local length, before = Line.length(meter), 0
     if length > 0 then before = redis.call('ZCOUNT', Line.key(meter), '-inf', '(' .. Clock.text(place)) end
     meter.share_ahead = length > 0 and before / length or 0
     local others = length - (rank and meter == stands_at and 1 or 0)
-    lines.length, lines.before, lines.of[meter] = lines.length + others, lines.before + before, { others, before }
+    lines.length, lines.before = lines.length + others, lines.before + before
+    lines.lengths[meter], lines.befores[meter] = others, before
   end
   return lines
 end
@@ -50,7 +52,7 @@ end
 -- How many of the other calls that wait for a meter come before the call: at the least, and at the most.
 local function calls_before(meter, count, lines)
   if lines.before == lines.length then return count, count end
-  local length, before = unpack(lines.of[meter])
+  local length, before = lines.lengths[meter], lines.befores[meter]
   local elsewhere, seen = max(0, count - length), lines.length - length
   local share = seen > 0 and (lines.before - before) / seen or length > 0 and before / length or 1
   local sampled, unseen = min(elsewhere, seen), max(0, elsewhere - seen)
@@ -77,27 +79,40 @@ local function fill(limit, cost, count, sum, largest)
   return max(capacity - max(largest, cost), capacity / 2) / capacity, 1
 end
 
--- How one limit keeps the call waiting: `at(ms)` is the earliest start of a call that waits so long at least.
+-- How long a limit keeps a call waiting behind a sum of costs.
+local function wait_behind(one, before)
+  local meter, limit, n, cost = one.meter, one.limit, one.n, one.cost
+  local used, debt, room = meter.kept[meter.rule.offset + n], meter.debt[n], meter.claimed[n] + before
+  if used + debt + cost + room <= limit.plain then return 0 end
+  return limit.algorithm.wait(limit, used, debt, one.now, cost, room, meter.histories[n])
+end
+
+-- The earliest start at a limit of a call that starts in so many ms at the earliest.
+local function start_at(batch, call, one, ms)
+  local blocked = one.blocked > 0 and Backlog.blocked(batch, call, one.meter, ms) or 0
+  if blocked == one.was_blocked then return one.was_low end
+  local surely, missed = cost_of(max(0, one.fewest - blocked), one.count, one.sum, one.largest)
+  one.was_blocked, one.was_low = blocked, wait_behind(one, max(0, surely - missed) / one.most)
+  return one.was_low
+end
+
+-- How one limit keeps the call waiting: at the most (high), and what there is to know of the least.
 local function of_limit(batch, meter, n, limit, call, now, lines)
-  local used, debt, cost = meter.kept[meter.rule.offset + n], meter.debt[n], call[limit.cost_at]
-  local claimed, count, sum, largest = meter.claimed[n], others_at(meter, limit.unit, cost, lines)
-  local fewest, most_before = calls_before(meter, count, lines)
+  local cost = call[limit.cost_at]
+  local count, sum, largest = others_at(meter, limit.unit, cost, lines)
+  local fewest, calls = calls_before(meter, count, lines)
   local least, most = fill(limit, cost, count, sum, largest)
+  local expected, miss = cost_of(calls, count, sum, largest)
+  local one = {
+    meter = meter, limit = limit, n = n, cost = cost, now = now, calls = calls, fewest = fewest, most = most, delay = 0,
+    count = count, sum = sum, largest = largest, blocked = Backlog.blocked(batch, call, meter, 0), was_blocked = nil, was_low = nil,
+    -- What one call of those that wait costs here.
+    mean = max(cost, count > 0 and sum / count or cost),
+  }
   -- The window of now may be left with such a rest, too.
-  local rest = least < most and largest or 0
-  local function wait(before)
-    if used + debt + cost + before <= limit.plain then return 0 end
-    return limit.algorithm.wait(limit, used, debt, now, cost, before, meter.histories[n])
-  end
-  local expected, miss = cost_of(most_before, count, sum, largest)
-  local one = { meter = meter, limit = limit, calls = most_before, delay = 0, high = wait(claimed + min(sum, expected + miss) / least + rest) }
-  function one.at(ms)
-    local surely, missed = cost_of(max(0, fewest - Backlog.blocked(batch, call, meter, ms)), count, sum, largest)
-    return wait(claimed + max(0, surely - missed) / most)
-  end
-  -- What one call of those that wait costs here.
-  one.mean = max(cost, count > 0 and sum / count or cost)
-  if limit.algorithm.no_burst then one.high = one.high + (one.high > 0 and max(1, most_before) * LATE_PER_START_MS or 0) end
+  local high = wait_behind(one, min(sum, expected + miss) / least + (least < most and largest or 0))
+  if least == most and fewest == calls and miss == 0 then one.was_blocked, one.was_low = 0, high end
+  one.high = limit.algorithm.no_burst and high > 0 and high + max(1, calls) * LATE_PER_START_MS or high
   return one
 end
 
@@ -114,11 +129,11 @@ local function is_bucket(one)
 end
 
 -- The later a call starts at one limit, the more calls before it have room at another.
-local function earliest(each)
+local function earliest(batch, call, each)
   local low = 0
   for _ = 1, ROUNDS do
     local next = low
-    for _, one in ipairs(each) do next = max(next, one.at(low)) end
+    for _, one in ipairs(each) do next = max(next, start_at(batch, call, one, low)) end
     if next <= low then break end
     low = next
   end
@@ -135,10 +150,11 @@ end
 -- what the one before it was held up; room that a sliding window gives back is used later in every round.
 local function note_delays(each)
   for _, one in ipairs(each) do
-    for _, other in ipairs(each) do
-      if other ~= one and one.limit.algorithm.no_burst then
+    local algorithm = one.limit.algorithm
+    for _, other in ipairs((algorithm.no_burst or algorithm.slides) and each or NOTHING) do
+      if other ~= one and algorithm.no_burst then
         one.delay = max(one.delay, one.calls * interval_of(other))
-      elseif other ~= one and other.high > 0 and one.limit.algorithm.slides then
+      elseif other.meter ~= one.meter and other.high > 0 and algorithm.slides then
         one.delay = floor(one.high / one.limit.window) * CROSSING_MS
       end
     end
@@ -203,7 +219,7 @@ function Estimate.at_place(batch, call, now, place)
   end
   note_delays(each)
   note_waits(call, each)
-  local least, most = earliest(each), latest_of(each)
+  local least, most = earliest(batch, call, each), latest_of(each)
   for position = CALL_METERS, #call do
     batch.meters[call[position]].share_ahead = nil
   end

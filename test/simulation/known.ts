@@ -25,11 +25,6 @@ const all =
   (report, simulated) =>
     parts.every((part) => part(report, simulated))
 
-const any =
-  (...parts: readonly Explains[]): Explains =>
-  (report, simulated) =>
-    parts.some((part) => part(report, simulated))
-
 const has =
   (...features: readonly Feature[]): Explains =>
   (_, { spec }) =>
@@ -69,17 +64,16 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     explains: all(after('failover'), has('gate', 'acquire', 'limiter'), says(/exceeded by 0\.0\d+ /)),
   },
   {
-    name: 'ETA of several limits',
-    about: 'An ETA is that of one limit, for calls of equal cost: where two limits bind one after the other, or costs are mixed, a call starts later.',
+    name: 'told too late a start',
+    about: 'A call ahead that is refused, degraded or taken back in the end charges nothing: those behind it start earlier than they were told.',
     oracles: ['eta told'],
-    explains: any(meetsRules(2), has('tokens', 'windows')),
+    explains: all(meetsRules(2), has('budgets', 'graceful rules', 'deduplication', 'cancel', 'throttle'), says(/ earlier; /)),
   },
   {
-    name: 'overtaken in another line',
-    about: 'A call that was moved to the line of another rule is overtaken there by later calls that wait at the first.',
+    name: 'overtaken in another queue',
+    about: 'A call of a queue without a free place is overtaken by calls of other queues, also after it has come to the line of another rule.',
     oracles: ['in order'],
-    scenario: 'two limits bind one after the other',
-    explains: meetsRules(2),
+    explains: all(meetsRules(2), has('several queues', 'few places')),
   },
   {
     name: 'crossing rules lose room',

@@ -10,6 +10,7 @@ type Without<T, K extends keyof T> = Partial<Omit<T, K>>
 interface Wait extends Without<AskedFact, 'fact' | 'call'> {
   readonly outcome?: 'run' | 'wait' | 'degrade' | 'refused' | 'unknown' | 'joined'
   readonly etaMs?: number | null
+  readonly etaMaxMs?: number | null
   readonly answeredMs?: number
 }
 
@@ -54,11 +55,18 @@ export class FactBook {
   }
 
   /** A call is asked for, and answered. */
-  call(call: string, { outcome = 'wait', etaMs, answeredMs, ...asked }: Wait = {}): this {
+  call(call: string, { outcome = 'wait', etaMs, etaMaxMs, answeredMs, ...asked }: Wait = {}): this {
     const atMs = asked.atMs ?? 0
     const bare = { by: 'app', door: 'queue', queue: 'calls', scopes: { agent: 'a' }, costs: { requests: 1 }, priority: 0, waits: true } as const
     this.note({ fact: 'asked', call, ...bare, ...asked, atMs })
-    return this.note({ fact: 'answered', atMs: answeredMs ?? atMs, call, outcome, ...(etaMs === undefined ? {} : { etaMs }) })
+    return this.note({
+      fact: 'answered',
+      atMs: answeredMs ?? atMs,
+      call,
+      outcome,
+      ...(etaMs === undefined ? {} : { etaMs }),
+      ...(etaMaxMs === undefined ? {} : { etaMaxMs }),
+    })
   }
 
   /** A run of a call: its charge, its start and its end. */

@@ -3,7 +3,7 @@ import { acceptedMs, chargeMs, type History, type Story } from './history.js'
 import { PlacesOverTime } from './places.js'
 
 /**
- * ETA told: a call starts when its app was told that it would. Judged until the first fault, since a fault may delay any start.
+ * ETA told: a call starts when its app was told that it would, within the range. Judged until the first fault, since a fault may delay any start.
  *
  * Later than told is a fault of the program, unless a call that came after it went before it, a call cost more than it said, or no worker had a
  * place. Earlier than told is one only where no call gave room back before its time.
@@ -25,7 +25,9 @@ export function etaTold(history: History, bounds: Bounds): Report[] {
       history.versions.some(({ atMs }, index) => index > 0 && atMs > asked.atMs - bounds.changeMs && atMs <= run.started.atMs)
     )
       continue
-    const offMs = chargeMs(run) - (answered.atMs + etaMs)
+    const { etaMaxMs = etaMs } = answered
+    const waitedMs = chargeMs(run) - answered.atMs
+    const offMs = waitedMs < etaMs ? waitedMs - etaMs : Math.max(0, waitedMs - (etaMaxMs ?? Number.POSITIVE_INFINITY))
     if (Math.abs(offMs) <= bounds.etaMs) continue
     const met = history.metersDuring(asked.scopes, asked.atMs, asked.atMs).flat()
     // Starts that are spaced leave room of a window unused, and when they start follows from more than its room.
@@ -39,10 +41,15 @@ export function etaTold(history: History, bounds: Bounds): Report[] {
     const later = () =>
       between.some((change) => change.kind === 'debt' || goesBefore(change, story)) || places.wereFull(asked.queue ?? '', asked.atMs, run.started.atMs)
     if (offMs < 0 ? between.some(({ kind }) => kind === 'room') : later()) continue
-    const text = `${story.id} was told to start in ${etaMs.toFixed(0)} ms and starts ${Math.abs(offMs).toFixed(0)} ms ${offMs < 0 ? 'earlier' : 'later'}; ${bounds.etaMs} ms are allowed`
+    const text = `${story.id} was told to start in ${rangeText(etaMs, etaMaxMs)} and starts ${Math.abs(offMs).toFixed(0)} ms ${offMs < 0 ? 'earlier' : 'later'}; ${bounds.etaMs} ms are allowed`
     reports.push({ oracle: 'eta told', atMs: run.started.atMs, text, calls: [story.id] })
   }
   return reports
+}
+
+function rangeText(etaMs: number, etaMaxMs: number | null): string {
+  if (etaMaxMs === null) return `${etaMs.toFixed(0)} ms or more`
+  return etaMaxMs === etaMs ? `${etaMs.toFixed(0)} ms` : `${etaMs.toFixed(0)} to ${etaMaxMs.toFixed(0)} ms`
 }
 
 /** What may move the start of another call. */

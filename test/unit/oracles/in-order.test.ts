@@ -73,6 +73,10 @@ describe('ETA told', () => {
     expect(texts(told(1000, 1600))).toEqual(['a was told to start in 1000 ms and starts 600 ms later; 500 ms are allowed'])
     expect(texts(told(1000, 400))).toEqual(['a was told to start in 1000 ms and starts 600 ms earlier; 500 ms are allowed'])
     expect(texts(told(null, 5000))).toEqual([])
+    expect(texts(told(1000, 2400, { etaMaxMs: 2000 }))).toEqual([])
+    expect(texts(told(1000, 2600, { etaMaxMs: 2000 }))).toEqual(['a was told to start in 1000 to 2000 ms and starts 600 ms later; 500 ms are allowed'])
+    expect(texts(told(1000, 9000, { etaMaxMs: null }))).toEqual([])
+    expect(texts(told(1000, 400, { etaMaxMs: null }))).toEqual(['a was told to start in 1000 ms or more and starts 600 ms earlier; 500 ms are allowed'])
   })
 
   test('a start is later where a call of a higher priority came in between', () => {
