@@ -4,6 +4,7 @@ import { Redis } from 'ioredis'
 import { burst } from './burst.js'
 import { checks } from './checks.js'
 import { comeBackBench } from './come-back.js'
+import { dashboard } from './dashboard.js'
 import { inMemory } from './in-memory.js'
 import { lateSettlements } from './late-settlements.js'
 import { learned } from './learned.js'
@@ -39,6 +40,7 @@ const BENCHES = {
   burst,
   scale,
   memory,
+  dashboard,
   refused,
   'come-back': comeBackBench,
   'in-memory': inMemory,

@@ -12,6 +12,7 @@ const DIST = join(root, 'dist')
 /** The file that each command runs, after the build. */
 export const entries = {
   demo: join(DIST, 'examples', 'demo', 'main.js'),
+  screenshots: join(DIST, 'examples', 'dashboard', 'screenshots.js'),
   bench: join(DIST, 'bench', 'main.js'),
   'files-entered': join(root, 'scripts', 'files-entered.mjs'),
   simulate: join(DIST, 'test', 'simulation', 'simulate.js'),

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// npm run build, demo, test, bench, simulate, files-entered: all but build run from a bare clone, on a machine
+// npm run build, demo, screenshots, test, bench, simulate, files-entered: all but build run from a bare clone, on a machine
 // with Node and npm. Imports only modules of Node: before the first run no package is installed.
 import { build, buildCommonJs, buildModules, buildPackage, entries } from './build.mjs'
 import { runChild } from './child.mjs'
@@ -45,6 +45,7 @@ async function buildPart([part = 'all']) {
 const commands = {
   build: buildPart,
   demo: (args) => withRedis('demo', args),
+  screenshots: (args) => withRedis('screenshots', args),
   bench: (args) => withRedis('bench', args),
   'files-entered': (args) => withRedis('files-entered', args),
   simulate,

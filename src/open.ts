@@ -30,6 +30,7 @@ import { within } from './redis/bounded-wait.js'
 import { connect, connectWithin } from './redis/connection.js'
 import { Keys } from './redis/keys.js'
 import { checkPermissions } from './redis/permissions.js'
+import { waitsForReplicas } from './redis/replicas.js'
 import { isStoreError, isUnavailable } from './redis/store-error.js'
 import { LedgerNames } from './store/ledger-names.js'
 import { MemoryStore } from './store/memory/memory-store.js'
@@ -189,6 +190,7 @@ async function openAlone(common: CommonParts, declared: Declaration | undefined)
 async function openShared(common: CommonParts, declared: Declaration | undefined): Promise<TollgateParts> {
   const { options, keys, ledgerNames, clock, log } = common
   const { client, owned } = connect(options.redis, keys.prefix)
+  waitsForReplicas(client, options.replicas)
   logConnection(client, log, 'connection to Redis')
   const subscriber: Redis = client.duplicate()
   logConnection(subscriber, log, 'subscription to Redis')

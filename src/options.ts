@@ -77,13 +77,15 @@ export interface TollgateOptions {
   processes?: number | undefined
   /** How long Redis may take for one script of the gate before it counts as away; default 1 s. */
   storeTimeoutMs?: number | undefined
+  /** How many replicas must have an enqueued call, or a charge, before it counts; default 0. What one replica has survives a failover to it. */
+  replicas?: number | undefined
   /** The most calls per minute that this process lets in unchecked while Redis is away; default 1000. */
   maxUnchecked?: number | undefined
   /** How long Redis may take to enqueue, explain or cancel a call, or to change the rules; default 5 s. */
   enqueueTimeoutMs?: number | undefined
   /** Of BullMQ, such as that of bullmq-otel: BullMQ's own spans then stand between those of Tollgate. */
   telemetry?: Telemetry | undefined
-  /** Whether checks that travel together are decided on by the sums of their costs where all have room; default true. False: one by one, always. */
+  /** Whether calls that travel together are decided on by the sums of their costs where all have room; default true. False: one by one, always. */
   decideOnSums?: boolean | undefined
   /** Default: warnings and errors to standard error, or from the level LOG_LEVEL on. */
   logger?: Logger | undefined
@@ -141,6 +143,7 @@ const schema = z.strictObject({
   onStoreError: z.enum(ON_STORE_ERROR).default('local'),
   processes: z.number().int().min(1).max(100_000).default(1),
   storeTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.storeTimeoutMs),
+  replicas: z.number().int().min(0).max(10).default(0),
   maxUnchecked: z.number().int().min(0).max(1e9).default(DEFAULTS.maxUnchecked),
   enqueueTimeoutMs: z.number().int().min(1).max(3_600_000).default(DEFAULTS.enqueueTimeoutMs),
   telemetry: objectWith<Telemetry>('a telemetry of BullMQ').optional(),

@@ -128,6 +128,7 @@ function Sums.charge(list, rules, first, values, place, now, reply)
       value, ttl = charge_plain(rule, kept, list, at, now, reply)
     else
       local meter = Meter.load(rule, first + count, values[place + count], now)
+      if meter.codes then Meter.adopt_rates(meter) end
       ttl = not fits(meter, list, at, now)
       if not ttl then
         charge_meter(meter, list, at, now)
@@ -161,6 +162,7 @@ function Sums.tight(meters, list, now)
   local tight, at = {}, 1
   while at <= #list do
     local meter = meters[list[at]]
+    if meter.codes then Meter.adopt_rates(meter) end
     if not fits(meter, list, at, now) then tight[#tight + 1] = list[at] end
     at = at + 3 + meter.rule.units
   end

@@ -50,12 +50,10 @@ function version(info: Info): Diagnosis {
 function topology(info: Info): Diagnosis {
   const role = info.get('role') ?? 'unknown'
   const replicas = Number(info.get('connected_slaves') ?? 0)
-  if (info.get('cluster_enabled') === '1')
-    return bad('topology', 'Redis Cluster', 'Give Tollgate a single Redis (with replicas); a Cluster is not supported yet.')
   if (role !== 'master') return bad('topology', `a replica (role ${role})`, 'Give Tollgate the address of the primary: a replica refuses writes.')
   if (replicas === 0)
     return warn('topology', 'a primary without replicas', 'Run a replica, so that a machine that is lost does not take waiting calls with it.')
-  return good('topology', `a primary with ${replicas} replicas`)
+  return good('topology', `${info.get('cluster_enabled') === '1' ? 'a node of a Redis Cluster' : 'a primary'} with ${replicas} replicas`)
 }
 
 function memory(info: Info): Diagnosis {
@@ -101,7 +99,7 @@ async function persistence(redis: Redis, info: Info): Promise<Diagnosis> {
   return good('persistence', `appendonly, appendfsync ${fsync ?? 'not told'}`)
 }
 
-async function clock(redis: Redis): Promise<Diagnosis> {
+async function clockFinding(redis: Redis): Promise<Diagnosis> {
   const sentMs = Date.now()
   const [secondsText, micros] = await redis.time()
   const middleMs = (sentMs + Date.now()) / 2
@@ -125,11 +123,11 @@ async function latency(redis: Redis): Promise<Diagnosis> {
   return at(0.95) > VERY_SLOW_MS ? bad('latency', found, mend) : at(0.95) > SLOW_MS ? warn('latency', found, mend) : good('latency', found)
 }
 
-async function permissions(redis: Redis): Promise<Diagnosis> {
+async function permissions(redis: Redis, prefix: string): Promise<Diagnosis> {
   const tries: [string, () => Promise<unknown>][] = [
     ['+eval', () => redis.eval('return 1', 0)],
-    ['+publish', () => redis.publish('tollgate:doctor', '')],
-    ['+@read', () => redis.exists('tollgate:doctor')],
+    ['+publish', () => redis.publish(`${prefix}/doctor`, '')],
+    ['+@read', () => redis.exists(`${prefix}/doctor`)],
   ]
   const refused: string[] = []
   for (const [right, work] of tries) await work().catch(() => refused.push(right))
@@ -174,7 +172,8 @@ async function clients(redis: Redis, info: Info): Promise<Diagnosis> {
 
 /** Looks at Redis, and prints what it finds, each with how to mend it. Exit code 1 where anything is bad. */
 export async function runDoctor(options: Common): Promise<void> {
-  const { client } = connect(redisUrl(options), new Keys(options.namespace ?? DEFAULTS.namespace, options.prefix).prefix)
+  const { prefix } = new Keys(options.namespace ?? DEFAULTS.namespace, options.prefix)
+  const { client } = connect(redisUrl(options), prefix)
   client.on('error', () => {})
   try {
     await connectWithin(client, REDIS_TIMEOUT_MS)
@@ -186,9 +185,9 @@ export async function runDoctor(options: Common): Promise<void> {
       await eviction(client, info),
       memory(info),
       await clients(client, info),
-      await clock(client),
+      await clockFinding(client),
       await latency(client),
-      await permissions(client),
+      await permissions(client, prefix),
       ...(await functions(client)),
     ]
     const wrong = findings.filter(({ state }) => state !== 'good')

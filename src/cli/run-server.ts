@@ -47,7 +47,15 @@ export async function runServer(config: ServerConfig, version: string): Promise<
       logger: log,
       actor: 'server',
     })
-    server = new Server({ tollgate, settings: config, log, version, agents: content.agents, environment: process.env, pages: dashboardPages })
+    server = new Server({
+      tollgate,
+      settings: config,
+      log,
+      version,
+      agents: content.agents,
+      environment: process.env,
+      pages: dashboardPages({ redis: config.redis ?? local?.url }),
+    })
     const stopped = stopSignal(log)
     const url = await server.start()
     if (local !== undefined) log.info({ redis: local.url }, `no Redis is configured: one was ${local.how}`)

@@ -1,7 +1,7 @@
 import { promisify } from 'node:util'
 import { gzip, gzipSync } from 'node:zlib'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { PageParts } from '../http/server.js'
+import type { PageParts, Pages } from '../http/server.js'
 import { type Session, sessionCookie } from '../http/session.js'
 import { tollgateError } from '../middleware/problem.js'
 import { RequestInvalid } from '../model/errors.js'
@@ -10,6 +10,7 @@ import { grantEffects, pauseEffects, resetEffects } from './effects.js'
 import { Figures } from './figures.js'
 import type { Body, PageModel } from './model.js'
 import { askedPage, PAGE_PATHS } from './pages.js'
+import { addQueues } from './queues.js'
 import { renderPage } from './render.js'
 import { applyRuleText, checkChange, previewChange } from './rule-change.js'
 import { Snapshots } from './snapshots.js'
@@ -40,16 +41,15 @@ const RETRY_MS = 2000
 
 /** Every page, the stream of snapshots, and what the pages ask the server for. */
 export class Dashboard {
-  private readonly figures: Figures
   private readonly snapshots: Snapshots
   private readonly zipped: ReadonlyMap<string, Buffer>
 
   constructor(
     private readonly parts: PageParts,
-    private readonly queues = false,
+    private readonly figures: Figures,
+    private readonly queues: boolean,
   ) {
-    this.figures = new Figures(parts.tollgate)
-    this.snapshots = new Snapshots(this.figures, parts.log)
+    this.snapshots = new Snapshots(figures, parts.log)
     this.zipped = new Map(Object.entries(ASSETS).map(([name, text]) => [name, gzipSync(text, { level: 9 })]))
   }
 
@@ -212,9 +212,16 @@ export class Dashboard {
   }
 }
 
-/** The pages of a server: see `ServerParts.pages`. */
-export async function dashboardPages(app: FastifyInstance, parts: PageParts): Promise<() => Promise<void>> {
-  const dashboard = new Dashboard(parts)
-  dashboard.register(app)
-  return () => dashboard.close()
+/** The pages of a server: see `ServerParts.pages`. @param redis where its queue is; without it there is no board of the queues */
+export function dashboardPages({ redis }: { redis?: string | undefined } = {}): Pages {
+  return async (app, parts) => {
+    const figures = new Figures(parts.tollgate)
+    const closeQueues = redis === undefined ? undefined : await addQueues(app, parts, figures, redis)
+    const dashboard = new Dashboard(parts, figures, closeQueues !== undefined)
+    dashboard.register(app)
+    return async () => {
+      await dashboard.close()
+      await closeQueues?.()
+    }
+  }
 }

@@ -16,7 +16,7 @@ export function clockText(atMs: number): string {
   return `${new Date(atMs).toISOString().slice(11, 19)} UTC`
 }
 
-export function durationText(ms: number): string {
+export function spanText(ms: number): string {
   if (ms >= DAY) return `${(ms / DAY).toFixed(1)} d`
   if (ms >= HOUR) return `${Math.floor(ms / HOUR)} h ${Math.round((ms % HOUR) / MINUTE)} min`
   return ms >= MINUTE ? `${Math.floor(ms / MINUTE)} min ${Math.round((ms % MINUTE) / SECOND)} s` : `${(ms / SECOND).toFixed(1)} s`

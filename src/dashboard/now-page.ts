@@ -3,10 +3,11 @@ import { HEALTH_REASONS, type HealthReason } from '../model/health-reason.js'
 import { MINUTE, SECOND } from '../model/time.js'
 import { escapePart } from '../policy/match.js'
 import type { RuleSpec } from '../policy/rule.js'
+import { compileGlob } from '../validation/patterns.js'
 import { type Figures, isSharedByAll, lineHistory } from './figures.js'
 import type { AgentRow, Attention, NowBody, RuleGroup, ValueRow } from './model.js'
 import { fullness } from './rules-page.js'
-import { valuesOf } from './values.js'
+import { knownValues } from './values.js'
 
 /** Bounds of the page: rules, values of a rule, values in all, agents, and what needs attention. */
 const MOST_RULES = 30
@@ -20,7 +21,10 @@ const NEARLY_SPENT = 0.8
 
 async function valueRow(figures: Figures, rule: string, value: string, depth: number, limit: string | null): Promise<ValueRow> {
   const [usage, history] = await Promise.all([figures.usage(rule, value), depth > 0 ? figures.line(`${rule}/${value}`) : null])
-  const overrides = figures.source.overrides.list().filter((one) => Object.values(one.for).some((name) => name !== undefined && escapePart(name) === value))
+  const applies = (globs: readonly string[] | undefined) => globs === undefined || globs.some((glob) => compileGlob(glob)(rule))
+  const overrides = figures.source.overrides
+    .list()
+    .filter((one) => applies(one.rules) && Object.values(one.for).some((name) => name !== undefined && escapePart(name) === value))
   const note = overrides[0] === undefined ? null : `override by ${overrides[0].by} until ${overrides[0].until.slice(0, 16).replace('T', ' ')}`
   return { value, usage, depth, limit, history, note }
 }
@@ -29,7 +33,7 @@ const tightest = ({ usage }: ValueRow) => Math.max(0, ...usage.map(fullness))
 
 /** A rule and those of its values that wait, or are fullest. */
 async function groupOf(figures: Figures, spec: RuleSpec): Promise<RuleGroup> {
-  const [known, looked] = await Promise.all([valuesOf(figures, spec), figures.linesNow()])
+  const [known, looked] = await Promise.all([knownValues(figures, spec), figures.linesNow()])
   const limits = new Map((looked?.lines ?? []).filter(({ rule }) => rule === spec.name).map(({ scopeValue, limit }) => [scopeValue, limit]))
   const rows = await Promise.all(
     known.slice(0, MOST_LOOKED_AT).map(({ value, depth }) => valueRow(figures, spec.name, value, depth, limits.get(value) ?? null)),

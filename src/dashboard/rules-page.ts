@@ -5,7 +5,7 @@ import type { RuleSpec } from '../policy/rule.js'
 import type { Figures } from './figures.js'
 import type { RuleRow, RulesBody } from './model.js'
 import type { PageQuery } from './pages.js'
-import { valuesOf } from './values.js'
+import { knownValues } from './values.js'
 
 const MOST_AUDIT = 500
 /** So many values of a rule are looked at for its tightest. */
@@ -31,7 +31,7 @@ export function yamlOf(spec: RuleSpec): string {
 export const fullness = ({ used, claimed, capacity }: Usage) => (capacity <= 0 ? 1 : (used + claimed) / capacity)
 
 async function rowOf(figures: Figures, spec: RuleSpec): Promise<RuleRow> {
-  const values = (await valuesOf(figures, spec)).slice(0, VALUES)
+  const values = (await knownValues(figures, spec)).slice(0, VALUES)
   const usages = (await Promise.all(values.map(({ value }) => figures.usage(spec.name, value)))).flat()
   const [tightest] = usages.sort((one, other) => fullness(other) - fullness(one))
   const waiting = values.filter(({ value }) => value === tightest?.scopeValue).reduce((sum, { depth }) => sum + depth, 0)

@@ -16,7 +16,7 @@ const isSpender = (scope: string): scope is (typeof SPENDERS)[number] => (SPENDE
  * The scope values of a rule that are worth a look: those with a line, the deepest first; then agents that have been called, or the top spenders. There is
  * no list of all values, and none is needed: whatever their number, these are a few.
  */
-export async function valuesOf(figures: Figures, { name, scope }: Pick<RuleSpec, 'name' | 'scope'>): Promise<KnownValue[]> {
+export async function knownValues(figures: Figures, { name, scope }: Pick<RuleSpec, 'name' | 'scope'>): Promise<KnownValue[]> {
   const [looked, known] = await Promise.all([figures.linesNow(), figures.known()])
   const lined = (looked?.lines ?? []).filter(({ rule }) => rule === name).map(({ scopeValue, depth }) => ({ value: scopeValue, depth }))
   const scopes = [scope].flat()

@@ -61,10 +61,7 @@ export class Gate {
   private async admitCall(call: Call): Promise<Grant> {
     const found = this.request(call)
     const request = found instanceof Promise ? await found : found
-    this.recorder.arrived(request)
-    const grant = await this.charge(request, performance.now())
-    if (!grant.allowed) this.recorder.ended(request, 'refused')
-    return grant
+    return this.charge(request)
   }
 
   /** Charges the call and returns its grant; null where it has no room now. @throws CallInvalid */
@@ -154,16 +151,17 @@ export class Gate {
     return new Grant(this.granter(request), { request, decision: { outcome: 'run', atMs: 0, usage: [] } })
   }
 
-  /** @param cameMs when the call came, by `performance.now` */
-  private async charge(request: CallRequest, cameMs: number): Promise<Grant> {
+  /** @param cameMs when the call came, by `performance.now`, where it waits in a line of this process */
+  private async charge(request: CallRequest, cameMs?: number): Promise<Grant> {
     const sentMs = performance.now()
     const admission = await this.admission(request)
-    const atMs = performance.now()
-    this.recorder.decided(request, admission.decision, atMs - sentMs)
+    const tookMs = performance.now() - sentMs
+    if (cameMs === undefined) this.recorder.passed(request, admission.decision, tookMs)
+    else this.recorder.decided(request, admission.decision, tookMs)
     this.metrics.decided('gate', request, admission.decision, sentMs)
     if (admission.decision.outcome === 'run') {
       this.resolver.started(request)
-      this.recorder.started(request, sentMs - cameMs)
+      if (cameMs !== undefined) this.recorder.started(request, sentMs - cameMs)
     }
     return new Grant(this.granter(request), admission)
   }

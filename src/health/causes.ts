@@ -1,4 +1,4 @@
-import { isShared, type SeenLine, tenantOf } from '../history/seen.js'
+import { type LineSeen, sharedByAll, tenantOf } from '../history/seen.js'
 import type { HealthReason } from '../model/health-reason.js'
 import { SECOND } from '../model/time.js'
 import type { HealthFacts } from './facts.js'
@@ -36,12 +36,12 @@ export function shortened(name: string): string {
   return name.length > NAME_LENGTH ? `${name.slice(0, NAME_LENGTH)}…` : name
 }
 
-export function callsIn(lines: readonly SeenLine[]): number {
+export function callsIn(lines: readonly LineSeen[]): number {
   return lines.reduce((sum, { depth }) => sum + depth, 0)
 }
 
 /** What a line says; null where its wait is none to speak of. */
-export function causeOfLine(line: SeenLine, facts: HealthFacts): Cause | null {
+export function causeOfLine(line: LineSeen, facts: HealthFacts): Cause | null {
   const { rule } = line
   if (rule.startsWith('~pause')) return paused(line)
   if (rule === '~block' || rule === '~returned' || line.kind === 'upstream') return blocked(line, facts)
@@ -50,17 +50,17 @@ export function causeOfLine(line: SeenLine, facts: HealthFacts): Cause | null {
   return oversized(line) ?? deadSlots(line, facts) ?? limited(line, facts)
 }
 
-function basics(line: SeenLine): Pick<Cause, 'sinceMs' | 'calls'> & { readonly of: Cause['of'] } {
+function basics(line: LineSeen): Pick<Cause, 'sinceMs' | 'calls'> & { readonly of: Cause['of'] } {
   const { rule, scopeValue, limit, sinceMs, depth, who } = line
   return { sinceMs, calls: depth, of: { rule, scopeValue, limit, org: who[0]?.org === '–' ? null : (who[0]?.org ?? null) } }
 }
 
-function whomOf({ depth, who }: SeenLine): string {
+function whomOf({ depth, who }: LineSeen): string {
   const listed = who.slice(0, 4).map(({ org, calls }) => `${shortened(org)} ${calls.toLocaleString('en-US')}`)
   return who.length === 0 || (who.length === 1 && who[0]?.org === '–') ? `${counted(depth, 'call')}.` : `${counted(depth, 'call')}: ${listed.join(', ')}.`
 }
 
-function paused(line: SeenLine): Cause {
+function paused(line: LineSeen): Cause {
   const kind = line.rule.slice('~pause.'.length)
   const value = decoded(line.scopeValue)
   return {
@@ -73,7 +73,7 @@ function paused(line: SeenLine): Cause {
   }
 }
 
-function blocked(line: SeenLine, { nowMs }: HealthFacts): Cause | null {
+function blocked(line: LineSeen, { nowMs }: HealthFacts): Cause | null {
   const { agent, etaMs, sinceMs } = line
   if ((etaMs ?? SHORT_BLOCK_MS) < SHORT_BLOCK_MS && nowMs - sinceMs < STANDS_MS) return null
   const known = basics(line)
@@ -88,7 +88,7 @@ function blocked(line: SeenLine, { nowMs }: HealthFacts): Cause | null {
   }
 }
 
-function oversized(line: SeenLine): Cause | null {
+function oversized(line: LineSeen): Cause | null {
   const { binds, depth, oldestMs, head } = line
   if (binds === null || binds.unit === 'concurrency' || depth < 2 || (oldestMs ?? 0) < WAITED_MS) return null
   const { needs, capacity, remaining, unit } = binds
@@ -101,12 +101,12 @@ function oversized(line: SeenLine): Cause | null {
     of: { ...known.of, call: head },
     sentence: 'The first call in line needs most of its limit.',
     whom: `${counted(depth - 1, 'call')} behind it.`,
-    why: `Call ${shortened(head)} needs ${amount(needs)} ${unit} of the ${amount(capacity)} that ${line.rule}/${line.limit} can hold; ${amount(remaining)} are free.`,
+    why: `Call ${shortened(head)} needs ${plainAmount(needs)} ${unit} of the ${plainAmount(capacity)} that ${line.rule}/${line.limit} can hold; ${plainAmount(remaining)} are free.`,
     command: `tollgate cancel ${head}`,
   }
 }
 
-function deadSlots(line: SeenLine, { workers, queues, nowMs }: HealthFacts): Cause | null {
+function deadSlots(line: LineSeen, { workers, queues, nowMs }: HealthFacts): Cause | null {
   if (line.waitsFor !== 'CONCURRENCY') return null
   const ofQueue = workers.filter(({ queue }) => queue === line.queue)
   // One that ended by itself has taken its report back.
@@ -127,14 +127,14 @@ function deadSlots(line: SeenLine, { workers, queues, nowMs }: HealthFacts): Cau
   }
 }
 
-function limited(line: SeenLine, facts: HealthFacts): Cause | null {
+function limited(line: LineSeen, facts: HealthFacts): Cause | null {
   const { rule, scopeValue, waitsFor, limit, binds, who, depth } = line
   const { specs, nowMs, severalOrgs } = facts
-  const shared = isShared(specs, rule)
+  const shared = sharedByAll(specs, rule)
   const name = `${rule}/${limit ?? ''}`
   if (waitsFor === 'BUDGET' && (shared || binds?.unit === 'usd')) {
     const whose = shared ? '' : ` of ${shortened(tenantOf(specs, rule, scopeValue) ?? scopeValue)}`
-    const why = `${name} has ${binds === null ? 'no room' : `${amount(binds.remaining)} of ${amount(binds.capacity)} ${binds.unit} left`}.`
+    const why = `${name} has ${binds === null ? 'no room' : `${plainAmount(binds.remaining)} of ${plainAmount(binds.capacity)} ${binds.unit} left`}.`
     return {
       reason: 'BUDGET',
       ...basics(line),
@@ -166,7 +166,7 @@ function decoded(value: string): string {
   }
 }
 
-function amount(number: number): string {
+function plainAmount(number: number): string {
   return number.toLocaleString('en-US', { maximumFractionDigits: 2 })
 }
 

@@ -1,4 +1,4 @@
-import type { SeenLine } from '../history/seen.js'
+import type { LineSeen } from '../history/seen.js'
 import { HEALTH_REASONS, type HealthReason, type HealthState } from '../model/health-reason.js'
 import { SECOND } from '../model/time.js'
 import { type Cause, callsIn, causeOfLine, counted, shortened } from './causes.js'
@@ -256,11 +256,11 @@ function isOld({ seen, nowMs }: HealthFacts): boolean {
   return seen === null || nowMs - seen.atMs > STALE_MS
 }
 
-function linesOfQueue(facts: HealthFacts, queue: string): SeenLine[] {
+function linesOfQueue(facts: HealthFacts, queue: string): LineSeen[] {
   return isOld(facts) ? [] : (facts.seen?.lines ?? []).filter((line) => line.queue === queue)
 }
 
-function firstOf({ oldestMs }: QueueFacts, lines: readonly SeenLine[]): number | null {
+function firstOf({ oldestMs }: QueueFacts, lines: readonly LineSeen[]): number | null {
   return lines.reduce((first, { sinceMs }) => earliest(first, sinceMs), oldestMs)
 }
 

@@ -216,7 +216,7 @@ export interface History {
   namespace(query?: HistoryQuery): Promise<readonly HistoryPoint[]>
   rule(name: string, query?: HistoryQuery): Promise<readonly HistoryPoint[]>
   agent(name: string, query?: HistoryQuery): Promise<readonly HistoryPoint[]>
-  /** @param line `<rule>/<scope value>`, as `lines()` names it. The 12 deepest lines of each rule have a history */
+  /** @param line `<rule>/<scope value>`, as `lines()` names it. The 2 deepest lines of each rule have a history */
   line(line: string, query?: HistoryQuery): Promise<readonly HistoryPoint[]>
   /** The names that have a history: agents and lines, the last written first. */
   known(): Promise<{ readonly rules: readonly string[]; readonly agents: readonly string[]; readonly lines: readonly string[] }>

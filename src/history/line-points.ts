@@ -1,6 +1,6 @@
-import { addNumber, escaped, NUMBER, type Numbers } from './point.js'
-import type { SeenLine } from './seen.js'
-import { type HistoryBatch, SERIES, TOP, TOP_SIZE, type TopEntry } from './series.js'
+import { addNumber, escaped, NUMBER, type Numbers, WAITING_MS } from './point.js'
+import type { LineSeen } from './seen.js'
+import { type HistoryBatch, SERIES, type SeriesEntry, TOP, TOP_SIZE, type TopEntry } from './series.js'
 
 /** A line, counted. */
 export interface CountedLine {
@@ -16,28 +16,32 @@ export interface CountedLine {
  * What one look of the dispatcher adds to the history.
  * @param found all lines @param lines the deepest, explained @param gapMs since the look before; 0 where that is too long ago to tell of the time since
  */
-export function linePoints(found: readonly CountedLine[], lines: readonly SeenLine[], gapMs: number): HistoryBatch {
+export function linePoints(found: readonly CountedLine[], lines: readonly LineSeen[], gapMs: number): HistoryBatch {
   const series = new Map<string, Numbers>()
   const numbersOf = (name: string) => {
     const numbers = series.get(name) ?? new Map<string, number>()
     series.set(name, numbers)
     return numbers
   }
-  const looked = (name: string, depth: number, of: readonly SeenLine[]) => {
+  const looked = (name: string, depth: number, of: readonly LineSeen[]) => {
     const numbers = numbersOf(name)
-    if (gapMs > 0) addNumber(numbers, NUMBER.seenMs, gapMs)
-    if (gapMs > 0 && depth > 0) addNumber(numbers, NUMBER.waitingMs, depth * gapMs)
+    if (gapMs > 0 && depth > 0) addNumber(numbers, NUMBER.waiting, waitingOf(depth, gapMs))
     if (depth > 0) addNumber(numbers, NUMBER.deepest, depth)
     for (const { oldestMs } of of) if (oldestMs !== null) addNumber(numbers, NUMBER.oldestMs, Math.floor(oldestMs))
     return numbers
   }
-  looked(SERIES.namespace, depthOf(found), lines)
+  // For how long the depth is known is the same for all.
+  const all = looked(SERIES.namespace, depthOf(found), lines)
+  if (gapMs > 0) addNumber(all, NUMBER.seenMs, Math.round(gapMs))
+  const byHour: SeriesEntry[] = []
   const explained = groupedBy(lines, ({ rule }) => rule)
   for (const [rule, ofRule] of groupedBy(found, ({ rule }) => rule)) {
     const numbers = looked(SERIES.rule(rule), depthOf(ofRule), explained.get(rule) ?? [])
     if (gapMs === 0) continue
-    for (const { limit, depth } of ofRule) if (limit !== undefined) addNumber(numbers, NUMBER.waitingMsOf + escaped(limit), depth * gapMs)
-    for (const { who } of explained.get(rule) ?? []) for (const { org, calls } of who) addNumber(numbers, NUMBER.waitingMsBy + escaped(org), calls * gapMs)
+    for (const { limit, depth } of ofRule) if (limit !== undefined) addNumber(numbers, NUMBER.waitingOf + escaped(limit), waitingOf(depth, gapMs))
+    const by: Numbers = new Map()
+    for (const { who } of explained.get(rule) ?? []) for (const { org, calls } of who) addNumber(by, NUMBER.waitingBy + escaped(org), waitingOf(calls, gapMs))
+    if (by.size > 0) byHour.push({ name: SERIES.rule(rule), resolutions: ['h'], numbers: by })
   }
   for (const [agent, ofAgent] of groupedBy(lines, (line) => line.agent)) looked(SERIES.agent(agent), depthOf(ofAgent), ofAgent)
   const tops: TopEntry[] = []
@@ -54,7 +58,7 @@ export function linePoints(found: readonly CountedLine[], lines: readonly SeenLi
     }
     tops.push({ list: TOP.lines(rule), size: TOP_SIZE.line, counts, seriesOf: SERIES.line })
   }
-  return { series: [...series].map(([name, numbers]) => ({ name, resolutions: ['m', 'h'] as const, numbers })), tops }
+  return { series: [...[...series].map(([name, numbers]) => ({ name, resolutions: ['m', 'h'] as const, numbers })), ...byHour], tops }
 }
 
 export function groupedBy<One>(all: readonly One[], keyOf: (one: One) => string): Map<string, One[]> {
@@ -66,6 +70,11 @@ export function groupedBy<One>(all: readonly One[], keyOf: (one: One) => string)
     else group.push(one)
   }
   return groups
+}
+
+/** In `WAITING_MS`. */
+function waitingOf(depth: number, gapMs: number): number {
+  return Math.round((depth * gapMs) / WAITING_MS)
 }
 
 function depthOf(lines: readonly { readonly depth: number }[]): number {

@@ -14,13 +14,13 @@ export const NUMBER = {
   expired: 'e',
   returned: 'l',
   waitBucket: 'h',
-  waitingMs: 'q',
+  waiting: 'q',
   /** For how long the depth was known. */
   seenMs: 'z',
   deepest: '^d',
   oldestMs: '^o',
-  waitingMsOf: 'q:',
-  waitingMsBy: 'o:',
+  waitingOf: 'q:',
+  waitingBy: 'o:',
   estimatedTokens: 'te',
   tokens: 'ta',
   usd: 'u',
@@ -39,6 +39,9 @@ export const NUMBER = {
   lastStart: '^s',
 } as const
 
+/** Waiting time is counted in tenths of a second. */
+export const WAITING_MS = 100
+
 export function addNumber(to: Numbers, name: string, amount: number): void {
   const known = to.get(name)
   if (known === undefined) to.set(name, amount)
@@ -52,7 +55,7 @@ export function addAll(to: Numbers, from: Numbers): void {
 /** A name as a part of that of a number: limits, orgs. */
 export function escaped(name: string): string {
   // Half of a surrogate pair has no form in UTF-8.
-  return encodeURIComponent(name.replace(/[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g, '�'))
+  return encodeURIComponent(name.replace(/[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g, '�')).replaceAll('%2F', '/')
 }
 
 export function unescaped(name: string): string {

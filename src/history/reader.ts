@@ -6,8 +6,8 @@ import { callName } from '../validation/call.js'
 import { checkRequest } from '../validation/requests.js'
 import type { CallHistory, History, HistoryPoint, HistoryQuery, LimitedBy, LinesNow, Spend, SpendQuery } from './answers.js'
 import { groupedBy } from './line-points.js'
-import { NUMBER, type Numbers, numbersAfter, quantile } from './point.js'
-import { isShared, limitKey, type Seen } from './seen.js'
+import { NUMBER, type Numbers, numbersAfter, quantile, WAITING_MS } from './point.js'
+import { limitKey, type Seen, sharedByAll } from './seen.js'
 import { SERIES, type SeriesStore, TOP, TOP_SIZE } from './series.js'
 import { type Budgets, readSpend } from './spend.js'
 
@@ -98,7 +98,8 @@ export class HistoryReader implements History {
     const found = await this.series.points(names.map(SERIES.rule), 'm', slot(nowMs - overMs), slot(nowMs))
     const waits = found.flatMap((points, n) => {
       const sums = new Map<string, number>()
-      for (const { numbers } of points) for (const [limit, ms] of numbersAfter(numbers, NUMBER.waitingMsOf)) sums.set(limit, (sums.get(limit) ?? 0) + ms)
+      for (const { numbers } of points)
+        for (const [limit, ms] of numbersAfter(numbers, NUMBER.waitingOf)) sums.set(limit, (sums.get(limit) ?? 0) + ms * WAITING_MS)
       return [...sums].map(([limit, waitingMs]) => ({ rule: names[n] as string, limit, waitingMs }))
     })
     const total = waits.reduce((sum, { waitingMs }) => sum + waitingMs, 0)
@@ -116,7 +117,7 @@ export class HistoryReader implements History {
           waitingMs,
           calls,
           sinceMs,
-          shared: isShared(this.specs(), rule),
+          shared: sharedByAll(this.specs(), rule),
           who: whoOf(lines),
         }
       })
@@ -144,7 +145,7 @@ export class HistoryReader implements History {
 /** @param seenMs for how long the dispatcher looked at the lines */
 function point(numbers: Numbers, atMs: number, seenMs: number): HistoryPoint {
   const of = (name: string) => numbers.get(name) ?? 0
-  const waitingMs = of(NUMBER.waitingMs)
+  const waitingMs = of(NUMBER.waiting) * WAITING_MS
   return {
     atMs,
     arrived: of(NUMBER.arrived),

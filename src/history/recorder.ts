@@ -63,6 +63,12 @@ export class Recorder {
     this.tally.decided(of, decision, tookMs)
   }
 
+  /** A call at the gate, which waits for nothing. */
+  passed(of: TalliedCall, decision: Decision, tookMs: number): void {
+    this.tally.passed(of, decision, tookMs, Date.now())
+    if (decision.outcome !== 'run') this.tally.ended(of, 'refused')
+  }
+
   started(of: TalliedCall, waitedMs: number): void {
     this.tally.started(of, Math.max(0, waitedMs), this.parts.nowMs())
   }

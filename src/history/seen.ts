@@ -4,7 +4,7 @@ import type { RuleSpec } from '../policy/rule.js'
 import type { LineNow, LinesNow } from './answers.js'
 
 /** A line as the dispatcher saw it, with what the verdict needs of its first call. */
-export interface SeenLine extends LineNow {
+export interface LineSeen extends LineNow {
   readonly kind: RuleKind | null
   readonly waitsFor: WaitReason | null
   /** Of the first call. */
@@ -24,7 +24,7 @@ export interface SeenLine extends LineNow {
 
 /** The last look of the dispatcher, as it is kept in Redis. */
 export interface Seen extends LinesNow {
-  readonly lines: readonly SeenLine[]
+  readonly lines: readonly LineSeen[]
   /** By `limitKey`: since when calls wait for a limit without a break, and how many lines wait for it now with how many calls. */
   readonly limits: Readonly<Record<string, { readonly sinceMs: number; readonly calls: number }>>
 }
@@ -47,7 +47,7 @@ export function readSeen(text: string | null): Seen | null {
 const SHARED_SCOPES: readonly string[] = ['global', 'agent', 'endpoint', 'model']
 
 /** Whether all tenants share the limits of a rule: it counts by global, agent, endpoint or model alone. So do blocks of agents and lines of queues. */
-export function isShared(specs: readonly RuleSpec[], rule: string): boolean {
+export function sharedByAll(specs: readonly RuleSpec[], rule: string): boolean {
   if (rule.startsWith('~')) return !rule.startsWith('~pause')
   const spec = specs.find(({ name }) => name === rule.replace(/~degraded$/, ''))
   return spec === undefined || [spec.scope].flat().every((one) => SHARED_SCOPES.includes(one))

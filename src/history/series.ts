@@ -11,7 +11,7 @@ export const SERIES = {
 } as const
 
 /** The lists of names that have a series, and of those that break rules most; each with its size. */
-export const TOP_SIZE = { agents: 200, line: 12, spend: 200, violations: 100 } as const
+export const TOP_SIZE = { agents: 200, line: 2, spend: 200, violations: 100 } as const
 export const TOP = {
   agents: 'agents',
   lines: (rule: string) => `l/${rule}`,

@@ -12,7 +12,7 @@ const LOOKS = 200
 const LOOK_EVERY = 16
 
 export const SPENDERS = ['org', 'team', 'user', 'model'] as const
-export type Spender = (typeof SPENDERS)[number]
+export type SpendingKind = (typeof SPENDERS)[number]
 export const VIOLATORS = ['user', 'ip', 'endpoint'] as const
 
 /** What is counted of a rule, an agent or the namespace between two flushes: in fields, since these stand in the way of calls. */
@@ -114,6 +114,29 @@ export class Tally {
     if (this.looks++ < LOOKS || this.looks % LOOK_EVERY === 0) this.look(of, decision)
   }
 
+  /** A call that came to the gate and was decided on: `arrived`, `decided`, and `started` where it may run, in one pass over its rules. */
+  passed(of: TalliedCall, decision: Decision, tookMs: number, nowMs: number): void {
+    const { outcome } = decision
+    const runs = outcome === 'run'
+    const micros = tookMs * 1000
+    const bucket = bucketOf(micros)
+    if (runs) this.lastStartMs = nowMs
+    came(this.all, runs)
+    const agent = this.agentOf(of.call.agent)
+    if (agent !== undefined) came(agent, runs)
+    for (const { rule } of of.meters) {
+      if (rule.kind !== 'rule' && rule.kind !== 'degraded') continue
+      const subject = this.subjectOf(rule)
+      came(subject, runs)
+      subject.checked++
+      subject.checkMicros += micros
+      subject.checks ??= new Uint32Array(BUCKETS)
+      subject.checks[bucket] = (subject.checks[bucket] as number) + 1
+    }
+    if (!runs) this.refused(of, decision)
+    if (this.looks++ < LOOKS || this.looks % LOOK_EVERY === 0) this.look(of, decision)
+  }
+
   private refused(of: TalliedCall, decision: Decision): void {
     if (decision.outcome === 'reject' && decision.reason === 'unavailable') this.storeError(of)
     if (!('binding' in decision) || decision.binding === null) return
@@ -124,7 +147,8 @@ export class Tally {
     const ofLimit = NUMBER.exceededOf + escaped(limit)
     addNumber(total, NUMBER.exceeded, 1)
     addNumber(total, ofLimit, 1)
-    addNumber(points, ofLimit, 1)
+    // For the verdict, which names budgets that refuse calls.
+    if (rule.limits.find(({ name: of }) => of === limit)?.unit === 'usd') addNumber(points, ofLimit, 1)
     const { user, ip, endpoint } = of.call
     countName(this.violations.user, user)
     countName(this.violations.ip, ip)
@@ -190,13 +214,18 @@ export class Tally {
 
   private each({ call, meters }: TalliedCall, count: (subject: SubjectCounts) => void): void {
     count(this.all)
-    let agent = this.agents.get(call.agent)
-    if (agent === undefined && this.agents.size < NAMES_AT_MOST) {
-      agent = new SubjectCounts()
-      this.agents.set(call.agent, agent)
-    }
+    const agent = this.agentOf(call.agent)
     if (agent !== undefined) count(agent)
     for (const { rule } of meters) if (rule.kind === 'rule' || rule.kind === 'degraded') count(this.subjectOf(rule))
+  }
+
+  private agentOf(name: string): SubjectCounts | undefined {
+    let agent = this.agents.get(name)
+    if (agent === undefined && this.agents.size < NAMES_AT_MOST) {
+      agent = new SubjectCounts()
+      this.agents.set(name, agent)
+    }
+    return agent
   }
 
   private subjectOf(rule: CompiledRule): SubjectCounts {
@@ -209,9 +238,19 @@ export class Tally {
   }
 }
 
+/** A call came to the gate, and started at once where it `runs`. */
+function came(subject: SubjectCounts, runs: boolean): void {
+  const { counts } = subject
+  counts[PLACE.arrived] = (counts[PLACE.arrived] as number) + 1
+  if (!runs) return
+  counts[PLACE.started] = (counts[PLACE.started] as number) + 1
+  subject.waits ??= new Uint32Array(BUCKETS)
+  subject.waits[0] = (subject.waits[0] as number) + 1
+}
+
 /** What calls cost, by org, team, user and model. It is flushed less often than a `Tally`: there may be many users. */
 export class SpendTally {
-  private readonly spenders = new Map<Spender, Map<string, Numbers>>()
+  private readonly spenders = new Map<SpendingKind, Map<string, Numbers>>()
 
   ended(call: Call, estimatedTokens: number, tokens: number, usd: number): void {
     for (const by of SPENDERS) {

@@ -71,7 +71,7 @@ export const DEFAULTS = Object.freeze({
   heldListMs: 30 * DAY,
   /** How long after its enqueue a held call that has not started is looked for in its queue: another process may have cancelled it. */
   heldWatchMs: 1 * SECOND,
-  /** BullMQ returns the job of a waiting call this long after its estimated start (a safety net, should no process dispatch), … */
+  /** BullMQ returns the job of a waiting call this long after the latest start that it was told (a safety net, should no process dispatch), … */
   returnMarginMs: 5 * SECOND,
   /** … or after this part of its estimated wait, whichever is longer. */
   returnMarginShare: 0.25,

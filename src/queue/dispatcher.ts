@@ -59,7 +59,7 @@ type Lease = { readonly name: 'held'; readonly untilMs: number } | { readonly na
  * - after the script, before the jobs are promoted: the passes stand in Redis. After a second a dispatcher
  *   finds their jobs delayed, and promotes them.
  * - after expired calls were taken out of their lines: they have passes, which are found in the same way.
- * - and no dispatcher is left: BullMQ returns each job at its estimated time, and its worker sends a start.
+ * - and no dispatcher is left: BullMQ returns each job when its longest wait is over, and its worker sends a start.
  *
  * Rejected, with their measurements: decisions 0001 (other ways to wait) and 0004 (other places to dispatch).
  */

@@ -10,6 +10,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { CallInvalid, TollgateError } from '../model/errors.js'
 import { SECOND } from '../model/time.js'
 import { Budget, Unanswered } from '../redis/bounded-wait.js'
+import { replicated } from '../redis/replicas.js'
 import { Batcher } from '../store/redis/batcher.js'
 import { type BareDecision, isBare } from '../store/redis/decoder.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
@@ -267,6 +268,7 @@ export class Enqueuer {
   private async add(calls: readonly DecidedCall[]): Promise<EnqueuedCall[]> {
     const decided = calls.filter((call) => call.state === 'decided')
     const jobs = decided.length === 0 ? [] : await this.parts.queue.addBulk(decided.map((call, index) => this.job(call, index)))
+    if (decided.length > 0) await replicated(this.parts.redis)
     await this.wakeForgotten(decided)
     let next = 0
     return Promise.all(
@@ -299,7 +301,7 @@ export class Enqueuer {
 
   /**
    * Calls whose jobs were added so long after the decision that they may have been taken for calls without a job: those that stand in no line any more
-   * go to a worker as new ones. If the process dies before that, they come back at their estimated time.
+   * go to a worker as new ones. If the process dies before that, they come back when their longest wait is over.
    */
   private async wakeForgotten(decided: readonly Extract<IncomingCall, { state: 'decided' }>[]): Promise<void> {
     const late = decided.filter(({ decision, decidedMs }) => decision.outcome === 'wait' && performance.now() - decidedMs > DEFAULTS.passGraceMs / 2)

@@ -3,7 +3,7 @@ import type { Logger } from 'pino'
 import { costIn } from '../admission/request.js'
 import { type CountedLine, linePoints } from '../history/line-points.js'
 import type { Recorder } from '../history/recorder.js'
-import { limitKey, readSeen, type Seen, type SeenLine, tenantOf } from '../history/seen.js'
+import { limitKey, readSeen, type Seen, type LineSeen, tenantOf } from '../history/seen.js'
 import { withoutArguments } from '../model/secrets.js'
 import { type Clock, DAY, SECOND } from '../model/time.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
@@ -142,7 +142,7 @@ export class LineLook {
     return all
   }
 
-  private async explain(deepest: readonly FoundLine[], nowMs: number, beforeMs: number | undefined): Promise<SeenLine[]> {
+  private async explain(deepest: readonly FoundLine[], nowMs: number, beforeMs: number | undefined): Promise<LineSeen[]> {
     if (deepest.length === 0) return []
     const { redis, scriptClient, queueStates } = this.parts
     const pipeline = redis.pipeline()
@@ -161,7 +161,7 @@ export class LineLook {
       this.cameMs(entries.map(({ id }) => id)),
       this.who(withRecord.map(({ line }) => line)),
     ])
-    return withRecord.map(({ line, head, record }, n): SeenLine => {
+    return withRecord.map(({ line, head, record }, n): LineSeen => {
       const { binding, waitsFor, usage, etaMs } = explained[n] as (typeof explained)[number]
       const { queue, jobId } = parseRecordId(head)
       const known = this.known.get(line.key)
@@ -203,10 +203,10 @@ export class LineLook {
   }
 
   /** Who waits in each line, by its key: where the line may have calls of several tenants, by a sample. */
-  private async who(lines: readonly FoundLine[]): Promise<Map<string, SeenLine['who']>> {
+  private async who(lines: readonly FoundLine[]): Promise<Map<string, LineSeen['who']>> {
     const { redis, scriptClient } = this.parts
     const { specs } = scriptClient.resolver.rules
-    const who = new Map<string, SeenLine['who']>()
+    const who = new Map<string, LineSeen['who']>()
     const mixed: FoundLine[] = []
     for (const line of lines) {
       const tenant = tenantOf(specs, line.rule, line.value)

@@ -19,6 +19,7 @@ import type { Outage } from '../outage/outage.js'
 import type { OnStoreError } from '../policy/rule.js'
 import { answeredWithin, within } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
+import { waitsForReplicas } from '../redis/replicas.js'
 import { isStoreError } from '../redis/store-error.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { ScriptClient } from '../store/redis/script-client.js'
@@ -365,6 +366,7 @@ export class QueueRuntime {
     const { keys, resolver, log, clock } = this.parts
     // It connects at once: BullMQ gives up for good on a connection whose first attempt, made by BullMQ, fails.
     const client = this.parts.client.duplicate({ lazyConnect: false })
+    waitsForReplicas(client, this.parts.client)
     logConnection(client, log, "workers' connection to Redis")
     client.on('ready', () => {
       for (const one of [...this.workers, ...this.held.values()]) one.reconnected()

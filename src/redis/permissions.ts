@@ -70,6 +70,7 @@ const PROBES: Readonly<Record<string, readonly string[]>> = {
   zlexcount: ['KEY', '-', '+'],
   zmscore: ['KEY', 'x'],
   zpopmin: ['KEY'],
+  zrandmember: ['KEY', '1'],
   zrange: ['KEY', '0', '0'],
   zrangebylex: ['KEY', '-', '+'],
   zrangebyscore: ['KEY', '0', '0'],

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { Redis } from 'ioredis'
 import { withoutArguments } from '../model/secrets.js'
 import { LUA_TEXT } from './lua-text.js'
+import { replicated } from './replicas.js'
 import { isStoreError } from './store-error.js'
 
 const INCLUDE = /^--- @include "([^"]+)"$/gm
@@ -33,6 +34,9 @@ type Argument = string | number
  * or it would stay full. It refuses every other script before the script has written anything.
  */
 const ALLOWED_OUT_OF_MEMORY: ReadonlySet<string> = new Set(['settle', 'release', 'reset', 'renew', 'lease'])
+
+/** Scripts after which replicas are waited for, where some are needed: what they charge would be let in again after a failover. */
+const REPLICATED: ReadonlySet<string> = new Set(['check', 'start', 'record', 'write-policy'])
 
 /**
  * All scripts as one library of Redis Functions. Redis sets up the code that the scripts share once per load and not once per call (a third of the
@@ -134,8 +138,14 @@ export class Script<Reply> {
   ) {}
 
   async run(redis: Redis, keys: readonly string[], args: readonly Argument[]): Promise<Reply> {
+    const reply = await this.send(redis, keys, args)
+    if (REPLICATED.has(this.name)) await replicated(redis)
+    return reply
+  }
+
+  private async send(redis: Redis, keys: readonly string[], args: readonly Argument[]): Promise<Reply> {
     if (!withoutFunctions.has(redis)) {
-      const send = () => this.send(redis, 'fcall', this.library.functionName(this.name), keys, args)
+      const send = () => this.sendCommand(redis, 'fcall', this.library.functionName(this.name), keys, args)
       try {
         return await send().catch(async (error: unknown) => {
           if (!startsWith(error, 'ERR Function not found')) throw error
@@ -158,16 +168,16 @@ export class Script<Reply> {
       this.sha = createHash('sha1').update(this.source).digest('hex')
     }
     try {
-      return await this.send(redis, 'evalsha', this.sha, keys, args)
+      return await this.sendCommand(redis, 'evalsha', this.sha, keys, args)
     } catch (error) {
       // It may be that functions were refused for a moment only: a user that was changed.
       if (refusesCommand(error)) withoutFunctions.delete(redis)
       if (!startsWith(error, 'NOSCRIPT')) throw error
-      return await this.send(redis, 'eval', this.source, keys, args)
+      return await this.sendCommand(redis, 'eval', this.source, keys, args)
     }
   }
 
-  private send(redis: Redis, command: 'fcall' | 'eval' | 'evalsha', script: string, keys: readonly string[], args: readonly Argument[]): Promise<Reply> {
+  private sendCommand(redis: Redis, command: 'fcall' | 'eval' | 'evalsha', script: string, keys: readonly string[], args: readonly Argument[]): Promise<Reply> {
     const all = [script, keys.length, ...keys, ...args]
     const sent = (this.options.binary ? redis.callBuffer(command, ...all) : redis.call(command, ...all)) as Promise<Reply>
     return sent.catch((error: unknown) => Promise.reject(withoutArguments(error)))

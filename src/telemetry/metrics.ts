@@ -53,7 +53,7 @@ function labelsOf({ labels }: MetricSpec, values: readonly string[]): Record<str
   return Object.fromEntries(labels.map((label, n) => [label, values[n] ?? '']))
 }
 
-function valuesOf(spec: MetricSpec, cell: MetricCell): MetricValue[] {
+function samplesOf(spec: MetricSpec, cell: MetricCell): MetricValue[] {
   const labels = labelsOf(spec, cell.labels)
   if (spec.buckets === undefined) return [{ value: cell.value, labels }]
   const values: MetricValue[] = []
@@ -88,7 +88,7 @@ export function makeRegistry(metrics: CallMetrics, read: ReadMetrics, failures: 
   for (const [key, spec] of Object.entries(COUNTED) as [CountedMetric, MetricSpec][])
     register(
       new TableMetric(spec, () => {
-        const counted = [...metrics.cells.cells(key).flatMap((cell) => valuesOf(spec, cell)), ...valuesOfLimiters(key, metrics)]
+        const counted = [...metrics.cells.cells(key).flatMap((cell) => samplesOf(spec, cell)), ...valuesOfLimiters(key, metrics)]
         return key === 'storeErrors' ? counted.map((one) => ({ ...one, value: one.value + failures() })) : counted
       }),
     )

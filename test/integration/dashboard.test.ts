@@ -15,7 +15,7 @@ const KEYS = { producerKeys: [PRODUCER], viewerKeys: [VIEWER], adminKeys: [ADMIN
 const RULES = [{ name: 'account', scope: 'agent', limits: [{ requests: 60, per: 'minute', burst: 1 }] }]
 
 const start = (settings: Partial<ServerSettings> = {}): Promise<TestServer> =>
-  startServer(newNamespace(), { settings, open: { rules: RULES }, pages: dashboardPages })
+  startServer(newNamespace(), { settings, open: { rules: RULES }, pages: dashboardPages() })
 
 /** Signs in as a browser does. @returns the answer, and the cookie */
 async function signIn({ url }: TestServer, key: string, by = 'ann'): Promise<{ status: number; cookie: string }> {

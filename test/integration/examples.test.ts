@@ -9,7 +9,10 @@ import { type RedisServer, startRedis } from '../support/redis-server.js'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const EXAMPLES = readdirSync(join(ROOT, 'examples/docs')).map((file) => file.replace(/\.ts$/, ''))
-const PAGES = ['README.md', ...readdirSync(join(ROOT, 'docs')).flatMap((file) => (file.endsWith('.md') ? [`docs/${file}`] : []))]
+const PAGES = [
+  'README.md',
+  ...readdirSync(join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' }).flatMap((file) => (file.endsWith('.md') ? [`docs/${file}`] : [])),
+]
 const TEXT = PAGES.map((page) => readFileSync(join(ROOT, page), 'utf8')).join('\n')
 /** An example that waits for a call that never ends would hang. */
 const LONGEST_MS = 30_000

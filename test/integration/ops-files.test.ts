@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -81,4 +81,21 @@ test('the dashboard is JSON that Grafana takes: panels have their own places and
     for (const { gridPos: other } of panels.slice(n + 1))
       expect(one.x + one.w <= other.x || other.x + other.w <= one.x || one.y + one.h <= other.y || other.y + other.h <= one.y).toBe(true)
   }
+})
+
+test('docker-compose.yml starts Redis, server, workers, Prometheus and Grafana, each with a health check, over files that are there', async () => {
+  const { services } = parse(read('docker-compose.yml'), { merge: true }) as {
+    services: Record<string, { healthcheck?: { test: string[] }; volumes?: string[]; command?: string[]; build?: string }>
+  }
+  expect(Object.keys(services)).toEqual(['redis', 'server', 'worker', 'prometheus', 'grafana'])
+  for (const [name, { healthcheck, volumes = [] }] of Object.entries(services)) {
+    expect(healthcheck?.test[0], name).toBe('CMD')
+    for (const volume of volumes) {
+      const source = volume.replace(/^\$\{\w+:-([^}]+)\}/, '$1').split(':')[0] as string
+      if (source.startsWith('.')) expect(existsSync(join(ROOT, source)), volume).toBe(true)
+    }
+  }
+  expect([services['server']?.command, services['worker']?.command]).toEqual([['serve'], ['worker']])
+  expect(read('Dockerfile')).toMatch(/^USER node$/m)
+  await promtool('check', 'config', '--syntax-only', 'prometheus.yml')
 })

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { TollgateError } from '../../src/index.js'
@@ -35,6 +36,11 @@ describe('with the commands of functions besides', () => {
     url = await user('functions', '~{tollgate:*', '&{tollgate:*', ...ALL, ...HELPFUL_COMMANDS.map((command) => `+${command}`))
   })
   behaves(() => ({ url: `redis://127.0.0.1:${node.port}`, redis: () => url, stop: async () => {} }))
+})
+
+test('docs/operations.md lists these commands, and no others', () => {
+  const [, listed = ''] = /### What a user of Redis needs[^`]*(?:`[^`]+`[^`]*)*```text\n([^`]*)```/.exec(readFileSync('docs/operations.md', 'utf8')) ?? []
+  expect(listed.trim().split(/\s+/)).toEqual(ALL)
 })
 
 test.each(NEEDED_COMMANDS)('without %s a Tollgate does not open, and the error names the command', async (command) => {

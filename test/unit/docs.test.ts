@@ -51,9 +51,10 @@ const OPTIONS = read('docs/options.md')
 /** Those that describe the program to its users. */
 const REFERENCE = [
   'README.md',
-  ...['rules', 'calls', 'limiter', 'operations', 'upstream', 'administration', 'options', 'server', 'middleware', 'telemetry', 'alerts', 'health'].map(
+  ...['rules', 'calls', 'limiter', 'operations', 'upstream', 'administration', 'options', 'server', 'middleware', 'telemetry', 'health', 'alerts'].map(
     (name) => `docs/${name}.md`,
   ),
+  ...readdirSync(join(ROOT, 'docs/guides')).map((file) => `docs/guides/${file}`),
 ]
 const USER_PAGES = REFERENCE.map(read).join('\n')
 const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
@@ -291,6 +292,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     onStoreError: '`local`',
     processes: '1',
     storeTimeoutMs: String(DEFAULTS.storeTimeoutMs),
+    replicas: '0',
     maxUnchecked: String(DEFAULTS.maxUnchecked),
     enqueueTimeoutMs: String(DEFAULTS.enqueueTimeoutMs),
     telemetry: '',
@@ -347,7 +349,7 @@ test('the bounds of options in docs/options.md are those that are checked', () =
       for (const value of [least - step, most + step]) expect(() => give(option, value), `${option} ${value}`).toThrow(option)
     }
   }
-  expect(bounds).toBe(18)
+  expect(bounds).toBe(19)
   expect(section(OPTIONS, 'Tollgate.open')).toContain(
     `| \`onStoreError\` | \`local\` | \`${ON_STORE_ERROR.slice(0, -1).join('`, `')}\` or \`${ON_STORE_ERROR.at(-1)}\` |`,
   )
@@ -472,11 +474,11 @@ test('every benchmark is named in docs/operations.md, and no other', () => {
 })
 
 test('docker-compose.yml is YAML, and gives the worker settings that it knows', () => {
-  const { services } = parse(read('docker-compose.yml')) as {
+  const { services } = parse(read('docker-compose.yml'), { merge: true }) as {
     services: { redis: { command: string[] }; worker: { environment: Record<string, string> } }
   }
-  expect(Object.keys(services)).toEqual(['redis', 'worker'])
-  expect(services.redis.command).toEqual(['redis-server', '--appendonly', 'yes', '--maxmemory-policy', 'noeviction'])
+  expect(Object.keys(services)).toEqual(['redis', 'server', 'worker', 'prometheus', 'grafana'])
+  expect(services.redis.command.slice(0, 5)).toEqual(['redis-server', '--appendonly', 'yes', '--maxmemory-policy', 'noeviction'])
   const settings = Object.keys(services.worker.environment).filter((name) => name !== 'OPENAI_API_KEY')
   for (const name of settings) expect(Object.values(WORKER_ENVIRONMENT)).toContain(name)
 })

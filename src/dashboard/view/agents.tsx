@@ -1,6 +1,6 @@
 import type { AgentRow } from '../model.js'
 import { Ask, send } from './actions.js'
-import { clock, duration, percent, perSecond, whole } from './format.js'
+import { clockTime, duration, percent, perSecond, whole } from './format.js'
 import { Bar, Card, Sign, Spark, sparkLabel } from './parts.js'
 
 function agentState({ state }: AgentRow): { sign: 'flowing' | 'slowed' | 'stopped'; word: string } {
@@ -27,9 +27,9 @@ function AgentLine({ row, nowMs }: { row: AgentRow; nowMs: number }) {
     state === null
       ? 'has never told anything of its limits'
       : state.blockedMs > 0
-        ? `no call until ${clock(nowMs + state.blockedMs, nowMs)}, in ${duration(state.blockedMs)}; then a probe`
+        ? `no call until ${clockTime(nowMs + state.blockedMs, nowMs)}, in ${duration(state.blockedMs)}; then a probe`
         : state.cutAt !== null && state.factor < 1
-          ? `cut at ${clock(new Date(state.cutAt).valueOf(), nowMs)}, and growing back`
+          ? `cut at ${clockTime(new Date(state.cutAt).valueOf(), nowMs)}, and growing back`
           : 'open'
   const name = [state?.agent ?? row.name, state?.endpoint, state?.model].filter((one) => one !== undefined && one !== '*').join(' · ')
   return (

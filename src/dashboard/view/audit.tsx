@@ -1,6 +1,6 @@
 import type { RulesBody } from '../model.js'
 import { changeText, subjectText } from './audit-text.js'
-import { clock, linkWith, whole } from './format.js'
+import { clockTime, linkWith, whole } from './format.js'
 import { Card, Empty, Pager } from './parts.js'
 
 export function Audit({ body, nowMs, url }: { body: RulesBody; nowMs: number; url: string }) {
@@ -35,7 +35,7 @@ export function Audit({ body, nowMs, url }: { body: RulesBody; nowMs: number; ur
           <tbody>
             {audit.map((entry) => (
               <tr key={entry.id}>
-                <td class="nw end">{clock(Date.parse(entry.at), nowMs)}</td>
+                <td class="nw end">{clockTime(Date.parse(entry.at), nowMs)}</td>
                 <td>{entry.by}</td>
                 <td class="lead">
                   <code>{entry.what}</code>

@@ -1,6 +1,6 @@
 import type { Spend } from '../../history/answers.js'
 import type { BudgetsBody } from '../model.js'
-import { amountText, clock, dayOf, duration, limitText, linkWith, monthOf, NONE, percent, valueName, whole } from './format.js'
+import { amountText, clockTime, dayOf, duration, limitText, linkWith, monthOf, NONE, percent, valueName, whole } from './format.js'
 import { Bar, Card, Empty, Spark, sparkLabel, Tabs } from './parts.js'
 import { BurnUp } from './plot.js'
 
@@ -40,7 +40,7 @@ const isLate = ({ runsOutMs }: Budget) => runsOutMs !== null
 function RunsOut({ row, nowMs, unit }: { row: Spend; nowMs: number; unit: string }) {
   const { budget } = row
   if (budget === null) return <span class="soft">{NONE}</span>
-  if (budget.used >= budget.amount) return <b class="warn">spent{budget.endsMs !== null && <small> until {clock(budget.endsMs, nowMs)}</small>}</b>
+  if (budget.used >= budget.amount) return <b class="warn">spent{budget.endsMs !== null && <small> until {clockTime(budget.endsMs, nowMs)}</small>}</b>
   if (budget.runsOutMs === null)
     return (
       <>
@@ -53,9 +53,9 @@ function RunsOut({ row, nowMs, unit }: { row: Spend; nowMs: number; unit: string
   const [earliest, latest] = budget.runsOutRange ?? [budget.runsOutMs, null]
   return (
     <>
-      <b class="warn nw">{clock(budget.runsOutMs, nowMs)}</b> <small class="nw">in {duration(budget.runsOutMs - nowMs)}</small>
+      <b class="warn nw">{clockTime(budget.runsOutMs, nowMs)}</b> <small class="nw">in {duration(budget.runsOutMs - nowMs)}</small>
       <small class="block">
-        {clock(earliest, nowMs)} to {latest === null ? 'the end of its window' : clock(latest, nowMs)}
+        {clockTime(earliest, nowMs)} to {latest === null ? 'the end of its window' : clockTime(latest, nowMs)}
       </small>
     </>
   )
@@ -112,7 +112,7 @@ function Opened({ row, body, nowMs }: { row: Spend; body: BudgetsBody; nowMs: nu
         budget === null || budget.endsMs === null
           ? undefined
           : budget.runsOutMs === null
-            ? `lasts until its window ends at ${clock(budget.endsMs, nowMs)}`
+            ? `lasts until its window ends at ${clockTime(budget.endsMs, nowMs)}`
             : `runs out ${duration(budget.endsMs - budget.runsOutMs)} before its window ends`
       }
       right={

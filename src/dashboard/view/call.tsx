@@ -1,7 +1,7 @@
 import type { CallEvent } from '../../history/answers.js'
 import type { CallBody } from '../model.js'
 import { Ask } from './actions.js'
-import { amountText, clock, duration, limitText, lineLink, lineName, NONE, percent, SHOWN_UNITS, whole } from './format.js'
+import { amountText, clockTime, duration, limitText, lineLink, lineName, NONE, percent, SHOWN_UNITS, whole } from './format.js'
 import { LifeBar, SAID, Steps, type Stretch, stretches, sum } from './life.js'
 import { cancelQuestion, ownerOf } from './lines.js'
 import { Card, Empty, fullness, Limits, type Tone } from './parts.js'
@@ -32,7 +32,7 @@ function headline(call: Known, all: readonly Stretch[], nowMs: number): string {
       const line = call.binding === null ? '' : ` of ${lineName(call.binding.rule, call.binding.scopeValue)}`
       if (call.etaMs === null)
         return `Waits${line === '' ? '' : ` for ${limitText(call.binding?.limit ?? '')}${line}`}; when it starts cannot be known${before === '' ? '' : `: ${before}`}.`
-      return `Starts about ${clock(nowMs + call.etaMs, nowMs)}, in ${duration(call.etaMs)}${before === '' ? '' : `: ${before}`}${line === '' ? '' : `, in the line${line}`}.`
+      return `Starts about ${clockTime(nowMs + call.etaMs, nowMs)}, in ${duration(call.etaMs)}${before === '' ? '' : `: ${before}`}${line === '' ? '' : `, in the line${line}`}.`
     }
     case 'woken':
       return 'Has room, and is on its way to a worker.'
@@ -96,7 +96,7 @@ function Answers({ events, nowMs }: { events: readonly CallEvent[]; nowMs: numbe
     <dl class="kv body">
       {answers.map(({ atMs, what, headers }) => [
         <dt key={`${atMs} ${what}`} class="answer">
-          {clock(atMs, nowMs, true)}
+          {clockTime(atMs, nowMs, true)}
         </dt>,
         <dd key={`${atMs} ${what} value`} class={what === 'returned' ? 'answer stop' : 'answer'}>
           {what === 'returned' ? '■ 429, not now' : '● answered'}
@@ -222,7 +222,7 @@ export function CallPage({ body, nowMs }: { body: CallBody; nowMs: number }) {
               <LifeBar all={all} restMs={restMs} />
               <div class="axis">
                 <small>
-                  {first !== undefined && clock(first.atMs, nowMs)} {first?.what}
+                  {first !== undefined && clockTime(first.atMs, nowMs)} {first?.what}
                 </small>
                 <span class="key">
                   {key.map((span) => (
@@ -233,9 +233,9 @@ export function CallPage({ body, nowMs }: { body: CallBody; nowMs: number }) {
                 </span>
                 <small>
                   {ended
-                    ? `${clock(endMs, nowMs)} ${explanation.state}`
+                    ? `${clockTime(endMs, nowMs)} ${explanation.state}`
                     : explanation.etaMs !== null && explanation.state === 'waiting'
-                      ? `${clock(nowMs + explanation.etaMs, nowMs)} starts, about`
+                      ? `${clockTime(nowMs + explanation.etaMs, nowMs)} starts, about`
                       : 'now'}
                 </small>
               </div>

@@ -38,7 +38,7 @@ export function dayOf(atMs: number): string {
 }
 
 /** 03:19:17, with the date where that is another day. @param precise with ms */
-export function clock(atMs: number, nowMs: number, precise = false): string {
+export function clockTime(atMs: number, nowMs: number, precise = false): string {
   const at = new Date(atMs)
   const time = `${two(at.getUTCHours())}:${two(at.getUTCMinutes())}:${two(at.getUTCSeconds())}`
   const exact = precise ? `${time}.${String(at.getUTCMilliseconds()).padStart(3, '0')}` : time
@@ -48,7 +48,7 @@ export function clock(atMs: number, nowMs: number, precise = false): string {
 
 /** "since 02:41:00, for 31 min" */
 export function since(sinceMs: number | null, nowMs: number): string {
-  return sinceMs === null ? '' : `since ${clock(sinceMs, nowMs)}, for ${duration(Math.max(0, nowMs - sinceMs))}`
+  return sinceMs === null ? '' : `since ${clockTime(sinceMs, nowMs)}, for ${duration(Math.max(0, nowMs - sinceMs))}`
 }
 
 export function whole(value: number): string {

@@ -1,5 +1,5 @@
 import type { CallEvent } from '../../history/answers.js'
-import { clock, costText, duration, limitText, lineName, whole } from './format.js'
+import { clockTime, costText, duration, limitText, lineName, whole } from './format.js'
 
 /** How the time after an event was spent. */
 export type Span = 'wait' | 'run' | 'held' | 'rest'
@@ -84,7 +84,7 @@ const TITLES: Record<CallEvent['what'], string> = {
 function details(event: CallEvent, nowMs: number): string {
   const place = event.position === undefined ? '' : `place ${whole(event.position + 1)}`
   const limit = event.limit === undefined ? '' : `for ${limitText(event.limit)}`
-  const told = event.etaMs === undefined ? '' : event.etaMs === null ? 'no time could be told' : `start told as ${clock(event.atMs + event.etaMs, nowMs)}`
+  const told = event.etaMs === undefined ? '' : event.etaMs === null ? 'no time could be told' : `start told as ${clockTime(event.atMs + event.etaMs, nowMs)}`
   const attempt = event.attempt === undefined ? '' : `attempt ${event.attempt}`
   const cost = event.cost === undefined ? '' : costText(event.cost)
   return [place, limit, told, attempt, cost, event.why ?? ''].filter((one) => one !== '').join(', ')
@@ -103,7 +103,7 @@ export function Steps({ events, leftOut, nowMs }: { events: readonly CallEvent[]
             </li>
           ) : null,
           <li key={n} class={AFTER[event.what] ?? event.what}>
-            <time dateTime={new Date(event.atMs).toISOString()}>{clock(event.atMs, nowMs, true)}</time>
+            <time dateTime={new Date(event.atMs).toISOString()}>{clockTime(event.atMs, nowMs, true)}</time>
             <span class="gone">{before === undefined ? '' : duration(event.atMs - before.atMs)}</span>
             <div>
               <b>

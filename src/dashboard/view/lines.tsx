@@ -1,7 +1,7 @@
 import type { ListedCall } from '../../gate/waiting.js'
 import type { LineOrder, LineRow, LinesBody, OpenLine } from '../model.js'
 import { Ask, send } from './actions.js'
-import { callLink, clock, duration, limitText, lineName, linkWith, NONE, percent, perSecond, valueName, whole } from './format.js'
+import { callLink, clockTime, duration, limitText, lineName, linkWith, NONE, percent, perSecond, valueName, whole } from './format.js'
 import { Card, Empty, Eta, Pager, Spark, sparkLabel, Tabs } from './parts.js'
 
 export const LINES_PAGE = 25
@@ -17,7 +17,7 @@ interface PageProps {
 
 /** Why the calls of a line wait, in a few words. */
 function Cause({ row, nowMs }: { row: LineRow; nowMs: number }) {
-  const from = row.sinceMs === null ? '' : `, since ${clock(row.sinceMs, nowMs)}`
+  const from = row.sinceMs === null ? '' : `, since ${clockTime(row.sinceMs, nowMs)}`
   if (row.pause !== null)
     return (
       <>

@@ -2,7 +2,7 @@ import type { Health } from '../../health/health.js'
 import type { HistoryPoint, LimitedBy } from '../../history/answers.js'
 import type { Attention, NowBody } from '../model.js'
 import { AgentsCard } from './agents.js'
-import { clock, duration, limitText, lineLink, lineName, NONE, percent, perSecond, whole, whoWaits } from './format.js'
+import { clockTime, duration, limitText, lineLink, lineName, NONE, percent, perSecond, whole, whoWaits } from './format.js'
 import { RulesCard } from './meters.js'
 import { Bar, Card, Empty, Sign, Spark, sparkLabel } from './parts.js'
 import { Verdict } from './verdict.js'
@@ -83,7 +83,7 @@ function Cause({ one, nowMs }: { one: LimitedBy; nowMs: number }) {
       <small>
         {one.calls === 0 ? 'no call waits for it now' : `${whole(one.calls)} calls: ${whoWaits(one.who)}`}
         {!one.shared && one.calls > 0 && ', each at its own limit'}
-        {one.sinceMs !== null && ` · since ${clock(one.sinceMs, nowMs)}`}
+        {one.sinceMs !== null && ` · since ${clockTime(one.sinceMs, nowMs)}`}
       </small>
     </li>
   )

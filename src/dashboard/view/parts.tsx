@@ -1,6 +1,6 @@
 import type { ComponentChildren } from 'preact'
 import type { Usage } from '../../model/decision.js'
-import { amountText, clock, duration, limitText, percent, whole } from './format.js'
+import { amountText, clockTime, duration, limitText, percent, whole } from './format.js'
 
 export type State = 'flowing' | 'slowed' | 'stopped' | 'unknown'
 export type Tone = 'calm' | 'warn' | 'stop'
@@ -112,7 +112,7 @@ export function Eta({ etaMs, maxMs = null, nowMs, unknown }: { etaMs: number | n
   const later = maxMs !== null && maxMs - etaMs > Math.max(2000, etaMs / 10)
   return (
     <>
-      <span class="nw">{clock(nowMs + etaMs, nowMs)}</span>{' '}
+      <span class="nw">{clockTime(nowMs + etaMs, nowMs)}</span>{' '}
       <small class="nw">
         in {duration(etaMs)}
         {later && ` to ${duration(maxMs)}`}

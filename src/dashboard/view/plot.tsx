@@ -1,6 +1,6 @@
 import { useEffect, useRef } from 'preact/hooks'
 import type { Spend } from '../../history/answers.js'
-import { amountText, clock, dayOf } from './format.js'
+import { amountText, clockTime, dayOf } from './format.js'
 
 const DAY = 86_400_000
 
@@ -50,7 +50,7 @@ export function burnUp({ days, pacePerDay, monthRange, month, budget }: Spend, n
 function describe(row: Spend, unit: string, nowMs: number): string {
   const { budget } = row
   const limit =
-    budget === null ? '' : `, limit ${amountText(budget.amount, unit)}${budget.runsOutMs === null ? '' : `, reached at ${clock(budget.runsOutMs, nowMs)}`}`
+    budget === null ? '' : `, limit ${amountText(budget.amount, unit)}${budget.runsOutMs === null ? '' : `, reached at ${clockTime(budget.runsOutMs, nowMs)}`}`
   return `${row.name}: ${amountText(row.month, unit)} spent by ${dayOf(nowMs)}, likely ${amountText(row.monthRange[0], unit)} to ${amountText(row.monthRange[1], unit)} at the end of the month${limit}`
 }
 

@@ -1,7 +1,7 @@
 import type { ComponentChildren } from 'preact'
 import type { Health } from '../../health/health.js'
 import type { PageModel } from '../model.js'
-import { clock, limitText, lineLink, lineName, since } from './format.js'
+import { clockTime, limitText, lineLink, lineName, since } from './format.js'
 import { Hatch, Sign } from './parts.js'
 
 const MARKS = { flowing: '●', slowed: '▲', stopped: '■', unknown: '○' } as const
@@ -87,7 +87,7 @@ function Top({ model, live }: { model: PageModel; live: boolean }) {
         </search>
         <span class={`live${live ? '' : ' old'}`}>
           <i />
-          <span class="nw">{live ? `${clock(atMs, atMs)} UTC` : `as of ${clock(atMs, atMs)}`}</span>
+          <span class="nw">{live ? `${clockTime(atMs, atMs)} UTC` : `as of ${clockTime(atMs, atMs)}`}</span>
         </span>
         {signedIn && (
           <form class="out" action="/logout" method="post">

@@ -1,7 +1,7 @@
 import type { Override } from '../../policy/override.js'
 import type { RulesBody } from '../model.js'
 import { Ask, send } from './actions.js'
-import { clock, duration, whole } from './format.js'
+import { clockTime, duration, whole } from './format.js'
 import { GrantForm, PauseForm } from './forms.js'
 import { Card, Sign } from './parts.js'
 
@@ -45,7 +45,7 @@ export function Overrides({ body, nowMs }: { body: RulesBody; nowMs: number }) {
                 <td data-l="·">{one.reason}</td>
                 <td data-l="by">{one.by}</td>
                 <td class="end">
-                  {clock(Date.parse(one.until), nowMs)} <small>in {duration(Date.parse(one.until) - nowMs)}</small>
+                  {clockTime(Date.parse(one.until), nowMs)} <small>in {duration(Date.parse(one.until) - nowMs)}</small>
                 </td>
                 <td class="act">
                   <Ask
@@ -103,7 +103,7 @@ export function Pauses({ body, nowMs }: { body: RulesBody; nowMs: number }) {
                 }}
               />
               <small>
-                since {clock(Date.parse(one.since), nowMs)}, for {duration(nowMs - Date.parse(one.since))}, by {one.by}
+                since {clockTime(Date.parse(one.since), nowMs)}, for {duration(nowMs - Date.parse(one.since))}, by {one.by}
                 {one.reason !== undefined && `: “${one.reason}”`}
               </small>
             </li>

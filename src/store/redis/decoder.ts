@@ -42,7 +42,7 @@ export function doublesOf({ algorithm }: CompiledLimit): number {
   return ALGORITHMS[algorithm].resetInReply ? 3 : 2
 }
 
-function readUsage(bytes: Buffer, atMs: number, named: ReadonlyMap<string, NamedMeter>, { meters }: ResolvedMeters): Usage[] {
+function usageIn(bytes: Buffer, atMs: number, named: ReadonlyMap<string, NamedMeter>, { meters }: ResolvedMeters): Usage[] {
   const usage: Usage[] = []
   for (const { keys, rule } of meters) {
     if (rule.active === 0) continue
@@ -134,7 +134,7 @@ export class DecisionReply implements UsageReply {
   }
 
   usage(request: ResolvedMeters): Usage[] {
-    return readUsage(this.bytes, this.atMs, this.named, request)
+    return usageIn(this.bytes, this.atMs, this.named, request)
   }
 
   /** Refused for want of room, or by a pause; the time of the next try is not told where the strategy is hard. */
@@ -206,7 +206,7 @@ export class SumsReply implements UsageReply {
 
   usage(request: ResolvedMeters): Usage[] {
     this.#named ??= this.named()
-    return readUsage(this.bytes, this.atMs, this.#named, request)
+    return usageIn(this.bytes, this.atMs, this.#named, request)
   }
 }
 

@@ -159,6 +159,11 @@ class NeverStuck {
     if (fault.fault === 'redis clock') {
       this.at(atMs, 1, () => {
         this.stoppedUntilMs = Math.max(this.stoppedUntilMs, untilMs)
+        // A bucket is not refilled until a clock that was set back has caught up.
+        const lostMs = Math.max(0, -(fault.byMs ?? 0))
+        for (const { form, limit } of this.meters.all()) {
+          if (form?.kind === 'bucket' || form?.kind === 'leaky bucket') limit.owe(atMs, (lostMs * form.perSecond) / 1000, atMs)
+        }
         // Their borders, and what counts in them, follow a clock that facts do not tell.
         for (const meter of this.meters.all()) if (meter.form !== null && 'windowMs' in meter.form) meter.unknownUntilMs = Number.POSITIVE_INFINITY
       })

@@ -35,7 +35,9 @@ export function wokenOnce(history: History): Report[] {
       reports.push({ oracle: 'woken once', atMs: times.at(-1) as number, text, calls: [call] })
     }
   }
-  if (disturbances === 0 && again > SOME + MEAN_AGAIN * ended) {
+  // An agent that refuses keeps calls coming back, others beside the one that it refused.
+  const refuses = history.runs.some(({ ended: end }) => end?.how === 'sent back')
+  if (disturbances === 0 && !refuses && again > SOME + MEAN_AGAIN * ended) {
     const text = `${ended} calls were handed to workers ${again} times more than they started; ${(SOME + MEAN_AGAIN * ended).toFixed(0)} are allowed`
     reports.push({ oracle: 'woken once', atMs: history.endMs, text, calls: [] })
   }
