@@ -33,4 +33,5 @@ for i, call in ipairs(batch.calls) do
   explain(call, ARGV[2 + i] == '1')
 end
 
-return Reply.pack(reply, batch)
+Reply.add_meters(reply, batch.meters)
+return Reply.pack(reply)
