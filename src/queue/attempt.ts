@@ -15,7 +15,7 @@ import type { AttemptTrace } from '../telemetry/tracing.js'
 import { type AgentRefusal, refusalOf } from '../upstream/refusals.js'
 import type { AttemptParts } from './attempt-parts.js'
 import type { CallContext } from './handler.js'
-import { faultOfResult, isPutElsewhere, isRateLimited, rateLimitOf } from './handler-outcome.js'
+import { faultOfResult, isPutElsewhere, isRateLimited, rateLimitOf, readableError } from './handler-outcome.js'
 import type { JobHolder } from './send-back.js'
 import { type AttemptJob, finalFailure, jobFailure, keptArrival, requestOfJob } from './stored-call.js'
 
@@ -296,7 +296,7 @@ export class Attempt implements JobHolder {
       if (this.work !== undefined) await nextTurn()
       const { work } = this
       const actual = work === undefined ? this.settle(request, error, decision) : this.settleCost(work, request, decision)
-      this.observeEnd(request, 'failed', actual, error instanceof Error ? error.message : String(error))
+      this.observeEnd(request, 'failed', actual, readableError(error).message)
       throw error instanceof TollgateError ? jobFailure(error) : error
     } finally {
       clearTimeout(timer)

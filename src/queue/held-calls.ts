@@ -14,7 +14,7 @@ import { activeCarrier, type TraceCarrier } from '../telemetry/tracing.js'
 import { validateCall } from '../validation/call.js'
 import { bareExplanation, type Explanation } from './explain.js'
 import type { CallContext, WorkerOptions } from './handler.js'
-import { isPutElsewhere } from './handler-outcome.js'
+import { isPutElsewhere, readableError } from './handler-outcome.js'
 import { BACK, HeldOutage, type HeldOutageParts } from './held-outage.js'
 import { giveUpHeld } from './held-queue.js'
 import type { Results } from './results.js'
@@ -319,7 +319,7 @@ export class HeldCalls {
     const held = this.calls.get(id)
     if (held === undefined) return
     const { cause } = error as { cause?: unknown }
-    const message = error instanceof Error ? error.message : String(error)
+    const message = error instanceof Error ? error.message : readableError(error).message
     const { thrown } = held
     const own = error === thrown || (thrown instanceof Error && thrown.message === message)
     held.reject(own ? thrown : cause instanceof TollgateError ? cause : callFailure(message))

@@ -67,7 +67,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     name: 'told too late a start',
     about: 'A call ahead that is refused, degraded or taken back in the end charges nothing: those behind it start earlier than they were told.',
     oracles: ['eta told'],
-    explains: all(meetsRules(2), has('budgets', 'graceful rules', 'deduplication', 'cancel', 'throttle'), says(/ earlier; /)),
+    explains: all(meetsRules(2), has('budgets', 'graceful rules', 'deduplication', 'throttle'), says(/ earlier; /)),
   },
   {
     name: 'overtaken in another queue',
