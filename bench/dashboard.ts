@@ -14,8 +14,8 @@ const USERS = 10_000
 const CALLS_OF_USER = 11
 const LEAST_WAITING = 95_000
 const AT_ONCE = 1000
-const MEASURED_MS = 20_000
-const SETTLES_MS = 5000
+const MEASURED_MS = 10_000
+const SETTLES_MS = 15_000
 const MOST_CPU_MS = 50
 const MOST_REDIS_PERCENT = 1
 const PAGES = ['/', '/lines', '/lines?line=per-user%2Fuser-100', '/budgets', '/rules']
@@ -37,8 +37,8 @@ export function dashboard(redis: string): Promise<Figure[]> {
       },
     ]
     const tollgate = await openHere({ redis, namespace: NAMESPACE, rules })
-    // It dispatches, as a server does, and so ranks the lines.
-    tollgate.hold()
+    // The first call of each user runs; the others wait for the next day.
+    tollgate.worker(async () => 'done', { concurrency: 100 })
     await fill(tollgate)
     const client = new Redis(redis)
     try {
@@ -96,7 +96,7 @@ async function measure(tollgate: Tollgate, client: Redis, page: string, idle: Co
   stop()
   await snapshots.close()
   const { body } = await snapshots.of(found.url, found.asked)
-  if (body.page !== found.asked.page || (body.page === 'lines' && body.rows.length === 0)) throw new Error(`${page} shows nothing`)
+  if (body.page !== found.asked.page || (body.page === 'lines' && body.rows.length < 25)) throw new Error(`${page} shows nothing`)
   const detail = `${count} snapshots of ${(bytes / 1000).toFixed(1)} kB in ${MEASURED_MS / 1000} s; without viewers ${idle.own.toFixed(1)} ms and ${(idle.redis / 10).toFixed(2)} % a second`
   return [
     atMost(`ms of server CPU for a snapshot of ${page}`, Math.max(0, cost.own - idle.own) / Math.max(0.01, perSecond), MOST_CPU_MS, detail),

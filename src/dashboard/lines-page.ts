@@ -79,28 +79,30 @@ export async function linesBody(figures: Figures, query: PageQuery<'lines'>): Pr
   const tollgate = figures.source
   const { order, from, rest, line } = query
   const looked: LinesNow | null = await figures.linesNow()
-  const seen = new Map((looked?.lines ?? []).map((one) => [nameOf(one), one]))
-  const names = [...seen.keys()]
+  const ranked = [...(looked?.lines ?? [])].sort((one, other) => (order === 'oldest' ? (other.oldestMs ?? 0) - (one.oldestMs ?? 0) : other.depth - one.depth))
+  const seen = new Map(ranked.map((one) => [nameOf(one), one]))
+  // When the last call of a line starts is asked for the lines of this page alone, and for all of them where that is their order.
+  const names = order === 'slowest' ? [...seen.keys()] : [...seen.keys()].slice(from, from + LINES_OF_PAGE)
   const isRanked = looked !== null && rest === undefined
   const listedPage = isRanked
-    ? await figures.remember('lines ranked', SECOND / 2, () => tollgate.lines({ names }))
+    ? await figures.remember(`lines ${order} ${from}`, order === 'slowest' ? 2 * SECOND : SECOND / 2, () => tollgate.lines({ names }))
     : await tollgate.lines({ limit: LINES_OF_PAGE, cursor: rest === 'begin' ? undefined : rest })
   const listed = [...listedPage.lines]
   if (line !== undefined && !listed.some((one) => one.line === line)) listed.unshift(...(await tollgate.lines({ names: [line] })).lines)
   const rows = sorted(await Promise.all(listed.map((one) => rowOf(figures, one, seen.get(one.line)))), order)
   const opened = rows.find((row) => row.line === line)
-  const shown = isRanked ? rows.slice(from, from + LINES_OF_PAGE) : rows
+  const shown = isRanked && order === 'slowest' ? rows.slice(from, from + LINES_OF_PAGE) : rows
   const withOpened = opened === undefined || shown.includes(opened) ? shown : [opened, ...shown]
-  const lineCount = Math.max(looked?.lineCount ?? 0, rows.length)
+  const lineCount = Math.max(looked?.lineCount ?? 0, ranked.length, rows.length)
   return {
     page: 'lines',
     order,
     from: isRanked ? from : 0,
     rows: withOpened.map((row) => ({ ...row, who: row.who.length === 0 ? unseen : row.who })),
     lineCount,
-    ranked: isRanked ? rows.length : 0,
+    ranked: isRanked ? ranked.length : 0,
     waiting: looked?.waiting ?? rows.reduce((sum, { depth }) => sum + depth, 0),
-    rest: isRanked ? (lineCount > rows.length ? 'begin' : null) : listedPage.cursor,
+    rest: isRanked ? (lineCount > ranked.length ? 'begin' : null) : listedPage.cursor,
     open: opened === undefined ? null : await openLine(figures, opened.line, query),
   }
 }
