@@ -2,6 +2,7 @@ import { Queue } from 'bullmq'
 import type { FastifyInstance } from 'fastify'
 import type { PageParts } from '../http/server.js'
 import { problemOf, tollgateError } from '../middleware/problem.js'
+import { TollgateError } from '../model/errors.js'
 import { connect } from '../redis/connection.js'
 import { logConnection } from '../telemetry/log.js'
 import type { Figures } from './figures.js'
@@ -35,6 +36,8 @@ function guard(scope: FastifyInstance, { access }: PageParts): void {
     reply.header('content-security-policy', POLICY)
     try {
       access.checkKey(request.headers, 'viewer', request.method)
+      // Not each of the board's routes asks whether its queue is read-only.
+      if (request.method !== 'GET' && request.method !== 'HEAD') throw new TollgateError('FORBIDDEN', 'the board changes nothing')
       return undefined
     } catch (error) {
       // The board would answer it with its own error handler, as a fault of the server.

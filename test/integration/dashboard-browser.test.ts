@@ -248,8 +248,9 @@ test.skipIf(!hasChromium)('Bull Board shows why a limited queue waits, and of ea
     (await server.send('GET', '/queues/api/queues?activeQueue=calls&status=delayed&page=1&jobsPerPage=10', undefined, as)).json as {
       queues: { readOnlyMode: boolean; activeRateLimitTtl: number; description?: string; jobs: { name: string; data: Record<string, unknown> }[] }[]
     }
-  await expect.poll(async () => (await read()).queues[0]?.activeRateLimitTtl).toBeGreaterThan(0)
+  await expect.poll(async () => (await read()).queues[0]?.description, { timeout: 10_000 }).toContain('account')
   const [queue] = (await read()).queues
+  expect(queue?.activeRateLimitTtl).toBeGreaterThan(0)
   expect(queue).toMatchObject({
     readOnlyMode: true,
     description: expect.stringMatching(/^\d calls of the namespace wait in line, the longest line for account · openai · requests\/hour/),
