@@ -5,6 +5,7 @@ import type { Call } from '../../src/index.js'
 import { endBrowser, hasChromium, isLive, layoutShift, openPage, overflows, seriousFaults, startBrowser } from '../support/browser.js'
 import { newNamespace } from '../support/namespace.js'
 import { startServer, type TestServer } from '../support/server.js'
+import { until } from '../support/until.js'
 
 const VIEWER = 'viewer-key-0123456789'
 const ADMIN = 'administrator-key-0123456789'
@@ -47,6 +48,8 @@ test.skipIf(!hasChromium).each(LOOKS)('every page is accessible, fits and does n
   const server = await start()
   await server.tollgate.pause({ team: 'search' }, { by: 'ann', reason: 'new key comes at nine' })
   await server.tollgate.overrides.grant({ for: { org: 'globex' }, allow: { times: 2 }, reason: 'testing', forMs: 60_000, by: 'ann' })
+  // The first figures of what was spent add rows to the page of budgets.
+  await until('what is spent is known', async () => (await server.tollgate.history.spend({ by: 'org', unit: 'tokens' })).length > 0)
   const page = await openPage(look)
   for (const path of ['/', '/lines', '/lines?line=account%2Fopenai', '/call', '/call?id=c-2', '/budgets', '/rules?edit=account']) {
     await page.goto(server.url + path)
