@@ -10,7 +10,8 @@
               '' = whichever call waits under its id
 
   Reply       per call 'W', 'P' or 'S' as it was, '-' if it held nothing, 'R' if what has started or
-              waits under its id is another call, or has another token
+              waits under its id is another call, or has another token; 'A' if it has joined a line or
+              claimed room since its record was read: nothing is changed, and it is to be read anew
   Cost        one MGET, one SET per meter that changes, one DEL per call
 ]]
 --- @include "lib/core.lua"
@@ -24,11 +25,12 @@ local function release(call, line_key, identity)
   if Record.is_of_another(call, now) or Record.waits_for_another(record, identity) then return 'R' end
   if record.state == 'S' then return Settlement.undo(batch, call, now) and 'S' or '-' end
   if call.lost then return '-' end
+  if record.state == 'W' and record.line ~= line_key or not Pass.in_reach(batch, call, record, now) then return 'A' end
   if record.state == 'P' then
     Pass.give_up(batch, call, record, now)
     Line.stir_all(batch, call, now)
   else
-    if record.line == line_key then Line.leave(batch, line_key, call) end
+    Line.leave(batch, line_key, call)
     Pass.let_go(batch, call, record, now)
   end
   Batch.drop_record(batch, call)

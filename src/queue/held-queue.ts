@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { ScriptClient } from '../store/redis/script-client.js'
-import { readRecord, recordId, restoredRequest } from './stored-call.js'
+import { recordId, releaseStored } from './stored-call.js'
 
 const HELD_ID = /^(held-[0-9a-f]{12})\./
 
@@ -31,11 +31,7 @@ export async function giveUpHeld(scriptClient: ScriptClient, redis: Redis, queue
     ...(await redis.zrange(queue.toKey('delayed'), '0', '-1')),
     ...(await redis.zrange(queue.toKey('prioritized'), '0', '-1')),
   ].map((id) => recordId(queue.name, id))
-  for (const id of ids) {
-    const record = await redis.get(keys.call(id))
-    const stored = readRecord(record)
-    if (stored !== null && stored.state !== 'started') await scriptClient.release(restoredRequest(scriptClient, id, record), stored.line)
-  }
+  for (const id of ids) await releaseStored(scriptClient, id)
   await queue.obliterate({ force: true })
   await redis.zrem(keys.held, queue.name)
 }

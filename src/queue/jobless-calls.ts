@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis'
 import { DEFAULTS } from '../model/defaults.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
-import { readRecord, restoredRequest } from './stored-call.js'
+import { readRecord, releaseStored } from './stored-call.js'
 
 /** So many calls in line are looked at in each look. */
 const CALLS_AT_ONCE = 500
@@ -40,10 +40,8 @@ export class JoblessCalls {
       this.missing.set(id, sinceMs)
       if (nowMs - sinceMs < DEFAULTS.passGraceMs) continue
       this.missing.delete(id)
-      const record = await this.scriptClient.recordOf(id)
-      const stored = readRecord(record)
-      if (stored?.state !== 'waiting') continue
-      await this.scriptClient.release(restoredRequest(this.scriptClient, id, record), stored.line)
+      if (readRecord(await this.scriptClient.recordOf(id))?.state !== 'waiting') continue
+      await releaseStored(this.scriptClient, id)
       left.push(id)
     }
     return left

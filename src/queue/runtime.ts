@@ -45,7 +45,7 @@ import { QueueStates } from './queue-states.js'
 import { Queues } from './queues.js'
 import { Results } from './results.js'
 import { stirReturned } from './stir-returned.js'
-import { readRecord, recordId, restoredRequest } from './stored-call.js'
+import { recordId, releaseStored } from './stored-call.js'
 import { StrategyResolver } from './strategy-resolver.js'
 import { WaitingList } from './waiting-list.js'
 import { Worker } from './worker.js'
@@ -282,8 +282,6 @@ export class QueueRuntime {
     const { scriptClient, client, keys } = this.parts
     const queue = this.queueOf(id)
     const key = recordId(queue, id)
-    const record = await client.get(keys.call(key))
-    const stored = readRecord(record)
     const job = await this.queues.get(queue).getJob(id)
     const abort = () => client.publish(keys.notices, JSON.stringify({ cancel: { queue, id } }))
     if (job === undefined) {
@@ -296,7 +294,7 @@ export class QueueRuntime {
     if (job.finishedOn !== undefined) return false
     // First of all: a worker that has the job, and finds its pass released, would start the call as a new one.
     if (await job.isActive()) await abort()
-    const held = stored?.state === 'started' ? 'R' : await scriptClient.release(restoredRequest(scriptClient, key, record), stored?.line ?? '')
+    const held = await releaseStored(scriptClient, key)
     const state = await job.getState()
     if (state === 'completed') return false
     // Its worker has aborted it already.

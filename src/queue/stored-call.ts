@@ -116,18 +116,40 @@ export function withEstimate(call: Call, costs: Costs): Call {
   return { ...call, cost }
 }
 
+/** How often a record is read anew that changes between its look and the release: each time another process has moved the call. */
+const MOST_LOOKS = 20
+
+/** @param release is given each record that is read @returns what it answers once the record has stayed as it was read; '-' where it never does */
+async function releasedAsRead(
+  scriptClient: ScriptClient,
+  id: string,
+  release: (record: string | null) => Promise<Held | undefined>,
+): Promise<Held | undefined> {
+  for (let look = 0; look < MOST_LOOKS; look++) {
+    const held = await release(await scriptClient.recordOf(id))
+    if (held !== 'A') return held
+  }
+  return '-'
+}
+
 /**
  * Releases what a call holds that has not started: its place in line, or its pass. Another call that has its id by now keeps what it holds.
  * @returns what was released; undefined where nothing had to be, '-' where nothing was: it has started or left since, or its job is not the caller's
  */
-export async function leave(scriptClient: ScriptClient, request: CallRequest): Promise<Held | undefined> {
-  const stored = readRecord(await scriptClient.recordOf(request.id))
-  if (stored === null || stored.state === 'started') return undefined
-  return await scriptClient.release(
-    { ...request, token: '', ledger: undefined, held: stored.claimedAt },
-    stored.line,
-    request.identity ?? identityOf(request.call),
-  )
+export function leave(scriptClient: ScriptClient, request: CallRequest): Promise<Held | undefined> {
+  return releasedAsRead(scriptClient, request.id, async (record) => {
+    const stored = readRecord(record)
+    if (stored === null || stored.state === 'started') return undefined
+    return scriptClient.release({ ...request, token: '', ledger: undefined, held: stored.claimedAt }, stored.line, request.identity ?? identityOf(request.call))
+  })
+}
+
+/** The same of whichever call has the record of an id. @returns also 'R' where it has started */
+export function releaseStored(scriptClient: ScriptClient, id: string): Promise<Held | undefined> {
+  return releasedAsRead(scriptClient, id, async (record) => {
+    const stored = readRecord(record)
+    return stored?.state === 'started' ? 'R' : scriptClient.release(restoredRequest(scriptClient, id, record), stored?.line ?? '')
+  })
 }
 
 /** What says who the call of a job is. */

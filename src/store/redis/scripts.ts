@@ -13,7 +13,7 @@ function script<Reply>(name: string, options: { binary?: boolean } = {}): Script
 }
 
 /** What a call held: W a place in line, P a pass, S a charge, - nothing; R: another call has its id, or it runs under another token, and keeps what it holds. */
-export type Held = 'W' | 'P' | 'S' | 'R' | '-'
+export type Held = 'W' | 'P' | 'S' | 'R' | 'A' | '-'
 
 /** What became of a pass that has not started. */
 export type PassOutcome = 'kept' | 'unclaimed' | 'dropped' | 'gone'
