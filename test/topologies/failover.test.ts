@@ -76,12 +76,10 @@ async function ends(calls: Traffic, { redis, keys }: Namespace): Promise<void> {
   await until('no job is active', async () => (await redis.llen(`${keys.prefix}:calls:active`)) === 0, ENDED_MS)
 }
 
-/** How long after the new master is there Redis decides again. */
-async function resumedAfter(tollgates: readonly Tollgate[], newMaster: () => Promise<unknown>): Promise<number> {
+/** Until the new master is there, and Redis decides again. The audit of failovers says how long that takes. */
+async function resumes(tollgates: readonly Tollgate[], newMaster: () => Promise<unknown>): Promise<void> {
   await newMaster()
-  const there = performance.now()
   await Promise.all(tollgates.map(decides))
-  return performance.now() - there
 }
 
 async function isMaster({ client }: RedisNode): Promise<boolean> {
@@ -104,8 +102,7 @@ test.each(['killed', 'paused', 'handed over'] as const)('sentinels: the master i
   if (how === 'killed') await old.kill()
   else if (how === 'paused') old.pause()
   else await fleet.sentinels[0]?.client.call('sentinel', 'failover', 'main')
-  const ms = await resumedAfter([app, workers], () => until('the replica is master', () => isMaster(replica)))
-  expect(ms).toBeLessThan(1000 + 500)
+  await resumes([app, workers], () => until('the replica is master', () => isMaster(replica)))
   calls.go()
   await flows(calls, 30)
   await ends(calls, namespace)
@@ -125,8 +122,7 @@ test('a cluster: a master is killed in mid-run, and calls go on with its replica
   await calls.stop()
   await old.client.call('wait', 1, 1000)
   await old.kill()
-  const ms = await resumedAfter([app, workers], () => until('another server has the slot', async () => (await fleet.owner(namespace.keys.prefix)) !== old))
-  expect(ms).toBeLessThan(1000 + 500)
+  await resumes([app, workers], () => until('another server has the slot', async () => (await fleet.owner(namespace.keys.prefix)) !== old))
   calls.go()
   await flows(calls, 30)
   await ends(calls, namespace)
