@@ -7,7 +7,7 @@ import { readRecord, restoredRequest } from './stored-call.js'
 /** Lines, calls of them, and passes that one turn of the dispatcher looks at, at most. */
 const LINES_AT_ONCE = 32
 const CALLS_AT_ONCE = 192
-const FEWEST_PER_LINE = 2
+const FEWEST_PER_LINE = 4
 const PASSES_AT_ONCE = 100
 
 /** Whether a line, by its rule and scope value, is to be looked at before the others. */
@@ -78,12 +78,17 @@ export class LineScan {
   }
 
   /**
-   * The first calls of lines: of each twice as many as went last time. A look at a call costs as much as to wake it, and few of a busy line go at a time,
-   * so that most would be looked at again and again.
+   * The first calls of lines: of one that is due alone twice as many as went last time. A look at a call costs as much as to wake it, and few of a busy
+   * line go at a time, so that most would be looked at again and again. Of several lines as many as can be: their calls go in the order of their places,
+   * and a short look at one would let calls of another overtake those behind it.
    */
   fronts(lines: readonly string[]): Promise<LineFront[]> {
-    const most = mostPerLine(lines.length)
-    return readLineFronts(this.redis, this.scriptClient, lines, (line) => Math.min(most, this.asks.get(line) ?? FEWEST_PER_LINE))
+    return readLineFronts(this.redis, this.scriptClient, lines, (line) => this.asked(line, lines.length))
+  }
+
+  private asked(line: string, lines: number): number {
+    const most = mostPerLine(lines)
+    return lines > 1 ? most : Math.min(most, this.asks.get(line) ?? FEWEST_PER_LINE)
   }
 
   /**
@@ -94,7 +99,7 @@ export class LineScan {
     let more = false
     for (const [n, { key, calls }] of fronts.entries()) {
       const { left, ended } = looks[n] as FrontLook
-      const asked = Math.min(most, this.asks.get(key) ?? FEWEST_PER_LINE)
+      const asked = this.asked(key, fronts.length)
       const mayGoOn = !ended && calls.length === asked
       const next = 2 * (mayGoOn ? asked : left)
       const isEmpty = !mayGoOn && left === calls.length
