@@ -73,7 +73,8 @@ async function ends(calls: Traffic, { redis, keys }: Namespace): Promise<void> {
   await until('every accepted call has ended', () => calls.lost().length === 0, ENDED_MS).catch(() => {})
   expect(calls.lost()).toEqual([])
   // A job whose end was on its way when its Redis died is run again when its lock has ended.
-  await until('no job is active', async () => (await redis.llen(`${keys.prefix}:calls:active`)) === 0, ENDED_MS)
+  const left = async () => (await Promise.all(['active', 'wait'].map((list) => redis.llen(`${keys.prefix}:calls:${list}`)))).some((jobs) => jobs > 0)
+  await until('no job is left', async () => !(await left()), ENDED_MS)
 }
 
 /** Until the new master is there, and Redis decides again. The audit of failovers says how long that takes. */
