@@ -75,6 +75,8 @@ async function ends(calls: Traffic, { redis, keys }: Namespace): Promise<void> {
   // A job whose end was on its way when its Redis died is run again when its lock has ended.
   const left = async () => (await Promise.all(['active', 'wait'].map((list) => redis.llen(`${keys.prefix}:calls:${list}`)))).some((jobs) => jobs > 0)
   await until('no job is left', async () => !(await left()), ENDED_MS)
+  // The dispatcher looks after a pass whose call started on the server of before.
+  await until('no call has a pass or stands in line', async () => (await redis.exists(keys.passes, keys.lines)) === 0, ENDED_MS)
 }
 
 /** Until the new master is there, and Redis decides again. The audit of failovers says how long that takes. */
