@@ -1,6 +1,7 @@
 import { promisify } from 'node:util'
 import { gzip, gzipSync } from 'node:zlib'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { unknownHealth } from '../health/judge.js'
 import type { PageParts, Pages } from '../http/server.js'
 import { type Session, sessionCookie } from '../http/session.js'
 import { tollgateError } from '../middleware/problem.js'
@@ -14,7 +15,6 @@ import { addQueues } from './queues.js'
 import { renderPage } from './render.js'
 import { applyRuleText, checkChange, previewChange } from './rule-change.js'
 import { Snapshots } from './snapshots.js'
-import { unknownHealth } from './unknown-health.js'
 
 const zip = promisify(gzip)
 

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino'
+import { unknownHealth } from '../health/judge.js'
 import { StoreUnavailable, TollgateError } from '../model/errors.js'
 import { SECOND } from '../model/time.js'
 import { budgetsBody } from './budgets-page.js'
@@ -9,7 +10,6 @@ import type { Body, Snapshot } from './model.js'
 import { nowBody } from './now-page.js'
 import type { PageAsked } from './pages.js'
 import { rulesBody } from './rules-page.js'
-import { unknownHealth } from './unknown-health.js'
 
 const EVERY_MS = SECOND
 /** So many different pages are made anew in a second at most; where more are looked at, each comes less often. */

@@ -49,6 +49,22 @@ export function redisAway(nowMs: number, sinceMs: number | null): Health {
   return verdict(cause, 'stopped', { also: [], figures: NO_FIGURES, asOfMs: nowMs })
 }
 
+/** The verdict while nothing is known: Redis does not answer, or no figures come. */
+export function unknownHealth(why: string, nowMs: number): Health {
+  const cause: Cause = {
+    reason: 'STALE',
+    sinceMs: null,
+    calls: 0,
+    sentence: 'How work flows is not known.',
+    whom: '',
+    why,
+    todo: 'Check that Redis runs and that this server reaches it.',
+    command: 'tollgate doctor',
+    of: {},
+  }
+  return verdict(cause, 'unknown', { also: [], figures: NO_FIGURES, asOfMs: nowMs })
+}
+
 const NO_FIGURES: HealthFigures = {
   waiting: null,
   oldestMs: null,

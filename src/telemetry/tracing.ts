@@ -194,18 +194,8 @@ export class AttemptTrace {
   }
 
   /** Asks the gate: `decisionOf` reads its answer. */
-  async gate<T>(work: () => Promise<T>, decisionOf: (answer: T) => Decision): Promise<T> {
-    const span = this.tracer.startSpan('gate', {}, this.within)
-    try {
-      const answer = await work()
-      span.setAttributes(decisionAttributes(decisionOf(answer)))
-      return answer
-    } catch (error) {
-      failSpan(span, error)
-      throw error
-    } finally {
-      span.end()
-    }
+  gate<T>(work: () => Promise<T>, decisionOf: (answer: T) => Decision): Promise<T> {
+    return decidedIn(this.tracer.startSpan('gate', {}, this.within), work, decisionOf)
   }
 
   /** The call starts: what came before was its wait. */
@@ -256,11 +246,15 @@ export class AttemptTrace {
 }
 
 /** Asks the gate without the queue, as a span of the running code. @param name gate: one decision; wait: until there is room */
-export async function tracedGate<T extends { readonly decision: Decision }>(tracer: Tracer, name: 'gate' | 'wait', work: () => Promise<T>): Promise<T> {
-  const span = tracer.startSpan(name)
+export function tracedGate<T extends { readonly decision: Decision }>(tracer: Tracer, name: 'gate' | 'wait', work: () => Promise<T>): Promise<T> {
+  return decidedIn(tracer.startSpan(name), work, ({ decision }) => decision)
+}
+
+/** Ends a span with what was decided in it, or the error. */
+async function decidedIn<T>(span: Span, work: () => Promise<T>, decisionOf: (answer: T) => Decision): Promise<T> {
   try {
     const answer = await work()
-    span.setAttributes(decisionAttributes(answer.decision))
+    span.setAttributes(decisionAttributes(decisionOf(answer)))
     return answer
   } catch (error) {
     failSpan(span, error)

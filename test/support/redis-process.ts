@@ -35,35 +35,41 @@ export async function untilReady(url: string): Promise<void> {
   client.disconnect()
 }
 
+/** A program that runs as a server, and may be killed and started again. @param ready waits until the process answers */
+export function serverProcess(program: string, args: readonly string[], ready: (child: ChildProcess) => Promise<unknown>) {
+  let child: ChildProcess
+  return {
+    start: async (): Promise<void> => {
+      child = spawn(program, [...args], { stdio: 'ignore' })
+      await ready(child)
+    },
+    kill: async (): Promise<void> => {
+      if (child.exitCode !== null || child.signalCode !== null) return
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+    },
+    pause: () => void child.kill('SIGSTOP'),
+    resume: () => void child.kill('SIGCONT'),
+  }
+}
+
 /** @param flags besides port, address and folder */
 export async function startRedisProcess(program: string, flags: readonly string[]): Promise<RedisServer> {
   const port = await freePort()
   const folder = await mkdtemp(join(tmpdir(), 'tollgate-redis-'))
   const url = `redis://127.0.0.1:${port}`
-  let child: ChildProcess
-  const start = async () => {
-    child = spawn(program, ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, ...flags], { stdio: 'ignore' })
-    await untilReady(url)
-  }
-  const kill = async () => {
-    if (child.exitCode !== null || child.signalCode !== null) return
-    child.kill('SIGKILL')
-    await once(child, 'exit')
-  }
-  await start()
+  const server = serverProcess(program, ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, ...flags], () => untilReady(url))
+  await server.start()
   return {
     url,
-    kill,
-    start,
+    ...server,
     restart: async () => {
-      await kill()
+      await server.kill()
       await sleep(100)
-      await start()
+      await server.start()
     },
-    pause: () => void child.kill('SIGSTOP'),
-    resume: () => void child.kill('SIGCONT'),
     stop: async () => {
-      await kill()
+      await server.kill()
       await rm(folder, { recursive: true, force: true })
     },
   }

@@ -85,6 +85,20 @@ async function resumes(tollgates: readonly Tollgate[], newMaster: () => Promise<
   await Promise.all(tollgates.map(decides))
 }
 
+/** A namespace with an app and workers, and calls that go on. */
+async function inUse(url: string) {
+  const namespace = newNamespace(url)
+  const app = await namespace.open({ rules: RULES, storeTimeoutMs: 300, connectTimeoutMs: 5000 })
+  const workers = await namespace.open({ storeTimeoutMs: 300, connectTimeoutMs: 5000 })
+  return { namespace, tollgates: [app, workers], calls: await traffic(app, workers) }
+}
+
+/** Until what was accepted so far is at the replica of a master, so that nothing may be lost. */
+async function restsAt({ client }: RedisNode, calls: Traffic): Promise<void> {
+  await calls.stop()
+  await client.call('wait', 1, 1000)
+}
+
 async function isMaster({ client }: RedisNode): Promise<boolean> {
   return (await client.info('replication')).includes('role:master')
 }
@@ -92,20 +106,15 @@ async function isMaster({ client }: RedisNode): Promise<boolean> {
 test.each(['killed', 'paused', 'handed over'] as const)('sentinels: the master is %s in mid-run, and calls go on with the next one', async (how) => {
   const fleet = await startSentinels({ replicas: 1 })
   onTestFinished(() => fleet.stop())
-  const namespace = newNamespace(fleet.url)
-  const app = await namespace.open({ rules: RULES, storeTimeoutMs: 300, connectTimeoutMs: 5000 })
-  const workers = await namespace.open({ storeTimeoutMs: 300, connectTimeoutMs: 5000 })
-  const calls = await traffic(app, workers)
+  const { namespace, tollgates, calls } = await inUse(fleet.url)
   await flows(calls, 50)
   const old = await fleet.master()
   const replica = fleet.nodes.find((node) => node !== old) as RedisNode
-  // What was accepted so far is at the replica, so that nothing may be lost.
-  await calls.stop()
-  await old.client.call('wait', 1, 1000)
+  await restsAt(old, calls)
   if (how === 'killed') await old.kill()
   else if (how === 'paused') old.pause()
   else await fleet.sentinels[0]?.client.call('sentinel', 'failover', 'main')
-  await resumes([app, workers], () => until('the replica is master', () => isMaster(replica)))
+  await resumes(tollgates, () => until('the replica is master', () => isMaster(replica)))
   calls.go()
   await flows(calls, 30)
   await ends(calls, namespace)
@@ -115,17 +124,12 @@ test.each(['killed', 'paused', 'handed over'] as const)('sentinels: the master i
 test('a cluster: a master is killed in mid-run, and calls go on with its replica', async () => {
   const fleet = await startCluster()
   onTestFinished(() => fleet.stop())
-  const namespace = newNamespace(fleet.url)
-  const app = await namespace.open({ rules: RULES, storeTimeoutMs: 300, connectTimeoutMs: 5000 })
-  const workers = await namespace.open({ storeTimeoutMs: 300, connectTimeoutMs: 5000 })
-  const calls = await traffic(app, workers)
+  const { namespace, tollgates, calls } = await inUse(fleet.url)
   await flows(calls, 50)
   const old = await fleet.owner(namespace.keys.prefix)
-  // What was accepted so far is at the replica, so that nothing may be lost.
-  await calls.stop()
-  await old.client.call('wait', 1, 1000)
+  await restsAt(old, calls)
   await old.kill()
-  await resumes([app, workers], () => until('another server has the slot', async () => (await fleet.owner(namespace.keys.prefix)) !== old))
+  await resumes(tollgates, () => until('another server has the slot', async () => (await fleet.owner(namespace.keys.prefix)) !== old))
   calls.go()
   await flows(calls, 30)
   await ends(calls, namespace)
@@ -134,10 +138,7 @@ test('a cluster: a master is killed in mid-run, and calls go on with its replica
 test('a cluster: the slot of a namespace is moved in mid-run, and nothing is lost', async () => {
   const fleet = await startCluster({ replicas: 0 })
   onTestFinished(() => fleet.stop())
-  const namespace = newNamespace(fleet.url)
-  const app = await namespace.open({ rules: RULES, storeTimeoutMs: 300, connectTimeoutMs: 5000 })
-  const workers = await namespace.open({ storeTimeoutMs: 300, connectTimeoutMs: 5000 })
-  const calls = await traffic(app, workers)
+  const { namespace, calls } = await inUse(fleet.url)
   await flows(calls, 100)
   const from = await fleet.owner(namespace.keys.prefix)
   const to = fleet.masters.find((node) => node !== from) as RedisNode

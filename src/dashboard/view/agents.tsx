@@ -1,7 +1,7 @@
 import type { AgentRow } from '../model.js'
 import { Ask, send } from './actions.js'
 import { clockTime, duration, percent, perSecond, whole } from './format.js'
-import { Bar, Card, Sign, Spark, sparkLabel } from './parts.js'
+import { ActionsHead, Bar, Card, Sign, Spark, sparkLabel } from './parts.js'
 
 function agentState({ state }: AgentRow): { sign: 'flowing' | 'slowed' | 'stopped'; word: string } {
   if (state === null) return { sign: 'flowing', word: 'open' }
@@ -94,9 +94,7 @@ export function AgentsCard({ agents, nowMs }: { agents: readonly AgentRow[]; now
             <th class="n">Starting</th>
             <th class="n">429s, last hour</th>
             <th>It says of itself</th>
-            <th>
-              <span class="vh">Actions</span>
-            </th>
+            <ActionsHead />
           </tr>
         </thead>
         <tbody>

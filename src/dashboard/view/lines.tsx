@@ -2,7 +2,7 @@ import type { ListedCall } from '../../gate/waiting.js'
 import type { LineOrder, LineRow, LinesBody, OpenLine } from '../model.js'
 import { Ask, send } from './actions.js'
 import { callLink, clockTime, duration, limitText, lineName, linkWith, NONE, percent, perSecond, valueName, whole } from './format.js'
-import { Card, Empty, Eta, Pager, Spark, sparkLabel, Tabs } from './parts.js'
+import { ActionsHead, Card, Empty, Eta, Pager, Spark, sparkLabel, Tabs } from './parts.js'
 
 export const LINES_PAGE = 25
 export const CALLS_PAGE = 20
@@ -210,9 +210,7 @@ function Opened({ open, row, url, nowMs }: { open: OpenLine; row: LineRow; url: 
               <th class="n">Has waited</th>
               <th>Starts about</th>
               <th>Limit that binds</th>
-              <th>
-                <span class="vh">Actions</span>
-              </th>
+              <ActionsHead />
             </tr>
           </thead>
           <tbody>

@@ -32,6 +32,15 @@ export function Bar({ used, claimed = 0, of, tone = 'calm', small = false }: { u
   )
 }
 
+/** The head of a column of buttons: read out, not shown. */
+export function ActionsHead() {
+  return (
+    <th>
+      <span class="vh">Actions</span>
+    </th>
+  )
+}
+
 /** The hatch of claims; once on each page. */
 export function Hatch() {
   return (

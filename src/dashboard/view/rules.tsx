@@ -4,7 +4,7 @@ import { Audit } from './audit.js'
 import { Editor } from './editor.js'
 import { limitText, linkWith, percent, valueName, whole } from './format.js'
 import { CapacityForm, ResetForm } from './forms.js'
-import { Bar, Card, Empty, fullness } from './parts.js'
+import { ActionsHead, Bar, Card, Empty, fullness } from './parts.js'
 import { Overrides, Pauses } from './steering.js'
 
 const WITHOUT_ROOM: Record<string, string> = {
@@ -111,9 +111,7 @@ function RuleTable({ body, url }: { body: RulesBody; url: string }) {
               <th>Limits</th>
               <th>A call without room</th>
               <th>Tightest now</th>
-              <th>
-                <span class="vh">Actions</span>
-              </th>
+              <ActionsHead />
             </tr>
           </thead>
           <tbody>

@@ -3,7 +3,7 @@ import type { RulesBody } from '../model.js'
 import { Ask, send } from './actions.js'
 import { clockTime, duration, whole } from './format.js'
 import { GrantForm, PauseForm } from './forms.js'
-import { Card, Sign } from './parts.js'
+import { ActionsHead, Card, Sign } from './parts.js'
 
 function allowText(allow: Override['allow']): string {
   if (allow === 'unlimited') return 'unlimited'
@@ -29,9 +29,7 @@ export function Overrides({ body, nowMs }: { body: RulesBody; nowMs: number }) {
               <th>Reason</th>
               <th>By</th>
               <th>Ends</th>
-              <th>
-                <span class="vh">Actions</span>
-              </th>
+              <ActionsHead />
             </tr>
           </thead>
           <tbody>

@@ -1,11 +1,9 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis, type RedisOptions } from 'ioredis'
 import { freePort } from '../../support/free-port.js'
-import { redisProgram } from '../../support/redis-process.js'
+import { redisProgram, serverProcess } from '../../support/redis-process.js'
 import { until } from '../../support/until.js'
 
 /** A server of a topology, as a process of its own. */
@@ -66,7 +64,6 @@ export async function startNode({
     ...(sentinel ? ['--sentinel'] : ['--save', '', '--appendonly', 'no', '--maxmemory-policy', 'noeviction']),
     ...flags,
   ]
-  let child: ChildProcess
   const clientOptions: RedisOptions = {
     port,
     host: '127.0.0.1',
@@ -78,30 +75,21 @@ export async function startNode({
   }
   const client = new Redis(clientOptions as RedisOptions & { replyMapping?: never })
   client.on('error', () => {})
-  const start = async () => {
-    child = spawn(command, args, { stdio: 'ignore' })
-    await until(`the server at ${port} answers`, async () => {
+  const server = serverProcess(command, args, (child) =>
+    until(`the server at ${port} answers`, async () => {
       if (child.exitCode !== null) throw new Error(`${command} ${args.join(' ')} ended with ${child.exitCode}`)
       return (await client.ping().catch(() => '')) === 'PONG'
-    })
-  }
-  const kill = async () => {
-    if (child.exitCode !== null || child.signalCode !== null) return
-    child.kill('SIGKILL')
-    await once(child, 'exit')
-  }
-  await start()
+    }),
+  )
+  await server.start()
   return {
     port,
     folder,
     client,
-    kill,
-    start,
-    pause: () => void child.kill('SIGSTOP'),
-    resume: () => void child.kill('SIGCONT'),
+    ...server,
     stop: async () => {
       client.disconnect()
-      await kill()
+      await server.kill()
       await rm(folder, { recursive: true, force: true })
     },
   }
