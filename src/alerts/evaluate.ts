@@ -1,7 +1,8 @@
 import type { History, HistoryPoint, Spend } from '../history/answers.js'
 import { periodMs } from '../limits/limit.js'
+import { SPENDERS, type Spender } from '../model/spender.js'
 import { DAY, MINUTE } from '../model/time.js'
-import { ALERT_KINDS, type AlertKind, type AlertSpec, SPENDERS, type SpenderKind } from '../policy/alert.js'
+import { ALERT_KINDS, type AlertKind, type AlertSpec } from '../policy/alert.js'
 import { compileGlob } from '../validation/patterns.js'
 
 /** What alerts are evaluated by: the history of the namespace. */
@@ -133,7 +134,7 @@ export class AlertEvaluator {
     })
   }
 
-  private async budgets(spec: AlertSpec, look: (spend: Spend, by: SpenderKind) => AlertFinding | undefined): Promise<AlertFinding[]> {
+  private async budgets(spec: AlertSpec, look: (spend: Spend, by: Spender) => AlertFinding | undefined): Promise<AlertFinding[]> {
     const findings: AlertFinding[] = []
     for (const by of spec.by === undefined ? SPENDERS : [spec.by]) {
       for (const unit of ['usd', 'tokens'] as const) {

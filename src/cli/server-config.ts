@@ -24,7 +24,7 @@ const serverConfigSchema = serverSettings
 
 export type ServerConfig = Readonly<z.infer<typeof serverConfigSchema>>
 
-const SECRET = new Set(['producerKeys', 'adminKeys', 'proxySecret', 'redis'])
+const SECRET = new Set(['producerKeys', 'adminKeys', 'viewerKeys', 'proxySecret', 'redis'])
 
 /** The environment variable of each setting: its name in capitals, after TOLLGATE_. */
 export const SERVER_ENVIRONMENT: Readonly<Record<string, string>> = Object.fromEntries(

@@ -2,11 +2,11 @@ import { z } from 'zod'
 import type { GrantSpec } from '../administration/grant.js'
 import { meterSchema } from '../administration/meters.js'
 import { pausedSubject } from '../administration/pauses.js'
-import { limitName } from '../limits/limit.js'
-import { UNITS } from '../model/cost.js'
+import { limitName, unitOf } from '../limits/limit.js'
 import { RequestInvalid } from '../model/errors.js'
 import { DAY, HOUR, MINUTE, SECOND } from '../model/time.js'
 import { escapePart } from '../policy/match.js'
+import { subjectOf } from '../policy/override.js'
 import { checkInput } from '../validation/faults.js'
 import { compileGlob } from '../validation/patterns.js'
 import type { Figures } from './figures.js'
@@ -53,7 +53,7 @@ export async function grantEffects(figures: Figures, body: unknown): Promise<str
       const single = [rule.scope].flat().length === 1 && kind !== 'rule'
       const usage = single ? await figures.usage(rule.name, escapePart(name)) : []
       const limits = rule.limits.map((limit) => {
-        const unit = UNITS.find((one) => limit[one] !== undefined) ?? 'requests'
+        const unit = unitOf(limit)
         const amount = limit[unit] ?? 0
         const used = usage.find((one) => one.limit === limitName(limit))
         const becomes = allow === 'unlimited' ? 'no limit' : numberText(amount * allow.times)
@@ -69,12 +69,12 @@ export async function grantEffects(figures: Figures, body: unknown): Promise<str
 /** @throws RequestInvalid */
 export async function pauseEffects(figures: Figures, body: unknown): Promise<string[]> {
   const { for: subject } = checkInput(z.strictObject({ for: pausedSubject }), body, { whole: 'pause' }, RequestInvalid)
-  const [kind = '', name = ''] = Object.entries(subject).find(([, value]) => value !== undefined) ?? []
+  const [kind, name] = subjectOf({ for: subject })
   const looked = await figures.linesNow()
   const waiting = (looked?.lines ?? []).flatMap(({ rule, scopeValue, depth, who }) => {
     if (kind === 'rule') return rule === name ? [depth] : []
     if (kind === 'org') return [who.find(({ org }) => org === name)?.calls ?? 0]
-    return scopeValue === escapePart(String(name)) ? [depth] : []
+    return scopeValue === escapePart(name) ? [depth] : []
   })
   const now = waiting.reduce((sum, count) => sum + count, 0)
   return [

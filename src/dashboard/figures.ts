@@ -1,10 +1,11 @@
 import type { Health } from '../health/health.js'
 import type { HistoryPoint, LinesNow, Spend } from '../history/answers.js'
 import type { Usage } from '../model/decision.js'
+import type { Spender } from '../model/spender.js'
 import { MINUTE, SECOND } from '../model/time.js'
 import type { RuleSpec } from '../policy/rule.js'
 import type { Tollgate } from '../tollgate.js'
-import type { LineHistory, SPENDERS, SPENT } from './model.js'
+import type { LineHistory, SPENT } from './model.js'
 
 /** How long figures of whole minutes are good for: the last minute still grows. */
 const MINUTES_GOOD_MS = 10 * SECOND
@@ -101,7 +102,7 @@ export class Figures {
     return this.remember('known', MINUTES_GOOD_MS, () => this.source.history.known())
   }
 
-  spend(by: (typeof SPENDERS)[number], unit: (typeof SPENT)[number]): Promise<readonly Spend[]> {
+  spend(by: Spender, unit: (typeof SPENT)[number]): Promise<readonly Spend[]> {
     return this.remember(`spend ${by} ${unit}`, MINUTES_GOOD_MS, () => this.source.history.spend({ by, unit, limit: SPENDERS_SHOWN }))
   }
 

@@ -1,26 +1,14 @@
 import type { ListedLine } from '../gate/waiting.js'
 import type { LineNow, LinesNow } from '../history/answers.js'
 import { SECOND } from '../model/time.js'
-import type { Pause } from '../policy/pause.js'
+import { isLineOf, type Pause } from '../policy/pause.js'
 import { type Figures, isSharedByAll, partsOfLine } from './figures.js'
-import type { LineOrder, LineRow, LinesBody, OpenLine, Who } from './model.js'
+import { CALLS_OF_PAGE, LINES_OF_PAGE, type LineOrder, type LineRow, type LinesBody, type OpenLine } from './model.js'
 import type { PageQuery } from './pages.js'
-
-/** As in the view: how many lines and calls a page has. */
-export const LINES_OF_PAGE = 25
-export const CALLS_OF_PAGE = 20
 
 /** The pause that calls in a line wait for the end of. */
 function pauseOf(rule: string, scopeValue: string, pauses: readonly Pause[]): Pause | null {
-  const [, kind] = /^~pause\.(\w+)$/.exec(rule) ?? []
-  return (
-    pauses.find(
-      (one) =>
-        kind !== undefined &&
-        one.for[kind as 'agent'] !== undefined &&
-        encodeURIComponent(one.for[kind as 'agent'] ?? '') === encodeURIComponent(decodeURIComponent(scopeValue)),
-    ) ?? null
-  )
+  return pauses.find((one) => isLineOf(one, { rule, scopeValue })) ?? null
 }
 
 const nameOf = ({ rule, scopeValue }: LineNow) => `${rule}/${scopeValue}`
@@ -68,9 +56,6 @@ function sorted(rows: readonly LineRow[], order: LineOrder): readonly LineRow[] 
   return [...rows].sort(by[order])
 }
 
-/** Who waits in a line that the dispatcher has not looked at. */
-const unseen: Who = []
-
 /**
  * The lines, the longest first. The dispatcher ranks the 50 longest in its last look, so a page reads these alone, whatever their number; those beyond are
  * listed in no order, by a cursor.
@@ -98,7 +83,7 @@ export async function linesBody(figures: Figures, query: PageQuery<'lines'>): Pr
     page: 'lines',
     order,
     from: isRanked ? from : 0,
-    rows: withOpened.map((row) => ({ ...row, who: row.who.length === 0 ? unseen : row.who })),
+    rows: withOpened,
     lineCount,
     ranked: isRanked ? ranked.length : 0,
     waiting: looked?.waiting ?? rows.reduce((sum, { depth }) => sum + depth, 0),

@@ -4,6 +4,7 @@ import type { ListedCall } from '../gate/waiting.js'
 import type { Health } from '../health/health.js'
 import type { CallHistory, HistoryPoint, LimitedBy, Spend } from '../history/answers.js'
 import type { Usage } from '../model/decision.js'
+import type { Spender } from '../model/spender.js'
 import type { WaitReason } from '../model/wait-reason.js'
 import type { Pause } from '../policy/pause.js'
 import type { RuleSpec } from '../policy/rule.js'
@@ -58,6 +59,14 @@ export interface OpenLine {
   readonly cursor: string | null
 }
 
+/** How full a limit is: 1 has no room. */
+export function fullness({ used, claimed, capacity }: Pick<Usage, 'used' | 'claimed' | 'capacity'>): number {
+  return capacity <= 0 ? 1 : (used + claimed) / capacity
+}
+
+/** How many lines, and calls of an open line, a page has. */
+export const LINES_OF_PAGE = 25
+export const CALLS_OF_PAGE = 20
 export const LINE_ORDERS = ['longest', 'oldest', 'slowest'] as const
 export type LineOrder = (typeof LINE_ORDERS)[number]
 
@@ -158,12 +167,11 @@ export interface NowBody {
   readonly unchecked: number
 }
 
-export const SPENDERS = ['org', 'team', 'user', 'model'] as const
 export const SPENT = ['usd', 'tokens'] as const
 
 export interface BudgetsBody {
   readonly page: 'budgets'
-  readonly by: (typeof SPENDERS)[number]
+  readonly by: Spender
   readonly unit: (typeof SPENT)[number]
   readonly rows: readonly Spend[]
   /** The row that is open, by its name. */

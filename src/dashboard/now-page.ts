@@ -2,11 +2,11 @@ import type { Health } from '../health/health.js'
 import { HEALTH_REASONS, type HealthReason } from '../model/health-reason.js'
 import { MINUTE, SECOND } from '../model/time.js'
 import { escapePart } from '../policy/match.js'
+import { subjectOf } from '../policy/override.js'
+import { appliesTo } from '../policy/override-index.js'
 import type { RuleSpec } from '../policy/rule.js'
-import { compileGlob } from '../validation/patterns.js'
 import { type Figures, isSharedByAll, lineHistory } from './figures.js'
-import type { AgentRow, Attention, NowBody, RuleGroup, ValueRow } from './model.js'
-import { fullness } from './rules-page.js'
+import { type AgentRow, type Attention, fullness, type NowBody, type RuleGroup, type ValueRow } from './model.js'
 import { knownValues } from './values.js'
 
 /** Bounds of the page: rules, values of a rule, values in all, agents, and what needs attention. */
@@ -21,10 +21,7 @@ const NEARLY_SPENT = 0.8
 
 async function valueRow(figures: Figures, rule: string, value: string, depth: number, limit: string | null): Promise<ValueRow> {
   const [usage, history] = await Promise.all([figures.usage(rule, value), depth > 0 ? figures.line(`${rule}/${value}`) : null])
-  const applies = (globs: readonly string[] | undefined) => globs === undefined || globs.some((glob) => compileGlob(glob)(rule))
-  const overrides = figures.source.overrides
-    .list()
-    .filter((one) => applies(one.rules) && Object.values(one.for).some((name) => name !== undefined && escapePart(name) === value))
+  const overrides = figures.source.overrides.list().filter((one) => appliesTo(rule, one) && escapePart(subjectOf(one)[1]) === value)
   const note = overrides[0] === undefined ? null : `override by ${overrides[0].by} until ${overrides[0].until.slice(0, 16).replace('T', ' ')}`
   return { value, usage, depth, limit, history, note }
 }
@@ -98,13 +95,15 @@ async function attentionOf(figures: Figures, health: Health): Promise<Attention[
       detail: 'by this server, while Redis was away',
       link: { href: '/rules#audit', text: 'Audit' },
     })
-  for (const { for: subject, by, since, reason } of source.paused())
+  for (const pause of source.paused()) {
+    const { by, since, reason } = pause
     found.push({
       kind: 'note',
-      text: `${Object.entries(subject).flat().join(' ')} is paused`,
+      text: `${subjectOf(pause).join(' ')} is paused`,
       detail: `since ${since.slice(0, 16).replace('T', ' ')}, by ${by}${reason === undefined ? '' : `: “${reason}”`}`,
       link: { href: '/rules#pauses', text: 'Pauses' },
     })
+  }
   return found.slice(0, MOST_ATTENTION)
 }
 

@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import { LINE_ORDERS, SPENDERS, SPENT } from './model.js'
+import { SPENDERS } from '../model/spender.js'
+import { LINE_ORDERS, SPENT } from './model.js'
 
 const text = z.string().max(4096)
 const count = z.coerce.number().int().min(0).max(1e9)

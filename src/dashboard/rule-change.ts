@@ -1,6 +1,5 @@
 import { z } from 'zod'
-import { type LimitSpec, limitName, periodMs } from '../limits/limit.js'
-import { UNITS } from '../model/cost.js'
+import { type LimitSpec, limitName, periodMs, unitOf } from '../limits/limit.js'
 import { RequestInvalid, RulesInvalid, TollgateError } from '../model/errors.js'
 import { SECOND } from '../model/time.js'
 import type { RuleSpec } from '../policy/rule.js'
@@ -43,8 +42,8 @@ export function parseRule({ name, yaml }: Pick<RuleChange, 'name' | 'yaml'>): Ru
 
 /** The amount per second of a limit; the slots of a concurrency. */
 function paceOf(limit: LimitSpec): number {
-  const unit = UNITS.find((one) => limit[one] !== undefined)
-  const value = unit === undefined ? 0 : (limit[unit] ?? 0)
+  const unit = unitOf(limit)
+  const value = limit[unit] ?? 0
   return unit === 'concurrency' ? value : value / ((periodMs(limit.per ?? 'second') ?? SECOND) / SECOND)
 }
 
@@ -76,8 +75,8 @@ async function agentWarnings({ source }: Figures, rule: RuleSpec): Promise<strin
   const states = await source.stats.upstream()
   return states.flatMap(({ agent, observed }) =>
     rule.limits.flatMap((limit) => {
-      const unit = UNITS.find((one) => one !== 'concurrency' && limit[one] !== undefined)
-      const said = unit === undefined || unit === 'concurrency' ? undefined : observed[unit]
+      const unit = unitOf(limit)
+      const said = unit === 'concurrency' ? undefined : observed[unit]
       if (said === undefined || said.windowMs === null || (rule.match?.agents !== undefined && !rule.match.agents.includes(agent))) return []
       const allows = said.limit / (said.windowMs / SECOND)
       return paceOf(limit) > allows * 1.001

@@ -1,9 +1,9 @@
 import { stringify } from 'yaml'
-import type { Usage } from '../model/decision.js'
 import { SECOND } from '../model/time.js'
+import { isLineOf, type Pause } from '../policy/pause.js'
 import type { RuleSpec } from '../policy/rule.js'
 import type { Figures } from './figures.js'
-import type { RuleRow, RulesBody } from './model.js'
+import { fullness, type RuleRow, type RulesBody } from './model.js'
 import type { PageQuery } from './pages.js'
 import { knownValues } from './values.js'
 
@@ -27,8 +27,6 @@ export function yamlOf(spec: RuleSpec): string {
     },
   )
 }
-
-export const fullness = ({ used, claimed, capacity }: Usage) => (capacity <= 0 ? 1 : (used + claimed) / capacity)
 
 async function rowOf(figures: Figures, spec: RuleSpec): Promise<RuleRow> {
   const values = (await knownValues(figures, spec)).slice(0, VALUES)
@@ -56,7 +54,7 @@ export async function rulesBody(figures: Figures, query: PageQuery<'rules'>): Pr
     edit: edit ?? null,
     filled: Object.fromEntries(Object.entries(filled).filter((entry): entry is [string, string] => typeof entry[1] === 'string')),
     overrides: tollgate.overrides.list(),
-    pauses: tollgate.paused().map((one) => ({ ...one, waiting: paused(one.for) })),
+    pauses: tollgate.paused().map((one) => ({ ...one, waiting: paused(one) })),
     agents: known.agents.slice(0, 50),
     audit: entries,
     auditBy: by,
@@ -64,13 +62,8 @@ export async function rulesBody(figures: Figures, query: PageQuery<'rules'>): Pr
   }
 }
 
-/** How many calls wait for the end of a pause, by its subject. */
-async function pausedCalls(figures: Figures): Promise<(subject: Readonly<Record<string, string | undefined>>) => number> {
+/** How many calls wait for the end of a pause. */
+async function pausedCalls(figures: Figures): Promise<(pause: Pause) => number> {
   const looked = await figures.linesNow()
-  return (subject) => {
-    const [kind, name] = Object.entries(subject).find(([, value]) => value !== undefined) ?? []
-    return (looked?.lines ?? [])
-      .filter(({ rule, scopeValue }) => rule === `~pause.${kind}` && decodeURIComponent(scopeValue) === name)
-      .reduce((sum, { depth }) => sum + depth, 0)
-  }
+  return (pause) => (looked?.lines ?? []).filter((line) => isLineOf(pause, line)).reduce((sum, { depth }) => sum + depth, 0)
 }

@@ -1,7 +1,7 @@
+import { SPENDERS, type Spender } from '../model/spender.js'
 import { escapePart } from '../policy/match.js'
 import type { RuleSpec } from '../policy/rule.js'
 import { type Figures, partsOfLine } from './figures.js'
-import { SPENDERS } from './model.js'
 
 /** A scope value of a rule that is worth a look. */
 export interface KnownValue {
@@ -10,7 +10,7 @@ export interface KnownValue {
   readonly depth: number
 }
 
-const isSpender = (scope: string): scope is (typeof SPENDERS)[number] => (SPENDERS as readonly string[]).includes(scope)
+const isSpender = (scope: string): scope is Spender => (SPENDERS as readonly string[]).includes(scope)
 
 /**
  * The scope values of a rule that are worth a look: those with a line, the deepest first; then agents that have been called, or the top spenders. There is

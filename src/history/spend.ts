@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { Usage } from '../model/decision.js'
+import { SPENDERS } from '../model/spender.js'
 import { DAY } from '../model/time.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
 import type { RuleSpec } from '../policy/rule.js'
@@ -7,7 +8,6 @@ import { checkRequest } from '../validation/requests.js'
 import type { Spend, SpendQuery } from './answers.js'
 import { NUMBER, type SeriesPoint } from './point.js'
 import { SERIES, type SeriesStore, TOP, TOP_SIZE } from './series.js'
-import { SPENDERS } from './tally.js'
 
 export const spendSchema = z.strictObject({
   by: z.enum(SPENDERS),

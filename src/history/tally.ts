@@ -1,6 +1,7 @@
 import type { MeterRef } from '../admission/request.js'
 import type { Call } from '../model/call.js'
 import type { Decision } from '../model/decision.js'
+import { SPENDERS, type Spender } from '../model/spender.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
 import { addNumber, BUCKETS, bucketOf, escaped, NUMBER, type Numbers } from './point.js'
 import { type HistoryBatch, SERIES, type SeriesEntry, TOP, TOP_SIZE, type TopEntry } from './series.js'
@@ -11,8 +12,6 @@ const NAMES_AT_MOST = 500
 const LOOKS = 200
 const LOOK_EVERY = 16
 
-export const SPENDERS = ['org', 'team', 'user', 'model'] as const
-export type SpendingKind = (typeof SPENDERS)[number]
 export const VIOLATORS = ['user', 'ip', 'endpoint'] as const
 
 /** What is counted of a rule, an agent or the namespace between two flushes: in fields, since these stand in the way of calls. */
@@ -250,7 +249,7 @@ function came(subject: SubjectCounts, runs: boolean): void {
 
 /** What calls cost, by org, team, user and model. It is flushed less often than a `Tally`: there may be many users. */
 export class SpendTally {
-  private readonly spenders = new Map<SpendingKind, Map<string, Numbers>>()
+  private readonly spenders = new Map<Spender, Map<string, Numbers>>()
 
   ended(call: Call, estimatedTokens: number, tokens: number, usd: number): void {
     for (const by of SPENDERS) {

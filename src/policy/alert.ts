@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { periodMs } from '../limits/limit.js'
 import { MAX_NAME_LENGTH } from '../model/call.js'
+import { SPENDERS, type Spender } from '../model/spender.js'
 import { DAY, MINUTE } from '../model/time.js'
 
 /** What an alert watches: exactly one of these stands in it. */
@@ -8,8 +9,6 @@ export const ALERT_KINDS = ['refusalRate', 'oldestWait', 'budgetSpent', 'budgetP
 export type AlertKind = (typeof ALERT_KINDS)[number]
 
 /** By what budgets and traffic are looked at. */
-export const SPENDERS = ['org', 'team', 'user', 'model'] as const
-export type SpenderKind = (typeof SPENDERS)[number]
 
 /** An alert as written in a rules file. */
 export interface AlertSpec {
@@ -36,7 +35,7 @@ export interface AlertSpec {
   /** The agents it is about; default all. */
   agents?: string[] | undefined
   /** By what budgets and traffic are looked at; default org, team, user and model for budgets, org for traffic. */
-  by?: SpenderKind | undefined
+  by?: Spender | undefined
   /** The webhooks that are told, by name; log and event are told in any case. */
   to?: string[] | undefined
 }

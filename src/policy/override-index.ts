@@ -67,7 +67,7 @@ class OverridesOfKind {
   }
 }
 
-function appliesTo(rule: string, { rules }: Override): boolean {
+export function appliesTo(rule: string, { rules }: Override): boolean {
   return rules === undefined || rules.some((glob) => compileGlob(glob)(rule))
 }
 

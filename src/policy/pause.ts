@@ -25,6 +25,14 @@ const PRIORITY = 2_000_000
  */
 export const PAUSE_WAIT_MS = 5000
 
+const ruleOf = (kind: string) => `~pause.${kind}`
+
+/** Whether a line is that of the calls that wait for the end of a pause. */
+export function isLineOf(pause: Pick<Pause, 'for'>, { rule, scopeValue }: { readonly rule: string; readonly scopeValue: string }): boolean {
+  const [kind, value] = subjectOf(pause)
+  return rule === ruleOf(kind) && scopeValue === (kind === 'rule' ? value : escapePart(value))
+}
+
 function scopeOf(kind: Pausable, values: ReadonlySet<string>, rules: readonly CompiledRule[]): (call: Call) => string | null {
   if (kind === 'rule') {
     const paused = rules.filter(({ name }) => values.has(name))
@@ -44,6 +52,6 @@ export function pauseRules(pauses: readonly Pause[], rules: readonly CompiledRul
   return PAUSABLE.flatMap((kind) => {
     const values = new Set(pauses.map(subjectOf).flatMap(([one, value]) => (one === kind ? [value] : [])))
     if (values.size === 0) return []
-    return [{ ...BARE_RULE, kind: 'pause' as const, name: `~pause.${kind}`, priority: PRIORITY, scopeValue: scopeOf(kind, values, rules) }]
+    return [{ ...BARE_RULE, kind: 'pause' as const, name: ruleOf(kind), priority: PRIORITY, scopeValue: scopeOf(kind, values, rules) }]
   })
 }

@@ -1,5 +1,6 @@
 import type { Spend } from '../../history/answers.js'
-import type { BudgetsBody } from '../model.js'
+import { SPENDERS } from '../../model/spender.js'
+import { type BudgetsBody, SPENT } from '../model.js'
 import { amountText, clockTime, dayOf, duration, limitText, linkWith, monthOf, NONE, percent, valueName, whole } from './format.js'
 import { Bar, Card, Empty, Spark, sparkLabel, Tabs } from './parts.js'
 import { BurnUp } from './plot.js'
@@ -226,8 +227,8 @@ export function BudgetsPage({ body, nowMs, url }: { body: BudgetsBody; nowMs: nu
             {monthOf(nowMs)}, UTC, the {dayOf(nowMs)}; those that spend most first
           </small>
           <span class="right">
-            <Tabs label="By" options={(['org', 'team', 'user', 'model'] as const).map((one) => ({ text: BY[one], href: to({ by: one }), on: one === by }))} />{' '}
-            <Tabs label="In" options={(['usd', 'tokens'] as const).map((one) => ({ text: UNITS[one], href: to({ unit: one }), on: one === unit }))} />
+            <Tabs label="By" options={SPENDERS.map((one) => ({ text: BY[one], href: to({ by: one }), on: one === by }))} />{' '}
+            <Tabs label="In" options={SPENT.map((one) => ({ text: UNITS[one], href: to({ unit: one }), on: one === unit }))} />
           </span>
         </header>
         {rows.length === 0 ? (

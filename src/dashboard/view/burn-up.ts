@@ -3,14 +3,14 @@ import { amountText, dayOf } from './format.js'
 import type { burnUp } from './plot.js'
 
 /** The colours of the page, as the style sheet has them now: light or dark. */
-function colours(place: Element): Record<'accent' | 'soft' | 'warn' | 'edge' | 'ink', string> {
+function colours(place: Element): Record<'accent' | 'soft' | 'warn' | 'edge', string> {
   const probe = document.createElement('i')
   place.append(probe)
   const read = (name: string) => {
     probe.className = `colour-${name}`
     return getComputedStyle(probe).color
   }
-  const found = { accent: read('accent'), soft: read('soft'), warn: read('warn'), edge: read('edge'), ink: read('ink') }
+  const found = { accent: read('accent'), soft: read('soft'), warn: read('warn'), edge: read('edge') }
   probe.remove()
   return found
 }

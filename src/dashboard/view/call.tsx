@@ -1,10 +1,10 @@
 import type { CallEvent } from '../../history/answers.js'
-import type { CallBody } from '../model.js'
+import { type CallBody, fullness } from '../model.js'
 import { Ask } from './actions.js'
 import { amountText, clockTime, duration, limitText, lineLink, lineName, NONE, percent, SHOWN_UNITS, whole } from './format.js'
 import { LifeBar, SAID, Steps, type Stretch, stretches, sum } from './life.js'
 import { cancelQuestion, ownerOf } from './lines.js'
-import { Card, Empty, fullness, Limits, type Tone } from './parts.js'
+import { Card, Empty, Limits, type Tone } from './parts.js'
 
 type Known = NonNullable<CallBody['explanation']>
 
@@ -123,7 +123,7 @@ function Standings({ limits, binding }: { limits: readonly Standing[]; binding: 
   for (const one of limits) meters.set(`${one.rule}/${one.scopeValue}`, [...(meters.get(`${one.rule}/${one.scopeValue}`) ?? []), one])
   const binds = (meter: readonly Standing[]) => meter.some(({ rule, scopeValue }) => rule === binding?.rule && scopeValue === binding.scopeValue)
   const sorted = [...meters.values()].sort(
-    (one, other) => Number(binds(other)) - Number(binds(one)) || Math.max(...other.map(fullnessOf)) - Math.max(...one.map(fullnessOf)),
+    (one, other) => Number(binds(other)) - Number(binds(one)) || Math.max(...other.map(fullness)) - Math.max(...one.map(fullness)),
   )
   return (
     <table class="t">
@@ -157,8 +157,6 @@ function Standings({ limits, binding }: { limits: readonly Standing[]; binding: 
     </table>
   )
 }
-
-const fullnessOf = (one: Standing) => fullness(one)
 
 const TAGS: Record<Known['state'], readonly [mark: string, tone: Tone]> = {
   waiting: ['▲', 'warn'],
@@ -265,7 +263,7 @@ export function CallPage({ body, nowMs }: { body: CallBody; nowMs: number }) {
             atStart
               ? 'this call included'
               : explanation.binding === null
-                ? `the fullest is at ${percent(Math.max(...limits.map(fullnessOf)))}`
+                ? `the fullest is at ${percent(Math.max(...limits.map(fullness)))}`
                 : 'the one that binds is first'
           }
         >

@@ -1,11 +1,8 @@
 import type { ListedCall } from '../../gate/waiting.js'
-import type { LineOrder, LineRow, LinesBody, OpenLine } from '../model.js'
+import { CALLS_OF_PAGE, LINE_ORDERS, LINES_OF_PAGE, type LineOrder, type LineRow, type LinesBody, type OpenLine } from '../model.js'
 import { Ask, send } from './actions.js'
 import { callLink, clockTime, duration, limitText, lineName, linkWith, NONE, percent, perSecond, valueName, whole } from './format.js'
 import { ActionsHead, Card, Empty, Eta, Pager, Spark, sparkLabel, Tabs } from './parts.js'
-
-export const LINES_PAGE = 25
-export const CALLS_PAGE = 20
 
 const ORDERS: Record<LineOrder, string> = { longest: 'Longest', oldest: 'Oldest', slowest: 'Slowest' }
 
@@ -159,12 +156,12 @@ function pagesOf({ from, cursor, calls, org }: OpenLine, depth: number, url: str
       { text: 'First', href: linkWith(url, { cursor: undefined }) },
       { text: 'Next', href: cursor === null ? null : linkWith(url, { cursor }) },
     ]
-  const last = Math.max(0, Math.floor((depth - 1) / CALLS_PAGE) * CALLS_PAGE)
+  const last = Math.max(0, Math.floor((depth - 1) / CALLS_OF_PAGE) * CALLS_OF_PAGE)
   const to = (start: number) => linkWith(url, { place: start === 0 ? undefined : String(start) })
   return [
     { text: 'Last', href: from >= last ? null : to(last) },
-    { text: 'Previous', href: from === 0 ? null : to(Math.max(0, from - CALLS_PAGE)) },
-    { text: 'Next', href: calls.length < CALLS_PAGE || from + CALLS_PAGE >= depth ? null : to(from + CALLS_PAGE) },
+    { text: 'Previous', href: from === 0 ? null : to(Math.max(0, from - CALLS_OF_PAGE)) },
+    { text: 'Next', href: calls.length < CALLS_OF_PAGE || from + CALLS_OF_PAGE >= depth ? null : to(from + CALLS_OF_PAGE) },
   ]
 }
 
@@ -230,7 +227,7 @@ export function LinesPage({ body, nowMs, url }: PageProps) {
   const { rows, order, from, lineCount, waiting, ranked, rest, open } = body
   const to = (changes: Record<string, string | undefined>) =>
     linkWith(url, { line: undefined, org: undefined, place: undefined, cursor: undefined, ...changes })
-  const next = from + LINES_PAGE < ranked ? to({ from: String(from + LINES_PAGE) }) : rest === null ? null : to({ from: undefined, rest })
+  const next = from + LINES_OF_PAGE < ranked ? to({ from: String(from + LINES_OF_PAGE) }) : rest === null ? null : to({ from: undefined, rest })
   const note =
     lineCount === 0
       ? 'no call waits'
@@ -244,7 +241,7 @@ export function LinesPage({ body, nowMs, url }: PageProps) {
         right={
           <Tabs
             label="Order"
-            options={(['longest', 'oldest', 'slowest'] as const).map((one) => ({
+            options={LINE_ORDERS.map((one) => ({
               text: ORDERS[one],
               href: to({ order: one === 'longest' ? undefined : one, from: undefined }),
               on: one === order,
@@ -279,7 +276,7 @@ export function LinesPage({ body, nowMs, url }: PageProps) {
           <Pager
             text={`${whole(from + 1)}–${whole(from + rows.length)} of ${whole(lineCount)}`}
             links={[
-              { text: 'Previous', href: from === 0 ? null : to({ from: from - LINES_PAGE <= 0 ? undefined : String(from - LINES_PAGE) }) },
+              { text: 'Previous', href: from === 0 ? null : to({ from: from - LINES_OF_PAGE <= 0 ? undefined : String(from - LINES_OF_PAGE) }) },
               { text: 'Next', href: next },
             ]}
           />

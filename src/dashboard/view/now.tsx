@@ -45,9 +45,7 @@ function Strip({ health: { figures }, hour }: { health: Health; hour: readonly H
     <dl class="card strip">
       <Figure label="Arriving → starting" value={`${perSecond(arriving)} → ${perSecond(starting)}`} unit="/s" note={growth} />
       <Figure label="In line" value={known(waiting)} note={`oldest ${duration(figures.oldestMs)}`}>
-        {depths.length > 1 && (
-          <Spark values={depths} tone={waiting !== null && waiting > 0 ? 'calm' : 'calm'} label={sparkLabel('In line, last hour', depths)} />
-        )}
+        {depths.length > 1 && <Spark values={depths} label={sparkLabel('In line, last hour', depths)} />}
       </Figure>
       <Figure
         label="Wait, started in the last 5 min"

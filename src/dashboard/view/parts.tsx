@@ -1,5 +1,6 @@
 import type { ComponentChildren } from 'preact'
 import type { Usage } from '../../model/decision.js'
+import { fullness } from '../model.js'
 import { amountText, clockTime, duration, limitText, percent, whole } from './format.js'
 
 export type State = 'flowing' | 'slowed' | 'stopped' | 'unknown'
@@ -54,11 +55,6 @@ export function Hatch() {
       </defs>
     </svg>
   )
-}
-
-/** Where the numbers of a bar come from: fullest limit first. */
-export function fullness({ used, claimed, capacity }: Pick<Usage, 'used' | 'claimed' | 'capacity'>): number {
-  return capacity <= 0 ? 1 : (used + claimed) / capacity
 }
 
 /** The limits of one scope value, the tightest first. @param waitedFor the limit that calls in line wait for, where all share it */

@@ -43,7 +43,6 @@ export function burnUp({ days, pacePerDay, monthRange, month, budget }: Spend, n
             [end, limit],
           ]),
     limit: limit === null ? null : times.map(() => limit),
-    end,
   }
 }
 

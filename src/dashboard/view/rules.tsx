@@ -1,10 +1,11 @@
-import type { RuleRow, RulesBody } from '../model.js'
+import { UNITS } from '../../model/cost.js'
+import { fullness, type RuleRow, type RulesBody } from '../model.js'
 import { useActions } from './actions.js'
 import { Audit } from './audit.js'
 import { Editor } from './editor.js'
 import { limitText, linkWith, percent, valueName, whole } from './format.js'
 import { CapacityForm, ResetForm } from './forms.js'
-import { ActionsHead, Bar, Card, Empty, fullness } from './parts.js'
+import { ActionsHead, Bar, Card, Empty } from './parts.js'
 import { Overrides, Pauses } from './steering.js'
 
 const WITHOUT_ROOM: Record<string, string> = {
@@ -24,7 +25,7 @@ function LimitTexts({ limits }: { limits: RuleRow['spec']['limits'] }) {
   return (
     <>
       {limits.map((limit, n) => {
-        const unit = (['requests', 'tokens', 'inputTokens', 'outputTokens', 'usd', 'points', 'concurrency'] as const).find((one) => limit[one] !== undefined)
+        const unit = UNITS.find((one) => limit[one] !== undefined)
         const value = unit === undefined ? 0 : (limit[unit] ?? 0)
         const name = unit === 'concurrency' ? 'running' : `${unit}${limit.per === undefined ? '' : `/${limit.per}`}`
         const extras = [
