@@ -35,9 +35,6 @@ type Argument = string | number
  */
 const ALLOWED_OUT_OF_MEMORY: ReadonlySet<string> = new Set(['settle', 'release', 'reset', 'renew', 'lease'])
 
-/** Scripts after which replicas are waited for, where some are needed: what they charge would be let in again after a failover. */
-const REPLICATED: ReadonlySet<string> = new Set(['check', 'start', 'record', 'write-policy'])
-
 /**
  * All scripts as one library of Redis Functions. Redis sets up the code that the scripts share once per load and not once per call (a third of the
  * cost of a single check). The name of the library is a hash of its content, so two versions of Tollgate on one Redis use two libraries.
@@ -122,6 +119,11 @@ export function refusesCommand(error: unknown): boolean {
   return message.startsWith('NOPERM') || NO_SUCH_COMMAND.test(message)
 }
 
+export interface ScriptOptions {
+  readonly binary?: boolean
+  readonly replicated?: boolean
+}
+
 /**
  * A Lua file as a typed function. The library is loaded, and the script sent again, where Redis answers that it does not know the function (after a
  * restart without its data, FUNCTION FLUSH or SCRIPT FLUSH). No other error leads to a second attempt: the script may have run.
@@ -130,16 +132,19 @@ export class Script<Reply> {
   private source: string | undefined
   private sha = ''
 
-  /** @param options.binary whether the reply is bytes rather than text */
+  /**
+   * @param options.binary whether the reply is bytes rather than text
+   * @param options.replicated whether replicas are waited for, where some are needed: what it charges would be let in again after a failover
+   */
   constructor(
     readonly name: string,
     private readonly library: Library,
-    private readonly options: { binary?: boolean } = {},
+    private readonly options: ScriptOptions = {},
   ) {}
 
   async run(redis: Redis, keys: readonly string[], args: readonly Argument[]): Promise<Reply> {
     const reply = await this.send(redis, keys, args)
-    if (REPLICATED.has(this.name)) await replicated(redis)
+    if (this.options.replicated === true) await replicated(redis)
     return reply
   }
 

@@ -7,6 +7,7 @@ import { RedisStore, type RedisStoreOptions } from '../../src/store/redis/redis-
 import { ScriptClient } from '../../src/store/redis/script-client.js'
 import { forget } from '../support/keys.js'
 import { type Namespace, newNamespace } from '../support/namespace.js'
+import { ownRedis } from '../support/outage.js'
 import { requestOf, resolverOf, T0 } from '../support/script-client.js'
 
 const RULES: RuleSpec[] = [
@@ -127,4 +128,16 @@ test.each([true, false])('a worker with decideOnSums: %s charges and settles wha
   await Promise.all(tickets.map((ticket) => ticket.result()))
   await expect.poll(async () => (await tollgate.stats.ledger()).settled, { timeout: 10_000 }).toBe(40)
   expect((await tollgate.gate.peek({ agent: 'a', user: 'u' })).usage.find(({ limit }) => limit === 'w')?.used).toBe(400)
+})
+
+test.each([true, false])('a charge waits for the replicas that are needed, decided on by sums: %s', async (decideOnSums) => {
+  const { namespace } = await ownRedis()
+  const rules: RuleSpec[] = [{ name: 'r', scope: 'agent', limits: [{ requests: 100, per: 'hour' }] }]
+  const declaring = await namespace.open({ rules })
+  // This Redis has no replica: what it has charged would be lost with it.
+  const careful = await namespace.open({ replicas: 1, onStoreError: 'closed', decideOnSums, storeTimeoutMs: 2000 })
+  const grants = await Promise.all([1, 2, 3].map(() => careful.gate.admit({ agent: 'llm' })))
+  expect(grants.map(({ allowed }) => allowed)).toEqual([false, false, false])
+  expect(grants[0]?.decision).toMatchObject({ outcome: 'reject', reason: 'unavailable' })
+  await declaring.close()
 })

@@ -1,5 +1,5 @@
 import { LUA_TEXT } from '../../redis/lua-text.js'
-import { Library, Script } from '../../redis/script.js'
+import { Library, Script, type ScriptOptions } from '../../redis/script.js'
 import { LUA_CONSTANTS } from './protocol.js'
 
 /** Every file of `lua/` is a script; those of its folders are included by them. */
@@ -8,7 +8,7 @@ const NAMES = Object.keys(LUA_TEXT)
   .map((path) => path.replace(/\.lua$/, ''))
 export const library = new Library(NAMES.sort(), LUA_CONSTANTS)
 
-function script<Reply>(name: string, options: { binary?: boolean } = {}): Script<Reply> {
+function script<Reply>(name: string, options: ScriptOptions = {}): Script<Reply> {
   return new Script<Reply>(name, library, options)
 }
 
@@ -21,15 +21,15 @@ export type PassOutcome = 'kept' | 'unclaimed' | 'dropped' | 'gone'
 /** Every script, with the type of its reply. The contract of each is the header of its file in `lua/`. */
 export const scripts = {
   /** Packed decisions, see `decoder.ts`; so are the next five. */
-  check: script<Buffer>('check', { binary: true }),
+  check: script<Buffer>('check', { binary: true, replicated: true }),
   peek: script<Buffer>('peek', { binary: true }),
   explain: script<Buffer>('explain', { binary: true }),
   enqueue: script<Buffer>('enqueue', { binary: true }),
-  start: script<Buffer>('start', { binary: true }),
-  record: script<Buffer>('record', { binary: true }),
+  start: script<Buffer>('start', { binary: true, replicated: true }),
+  record: script<Buffer>('record', { binary: true, replicated: true }),
   /** Packed, see `SumsReply`. */
-  checkSums: script<Buffer>('check-sums', { binary: true }),
-  startSums: script<Buffer>('start-sums', { binary: true }),
+  checkSums: script<Buffer>('check-sums', { binary: true, replicated: true }),
+  startSums: script<Buffer>('start-sums', { binary: true, replicated: true }),
   /** Per call 1 if it was settled, 2 if its id is that of another call, else 0. */
   settle: script<number[]>('settle'),
   release: script<Held[]>('release'),
@@ -48,7 +48,7 @@ export const scripts = {
   /** Per call what is known of its agent. */
   upstreamStatus: script<string[][]>('upstream-status'),
   /** 1 if the policy was written. */
-  writePolicy: script<number>('write-policy'),
+  writePolicy: script<number>('write-policy', { replicated: true }),
   /** How many meters were reset. */
   reset: script<number>('reset'),
   /** Redis' time, 1 if it was written, the state as it is now. */
