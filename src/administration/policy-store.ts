@@ -7,6 +7,7 @@ import { EMPTY_POLICY, POLICY_PARTS, type Policy, policyField, retentionOf, vers
 import { checkRules } from '../policy/rules-file.js'
 import { answeredWithin } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
+import { storeNowMs } from '../redis/replies.js'
 import { scripts } from '../store/redis/scripts.js'
 import { type AuditLog, type AuditNote, MemoryLog, redisLog } from './audit.js'
 import type { ChangedPolicy, PolicyChange } from './change.js'
@@ -240,10 +241,7 @@ export class RedisPolicyStore implements PolicyStore {
     return { version: version ?? '', revision: revision ?? '', past: JSON.parse(past ?? '[]'), policy: { ...EMPTY_POLICY, ...stored }, nowMs }
   }
 
-  async nowMs(): Promise<number> {
-    const given = this.clock.forScripts()
-    if (given !== '') return Number(given)
-    const [seconds, micros] = await this.redis.time()
-    return Number(seconds) * 1000 + Number(micros) / 1000
+  nowMs(): Promise<number> {
+    return storeNowMs(this.redis, this.clock)
   }
 }

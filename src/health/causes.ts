@@ -1,6 +1,7 @@
 import { type LineSeen, sharedByAll, tenantOf } from '../history/seen.js'
 import type { HealthReason } from '../model/health-reason.js'
 import { SECOND } from '../model/time.js'
+import { unescapePart } from '../policy/match.js'
 import type { HealthFacts } from './facts.js'
 import type { Health } from './health.js'
 
@@ -62,7 +63,7 @@ function whomOf({ depth, who }: LineSeen): string {
 
 function paused(line: LineSeen): Cause {
   const kind = line.rule.slice('~pause.'.length)
-  const value = decoded(line.scopeValue)
+  const value = unescapePart(line.scopeValue)
   return {
     reason: 'PAUSED',
     ...basics(line),
@@ -145,7 +146,7 @@ function limited(line: LineSeen, facts: HealthFacts): Cause | null {
     }
   }
   if (!shared) {
-    const tenant = shortened(tenantOf(specs, rule, scopeValue) ?? decoded(scopeValue))
+    const tenant = shortened(tenantOf(specs, rule, scopeValue) ?? unescapePart(scopeValue))
     const why = `${name} is full for ${tenant} alone: that is the gate at work.`
     return { reason: 'OWN_LIMIT', ...basics(line), sentence: `${tenant} waits at its own limit; others flow.`, whom: whomOf(line), why, command: '' }
   }
@@ -154,16 +155,8 @@ function limited(line: LineSeen, facts: HealthFacts): Cause | null {
   const isFlood = most !== undefined && most.org !== '–' && severalOrgs && depth >= FLOOD_CALLS && most.calls > depth / 2
   const reason: HealthReason = isFlood ? 'FLOOD' : waitsFor === 'CONCURRENCY' ? 'CONCURRENCY' : 'RATE'
   const sentence = isFlood ? `${shortened(most.org)} floods the shared limit ${limit}.` : `Calls wait for ${limit}, which all share.`
-  const why = `${name} is full for ${decoded(scopeValue)}${line.etaMs === null ? '' : `; the first call starts in ${seconds(line.etaMs)}`}.`
+  const why = `${name} is full for ${unescapePart(scopeValue)}${line.etaMs === null ? '' : `; the first call starts in ${seconds(line.etaMs)}`}.`
   return { reason, ...basics(line), sentence, whom: whomOf(line), why, command: `tollgate lines --rule ${rule}` }
-}
-
-function decoded(value: string): string {
-  try {
-    return decodeURIComponent(value)
-  } catch {
-    return value
-  }
 }
 
 function plainAmount(number: number): string {

@@ -268,7 +268,8 @@ export function isHeld(queue: string): boolean {
   return /^held-[0-9a-f]{12}$/.test(queue)
 }
 
-function isOld({ seen, nowMs }: HealthFacts): boolean {
+/** Whether the last look of the dispatcher is too old to be believed. */
+export function isOld({ seen, nowMs }: Pick<HealthFacts, 'seen' | 'nowMs'>): boolean {
   return seen === null || nowMs - seen.atMs > STALE_MS
 }
 
@@ -282,10 +283,10 @@ function firstOf({ oldestMs }: QueueFacts, lines: readonly LineSeen[]): number |
 
 function figuresOf({ seen, workers, nowMs, dispatched, queues, arrivingPerSecond, startingPerSecond }: HealthFacts): HealthFigures {
   const live = workers.filter(({ untilMs }) => untilMs > nowMs)
-  const isKnown = seen !== null && nowMs - seen.atMs <= STALE_MS
-  const ages = isKnown ? seen.lines.flatMap(({ oldestMs }) => (oldestMs === null ? [] : [oldestMs])) : []
+  const known = isOld({ seen, nowMs }) ? null : seen
+  const ages = (known?.lines ?? []).flatMap(({ oldestMs }) => (oldestMs === null ? [] : [oldestMs]))
   return {
-    waiting: isKnown ? seen.waiting : null,
+    waiting: known?.waiting ?? null,
     oldestMs: ages.length === 0 ? null : Math.max(...ages),
     running: queues.reduce((sum, { active }) => sum + active, 0),
     places: live.filter(({ queue }) => !isHeld(queue)).reduce((sum, { places }) => sum + places, 0),

@@ -2,22 +2,20 @@ import type { Redis } from 'ioredis'
 import { NUMBER, numbersAfter } from '../history/point.js'
 import { readSeen } from '../history/seen.js'
 import { SERIES, type SeriesStore, TOP } from '../history/series.js'
-import { withoutArguments } from '../model/secrets.js'
 import { MINUTE, SECOND } from '../model/time.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
 import type { RuleSpec } from '../policy/rule.js'
 import { parseReport } from '../queue/queue-places.js'
 import type { Keys } from '../redis/keys.js'
+import { repliesTo } from '../redis/replies.js'
 import type { HealthFacts, QueueFacts, RefusedBudget, TroubledCall } from './facts.js'
-import { isHeld } from './judge.js'
+import { isHeld, isOld } from './judge.js'
 
 /** A call that has not failed for so long is none that fails again and again. */
 const TROUBLED_MS = 60 * SECOND
 /** A budget that has refused nothing in this and the last minute is no cause. */
 const REFUSED_MS = 2 * MINUTE
 const RATE_MS = 2 * MINUTE
-/** An older look of the dispatcher is not believed. */
-const SEEN_MS = 10 * SECOND
 const COUNTED_LINES = 200
 
 export interface FactsParts {
@@ -39,20 +37,19 @@ export async function readFacts({ redis, keys, series, queue, rules }: FactsPart
     .zcard(keys.lines)
     .hgetall(keys.troubled)
     .hgetall(keys.closedQueues)
-  const [[seenText, lease, reports, lineCount, failing, closed], nowMs] = await Promise.all([exec(first), series.nowMs()])
+  const [[seenText, lease, reports, lineCount, failing, closed], nowMs] = await Promise.all([repliesTo(first), series.nowMs()])
   const seen = readSeen(seenText as string | null)
   const workers = Object.entries(reports as Record<string, string>).map(parseReport)
   const names = [queue, ...workers.map((worker) => worker.queue), ...(seen?.lines ?? []).map((line) => line.queue), ...Object.keys(closed as object)]
   const budgets = rules.rules.filter(({ limits }) => limits.some(({ unit }) => unit === 'usd'))
   const slot = Math.floor(nowMs / MINUTE)
-  const isOld = seen === null || nowMs - seen.atMs > SEEN_MS
   const [queues, callsInLines, [total], [all = [], ...ofBudgets], orgs] = await Promise.all([
     readQueues(
       redis,
       keys,
       [...new Set(names)].filter((name) => name !== '' && !isHeld(name)),
     ),
-    isOld && (lineCount as number) > 0 ? countCalls(redis, keys) : (seen?.waiting ?? 0),
+    isOld({ seen, nowMs }) && (lineCount as number) > 0 ? countCalls(redis, keys) : (seen?.waiting ?? 0),
     series.totals([SERIES.namespace]),
     series.points([SERIES.namespace, ...budgets.map(({ name }) => SERIES.rule(name))], 'm', slot - REFUSED_MS / MINUTE + 1, slot),
     series.top(TOP.spend('org'), 2),
@@ -95,7 +92,7 @@ async function countCalls(redis: Redis, keys: Keys): Promise<number> {
   const lines = await redis.zrange(keys.lines, '0', String(COUNTED_LINES - 1))
   const pipeline = redis.pipeline()
   for (const line of lines) pipeline.zcard(line)
-  return (await exec(pipeline)).reduce<number>((sum, depth) => sum + (depth as number), 0)
+  return (await repliesTo(pipeline)).reduce<number>((sum, depth) => sum + (depth as number), 0)
 }
 
 async function readQueues(redis: Redis, keys: Keys, names: readonly string[]): Promise<QueueFacts[]> {
@@ -110,7 +107,7 @@ async function readQueues(redis: Redis, keys: Keys, names: readonly string[]): P
       .hexists(key(name, 'meta'), 'paused')
       .lindex(key(name, 'wait'), -1)
       .lindex(key(name, 'paused'), -1)
-  const replies = await exec(pipeline)
+  const replies = await repliesTo(pipeline)
   const found = names.map((name, n) => {
     const [wait, held, prioritized, active, paused, next, nextHeld] = replies.slice(7 * n, 7 * n + 7) as [
       number,
@@ -125,7 +122,7 @@ async function readQueues(redis: Redis, keys: Keys, names: readonly string[]): P
   })
   const times = redis.pipeline()
   for (const { name, next } of found) times.hget(key(name, next ?? ''), 'timestamp')
-  const timestamps = await exec(times)
+  const timestamps = await repliesTo(times)
   return found.map(({ name, waiting, active, paused }, n) => ({
     name,
     waiting,
@@ -143,12 +140,4 @@ function troubledCall(id: string, text: string): TroubledCall[] {
   } catch {
     return []
   }
-}
-
-async function exec(pipeline: ReturnType<Redis['pipeline']>): Promise<unknown[]> {
-  if (pipeline.length === 0) return []
-  return ((await pipeline.exec()) ?? []).map(([error, value]) => {
-    if (error) throw withoutArguments(error)
-    return value
-  })
 }

@@ -1,3 +1,5 @@
+import { unescapePart } from '../policy/match.js'
+
 /** Numbers by name. A name that begins with ^ is the highest of what was given; of all others the sum is kept. */
 export type Numbers = Map<string, number>
 
@@ -55,21 +57,13 @@ export function addAll(to: Numbers, from: Numbers): void {
 /** A name as a part of that of a number: limits, orgs. */
 export function escaped(name: string): string {
   // Half of a surrogate pair has no form in UTF-8.
-  return encodeURIComponent(name.replace(/[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g, '�')).replaceAll('%2F', '/')
-}
-
-export function unescaped(name: string): string {
-  try {
-    return decodeURIComponent(name)
-  } catch {
-    return name
-  }
+  return encodeURIComponent(name.toWellFormed()).replaceAll('%2F', '/')
 }
 
 /** The numbers whose names begin with a prefix that ends in a colon, by what follows. */
 export function numbersAfter(numbers: Numbers, prefix: string): Map<string, number> {
   const found = new Map<string, number>()
-  for (const [name, amount] of numbers) if (name.startsWith(prefix)) found.set(unescaped(name.slice(prefix.length)), amount)
+  for (const [name, amount] of numbers) if (name.startsWith(prefix)) found.set(unescapePart(name.slice(prefix.length)), amount)
   return found
 }
 

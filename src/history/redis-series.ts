@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import type { Redis } from 'ioredis'
-import { withoutArguments } from '../model/secrets.js'
-import { type Clock, DAY, SECOND } from '../model/time.js'
+import { type Clock, DAY } from '../model/time.js'
 import type { Keys } from '../redis/keys.js'
+import { repliesTo, storeNowMs } from '../redis/replies.js'
 import { RESOLUTION, type Resolution } from '../store/redis/protocol.js'
 import { scripts } from '../store/redis/scripts.js'
 import { readPoint, type SeriesPoint, writeNumbers } from './point.js'
@@ -52,7 +52,7 @@ export class RedisSeries implements SeriesStore {
     for (let chunk = first; chunk <= last; chunk++) fields.push(`${resolution}${chunk % chunks}`)
     const pipeline = this.redis.pipeline()
     for (const name of names) pipeline.hmget(this.keys.series(name), ...new Set(fields))
-    const replies = (await this.run(pipeline)) as (string | null)[][]
+    const replies = (await repliesTo(pipeline)) as (string | null)[][]
     return replies.map(([open, ...kept]) => {
       // Each begins with the number of its chunk, which is no point: the ring may still have an old one.
       const texts = [...kept.flatMap((text) => (text ?? '').split(';').slice(1)), open ?? '']
@@ -68,13 +68,13 @@ export class RedisSeries implements SeriesStore {
   async totals(names: readonly string[]): Promise<(SeriesPoint | undefined)[]> {
     const pipeline = this.redis.pipeline()
     for (const name of names) pipeline.hget(this.keys.series(name), 't')
-    return (await this.run(pipeline)).map((text) => (typeof text === 'string' ? readPoint(text) : undefined))
+    return (await repliesTo(pipeline)).map((text) => (typeof text === 'string' ? readPoint(text) : undefined))
   }
 
   async resetTotals(names: readonly string[]): Promise<void> {
     const pipeline = this.redis.pipeline()
     for (const name of names) pipeline.hdel(this.keys.series(name), 't')
-    await this.run(pipeline)
+    await repliesTo(pipeline)
   }
 
   async top(list: string, most: number): Promise<Ranked[]> {
@@ -89,17 +89,7 @@ export class RedisSeries implements SeriesStore {
   }
 
   async nowMs(): Promise<number> {
-    const given = this.clock.forScripts()
-    if (given !== '') return Number(given)
-    const [seconds, micros] = await this.redis.time()
-    return Number(seconds) * SECOND + Math.floor(Number(micros) / SECOND)
-  }
-
-  private async run(pipeline: ReturnType<Redis['pipeline']>): Promise<unknown[]> {
-    if (pipeline.length === 0) return []
-    return ((await pipeline.exec()) ?? []).map(([error, value]) => {
-      if (error) throw withoutArguments(error)
-      return value
-    })
+    const nowMs = await storeNowMs(this.redis, this.clock)
+    return this.clock.forScripts() === '' ? Math.floor(nowMs) : nowMs
   }
 }

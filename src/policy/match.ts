@@ -73,6 +73,15 @@ export function escapePart(value: string): string {
   return /^[A-Za-z0-9._@/-]*$/.test(value) ? value : encodeURIComponent(value)
 }
 
+/** What was escaped by `escapePart`; any other text as it is. */
+export function unescapePart(part: string): string {
+  try {
+    return decodeURIComponent(part)
+  } catch {
+    return part
+  }
+}
+
 /** Compiles a scope to a function that gives the value of a call; undefined where the call lacks it. */
 function scopePart(scope: string, addresses: AddressCounting = DEFAULTS): (call: Call) => string | undefined {
   if (scope === 'global') return () => '*'

@@ -1,19 +1,12 @@
 import { isWithin, type Network, parseNetwork } from '../validation/address.js'
 import type { RuleSet } from './compile.js'
+import { unescapePart } from './match.js'
 import { subjectOf } from './override.js'
 
 /** The subjects of overrides and pauses: by the id of the override, or the subject of the pause itself. */
 function subjectsOf({ overrides, policy }: RuleSet): Map<string, readonly [kind: string, value: string]> {
   const ofPauses = policy.pauses.map((pause) => [subjectOf(pause).join(), subjectOf(pause)] as const)
   return new Map([...overrides.map((override) => [override.id, subjectOf(override)] as const), ...ofPauses])
-}
-
-function unescapePart(part: string): string {
-  try {
-    return decodeURIComponent(part)
-  } catch {
-    return part
-  }
 }
 
 /**

@@ -4,8 +4,8 @@ import { costIn } from '../admission/request.js'
 import { type CountedLine, linePoints } from '../history/line-points.js'
 import type { Recorder } from '../history/recorder.js'
 import { type LineSeen, limitKey, readSeen, type Seen, tenantOf } from '../history/seen.js'
-import { withoutArguments } from '../model/secrets.js'
 import { type Clock, DAY, SECOND } from '../model/time.js'
+import { repliesTo, storeNowMs } from '../redis/replies.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import { explainStored } from './explain.js'
 import type { QueueStates } from './queue-states.js'
@@ -85,7 +85,10 @@ export class LineLook {
   private async run(): Promise<void> {
     const { redis, scriptClient } = this.parts
     const { keys } = scriptClient
-    const [nowMs, last] = await Promise.all([this.nowMs(), this.lastMs === undefined ? redis.get(keys.seen).then(readSeen) : null])
+    const [nowMs, last] = await Promise.all([
+      storeNowMs(this.parts.redis, this.parts.clock),
+      this.lastMs === undefined ? redis.get(keys.seen).then(readSeen) : null,
+    ])
     if (last !== null) this.goOnFrom(last, nowMs)
     const beforeMs = this.lastMs
     const gapMs = beforeMs === undefined || nowMs - beforeMs > LONGEST_GAP_MS ? 0 : Math.max(0, nowMs - beforeMs)
@@ -131,7 +134,7 @@ export class LineLook {
     const asked = isAll ? names : [...new Set([...names, ...this.known.keys()])].slice(0, 2 * COUNTED_AT_ONCE)
     const pipeline = redis.pipeline()
     for (const name of asked) pipeline.zcard(name)
-    const depths = asked.length === 0 ? [] : await exec(pipeline)
+    const depths = asked.length === 0 ? [] : await repliesTo(pipeline)
     for (const [index, name] of asked.entries()) {
       const depth = depths[index] as number
       const known = this.known.get(name)
@@ -147,7 +150,7 @@ export class LineLook {
     const { redis, scriptClient, queueStates } = this.parts
     const pipeline = redis.pipeline()
     for (const { key } of deepest) pipeline.zrange(key, '0', '0')
-    const heads = (await exec(pipeline)).map((reply) => (reply as string[])[0])
+    const heads = (await repliesTo(pipeline)).map((reply) => (reply as string[])[0])
     const present = deepest.flatMap((line, n) => (heads[n] === undefined ? [] : [{ line, head: heads[n] }]))
     if (present.length === 0) return []
     const records = await scriptClient.recordsOf(present.map(({ head }) => head))
@@ -199,7 +202,7 @@ export class LineLook {
   private async cameMs(ids: readonly string[]): Promise<(number | null)[]> {
     const pipeline = this.parts.redis.pipeline()
     for (const id of ids) pipeline.hget(this.parts.scriptClient.keys.job(id), 'timestamp')
-    return (await exec(pipeline)).map((text) => (text === null ? null : Number(text)))
+    return (await repliesTo(pipeline)).map((text) => (text === null ? null : Number(text)))
   }
 
   /** Who waits in each line, by its key: where the line may have calls of several tenants, by a sample. */
@@ -216,7 +219,7 @@ export class LineLook {
     if (mixed.length === 0) return who
     const pipeline = redis.pipeline()
     for (const { key } of mixed) pipeline.zrandmember(key, SAMPLE)
-    const samples = (await exec(pipeline)) as string[][]
+    const samples = (await repliesTo(pipeline)) as string[][]
     const records = await scriptClient.recordsOf(samples.flat())
     let next = 0
     for (const [n, { key, depth }] of mixed.entries()) {
@@ -252,19 +255,4 @@ export class LineLook {
     this.limits = new Map([...limits].map(([name, { sinceMs }]) => [name, sinceMs]))
     return limits
   }
-
-  private async nowMs(): Promise<number> {
-    const given = this.parts.clock.forScripts()
-    if (given !== '') return Number(given)
-    const [seconds, micros] = await this.parts.redis.time()
-    return Number(seconds) * SECOND + Number(micros) / SECOND
-  }
-}
-
-async function exec(pipeline: ReturnType<Redis['pipeline']>): Promise<unknown[]> {
-  const replies = (await pipeline.exec()) ?? []
-  return replies.map(([error, value]) => {
-    if (error) throw withoutArguments(error)
-    return value
-  })
 }

@@ -2,6 +2,7 @@ import { Job, Queue, type Telemetry } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { withoutArguments } from '../model/secrets.js'
 import type { Keys } from '../redis/keys.js'
+import { repliesTo } from '../redis/replies.js'
 import { parseRecordId } from './stored-call.js'
 
 /** Where BullMQ has the job of a woken call. held: a worker has its lock. */
@@ -52,12 +53,9 @@ export class Queues {
       pipeline.exists(`${toKey(jobId)}:lock`)
       pipeline.hexists(toKey(jobId), 'finishedOn')
     }
-    const replies = (await pipeline.exec()) ?? []
+    const replies = await repliesTo(pipeline)
     return ids.map((_, index) => {
-      const [delayed, exists, locked, finished] = replies.slice(index * 4, index * 4 + 4).map(([error, value]) => {
-        if (error) throw withoutArguments(error)
-        return value
-      })
+      const [delayed, exists, locked, finished] = replies.slice(index * 4, index * 4 + 4)
       if (delayed !== null) return 'delayed'
       if (exists === 0 || finished === 1) return 'missing'
       return locked === 1 ? 'held' : 'queued'

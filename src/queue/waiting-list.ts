@@ -1,4 +1,3 @@
-import type { Redis } from 'ioredis'
 import {
   type CallsPage,
   type CheckedCallsQuery,
@@ -14,9 +13,9 @@ import {
   writeCursor,
 } from '../gate/waiting.js'
 import type { Call } from '../model/call.js'
-import { withoutArguments } from '../model/secrets.js'
 import { SECOND } from '../model/time.js'
 import { waitsFor } from '../model/wait-reason.js'
+import { repliesTo } from '../redis/replies.js'
 import { type ExplainParts, type Explanation, explainStored } from './explain.js'
 import { callOfJob, parseRecordId, readRecord, recordId } from './stored-call.js'
 
@@ -154,7 +153,7 @@ export class WaitingList {
     const asked = lines.filter((line) => rule === undefined || scriptClient.keys.parseLine(line)?.rule === rule)
     for (const line of asked)
       pipeline.zrange(line, line === at[2] && at[3] !== '' ? `(${at[3]}` : '-inf', '+inf', 'BYSCORE', 'LIMIT', 0, most + 1, 'WITHSCORES')
-    const replies = await exec(pipeline)
+    const replies = await repliesTo(pipeline)
     const ids: string[] = []
     for (const [n, line] of asked.entries()) {
       const flat = replies[n] as string[]
@@ -214,7 +213,7 @@ export class WaitingList {
       pipeline.hmget(scriptClient.keys.job(id), 'name', 'data', 'timestamp')
       pipeline.zscore(this.bullKey('delayed'), parseRecordId(id).jobId)
     }
-    const [replies, nowMs, reason] = await Promise.all([exec(pipeline), this.nowMs(), queueStates.reason(this.queue)])
+    const [replies, nowMs, reason] = await Promise.all([repliesTo(pipeline), this.nowMs(), queueStates.reason(this.queue)])
     return ids.flatMap((id, n): ListedCall[] => {
       const [name, data, timestamp] = replies[2 * n] as (string | null)[]
       if (typeof data !== 'string') return []
@@ -234,7 +233,7 @@ export class WaitingList {
       pipeline.zrange(line, '0', String(FIRST_CALLS - 1))
       pipeline.zrange(line, '-1', '-1')
     }
-    const replies = await exec(pipeline)
+    const replies = await repliesTo(pipeline)
     const found = lines.flatMap((line, n) => {
       const [depth, first, [last]] = replies.slice(3 * n, 3 * n + 3) as [number, string[], string[]]
       return first[0] === undefined ? [] : [{ line, depth, first, head: first[0], last: last ?? first[0] }]
@@ -266,7 +265,7 @@ export class WaitingList {
   private async waitedMs(ids: readonly string[]): Promise<(number | null)[]> {
     const pipeline = this.parts.redis.pipeline()
     for (const id of ids) pipeline.hget(this.parts.scriptClient.keys.job(id), 'timestamp')
-    const [replies, nowMs] = await Promise.all([exec(pipeline), this.nowMs()])
+    const [replies, nowMs] = await Promise.all([repliesTo(pipeline), this.nowMs()])
     return replies.map((timestamp) => (timestamp === null ? null : Math.max(0, nowMs - Number(timestamp))))
   }
 
@@ -287,12 +286,4 @@ function readJob(name: string, data: string): Partial<Call> {
     // A worker with `callOf` may read it otherwise, or refuse it.
     return { agent: name }
   }
-}
-
-async function exec(pipeline: ReturnType<Redis['pipeline']>): Promise<unknown[]> {
-  const replies = (await pipeline.exec()) ?? []
-  return replies.map(([error, value]) => {
-    if (error) throw withoutArguments(error)
-    return value
-  })
 }

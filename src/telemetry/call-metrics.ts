@@ -34,8 +34,6 @@ export class CallMetrics {
   private readonly limiters = new Map<string, LimiterCounts>()
   private readonly samples = new Map<string, SampledPart>()
   private sampledMs = 0
-  /** Is told of every decision, where alerts need to know more than the sums. */
-  watchesDecisions: ((request: AdmissionRequest, decision: Decision) => void) | undefined
 
   /** @param sinceMs when the request was sent, by `performance.now()` */
   decided(at: DecidedAt, request: AdmissionRequest, decision: Decision, sinceMs?: number): void {
@@ -57,7 +55,6 @@ export class CallMetrics {
       this.sampledMs = nowMs
       this.sample(decision.usage, nowMs)
     }
-    this.watchesDecisions?.(request, decision)
   }
 
   started({ agent }: Pick<Call, 'agent'>, waitedMs: number): void {
