@@ -254,8 +254,9 @@ local function meter_at(batch, line_key)
 end
 
 -- The same for a line that need not be that of a meter of the call.
-function Backlog.leaves_line(batch, call, line_key)
-  local meter = meter_at(batch, line_key)
+-- @param own the meter of the call that has the line, nil = none of its meters
+function Backlog.leaves_line(batch, call, line_key, own)
+  local meter = own or meter_at(batch, line_key)
   if meter then return Backlog.add_in_line(batch, call, meter, -1) end
   local backlog = read(line_key)
   for unit = 1, COST_UNITS do

@@ -113,12 +113,12 @@ function Line.close(batch, line_key)
   end
 end
 
--- Whether a line is that of a meter of the call.
-local function is_of_meter(batch, call, line_key)
+-- The meter of a call whose line this is; nil where none of its meters has it.
+local function meter_of(batch, call, line_key)
   for position = CALL_METERS, #call do
-    if Line.key(batch.meters[call[position]]) == line_key then return true end
+    local meter = batch.meters[call[position]]
+    if Line.key(meter) == line_key then return meter end
   end
-  return false
 end
 
 -- @param moves whether it joins the line of another meter at once, and goes on waiting for all of them
@@ -127,26 +127,24 @@ function Line.leave(batch, line_key, call, moves)
   call.moves = nil
   if known and (known.deadline or 0) > 0 then redis.call('ZREM', KEYS[FIXED.DEADLINES], call[CALL_ID]) end
   if redis.call('ZREM', line_key, call[CALL_ID]) == 1 then
-    if is_of_meter(batch, call, line_key) then
+    local own = meter_of(batch, call, line_key)
+    if own then
       call.moves = moves
       if not moves then Backlog.add(batch, call, -1) end
     end
     if redis.call('EXISTS', line_key) == 0 then
       Line.close(batch, line_key)
     else
-      Backlog.leaves_line(batch, call, line_key)
+      Backlog.leaves_line(batch, call, line_key, own)
     end
   end
 end
 
 -- The meter in whose line a waiting call stands, and its rank there; nil where no meter of the call is.
 function Line.own(batch, call)
-  for position = CALL_METERS, #call do
-    local meter = batch.meters[call[position]]
-    if Line.key(meter) == call[CALL_PARSED].line then
-      return meter, redis.call('ZRANK', Line.key(meter), call[CALL_ID])
-    end
-  end
+  local line_key = call[CALL_PARSED].line
+  local meter = meter_of(batch, call, line_key)
+  if meter then return meter, redis.call('ZRANK', line_key, call[CALL_ID]) end
 end
 
 -- Room came back at this meter: its line is looked at now.

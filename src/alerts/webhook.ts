@@ -1,6 +1,5 @@
 import { lookup as lookUp } from 'node:dns'
 import { BlockList, isIP, type LookupFunction } from 'node:net'
-import { Agent, fetch } from 'undici'
 import { ConfigInvalid } from '../model/errors.js'
 import { SECOND } from '../model/time.js'
 import type { WebhookSpec } from '../policy/alert.js'
@@ -62,6 +61,16 @@ function secretOf(name: string, { secretEnv }: WebhookSpec, environment: NodeJS.
   return secret
 }
 
+/** By which connections messages leave: `guarded` reaches public addresses alone. Here and not at the top: few processes have webhooks. */
+async function openConnections() {
+  const { Agent, fetch } = await import('undici')
+  return {
+    fetch,
+    guarded: new Agent({ connect: { lookup: publicLookup, timeout: TIMEOUT_MS } }),
+    open: new Agent({ connect: { timeout: TIMEOUT_MS } }),
+  }
+}
+
 /**
  * Posts messages to webhooks, signed.
  *
@@ -69,8 +78,7 @@ function secretOf(name: string, { secretEnv }: WebhookSpec, environment: NodeJS.
  * metadata of a cloud, whatever name they have. `allowedHosts` names the exceptions. A redirect is not followed, and of the answer the status alone is read.
  */
 export class WebhookSender {
-  private readonly guarded = new Agent({ connect: { lookup: publicLookup, timeout: TIMEOUT_MS } })
-  private readonly open = new Agent({ connect: { timeout: TIMEOUT_MS } })
+  private connections: ReturnType<typeof openConnections> | undefined
 
   constructor(
     private readonly allowedHosts: readonly string[],
@@ -87,13 +95,16 @@ export class WebhookSender {
     if (!isAllowed && isIP(host) !== 0 && isInternalAddress(host))
       throw new ConfigInvalid(`webhooks.${name}.url: must not be an address of this machine or of a private network; webhookHosts names exceptions`)
     const headers = signedHeaders(id, body, secretOf(name, webhook, this.environment), Date.now())
-    const dispatcher = isAllowed ? this.open : this.guarded
+    this.connections ??= openConnections()
+    const { fetch, guarded, open } = await this.connections
+    const dispatcher = isAllowed ? open : guarded
     const response = await fetch(webhook.url, { method: 'POST', headers, body, dispatcher, redirect: 'manual', signal: AbortSignal.timeout(TIMEOUT_MS) })
     await response.body?.cancel()
     if (!response.ok) throw new Error(`webhook ${name} answered ${response.status}`)
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.guarded.destroy(), this.open.destroy()])
+    const made = await this.connections
+    if (made !== undefined) await Promise.all([made.guarded.destroy(), made.open.destroy()])
   }
 }

@@ -89,7 +89,8 @@ function guardsUpstream({ scope, match = {}, degraded }: RuleSpec): boolean {
 }
 
 function compileRule(spec: RuleSpec, index: OverrideIndex): CompiledRule {
-  const covered = compileScopeValue(spec, index.addresses(spec))
+  const conditions = fieldMatches(spec.match)
+  const covered = compileScopeValue(spec, index.addresses(spec), conditions)
   const scopeValue = index.mayLift(spec.name) ? (call: Call) => (index.lifting(spec.name, call) === undefined ? covered(call) : null) : covered
   const priority = spec.priority ?? 0
   const strategy = spec.strategy ?? 'queue'
@@ -103,8 +104,8 @@ function compileRule(spec: RuleSpec, index: OverrideIndex): CompiledRule {
     options: ruleOptions(spec),
     degraded: compileDegraded(spec, priority, scopeValue),
     onStoreError: spec.onStoreError,
-    missing: compileRequired(spec),
-    conditions: fieldMatches(spec.match),
+    missing: compileRequired(spec, conditions),
+    conditions,
     scopeValue,
   }
   const candidates = index.candidates(spec)

@@ -109,16 +109,23 @@ export function scopeValueOf(scopes: readonly string[], addresses?: AddressCount
 }
 
 /** Compiles the scope and the match of a rule to a function that gives the scope value of a call; null for calls that the rule does not cover. */
-export function compileScopeValue({ scope, match }: Pick<RuleSpec, 'scope' | 'match'>, addresses?: AddressCounting): (call: Call) => string | null {
-  const matches = compileMatch(match)
+export function compileScopeValue(
+  { scope, match }: Pick<RuleSpec, 'scope' | 'match'>,
+  addresses?: AddressCounting,
+  conditions = fieldMatches(match),
+): (call: Call) => string | null {
+  const matches = meetsAll(conditions)
   const scopeValue = scopeValueOf([scope].flat(), addresses)
   return (call) => (matches(call) ? scopeValue(call) : null)
 }
 
 /** Compiles what a rule requires to a function that gives the first field that a call lacks; undefined for a complete one, and for one that the rule's match leaves out. */
-export function compileRequired({ requires, match }: Pick<RuleSpec, 'requires' | 'match'>): ((call: Call) => string | undefined) | undefined {
+export function compileRequired(
+  { requires, match }: Pick<RuleSpec, 'requires' | 'match'>,
+  conditions = fieldMatches(match),
+): ((call: Call) => string | undefined) | undefined {
   if (requires === undefined) return undefined
-  const matches = compileMatch(match)
+  const matches = meetsAll(conditions)
   const required = requires.map((field) => [field, scopePart(field)] as const)
   return (call) => (matches(call) ? required.find(([, valueIn]) => valueIn(call) === undefined)?.[0] : undefined)
 }

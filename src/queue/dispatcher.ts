@@ -84,7 +84,7 @@ export class Dispatcher {
     private readonly history: { readonly look: LineLook; readonly notes: CallNotes },
   ) {
     this.looks = setInterval(() => {
-      if (this.lease.name === 'held' && this.lease.untilMs > performance.now()) void this.history.look.look()
+      if (this.leads) void this.history.look.look()
     }, LOOK_MS)
     this.looks.unref()
     this.scan = new LineScan(redis, scriptClient, clock)

@@ -96,7 +96,7 @@ export class WaitingList {
   }
 
   private lineKey(name: string): string {
-    return this.parts.scriptClient.keys.line('', '').slice(0, -1) + name
+    return this.parts.scriptClient.keys.linePrefix + name
   }
 
   /** The calls of one line by their places: from a place on, or from that of the cursor. */
@@ -254,7 +254,7 @@ export class WaitingList {
       next += first.length
       const [of, ofLast] = explained.slice(2 * n, 2 * n + 2) as [Explanation, Explanation]
       const { etaMs: headEtaMs, etaMaxMs: headEtaMaxMs, binding, waitsFor: reason, todo } = of
-      const name = line.slice(scriptClient.keys.line('', '').length - 1)
+      const name = line.slice(scriptClient.keys.linePrefix.length)
       const oldestMs = ages.length === 0 ? null : Math.max(...ages)
       const etas = { headEtaMs, headEtaMaxMs, lastEtaMs: ofLast.etaMs, lastEtaMaxMs: ofLast.etaMaxMs }
       return { line: name, depth, oldestMs, head: parseRecordId(head).jobId, ...etas, binding, waitsFor: reason, todo }

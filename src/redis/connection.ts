@@ -5,7 +5,6 @@ import { addressName, type RedisAddress, readAddress, type ServerAccess, type Se
 import { connected, within } from './bounded-wait.js'
 import { follow, followerOf } from './follower.js'
 import { hashTagOf, slotOf } from './hash-slot.js'
-import { accessOptions } from './master-finder.js'
 
 /** The Redis of the command line and of worker processes where neither a flag nor REDIS_URL names one. */
 export const DEFAULT_URL = 'redis://localhost:6379'
@@ -94,9 +93,8 @@ function connectTo(address: RedisAddress, prefix: string): Redis {
     throw new ConfigInvalid(
       `prefix: on a Redis Cluster the prefix needs a hash tag, which keeps all keys of a namespace on one server: {${prefix}} (got ${show(prefix)})`,
     )
-  const { options } = follow(address, slotOf(prefix))
   const { host, port, path } = address.kind === 'single' ? address.node : (address.nodes[0] as ServerNode)
-  return new Redis({ ...OPTIONS, ...accessOptions(address.access), ...(path === undefined ? { host, port } : { path }), ...options })
+  return new Redis({ ...OPTIONS, ...address.access, ...(path === undefined ? { host, port } : { path }), ...follow(address, slotOf(prefix)) })
 }
 
 /**

@@ -217,9 +217,10 @@ export function followerOf(client: Redis): Follower | undefined {
   return Connector === undefined ? undefined : followers.get(Connector)
 }
 
-export function follow(address: RedisAddress, slot: number): { follower: Follower; options: ReturnType<Follower['options']> } {
+/** The options of a connection that follows the server of a slot. */
+export function follow(address: RedisAddress, slot: number): ReturnType<Follower['options']> {
   const follower = new Follower(address, slot)
   const options = follower.options()
   followers.set(options.Connector as object, follower)
-  return { follower, options }
+  return options
 }

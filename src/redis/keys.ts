@@ -71,6 +71,8 @@ export class Keys extends Prefixed {
   readonly troubled = `${this.own}/troubled`
   /** Hash: the queues that take no calls at the moment. */
   readonly closedQueues = `${this.own}/closed`
+  /** What the keys of all lines begin with; rule and scope value follow. */
+  readonly linePrefix = this.line('', '').slice(0, -1)
   /** A key, and a channel, that are never written: permissions are tried on it. */
   readonly probe = `${this.own}/probe`
   /** The processes that have the namespace open. */
@@ -165,9 +167,9 @@ export class Keys extends Prefixed {
   }
   /** Rule and scope value of a line's key, or null if it is not one. */
   parseLine(key: string): { rule: string; value: string } | null {
-    const start = `${this.own}/l/`
-    if (!key.startsWith(start)) return null
-    const slash = key.indexOf('/', start.length)
-    return slash < 0 ? null : { rule: key.slice(start.length, slash), value: key.slice(slash + 1) }
+    const start = this.linePrefix.length
+    if (!key.startsWith(this.linePrefix)) return null
+    const slash = key.indexOf('/', start)
+    return slash < 0 ? null : { rule: key.slice(start, slash), value: key.slice(slash + 1) }
   }
 }

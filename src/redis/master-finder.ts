@@ -19,21 +19,10 @@ export interface MasterFinder {
   moved?(node: ServerNode): ServerNode
 }
 
-/** Options of connections to servers, beside where they are. */
-export function accessOptions({ username, password, db, family, tls }: ServerAccess) {
-  return {
-    ...(username === undefined ? {} : { username }),
-    ...(password === undefined ? {} : { password }),
-    ...(family === undefined ? {} : { family }),
-    ...(tls === undefined ? {} : { tls }),
-    ...(db === undefined ? {} : { db }),
-  }
-}
-
 /** One question to one server, over a connection of its own. */
 export async function ask<T>({ host, port, path }: ServerNode, access: ServerAccess, question: (client: Redis) => Promise<T>): Promise<T> {
   const client = new Redis({
-    ...accessOptions(access),
+    ...access,
     ...(path === undefined ? { host, port } : { path }),
     lazyConnect: true,
     retryStrategy: null,
