@@ -135,6 +135,7 @@ export class Alerts {
     const states = new Map(Object.entries(stored).map(([key, text]) => [key, JSON.parse(text) as AlertState]))
     const found = new Map<string, AlertFinding>()
     const unknown = new Set<string>()
+    this.evaluator.begin()
     for (const spec of list) {
       try {
         for (const finding of await this.evaluator.evaluate(spec, nowMs)) found.set(keyOf(finding), finding)

@@ -66,8 +66,15 @@ function usualDay({ days }: Spend, nowMs: number): { usual: number; part: number
 export class AlertEvaluator {
   /** Sums of unchecked calls, as they were at earlier evaluations. */
   private readonly unchecked: { readonly atMs: number; readonly sum: number }[] = []
+  /** What was read of spenders since `begin`. */
+  private readonly spends = new Map<string, Promise<readonly Spend[]>>()
 
   constructor(private readonly figures: AlertFigures) {}
+
+  /** The alerts that follow are evaluated together: the figures of spenders, a page of script calls each, are read once for all of them. */
+  begin(): void {
+    this.spends.clear()
+  }
 
   /** @returns what it finds now. @throws where the figures cannot be read: it is not known whether the alert holds */
   async evaluate(spec: AlertSpec, nowMs: number): Promise<readonly AlertFinding[]> {
@@ -138,7 +145,7 @@ export class AlertEvaluator {
     const findings: AlertFinding[] = []
     for (const by of spec.by === undefined ? SPENDERS : [spec.by]) {
       for (const unit of ['usd', 'tokens'] as const) {
-        for (const spend of await this.figures.history.spend({ by, unit, limit: MOST_LOOKED_AT })) {
+        for (const spend of await this.spendOf(by, unit)) {
           if (spend.budget === null || matching([spend.budget.rule], spec.rules).length === 0) continue
           const finding = look(spend, by)
           if (finding !== undefined) findings.push(finding)
@@ -146,6 +153,16 @@ export class AlertEvaluator {
       }
     }
     return findings
+  }
+
+  private spendOf(by: Spender, unit: 'usd' | 'tokens'): Promise<readonly Spend[]> {
+    const name = `${by} ${unit}`
+    let read = this.spends.get(name)
+    if (read === undefined) {
+      read = this.figures.history.spend({ by, unit, limit: MOST_LOOKED_AT })
+      this.spends.set(name, read)
+    }
+    return read
   }
 
   private async refusalsOfAgents(spec: AlertSpec, bound: number, fromMs: number, overMs: number, found: Found): Promise<AlertFinding[]> {
@@ -172,7 +189,7 @@ export class AlertEvaluator {
     const by = spec.by ?? 'org'
     const findings: AlertFinding[] = []
     for (const unit of ['usd', 'tokens'] as const) {
-      for (const spend of await this.figures.history.spend({ by, unit, limit: MOST_LOOKED_AT })) {
+      for (const spend of await this.spendOf(by, unit)) {
         const known = usualDay(spend, nowMs)
         if (known === undefined || findings.some(({ subject }) => subject === `${by}/${spend.name}`)) continue
         // Against a whole usual day: a burst in the morning alone is not unusual yet.

@@ -51,12 +51,12 @@ export async function readSpend(series: SeriesStore, budgets: Budgets, query: Sp
     today,
   )
   const rows = names.map((name, n) => row(name, found[n] ?? [], unit, nowMs)).sort((one, other) => other.month - one.month)
+  const rules = budgetRules(budgets, by, unit)
   return Promise.all(
-    rows
-      .slice(0, limit)
-      .map(
-        async ({ spread, ...one }): Promise<Spend> => ({ ...one, budget: await budgetOf(budgets, by, unit, one, { perDay: one.pacePerDay, spread }, nowMs) }),
-      ),
+    rows.slice(0, limit).map(async ({ spread, ...one }): Promise<Spend> => {
+      const covering = rules.filter((rule) => rule.scopeValue({ agent: '', [by]: one.name }) !== null)
+      return { ...one, budget: await budgetOf(covering, budgets.usage, unit, one, { perDay: one.pacePerDay, spread }, nowMs) }
+    }),
   )
 }
 
@@ -104,25 +104,31 @@ function paceOf(of: (day: number) => number, firstDay: number, nowMs: number): P
   return { perDay, spread: Math.sqrt(variance) }
 }
 
+/** The rules that are budgets of spenders of a kind. */
+function budgetRules({ specs, rules }: Budgets, by: string, unit: 'usd' | 'tokens'): CompiledRule[] {
+  const ofKind = specs.filter(({ scope, enabled }) => enabled !== false && [scope].flat().length === 1 && [scope].flat()[0] === by)
+  return ofKind.flatMap(({ name }) => {
+    const rule = rules.find((one) => one.name === name)
+    return rule?.limits.some((limit) => limit.unit === unit && limit.windowMs >= DAY) === true ? [rule] : []
+  })
+}
+
 async function budgetOf(
-  { specs, rules, usage }: Budgets,
-  by: string,
+  rules: readonly CompiledRule[],
+  usage: Budgets['usage'],
   unit: 'usd' | 'tokens',
   { name }: Pick<Spend, 'name'>,
   pace: Pace,
   nowMs: number,
 ): Promise<Spend['budget']> {
-  const ofKind = specs.filter(({ scope, enabled }) => enabled !== false && [scope].flat().length === 1 && [scope].flat()[0] === by)
   const found = await Promise.all(
-    ofKind.flatMap((spec) => {
-      const compiled = rules.find((rule) => rule.name === spec.name)
-      const isBudget =
-        compiled?.limits.some((limit) => limit.unit === unit && limit.windowMs >= DAY) === true && compiled.scopeValue({ agent: '', [by]: name }) !== null
-      return isBudget ? [usage(spec.name, name).then((all) => ({ compiled, all: all.filter((one) => one.unit === unit && (one.windowMs ?? 0) >= DAY) }))] : []
+    rules.map(async (compiled) => {
+      const all = await usage(compiled.name, name)
+      return { compiled, all: all.filter((one) => one.unit === unit && (one.windowMs ?? 0) >= DAY) }
     }),
   )
   const limits = found.flatMap(({ compiled, all }) =>
-    all.map((one) => ({ one, algorithm: compiled?.limits.find(({ name }) => name === one.limit)?.algorithm })),
+    all.map((one) => ({ one, algorithm: compiled.limits.find((limit) => limit.name === one.limit)?.algorithm })),
   )
   const [tightest] = limits.sort((one, other) => shareOf(other.one) - shareOf(one.one))
   if (tightest === undefined) return null
