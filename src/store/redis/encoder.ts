@@ -4,7 +4,7 @@ import type { ObservedLimits } from '../../model/upstream.js'
 import type { CompiledRule } from '../../policy/compiled-rule.js'
 import type { Keys } from '../../redis/keys.js'
 import { strictnessOf, UNIT_CODES } from './protocol.js'
-import { encodedRule } from './rule-encoder.js'
+import { encodedRule, isSameRule } from './rule-encoder.js'
 
 /** A call on its way into a batch: the places of its keys and meters, and what it costs. */
 interface Entered {
@@ -114,7 +114,7 @@ export class BatchEncoder {
     if (this.calls.length === 0 || (!this.mixed && this.resolvedUnder === counted)) return false
     return meters.some(({ rule, keys }) => {
       const known = this.meters[(this.places.get(keys[0] as string) ?? 0) - 1]?.rule
-      return known !== undefined && known !== rule && encodedRule(known, this.nowMs).json !== encodedRule(rule, this.nowMs).json
+      return known !== undefined && !isSameRule(known, rule, this.nowMs)
     })
   }
 

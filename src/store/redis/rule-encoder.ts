@@ -61,3 +61,8 @@ export function encodedRule(rule: CompiledRule, atMs: number): EncodedRule {
   }
   return encoded
 }
+
+/** Whether scripts read two rules alike, at a time. */
+export function isSameRule(one: CompiledRule, other: CompiledRule, atMs: number): boolean {
+  return one === other || encodedRule(one, atMs).json === encodedRule(other, atMs).json
+}

@@ -6,7 +6,7 @@ import type { Keys } from '../../redis/keys.js'
 import { DOUBLE, doublesOf, type NamedMeter } from './decoder.js'
 import type { BatchEncoder } from './encoder.js'
 import { UNIT_CODES } from './protocol.js'
-import { encodedRule } from './rule-encoder.js'
+import { encodedRule, isSameRule } from './rule-encoder.js'
 
 /** What the sums of a rule need to know of it. */
 interface SummedRule {
@@ -90,7 +90,8 @@ export class SumsEncoder {
     for (const { rule, keys } of meters) {
       const key = keys[0] as string
       const known = this.sums.get(key)
-      if (known === undefined ? this.isTight(key) || (rule.kind !== 'upstream' && summed(rule) === null) : !this.isSame(known.meter.rule, rule)) return false
+      if (known === undefined ? this.isTight(key) || (rule.kind !== 'upstream' && summed(rule) === null) : !isSameRule(known.meter.rule, rule, this.nowMs))
+        return false
     }
     for (const meter of meters) {
       if (meter.rule.kind === 'upstream') {
@@ -120,11 +121,7 @@ export class SumsEncoder {
   encode(ledger: string): { keys: string[]; args: string[] } {
     const entries = this.entries()
     const expectedEmpty = [...(entries === '' ? [] : [this.names.ledger(ledger)]), ...this.blocks]
-    let meters = ''
-    for (const { rule, calls, opens, amounts } of this.sums.values()) {
-      meters += `${meters === '' ? '' : ','}${rule},${calls},${opens}`
-      for (const amount of amounts) meters += `,${amount}`
-    }
+    const meters = this.list(({ rule }) => rule)
     const rules = [...this.rules.keys()].map((rule) => encodedRule(rule, this.nowMs).json)
     return {
       keys: [...this.names.fixed, ...expectedEmpty, ...this.sums.keys()],
@@ -134,11 +131,7 @@ export class SumsEncoder {
 
   /** The last arguments of the script `start-sums`; adds the keys and meters of the starts to a batch. @param ledger as in `encode` */
   encodeStarts(batch: BatchEncoder, ledger: string): string[] {
-    let list = ''
-    for (const { meter, calls, opens, amounts } of this.sums.values()) {
-      list += `${list === '' ? '' : ','}${batch.meet(meter)},${calls},${opens}`
-      for (const amount of amounts) list += `,${amount}`
-    }
+    const list = this.list(({ meter }) => batch.meet(meter))
     const expectedEmpty = [this.names.ledger(ledger), ...this.requests.map(({ id }) => this.names.call(id)), ...this.blocks]
     const empty = expectedEmpty.map((key) => batch.keys.push(key))
     const locks = this.locks.flatMap(({ key, token }) => [batch.keys.push(key), token])
@@ -156,8 +149,14 @@ export class SumsEncoder {
     return named
   }
 
-  private isSame(one: CompiledRule, other: CompiledRule): boolean {
-    return one === other || encodedRule(one, this.nowMs).json === encodedRule(other, this.nowMs).json
+  /** The sums of all meters; before those of each a number that says which it is. */
+  private list(numberOf: (sums: Sums) => number): string {
+    let list = ''
+    for (const sums of this.sums.values()) {
+      list += `${list === '' ? '' : ','}${numberOf(sums)},${sums.calls},${sums.opens}`
+      for (const amount of sums.amounts) list += `,${amount}`
+    }
+    return list
   }
 
   private sumsOf(meter: MeterRef): Sums {

@@ -8,8 +8,8 @@ export interface ClusterFleet {
   readonly replicas: readonly RedisNode[]
   /** The server that has the slot of a key now, as the others see it. */
   owner(key: string): Promise<RedisNode>
-  /** Moves a slot with its keys, as `redis-cli --cluster reshard` does. @param pauseMs after each batch of keys */
-  move(slot: number, from: RedisNode, to: RedisNode, pauseMs?: number): Promise<void>
+  /** Moves a slot with its keys, as `redis-cli --cluster reshard` does. */
+  move(slot: number, from: RedisNode, to: RedisNode): Promise<void>
   stop(): Promise<void>
 }
 
@@ -21,12 +21,10 @@ async function idOf({ client }: RedisNode): Promise<string> {
   return (await client.call('cluster', 'myid')) as string
 }
 
+const MASTERS = 3
+
 /** Three masters that share the slots, with a replica each unless told otherwise. */
-export async function startCluster({
-  masters: count = 3,
-  replicas: perMaster = 1,
-  ...options
-}: NodeOptions & { masters?: number; replicas?: number } = {}): Promise<ClusterFleet> {
+export async function startCluster({ replicas: perMaster = 1, ...options }: NodeOptions & { replicas?: number } = {}): Promise<ClusterFleet> {
   const flags = [
     '--cluster-enabled',
     'yes',
@@ -38,15 +36,15 @@ export async function startCluster({
     '0',
     ...(options.flags ?? []),
   ]
-  const nodes = await Promise.all(Array.from({ length: count * (1 + perMaster) }, () => startNode({ ...options, flags })))
-  const masters = nodes.slice(0, count)
-  const replicas = nodes.slice(count)
+  const nodes = await Promise.all(Array.from({ length: MASTERS * (1 + perMaster) }, () => startNode({ ...options, flags })))
+  const masters = nodes.slice(0, MASTERS)
+  const replicas = nodes.slice(MASTERS)
   const [first] = masters as [RedisNode]
   for (const [n, { client }] of nodes.entries()) await client.call('cluster', 'set-config-epoch', n + 1)
   await Promise.all(
     masters.map(async ({ client }, n) => {
-      const from = Math.floor((SLOTS * n) / count)
-      const to = Math.floor((SLOTS * (n + 1)) / count)
+      const from = Math.floor((SLOTS * n) / MASTERS)
+      const to = Math.floor((SLOTS * (n + 1)) / MASTERS)
       await client.call('cluster', 'addslots', ...Array.from({ length: to - from }, (_, slot) => from + slot))
     }),
   )
@@ -56,7 +54,7 @@ export async function startCluster({
     return lines.length === nodes.length && lines.every((line) => !/handshake|noaddr/.test(line))
   }
   await until('all servers of the cluster know each other', async () => (await Promise.all(nodes.map(knows))).every(Boolean))
-  await Promise.all(replicas.map(async ({ client }, n) => client.call('cluster', 'replicate', await idOf(masters[n % count] as RedisNode))))
+  await Promise.all(replicas.map(async ({ client }, n) => client.call('cluster', 'replicate', await idOf(masters[n % MASTERS] as RedisNode))))
   await until('the cluster is there', async () => {
     const states = await Promise.all(nodes.map(({ client }) => client.call('cluster', 'info') as Promise<string>))
     if (!states.every((state) => state.includes('cluster_state:ok'))) return false
@@ -76,13 +74,13 @@ export async function startCluster({
   }
   return {
     url: `redis-cluster://${nodes
-      .slice(0, count)
+      .slice(0, MASTERS)
       .map(({ port }) => `127.0.0.1:${port}`)
       .join(',')}`,
     masters,
     replicas,
     owner,
-    move: async (slot, from, to, pauseMs = 0) => {
+    move: async (slot, from, to) => {
       const [source, target] = await Promise.all([idOf(from), idOf(to)])
       await to.client.call('cluster', 'setslot', slot, 'importing', source)
       await from.client.call('cluster', 'setslot', slot, 'migrating', target)
@@ -90,7 +88,6 @@ export async function startCluster({
         const keys = (await from.client.call('cluster', 'getkeysinslot', slot, MOVED_AT_ONCE)) as string[]
         if (keys.length === 0) break
         await from.client.call('migrate', '127.0.0.1', to.port, '', 0, 5000, 'keys', ...keys)
-        if (pauseMs > 0) await new Promise((resolve) => setTimeout(resolve, pauseMs))
       }
       for (const { client } of [to, from, ...masters.filter((node) => node !== to && node !== from)])
         await client.call('cluster', 'setslot', slot, 'node', target).catch(() => {})

@@ -21,8 +21,6 @@ export interface RedisNode {
 }
 
 export interface NodeOptions {
-  /** Default: that on the PATH. */
-  readonly program?: string
   readonly flags?: readonly string[]
   /** The text of a configuration file that the server writes to; undefined for none. */
   readonly config?: string
@@ -42,7 +40,6 @@ async function portBelow(most: number): Promise<number> {
 }
 
 export async function startNode({
-  program,
   flags = [],
   config,
   sentinel = false,
@@ -50,7 +47,7 @@ export async function startNode({
   folder: given,
   listens = true,
 }: NodeOptions = {}): Promise<RedisNode> {
-  const command = program ?? redisProgram()
+  const command = redisProgram()
   if (command === undefined) throw new Error('there is no redis-server and no valkey-server on the PATH')
   const port = await portBelow(55_000)
   const folder = given ?? (await mkdtemp(join(tmpdir(), 'tollgate-topology-')))

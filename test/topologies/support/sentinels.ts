@@ -9,8 +9,6 @@ export interface SentinelFleet {
   master(): Promise<RedisNode>
   /** Until the sentinels name another master than this one. */
   failedOver(from: RedisNode): Promise<RedisNode>
-  /** Until so many replicas are online. */
-  replicated(replicas: number): Promise<void>
   stop(): Promise<void>
 }
 
@@ -32,13 +30,10 @@ export async function startSentinels({
     const [, port] = (await (sentinels[0] as RedisNode).client.call('sentinel', 'get-master-addr-by-name', 'main')) as [string, string]
     return nodes.find((node) => node.port === Number(port)) as RedisNode
   }
-  const replicated = (count: number) =>
-    until(`${count} replicas are online`, async () => {
-      const now = await master()
-      const info = await now.client.info('replication')
-      return (info.match(/state=online/g) ?? []).length >= count
-    })
-  await replicated(replicas)
+  await until(`${replicas} replicas are online`, async () => {
+    const info = await first.client.info('replication')
+    return (info.match(/state=online/g) ?? []).length >= replicas
+  })
   await until('the sentinels know each other and the replicas', async () => {
     const known = await Promise.all(
       sentinels.map(async ({ client }) => {
@@ -54,7 +49,6 @@ export async function startSentinels({
     nodes,
     sentinels,
     master,
-    replicated,
     failedOver: async (from) => {
       await until('the sentinels name another master', async () => (await master()) !== from)
       return master()
