@@ -149,7 +149,7 @@ end
 -- A meter of a call in whose line another one stands that came before it: that one goes first. A call that has
 -- moved before is not sent on by this, or two lines could send calls to and fro.
 local function line_before(call, own, record)
-  for position = CALL_METERS, record.moves == 0 and own and #call or 0 do
+  for position = CALL_METERS, record.moves == 0 and #call or 0 do
     local meter = batch.meters[call[position]]
     if meter ~= own then
       local first = redis.call('ZRANGE', Line.key(meter), 0, 0, 'WITHSCORES')
@@ -179,7 +179,11 @@ local function advance(i, call, own, line_key, is_own)
     wake_to_end(call, line_key)
     return nil
   end
-  local before = not waits.full and line_before(call, own, record)
+  -- Calls come back from the line of their queue in several looks; while the queue takes none they stay there.
+  local queue = queues[queue_of[i]]
+  local in_queue_line = queue and KEYS[queue[4]] == line_key
+  local goes_by_place = own or in_queue_line and queue[1] + queue[2] > 0
+  local before = not waits.full and goes_by_place and line_before(call, own, record)
   if not waits.full and not before and waits.there <= reach(record) then
     return wake_or_pass_over(i, call, line_key, math.max(waits.here, waits.there, waits.soon or 0)), true
   end
@@ -189,8 +193,7 @@ local function advance(i, call, own, line_key, is_own)
     end
   end
   -- From the line of its queue, or from one of its own, it comes back to where it was.
-  local queue = queues[queue_of[i]]
-  local moves = (is_own or queue and KEYS[queue[4]] == line_key) and record.moves or record.moves + 1
+  local moves = (is_own or in_queue_line) and record.moves or record.moves + 1
   Line.leave(batch, line_key, call, true)
   Pass.give_back(batch, call, record, now)
   local meter = waits.full or before or waits.elsewhere

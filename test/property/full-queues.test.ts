@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import type { RuleSpec } from '../../src/index.js'
 import { AS_ESTIMATED } from '../../src/model/cost.js'
 import { readLineFronts } from '../../src/queue/line-scan.js'
 import type { ScriptClient } from '../../src/store/redis/script-client.js'
@@ -6,13 +7,14 @@ import { forget } from '../support/keys.js'
 import { type Namespace, newNamespace } from '../support/namespace.js'
 import { givenScriptClient, requestOf } from '../support/script-client.js'
 
-const RULES = [{ name: 'slots', scope: 'org', limits: [{ concurrency: 1, lease: '2s' }] }]
+const RULES: RuleSpec[] = [{ name: 'slots', scope: 'org', limits: [{ concurrency: 1, lease: '2s' }] }]
+const SHUT = { claimed: 0, unclaimed: 0, shut: true }
 const FULL = { claimed: 0, unclaimed: 8, shut: false }
 const FREE = { claimed: 4, unclaimed: 0, shut: false }
 
-function setup() {
+function setup(rules: readonly RuleSpec[] = RULES) {
   const namespace = newNamespace()
-  const { scriptClient, clock } = givenScriptClient(namespace, RULES)
+  const { scriptClient, clock } = givenScriptClient(namespace, rules)
   const requestIn = (queue: string, id: string) => ({ ...requestOf(scriptClient, id, { agent: 'llm', org: 'x' }), id: `${queue}/${id}` })
   return { namespace, scriptClient, clock, requestIn }
 }
@@ -60,5 +62,28 @@ test('a woken call whose slot another call took does not wait for it in a place 
   expect(await start(scriptClient, promised)).toBe('wait')
   const [line] = await linesNow(namespace)
   expect(await namespace.redis.zrange(line ?? '', '0', '-1')).toEqual(['calls/promised', 'calls/later'])
+  await forget(namespace)
+})
+
+test('calls that come back from the line of their queue in several looks start in their order (invariant 6)', async () => {
+  const { namespace, scriptClient, clock, requestIn } = setup([{ name: 'rate', scope: 'org', limits: [{ requests: 1, per: 'second', burst: 1 }] }])
+  const names = Array.from({ length: 8 }, (_, n) => `calls/w${n}`)
+  const look = async (lines: readonly string[], budget: typeof FREE, calls = 8) =>
+    (await scriptClient.dispatch(await readLineFronts(namespace.redis, scriptClient, lines, () => calls), new Map([['calls', budget]]))).woken
+  expect(await start(scriptClient, requestIn('batch', 'first'))).toBe('run')
+  await scriptClient.enqueue(
+    names.map((_, n) => requestIn('calls', `w${n}`)),
+    'calls',
+  )
+  clock.advance(1000)
+  const queueLine = namespace.keys.queueLine('calls')
+  expect(await look(await linesNow(namespace), SHUT)).toEqual([])
+  expect(await namespace.redis.zrange(queueLine, '0', '-1')).toEqual(names)
+  // Another queue takes the room before this one works again: the first four go back to the line of the rule.
+  expect(await start(scriptClient, requestIn('batch', 'second'))).toBe('run')
+  expect(await look([queueLine], FREE, 4)).toEqual([])
+  clock.advance(1000)
+  expect(await look([queueLine], FREE), 'earlier calls stand in the line of the rule').toEqual([])
+  expect(await look(await linesNow(namespace), FREE)).toEqual(['calls/w0'])
   await forget(namespace)
 })
