@@ -179,14 +179,24 @@ function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
   }
   const changes = changeTimes(history, bounds)
   let nextChange = 0
+  const adoptUntil = (atMs: number) => {
+    while (nextChange < changes.length && (changes[nextChange] as number) <= atMs) adopt(changes[nextChange++] as number)
+  }
   for (const step of steps) {
-    while (nextChange < changes.length && (changes[nextChange] as number) <= step.atMs) adopt(changes[nextChange++] as number)
+    adoptUntil(step.atMs)
     if ('forgets' in step) {
+      // What is not forgotten counts again, each charge under the form of its own time.
       const again = kept.filter((one) => !step.forgets(one))
       kept = []
       aheadMs += step.clockByMs
-      begin()
-      for (const one of again) add(one)
+      agent = undefined
+      form = null
+      nextChange = 0
+      for (const one of again) {
+        adoptUntil(one.atMs)
+        add(one)
+      }
+      adoptUntil(step.atMs)
     } else if ('debt' in step) {
       add(step.debt)
     } else {

@@ -142,6 +142,18 @@ describe('changes', () => {
     expect(over(book(1010, 1020, 1050, 1060, 1070))).toHaveLength(1)
     expect(over(book(990, 1020, 1050, 1060))).toHaveLength(1)
   })
+
+  test('of Redis to an older state leave each charge under the limits of its time', () => {
+    const halved = (...timesMs: number[]) => {
+      const early = Array.from({ length: 50 }, (_, index) => index * 100)
+      const slower = agentLimit({ kind: 'bucket', perSecond: 1, burst: 2 })
+      return starts(BUCKET, ...early, ...timesMs)
+        .limits(5000, slower)
+        .fault('failover', 10_000, { lostFromMs: 9990 })
+    }
+    expect(over(halved(10_050, 10_060))).toEqual([])
+    expect(over(halved(9980, 10_050, 10_060))).toHaveLength(1)
+  })
 })
 
 describe('slots', () => {
