@@ -87,6 +87,9 @@ describe('usage', () => {
   test('misses what a failover forgot', () => {
     expect(spent(0, one().fault('failover', 50, { lostFromMs: 0 }))).toEqual([])
     expect(spent(0, one().fault('failover', 5000, { lostFromMs: 4000 }))).toHaveLength(1)
+    // What a process lets in by itself is in Redis when it has reported it.
+    expect(spent(0, one({ unchecked: true }).fault('failover', 5000, { lostFromMs: 4000 }))).toEqual([])
+    expect(spent(0, one({ unchecked: true }).fault('failover', 25_000, { lostFromMs: 24_000 }))).toHaveLength(1)
   })
 
   test('claims nothing, and holds no slot', () => {
