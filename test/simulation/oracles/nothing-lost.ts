@@ -80,6 +80,8 @@ function unexplained(history: History, story: Story, { atMs, how, code }: Result
   const { asked, runs, faults } = story
   switch (how) {
     case 'done':
+      // BullMQ numbers the jobs of a plain producer: the id of one that Redis forgot is given to another.
+      if (asked.door === 'plain job' && isForgotten(history, story, bounds)) return undefined
       return runs.some(({ ended }) => ended?.how === 'done') ? undefined : 'has the result done, and no run of it is done'
     case 'expired':
       if (deadlineMs(story) === Number.POSITIVE_INFINITY) return 'is told to be expired, and had no deadline'

@@ -79,7 +79,7 @@ function isForgotten({ faults }: History, { stepMs }: Bounds, fromMs: number, to
 function leftOf(history: History, bounds: Bounds, run: Run, { limit }: MetRef): { lower: number; upper: number } {
   const estimate = costIn(limit, run.story.asked.costs)
   const { ended, story } = run
-  // A run that was cancelled costs what it had reported until then, though its handler goes on.
+  // A run that was cancelled costs what it had reported until then, or its estimate where its handler goes on.
   const cancelled = story.faults.some(({ fault, atMs }) => fault === 'cancel' && atMs >= run.started.atMs && atMs <= (ended?.atMs ?? atMs))
   if (ended === undefined) return { lower: cancelled ? 0 : estimate, upper: estimate }
   const back = ended.how === 'sent back' || ended.how === 'released'
