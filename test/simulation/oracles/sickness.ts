@@ -18,16 +18,10 @@ export class Sickness {
   /** How many calls each fault was taken to hold. */
   private readonly held = new Map<FaultFact, number>()
 
-  /** When the job of a call was handed to whom, in the order of time. */
-  private readonly handed = new Map<string, HandedFact[]>()
-
   constructor(
     private readonly history: History,
     private readonly bounds: Bounds,
   ) {
-    for (const fact of history.facts) {
-      if (fact.fact === 'handed') this.handed.set(fact.call, [...(this.handed.get(fact.call) ?? []), fact])
-    }
     for (const story of history.stories.values()) {
       const { asked, answered, faults, runs } = story
       const unanswered = asked.door === 'queue' && (answered === undefined || answered.outcome === 'unknown')
@@ -53,13 +47,13 @@ export class Sickness {
 
   /** How late a call that could start from one time to another may be. */
   allowedMs(
-    { id, asked }: Story,
+    { asked, handed }: Story,
     meters: readonly { readonly id: string; readonly sickMs: number }[],
     fromMs: number,
     toMs: number,
   ): { ms: number; why: string } {
     const { lateMs, lateSickMs, leaseMs } = this.bounds
-    const lost = this.lostHandover(id, fromMs, toMs)
+    const lost = this.lostHandover(handed, fromMs, toMs)
     if (lost !== undefined) {
       const untilMs = goesOnUntilMs(lost) + LEASES * leaseMs + lateSickMs
       if (untilMs >= fromMs) return { ms: Math.max(lateSickMs, untilMs - fromMs), why: `its worker may never have learned that it has the job: ${lost.text}` }
@@ -86,11 +80,10 @@ export class Sickness {
    * A fault for which a worker that BullMQ handed the job to may not have got it: BullMQ has its answer on a connection that broke then. The job is
    * active until its lock ends, and no worker runs it.
    */
-  private lostHandover(call: string, fromMs: number, toMs: number): FaultFact | undefined {
+  private lostHandover(handed: readonly HandedFact[], fromMs: number, toMs: number): FaultFact | undefined {
     const { stepMs } = this.bounds
-    const all = this.handed.get(call) ?? []
-    for (const [index, { atMs, to }] of all.entries()) {
-      if (atMs > toMs || (all[index + 1]?.atMs ?? Number.POSITIVE_INFINITY) < fromMs) continue
+    for (const [index, { atMs, to }] of handed.entries()) {
+      if (atMs > toMs || (handed[index + 1]?.atMs ?? Number.POSITIVE_INFINITY) < fromMs) continue
       const fault = faultDuring(this.history, HOLDS, to, atMs - stepMs, atMs + stepMs)
       if (fault !== undefined) return fault
     }
