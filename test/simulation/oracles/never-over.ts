@@ -209,7 +209,11 @@ function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
         if (!run.unchecked || atMs > start.atMs) continue
         unknown += start.atMs < reportedByMs(history, run) ? cost : REPORTED_NEARLY * cost
       }
-      for (const debt of meter.debts) if (debt.atMs <= start.atMs && start.atMs < debt.knownMs) unknown += debt.cost
+      for (const { run, atMs, cost, knownMs: fromMs } of meter.debts) {
+        if (atMs > start.atMs) continue
+        if (start.atMs < fromMs) unknown += cost
+        else if (run.unchecked) unknown += REPORTED_NEARLY * cost
+      }
       if (over - unknown <= ROUNDING) continue
       reports.push(overReport(meter, form, start, over - unknown))
     }

@@ -70,6 +70,15 @@ describe('costs', () => {
     expect(over(tokens([0, 50, 150], [90, 1, 1]))).toEqual([])
   })
 
+  test('that a process records while it takes Redis to be away are reported but for a tenth', () => {
+    const recorded = (unchecked: boolean, startMs: number) =>
+      over(new FactBook(agentLimit({ kind: 'bucket', perSecond: 1, burst: 1 })).done('r', 0, { door: 'record' }, { unchecked }).done('a', startMs))
+    expect(recorded(false, 1020)).toEqual([])
+    expect(recorded(false, 950)).toHaveLength(1)
+    expect(recorded(true, 950)).toEqual([])
+    expect(recorded(true, 800)).toHaveLength(1)
+  })
+
   test('of a call that was sent back or released are nothing', () => {
     for (const how of ['sent back', 'released'] as const) {
       const book = new FactBook(BUCKET)
