@@ -403,16 +403,19 @@ export class Tollgate {
 
   private async shut(): Promise<void> {
     const waiting = this.gate.close()
-    const reading = this.policyClient.close()
+    this.policyClient.refuseChanges()
     const gone = this.runtime?.gone === true
+    let reading: Promise<void> | undefined
     try {
       if (!gone) await waiting
       await this.alerts?.close(gone)
       await this.runtime?.close()
       await this.parts.recorder.close(gone)
+      reading = this.policyClient.close()
       if (!gone) await reading
       await this.tracker.close(gone)
     } finally {
+      reading ??= this.policyClient.close()
       this.store.close()
       await this.parts.outage?.close()
       for (const client of this.parts.owned) client.disconnect()

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { DelayedError, type JobsOptions, type Queue, UnrecoverableError } from 'bullmq'
+import { DelayedError, Job, type JobsOptions, type Queue, UnrecoverableError } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import type { Call } from '../model/call.js'
@@ -263,6 +263,7 @@ export class HeldCalls {
       async moveToDelayed(atMs: number) {
         await queue.add(this.name, this.data, { ...JOB_OPTIONS, ...trace, attempts, jobId: id, delay: Math.max(0, atMs - Date.now()) })
       },
+      promote: () => new Job(queue, '', null, {}, id).promote(),
     }
   }
 

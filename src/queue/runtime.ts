@@ -340,7 +340,6 @@ export class QueueRuntime {
 
   /** Waits for the calls that run here; where Redis is gone, for nothing that needs it. */
   async close(): Promise<void> {
-    clearInterval(this.refresh)
     clearInterval(this.sweeps)
     this.foreignWorkers.close()
     const { gone } = this
@@ -356,6 +355,8 @@ export class QueueRuntime {
       await this.queues.close()
       await this.working?.queues.close()
     } finally {
+      // Until its calls have ended this process may dispatch: by the rules in force, not by those of when it was told to close.
+      clearInterval(this.refresh)
       this.working?.client.disconnect()
     }
   }

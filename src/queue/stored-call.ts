@@ -224,7 +224,7 @@ export function callOfJob(name: string, data: unknown): Call {
 /** The part of a BullMQ job that an attempt needs. A held call that has no job yet brings its own: see `HeldCalls`. */
 export type AttemptJob = Pick<
   Job,
-  'id' | 'name' | 'data' | 'queueName' | 'timestamp' | 'attemptsMade' | 'opts' | 'stalledCounter' | 'moveToDelayed' | 'updateData'
+  'id' | 'name' | 'data' | 'queueName' | 'timestamp' | 'attemptsMade' | 'opts' | 'stalledCounter' | 'moveToDelayed' | 'promote' | 'updateData'
 > & {
   /** Whether its data is a call that this process has checked and estimated. */
   readonly checked?: boolean
