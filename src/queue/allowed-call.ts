@@ -1,9 +1,7 @@
 import type { CallRequest, MeterRef } from '../admission/request.js'
+import { NO_BOUND } from '../limits/algorithm.js'
 import type { CompiledLimit } from '../limits/compiled-limit.js'
 import { limitFields } from '../policy/compile.js'
-
-/** More than all calls of a line can ever cost. */
-const NO_BOUND = 1e15
 
 function unbounded(limit: CompiledLimit): CompiledLimit {
   // A leaky bucket has room only while it is empty; its state is that of a token bucket.
