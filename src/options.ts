@@ -2,8 +2,8 @@ import type { Telemetry } from 'bullmq'
 import type { Logger } from 'pino'
 import { z } from 'zod'
 import type { BelievedUsage } from './admission/usage-reader.js'
-import { MAX_NAME_LENGTH, MAX_RETURNS } from './model/call.js'
 import type { RuleAlgorithm } from './limits/algorithms/custom.js'
+import { MAX_NAME_LENGTH, MAX_RETURNS } from './model/call.js'
 import type { CustomStrategy } from './model/decision.js'
 import { DEFAULTS, UNKNOWN_ACTOR } from './model/defaults.js'
 import { ConfigInvalid } from './model/errors.js'
@@ -132,12 +132,8 @@ const schema = z.strictObject({
   exempt: z.record(z.string(), z.unknown()).optional(),
   degradeTo: z.record(z.string(), z.string().min(1).max(MAX_NAME_LENGTH)).optional(),
   endpoints: z.record(z.string(), endpointName).optional(),
-  strategies: z
-    .record(ownName, z.custom<CustomStrategy>(isFunction, 'must be a function'))
-    .default({}),
-  algorithms: z
-    .record(ownName, z.custom<RuleAlgorithm>(isObject, 'must be an algorithm: an object with lua, used, waitMs, charge and resetMs'))
-    .default({}),
+  strategies: z.record(ownName, z.custom<CustomStrategy>(isFunction, 'must be a function')).default({}),
+  algorithms: z.record(ownName, z.custom<RuleAlgorithm>(isObject, 'must be an algorithm: an object with lua, used, waitMs, charge and resetMs')).default({}),
   estimate: z.custom<Estimate>(isFunction, 'must be a function').optional(),
   believedUsage: z.strictObject({ timesEstimate: z.number().min(1).optional(), timesLimit: z.number().min(1).optional() }).optional(),
   attempts: z.number().int().min(1).max(1000).optional(),

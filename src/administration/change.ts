@@ -57,8 +57,15 @@ export function declareAlgorithms(given: Policy['algorithms'], by: string): Poli
     const count = Object.keys(algorithms).length
     if (count > DEFAULTS.algorithmsAtMost)
       throw new RulesInvalid([`algorithms must be at most ${DEFAULTS.algorithmsAtMost} in a namespace, those of other processes included (got ${count})`])
-    const versions = (of: Policy['algorithms']) => Object.fromEntries(Object.keys(given).map((name) => [name, of[name] === undefined ? null : algorithmVersion(of[name])]))
-    const noted = { by, what: 'algorithms.declared', subject: Object.keys(given).join(' '), before: versions(policy.algorithms), after: versions(algorithms) } as const
+    const versions = (of: Policy['algorithms']) =>
+      Object.fromEntries(Object.keys(given).map((name) => [name, of[name] === undefined ? null : algorithmVersion(of[name])]))
+    const noted = {
+      by,
+      what: 'algorithms.declared',
+      subject: Object.keys(given).join(' '),
+      before: versions(policy.algorithms),
+      after: versions(algorithms),
+    } as const
     return { policy: { ...policy, algorithms }, noted: [noted] }
   }
 }

@@ -147,7 +147,15 @@ export class DirectLimiter extends BaseLimiter<string> implements Metered {
   constructor(specs: readonly LimitSpec[], findOwn: FindOwn, store: Store, keys: Keys, names: LedgerNames, metrics: CallMetrics) {
     // No rule can have such a name, and no limiter's own name the ':' of one that has none.
     const name = `~~${specs[0]?.name ?? defaultName(specs)}`
-    const rule: CompiledRule = { ...BARE_RULE, ...compileLimits(name, specs, findOwn), kind: 'limiter', name, priority: 0, strategy: 'hard', scopeValue: () => null }
+    const rule: CompiledRule = {
+      ...BARE_RULE,
+      ...compileLimits(name, specs, findOwn),
+      kind: 'limiter',
+      name,
+      priority: 0,
+      strategy: 'hard',
+      scopeValue: () => null,
+    }
     super(store, countedUnits(rule.limits), names, metrics.limiter(name.slice(2)))
     this.name = name
     this.ruleMeters = new RuleMeters(rule, keys)

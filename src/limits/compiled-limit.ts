@@ -2,8 +2,8 @@ import { COST_UNITS, type CostUnit, isEstimated, type Unit } from '../model/cost
 import { DEFAULTS } from '../model/defaults.js'
 import { DAY, WEEK } from '../model/time.js'
 import { type MeterLimit, type MeterNumbers, NO_NUMBERS } from './algorithm.js'
-import { ALGORITHMS, type AlgorithmName, type NamedAlgorithm, ownName } from './algorithms.js'
 import type { OwnAlgorithm } from './algorithms/custom.js'
+import { ALGORITHMS, type AlgorithmName, type NamedAlgorithm, ownName } from './algorithms.js'
 import { type Anchor, bordersAround, type CalendarPeriod } from './calendar.js'
 import { CALENDAR_FIELDS, calendarPeriod, type LimitSpec, limitName, periodMs, unitOf } from './limit.js'
 
@@ -108,7 +108,18 @@ export function compileLimit(spec: LimitSpec, findOwn: FindOwn): CompiledLimit {
   const name = limitName(spec)
   const id = limitId(name, algorithm, own?.lua ?? numbers.windowMs)
   const slack = ALGORITHMS[algorithm].slack(numbers)
-  return { name, id, unit, algorithm, limit: spec[unit] as number, ...numbers, slack, estimated: isEstimated(unit), ...calendar, ...(own === undefined ? {} : { own }) }
+  return {
+    name,
+    id,
+    unit,
+    algorithm,
+    limit: spec[unit] as number,
+    ...numbers,
+    slack,
+    estimated: isEstimated(unit),
+    ...calendar,
+    ...(own === undefined ? {} : { own }),
+  }
 }
 
 /** The units of cost that any of the limits counts, in the order of `COST_UNITS`. */

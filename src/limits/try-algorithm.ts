@@ -5,12 +5,12 @@ import { show } from '../validation/faults.js'
 import { type AlgorithmLimit, answerOf, type RuleAlgorithm, stateAfter } from './algorithms/custom.js'
 
 /** A question to an algorithm: the name of the function, and its arguments behind limit and state. */
-export type Step = readonly [name: 'used' | 'waitMs' | 'charge' | 'refund' | 'resetMs', nowMs: number, ...rest: number[]]
+export type TrialStep = readonly [name: 'used' | 'waitMs' | 'charge' | 'refund' | 'resetMs', nowMs: number, ...rest: number[]]
 
 /** Questions from an empty state on, and what the twin answers; of a change what is used then. */
 export interface Trial {
   readonly limit: AlgorithmLimit
-  readonly steps: readonly Step[]
+  readonly steps: readonly TrialStep[]
   readonly answers: readonly number[]
 }
 
@@ -34,8 +34,8 @@ const LATE_MS = 1
 /** How much may be used when nothing is, as a part of the capacity. */
 const LEFT = 1e-3
 
-class Subject {
-  readonly steps: Step[] = []
+class TrialRun {
+  readonly steps: TrialStep[] = []
   readonly answers: number[] = []
   private state: number[] = []
 
@@ -56,7 +56,8 @@ class Subject {
   answer(name: 'used' | 'waitMs' | 'resetMs', nowMs: number, cost = 0, ahead = 0): number {
     const before = [...this.state]
     const answer = this.guarded(name, () => answerOf('it', this.algorithm[name](this.limit, this.state, nowMs, cost, ahead)))
-    if (before.length !== this.state.length || before.some((one, n) => !Object.is(one, this.state[n]))) this.refuse(name, 'must not change the state', this.state)
+    if (before.length !== this.state.length || before.some((one, n) => !Object.is(one, this.state[n])))
+      this.refuse(name, 'must not change the state', this.state)
     return answer
   }
 
@@ -84,36 +85,36 @@ class Subject {
 }
 
 function tryTwin(name: string, algorithm: RuleAlgorithm, limit: AlgorithmLimit): Trial {
-  const subject = new Subject(name, algorithm, limit)
+  const run = new TrialRun(name, algorithm, limit)
   const { capacity, windowMs } = limit
   let nowMs = BEGIN_MS
   let last = { atMs: nowMs, amount: 0 }
-  const empty = subject.ask('used', nowMs)
-  if (empty !== 0) subject.refuse('used', 'must be 0 for the empty state', empty)
+  const empty = run.ask('used', nowMs)
+  if (empty !== 0) run.refuse('used', 'must be 0 for the empty state', empty)
   for (let round = 0; round < ROUNDS; round++) {
     nowMs += windowMs * (PAUSES[round % PAUSES.length] as number)
     const cost = capacity * (COSTS[round % COSTS.length] as number)
-    const waitMs = subject.ask('waitMs', nowMs, cost, 0)
+    const waitMs = run.ask('waitMs', nowMs, cost, 0)
     if (waitMs < DEFAULTS.longestWindowMs) {
-      const moreMs = subject.answer('waitMs', nowMs + waitMs, cost)
-      if (moreMs > LATE_MS) subject.refuse('waitMs', `must be 0 when the wait that it has told is over; it told ${waitMs} ms`, moreMs)
+      const moreMs = run.answer('waitMs', nowMs + waitMs, cost)
+      if (moreMs > LATE_MS) run.refuse('waitMs', `must be 0 when the wait that it has told is over; it told ${waitMs} ms`, moreMs)
     }
-    subject.ask('waitMs', nowMs, cost, 0.3 * capacity)
+    run.ask('waitMs', nowMs, cost, 0.3 * capacity)
     if (waitMs === 0 || round % OVERRUNS === 0) {
-      subject.change('charge', nowMs, cost)
+      run.change('charge', nowMs, cost)
       last = { atMs: nowMs, amount: cost }
     }
     if (round % REFUNDS === 0 && algorithm.refund !== undefined && last.amount > 0) {
-      subject.change('refund', nowMs, last.amount / 2, last.atMs)
+      run.change('refund', nowMs, last.amount / 2, last.atMs)
       last = { ...last, amount: 0 }
     }
-    subject.ask('used', nowMs)
-    const resetMs = subject.ask('resetMs', nowMs)
-    if (resetMs >= DEFAULTS.longestWindowMs) subject.refuse('resetMs', 'must be less than 366 days', resetMs)
-    const left = subject.answer('used', nowMs + resetMs + LATE_MS)
-    if (left > capacity * LEFT) subject.refuse('used', `must be 0 when the time of resetMs is over, ${resetMs} ms; state and usage are forgotten then`, left)
+    run.ask('used', nowMs)
+    const resetMs = run.ask('resetMs', nowMs)
+    if (resetMs >= DEFAULTS.longestWindowMs) run.refuse('resetMs', 'must be less than 366 days', resetMs)
+    const left = run.answer('used', nowMs + resetMs + LATE_MS)
+    if (left > capacity * LEFT) run.refuse('used', `must be 0 when the time of resetMs is over, ${resetMs} ms; state and usage are forgotten then`, left)
   }
-  return subject
+  return run
 }
 
 /** Checks an algorithm, and asks its twin what its Lua has to answer. @throws ConfigInvalid naming field, value and bound */

@@ -10,8 +10,8 @@ import { compilePrices, type Prices } from '../pricing/prices.js'
 import { BARE_RULE, type CompiledRule, type RuleOptions, type Variants } from './compiled-rule.js'
 import { compileRequired, compileScopeValue, fieldMatches } from './match.js'
 import { endOf, type Override } from './override.js'
-import { NO_TWINS, OwnAlgorithms, Twins } from './own-algorithms.js'
 import { type DecidingOverride, OverrideIndex } from './override-index.js'
+import { NO_TWINS, OwnAlgorithms, Twins } from './own-algorithms.js'
 import { pauseRules } from './pause.js'
 import { EMPTY_POLICY, type Policy, rulesOf, versionOf } from './policy.js'
 import type { RuleSpec } from './rule.js'
@@ -76,7 +76,12 @@ function ruleOptions({ strategy, maxWaitMs = 0, maxWaiting = 0, holdMs, maxDelay
   return { maxWaitMs, maxWaiting, holdMs: holdMs ?? DEFAULTS.throttleHoldMs, maxDelayMs: strategy === 'throttle' ? maxDelayMs : 0 }
 }
 
-function compileDegraded({ name, degraded, onStoreError }: RuleSpec, priority: number, scopeValue: CompiledRule['scopeValue'], findOwn: FindOwn): CompiledRule | null {
+function compileDegraded(
+  { name, degraded, onStoreError }: RuleSpec,
+  priority: number,
+  scopeValue: CompiledRule['scopeValue'],
+  findOwn: FindOwn,
+): CompiledRule | null {
   if (degraded === undefined) return null
   // Names of rules in a policy contain no `~`, so the names cannot clash.
   const own = `${name}~degraded`
@@ -152,7 +157,9 @@ function variantsOf(
       }
       return variant
     },
-    limits: candidates.flatMap(({ allow }) => (typeof allow === 'object' && 'limits' in allow ? allow.limits.map((limit) => compileLimit(limit, findOwn)) : [])),
+    limits: candidates.flatMap(({ allow }) =>
+      typeof allow === 'object' && 'limits' in allow ? allow.limits.map((limit) => compileLimit(limit, findOwn)) : [],
+    ),
   }
 }
 

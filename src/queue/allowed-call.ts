@@ -4,8 +4,10 @@ import type { CompiledLimit } from '../limits/compiled-limit.js'
 import { limitFields } from '../policy/compile.js'
 
 function unbounded(limit: CompiledLimit): CompiledLimit {
+  const { algorithm, own, capacity } = limit
   // A leaky bucket has room only while it is empty; its state is that of a token bucket.
-  return { ...limit, capacity: NO_BOUND, ...(limit.algorithm === 'leaky_bucket' ? { algorithm: 'token_bucket' } : {}) }
+  const of = algorithm === 'leaky_bucket' ? { algorithm: 'token_bucket' as const } : own === undefined ? {} : { own: { ...own, capacity } }
+  return { ...limit, ...of, capacity: NO_BOUND }
 }
 
 /**

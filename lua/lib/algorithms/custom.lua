@@ -101,7 +101,7 @@ Algorithms[ALGORITHM.CUSTOM] = {
   prepare = function(limit, given)
     local fault
     limit.rate = given[LIMIT.CUSTOM_RATE]
-    limit.numbers = { capacity = limit.capacity, rate = limit.rate, windowMs = limit.window }
+    limit.numbers = { capacity = given[LIMIT.OWN_CAPACITY] or limit.capacity, rate = limit.rate, windowMs = limit.window }
     limit.module, fault = Algorithms.compile(given[LIMIT.LUA])
     if not limit.module then
       local function fail() error(fault, 0) end

@@ -34,6 +34,8 @@ export interface OwnAlgorithm {
   readonly lua: string
   /** Its twin in this process; undefined where the process was not given the same one. */
   readonly twin?: RuleAlgorithm | undefined
+  /** The capacity that the algorithm counts by, where that of the limit is lifted for a call. */
+  readonly capacity?: number | undefined
   /** Is told of a function that fails. */
   failed?(fault: unknown): void
 }
@@ -41,6 +43,12 @@ export interface OwnAlgorithm {
 /** `history` is the shift of the time, the time of the last charge, and the state; see `lua/lib/algorithms/custom.lua`. */
 const HEAD = 2
 const LONGEST_MS = DEFAULTS.longestWindowMs
+
+/** What the functions get of a limit. */
+function numbersOf(limit: MeterLimit): AlgorithmLimit {
+  const { capacity = limit.capacity } = limit.own ?? {}
+  return capacity === limit.capacity ? limit : { ...limit, capacity }
+}
 
 function timeOf({ history }: MeterState, nowMs: number): number {
   return history === null ? nowMs : Math.max(nowMs + (history[0] as number), history[1] as number)
@@ -62,7 +70,7 @@ export function stateAfter(what: string, state: readonly unknown[]): void {
 }
 
 /** What a function answers; where it fails the algorithm has no room for a moment, as in Redis. */
-function ask({ own }: MeterLimit, most: number, instead: number, question: (twin: RuleAlgorithm) => number): number {
+function answerFrom({ own }: MeterLimit, most: number, instead: number, question: (twin: RuleAlgorithm) => number): number {
   if (own?.twin === undefined) return instead
   try {
     return Math.min(most, question(own.twin))
@@ -73,7 +81,10 @@ function ask({ own }: MeterLimit, most: number, instead: number, question: (twin
 }
 
 function usedAt(state: MeterState, limit: MeterLimit, nowMs: number): void {
-  state.used = state.history === null ? 0 : ask(limit, NO_BOUND, limit.capacity, (twin) => answerOf('used', twin.used(limit, stateOf(state), timeOf(state, nowMs))))
+  state.used =
+    state.history === null
+      ? 0
+      : answerFrom(limit, NO_BOUND, limit.capacity, (twin) => answerOf('used', twin.used(numbersOf(limit), stateOf(state), timeOf(state, nowMs))))
   if (state.used === 0) state.history = null
 }
 
@@ -86,7 +97,7 @@ function change(state: MeterState, limit: MeterLimit, nowMs: number, what: 'char
   const shift = state.history?.[0] ?? 0
   const changed = stateOf(state)
   try {
-    changes.call(own.twin, limit, changed, time, amount, Math.min(time, atMs + shift))
+    changes.call(own.twin, numbersOf(limit), changed, time, amount, Math.min(time, atMs + shift))
     stateAfter(what, changed)
   } catch (fault) {
     own.failed?.(fault)
@@ -109,7 +120,9 @@ export const custom: Algorithm = {
   },
   waitMs(state, limit, nowMs, cost, ahead) {
     if (limit.capacity >= NO_BOUND) return 0
-    const ms = ask(limit, LONGEST_MS, DEFAULTS.customFaultMs, (twin) => answerOf('waitMs', twin.waitMs(limit, stateOf(state), timeOf(state, nowMs), cost, ahead)))
+    const ms = answerFrom(limit, LONGEST_MS, DEFAULTS.customFaultMs, (twin) =>
+      answerOf('waitMs', twin.waitMs(numbersOf(limit), stateOf(state), timeOf(state, nowMs), cost, ahead)),
+    )
     // Less than a microsecond is none.
     return ms < 0.001 ? 0 : waitUp(ms)
   },
@@ -124,7 +137,10 @@ export const custom: Algorithm = {
   },
   resetMs(state, limit, nowMs) {
     if (state.used === 0) return 0
-    return Math.max(1, ask(limit, LONGEST_MS, limit.windowMs, (twin) => answerOf('resetMs', twin.resetMs(limit, stateOf(state), timeOf(state, nowMs)))))
+    return Math.max(
+      1,
+      answerFrom(limit, LONGEST_MS, limit.windowMs, (twin) => answerOf('resetMs', twin.resetMs(numbersOf(limit), stateOf(state), timeOf(state, nowMs)))),
+    )
   },
   remaining: counted.remaining,
 }

@@ -103,7 +103,20 @@ export type OutcomeCode = (typeof OUTCOME)[keyof typeof OUTCOME]
 const RULE = { KIND: 1, PRIORITY: 2, STRICTNESS: 3, LIMITS: 4, ACTIVE: 5, OPTIONS: 6, RECOVERY: 7 } as const
 
 /** The places in an encoded limit: by its algorithm it has a rate, a window or a lease; one of a user's own brings its Lua along. */
-const LIMIT = { ID: 1, ALGORITHM: 2, UNIT: 3, CAPACITY: 4, RATE: 5, WINDOW: 5, LEASE: 5, OFFSET: 6, CUSTOM_RATE: 6, BORDERS: 7, LUA: 7 } as const
+const LIMIT = {
+  ID: 1,
+  ALGORITHM: 2,
+  UNIT: 3,
+  CAPACITY: 4,
+  RATE: 5,
+  WINDOW: 5,
+  LEASE: 5,
+  OFFSET: 6,
+  CUSTOM_RATE: 6,
+  BORDERS: 7,
+  LUA: 7,
+  OWN_CAPACITY: 8,
+} as const
 
 /** The places in the options of a rule, and in how its agent recovers. */
 const OPTION = { MAX_WAIT: 1, MAX_WAITING: 2, HOLD: 3, MAX_DELAY: 4, DEGRADES: 5 } as const

@@ -23,8 +23,8 @@ function numbersOf({ algorithm, rate, windowMs, offsetMs, leaseMs }: CompiledLim
 
 function encodeLimit(limit: CompiledLimit, atMs: number): unknown[] {
   const { id, algorithm, unit, capacity, borders, own } = limit
-  const last = borders?.(atMs) ?? own?.lua
-  return [id, ALGORITHM_CODES[algorithm], UNIT_CODES[unit], capacity, ...numbersOf(limit), ...(last === undefined ? [] : [last])]
+  const last = own === undefined ? [borders?.(atMs)] : [own.lua, own.capacity]
+  return [id, ALGORITHM_CODES[algorithm], UNIT_CODES[unit], capacity, ...numbersOf(limit), ...last.filter((one) => one !== undefined)]
 }
 
 /** The optional parts of a rule: which limits hold, its bounds, how its agent recovers. */
