@@ -244,7 +244,7 @@ export class Tollgate {
    */
   hold(options: Pick<WorkerOptions, 'concurrency' | 'timeoutMs' | 'leaseMs' | 'observer'> = {}): HeldCalls {
     checkWorker(() => {}, options)
-    return this.needsQueue().hold(this.gate, options)
+    return this.needsQueue().hold(options)
   }
 
   /**
