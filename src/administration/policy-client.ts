@@ -172,8 +172,8 @@ export class PolicyClient {
     this.timer = setTimeout(() => {
       if (given() !== '' && Number(given()) < nextEndMs) return this.waitForEnd({ nextEndMs, asOfMs })
       // Before the store is reached: the override ends here on time even while Redis is away.
-      const { version, policy } = this.ruleSet
-      this.use({ ...compilePolicy(policy, nextEndMs), version })
+      const { version, policy, owns } = this.ruleSet
+      this.use({ ...compilePolicy(policy, nextEndMs, owns.twins), version })
       this.load('the end of an override could not be noted; it is when the rules are read again', () => rules.change(NO_CHANGE))
     }, waitMs)
     this.timer.unref()

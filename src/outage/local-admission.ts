@@ -175,10 +175,12 @@ export class LocalAdmission {
     return this.cover(request)
   }
 
-  private modeOf({ kind, onStoreError }: CompiledRule): OnStoreError {
+  private modeOf({ kind, onStoreError, limits }: CompiledRule): OnStoreError {
     // A pause is known without Redis: no call is let past it.
     if (kind === 'pause' && this.otherwise === 'open') return 'local'
-    return onStoreError ?? this.otherwise
+    const mode = onStoreError ?? this.otherwise
+    // Without the twin of its algorithm this process cannot count a limit.
+    return mode === 'local' && limits.some(({ own }) => own !== undefined && own.twin === undefined) ? 'closed' : mode
   }
 
   /** What refuses a call whatever its limits have. */

@@ -85,7 +85,8 @@ export class Attempt implements JobHolder {
   /** The result of the call. @throws what BullMQ is to do with the job instead */
   async run(): Promise<unknown> {
     const { scriptClient, strategyResolver, starter, sendBack, options } = this.parts
-    const ask = (fresh: () => Promise<CallRequest>) => starter.start({ fresh, retrying: (work) => this.retrying(work), check: () => this.checkGoesOn() })
+    const ask = (fresh: () => Promise<CallRequest>) =>
+      starter.start({ fresh, retrying: (work) => this.retrying(work), check: () => this.checkGoesOn(), refused: this.job.refusedHere })
     const { trace } = this
     const start =
       trace === undefined

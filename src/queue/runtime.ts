@@ -4,7 +4,6 @@ import type { Logger } from 'pino'
 import { identityOf } from '../admission/identity.js'
 import type { Resolver } from '../admission/resolver.js'
 import type { UsageReader } from '../admission/usage-reader.js'
-import type { Gate } from '../gate/gate.js'
 import type { CallsPage, CheckedCallsQuery, CheckedLinesQuery, LinesPage } from '../gate/waiting.js'
 import type { CallHistory } from '../history/answers.js'
 import type { Recorder } from '../history/recorder.js'
@@ -173,7 +172,7 @@ export class QueueRuntime {
   }
 
   /** Starts to hold calls in this process. */
-  hold(gate: Gate, options: WorkerOptions): HeldCalls {
+  hold(options: WorkerOptions): HeldCalls {
     const { scriptClient, client: redis, log } = this.parts
     const { attempts = 1, enqueueTimeoutMs: timeoutMs } = this.parts.options
     const name = newHeldQueue()
@@ -183,8 +182,6 @@ export class QueueRuntime {
         queue,
         redis,
         scriptClient,
-        gate,
-        tracker: this.parts.tracker,
         results: new Results(queue, redis),
         log,
         attempts,

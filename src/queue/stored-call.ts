@@ -3,6 +3,7 @@ import { identityOf } from '../admission/identity.js'
 import type { CallRequest } from '../admission/request.js'
 import { type Call, MAX_NAME_LENGTH } from '../model/call.js'
 import { COST_UNITS, type Cost, type Costs, NOTHING } from '../model/cost.js'
+import type { RejectDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { ERRORS, type ErrorCode, TollgateError } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
@@ -228,6 +229,8 @@ export type AttemptJob = Pick<
 > & {
   /** Whether its data is a call that this process has checked and estimated. */
   readonly checked?: boolean
+  /** See `Starting.refused`; a job that was accepted waits. */
+  readonly refusedHere?: (decision: RejectDecision) => void
 }
 
 function callIn(job: AttemptJob, callOf: ((job: Job) => Call) | undefined): Call {
