@@ -2,6 +2,7 @@ import { type LineSeen, sharedByAll, tenantOf } from '../history/seen.js'
 import type { HealthReason } from '../model/health-reason.js'
 import { SECOND } from '../model/time.js'
 import { unescapePart } from '../policy/match.js'
+import { BLOCK_LIMIT, BLOCK_NAME } from '../policy/upstream-block.js'
 import type { HealthFacts } from './facts.js'
 import type { Health } from './health.js'
 
@@ -45,7 +46,7 @@ export function callsIn(lines: readonly LineSeen[]): number {
 export function causeOfLine(line: LineSeen, facts: HealthFacts): Cause | null {
   const { rule } = line
   if (rule.startsWith('~pause')) return paused(line)
-  if (rule === '~block' || rule === '~returned' || line.kind === 'upstream') return blocked(line, facts)
+  if (rule === BLOCK_NAME || rule === '~returned' || line.kind === 'upstream') return blocked(line, facts)
   // Lines of queues are judged by the workers of these.
   if (rule.startsWith('~')) return null
   return oversized(line) ?? deadSlots(line, facts) ?? limited(line, facts)
@@ -75,18 +76,19 @@ function paused(line: LineSeen): Cause {
 }
 
 function blocked(line: LineSeen, { nowMs }: HealthFacts): Cause | null {
-  const { agent, etaMs, sinceMs } = line
-  if ((etaMs ?? SHORT_BLOCK_MS) < SHORT_BLOCK_MS && nowMs - sinceMs < STANDS_MS) return null
+  const { rule, agent, etaMs, sinceMs, limit, oldestMs } = line
   const known = basics(line)
-  return {
-    reason: 'UPSTREAM',
-    ...known,
-    of: { ...known.of, agent },
-    sentence: `Agent ${shortened(agent)} refused calls and is left alone.`,
-    whom: whomOf(line),
-    why: etaMs === null ? 'It answered "not now" (429).' : `It answered "not now" (429); the next try is in ${seconds(etaMs)}.`,
-    command: `tollgate capacity get ${agent}`,
+  const cause = { reason: 'UPSTREAM' as const, ...known, of: { ...known.of, agent }, whom: whomOf(line), command: `tollgate capacity get ${agent}` }
+  const stands = nowMs - sinceMs >= STANDS_MS
+  // The block is over, and its line moves by the limits that it cut.
+  if (rule === BLOCK_NAME && limit !== BLOCK_LIMIT) {
+    if (!stands || (oldestMs ?? 0) < WAITED_MS) return null
+    return { ...cause, sentence: `Agent ${shortened(agent)} recovers from refusals; its limits are cut.`, why: 'Its limits grow back step by step.' }
   }
+  // While the probe is under way the time is not known.
+  if ((etaMs ?? 0) < SHORT_BLOCK_MS && !stands) return null
+  const why = etaMs === null ? 'It answered "not now" (429).' : `It answered "not now" (429); the next try is in ${seconds(etaMs)}.`
+  return { ...cause, sentence: `Agent ${shortened(agent)} refused calls and is left alone.`, why }
 }
 
 function oversized(line: LineSeen): Cause | null {

@@ -33,6 +33,8 @@ export const upstreamSchema = z
 
 /** The name of the rule of blocks. Names of rules in a policy contain no `~`. */
 export const BLOCK_NAME = '~block'
+/** The limit that binds a call while its agent is blocked, or is probed. */
+export const BLOCK_LIMIT = 'retry-after'
 const BLOCK_PRIORITY = -2_000_000
 /** Limits with longer windows are budgets rather than rates: a refusal tells nothing about them, so they are not mirrored. */
 const LONGEST_MIRRORED_MS = HOUR
