@@ -1,12 +1,27 @@
 import type { Call } from '../model/call.js'
 import { SPENDERS, type Spender } from '../model/spender.js'
-import { addNumber, NUMBER, type Numbers } from './point.js'
+import { NUMBER, type Numbers } from './point.js'
 import { type HistoryBatch, SERIES, type SeriesEntry, TOP, TOP_SIZE, type TopEntry } from './series.js'
 import { NAMES_AT_MOST } from './tally.js'
 
+/** What one of them spent, in fields: this stands in the way of calls. */
+class Spent {
+  calls = 0
+  estimatedTokens = 0
+  tokens = 0
+  usd = 0
+  aboveEstimate = 0
+
+  numbers(): Numbers {
+    const numbers: Numbers = new Map()
+    for (const name of ['calls', 'estimatedTokens', 'tokens', 'usd', 'aboveEstimate'] as const) if (this[name] > 0) numbers.set(NUMBER[name], this[name])
+    return numbers
+  }
+}
+
 /** What calls cost, by org, team, user and model. It is flushed less often than a `Tally`: there may be many users. */
 export class SpendTally {
-  private readonly spenders = new Map<Spender, Map<string, Numbers>>()
+  private readonly spenders = new Map<Spender, Map<string, Spent>>()
 
   ended(call: Call, estimatedTokens: number, tokens: number, usd: number): void {
     for (const by of SPENDERS) {
@@ -17,17 +32,17 @@ export class SpendTally {
         ofKind = new Map()
         this.spenders.set(by, ofKind)
       }
-      let numbers = ofKind.get(name)
-      if (numbers === undefined) {
+      let spent = ofKind.get(name)
+      if (spent === undefined) {
         if (ofKind.size >= NAMES_AT_MOST) continue
-        numbers = new Map()
-        ofKind.set(name, numbers)
+        spent = new Spent()
+        ofKind.set(name, spent)
       }
-      addNumber(numbers, NUMBER.calls, 1)
-      if (estimatedTokens > 0) addNumber(numbers, NUMBER.estimatedTokens, estimatedTokens)
-      if (tokens > 0) addNumber(numbers, NUMBER.tokens, tokens)
-      if (usd > 0) addNumber(numbers, NUMBER.usd, usd)
-      if (tokens > estimatedTokens) addNumber(numbers, NUMBER.aboveEstimate, 1)
+      spent.calls++
+      spent.estimatedTokens += estimatedTokens
+      spent.tokens += tokens
+      spent.usd += usd
+      if (tokens > estimatedTokens) spent.aboveEstimate++
     }
   }
 
@@ -36,10 +51,10 @@ export class SpendTally {
     const tops: TopEntry[] = []
     for (const [by, ofKind] of this.spenders) {
       const counts = new Map<string, number>()
-      for (const [name, numbers] of ofKind) {
-        series.push({ name: SERIES.spend(by, name), resolutions: ['d'], numbers })
+      for (const [name, spent] of ofKind) {
+        series.push({ name: SERIES.spend(by, name), resolutions: ['d'], numbers: spent.numbers() })
         // Ranked by both: a dollar is worth a million tokens.
-        counts.set(name, (numbers.get(NUMBER.usd) ?? 0) * 1e6 + (numbers.get(NUMBER.tokens) ?? 0) + (numbers.get(NUMBER.calls) ?? 0))
+        counts.set(name, spent.usd * 1e6 + spent.tokens + spent.calls)
       }
       tops.push({ list: TOP.spend(by), size: TOP_SIZE.spend, counts, seriesOf: (name) => SERIES.spend(by, name) })
     }

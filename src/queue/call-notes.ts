@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis'
 import type { CallRequest } from '../admission/request.js'
 import type { CallEvent } from '../history/answers.js'
-import { writeEvent, writeLimits } from '../history/event.js'
+import { writeEvent, writeLimits, writeSettled, writeStarted } from '../history/event.js'
 import type { EventSink, Recorder } from '../history/recorder.js'
 import type { ActualCosts } from '../model/cost.js'
 import { COST_UNITS } from '../model/cost.js'
@@ -74,7 +74,10 @@ export class CallNotes implements EventSink {
 
   started(job: AttemptJob, request: CallRequest, decision: Decision): void {
     this.parts.recorder.started(request, Date.now() - job.timestamp)
-    this.note(idOf(job), { atMs: this.nowMs(), what: 'started', attempt: job.attemptsMade + 1 }, decision)
+    const noted = this.notedOf(idOf(job))
+    if (noted === undefined) return
+    noted.events += writeStarted(this.nowMs(), job.attemptsMade + 1)
+    noted.limits = writeLimits(decision.usage)
   }
 
   part(job: AttemptJob, actual: ActualCosts): void {
@@ -83,7 +86,8 @@ export class CallNotes implements EventSink {
 
   settled(job: AttemptJob, request: CallRequest, actual: ActualCosts): void {
     this.parts.recorder.used(request, actual)
-    this.note(idOf(job), { atMs: this.nowMs(), what: 'settled', cost: known(actual) })
+    const noted = this.notedOf(idOf(job))
+    if (noted !== undefined) noted.events += writeSettled(this.nowMs(), actual)
   }
 
   answered(job: AttemptJob, headers: HeadersLike): void {
@@ -143,15 +147,19 @@ export class CallNotes implements EventSink {
     await Promise.all(sent)
   }
 
-  private note(id: string, event: CallEvent, start?: Decision): void {
+  private note(id: string, event: CallEvent): void {
+    const noted = this.notedOf(id)
+    if (noted !== undefined) noted.events += writeEvent(event)
+  }
+
+  /** What is noted of a call; undefined where there is too much of others. */
+  private notedOf(id: string): Noted | undefined {
     let noted = this.noted.get(id)
-    if (noted === undefined) {
-      if (this.noted.size >= JOBS_AT_MOST) return
+    if (noted === undefined && this.noted.size < JOBS_AT_MOST) {
       noted = { events: '', limits: '' }
       this.noted.set(id, noted)
     }
-    noted.events += writeEvent(event)
-    if (start !== undefined) noted.limits = writeLimits(start.usage)
+    return noted
   }
 
   private nowMs(): number {
