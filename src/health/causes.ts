@@ -76,8 +76,10 @@ function paused(line: LineSeen): Cause {
 }
 
 function blocked(line: LineSeen, { nowMs }: HealthFacts): Cause | null {
-  const { rule, agent, etaMs, sinceMs, limit, oldestMs } = line
-  const known = basics(line)
+  const { rule, agent, etaMs, limit, limitSinceMs, oldestMs } = line
+  // A line of another rule may have stood for long when its first call met the block.
+  const sinceMs = rule === BLOCK_NAME ? line.sinceMs : (limitSinceMs ?? line.sinceMs)
+  const known = { ...basics(line), sinceMs }
   const cause = { reason: 'UPSTREAM' as const, ...known, of: { ...known.of, agent }, whom: whomOf(line), command: `tollgate capacity get ${agent}` }
   const stands = nowMs - sinceMs >= STANDS_MS
   // The block is over, and its line moves by the limits that it cut.

@@ -127,7 +127,7 @@ export interface Spend {
 export interface CallEvent {
   readonly atMs: number
   /**
-   * enqueued · waiting (got a place in line, or another line) · woken · started · part (settled in part) · answered (the agent's headers) · returned (the
+   * enqueued · waiting (got a place in line; without a `position`: went to another line) · woken · started · part (settled in part) · answered (the agent's headers) · returned (the
    * agent's "not now") · settled · done · failed · expired · refused
    */
   readonly what: 'enqueued' | 'waiting' | 'woken' | 'started' | 'part' | 'answered' | 'returned' | 'settled' | 'done' | 'failed' | 'expired' | 'refused'

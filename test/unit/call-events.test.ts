@@ -37,7 +37,9 @@ test('limits at a start are read as the version before wrote them, and nothing i
 })
 
 test('the events of a start and of a settlement are one line of JSON each', () => {
-  const { events } = readEvents(`0\n${writeStarted(17, 2)}${writeSettled(18, { ...AS_ESTIMATED, tokens: 900, usd: 0.25, requests: 0 })}${writeSettled(19, AS_ESTIMATED)}`)
+  const { events } = readEvents(
+    `0\n${writeStarted(17, 2)}${writeSettled(18, { ...AS_ESTIMATED, tokens: 900, usd: 0.25, requests: 0 })}${writeSettled(19, AS_ESTIMATED)}`,
+  )
   expect(events).toEqual([
     { atMs: 17, what: 'started', attempt: 2 },
     { atMs: 18, what: 'settled', cost: { tokens: 900, usd: 0.25 } },

@@ -52,6 +52,18 @@ test('an agent that refused for a moment is no cause, also while its probe is un
   expect(reasonOf({ etaMs: null })).toBe('FLOWING')
 })
 
+test('a line that stood for long before its first call met the block says nothing of how long the agent refuses', () => {
+  const own = { rule: 'user', scopeValue: 'acme|u1', sinceMs: NOW_MS - 20_000, limitSinceMs: NOW_MS - 2000, etaMs: null }
+  expect(reasonOf(own)).toBe('FLOWING')
+  expect(judge(factsWith({ ...own, limitSinceMs: NOW_MS - 6000 }))).toMatchObject({ reason: 'UPSTREAM', sinceMs: NOW_MS - 6000 })
+})
+
+test('a scope value that is no text of a URL is named as it stands', () => {
+  const specs = [{ name: 'orgs', scope: 'org' as const, limits: [{ requests: 1, per: 'second' }] }]
+  const line = { rule: 'orgs', scopeValue: '%E0%A4%A', kind: 'rule' as const, waitsFor: 'RATE' as const, limit: 'requests/second' }
+  expect(judge(factsWith(line, { specs })).sentence).toBe('%E0%A4%A waits at its own limit; others flow.')
+})
+
 test('an agent that is blocked for long is named at once, and one that goes on refusing after some seconds', () => {
   expect(reasonOf({ etaMs: 60_000 })).toBe('UPSTREAM')
   expect(reasonOf({ sinceMs: NOW_MS - 5000 })).toBe('UPSTREAM')
