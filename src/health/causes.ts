@@ -1,6 +1,6 @@
 import { type LineSeen, sharedByAll, tenantOf } from '../history/seen.js'
 import type { HealthReason } from '../model/health-reason.js'
-import { SECOND } from '../model/time.js'
+import { durationText, SECOND } from '../model/time.js'
 import { unescapePart } from '../policy/match.js'
 import { BLOCK_LIMIT, BLOCK_NAME } from '../policy/upstream-block.js'
 import type { HealthFacts } from './facts.js'
@@ -89,7 +89,7 @@ function blocked(line: LineSeen, { nowMs }: HealthFacts): Cause | null {
   }
   // While the probe is under way the time is not known.
   if ((etaMs ?? 0) < SHORT_BLOCK_MS && !stands) return null
-  const why = etaMs === null ? 'It answered "not now" (429).' : `It answered "not now" (429); the next try is in ${seconds(etaMs)}.`
+  const why = etaMs === null ? 'It answered "not now" (429).' : `It answered "not now" (429); the next try is in ${durationText(etaMs)}.`
   return { ...cause, sentence: `Agent ${shortened(agent)} refused calls and is left alone.`, why }
 }
 
@@ -159,14 +159,10 @@ function limited(line: LineSeen, facts: HealthFacts): Cause | null {
   const isFlood = most !== undefined && most.org !== '–' && severalOrgs && depth >= FLOOD_CALLS && most.calls > depth / 2
   const reason: HealthReason = isFlood ? 'FLOOD' : waitsFor === 'CONCURRENCY' ? 'CONCURRENCY' : 'RATE'
   const sentence = isFlood ? `${shortened(most.org)} floods the shared limit ${limit}.` : `Calls wait for ${limit}, which all share.`
-  const why = `${name} is full for ${unescapePart(scopeValue)}${line.etaMs === null ? '' : `; the first call starts in ${seconds(line.etaMs)}`}.`
+  const why = `${name} is full for ${unescapePart(scopeValue)}${line.etaMs === null ? '' : `; the first call starts in ${durationText(line.etaMs)}`}.`
   return { reason, ...basics(line), sentence, whom: whomOf(line), why, command: `tollgate lines --rule ${rule}` }
 }
 
 function plainAmount(number: number): string {
   return number.toLocaleString('en-US', { maximumFractionDigits: 2 })
-}
-
-function seconds(ms: number): string {
-  return ms < 120 * SECOND ? `${Math.ceil(ms / SECOND)} s` : `${Math.ceil(ms / SECOND / 60)} min`
 }

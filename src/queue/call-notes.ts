@@ -80,8 +80,8 @@ export class CallNotes implements EventSink {
     }
   }
 
-  started(job: AttemptJob, request: CallRequest, decision: Decision): void {
-    this.parts.recorder.started(request, Date.now() - job.timestamp)
+  started(job: AttemptJob, request: CallRequest, decision: Decision, waitedMs: number): void {
+    this.parts.recorder.started(request, waitedMs)
     const noted = this.notedOf(idOf(job))
     if (noted === undefined) return
     noted.events += writeStarted(this.nowMs(), job.attemptsMade + 1)
