@@ -3,8 +3,8 @@ import type { CompiledLimit } from '../limits/compiled-limit.js'
 import type { Call, Strategy } from '../model/call.js'
 import type { ActualCosts, Cost, Costs, CostUnit } from '../model/cost.js'
 import type { Binding, Usage } from '../model/decision.js'
+import { BLOCK_LIMIT } from '../model/upstream.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
-import { BLOCK_LIMIT } from '../policy/upstream-block.js'
 import type { Keys } from '../redis/keys.js'
 
 /** One of the meters of a call: a rule and the scope value that it counts the call by. */

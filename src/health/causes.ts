@@ -1,8 +1,8 @@
 import { type LineSeen, sharedByAll, tenantOf } from '../history/seen.js'
 import type { HealthReason } from '../model/health-reason.js'
 import { durationText, SECOND } from '../model/time.js'
+import { BLOCK_LIMIT, BLOCK_NAME } from '../model/upstream.js'
 import { unescapePart } from '../policy/match.js'
-import { BLOCK_LIMIT, BLOCK_NAME } from '../policy/upstream-block.js'
 import type { HealthFacts } from './facts.js'
 import type { Health } from './health.js'
 
