@@ -21,6 +21,8 @@ const STANDS_MS = 5 * SECOND
 const WAITED_MS = 3 * SECOND
 /** An agent that is blocked for less than this is back before anyone has read of it. */
 const SHORT_BLOCK_MS = 3 * SECOND
+/** While the probe of a blocked agent is under way, the other calls wait for as long as that call takes. */
+const PROBED_MS = 10 * SECOND
 /** A tenant floods a shared limit with so many calls at least, and more than half of all. */
 const FLOOD_CALLS = 10
 /** A call is oversized where it needs so much of what its limit can hold. */
@@ -81,14 +83,13 @@ function blocked(line: LineSeen, { nowMs }: HealthFacts): Cause | null {
   const sinceMs = rule === BLOCK_NAME ? line.sinceMs : (limitSinceMs ?? line.sinceMs)
   const known = { ...basics(line), sinceMs }
   const cause = { reason: 'UPSTREAM' as const, ...known, of: { ...known.of, agent }, whom: whomOf(line), command: `tollgate capacity get ${agent}` }
-  const stands = nowMs - sinceMs >= STANDS_MS
+  const standsMs = nowMs - sinceMs
   // The block is over, and its line moves by the limits that it cut.
   if (rule === BLOCK_NAME && limit !== BLOCK_LIMIT) {
-    if (!stands || (oldestMs ?? 0) < WAITED_MS) return null
+    if (standsMs < STANDS_MS || (oldestMs ?? 0) < WAITED_MS) return null
     return { ...cause, sentence: `Agent ${shortened(agent)} recovers from refusals; its limits are cut.`, why: 'Its limits grow back step by step.' }
   }
-  // While the probe is under way the time is not known.
-  if ((etaMs ?? 0) < SHORT_BLOCK_MS && !stands) return null
+  if ((etaMs ?? 0) < SHORT_BLOCK_MS && standsMs < (etaMs === null ? PROBED_MS : STANDS_MS)) return null
   const why = etaMs === null ? 'It answered "not now" (429).' : `It answered "not now" (429); the next try is in ${durationText(etaMs)}.`
   return { ...cause, sentence: `Agent ${shortened(agent)} refused calls and is left alone.`, why }
 }

@@ -49,13 +49,13 @@ const reasonOf = (line: Partial<LineSeen>, more?: Partial<HealthFacts>) => judge
 
 test('an agent that refused for a moment is no cause, also while its probe is under way and the end of the block is not known', () => {
   expect(reasonOf({})).toBe('FLOWING')
-  expect(reasonOf({ etaMs: null })).toBe('FLOWING')
+  expect(reasonOf({ etaMs: null, sinceMs: NOW_MS - 6000 })).toBe('FLOWING')
 })
 
 test('a line that stood for long before its first call met the block says nothing of how long the agent refuses', () => {
   const own = { rule: 'user', scopeValue: 'acme|u1', sinceMs: NOW_MS - 20_000, limitSinceMs: NOW_MS - 2000, etaMs: null }
   expect(reasonOf(own)).toBe('FLOWING')
-  expect(judge(factsWith({ ...own, limitSinceMs: NOW_MS - 6000 }))).toMatchObject({ reason: 'UPSTREAM', sinceMs: NOW_MS - 6000 })
+  expect(judge(factsWith({ ...own, limitSinceMs: NOW_MS - 12_000 }))).toMatchObject({ reason: 'UPSTREAM', sinceMs: NOW_MS - 12_000 })
 })
 
 test('a scope value that is no text of a URL is named as it stands', () => {
@@ -67,7 +67,7 @@ test('a scope value that is no text of a URL is named as it stands', () => {
 test('an agent that is blocked for long is named at once, and one that goes on refusing after some seconds', () => {
   expect(reasonOf({ etaMs: 60_000 })).toBe('UPSTREAM')
   expect(reasonOf({ sinceMs: NOW_MS - 5000 })).toBe('UPSTREAM')
-  expect(reasonOf({ sinceMs: NOW_MS - 5000, etaMs: null })).toBe('UPSTREAM')
+  expect(reasonOf({ sinceMs: NOW_MS - 10_000, etaMs: null })).toBe('UPSTREAM')
 })
 
 test('the line of an agent that recovers is a cause as that of any limit that all share: where it stands and its first call waits', () => {
