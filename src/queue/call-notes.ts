@@ -1,7 +1,8 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import type { CallRequest } from '../admission/request.js'
 import type { CallEvent } from '../history/answers.js'
-import { writeEvent, writeLimits, writeSettled, writeStarted } from '../history/event.js'
+import { writeEvent, writeLimits } from '../history/event.js'
 import type { EventSink, Recorder } from '../history/recorder.js'
 import type { ActualCosts } from '../model/cost.js'
 import { COST_UNITS } from '../model/cost.js'
@@ -24,11 +25,15 @@ const TROUBLED_AT_MOST = 50
 const WORDS = 200
 
 interface Noted {
-  events: string
-  limits: string
+  readonly events: CallEvent[]
+  /** Of its last start. */
+  start: Decision | undefined
 }
 
-/** What happens to the calls of this process: counted by the recorder, and noted in their jobs with its next flush. If the process dies, two seconds of it are lost. */
+/**
+ * What happens to the calls of this process: counted by the recorder, and noted in their jobs with its next flush. If the process dies, two seconds of it are
+ * lost. Events are written down as text at the flush alone: the job of a call that is removed with its end is gone by then, and so are its notes.
+ */
 export class CallNotes implements EventSink {
   private noted = new Map<string, Noted>()
   private readonly troubled = new Map<string, string>()
@@ -82,10 +87,7 @@ export class CallNotes implements EventSink {
 
   started(job: AttemptJob, request: CallRequest, decision: Decision, waitedMs: number): void {
     this.parts.recorder.started(request, waitedMs)
-    const noted = this.notedOf(idOf(job))
-    if (noted === undefined) return
-    noted.events += writeStarted(this.nowMs(), job.attemptsMade + 1)
-    noted.limits = writeLimits(decision.usage)
+    this.note(idOf(job), { atMs: this.nowMs(), what: 'started', attempt: job.attemptsMade + 1 }, decision)
   }
 
   part(job: AttemptJob, actual: ActualCosts): void {
@@ -94,8 +96,7 @@ export class CallNotes implements EventSink {
 
   settled(job: AttemptJob, request: CallRequest, actual: ActualCosts): void {
     this.parts.recorder.used(request, actual)
-    const noted = this.notedOf(idOf(job))
-    if (noted !== undefined) noted.events += writeSettled(this.nowMs(), actual)
+    this.note(idOf(job), { atMs: this.nowMs(), what: 'settled', cost: known(actual) })
   }
 
   answered(job: AttemptJob, headers: HeadersLike): void {
@@ -111,7 +112,8 @@ export class CallNotes implements EventSink {
     const told = headers === undefined ? undefined : toldLimits(headers)
     const words = why === undefined ? {} : { why: why.slice(0, WORDS) }
     // When it was done stands in the job itself.
-    if (how !== 'done') this.note(idOf(job), { atMs: this.nowMs(), what: counted, ...words, ...(told === undefined ? {} : { headers: told }) })
+    if (how === 'done') this.forgetRemoved(job)
+    else this.note(idOf(job), { atMs: this.nowMs(), what: counted, ...words, ...(told === undefined ? {} : { headers: told }) })
   }
 
   /** Its agent refused the call, and takes others. */
@@ -129,15 +131,12 @@ export class CallNotes implements EventSink {
     this.noted = new Map()
     const sent: Promise<unknown>[] = []
     for (let from = 0; from < noted.length; from += JOBS_AT_ONCE) {
+      // Other work of this process has its turn between.
+      if (from > 0) await nextTurn()
       const some = noted.slice(from, from + JOBS_AT_ONCE)
       const jobs = some.map(([id]) => keys.job(id))
-      sent.push(
-        scripts.noteEvents.run(
-          redis,
-          jobs,
-          some.flatMap(([, { events, limits }]) => [events, limits]),
-        ),
-      )
+      const args = some.flatMap(([, { events, start }]) => [events.map(writeEvent).join(''), start === undefined ? '' : writeLimits(start.usage)])
+      sent.push(scripts.noteEvents.run(redis, jobs, args))
     }
     if (this.troubled.size > 0) {
       const fields = [...this.troubled].flat()
@@ -155,19 +154,21 @@ export class CallNotes implements EventSink {
     await Promise.all(sent)
   }
 
-  private note(id: string, event: CallEvent): void {
-    const noted = this.notedOf(id)
-    if (noted !== undefined) noted.events += writeEvent(event)
-  }
-
-  /** What is noted of a call; undefined where there is too much of others. */
-  private notedOf(id: string): Noted | undefined {
+  private note(id: string, event: CallEvent, start?: Decision): void {
     let noted = this.noted.get(id)
-    if (noted === undefined && this.noted.size < JOBS_AT_MOST) {
-      noted = { events: '', limits: '' }
+    if (noted === undefined) {
+      if (this.noted.size >= JOBS_AT_MOST) return
+      noted = { events: [], start: undefined }
       this.noted.set(id, noted)
     }
-    return noted
+    noted.events.push(event)
+    if (start !== undefined) noted.start = start
+  }
+
+  /** Nothing is kept of a call whose job goes with its end. */
+  private forgetRemoved(job: AttemptJob): void {
+    const { removeOnComplete } = job.opts
+    if (removeOnComplete === true || removeOnComplete === 0) this.noted.delete(idOf(job))
   }
 
   private nowMs(): number {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { readEvents, readLimitsAtStart, writeLimits, writeSettled, writeStarted } from '../../src/history/event.js'
-import { AS_ESTIMATED } from '../../src/model/cost.js'
+import type { CallEvent } from '../../src/history/answers.js'
+import { readEvents, readLimitsAtStart, writeEvent, writeLimits } from '../../src/history/event.js'
 import type { Usage } from '../../src/model/decision.js'
 
 const usage = (rule: string, limit: string, scopeValue: string, used: number): Usage => ({
@@ -36,13 +36,10 @@ test('limits at a start are read as the version before wrote them, and nothing i
   for (const text of [null, '', '{', 'null', '[null]', '[[],[]]', '7']) expect(readLimitsAtStart(text)).toEqual([])
 })
 
-test('the events of a start and of a settlement are one line of JSON each', () => {
-  const { events } = readEvents(
-    `0\n${writeStarted(17, 2)}${writeSettled(18, { ...AS_ESTIMATED, tokens: 900, usd: 0.25, requests: 0 })}${writeSettled(19, AS_ESTIMATED)}`,
-  )
-  expect(events).toEqual([
+test('events are one line of JSON each, the start of a call, too', () => {
+  const all: CallEvent[] = [
     { atMs: 17, what: 'started', attempt: 2 },
     { atMs: 18, what: 'settled', cost: { tokens: 900, usd: 0.25 } },
-    { atMs: 19, what: 'settled', cost: {} },
-  ])
+  ]
+  expect(readEvents(`0\n${all.map(writeEvent).join('')}`).events).toEqual(all)
 })

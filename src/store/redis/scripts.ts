@@ -48,6 +48,8 @@ export const scripts = {
     >('dispatch'),
   /** JSON, see `FinishBatcher`; '' for a queue that it is not for. */
   finish: script<string>('finish'),
+  /** A letter per job: 1 = promoted, 0 = it is not delayed. */
+  promote: script<string>('promote'),
   /** Ids taken out of their lines. */
   expire: script<string[]>('expire'),
   reconcilePasses: script<PassOutcome[]>('reconcile-passes'),
