@@ -3,9 +3,9 @@ import type { ActualCosts } from '../model/cost.js'
 import type { Binding, RejectDecision, RunDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { MINUTE } from '../model/time.js'
+import { BLOCK_LIMIT, BLOCK_NAME } from '../model/upstream.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
 import type { OnStoreError } from '../policy/rule.js'
-import { BLOCK_NAME } from '../policy/upstream-block.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import type { Admission } from '../store/store.js'
 import { OutageJournal } from './journal.js'
@@ -197,7 +197,7 @@ export class LocalAdmission {
     if (value === undefined) return undefined
     const retryAfterMs = this.blockedMs(value)
     if (retryAfterMs <= 0) return undefined
-    const binding: Binding = { kind: 'upstream', rule: BLOCK_NAME, limit: 'retry-after', scopeValue: value, unit: 'none' }
+    const binding: Binding = { kind: 'upstream', rule: BLOCK_NAME, limit: BLOCK_LIMIT, scopeValue: value, unit: 'none' }
     return { outcome: 'reject', reason: 'limited', retryAfterMs, binding, atMs: nowMs, usage: [] }
   }
 

@@ -247,7 +247,7 @@ export class Attempt implements JobHolder {
       const waitedMs = Date.now() - this.job.timestamp
       this.parts.metrics.started(request.call, waitedMs)
       this.parts.observer.started(request.call, waitedMs)
-      this.parts.notes.started(this.job, request, decision)
+      this.parts.notes.started(this.job, request, decision, waitedMs)
       this.handledMs = performance.now()
       this.trace?.started()
       if (context.degraded) {

@@ -77,8 +77,16 @@ export class CallNotes implements EventSink {
     for (const id of ids) this.note(id, { atMs: this.nowMs(), what: 'woken' })
   }
 
-  started(job: AttemptJob, request: CallRequest, decision: Decision): void {
-    this.parts.recorder.started(request, Date.now() - job.timestamp)
+  /** Calls that the dispatcher has sent from one line to another. */
+  moved(calls: readonly (readonly [id: string, line: string])[]): void {
+    for (const [id, line] of calls) {
+      const to = this.parts.keys.parseLine(line)
+      this.note(id, { atMs: this.nowMs(), what: 'waiting', ...(to === null ? {} : { rule: to.rule, scopeValue: to.value }) })
+    }
+  }
+
+  started(job: AttemptJob, request: CallRequest, decision: Decision, waitedMs: number): void {
+    this.parts.recorder.started(request, waitedMs)
     this.note(idOf(job), { atMs: this.nowMs(), what: 'started', attempt: job.attemptsMade + 1 }, decision)
   }
 
