@@ -7,6 +7,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { approximateMs, type Clock } from '../model/time.js'
 import type { OnStoreError } from '../policy/rule.js'
 import { followerOf } from '../redis/follower.js'
+import { replicated } from '../redis/replicas.js'
 import { isOutOfMemory, isStoreError, StoreSilent } from '../redis/store-error.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import type { BatchedAdmission } from '../store/redis/redis-store.js'
@@ -82,9 +83,10 @@ type OutageState =
  * `catchUp` runs between the answer to a probe and the next call to Redis:
  * 1. wait for the answers to commands of before the outage,
  * 2. report what the journal holds, then the ends of calls (`takeIn`),
- * 3. where calls may have been let in: wait until each other process was heard and has reported,
- *    10 s at most. Redis has room for what they used and have not reported yet; the first process
- *    back would take it.
+ * 3. where calls may have been let in: say that this process has reported, and wait until each other process
+ *    has, too. Redis has room for what they used and have not reported yet; the first process back would take it.
+ *    One that Redis has not heard within 0.5 s is dead, or cut off alone, and is not waited for; one that
+ *    was heard, and has yet to report, for 10 s at most (decision 0066).
  * Calls that come meanwhile are still answered here, so `takeIn` is done again each time, and once
  * more by `end` for the last round trip.
  *
@@ -117,7 +119,12 @@ export class Outage {
     this.breaker = new CircuitBreaker({
       timeoutMs: parts.timeoutMs,
       connected: () => client.status === 'ready',
-      probe: () => this.members.beat(this.letsIn),
+      probe: async () => {
+        const nowMs = await this.members.beat(this.letsIn)
+        // A new master whose replicas do not follow it yet refuses the first charge.
+        await replicated(client)
+        return nowMs
+      },
       catchUp: (answeredAtMs) => this.catchUp(answeredAtMs),
       opened: (cause) => this.begin(cause),
       closed: () => this.end(),
@@ -314,14 +321,17 @@ export class Outage {
     const entered = await this.entry.enter()
     if (entered) this.local.knowsRules = true
     await this.takeIn()
-    const untilMs = performance.now() + DEFAULTS.memberMs
+    const beganMs = performance.now()
     // Those of a process that comes up without Redis are known now.
     let others = entered ? members.others : state.kind === 'away' ? state.others : []
-    while (letsIn && others.length > 0 && performance.now() < untilMs) {
+    while (letsIn) {
+      // Also where no other is known here: others may wait for this process to have reported.
       await breaker.within(members.beat(false))
       await this.takeIn()
-      others = members.missing(others, answeredAtMs)
-      if (others.length > 0) await sleep(DEFAULTS.regroupMs, undefined, { ref: false })
+      const waitedMs = performance.now() - beganMs
+      others = waitedMs < DEFAULTS.memberMs ? members.missing(others, answeredAtMs, waitedMs < DEFAULTS.regroupAtMostMs) : []
+      if (others.length === 0) break
+      await sleep(DEFAULTS.regroupMs, undefined, { ref: false })
     }
     await this.takeIn()
   }

@@ -9,8 +9,8 @@ import { ask, finderOf, type MasterFinder, sameNode } from './master-finder.js'
 const LOOK_MS = 200
 /** A connection that has not been answered for so long after its server answered another one is dead. */
 const DEAD_AFTER_MS = 300
-/** The longest wait before a connection is tried again. */
-const LONGEST_RETRY_MS = 250
+/** The longest wait before a connection is tried again: processes are back within this of each other. */
+export const LONGEST_RETRY_MS = 250
 /** ioredis closes a connection, and destroys it if the server has not closed it by then. */
 const DISCONNECT_MS = 2000
 
@@ -58,7 +58,7 @@ export class Follower {
     return {
       Connector,
       ...(several ? { reconnectOnError: (error: Error) => this.isElsewhere(error) && 2 } : {}),
-      retryStrategy: (times) => Math.min(several ? LONGEST_RETRY_MS : 1000, times * 50),
+      retryStrategy: (times) => Math.min(LONGEST_RETRY_MS, times * 50),
     }
   }
 
