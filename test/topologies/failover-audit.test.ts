@@ -42,7 +42,7 @@ async function audit(seed: number, replicas: number): Promise<Audit> {
     const namespace = newNamespace(fleet.url)
     // In half of the runs a third process dies with the master.
     const dies = next() < 0.5
-    const lives = async () => dies && namespace.redis.zadd(namespace.keys.members, String(Date.now() + DEFAULTS.memberMs), 'dies')
+    const lives = async () => dies && (await fleet.master()).client.zadd(namespace.keys.members, String(Date.now() + DEFAULTS.memberMs), 'dies')
     await lives()
     const options = { storeTimeoutMs: 300, connectTimeoutMs: 5000, replicas }
     const app = await namespace.open({ rules: RULES, ...options })
