@@ -415,7 +415,7 @@ export class Tollgate {
     } finally {
       this.store.close()
       await this.parts.outage?.close()
-      for (const client of this.parts.owned) client.disconnect()
+      this.parts.leave()
     }
   }
 
