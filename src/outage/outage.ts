@@ -85,7 +85,7 @@ type OutageState =
  * 2. report what the journal holds, then the ends of calls (`takeIn`),
  * 3. where calls may have been let in: say that this process has reported, and wait until each other process
  *    has, too. Redis has room for what they used and have not reported yet; the first process back would take it.
- *    One that Redis has not heard within 0.5 s is dead, or cut off alone, and is not waited for; one that
+ *    One that Redis has not heard within 0.4 s is dead, or cut off alone, and is not waited for; one that
  *    was heard, and has yet to report, for 10 s at most (decision 0066).
  * Calls that come meanwhile are still answered here, so `takeIn` is done again each time, and once
  * more by `end` for the last round trip.
