@@ -25,6 +25,7 @@ import { rules } from './rules.js'
 import { scale } from './scale.js'
 import { serveBench } from './serve.js'
 import { sick } from './sick.js'
+import { topology } from './topology.js'
 import { upstream } from './upstream.js'
 import { waking } from './waking.js'
 
@@ -54,6 +55,7 @@ const BENCHES = {
   sick,
   rules,
   waking,
+  topology,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES
 const NAMES = Object.keys(BENCHES) as Name[]

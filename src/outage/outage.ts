@@ -19,6 +19,7 @@ import { type EnterNamespace, Entry } from './entry.js'
 import { mergeUsage } from './journal.js'
 import { LocalAdmission } from './local-admission.js'
 import { type Member, Members } from './members.js'
+import { Regroup } from './regroup.js'
 
 /** How a process stands to its Redis. */
 export interface OutageFigures {
@@ -83,10 +84,7 @@ type OutageState =
  * `catchUp` runs between the answer to a probe and the next call to Redis:
  * 1. wait for the answers to commands of before the outage,
  * 2. report what the journal holds, then the ends of calls (`takeIn`),
- * 3. where calls may have been let in: say that this process has reported, and wait until each other process
- *    has, too. Redis has room for what they used and have not reported yet; the first process back would take it.
- *    One that Redis has not heard within 0.4 s is dead, or cut off alone, and is not waited for; one that
- *    was heard, and has yet to report, for 10 s at most (decision 0066).
+ * 3. where calls may have been let in: say so, and wait until the others have reported, too (`Regroup`).
  * Calls that come meanwhile are still answered here, so `takeIn` is done again each time, and once
  * more by `end` for the last round trip.
  *
@@ -101,6 +99,7 @@ export class Outage {
   private state: OutageState = { kind: 'there' }
   private outages = 0
   private readonly members: Members
+  private readonly regroup: Regroup
   /** Ends when the answers to commands are known that `local` has answered. */
   private readonly unresolved = new Set<Promise<void>>()
   private readonly left = new AbortController()
@@ -113,6 +112,7 @@ export class Outage {
   constructor(private readonly parts: OutageParts) {
     const { client, scriptClient, log, ledgerNames } = parts
     this.members = new Members(client, scriptClient.keys, parts.processes)
+    this.regroup = new Regroup(this.members)
     this.deferred = new DeferredSettlements(log)
     this.entry = new Entry(log)
     this.local = new LocalAdmission(parts.onStoreError, parts.maxUnchecked, ledgerNames, () => this.nowMs())
@@ -321,18 +321,13 @@ export class Outage {
     const entered = await this.entry.enter()
     if (entered) this.local.knowsRules = true
     await this.takeIn()
-    const beganMs = performance.now()
     // Those of a process that comes up without Redis are known now.
-    let others = entered ? members.others : state.kind === 'away' ? state.others : []
-    while (letsIn) {
-      // Also where no other is known here: others may wait for this process to have reported.
+    const others = entered ? members.others : state.kind === 'away' ? state.others : []
+    const report = async () => {
       await breaker.within(members.beat(false))
       await this.takeIn()
-      const waitedMs = performance.now() - beganMs
-      others = waitedMs < DEFAULTS.memberMs ? members.missing(others, answeredAtMs, waitedMs < DEFAULTS.regroupAtMostMs) : []
-      if (others.length === 0) break
-      await sleep(DEFAULTS.regroupMs, undefined, { ref: false })
     }
+    if (letsIn) await this.regroup.wait(others, answeredAtMs, report)
     await this.takeIn()
   }
 
