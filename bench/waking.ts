@@ -39,11 +39,9 @@ const SETTINGS: readonly Setting[] = [
 ]
 
 /** A command of the dispatcher, as the slow log of Redis shows it; undefined for those of workers. */
-function dispatcherCommand([name = '', first = '', second = '']: readonly string[]): string | undefined {
+function dispatcherCommand([name = '', first = '']: readonly string[]): string | undefined {
   const lower = name.toLowerCase()
-  if (lower === 'fcall') return /_(dispatch|lease|reconcile_passes|expire)$/.exec(first)?.[1]
-  // BullMQ's script with nine keys is `promote`, after the calls have been added.
-  if (lower === 'evalsha') return second === '9' ? 'promote' : undefined
+  if (lower === 'fcall') return /_(dispatch|promote|lease|reconcile_passes|expire)$/.exec(first)?.[1]
   return ['zrange', 'mget', 'hgetall', 'hmget', 'smembers', 'exists', 'zscore', 'hexists'].includes(lower) ? lower : undefined
 }
 

@@ -132,14 +132,16 @@ function limited(line: LineSeen, facts: HealthFacts): Cause | null {
   const { rule, scopeValue, waitsFor, limit, binds, who, depth } = line
   const { specs, nowMs, severalOrgs } = facts
   const shared = sharedByAll(specs, rule)
-  const name = `${rule}/${limit ?? ''}`
+  // A line that was never seen with a limit that binds its first call is named by its rule.
+  const shownLimit = limit ?? shortened(rule)
+  const name = limit === null ? rule : `${rule}/${limit}`
   if (waitsFor === 'BUDGET' && (shared || binds?.unit === 'usd')) {
     const whose = shared ? '' : ` of ${shortened(tenantOf(specs, rule, scopeValue) ?? scopeValue)}`
     const why = `${name} has ${binds === null ? 'no room' : `${plainAmount(binds.remaining)} of ${plainAmount(binds.capacity)} ${binds.unit} left`}.`
     return {
       reason: 'BUDGET',
       ...basics(line),
-      sentence: `The budget ${limit}${whose} is spent.`,
+      sentence: `The budget ${shownLimit}${whose} is spent.`,
       whom: whomOf(line),
       why,
       command: `tollgate meters get ${rule} ${scopeValue}`,
@@ -154,7 +156,7 @@ function limited(line: LineSeen, facts: HealthFacts): Cause | null {
   const [most] = who
   const isFlood = most !== undefined && most.org !== '–' && severalOrgs && depth >= FLOOD_CALLS && most.calls > depth / 2
   const reason: HealthReason = isFlood ? 'FLOOD' : waitsFor === 'CONCURRENCY' ? 'CONCURRENCY' : 'RATE'
-  const sentence = isFlood ? `${shortened(most.org)} floods the shared limit ${limit}.` : `Calls wait for ${limit}, which all share.`
+  const sentence = isFlood ? `${shortened(most.org)} floods the shared limit ${shownLimit}.` : `Calls wait for ${shownLimit}, which all share.`
   const why = `${name} is full for ${unescapePart(scopeValue)}${line.etaMs === null ? '' : `; the first call starts in ${seconds(line.etaMs)}`}.`
   return { reason, ...basics(line), sentence, whom: whomOf(line), why, command: `tollgate lines --rule ${rule}` }
 }

@@ -3,8 +3,12 @@ import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { FinishBatcher, type FinishOptions } from './finish-batcher.js'
 
-/** The versions of BullMQ that `lua/finish.lua` does the work of, and that the tests compare it with. */
+/** The versions of BullMQ that `lua/finish.lua` and `lua/promote.lua` do the work of, and that the tests compare them with. */
 export const BATCHED_BULLMQ_VERSIONS: readonly string[] = ['6.7.0']
+
+export function versionOfBackend(backend: RedisQueueBackend): string {
+  return backend['version']
+}
 
 /** The loggers that were told of a BullMQ on which jobs are completed one by one. */
 const told = new WeakSet<Logger>()
@@ -28,7 +32,7 @@ export function batchedBackend(
   redis: Redis,
   log: Logger,
   options: FinishOptions,
-  versionOf: (backend: RedisQueueBackend) => string = (backend) => backend['version'],
+  versionOf: (backend: RedisQueueBackend) => string = versionOfBackend,
 ): BackendFactory<RedisQueueBackend> {
   return (name, opts, kind) => {
     const backend = createRedisBackend(name, opts, kind)

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import type { CallRequest } from '../admission/request.js'
 import type { CallEvent } from '../history/answers.js'
@@ -24,11 +25,15 @@ const TROUBLED_AT_MOST = 50
 const WORDS = 200
 
 interface Noted {
-  events: string
-  limits: string
+  readonly events: CallEvent[]
+  /** Of its last start. */
+  start: Decision | undefined
 }
 
-/** What happens to the calls of this process: counted by the recorder, and noted in their jobs with its next flush. If the process dies, two seconds of it are lost. */
+/**
+ * What happens to the calls of this process: counted by the recorder, and noted in their jobs with its next flush. If the process dies, two seconds of it are
+ * lost. Events are written down as text at the flush alone: the job of a call that is removed with its end is gone by then, and so are its notes.
+ */
 export class CallNotes implements EventSink {
   private noted = new Map<string, Noted>()
   private readonly troubled = new Map<string, string>()
@@ -99,7 +104,8 @@ export class CallNotes implements EventSink {
     const told = headers === undefined ? undefined : toldLimits(headers)
     const words = why === undefined ? {} : { why: why.slice(0, WORDS) }
     // When it was done stands in the job itself.
-    if (how !== 'done') this.note(idOf(job), { atMs: this.nowMs(), what: counted, ...words, ...(told === undefined ? {} : { headers: told }) })
+    if (how === 'done') this.forgetRemoved(job)
+    else this.note(idOf(job), { atMs: this.nowMs(), what: counted, ...words, ...(told === undefined ? {} : { headers: told }) })
   }
 
   /** Its agent refused the call, and takes others. */
@@ -117,15 +123,12 @@ export class CallNotes implements EventSink {
     this.noted = new Map()
     const sent: Promise<unknown>[] = []
     for (let from = 0; from < noted.length; from += JOBS_AT_ONCE) {
+      // Other work of this process has its turn between.
+      if (from > 0) await nextTurn()
       const some = noted.slice(from, from + JOBS_AT_ONCE)
       const jobs = some.map(([id]) => keys.job(id))
-      sent.push(
-        scripts.noteEvents.run(
-          redis,
-          jobs,
-          some.flatMap(([, { events, limits }]) => [events, limits]),
-        ),
-      )
+      const args = some.flatMap(([, { events, start }]) => [events.map(writeEvent).join(''), start === undefined ? '' : writeLimits(start.usage)])
+      sent.push(scripts.noteEvents.run(redis, jobs, args))
     }
     if (this.troubled.size > 0) {
       const fields = [...this.troubled].flat()
@@ -147,11 +150,17 @@ export class CallNotes implements EventSink {
     let noted = this.noted.get(id)
     if (noted === undefined) {
       if (this.noted.size >= JOBS_AT_MOST) return
-      noted = { events: '', limits: '' }
+      noted = { events: [], start: undefined }
       this.noted.set(id, noted)
     }
-    noted.events += writeEvent(event)
-    if (start !== undefined) noted.limits = writeLimits(start.usage)
+    noted.events.push(event)
+    if (start !== undefined) noted.start = start
+  }
+
+  /** Nothing is kept of a call whose job goes with its end. */
+  private forgetRemoved(job: AttemptJob): void {
+    const { removeOnComplete } = job.opts
+    if (removeOnComplete === true || removeOnComplete === 0) this.noted.delete(idOf(job))
   }
 
   private nowMs(): number {

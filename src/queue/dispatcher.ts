@@ -235,7 +235,8 @@ export class Dispatcher {
 
   /** Puts the jobs of woken calls into BullMQ's wait list. A job that is not delayed yet is tried again: its process is still adding it, or putting it back. */
   private async promote(ids: readonly string[], tries = 0): Promise<void> {
-    const promoted = await Promise.all(ids.map((id) => this.queues.promote(id)))
+    if (ids.length === 0) return
+    const promoted = await this.queues.promote(ids)
     const missed = ids.filter((_, index) => promoted[index] === false)
     const afterMs = PROMOTE_AGAIN_MS[tries]
     if (missed.length === 0 || afterMs === undefined || this.state.name === 'closed') return

@@ -15,11 +15,11 @@ async function promoteLifted(redis: Redis, { keys, resolver }: ScriptClient, que
     for (let from = 0; ; from += READ_AT_ONCE) {
       const ids = await redis.zrange(line, String(from), String(from + READ_AT_ONCE - 1))
       const records = ids.length === 0 ? [] : await redis.mget(ids.map((id) => keys.call(id)))
-      for (const [index, id] of ids.entries()) {
+      const lifted = ids.filter((_, index) => {
         const call = readRecord(records[index] ?? null)?.call
-        const isLifted = call !== null && call !== undefined && resolver.rules.overrideIndex.liftingAny(call).length > 0
-        if (isLifted && (await queues.promote(id))) promoted++
-      }
+        return call !== null && call !== undefined && resolver.rules.overrideIndex.liftingAny(call).length > 0
+      })
+      promoted += (await queues.promote(lifted)).filter(Boolean).length
       if (ids.length < READ_AT_ONCE) break
     }
   }

@@ -168,7 +168,8 @@ export class LineLook {
       const { binding, waitsFor, usage, etaMs } = explained[n] as (typeof explained)[number]
       const { queue, jobId } = parseRecordId(head)
       const known = this.known.get(line.key)
-      const limit = binding?.limit ?? (line.rule.startsWith('~') ? (waitsFor ?? 'unknown').toLowerCase() : null)
+      // A first call that has room at this moment is about to be woken: the line still stands before what it was seen to wait for last.
+      const limit = binding?.limit ?? (line.rule.startsWith('~') ? (waitsFor ?? 'unknown').toLowerCase() : (known?.limit ?? null))
       if (known !== undefined && limit !== null) known.limit = limit
       const arrivedMs = came[n] ?? null
       // It may have come since the last look.

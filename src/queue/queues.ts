@@ -3,7 +3,14 @@ import type { Redis } from 'ioredis'
 import { withoutArguments } from '../model/secrets.js'
 import type { Keys } from '../redis/keys.js'
 import { repliesTo } from '../redis/replies.js'
+import { scripts } from '../store/redis/scripts.js'
+import { BATCHED_BULLMQ_VERSIONS, versionOfBackend } from './batched-backend.js'
 import { parseRecordId } from './stored-call.js'
+
+/** Of the queue, in the order of the script's header. */
+const PROMOTE_KEYS = ['delayed', 'wait', 'prioritized', 'active', 'meta', 'pc', 'events', 'marker'] as const
+/** Jobs in one script call: it lasts about a millisecond then. */
+const JOBS_AT_ONCE = 100
 
 /** Where BullMQ has the job of a woken call. held: a worker has its lock. */
 export type JobState = 'delayed' | 'queued' | 'held' | 'missing'
@@ -29,10 +36,44 @@ export class Queues {
     return queue
   }
 
-  /** Puts the delayed job of a woken call into the wait list. Returns false if it is not delayed (any more, or yet). */
-  async promote(id: string): Promise<boolean> {
-    const { queue, jobId } = parseRecordId(id)
-    const job = new Job(this.get(queue), '', null, {}, jobId)
+  /**
+   * Puts the delayed jobs of woken calls into the wait lists: those of one queue by one script, in their order.
+   * @param ids of records @returns of each whether its job was delayed; false: it is not any more, or not yet
+   */
+  async promote(ids: readonly string[]): Promise<boolean[]> {
+    const byQueue = new Map<string, { readonly jobId: string; readonly index: number }[]>()
+    for (const [index, id] of ids.entries()) {
+      const { queue, jobId } = parseRecordId(id)
+      const jobs = byQueue.get(queue)
+      if (jobs === undefined) byQueue.set(queue, [{ jobId, index }])
+      else jobs.push({ jobId, index })
+    }
+    const promoted: boolean[] = []
+    const sent = [...byQueue].map(async ([queue, jobs]) => {
+      for (let from = 0; from < jobs.length; from += JOBS_AT_ONCE) {
+        const some = jobs.slice(from, from + JOBS_AT_ONCE)
+        const answers = await this.promoteOf(
+          queue,
+          some.map(({ jobId }) => jobId),
+        )
+        for (const [n, { index }] of some.entries()) promoted[index] = answers[n] === true
+      }
+    })
+    await Promise.all(sent)
+    return promoted
+  }
+
+  private async promoteOf(name: string, jobIds: readonly string[]): Promise<boolean[]> {
+    const queue = this.get(name)
+    if (!BATCHED_BULLMQ_VERSIONS.includes(versionOfBackend(queue.backend))) return Promise.all(jobIds.map((jobId) => this.promoteOne(queue, jobId)))
+    const keys = [...PROMOTE_KEYS.map((key) => queue.toKey(key)), ...jobIds.map((jobId) => queue.toKey(jobId))]
+    const letters = await scripts.promote.run(this.redis, keys, jobIds)
+    return [...letters].map((letter) => letter === '1')
+  }
+
+  /** By BullMQ's own script. */
+  private async promoteOne(queue: Queue, jobId: string): Promise<boolean> {
+    const job = new Job(queue, '', null, {}, jobId)
     try {
       await job.promote()
       return true

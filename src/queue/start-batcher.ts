@@ -19,6 +19,7 @@ import { SumsMarks } from '../store/redis/sums-marks.js'
 import { heldBy } from './stored-call.js'
 import type { ResolvedDecision } from './strategy-resolver.js'
 
+const FULL_STEPS = Number(process.env.FULL_S ?? 32)
 /** What travels in a batch: the start of a call, or the end of another one. */
 type Step = { readonly start: CallRequest } | { readonly end: Settlement }
 type StartResult = ResolvedDecision | { readonly failure: unknown }
@@ -76,6 +77,7 @@ export class StartBatcher {
       DEFAULTS.batchKeys,
       (step) => weightOf('start' in step ? step.start : step.end.request),
       (steps) => this.send(steps),
+      FULL_STEPS,
     )
   }
 

@@ -17,6 +17,7 @@ import type { GateDecision } from './sending.js'
 import { SumsEncoder } from './sums-encoder.js'
 import { SumsMarks } from './sums-marks.js'
 
+const FULL_CHECKS = Number(process.env.FULL_C ?? 64)
 /** An admission, or why that one of its batch is refused: its id is that of another call. */
 export type BatchedAdmission = Admission | TollgateError
 
@@ -74,7 +75,7 @@ export class RedisStore implements Store {
     this.around = around
     this.ledgerNames = ledgerNames
     this.marks = decideOnSums ? new SumsMarks() : undefined
-    this.admits = new Batcher<AdmissionRequest, Admission>(DEFAULTS.batchKeys, weightOf, (requests) => this.send(requests))
+    this.admits = new Batcher<AdmissionRequest, Admission>(DEFAULTS.batchKeys, weightOf, (requests) => this.send(requests), FULL_CHECKS)
     this.peeks = new Batcher<AdmissionRequest, RunDecision | RejectDecision>(DEFAULTS.batchKeys, weightOf, (requests) =>
       around.peeks(requests, () => scriptClient.decideEach('peek', requests)),
     )

@@ -38,6 +38,8 @@ export const scripts = {
     script<[nowMs: string, woken: string[], nextMs: string, unclaimed: string[], dropped: string[], looks: [left: number, ended: number][]]>('dispatch'),
   /** JSON, see `FinishBatcher`; '' for a queue that it is not for. */
   finish: script<string>('finish'),
+  /** A letter per job: 1 = promoted, 0 = it is not delayed. */
+  promote: script<string>('promote'),
   /** Ids taken out of their lines. */
   expire: script<string[]>('expire'),
   reconcilePasses: script<PassOutcome[]>('reconcile-passes'),

@@ -129,6 +129,7 @@ export function noteAsked(fleet: Fleet, one: FleetCall): void {
     ...boundOf(fleet, scopes, call),
     waits: waitsForRoom(fleet.rules, scopes, call.strategy),
     spaced: isSpaced(fleet.rules, scopes, call.strategy),
+    ...(call.strategy?.startsWith('custom:') === true ? { asksApp: true } : {}),
   })
 }
 

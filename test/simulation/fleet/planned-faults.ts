@@ -25,19 +25,7 @@ const FIRST_MS = 500
 const LAST_MS = 9000
 
 /** What a process has just done when it dies, where it is nothing in particular (`*`). */
-const DEATHS_AFTER = [
-  '*',
-  '*',
-  'enqueue',
-  'dispatch',
-  'start',
-  'settle',
-  'reconcile_passes',
-  'moveToFinished',
-  'addStandardJob',
-  'addDelayedJob',
-  'promote',
-] as const
+const DEATHS_AFTER = ['*', '*', 'enqueue', 'dispatch', 'start', 'settle', 'reconcile_passes', 'finish', 'addStandardJob', 'addDelayedJob', 'promote'] as const
 
 type Drawn = Omit<FleetSpec, 'faults'>
 

@@ -95,6 +95,8 @@ export interface AskedFact extends At {
   readonly waits: boolean
   /** Whether its strategy spaces starts evenly ('throttle'): a window then has room that it leaves unused on purpose. */
   readonly spaced?: boolean
+  /** Whether code of its app is asked before it gets in line, which takes a moment. */
+  readonly asksApp?: boolean
 }
 
 /** What the app was told at once. */

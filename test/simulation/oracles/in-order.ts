@@ -102,10 +102,14 @@ function overtakes(history: History, { stepMs, changeMs, leaseMs }: Bounds, plac
   )
 }
 
-/** Which of two apps' commands Redis gets first follows from the network, unless one was answered before the other asked. */
+/**
+ * Which of two apps' commands Redis gets first follows from the network, unless one was answered before the other asked. A call whose app is asked gets in
+ * line after that.
+ */
 function areAtOnce(first: Story, later: Story): boolean {
   const knownMs = acceptedMs(first) ?? Number.POSITIVE_INFINITY
-  return first.asked.priority === later.asked.priority && first.asked.by !== later.asked.by && knownMs > later.asked.atMs
+  const mayChange = first.asked.by !== later.asked.by || first.asked.asksApp === true
+  return first.asked.priority === later.asked.priority && mayChange && knownMs > later.asked.atMs
 }
 
 /** A cheaper call may find room at a second meter, in whose line the dearer one waits meanwhile. */

@@ -50,8 +50,11 @@ function note(handed: Map<string, number[]>, { call, atMs }: HandedFact): void {
   else times.push(atMs)
 }
 
-/** Once for each start, or to be refused. A job of a plain producer, and one that is tried again, meets the gate first, and may have to wait then. */
+/**
+ * Once for each start, or to be refused. A job of a plain producer, and one that is tried again, meets the gate first, and may have to wait then. So may one
+ * whose start is spaced: its worker holds it until then, others take the slots meanwhile.
+ */
 function due({ asked, runs }: Story): number {
   const again = runs.filter(({ ended }) => ended !== undefined && ended.how !== 'done').length
-  return Math.max(1, runs.length) + again + (asked.door === 'plain job' ? 1 : 0)
+  return Math.max(1, runs.length) + again + (asked.door === 'plain job' || asked.spaced === true ? 1 : 0)
 }
