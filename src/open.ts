@@ -212,7 +212,7 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
     const rules = boundedPolicyStore(policies, client, options.enqueueTimeoutMs)
     const enter: EnterNamespace = async (readRules) => {
       await Promise.all([connectWithin(client, connectTimeoutMs), connectWithin(subscriber, connectTimeoutMs)])
-      await within(connectTimeoutMs, checkPermissions(client, keys.probe))
+      await within(connectTimeoutMs, checkPermissions(client, keys.probe, options.replicas))
       await within(connectTimeoutMs, subscription.select())
       await readRules()
       await within(connectTimeoutMs, subscription.subscribe(keys.notices, keys.wake, keys.news))

@@ -157,7 +157,7 @@ export const DEFAULTS = Object.freeze({
   /** How often a process that has reached Redis again checks whether the other processes have, … */
   regroupMs: 50,
   /** … and how long it waits for those that Redis has not heard: more than lies between the returns of two processes that can reach it. */
-  regroupAtMostMs: 400,
+  regroupAtMostMs: 300,
   /** The time between two heartbeats of a process. */
   beatMs: 1 * SECOND,
   /** How long a process counts as a member after its last heartbeat. */

@@ -6,12 +6,12 @@ import type { Member, Members } from './members.js'
  * How the process that reaches Redis again first waits for the others (decision 0066). Redis has room for what they have used and have not reported
  * yet, and this process would take it.
  *
- *     not heard since ──0.4 s after Redis answered──> not waited for: it is dead, or cut off alone
+ *     not heard since ──0.3 s after Redis answered──> not waited for: it is dead, or cut off alone
  *     heard, has yet to report ──10 s──> not waited for
  *     heard, and has reported; or gone before its time: it has left
  *
- * Processes that can reach Redis are back within 0.4 s of each other: a connection is tried again after 250 ms at most, as is a Redis that refuses, and
- * the master is looked for each 200 ms. What one that comes later has used is charged when it reports, as debt where there is no room.
+ * Processes that can reach Redis are back within about 0.3 s of each other: a connection is tried again after 250 ms at most, as is a Redis that
+ * refuses, and the master is looked for each 200 ms. What one that comes later has used is charged when it reports, as debt where there is no room.
  *
  * A Redis that is late now and then while it comes back, or goes away again within a second, has no one waited for anew.
  */

@@ -120,9 +120,10 @@ async function refusedOf(redis: Redis, commands: readonly (readonly [name: strin
  * Tries which commands, keys and channels the user of a connection may use; a user that may ask about users may do everything. What scripts do is
  * checked by the same permissions, but their errors do not say which one is missing.
  * @param probe a key, and a channel, of the namespace that do not exist
+ * @param replicas how many replicas are waited for: that needs one command more
  * @throws REDIS_UNAVAILABLE that names what is missing
  */
-export async function checkPermissions(redis: Redis, probe: string): Promise<void> {
+export async function checkPermissions(redis: Redis, probe: string, replicas = 0): Promise<void> {
   if (await isUnrestricted(redis)) return
   const pattern = probe.replace(/\/[^/]*$/, '*')
   const answerTo = (name: string, ...args: string[]) => redis.call(name, ...args).then(String, (error: unknown) => String(error))
@@ -133,7 +134,8 @@ export async function checkPermissions(redis: Redis, probe: string): Promise<voi
   if (/NOPERM/i.test(await answerTo('set', text, 'x', 'PX', String(TEXT_MS)))) throw missingCommands(['set'])
   const tried = Object.entries(PROBES).map(([name, args]) => [name, args.map((arg) => ({ KEY: probe, CHANNEL: probe, TEXT: text })[arg] ?? arg)] as const)
   const others = [...['eval', 'evalsha'].map((name) => [name, ['return 0', '0']] as const), ['multi', []] as const, ['exec', []] as const]
-  const refused = await refusedOf(redis, [...tried, ...others])
+  const waits = replicas > 0 ? ([['wait', ['0', '1']]] as const) : []
+  const refused = await refusedOf(redis, [...tried, ...others, ...waits])
   if (refused.length > 0) throw missingCommands(refused)
 }
 
