@@ -9,6 +9,9 @@ const LONGEST_BAR_US = 1000
 /** The first second after the enqueue is left out: all lines are looked at then. */
 const SETTLE_MS = 1500
 
+/** The client of commands that a script calls: their time is in that of the script. */
+const WITHIN_SCRIPT = '?:0'
+
 interface Setting {
   readonly name: string
   readonly rule: RuleSpec
@@ -59,12 +62,12 @@ async function measure(url: string, { rule, users, calls, measured }: Setting) {
   while (started < from + measured && started < calls) await sleep(10)
   const count = started - from
   await redis.config('SET', 'slowlog-log-slower-than', '-1')
-  const entries = (await redis.slowlog('GET', -1)) as [id: number, at: number, us: number, args: string[]][]
+  const entries = (await redis.slowlog('GET', -1)) as [id: number, at: number, us: number, args: string[], client: string][]
   await redis.slowlog('RESET')
   const byCommand = new Map<string, { us: number; runs: number }>()
   const longest: number[] = []
-  for (const [, , us, args] of entries) {
-    const command = dispatcherCommand(args)
+  for (const [, , us, args, client] of entries) {
+    const command = client === WITHIN_SCRIPT ? undefined : dispatcherCommand(args)
     if (command === undefined) continue
     if (command === 'dispatch') longest.push(us)
     const sum = byCommand.get(command) ?? { us: 0, runs: 0 }

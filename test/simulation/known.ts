@@ -76,6 +76,13 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     explains: all(meetsRules(2), has('several queues', 'few places')),
   },
   {
+    name: 'overtaken in another line',
+    about:
+      'A call that has moved to the line of another rule once is not sent back by calls that came before it and stand in the line of its first rule: it may start before them. If it were, two lines could send calls to and fro.',
+    oracles: ['in order'],
+    explains: meetsRules(3),
+  },
+  {
     name: 'crossing rules lose room',
     about: 'A call that needs two busy meters at once holds room at the first while it waits for the second.',
     oracles: ['never stuck'],

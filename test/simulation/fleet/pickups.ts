@@ -8,10 +8,19 @@ const WITH_JOB = /^\*\d+\r\n\*/
 /** The name of a call, which its payload has. */
 const NAME = /"payload":\{"name":"(k\d+)"/
 
-/** Notes that Redis handed the job of a call to a worker. */
+/** The script that ends jobs together, and answers each with the next one, in JSON. */
+const FINISHES = 'finish'
+const NAMES_IN_JSON = /\\"payload\\":\{\\"name\\":\\"(k\d+)\\"/g
+
+/** Notes that Redis handed the jobs of calls to a worker. */
 export function notePickup(fleet: Fleet, { command, name, replies }: Done): void {
-  if (!HANDS_OUT.has(name)) return
+  const handed = (call: string) => fleet.note({ fact: 'handed', atMs: fleet.nowMs, call, to: command.connection.process.name })
+  if (name !== FINISHES && !HANDS_OUT.has(name)) return
   const reply = (replies.at(-1) as Buffer).toString('latin1')
+  if (name === FINISHES) {
+    for (const [, call] of reply.matchAll(NAMES_IN_JSON)) handed(call as string)
+    return
+  }
   const call = WITH_JOB.test(reply) ? NAME.exec(reply)?.[1] : undefined
-  if (call !== undefined) fleet.note({ fact: 'handed', atMs: fleet.nowMs, call, to: command.connection.process.name })
+  if (call !== undefined) handed(call)
 }

@@ -10,14 +10,25 @@ interface Worker {
   readonly ends: number[]
 }
 
+/** A worker that is handed a call holds it for so long at most until it has room. */
+const HELD_AT_MOST_MS = 500
+
 /** Which workers take calls of a queue at a time, and how many more. Asked for times that ascend. */
 export class WorkersNow {
   private readonly workers: Worker[] = []
   private readonly queues: { readonly queue: string; readonly atMs: number; readonly paused: boolean }[]
   private readonly running = new Map<Worker, { starts: number; ends: number }>()
+  /** By call, when it was handed to a worker. */
+  private readonly handed = new Map<string, { readonly to: string; readonly atMs: number }[]>()
 
   constructor(private readonly history: History) {
     this.queues = history.queues.map(({ queue, atMs, state }) => ({ queue, atMs, paused: state === 'paused' }))
+    for (const fact of history.facts) {
+      if (fact.fact !== 'handed') continue
+      const times = this.handed.get(fact.call)
+      if (times === undefined) this.handed.set(fact.call, [fact])
+      else times.push(fact)
+    }
     for (const { process, queue, state, places, atMs } of history.workers) {
       const up = this.workers.findLast((worker) => worker.process === process)
       if (state === 'gone' && up !== undefined) up.toMs = Math.min(up.toMs, atMs)
@@ -25,11 +36,13 @@ export class WorkersNow {
     }
   }
 
-  /** A run takes a place from its charge on: its worker holds it then. */
+  /** A run takes a place from when its worker was handed it. */
   note(run: Run): void {
     const worker = this.workers.findLast(({ process, fromMs }) => process === run.started.by && fromMs <= run.started.atMs)
     if (worker === undefined) return
-    worker.starts.push(chargeMs(run))
+    const chargedMs = chargeMs(run)
+    const handed = this.handed.get(run.story.id)?.findLast(({ to, atMs }) => to === worker.process && atMs <= chargedMs && atMs >= chargedMs - HELD_AT_MOST_MS)
+    worker.starts.push(handed?.atMs ?? chargedMs)
     worker.ends.push(run.ended?.atMs ?? run.diedMs ?? Number.POSITIVE_INFINITY)
   }
 
