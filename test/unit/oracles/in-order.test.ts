@@ -82,7 +82,7 @@ describe('ETA told', () => {
   test('one of a hundred calls may be told a wrong time, where there are more than a few', () => {
     const beside = (calls: number, late: number) => {
       const book = new FactBook(BUCKET)
-      for (let n = 0; n < calls; n++) book.done(`c${n}`, n < late ? 1600 : 1000, { etaMs: 1000 })
+      for (let n = 0; n < calls; n++) book.done(`c${n}`, n < late ? 400 : 1000, { etaMs: 1000 })
       return texts(book)
     }
     expect(beside(19, 1)).toHaveLength(1)
