@@ -3,7 +3,9 @@ import { availableParallelism, constants } from 'node:os'
 import { Redis } from 'ioredis'
 import { burst } from './burst.js'
 import { checks } from './checks.js'
+import { cli } from './cli.js'
 import { comeBackBench } from './come-back.js'
+import { counting } from './counting.js'
 import { dashboard } from './dashboard.js'
 import { inMemory } from './in-memory.js'
 import { lateSettlements } from './late-settlements.js'
@@ -55,6 +57,8 @@ const BENCHES = {
   sick,
   rules,
   waking,
+  counting,
+  cli,
   topology,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES

@@ -29,7 +29,8 @@
 
   Reply       { now, ids woken, ms until the earliest line can move or -1, ids woken without a claim, ids
               dropped for want of a job, per line { how many of the calls looked at have left it, 1 if a call
-              without room ended the look, else 0: the calls behind them may go, too } }
+              without room ended the look, else 0: the calls behind them may go, too }, per call moved
+              { its id, the key of its new line } }
   Cost        one MGET, one SET per meter that changes; three writes and a look at the job per woken call
 ]]
 --- @include "lib/core.lua"
@@ -42,7 +43,7 @@ local now = Clock.now(ARGV[1])
 local batch = Batch.load(ARGV[2], now)
 local given = cjson.decode(ARGV[3])
 local queues, queue_of = given.queues or {}, given.of or {}
-local woken, unclaimed, dropped = {}, {}, {}
+local woken, unclaimed, dropped, moved = {}, {}, {}, {}
 
 -- How far ahead of its slot a call may be woken, as its other meters are concerned.
 local function reach(record)
@@ -73,6 +74,10 @@ local function wake(call, line_key, wait, claims)
     unclaimed[#unclaimed + 1] = call[CALL_ID]
   end
   if soon then woken[#woken + 1] = call[CALL_ID] end
+end
+
+local function note_move(call, line_key)
+  moved[#moved + 1] = { call[CALL_ID], line_key }
 end
 
 -- A call that cannot wait any more: its worker finds why, and says so.
@@ -118,6 +123,7 @@ local function wake_or_pass_over(i, call, line_key, wait)
   local record = call[CALL_PARSED]
   Line.leave(batch, line_key, call)
   Line.join_at(queue_line, call, record.place, record.moves, record.deadline, SHUT_QUEUE_LOOK_MS, now, record.claims)
+  note_move(call, queue_line)
 end
 
 -- Gathers the longest wait at the line's own meter and at the others; which of the others that is; one of
@@ -198,6 +204,7 @@ local function advance(i, call, own, line_key, is_own)
   Pass.give_back(batch, call, record, now)
   local meter = waits.full or before or waits.elsewhere
   Line.join(batch, call, meter, record.place, moves, record.deadline, waits.there, now, Pass.claim_in_line(batch, call, meter))
+  note_move(call, Line.key(meter))
   return nil
 end
 
@@ -262,4 +269,4 @@ end
 
 Batch.save(batch)
 local first = redis.call('ZRANGE', KEYS[FIXED.LINES], 0, 0, 'WITHSCORES')
-return { text(now), woken, first[2] and text(math.max(0, tonumber(first[2]) - now)) or '-1', unclaimed, dropped, looks }
+return { text(now), woken, first[2] and text(math.max(0, tonumber(first[2]) - now)) or '-1', unclaimed, dropped, looks, moved }

@@ -3,6 +3,7 @@ import type { CompiledLimit } from '../limits/compiled-limit.js'
 import type { Call, Strategy } from '../model/call.js'
 import type { ActualCosts, Cost, Costs, CostUnit } from '../model/cost.js'
 import type { Binding, Usage } from '../model/decision.js'
+import { BLOCK_LIMIT } from '../model/upstream.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
 import type { Keys } from '../redis/keys.js'
 
@@ -150,7 +151,7 @@ export function bindingOf({ rule, value }: Pick<MeterRef, 'rule' | 'value'>, lim
 
 /** The gate of a pause or an upstream block, which has no limit, as what binds a call. */
 export function gateBinding({ rule, value }: MeterRef): Binding {
-  const limit = { pause: 'paused', upstream: 'retry-after', rule: '', degraded: '', limiter: '' }[rule.kind]
+  const limit = { pause: 'paused', upstream: BLOCK_LIMIT, rule: '', degraded: '', limiter: '' }[rule.kind]
   return { kind: rule.kind, rule: rule.name, limit, scopeValue: value, unit: 'none' }
 }
 

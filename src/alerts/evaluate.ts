@@ -1,7 +1,7 @@
 import type { History, HistoryPoint, Spend } from '../history/answers.js'
 import { periodMs } from '../limits/limit.js'
 import { SPENDERS, type Spender } from '../model/spender.js'
-import { DAY, MINUTE } from '../model/time.js'
+import { DAY, durationText, MINUTE } from '../model/time.js'
 import { ALERT_KINDS, type AlertKind, type AlertSpec } from '../policy/alert.js'
 import { compileGlob } from '../validation/patterns.js'
 
@@ -36,11 +36,6 @@ const MOST_LOOKED_AT = 200
 
 const percent = (share: number) => `${Math.round(share * 1000) / 10} %`
 const amountText = (amount: number) => (Number.isInteger(amount) ? String(amount) : amount.toPrecision(3))
-
-function timeLeftText(ms: number): string {
-  const [unit, size] = ms >= DAY ? ['days', DAY] : ms >= 60 * MINUTE ? ['hours', 60 * MINUTE] : ms >= MINUTE ? ['minutes', MINUTE] : ['seconds', 1000]
-  return `${Math.round(ms / (size as number))} ${unit}`
-}
 
 export function kindOf(spec: AlertSpec): AlertKind {
   return ALERT_KINDS.find((kind) => spec[kind] !== undefined) as AlertKind
@@ -103,8 +98,8 @@ export class AlertEvaluator {
         return this.budgets(spec, ({ budget, name }, by) => {
           if (budget === null || budget.runsOutMs === null || budget.endsMs === null || budget.runsOutMs >= budget.endsMs) return undefined
           const leftMs = Math.max(0, budget.runsOutMs - nowMs)
-          const early = timeLeftText(budget.endsMs - budget.runsOutMs)
-          const sentence = `${budget.rule}/${budget.limit} of ${by} ${name} runs out in ${timeLeftText(leftMs)}, ${early} before its window ends`
+          const early = durationText(budget.endsMs - budget.runsOutMs)
+          const sentence = `${budget.rule}/${budget.limit} of ${by} ${name} runs out in ${durationText(leftMs)}, ${early} before its window ends`
           return found(`${by}/${name}`, leftMs, budget.endsMs - nowMs, sentence)
         })
       case 'agent429':
@@ -137,7 +132,7 @@ export class AlertEvaluator {
     for (const { rule, oldestMs } of seen.lines) longest.set(rule, Math.max(longest.get(rule) ?? 0, oldestMs ?? 0))
     return matching([...longest.keys()], spec.rules).flatMap((rule) => {
       const ms = longest.get(rule) ?? 0
-      return ms < boundMs ? [] : [found(rule, ms, boundMs, `a call in a line of rule ${rule} has waited for ${timeLeftText(ms)}`)]
+      return ms < boundMs ? [] : [found(rule, ms, boundMs, `a call in a line of rule ${rule} has waited for ${durationText(ms)}`)]
     })
   }
 
@@ -170,7 +165,7 @@ export class AlertEvaluator {
     const { agents } = await this.figures.history.known()
     for (const agent of matching(agents, spec.agents).slice(0, MOST_LOOKED_AT)) {
       const refused = total(await this.figures.history.agent(agent, { fromMs }), (point) => point.limited429)
-      if (refused >= bound) findings.push(found(agent, refused, bound, `agent ${agent} refused ${refused} calls in ${timeLeftText(overMs)}`))
+      if (refused >= bound) findings.push(found(agent, refused, bound, `agent ${agent} refused ${refused} calls in ${durationText(overMs)}`))
     }
     return findings
   }
@@ -182,7 +177,7 @@ export class AlertEvaluator {
     const before = this.unchecked.find(({ atMs }) => atMs >= nowMs - overMs)?.sum ?? sum
     // The sums begin anew where they were reset.
     const letIn = sum < before ? sum : sum - before
-    return letIn < bound ? [] : [found('', letIn, bound, `${letIn} calls were let in unchecked in ${timeLeftText(overMs)}`)]
+    return letIn < bound ? [] : [found('', letIn, bound, `${letIn} calls were let in unchecked in ${durationText(overMs)}`)]
   }
 
   private async traffic(spec: AlertSpec, bound: number, nowMs: number, found: Found): Promise<AlertFinding[]> {

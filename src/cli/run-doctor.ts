@@ -3,6 +3,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { withoutArguments } from '../model/secrets.js'
 import { connect, connectWithin } from '../redis/connection.js'
 import { Keys } from '../redis/keys.js'
+import { missingPermission } from '../redis/permissions.js'
 import { library } from '../store/redis/scripts.js'
 import { type Common, EXIT, print, REDIS_TIMEOUT_MS, redisUrl } from './common.js'
 
@@ -123,21 +124,11 @@ async function latency(redis: Redis): Promise<Diagnosis> {
   return at(0.95) > VERY_SLOW_MS ? bad('latency', found, mend) : at(0.95) > SLOW_MS ? warn('latency', found, mend) : good('latency', found)
 }
 
-async function permissions(redis: Redis, prefix: string): Promise<Diagnosis> {
-  const tries: [string, () => Promise<unknown>][] = [
-    ['+eval', () => redis.eval('return 1', 0)],
-    ['+publish', () => redis.publish(`${prefix}/doctor`, '')],
-    ['+@read', () => redis.exists(`${prefix}/doctor`)],
-  ]
-  const refused: string[] = []
-  for (const [right, work] of tries) await work().catch(() => refused.push(right))
-  const user = String(await redis.call('ACL', 'WHOAMI').catch(() => 'default'))
-  if (refused.length === 0) return good('permissions', `user ${user}`)
-  return bad(
-    'permissions',
-    `user ${user} may not ${refused.join(', ')}`,
-    `ACL SETUSER ${user} ~{tollgate:* &{tollgate:* ${refused.join(' ')} +@all -@dangerous +info +client +fcall +function|load`,
-  )
+async function permissions(redis: Redis, probe: string): Promise<Diagnosis> {
+  const user = redis.options.username ?? 'default'
+  const missing = await missingPermission(redis, probe)
+  if (missing === null) return good('permissions', `user ${user}`)
+  return bad('permissions', `user ${user} may not use ${missing.what}`, `ACL SETUSER ${user} ${missing.acl}`)
 }
 
 /** How many libraries of functions there are, and which are of other versions. */
@@ -170,26 +161,34 @@ async function clients(redis: Redis, info: Info): Promise<Diagnosis> {
   return warn('connections', `${connected} of ${most}`, 'Raise maxclients; a worker process has five connections, an application two.')
 }
 
+async function findingsOf(client: Redis, info: Info, rights: Diagnosis): Promise<Diagnosis[]> {
+  return [
+    version(info),
+    topology(info),
+    await persistence(client, info),
+    await eviction(client, info),
+    memory(info),
+    await clients(client, info),
+    await clockFinding(client),
+    await latency(client),
+    rights,
+    ...(await functions(client)),
+  ]
+}
+
 /** Looks at Redis, and prints what it finds, each with how to mend it. Exit code 1 where anything is bad. */
 export async function runDoctor(options: Common): Promise<void> {
-  const { prefix } = new Keys(options.namespace ?? DEFAULTS.namespace, options.prefix)
+  const { prefix, probe } = new Keys(options.namespace ?? DEFAULTS.namespace, options.prefix)
   const { client } = connect(redisUrl(options), prefix)
   client.on('error', () => {})
   try {
     await connectWithin(client, REDIS_TIMEOUT_MS)
-    const info = fieldsOf(await client.info())
-    const findings = [
-      version(info),
-      topology(info),
-      await persistence(client, info),
-      await eviction(client, info),
-      memory(info),
-      await clients(client, info),
-      await clockFinding(client),
-      await latency(client),
-      await permissions(client, prefix),
-      ...(await functions(client)),
-    ]
+    const rights = await permissions(client, probe)
+    const text = await client.info().catch((error: unknown) => {
+      if (rights.state === 'bad') return null
+      throw error
+    })
+    const findings = text === null ? [rights] : await findingsOf(client, fieldsOf(text), rights)
     const wrong = findings.filter(({ state }) => state !== 'good')
     if (options.json === true) print({ healthy: wrong.every(({ state }) => state !== 'bad'), findings }, true)
     else {

@@ -4,7 +4,6 @@ import { meterSchema } from '../administration/meters.js'
 import { pausedSubject } from '../administration/pauses.js'
 import { limitName, unitOf } from '../limits/limit.js'
 import { RequestInvalid } from '../model/errors.js'
-import { DAY, HOUR, MINUTE, SECOND } from '../model/time.js'
 import { escapePart } from '../policy/match.js'
 import { subjectOf } from '../policy/override.js'
 import { checkInput } from '../validation/faults.js'
@@ -14,12 +13,6 @@ import type { Figures } from './figures.js'
 /** 03:19:17 UTC */
 export function clockText(atMs: number): string {
   return `${new Date(atMs).toISOString().slice(11, 19)} UTC`
-}
-
-export function spanText(ms: number): string {
-  if (ms >= DAY) return `${(ms / DAY).toFixed(1)} d`
-  if (ms >= HOUR) return `${Math.floor(ms / HOUR)} h ${Math.round((ms % HOUR) / MINUTE)} min`
-  return ms >= MINUTE ? `${Math.floor(ms / MINUTE)} min ${Math.round((ms % MINUTE) / SECOND)} s` : `${(ms / SECOND).toFixed(1)} s`
 }
 
 const numberText = (value: number) => value.toLocaleString('en-US', { maximumFractionDigits: 2 })

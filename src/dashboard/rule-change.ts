@@ -1,11 +1,11 @@
 import { z } from 'zod'
 import { type LimitSpec, limitName, periodMs, unitOf } from '../limits/limit.js'
 import { RequestInvalid, RulesInvalid, TollgateError } from '../model/errors.js'
-import { SECOND } from '../model/time.js'
+import { durationText, SECOND } from '../model/time.js'
 import type { RuleSpec } from '../policy/rule.js'
 import { parseRules } from '../policy/rules-file.js'
 import { checkInput } from '../validation/faults.js'
-import { clockText, spanText } from './effects.js'
+import { clockText } from './effects.js'
 import { type Figures, isSharedByAll } from './figures.js'
 import { lineDiff } from './line-diff.js'
 import type { RulePreview } from './rule-preview.js'
@@ -64,7 +64,7 @@ async function effectsOnLines(figures: Figures, before: RuleSpec, after: RuleSpe
     if (factor === 1 || lastEtaMs === null) return []
     if (!Number.isFinite(factor)) return [`The ${depth} calls in the line of ${value} never start: ${binding?.limit} is 0.`]
     return [
-      `The line of ${value} (${depth} calls) empties about ${clockText(nowMs + lastEtaMs * factor)} instead of ${clockText(nowMs + lastEtaMs)}, ${spanText(Math.abs(lastEtaMs * (factor - 1)))} ${factor > 1 ? 'later' : 'earlier'}.`,
+      `The line of ${value} (${depth} calls) empties about ${clockText(nowMs + lastEtaMs * factor)} instead of ${clockText(nowMs + lastEtaMs)}, ${durationText(Math.abs(lastEtaMs * (factor - 1)))} ${factor > 1 ? 'later' : 'earlier'}.`,
     ]
   })
 }
@@ -80,7 +80,7 @@ async function agentWarnings({ source }: Figures, rule: RuleSpec): Promise<strin
       if (said === undefined || said.windowMs === null || (rule.match?.agents !== undefined && !rule.match.agents.includes(agent))) return []
       const allows = said.limit / (said.windowMs / SECOND)
       return paceOf(limit) > allows * 1.001
-        ? [`${agent} says it allows ${said.limit.toLocaleString('en-US')} ${unit} in ${spanText(said.windowMs)}: it will refuse what is above.`]
+        ? [`${agent} says it allows ${said.limit.toLocaleString('en-US')} ${unit} in ${durationText(said.windowMs)}: it will refuse what is above.`]
         : []
     }),
   )

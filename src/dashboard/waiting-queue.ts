@@ -1,7 +1,8 @@
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter'
 import type { Job, Queue } from 'bullmq'
+import { durationText } from '../model/time.js'
 import type { Explanation } from '../queue/explain.js'
-import { clockText, spanText } from './effects.js'
+import { clockText } from './effects.js'
 import type { Figures } from './figures.js'
 
 /** In how many states a job may still wait. */
@@ -15,8 +16,8 @@ function waitsOf({ state, position, etaMs, etaMaxMs, binding, waitsFor, todo }: 
   return {
     state,
     place: position === null ? null : position + 1,
-    startsAbout: etaMs === null ? null : `${clockText(Date.now() + etaMs)}, in ${spanText(etaMs)}`,
-    startsAtTheLatestIn: etaMaxMs === null ? null : spanText(etaMaxMs),
+    startsAbout: etaMs === null ? null : `${clockText(Date.now() + etaMs)}, in ${durationText(etaMs)}`,
+    startsAtTheLatestIn: etaMaxMs === null ? null : durationText(etaMaxMs),
     limit: binding === null ? null : `${binding.rule} · ${binding.scopeValue} · ${binding.limit}`,
     waitsFor,
     todo,
@@ -26,7 +27,7 @@ function waitsOf({ state, position, etaMs, etaMaxMs, binding, waitsFor, todo }: 
 /** One line for the name of a job: "openai · place 4, starts in 6.0 s: account · openai · tokens/minute". */
 function nameWith(name: string, { position, etaMs, binding, waitsFor }: Explanation): string {
   const place = position === null ? '' : `place ${position + 1}, `
-  const starts = etaMs === null ? 'start not known' : `starts in ${spanText(etaMs)}`
+  const starts = etaMs === null ? 'start not known' : `starts in ${durationText(etaMs)}`
   const limit = binding === null ? (waitsFor ?? '') : `${binding.rule} · ${binding.scopeValue} · ${binding.limit}`
   return `${name} · ${place}${starts}${limit === '' ? '' : `: ${limit}`}`
 }

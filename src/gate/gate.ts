@@ -20,6 +20,7 @@ import { tracedGate, tracerInUse } from '../telemetry/tracing.js'
 import { validateCall } from '../validation/call.js'
 import { type AcquireAttempt, AcquireLines, linesOf } from './acquire-line.js'
 import { callsOf, linesOfProcess } from './acquire-list.js'
+import { GateCounts } from './gate-counts.js'
 import { Grant, type Granter } from './grant.js'
 import type { CallsPage, CheckedCallsQuery, CheckedLinesQuery, LinesPage } from './waiting.js'
 
@@ -37,6 +38,7 @@ const IS_WAITED_FOR: Readonly<Record<RejectDecision['reason'], boolean>> = {
 /** The gate without the queue: decides on calls and charges them at once, or waits in this process until they have room. */
 export class Gate {
   private readonly lines = new AcquireLines<Grant>()
+  private readonly counts: GateCounts
 
   constructor(
     private readonly resolver: Resolver,
@@ -44,7 +46,9 @@ export class Gate {
     private readonly usage: UsageReader,
     private readonly metrics: CallMetrics,
     private readonly recorder: Recorder,
-  ) {}
+  ) {
+    this.counts = new GateCounts(recorder, metrics)
+  }
 
   /** What `admit` would decide; charges nothing. @throws CallInvalid */
   async peek(call: Call): Promise<DecisionAnswer> {
@@ -155,10 +159,11 @@ export class Gate {
   private async charge(request: CallRequest, cameMs?: number): Promise<Grant> {
     const sentMs = performance.now()
     const admission = await this.admission(request)
-    const tookMs = performance.now() - sentMs
-    if (cameMs === undefined) this.recorder.passed(request, admission.decision, tookMs)
-    else this.recorder.decided(request, admission.decision, tookMs)
-    this.metrics.decided('gate', request, admission.decision, sentMs)
+    if (cameMs === undefined) this.counts.decided(request, admission.decision, sentMs)
+    else {
+      this.recorder.decided(request, admission.decision, performance.now() - sentMs)
+      this.metrics.decided('gate', request, admission.decision, sentMs)
+    }
     if (admission.decision.outcome === 'run') {
       this.resolver.started(request)
       if (cameMs !== undefined) this.recorder.started(request, sentMs - cameMs)

@@ -1,6 +1,7 @@
 import { type LineSeen, sharedByAll, tenantOf } from '../history/seen.js'
 import type { HealthReason } from '../model/health-reason.js'
-import { SECOND } from '../model/time.js'
+import { durationText, SECOND } from '../model/time.js'
+import { BLOCK_LIMIT, BLOCK_NAME } from '../model/upstream.js'
 import { unescapePart } from '../policy/match.js'
 import type { HealthFacts } from './facts.js'
 import type { Health } from './health.js'
@@ -20,6 +21,8 @@ const STANDS_MS = 5 * SECOND
 const WAITED_MS = 3 * SECOND
 /** An agent that is blocked for less than this is back before anyone has read of it. */
 const SHORT_BLOCK_MS = 3 * SECOND
+/** While the probe of a blocked agent is under way, the other calls wait for as long as that call takes. */
+const PROBED_MS = 10 * SECOND
 /** A tenant floods a shared limit with so many calls at least, and more than half of all. */
 const FLOOD_CALLS = 10
 /** A call is oversized where it needs so much of what its limit can hold. */
@@ -45,7 +48,7 @@ export function callsIn(lines: readonly LineSeen[]): number {
 export function causeOfLine(line: LineSeen, facts: HealthFacts): Cause | null {
   const { rule } = line
   if (rule.startsWith('~pause')) return paused(line)
-  if (rule === '~block' || rule === '~returned' || line.kind === 'upstream') return blocked(line, facts)
+  if (rule === BLOCK_NAME || rule === '~returned' || line.kind === 'upstream') return blocked(line, facts)
   // Lines of queues are judged by the workers of these.
   if (rule.startsWith('~')) return null
   return oversized(line) ?? deadSlots(line, facts) ?? limited(line, facts)
@@ -75,18 +78,20 @@ function paused(line: LineSeen): Cause {
 }
 
 function blocked(line: LineSeen, { nowMs }: HealthFacts): Cause | null {
-  const { agent, etaMs, sinceMs } = line
-  if ((etaMs ?? SHORT_BLOCK_MS) < SHORT_BLOCK_MS && nowMs - sinceMs < STANDS_MS) return null
-  const known = basics(line)
-  return {
-    reason: 'UPSTREAM',
-    ...known,
-    of: { ...known.of, agent },
-    sentence: `Agent ${shortened(agent)} refused calls and is left alone.`,
-    whom: whomOf(line),
-    why: etaMs === null ? 'It answered "not now" (429).' : `It answered "not now" (429); the next try is in ${seconds(etaMs)}.`,
-    command: `tollgate capacity get ${agent}`,
+  const { rule, agent, etaMs, limit, limitSinceMs, oldestMs } = line
+  // A line of another rule may have stood for long when its first call met the block.
+  const sinceMs = rule === BLOCK_NAME ? line.sinceMs : (limitSinceMs ?? line.sinceMs)
+  const known = { ...basics(line), sinceMs }
+  const cause = { reason: 'UPSTREAM' as const, ...known, of: { ...known.of, agent }, whom: whomOf(line), command: `tollgate capacity get ${agent}` }
+  const standsMs = nowMs - sinceMs
+  // The block is over, and its line moves by the limits that it cut.
+  if (rule === BLOCK_NAME && limit !== BLOCK_LIMIT) {
+    if (standsMs < STANDS_MS || (oldestMs ?? 0) < WAITED_MS) return null
+    return { ...cause, sentence: `Agent ${shortened(agent)} recovers from refusals; its limits are cut.`, why: 'Its limits grow back step by step.' }
   }
+  if ((etaMs ?? 0) < SHORT_BLOCK_MS && standsMs < (etaMs === null ? PROBED_MS : STANDS_MS)) return null
+  const why = etaMs === null ? 'It answered "not now" (429).' : `It answered "not now" (429); the next try is in ${durationText(etaMs)}.`
+  return { ...cause, sentence: `Agent ${shortened(agent)} refused calls and is left alone.`, why }
 }
 
 function oversized(line: LineSeen): Cause | null {
@@ -157,14 +162,10 @@ function limited(line: LineSeen, facts: HealthFacts): Cause | null {
   const isFlood = most !== undefined && most.org !== '–' && severalOrgs && depth >= FLOOD_CALLS && most.calls > depth / 2
   const reason: HealthReason = isFlood ? 'FLOOD' : waitsFor === 'CONCURRENCY' ? 'CONCURRENCY' : 'RATE'
   const sentence = isFlood ? `${shortened(most.org)} floods the shared limit ${shownLimit}.` : `Calls wait for ${shownLimit}, which all share.`
-  const why = `${name} is full for ${unescapePart(scopeValue)}${line.etaMs === null ? '' : `; the first call starts in ${seconds(line.etaMs)}`}.`
+  const why = `${name} is full for ${unescapePart(scopeValue)}${line.etaMs === null ? '' : `; the first call starts in ${durationText(line.etaMs)}`}.`
   return { reason, ...basics(line), sentence, whom: whomOf(line), why, command: `tollgate lines --rule ${rule}` }
 }
 
 function plainAmount(number: number): string {
   return number.toLocaleString('en-US', { maximumFractionDigits: 2 })
-}
-
-function seconds(ms: number): string {
-  return ms < 120 * SECOND ? `${Math.ceil(ms / SECOND)} s` : `${Math.ceil(ms / SECOND / 60)} min`
 }

@@ -127,7 +127,7 @@ export interface Spend {
 export interface CallEvent {
   readonly atMs: number
   /**
-   * enqueued · waiting (got a place in line, or another line) · woken · started · part (settled in part) · answered (the agent's headers) · returned (the
+   * enqueued · waiting (got a place in line; without a `position`: went to another line) · woken · started · part (settled in part) · answered (the agent's headers) · returned (the
    * agent's "not now") · settled · done · failed · expired · refused
    */
   readonly what: 'enqueued' | 'waiting' | 'woken' | 'started' | 'part' | 'answered' | 'returned' | 'settled' | 'done' | 'failed' | 'expired' | 'refused'
@@ -187,7 +187,7 @@ export interface RuleStats {
   readonly exceededByLimit: Readonly<Record<string, number>>
   /** exceeded / checks; 0 before any check. */
   readonly hitRate: number
-  /** The mean of what its limits had left after a decision, by limit, in its unit; looked at in up to 100 decisions a second and process, beyond in every 16th. */
+  /** The mean of what its limits had left after a decision, by limit, in its unit; looked at in the first 200 decisions of two seconds and process, and in some of the further ones. */
   readonly averageRemaining: Readonly<Record<string, number>>
   /** Decisions that Redis failed to give, and calls that were let in without one. */
   readonly storeErrors: number

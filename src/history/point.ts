@@ -54,10 +54,20 @@ export function addAll(to: Numbers, from: Numbers): void {
   for (const [name, amount] of from) addNumber(to, name, amount)
 }
 
+/** The last names that were escaped: those of limits occur in one call after the other. */
+const ESCAPED_AT_MOST = 10_000
+let escapedNames = new Map<string, string>()
+
 /** A name as a part of that of a number: limits, orgs. */
 export function escaped(name: string): string {
-  // Half of a surrogate pair has no form in UTF-8.
-  return encodeURIComponent(name.toWellFormed()).replaceAll('%2F', '/')
+  let text = escapedNames.get(name)
+  if (text === undefined) {
+    if (escapedNames.size >= ESCAPED_AT_MOST) escapedNames = new Map()
+    // Half of a surrogate pair has no form in UTF-8.
+    text = encodeURIComponent(name.toWellFormed()).replaceAll('%2F', '/')
+    escapedNames.set(name, text)
+  }
+  return text
 }
 
 /** The numbers whose names begin with a prefix that ends in a colon, by what follows. */

@@ -1,11 +1,13 @@
 import type { Logger } from 'pino'
 import type { ActualCosts, Costs } from '../model/cost.js'
-import type { Decision } from '../model/decision.js'
+import type { Decision, RejectDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { MINUTE, SECOND } from '../model/time.js'
 import { within } from '../redis/bounded-wait.js'
+import type { GateCalls } from './gate-calls.js'
 import type { HistoryBatch, SeriesStore, TopEntry } from './series.js'
-import { SpendTally, type TalliedCall, Tally } from './tally.js'
+import { SpendTally } from './spend-tally.js'
+import { type TalliedCall, Tally } from './tally.js'
 
 /** How often counts are sent, and what is spent. */
 const FLUSH_MS = 2 * SECOND
@@ -35,6 +37,8 @@ export class Recorder {
   private sending: Promise<void> | undefined
   private sinceMs = performance.now()
   private events: EventSink | undefined
+  /** Brings what was counted elsewhere, before it is sent. */
+  onSend: () => void = () => {}
 
   constructor(
     private readonly parts: {
@@ -63,10 +67,26 @@ export class Recorder {
     this.tally.decided(of, decision, tookMs)
   }
 
-  /** A call at the gate, which waits for nothing. */
-  passed(of: TalliedCall, decision: Decision, tookMs: number): void {
-    this.tally.passed(of, decision, tookMs, Date.now())
-    if (decision.outcome !== 'run') this.tally.ended(of, 'refused')
+  /** A call at the gate that waits for nothing. */
+  atGate(of: TalliedCall, decision: Decision, tookMs: number): void {
+    this.arrived(of)
+    this.decided(of, decision, tookMs)
+    if (decision.outcome === 'run') this.started(of, 0)
+    else this.ended(of, 'refused')
+  }
+
+  /** Many of these, of one kind. @param lastMs when the last one was decided on */
+  sumAtGate(calls: GateCalls, lastMs: number): void {
+    this.tally.atGate(calls, lastMs)
+  }
+
+  violated(of: TalliedCall, { binding }: RejectDecision): void {
+    this.tally.violated(of, binding)
+  }
+
+  /** What limits have left after a decision. */
+  looked(of: TalliedCall, decision: Decision): void {
+    this.tally.look(of, decision)
   }
 
   started(of: TalliedCall, waitedMs: number): void {
@@ -116,6 +136,7 @@ export class Recorder {
   private async send(withSpend: boolean): Promise<void> {
     const nowMs = performance.now()
     const { series: store, log, away } = this.parts
+    this.onSend()
     if (away()) {
       if (nowMs - this.sinceMs > KEPT_MS) this.begin(nowMs)
       return

@@ -1,5 +1,6 @@
 import type { RuleKind } from '../model/decision.js'
 import type { WaitReason } from '../model/wait-reason.js'
+import { unescapePart } from '../policy/match.js'
 import type { RuleSpec } from '../policy/rule.js'
 import type { LineNow, LinesNow } from './answers.js'
 
@@ -7,6 +8,8 @@ import type { LineNow, LinesNow } from './answers.js'
 export interface LineSeen extends LineNow {
   readonly kind: RuleKind | null
   readonly waitsFor: WaitReason | null
+  /** Since when its first calls wait for that limit: the line may have stood before for another one. Undefined where a version before looked. */
+  readonly limitSinceMs?: number
   /** Of the first call. */
   readonly head: string
   readonly queue: string
@@ -62,5 +65,5 @@ export function tenantOf(specs: readonly RuleSpec[], rule: string, value: string
   if (!scopes.some((one) => TENANT_SCOPES.includes(one))) return undefined
   const parts = value.split('|')
   const place = scopes.findIndex((one) => TENANT_SCOPES.includes(one))
-  return parts[place] === undefined ? undefined : decodeURIComponent(parts[place] as string)
+  return parts[place] === undefined ? undefined : unescapePart(parts[place] as string)
 }

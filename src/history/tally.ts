@@ -1,13 +1,13 @@
 import type { MeterRef } from '../admission/request.js'
 import type { Call } from '../model/call.js'
-import type { Decision } from '../model/decision.js'
-import { SPENDERS, type Spender } from '../model/spender.js'
+import type { Binding, Decision } from '../model/decision.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
+import type { GateCalls } from './gate-calls.js'
 import { addNumber, BUCKETS, bucketOf, escaped, NUMBER, type Numbers } from './point.js'
 import { type HistoryBatch, SERIES, type SeriesEntry, TOP, TOP_SIZE, type TopEntry } from './series.js'
 
 /** So many agents, spenders of a kind, and names in a list are counted between two flushes; the calls of others count for the namespace and rules alone. */
-const NAMES_AT_MOST = 500
+export const NAMES_AT_MOST = 500
 /** So many decisions between two flushes have what their limits have left looked at, and of further ones every 16th. */
 const LOOKS = 200
 const LOOK_EVERY = 16
@@ -52,6 +52,15 @@ function countName(counts: Map<string, number>, name: string | undefined, amount
   if (known !== undefined || counts.size < NAMES_AT_MOST) counts.set(name, (known ?? 0) + amount)
 }
 
+function addTo(counts: Float64Array | Uint32Array, place: number, amount: number): void {
+  counts[place] = (counts[place] as number) + amount
+}
+
+/** Whether a limit binds, of a rule that has statistics: no pause, and no block of an agent. */
+function isOfLimit({ kind, limit }: Binding): boolean {
+  return limit !== '' && (kind === 'rule' || kind === 'degraded')
+}
+
 /** A call and the meters that count it. */
 export interface TalliedCall {
   readonly call: Call
@@ -80,9 +89,9 @@ export class Tally {
     this.lastStartMs = nowMs
     this.each(of, (subject) => {
       const { counts } = subject
-      counts[PLACE.started] = (counts[PLACE.started] as number) + 1
+      addTo(counts, PLACE.started, 1)
       subject.waits ??= new Uint32Array(BUCKETS)
-      subject.waits[bucket] = (subject.waits[bucket] as number) + 1
+      addTo(subject.waits, bucket, 1)
     })
   }
 
@@ -106,55 +115,72 @@ export class Tally {
       subject.checked++
       subject.checkMicros += micros
       subject.checks ??= new Uint32Array(BUCKETS)
-      subject.checks[bucket] = (subject.checks[bucket] as number) + 1
+      addTo(subject.checks, bucket, 1)
     }
     const { outcome } = decision
     if (outcome !== 'run') this.refused(of, decision)
     if (this.looks++ < LOOKS || this.looks % LOOK_EVERY === 0) this.look(of, decision)
   }
 
-  /** A call that came to the gate and was decided on: `arrived`, `decided`, and `started` where it may run, in one pass over its rules. */
-  passed(of: TalliedCall, decision: Decision, tookMs: number, nowMs: number): void {
-    const { outcome } = decision
-    const runs = outcome === 'run'
-    const micros = tookMs * 1000
-    const bucket = bucketOf(micros)
-    if (runs) this.lastStartMs = nowMs
-    came(this.all, runs)
-    const agent = this.agentOf(of.call.agent)
-    if (agent !== undefined) came(agent, runs)
-    for (const { rule } of of.meters) {
-      if (rule.kind !== 'rule' && rule.kind !== 'degraded') continue
-      const subject = this.subjectOf(rule)
-      came(subject, runs)
-      subject.checked++
+  /** Calls of a kind that the gate decided on. @param lastMs when the last one was */
+  atGate({ agent: name, rules, calls, micros, took, refusedBy }: GateCalls, lastMs: number): void {
+    const ran = refusedBy === undefined
+    if (ran) this.lastStartMs = Math.max(this.lastStartMs, lastMs)
+    const agent = this.agentOf(name)
+    const ofRules = rules.map((rule) => this.subjectOf(rule))
+    for (const subject of agent === undefined ? [this.all, ...ofRules] : [this.all, agent, ...ofRules]) {
+      addTo(subject.counts, PLACE.arrived, calls)
+      addTo(subject.counts, ran ? PLACE.started : PLACE.refused, calls)
+      if (!ran) continue
+      subject.waits ??= new Uint32Array(BUCKETS)
+      addTo(subject.waits, 0, calls)
+    }
+    for (const subject of ofRules) {
+      subject.checked += calls
       subject.checkMicros += micros
       subject.checks ??= new Uint32Array(BUCKETS)
-      subject.checks[bucket] = (subject.checks[bucket] as number) + 1
+      for (const [bucket, count] of took.entries()) addTo(subject.checks, bucket, count)
     }
-    if (!runs) this.refused(of, decision)
-    if (this.looks++ < LOOKS || this.looks % LOOK_EVERY === 0) this.look(of, decision)
+    if (refusedBy === undefined) return
+    if (refusedBy.reason === 'unavailable') for (const { total } of ofRules) addNumber(total, NUMBER.storeErrors, calls)
+    const { binding } = refusedBy
+    if (isOfLimit(binding))
+      this.exceeded(
+        rules.find(({ name: rule }) => rule === binding.rule),
+        binding.limit,
+        calls,
+      )
   }
 
   private refused(of: TalliedCall, decision: Decision): void {
     if (decision.outcome === 'reject' && decision.reason === 'unavailable') this.storeError(of)
-    if (!('binding' in decision) || decision.binding === null) return
-    const { rule: name, limit, kind } = decision.binding
-    const rule = of.meters.find((meter) => meter.rule.name === name)?.rule
-    if (rule === undefined || limit === '' || (kind !== 'rule' && kind !== 'degraded')) return
+    if (!('binding' in decision) || decision.binding === null || !isOfLimit(decision.binding)) return
+    const { rule: name, limit } = decision.binding
+    this.exceeded(of.meters.find(({ rule }) => rule.name === name)?.rule, limit, 1)
+    this.violated(of, decision.binding)
+  }
+
+  /** A limit of the rule had no room for calls. */
+  private exceeded(rule: CompiledRule | undefined, limit: string, calls: number): void {
+    if (rule === undefined) return
     const { total, points } = this.subjectOf(rule)
     const ofLimit = NUMBER.exceededOf + escaped(limit)
-    addNumber(total, NUMBER.exceeded, 1)
-    addNumber(total, ofLimit, 1)
+    addNumber(total, NUMBER.exceeded, calls)
+    addNumber(total, ofLimit, calls)
     // For the verdict, which names budgets that refuse calls.
-    if (rule.limits.find(({ name: of }) => of === limit)?.unit === 'usd') addNumber(points, ofLimit, 1)
-    const { user, ip, endpoint } = of.call
+    if (rule.limits.find(({ name }) => name === limit)?.unit === 'usd') addNumber(points, ofLimit, calls)
+  }
+
+  /** A limit had no room for a call: counts whose it is. */
+  violated({ call: { user, ip, endpoint } }: Pick<TalliedCall, 'call'>, binding: Binding): void {
+    if (!isOfLimit(binding)) return
     countName(this.violations.user, user)
     countName(this.violations.ip, ip)
     countName(this.violations.endpoint, endpoint)
   }
 
-  private look({ meters }: TalliedCall, { usage }: Decision): void {
+  /** What limits have left after a decision. */
+  look({ meters }: TalliedCall, { usage }: Pick<Decision, 'usage'>): void {
     for (const { rule, limit, remaining } of usage) {
       const found = meters.find((meter) => meter.rule.name === rule)?.rule
       if (found === undefined) continue
@@ -202,9 +228,7 @@ export class Tally {
   }
 
   private count(of: TalliedCall, place: number, amount = 1): void {
-    this.each(of, ({ counts }) => {
-      counts[place] = (counts[place] as number) + amount
-    })
+    this.each(of, ({ counts }) => addTo(counts, place, amount))
   }
 
   private countTotal({ meters }: Pick<TalliedCall, 'meters'>, name: string): void {
@@ -234,58 +258,5 @@ export class Tally {
       this.rules.set(rule, subject)
     }
     return subject
-  }
-}
-
-/** A call came to the gate, and started at once where it `runs`. */
-function came(subject: SubjectCounts, runs: boolean): void {
-  const { counts } = subject
-  counts[PLACE.arrived] = (counts[PLACE.arrived] as number) + 1
-  if (!runs) return
-  counts[PLACE.started] = (counts[PLACE.started] as number) + 1
-  subject.waits ??= new Uint32Array(BUCKETS)
-  subject.waits[0] = (subject.waits[0] as number) + 1
-}
-
-/** What calls cost, by org, team, user and model. It is flushed less often than a `Tally`: there may be many users. */
-export class SpendTally {
-  private readonly spenders = new Map<Spender, Map<string, Numbers>>()
-
-  ended(call: Call, estimatedTokens: number, tokens: number, usd: number): void {
-    for (const by of SPENDERS) {
-      const name = call[by]
-      if (name === undefined) continue
-      let ofKind = this.spenders.get(by)
-      if (ofKind === undefined) {
-        ofKind = new Map()
-        this.spenders.set(by, ofKind)
-      }
-      let numbers = ofKind.get(name)
-      if (numbers === undefined) {
-        if (ofKind.size >= NAMES_AT_MOST) continue
-        numbers = new Map()
-        ofKind.set(name, numbers)
-      }
-      addNumber(numbers, NUMBER.calls, 1)
-      if (estimatedTokens > 0) addNumber(numbers, NUMBER.estimatedTokens, estimatedTokens)
-      if (tokens > 0) addNumber(numbers, NUMBER.tokens, tokens)
-      if (usd > 0) addNumber(numbers, NUMBER.usd, usd)
-      if (tokens > estimatedTokens) addNumber(numbers, NUMBER.aboveEstimate, 1)
-    }
-  }
-
-  batch(): HistoryBatch {
-    const series: SeriesEntry[] = []
-    const tops: TopEntry[] = []
-    for (const [by, ofKind] of this.spenders) {
-      const counts = new Map<string, number>()
-      for (const [name, numbers] of ofKind) {
-        series.push({ name: SERIES.spend(by, name), resolutions: ['d'], numbers })
-        // Ranked by both: a dollar is worth a million tokens.
-        counts.set(name, (numbers.get(NUMBER.usd) ?? 0) * 1e6 + (numbers.get(NUMBER.tokens) ?? 0) + (numbers.get(NUMBER.calls) ?? 0))
-      }
-      tops.push({ list: TOP.spend(by), size: TOP_SIZE.spend, counts, seriesOf: (name) => SERIES.spend(by, name) })
-    }
-    return { series, tops }
   }
 }

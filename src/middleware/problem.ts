@@ -1,5 +1,5 @@
 import { RateLimitExceeded, RulesInvalid, StoreUnavailable, TollgateError } from '../model/errors.js'
-import { BLOCK_NAME } from '../policy/upstream-block.js'
+import { BLOCK_NAME } from '../model/upstream.js'
 
 const IANA = 'https://iana.org/assignments/http-problem-types#'
 

@@ -56,6 +56,10 @@ export const DEFAULTS = Object.freeze({
   acquireRecheckMs: 1 * SECOND,
   /** How long the state of a custom algorithm is kept after its last change. */
   customStateMs: 1 * DAY,
+  /** The most custom algorithms that a namespace knows. */
+  algorithmsAtMost: 64,
+  /** For how long a limit has no room whose custom algorithm fails: until it is asked again. */
+  customFaultMs: 1 * SECOND,
   /** How often a custom algorithm is run again after another process changed its state in the meantime. */
   customTries: 50,
   /** The lease of a call in a worker: without a renewal its job is given to another worker. */

@@ -33,3 +33,23 @@ export const MINUTE = 60 * SECOND
 export const HOUR = 60 * MINUTE
 export const DAY = 24 * HOUR
 export const WEEK = 7 * DAY
+
+const SHOWN_UNITS = [
+  ['d', DAY],
+  ['h', HOUR],
+  ['min', MINUTE],
+  ['s', SECOND],
+] as const
+
+/** A length of time as a person reads it, in two units at most: 6 min 12 s · 1.2 s · 40 ms. */
+export function durationText(ms: number): string {
+  if (ms < 100) return `${Math.round(Math.max(0, ms))} ms`
+  if (ms < 10 * SECOND) return `${(ms / SECOND).toFixed(1)} s`
+  const rounded = Math.round(ms / SECOND) * SECOND
+  const at = SHOWN_UNITS.findIndex(([, length]) => rounded >= length)
+  const [unit, length] = SHOWN_UNITS[at] ?? ['s', SECOND]
+  const [smaller, smallerLength] = SHOWN_UNITS[at + 1] ?? ['', 0]
+  const whole = Math.floor(rounded / length)
+  const rest = smallerLength === 0 ? 0 : Math.floor((rounded % length) / smallerLength)
+  return rest === 0 ? `${whole} ${unit}` : `${whole} ${unit} ${rest} ${smaller}`
+}

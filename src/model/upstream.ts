@@ -84,3 +84,8 @@ export function openUpstream(atMs: number): UpstreamStatus {
 export function upstreamKey({ agent, endpoint, model }: UpstreamName): string {
   return JSON.stringify({ agent, endpoint, model })
 }
+
+/** The name of the rule of blocks. Names of rules in a policy contain no `~`. */
+export const BLOCK_NAME = '~block'
+/** The limit that binds a call while its agent is blocked, or is probed. */
+export const BLOCK_LIMIT = 'retry-after'

@@ -3,9 +3,9 @@ import type { ActualCosts } from '../model/cost.js'
 import type { Binding, RejectDecision, RunDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { MINUTE } from '../model/time.js'
+import { BLOCK_LIMIT, BLOCK_NAME } from '../model/upstream.js'
 import type { CompiledRule } from '../policy/compiled-rule.js'
 import type { OnStoreError } from '../policy/rule.js'
-import { BLOCK_NAME } from '../policy/upstream-block.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import type { Admission } from '../store/store.js'
 import { OutageJournal } from './journal.js'
@@ -175,10 +175,12 @@ export class LocalAdmission {
     return this.cover(request)
   }
 
-  private modeOf({ kind, onStoreError }: CompiledRule): OnStoreError {
+  private modeOf({ kind, onStoreError, limits }: CompiledRule): OnStoreError {
     // A pause is known without Redis: no call is let past it.
     if (kind === 'pause' && this.otherwise === 'open') return 'local'
-    return onStoreError ?? this.otherwise
+    const mode = onStoreError ?? this.otherwise
+    // Without the twin of its algorithm this process cannot count a limit.
+    return mode === 'local' && limits.some(({ own }) => own !== undefined && own.twin === undefined) ? 'closed' : mode
   }
 
   /** What refuses a call whatever its limits have. */
@@ -195,7 +197,7 @@ export class LocalAdmission {
     if (value === undefined) return undefined
     const retryAfterMs = this.blockedMs(value)
     if (retryAfterMs <= 0) return undefined
-    const binding: Binding = { kind: 'upstream', rule: BLOCK_NAME, limit: 'retry-after', scopeValue: value, unit: 'none' }
+    const binding: Binding = { kind: 'upstream', rule: BLOCK_NAME, limit: BLOCK_LIMIT, scopeValue: value, unit: 'none' }
     return { outcome: 'reject', reason: 'limited', retryAfterMs, binding, atMs: nowMs, usage: [] }
   }
 

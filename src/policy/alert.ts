@@ -55,7 +55,7 @@ export interface AlertPlan {
 
 export const NO_ALERTS: AlertPlan = Object.freeze({ list: [], webhooks: {} })
 
-const alertName = z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'must be 1 to 64 letters, digits, . _ or -')
+export const alertName = z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'must be 1 to 64 letters, digits, . _ or -')
 const names = z.array(z.string().min(1).max(MAX_NAME_LENGTH)).min(1).max(1000)
 const durationFrom = (leastMs: number, mostMs: number, what: string) =>
   z.string(what).refine((text) => {

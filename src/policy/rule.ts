@@ -6,7 +6,7 @@ import { DAY } from '../model/time.js'
 import { priceTableSchema } from '../pricing/prices.js'
 import { parseRange } from '../validation/address.js'
 import { strategySchema, waitMs } from '../validation/call.js'
-import { alertSchema, webhookSchema } from './alert.js'
+import { alertName, alertSchema, webhookSchema } from './alert.js'
 import type { Exempt } from './override.js'
 import { ruleDefaultsSchema } from './rule-defaults.js'
 
@@ -167,7 +167,7 @@ export const ruleSetSchema = z
     agents: z.record(z.string().min(1).max(MAX_NAME_LENGTH), agentSchema).optional(),
     prices: priceTableSchema.optional(),
     alerts: z.array(alertSchema).max(200).optional(),
-    webhooks: z.record(z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'must be 1 to 64 letters, digits, . _ or -'), webhookSchema).optional(),
+    webhooks: z.record(alertName, webhookSchema).optional(),
     exempt: z.strictObject({ users: globs, teams: globs, orgs: globs, agents: globs, ips: ranges }).optional(),
   })
   .superRefine((set, context) => {

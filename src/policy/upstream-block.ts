@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { type CompiledLimit, limitId } from '../limits/compiled-limit.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { HOUR } from '../model/time.js'
+import { BLOCK_NAME } from '../model/upstream.js'
 import { BARE_RULE, type CompiledRule, type MirroredLimit } from './compiled-rule.js'
 import { blockValue } from './match.js'
 
@@ -31,8 +32,6 @@ export const upstreamSchema = z
   })
   .optional()
 
-/** The name of the rule of blocks. Names of rules in a policy contain no `~`. */
-export const BLOCK_NAME = '~block'
 const BLOCK_PRIORITY = -2_000_000
 /** Limits with longer windows are budgets rather than rates: a refusal tells nothing about them, so they are not mirrored. */
 const LONGEST_MIRRORED_MS = HOUR

@@ -77,8 +77,16 @@ export class CallNotes implements EventSink {
     for (const id of ids) this.note(id, { atMs: this.nowMs(), what: 'woken' })
   }
 
-  started(job: AttemptJob, request: CallRequest, decision: Decision): void {
-    this.parts.recorder.started(request, Date.now() - job.timestamp)
+  /** Calls that the dispatcher has sent from one line to another. */
+  moved(calls: readonly (readonly [id: string, line: string])[]): void {
+    for (const [id, line] of calls) {
+      const to = this.parts.keys.parseLine(line)
+      this.note(id, { atMs: this.nowMs(), what: 'waiting', ...(to === null ? {} : { rule: to.rule, scopeValue: to.value }) })
+    }
+  }
+
+  started(job: AttemptJob, request: CallRequest, decision: Decision, waitedMs: number): void {
+    this.parts.recorder.started(request, waitedMs)
     this.note(idOf(job), { atMs: this.nowMs(), what: 'started', attempt: job.attemptsMade + 1 }, decision)
   }
 
@@ -130,20 +138,23 @@ export class CallNotes implements EventSink {
       const args = some.flatMap(([, { events, start }]) => [events.map(writeEvent).join(''), start === undefined ? '' : writeLimits(start.usage)])
       sent.push(scripts.noteEvents.run(redis, jobs, args))
     }
-    if (this.troubled.size > 0) {
-      const fields = [...this.troubled].flat()
-      this.troubled.clear()
-      // A day's worth of calls that fail does not grow it: it goes whole, a minute after the last.
-      if ((await redis.hlen(keys.troubled)) < TROUBLED_AT_MOST)
-        sent.push(
-          redis
-            .pipeline()
-            .hset(keys.troubled, ...fields)
-            .pexpire(keys.troubled, TROUBLED_MS)
-            .exec(),
-        )
-    }
+    // Not awaited by itself: what was sent before may be refused meanwhile.
+    sent.push(this.tellTroubled())
     await Promise.all(sent)
+  }
+
+  private async tellTroubled(): Promise<void> {
+    if (this.troubled.size === 0) return
+    const { redis, keys } = this.parts
+    const fields = [...this.troubled].flat()
+    this.troubled.clear()
+    // A day's worth of calls that fail does not grow it: it goes whole, a minute after the last.
+    if ((await redis.hlen(keys.troubled)) >= TROUBLED_AT_MOST) return
+    await redis
+      .pipeline()
+      .hset(keys.troubled, ...fields)
+      .pexpire(keys.troubled, TROUBLED_MS)
+      .exec()
   }
 
   private note(id: string, event: CallEvent, start?: Decision): void {

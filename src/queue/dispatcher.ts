@@ -190,10 +190,11 @@ export class Dispatcher {
     const queues = new Set(fronts.flatMap(({ calls }) => calls.map(({ id }) => parseRecordId(id).queue)))
     const budgets = await this.places.budgets(queues, this.scan.nowMs())
     if (lines.length === 0) return this.scan.nextDueMs(LONGEST_REST_MS)
-    const { nowMs, woken, unclaimed, dropped, nextMs, looks } = await this.scriptClient.dispatch(fronts, budgets, true)
+    const { nowMs, woken, unclaimed, dropped, nextMs, looks, moved } = await this.scriptClient.dispatch(fronts, budgets, true)
     this.scan.setClock(nowMs)
     this.places.woke(unclaimed)
     this.leftWithoutJob(dropped)
+    this.history.notes.moved(moved)
     this.noteWoken(fronts, woken)
     await this.promote(woken)
     if (this.scan.looked(fronts, looks)) return AT_ONCE

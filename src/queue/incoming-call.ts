@@ -27,6 +27,8 @@ export type IncomingCall =
       readonly request: EnqueueRequest
       readonly decision: Decision
       readonly decidedMs: number
+      /** Over which Redis told the decision: see `connectionOf`. */
+      readonly connection: unknown
       readonly trace: EnqueueTrace | undefined
     }
   /** Its job is in BullMQ; without a decision where that is the job of an earlier call with its id or deduplication key. */

@@ -26,8 +26,9 @@ const KEPT_MS = DAY
 interface KnownLine {
   depth: number
   sinceMs: number
-  /** What its first call was seen to wait for last. */
+  /** What its first call was seen to wait for last, and since when its first calls do. */
   limit: string | undefined
+  limitSinceMs: number | undefined
 }
 
 interface FoundLine extends CountedLine {
@@ -112,8 +113,8 @@ export class LineLook {
   private goOnFrom(last: Seen, nowMs: number): void {
     if (nowMs - last.atMs > LONGEST_GAP_MS || nowMs < last.atMs) return
     this.lastMs = last.atMs
-    for (const { rule, scopeValue, depth, sinceMs, limit } of last.lines)
-      this.known.set(this.parts.scriptClient.keys.line(rule, scopeValue), { depth, sinceMs, limit: limit ?? undefined })
+    for (const { rule, scopeValue, depth, sinceMs, limit, limitSinceMs = sinceMs } of last.lines)
+      this.known.set(this.parts.scriptClient.keys.line(rule, scopeValue), { depth, sinceMs, limit: limit ?? undefined, limitSinceMs })
     this.limits = new Map(Object.entries(last.limits).map(([key, { sinceMs }]) => [key, sinceMs]))
   }
 
@@ -139,7 +140,7 @@ export class LineLook {
       const depth = depths[index] as number
       const known = this.known.get(name)
       if (depth === 0) this.known.delete(name)
-      else if (known === undefined) this.known.set(name, { depth, sinceMs: Math.max(beforeMs, nowMs - LOOK_MS), limit: undefined })
+      else if (known === undefined) this.known.set(name, { depth, sinceMs: Math.max(beforeMs, nowMs - LOOK_MS), limit: undefined, limitSinceMs: undefined })
       else known.depth = depth
     }
     return all
@@ -170,7 +171,10 @@ export class LineLook {
       const known = this.known.get(line.key)
       // A first call that has room at this moment is about to be woken: the line still stands before what it was seen to wait for last.
       const limit = binding?.limit ?? (line.rule.startsWith('~') ? (waitsFor ?? 'unknown').toLowerCase() : (known?.limit ?? null))
-      if (known !== undefined && limit !== null) known.limit = limit
+      if (known !== undefined && limit !== null && limit !== known.limit) {
+        if (known.limit !== undefined) known.limitSinceMs = beforeMs ?? nowMs
+        known.limit = limit
+      }
       const arrivedMs = came[n] ?? null
       // It may have come since the last look.
       if (known !== undefined && arrivedMs !== null && known.sinceMs > arrivedMs && known.sinceMs >= nowMs - LOOK_MS)
@@ -184,6 +188,7 @@ export class LineLook {
         depth: line.depth,
         oldestMs: arrivedMs === null ? null : Math.max(0, nowMs - arrivedMs),
         sinceMs: Math.floor(known?.sinceMs ?? line.sinceMs),
+        limitSinceMs: Math.floor(known?.limitSinceMs ?? known?.sinceMs ?? line.sinceMs),
         who: who.get(line.key) ?? [],
         kind: binding?.kind ?? null,
         waitsFor,

@@ -4,7 +4,6 @@ import type { Logger } from 'pino'
 import { identityOf } from '../admission/identity.js'
 import type { Resolver } from '../admission/resolver.js'
 import type { UsageReader } from '../admission/usage-reader.js'
-import type { Gate } from '../gate/gate.js'
 import type { CallsPage, CheckedCallsQuery, CheckedLinesQuery, LinesPage } from '../gate/waiting.js'
 import type { CallHistory } from '../history/answers.js'
 import type { Recorder } from '../history/recorder.js'
@@ -175,7 +174,7 @@ export class QueueRuntime {
   }
 
   /** Starts to hold calls in this process. */
-  hold(gate: Gate, options: WorkerOptions): HeldCalls {
+  hold(options: WorkerOptions): HeldCalls {
     const { scriptClient, client: redis, log } = this.parts
     const { attempts = 1, enqueueTimeoutMs: timeoutMs } = this.parts.options
     const name = newHeldQueue()
@@ -185,8 +184,6 @@ export class QueueRuntime {
         queue,
         redis,
         scriptClient,
-        gate,
-        tracker: this.parts.tracker,
         results: new Results(queue, redis),
         log,
         attempts,
@@ -342,7 +339,6 @@ export class QueueRuntime {
 
   /** Waits for the calls that run here; where Redis is gone, for nothing that needs it. */
   async close(): Promise<void> {
-    clearInterval(this.refresh)
     clearInterval(this.sweeps)
     this.foreignWorkers.close()
     const { gone } = this
@@ -358,6 +354,8 @@ export class QueueRuntime {
       await this.queues.close()
       await this.working?.queues.close()
     } finally {
+      // Until its calls have ended this process may dispatch: by the rules in force, not by those of when it was told to close.
+      clearInterval(this.refresh)
       this.working?.client.disconnect()
     }
   }

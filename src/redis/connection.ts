@@ -111,6 +111,16 @@ export function connect(redis: string | RedisClient | undefined, prefix: string)
   return { client: connectTo(readAddress(url), prefix), owned: true }
 }
 
+/** What stands for the connection that the answers to a client come over: another one after each reconnection. undefined: there is none now. */
+export function connectionOf({ status, stream }: Redis): unknown {
+  return status === 'ready' ? stream : undefined
+}
+
+/** Whether Redis may have failed over, to a server that lacks what was written last, since it answered over a connection (`connectionOf`). */
+export function mayHaveForgotten(client: Redis, connection: unknown): boolean {
+  return connection === undefined || connection !== connectionOf(client)
+}
+
 /** Names the Redis of a connection in messages. */
 function nameOfClient(client: Redis): string {
   const follower = followerOf(client)

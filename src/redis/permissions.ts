@@ -116,33 +116,40 @@ async function refusedOf(redis: Redis, commands: readonly (readonly [name: strin
   return commands.flatMap(([name], n) => (refused[n] === true ? [name] : []))
 }
 
+/** What the user of a connection lacks, and the same in the words of an ACL. */
+export interface MissingPermission {
+  readonly what: string
+  readonly acl: string
+}
+
 /**
  * Tries which commands, keys and channels the user of a connection may use; a user that may ask about users may do everything. What scripts do is
  * checked by the same permissions, but their errors do not say which one is missing.
  * @param probe a key, and a channel, of the namespace that do not exist
  * @param replicas how many replicas are waited for: that needs one command more
- * @throws REDIS_UNAVAILABLE that names what is missing
  */
-export async function checkPermissions(redis: Redis, probe: string, replicas = 0): Promise<void> {
-  if (await isUnrestricted(redis)) return
+export async function missingPermission(redis: Redis, probe: string, replicas = 0): Promise<MissingPermission | null> {
+  if (await isUnrestricted(redis)) return null
   const pattern = probe.replace(/\/[^/]*$/, '*')
   const answerTo = (name: string, ...args: string[]) => redis.call(name, ...args).then(String, (error: unknown) => String(error))
-  if (/NOPERM.*key/i.test(await answerTo('exists', probe))) throw missing(`the keys of the namespace (in ACL words ~${pattern})`)
-  if (/NOPERM.*channel/i.test(await answerTo('publish', probe, ''))) throw missing(`the channels of the namespace (in ACL words &${pattern})`)
+  if (/NOPERM.*key/i.test(await answerTo('exists', probe))) return { what: 'the keys of the namespace', acl: `~${pattern}` }
+  if (/NOPERM.*channel/i.test(await answerTo('publish', probe, ''))) return { what: 'the channels of the namespace', acl: `&${pattern}` }
   const text = `${probe}-text`
   // Without it the commands for a key of another type would make one.
-  if (/NOPERM/i.test(await answerTo('set', text, 'x', 'PX', String(TEXT_MS)))) throw missingCommands(['set'])
+  if (/NOPERM/i.test(await answerTo('set', text, 'x', 'PX', String(TEXT_MS)))) return missingCommands(['set'])
   const tried = Object.entries(PROBES).map(([name, args]) => [name, args.map((arg) => ({ KEY: probe, CHANNEL: probe, TEXT: text })[arg] ?? arg)] as const)
   const others = [...['eval', 'evalsha'].map((name) => [name, ['return 0', '0']] as const), ['multi', []] as const, ['exec', []] as const]
   const waits = replicas > 0 ? ([['wait', ['0', '1']]] as const) : []
   const refused = await refusedOf(redis, [...tried, ...others, ...waits])
-  if (refused.length > 0) throw missingCommands(refused)
+  return refused.length === 0 ? null : missingCommands(refused)
 }
 
-function missingCommands(names: readonly string[]): TollgateError {
-  return missing(`the commands ${names.join(', ')} (in ACL words ${names.map((name) => `+${name}`).join(' ')})`)
+function missingCommands(names: readonly string[]): MissingPermission {
+  return { what: `the commands ${names.join(', ')}`, acl: names.map((name) => `+${name}`).join(' ') }
 }
 
-function missing(what: string): TollgateError {
-  return new TollgateError('REDIS_UNAVAILABLE', `NOPERM: the user of Redis may not use ${what}`)
+/** @throws REDIS_UNAVAILABLE that names what the user of the connection lacks. @param probe and replicas as in `missingPermission` */
+export async function checkPermissions(redis: Redis, probe: string, replicas = 0): Promise<void> {
+  const missing = await missingPermission(redis, probe, replicas)
+  if (missing !== null) throw new TollgateError('REDIS_UNAVAILABLE', `NOPERM: the user of Redis may not use ${missing.what} (in ACL words ${missing.acl})`)
 }

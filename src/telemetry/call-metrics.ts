@@ -1,8 +1,9 @@
 import type { AdmissionRequest } from '../admission/request.js'
-import type { Call } from '../model/call.js'
+import type { Call, Strategy } from '../model/call.js'
 import type { ActualCosts, Costs } from '../model/cost.js'
-import type { Binding, Decision, Usage } from '../model/decision.js'
+import type { Binding, Decision, RejectDecision, Usage } from '../model/decision.js'
 import { MINUTE } from '../model/time.js'
+import type { CompiledRule } from '../policy/compiled-rule.js'
 import { MetricCells } from './metric-cells.js'
 import type { Ended } from './observer.js'
 
@@ -19,6 +20,16 @@ export type DecidedAt = 'enqueue' | 'start' | 'gate'
 export interface LimiterCounts {
   allowed: number
   refused: number
+}
+
+/** Calls at the gate that were counted together: `history/gate-calls.ts`. */
+interface SumAtGate {
+  readonly rules: readonly CompiledRule[]
+  readonly calls: number
+  readonly micros: number
+  readonly tookOfMetric: Uint32Array
+  readonly strategy: Strategy | undefined
+  readonly refusedBy: Pick<RejectDecision, 'outcome' | 'binding' | 'strategy'> | undefined
 }
 
 interface SampledPart {
@@ -51,10 +62,32 @@ export class CallMetrics {
     const binding = 'binding' in decision ? decision.binding : null
     cells.add('decisions', 1, at, binding?.rule ?? '', strategyIn(request, decision, binding), decision.outcome)
     if (binding !== null && (decision.outcome === 'wait' || decision.outcome === 'reject')) cells.add('exceeded', 1, binding.rule, binding.limit)
-    if (nowMs - this.sampledMs >= SAMPLE_EVERY_MS) {
-      this.sampledMs = nowMs
-      this.sample(decision.usage, nowMs)
+    this.looked(decision, nowMs)
+  }
+
+  /** Calls of a kind that the gate decided on. */
+  sumAtGate({ rules, calls, micros, tookOfMetric, strategy, refusedBy }: SumAtGate): void {
+    const { cells } = this
+    cells.observed('gate', tookOfMetric, micros / 1e6, 'gate')
+    for (const { kind, name, override } of rules) {
+      if (kind !== 'rule') continue
+      cells.add('checks', calls, name)
+      if (override !== undefined && refusedBy === undefined) cells.add('overridden', calls, name)
     }
+    if (refusedBy === undefined) {
+      cells.add('decisions', calls, 'gate', '', '', 'run')
+      return
+    }
+    const { binding, outcome } = refusedBy
+    cells.add('decisions', calls, 'gate', binding.rule, refusedBy.strategy ?? strategyThatRefused(strategy, rules, binding), outcome)
+    cells.add('exceeded', calls, binding.rule, binding.limit)
+  }
+
+  /** How full the limits of a decision are, if none was looked at just now. @param nowMs by `performance.now` */
+  looked({ usage }: Pick<Decision, 'usage'>, nowMs: number): void {
+    if (nowMs - this.sampledMs < SAMPLE_EVERY_MS) return
+    this.sampledMs = nowMs
+    this.sample(usage, nowMs)
   }
 
   started({ agent }: Pick<Call, 'agent'>, waitedMs: number): void {
@@ -112,6 +145,16 @@ export class CallMetrics {
 
 function strategyIn(request: AdmissionRequest, decision: Decision, binding: Binding | null): string {
   if (decision.outcome === 'reject' && decision.strategy !== undefined) return decision.strategy
-  if (binding === null || binding.kind !== 'rule') return ''
-  return request.call.strategy ?? request.meters.find(({ rule }) => rule.name === binding.rule)?.rule.strategy ?? ''
+  if (binding === null) return ''
+  return strategyThatRefused(
+    request.call.strategy,
+    request.meters.map(({ rule }) => rule),
+    binding,
+  )
+}
+
+/** @param own the strategy of the call itself */
+function strategyThatRefused(own: Strategy | undefined, rules: readonly CompiledRule[], binding: Binding): string {
+  if (binding.kind !== 'rule') return ''
+  return own ?? rules.find(({ name }) => name === binding.rule)?.strategy ?? ''
 }

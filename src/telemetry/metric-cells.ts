@@ -73,6 +73,9 @@ export class MetricCells {
     Object.entries(COUNTED).map(([key, spec]) => [key, new MetricFamily(spec)]),
   ) as Record<CountedMetric, MetricFamily>
 
+  /** Brings what was counted elsewhere, before it is read. */
+  onRead: () => void = () => {}
+
   add(metric: CountedMetric, amount: number, ...labels: readonly string[]): void {
     this.families[metric].cell(labels).value += amount
   }
@@ -88,11 +91,24 @@ export class MetricCells {
     cell.count++
   }
 
+  /** Adds what one cell of a histogram has in each bucket. */
+  observed(metric: CountedMetric, buckets: Iterable<number>, sum: number, ...labels: readonly string[]): void {
+    const cell = this.families[metric].cell(labels)
+    let n = 0
+    for (const count of buckets) {
+      cell.buckets[n] = (cell.buckets[n] as number) + count
+      cell.count += count
+      n++
+    }
+    cell.value += sum
+  }
+
   cells(metric: CountedMetric): readonly MetricCell[] {
+    this.onRead()
     return this.families[metric].cells
   }
 
   sum(metric: CountedMetric): number {
-    return this.families[metric].cells.reduce((sum, { value }) => sum + value, 0)
+    return this.cells(metric).reduce((sum, { value }) => sum + value, 0)
   }
 }

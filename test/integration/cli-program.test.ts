@@ -84,6 +84,27 @@ test('doctor finds what is wrong with a Redis, and says how to mend it', async (
   expect((await tollgate('doctor', '--redis', 'redis://127.0.0.1:1')).code).toBe(3)
 })
 
+test('doctor says what the user of Redis lacks, as the words to give it, also where it may not even ask for INFO', async () => {
+  const namespace = newNamespace()
+  const at = new URL(namespace.url)
+  const name = `few-${namespace.name}`
+  for (const lacks of ['-xadd', '-info']) {
+    await namespace.redis.call('ACL', 'SETUSER', name, 'reset', 'on', '>secret', '~*', '&*', '+@all', '-acl', lacks)
+    at.username = name
+    at.password = 'secret'
+    const { code, output } = await tollgate('doctor', '--redis', at.href, '--json')
+    const { findings } = JSON.parse(output) as { findings: { check: string; state: string; found: string; mend: string | null }[] }
+    const command = lacks.slice(1)
+    expect(findings.find(({ check }) => check === 'permissions')).toMatchObject({
+      state: 'bad',
+      found: `user ${name} may not use the commands ${command}`,
+      mend: `ACL SETUSER ${name} +${command}`,
+    })
+    expect(code).toBe(1)
+  }
+  await namespace.redis.call('ACL', 'DELUSER', name)
+})
+
 test('top looks once, metrics are printed, a capacity is set, and the calls of a file are enqueued', { timeout: 60_000 }, async () => {
   const namespace = newNamespace()
   await namespace.open({ rules: [{ name: 'r', scope: 'user', limits: [{ requests: 1, per: 'day', algorithm: 'fixed_window' }] }] })

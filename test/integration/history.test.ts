@@ -119,3 +119,32 @@ test('a call that happens a lot keeps 20 events', async () => {
   expect(events.length).toBe(20)
   expect(leftOut).toBeGreaterThan(20)
 })
+
+test('a call that goes from one line to another tells so', async () => {
+  const namespace = newNamespace()
+  const rules: RuleSpec[] = [
+    { name: 'slots', scope: 'agent', match: { agents: ['slow'] }, limits: [{ concurrency: 1 }] },
+    { name: 'user', scope: 'user', limits: [{ requests: 1, per: 'hour', burst: 2 }] },
+  ]
+  const tollgate = await namespace.open({ rules })
+  let release = () => {}
+  const released = new Promise<void>((resolve) => {
+    release = resolve
+  })
+  tollgate.worker(async ({ user }) => (user === 'first' ? released : undefined))
+  const first = await tollgate.enqueue({ agent: 'slow', user: 'first' })
+  await until('it has the slot', async () => (await tollgate.explain(first.id)).state === 'running')
+  const moves = await tollgate.enqueue({ agent: 'slow', user: 'u' })
+  expect((await tollgate.explain(moves.id)).binding?.rule).toBe('slots')
+  // Others of its user take what it needs there.
+  for (const ticket of await tollgate.enqueueMany([1, 2].map(() => ({ agent: 'fast', user: 'u' })))) await ticket.result()
+  release()
+  await until('it stands in the other line', async () => (await tollgate.lines()).lines.some(({ line }) => line === 'user/u'))
+  const { events } = await tollgate.history.call(moves.id)
+  const lines = events.filter(({ what }) => what === 'waiting').map(({ rule, scopeValue, position }) => ({ rule, scopeValue, position }))
+  expect(lines).toEqual([
+    { rule: 'slots', scopeValue: 'slow', position: 0 },
+    { rule: 'user', scopeValue: 'u', position: undefined },
+  ])
+  await tollgate.cancel(moves.id)
+})

@@ -50,13 +50,6 @@ const meetsRules =
 
 export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
-    name: 'handed out again and again',
-    about:
-      'Calls that an agent refuses always, in a pause, with rules that throttle and degrade: a call is woken, handed to a worker and put back fifty times a second until the pause ends (seed 891).',
-    oracles: ['woken once'],
-    explains: all(after('pause'), after('agent refuses always'), says(/more than 12 times/)),
-  },
-  {
     name: 'usage reported after a failover',
     about:
       'What a process let in or recorded while it was cut off leaks from the bucket in its memory until it is reported, and from that in Redis, too: hundredths are missing there.',

@@ -1,8 +1,11 @@
 import { execFileSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { gzipSync } from 'node:zlib'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { etaFigures } from './eta/eta-figures.js'
 import { loadProgram } from './fleet/program.js'
 import { type Allowed, FEATURES, type Feature } from './fleet/spec.js'
+import { isCalm, runHealthy } from './healthy.js'
 import { FAULTS, type FaultKind } from './oracles/facts.js'
 import { type Outcome, surprises } from './outcome.js'
 import { plantedFaults } from './planted/faults.js'
@@ -44,6 +47,8 @@ interface Options {
   readonly planted?: readonly string[] | true
   readonly listPlanted?: boolean
   readonly plant?: readonly string[]
+  readonly healthy?: number
+  readonly record?: string
 }
 
 function seedRange(text: string): number[] {
@@ -94,6 +99,8 @@ const command = new Command('simulate')
   .option('--replay <path>', 'with --small-scope: the state after each action of a path, as a report names it')
   .option('--planted [names...]', 'plants faults into copies of the project, all or these, and looks for each in the seeds (default 1-200) and the small scope')
   .option('--list-planted', 'what the planted faults are, and which invariants they break')
+  .option('--healthy <minutes>', 'instead of seeds, a fleet in which nothing is wrong (--seed, default 1): its verdicts', wholeNumber)
+  .option('--record <file>', 'with --healthy: writes what the verdicts were made of, a line of JSON each, compressed by gzip')
   .option('--plant <names...>', 'plants these faults into one copy of the project, keeps it, and prints its folder, for --program')
 
 async function main(): Promise<number> {
@@ -107,6 +114,7 @@ async function main(): Promise<number> {
   if (scope !== undefined)
     return smallScope({ program, quick, json, stopAtFirst, ...(scope === true ? {} : { scope }), ...(replay === undefined ? {} : { replay }) })
   if (options.eta !== undefined) return tellEta(program, options.eta === true ? undefined : options.eta)
+  if (options.healthy !== undefined) return lookAtHealthy(options, options.healthy)
   if (options.listPlanted === true) return listPlanted()
   if (options.plant !== undefined) {
     console.log((await plant(...options.plant)).root)
@@ -126,6 +134,17 @@ async function tellEta(program: string, name?: string): Promise<number> {
   for (const { name: of, calls, onTime, inRange, width, worstMs } of figures)
     console.log(`| ${of} | ${calls} | ${percent(onTime)} | ${percent(inRange)} | ${percent(width)} | ${worstMs.toFixed(0)} ms |`)
   return figures.every(({ inRange }) => inRange >= 0.99) ? 0 : 1
+}
+
+/** The exit code is 1 where any verdict says that something is wrong. */
+async function lookAtHealthy({ program, seed = 1, record }: Options, minutes: number): Promise<number> {
+  const { looks, errors, ...counts } = await runHealthy(await loadProgram(program), program, await RealServer.start(), { seed, minutes })
+  const alarms = looks.filter(({ health }) => !isCalm(health))
+  for (const { atMs, health } of alarms) console.log(`${seconds(atMs)} ${JSON.stringify(health)}`)
+  for (const error of errors) console.log(error)
+  console.log(JSON.stringify({ minutes, looks: looks.length, alarms: alarms.length, ...counts }))
+  if (record !== undefined) writeFileSync(record, gzipSync(looks.map(({ facts }) => JSON.stringify(facts)).join('\n'), { level: 9 }))
+  return alarms.length + errors.length === 0 ? 0 : 1
 }
 
 function percent(share: number): string {

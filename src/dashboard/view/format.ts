@@ -1,26 +1,12 @@
 /** How figures are written: durations with two units at most, clock first, rates per second, money in dollars, everything in UTC. */
 
+import { durationText } from '../../model/time.js'
+
 export const NONE = '–'
 
-const UNITS = [
-  ['d', 86_400_000],
-  ['h', 3_600_000],
-  ['min', 60_000],
-  ['s', 1000],
-] as const
-
-/** 6 min 12 s · 1.2 s · 40 ms; null = –. */
+/** null = –. */
 export function duration(ms: number | null): string {
-  if (ms === null) return NONE
-  if (ms < 100) return `${Math.round(Math.max(0, ms))} ms`
-  if (ms < 10_000) return `${(ms / 1000).toFixed(1)} s`
-  const rounded = Math.round(ms / 1000) * 1000
-  const at = UNITS.findIndex(([, length]) => rounded >= length)
-  const [unit, length] = UNITS[at] ?? ['s', 1000]
-  const [smaller, smallerLength] = UNITS[at + 1] ?? ['', 0]
-  const whole = Math.floor(rounded / length)
-  const rest = smallerLength === 0 ? 0 : Math.floor((rounded % length) / smallerLength)
-  return rest === 0 ? `${whole} ${unit}` : `${whole} ${unit} ${rest} ${smaller}`
+  return ms === null ? NONE : durationText(ms)
 }
 
 const two = (value: number) => String(value).padStart(2, '0')

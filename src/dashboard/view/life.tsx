@@ -107,7 +107,7 @@ export function Steps({ events, leftOut, nowMs }: { events: readonly CallEvent[]
             <span class="gone">{before === undefined ? '' : duration(event.atMs - before.atMs)}</span>
             <div>
               <b>
-                {TITLES[event.what]}
+                {event.what === 'waiting' && event.position === undefined ? 'Moved to line' : TITLES[event.what]}
                 {event.rule !== undefined && `: ${lineName(event.rule, event.scopeValue ?? '*')}`}
               </b>{' '}
               {details(event, nowMs)}

@@ -43,6 +43,8 @@ export interface Dispatched {
   readonly nextMs: number | null
   /** What became of the calls looked at, line by line. */
   readonly looks: readonly FrontLook[]
+  /** Calls that went to another line, each with its key. */
+  readonly moved: readonly (readonly [id: string, line: string])[]
 }
 
 export interface FrontLook {
@@ -208,10 +210,7 @@ export class ScriptClient extends UpstreamScripts {
   async dispatch(lines: readonly LineFront[], budgets: ReadonlyMap<string, QueueBudget> = new Map(), looksAtJobs = false): Promise<Dispatched> {
     const requests = lines.flatMap((line) => line.calls)
     const encoder = this.encode(requests, true)
-    const declare = (key: string) => {
-      const index = encoder.keys.indexOf(key)
-      return index < 0 ? encoder.keys.push(key) : index + 1
-    }
+    const declare = (key: string) => encoder.keys.indexOf(key) + 1 || encoder.keys.push(key)
     // A line whose rule is gone has no meter in the batch.
     const shapes = lines.map(({ key, calls }) => [declare(key), encoder.meterOfLine(key), calls.length, this.keys.isOwnLine(key) ? 1 : 0])
     const queues = [...budgets].map(([queue, { claimed, unclaimed, shut }]) => [claimed, unclaimed, shut ? 1 : 0, declare(this.keys.queueLine(queue))])
@@ -220,7 +219,7 @@ export class ScriptClient extends UpstreamScripts {
     const jobs = looksAtJobs ? encoder.keys.length + 1 : 0
     if (looksAtJobs) encoder.keys.push(...requests.map(({ id }) => this.keys.job(id)))
     const args = [this.now(), encoder.batch(), JSON.stringify({ lines: shapes, queues, of, jobs }), ...requests.map(storedCall)]
-    const [nowMs, woken, nextMs, unclaimed, dropped, looks] = await scripts.dispatch.run(this.redis, encoder.keys, args)
+    const [nowMs, woken, nextMs, unclaimed, dropped, looks, moved] = await scripts.dispatch.run(this.redis, encoder.keys, args)
     return {
       nowMs: Number(nowMs),
       woken,
@@ -228,6 +227,7 @@ export class ScriptClient extends UpstreamScripts {
       dropped,
       nextMs: Number(nextMs) < 0 ? null : Number(nextMs),
       looks: looks.map(([left, ended]) => ({ left, ended: ended === 1 })),
+      moved,
     }
   }
 

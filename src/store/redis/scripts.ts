@@ -35,7 +35,17 @@ export const scripts = {
   release: script<Held[]>('release'),
   /** Redis' time, ids woken, ms until the next line can move (-1 = none waits), those woken without a claim, ids dropped for want of a job. */
   dispatch:
-    script<[nowMs: string, woken: string[], nextMs: string, unclaimed: string[], dropped: string[], looks: [left: number, ended: number][]]>('dispatch'),
+    script<
+      [
+        nowMs: string,
+        woken: string[],
+        nextMs: string,
+        unclaimed: string[],
+        dropped: string[],
+        looks: [left: number, ended: number][],
+        moved: [id: string, line: string][],
+      ]
+    >('dispatch'),
   /** JSON, see `FinishBatcher`; '' for a queue that it is not for. */
   finish: script<string>('finish'),
   /** A letter per job: 1 = promoted, 0 = it is not delayed. */
@@ -67,6 +77,8 @@ export const scripts = {
   addHistory: script<(number | string)[]>('add-history'),
   /** How many jobs were there. */
   noteEvents: script<number>('note-events'),
+  /** The answers of an algorithm, see `compareTrials`. */
+  tryAlgorithm: script<string[]>('try-algorithm'),
   /** 1, or 0 if it was done before. */
   mergeUsage: script<number>('merge-usage'),
 } as const

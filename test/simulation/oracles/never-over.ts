@@ -179,14 +179,24 @@ function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
   }
   const changes = changeTimes(history, bounds)
   let nextChange = 0
+  const adoptUntil = (atMs: number) => {
+    while (nextChange < changes.length && (changes[nextChange] as number) <= atMs) adopt(changes[nextChange++] as number)
+  }
   for (const step of steps) {
-    while (nextChange < changes.length && (changes[nextChange] as number) <= step.atMs) adopt(changes[nextChange++] as number)
+    adoptUntil(step.atMs)
     if ('forgets' in step) {
+      // What is not forgotten counts again, each charge under the form of its own time.
       const again = kept.filter((one) => !step.forgets(one))
       kept = []
       aheadMs += step.clockByMs
-      begin()
-      for (const one of again) add(one)
+      agent = undefined
+      form = null
+      nextChange = 0
+      for (const one of again) {
+        adoptUntil(one.atMs)
+        add(one)
+      }
+      adoptUntil(step.atMs)
     } else if ('debt' in step) {
       add(step.debt)
     } else {
@@ -199,7 +209,11 @@ function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
         if (!run.unchecked || atMs > start.atMs) continue
         unknown += start.atMs < reportedByMs(history, run) ? cost : REPORTED_NEARLY * cost
       }
-      for (const debt of meter.debts) if (debt.atMs <= start.atMs && start.atMs < debt.knownMs) unknown += debt.cost
+      for (const { run, atMs, cost, knownMs: fromMs } of meter.debts) {
+        if (atMs > start.atMs) continue
+        if (start.atMs < fromMs) unknown += cost
+        else if (run.unchecked) unknown += REPORTED_NEARLY * cost
+      }
       if (over - unknown <= ROUNDING) continue
       reports.push(overReport(meter, form, start, over - unknown))
     }

@@ -1,5 +1,5 @@
-import type { Bounds, FaultFact, FaultKind } from './facts.js'
-import { goesOnUntilMs, type History, type Story } from './history.js'
+import type { Bounds, FaultFact, FaultKind, HandedFact } from './facts.js'
+import { faultDuring, goesOnUntilMs, type History, type Story } from './history.js'
 
 /** Faults of processes, connections and Redis: a worker may keep what it holds until the lease has ended. */
 const HOLDS: readonly FaultKind[] = ['death', 'stop', 'cut', 'slow network', 'failover', 'redis away', 'redis refuses writes', 'redis clock', 'repeated send']
@@ -46,8 +46,18 @@ export class Sickness {
   }
 
   /** How late a call that could start from one time to another may be. */
-  allowedMs({ asked }: Story, meters: readonly { readonly id: string; readonly sickMs: number }[], fromMs: number, toMs: number): { ms: number; why: string } {
+  allowedMs(
+    { asked, handed }: Story,
+    meters: readonly { readonly id: string; readonly sickMs: number }[],
+    fromMs: number,
+    toMs: number,
+  ): { ms: number; why: string } {
     const { lateMs, lateSickMs, leaseMs } = this.bounds
+    const lost = this.lostHandover(handed, fromMs, toMs)
+    if (lost !== undefined) {
+      const untilMs = goesOnUntilMs(lost) + LEASES * leaseMs + lateSickMs
+      if (untilMs >= fromMs) return { ms: Math.max(lateSickMs, untilMs - fromMs), why: `its worker may never have learned that it has the job: ${lost.text}` }
+    }
     const holder = this.holder(asked.queue, fromMs, toMs)
     if (holder !== undefined) {
       const goneMs = Math.max(0, Math.min(goesOnUntilMs(holder), toMs) - fromMs)
@@ -64,6 +74,20 @@ export class Sickness {
   /** Whether a call stood at a meter that could not go on, or may have. */
   isShared({ id, sickMs }: { readonly id: string; readonly sickMs: number }, fromMs: number, toMs: number): boolean {
     return sickMs >= fromMs || (this.ghosts.get(id) ?? Number.POSITIVE_INFINITY) <= toMs
+  }
+
+  /**
+   * A fault for which a worker that BullMQ handed the job to may not have got it: BullMQ has its answer on a connection that broke then. The job is
+   * active until its lock ends, and no worker runs it.
+   */
+  private lostHandover(handed: readonly HandedFact[], fromMs: number, toMs: number): FaultFact | undefined {
+    const { stepMs } = this.bounds
+    for (const [index, { atMs, to }] of handed.entries()) {
+      if (atMs > toMs || (handed[index + 1]?.atMs ?? Number.POSITIVE_INFINITY) < fromMs) continue
+      const fault = faultDuring(this.history, HOLDS, to, atMs - stepMs, atMs + stepMs)
+      if (fault !== undefined) return fault
+    }
+    return undefined
   }
 
   /** A fault that struck a worker of the queue while the call could start: the worker may have had its job. It holds at most one call in each place. */

@@ -36,7 +36,7 @@ export function judgedStart(history: History, run: Run, { stepMs }: Bounds): { j
 const OUTAGES: readonly FaultKind[] = ['redis away', 'redis refuses writes', 'failover']
 
 /** A process notices that Redis is back when a probe is answered, and then waits for what the others have to report. */
-const RETURN_MS = 10_000
+export const RETURN_MS = 10_000
 
 /** While Redis is away, calls without the queue are let in by their own processes, and charged when it is back. */
 export function isUnchecked(history: History, { story, started, unchecked }: Run, { stepMs }: Bounds): boolean {
