@@ -34,6 +34,7 @@ import { Keys } from './redis/keys.js'
 import { checkPermissions } from './redis/permissions.js'
 import { waitsForReplicas } from './redis/replicas.js'
 import { isStoreError, isUnavailable } from './redis/store-error.js'
+import { Subscription } from './redis/subscription.js'
 import { LedgerNames } from './store/ledger-names.js'
 import { MemoryStore } from './store/memory/memory-store.js'
 import { RedisStore } from './store/redis/redis-store.js'
@@ -85,8 +86,8 @@ export interface TollgateParts extends CommonParts {
   readonly openQueue?: (rulesChanged: () => void, tracker: UpstreamTracker) => QueueRuntime
   /** The connection of the front door; undefined in a process without a Redis. */
   readonly redis?: Redis
-  /** Connections that Tollgate opened, and closes with itself. */
-  readonly owned: readonly Redis[]
+  /** Closes the connections that this Tollgate opened, and leaves those that others use, too. */
+  readonly leave: () => void
 }
 
 /** The rules that the options declare; undefined where they declare none and those of the namespace stay in force. */
@@ -192,7 +193,7 @@ async function openAlone(common: CommonParts, declared: Declaration | undefined)
       rules.noteReset({ by, ...reset, before, after: null }, limiters)
     },
     bus: busOf(common),
-    owned: [],
+    leave: () => {},
   }
 }
 
@@ -201,9 +202,15 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
   const { options, keys, ledgerNames, clock, log, twins } = common
   const { client, owned } = connect(options.redis, keys.prefix)
   waitsForReplicas(client, options.replicas)
-  logConnection(client, log, 'connection to Redis')
-  const subscriber: Redis = client.duplicate()
-  logConnection(subscriber, log, 'subscription to Redis')
+  const subscription = new Subscription(client, !owned)
+  const subscriber = subscription.connection
+  subscription.onLeave(logConnection(subscriber, log, 'subscription to Redis'))
+  const endLog = logConnection(client, log, 'connection to Redis')
+  const leave = () => {
+    subscription.close()
+    if (owned) client.disconnect()
+    else endLog()
+  }
   const changes = declarations(declared, options)
   const resolver = new Resolver(declaredPolicy(changes, approximateMs(clock), twins), keys, options.estimate, options.upstream)
   const scriptClient = new ScriptClient(client, resolver, clock)
@@ -215,12 +222,11 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
     const rules = boundedPolicyStore(policies, client, options.enqueueTimeoutMs)
     const enter: EnterNamespace = async (readRules) => {
       await Promise.all([connectWithin(client, connectTimeoutMs), connectWithin(subscriber, connectTimeoutMs)])
-      await within(connectTimeoutMs, checkPermissions(client, keys.probe))
+      await within(connectTimeoutMs, checkPermissions(client, keys.probe, options.replicas))
       await within(connectTimeoutMs, tryAlgorithms(client, keys.probe, options.algorithms))
-      // ioredis goes on in database 0 where its database does not exist.
-      await within(connectTimeoutMs, subscriber.select(subscriber.options.db ?? 0))
+      await within(connectTimeoutMs, subscription.select())
       await readRules()
-      await within(connectTimeoutMs, subscriber.subscribe(keys.notices, keys.wake, keys.news))
+      await within(connectTimeoutMs, subscription.subscribe(keys.notices, keys.wake, keys.news))
     }
     try {
       await enter(async () => {
@@ -251,13 +257,13 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
       resolver,
       usage,
       rules,
-      bus: busOf(common, () => new RedisBus(client, subscriber, keys.news, log)),
+      bus: busOf(common, () => new RedisBus(client, subscription, keys.news, log)),
       apiKeys: new ApiKeys({ redis: client, keys, clock, actor: options.actor, retentionMs: () => retentionOf(resolver.rules.policy) }),
       openQueue: (rulesChanged, tracker) =>
         new QueueRuntime({
           ...common,
           client,
-          subscriber,
+          subscription,
           scriptClient,
           resolver,
           tracker,
@@ -267,12 +273,11 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
           store,
           rulesChanged,
         }),
-      owned: owned ? [subscriber, client] : [subscriber],
+      leave,
     }
   } catch (error) {
     await outage.close()
-    subscriber.disconnect()
-    if (owned) client.disconnect()
+    leave()
     if (error instanceof Error && /^MOVED\b/.test(error.message))
       throw new ConfigInvalid(
         'redis: the client that is given is connected to one server of a Redis Cluster; give an ioredis Cluster, or redis-cluster://host:port',

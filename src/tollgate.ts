@@ -420,7 +420,7 @@ export class Tollgate {
       reading ??= this.policyClient.close()
       this.store.close()
       await this.parts.outage?.close()
-      for (const client of this.parts.owned) client.disconnect()
+      this.parts.leave()
     }
   }
 

@@ -398,5 +398,5 @@ function closedError(): TollgateError {
 }
 
 function away(): StoreUnavailable {
-  return new StoreUnavailable('Redis is away, and it is not known whether there is room', { retryAfterMs: DEFAULTS.longestProbeMs })
+  return new StoreUnavailable('Redis is away, and it is not known whether there is room', { retryAfterMs: DEFAULTS.storeRetryAfterMs })
 }

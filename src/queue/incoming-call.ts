@@ -68,6 +68,6 @@ export function unansweredCall(id: string, { message, cause, sent }: Unanswered,
   const maybeEnqueued = adding && sent
   const what = maybeEnqueued ? 'the call may have been enqueued after all: try again under the same id' : 'the call was not enqueued'
   const known = id === '' ? undefined : id
-  const error = new StoreUnavailable(`${message}; ${what}`, { retryAfterMs: DEFAULTS.longestProbeMs, id: known, maybeEnqueued, cause })
+  const error = new StoreUnavailable(`${message}; ${what}`, { retryAfterMs: DEFAULTS.storeRetryAfterMs, id: known, maybeEnqueued, cause })
   return { state: 'refused', id, error }
 }

@@ -20,6 +20,7 @@ import { answeredWithin, within } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
 import { waitsForReplicas } from '../redis/replicas.js'
 import { isStoreError } from '../redis/store-error.js'
+import type { Subscription } from '../redis/subscription.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { ScriptClient } from '../store/redis/script-client.js'
 import type { Store } from '../store/store.js'
@@ -54,7 +55,7 @@ const RELEASE_TRIES = 5
 
 interface QueueRuntimeParts {
   readonly client: Redis
-  readonly subscriber: Redis
+  readonly subscription: Subscription
   readonly keys: Keys
   readonly clock: Clock
   readonly log: Logger
@@ -136,8 +137,9 @@ export class QueueRuntime {
       knowsRules: () => parts.outage.knowsRules,
       metrics: parts.metrics,
     })
-    parts.subscriber.on('message', (channel: string, message: string) => this.hear(channel, message))
-    parts.subscriber.on('ready', parts.rulesChanged)
+    parts.subscription.hear(parts.keys.wake, () => this.working?.dispatcher.wake())
+    parts.subscription.hear(parts.keys.notices, (notice) => this.hear(notice))
+    parts.subscription.whenReady(parts.rulesChanged)
     this.refresh = setInterval(parts.rulesChanged, DEFAULTS.rulesRefreshMs)
     this.refresh.unref()
   }
@@ -380,12 +382,7 @@ export class QueueRuntime {
     return { client, scriptClient, queues, dispatcher: new Dispatcher(client, scriptClient, queues, clock, log, { look, notes: this.notes }) }
   }
 
-  private hear(channel: string, message: string): void {
-    if (channel === this.parts.keys.wake) {
-      this.working?.dispatcher.wake()
-      return
-    }
-    if (channel !== this.parts.keys.notices) return
+  private hear(message: string): void {
     let notice: { rules?: string; cancel?: { queue: string; id: string }; alert?: unknown }
     try {
       notice = JSON.parse(message)
