@@ -3,7 +3,7 @@ import { countsMode, formOf, meterId, versionsDuring } from './coverage.js'
 import type { Bounds, FactLimit, Form, Report } from './facts.js'
 import { chargeMs, type History, type Run } from './history.js'
 import { type SlotRun, slotReports } from './slots.js'
-import { costsOf, isUnchecked, judgedStart, reportedByMs, settledByMs } from './starts.js'
+import { costsOf, isChargedLongBefore, isUnchecked, judgedStart, reportedByMs, settledByMs } from './starts.js'
 
 interface Start {
   readonly run: Run
@@ -44,6 +44,7 @@ export function neverOver(history: History, bounds: Bounds): Report[] {
   for (const run of history.runs) {
     const { judgedMs, report } = judgedStart(history, run, bounds)
     if (report !== undefined) reports.push(report)
+    if (isChargedLongBefore(history, run, bounds)) continue
     for (const met of boundTo(history, run, judgedMs, bounds)) {
       const meter: Meter = meters.get(met.id) ?? { limit: met.limit.name, key: met.key, starts: [], debts: [], slots: [] }
       meters.set(met.id, meter)

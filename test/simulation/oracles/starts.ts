@@ -15,6 +15,11 @@ const SLOWS_REPLIES: readonly FaultKind[] = [
   'repeated send',
 ]
 
+/** Whether a start, whose charge no fact tells, may have been charged long before: the reply was slow. */
+export function isChargedLongBefore(history: History, { chargedMs, started }: Run, { stepMs }: Bounds): boolean {
+  return chargedMs === undefined && faultDuring(history, SLOWS_REPLIES, started.by, started.atMs - stepMs, started.atMs) !== undefined
+}
+
 /** The time at which a start counts for the agent, and a report where it came too long after its charge. */
 export function judgedStart(history: History, run: Run, { stepMs }: Bounds): { judgedMs: number; report?: Report } {
   const { chargedMs, started, story } = run

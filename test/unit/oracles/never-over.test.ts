@@ -127,6 +127,9 @@ describe('the time of a start', () => {
       timesMs.reduce((book, atMs, index) => book.done(`k${index}`, atMs, {}, { chargedMs: null, startedMs: atMs }), new FactBook(BUCKET))
     expect(over(untold(0, 0, 1))).toEqual([])
     expect(over(untold(0, 0, 0, 0))).toHaveLength(1)
+    // Beside a slow network it may be far earlier.
+    expect(over(untold(0, 0, 0, 0).fault('slow network', 0, { untilMs: 500 }))).toEqual([])
+    expect(over(untold(0, 0, 0, 0).fault('stop', 0, { process: 'v', untilMs: 500 }))).toHaveLength(1)
   })
 })
 
