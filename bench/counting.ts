@@ -1,14 +1,15 @@
 import { Redis } from 'ioredis'
+import { pino } from 'pino'
 import type { RuleSpec, Tollgate } from '../src/index.js'
 import { AT_ONCE } from './lib/compare.js'
 import { atMost, type Figure, median, percentile } from './lib/measure.js'
 import { inNamespaces, openHere } from './lib/namespace.js'
 import { ROOMY } from './lib/peers.js'
 
-const PAIRS = 25
-const CHECKS = 4000
-const CALLS = 1000
-const CALL_PAIRS = 11
+const PAIRS = 201
+const CHECKS = 500
+const CALLS = 200
+const CALL_PAIRS = 51
 const BAR = 1.02
 /** A call by three rules, of three limits each. */
 const SCOPES = ['user', 'team', 'org'] as const
@@ -109,12 +110,9 @@ function queued(redis: Redis, tollgate: Tollgate): () => Promise<Cost> {
 export function counting(url: string): Promise<Figure[]> {
   const names = ['with', 'without', 'full-with', 'full-without'].map((name) => `bench-counting-${name}`) as [string, string, string, string]
   return inNamespaces(url, names, async () => {
-    const [on, off, fullOn, fullOff] = (await Promise.all(names.map((namespace, n) => openHere({ redis: url, namespace, rules: n < 2 ? RULES : FULL })))) as [
-      Tollgate,
-      Tollgate,
-      Tollgate,
-      Tollgate,
-    ]
+    const [on, off, fullOn, fullOff] = (await Promise.all(
+      names.map((namespace, n) => openHere({ redis: url, namespace, rules: n < 2 ? RULES : FULL, logger: pino({ level: 'silent' }) })),
+    )) as [Tollgate, Tollgate, Tollgate, Tollgate]
     for (const tollgate of [off, fullOff]) silenced(tollgate)
     const redis = new Redis(url)
     for (const tollgate of [fullOn, fullOff]) await tollgate.gate.admit({ agent: 'llm' })

@@ -19,7 +19,7 @@ test('an hour of a healthy fleet, as it was recorded, raises no alarm', () => {
   expect((looks.at(-1) as HealthFacts).nowMs - (looks[0] as HealthFacts).nowMs).toBeGreaterThan(0.99 * HOUR_MS)
   // What the hour has to have, to say anything: lines at limits, agents that refuse, and workers that come and go.
   const lines = looks.flatMap(({ seen }) => seen?.lines ?? [])
-  for (const rule of ['~block', 'org', 'user', 'account']) expect(lines.map((line) => line.rule)).toContain(rule)
+  for (const rule of ['~block', 'org', 'user']) expect(lines.map((line) => line.rule)).toContain(rule)
   expect(new Set(looks.flatMap(({ workers }) => workers.map(({ id }) => id))).size).toBeGreaterThan(20)
   const alarms = looks.map(judge).filter((health) => !isCalm(health))
   expect(alarms).toEqual([])

@@ -63,6 +63,13 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     explains: all(meetsRules(2), has('budgets', 'graceful rules', 'deduplication', 'throttle'), says(/ earlier; /)),
   },
   {
+    name: 'times of three rules',
+    about:
+      'Which line a call of three and more rules stands in next depends on calls that are still to come: of its fleet more than one call in a hundred may start outside the time that it was told.',
+    oracles: ['eta told'],
+    explains: meetsRules(3),
+  },
+  {
     name: 'overtaken in another queue',
     about: 'A call of a queue without a free place is overtaken by calls of other queues, also after it has come to the line of another rule.',
     oracles: ['in order'],

@@ -1,5 +1,5 @@
 import type { Bounds, FaultFact, FaultKind, HandedFact } from './facts.js'
-import { faultDuring, goesOnUntilMs, type History, type Story } from './history.js'
+import { concerns, goesOnUntilMs, type History, type Story } from './history.js'
 
 /** Faults of processes, connections and Redis: a worker may keep what it holds until the lease has ended. */
 const HOLDS: readonly FaultKind[] = ['death', 'stop', 'cut', 'slow network', 'failover', 'redis away', 'redis refuses writes', 'redis clock', 'repeated send']
@@ -53,15 +53,15 @@ export class Sickness {
     toMs: number,
   ): { ms: number; why: string } {
     const { lateMs, lateSickMs, leaseMs } = this.bounds
-    const lost = this.lostHandover(handed, fromMs, toMs)
-    if (lost !== undefined) {
-      const untilMs = goesOnUntilMs(lost) + LEASES * leaseMs + lateSickMs
-      if (untilMs >= fromMs) return { ms: Math.max(lateSickMs, untilMs - fromMs), why: `its worker may never have learned that it has the job: ${lost.text}` }
-    }
     const holder = this.holder(asked.queue, fromMs, toMs)
     if (holder !== undefined) {
       const goneMs = Math.max(0, Math.min(goesOnUntilMs(holder), toMs) - fromMs)
       return { ms: goneMs + LEASES * leaseMs + lateSickMs, why: `it may have been held: ${holder.text}` }
+    }
+    const lost = this.lostHandover(handed, fromMs, toMs)
+    if (lost !== undefined) {
+      const ms = goesOnUntilMs(lost) + LEASES * leaseMs + lateSickMs - fromMs
+      if (ms > lateSickMs) return { ms, why: `its worker may have lost the job: ${lost.text}` }
     }
     const fault = this.disturbance(fromMs, toMs)
     if (fault !== undefined) return { ms: lateSickMs, why: `disturbed: ${fault.text}` }
@@ -77,17 +77,20 @@ export class Sickness {
   }
 
   /**
-   * A fault for which a worker that BullMQ handed the job to may not have got it: BullMQ has its answer on a connection that broke then. The job is
-   * active until its lock ends, and no worker runs it.
+   * The last fault for which a worker may have lost a job that BullMQ had handed to it, or never got it: its connection broke, or its lock ended. The job
+   * is active until BullMQ finds it without a lock, and no worker runs it.
    */
   private lostHandover(handed: readonly HandedFact[], fromMs: number, toMs: number): FaultFact | undefined {
-    const { stepMs } = this.bounds
+    let last: FaultFact | undefined
     for (const [index, { atMs, to }] of handed.entries()) {
-      if (atMs > toMs || (handed[index + 1]?.atMs ?? Number.POSITIVE_INFINITY) < fromMs) continue
-      const fault = faultDuring(this.history, HOLDS, to, atMs - stepMs, atMs + stepMs)
-      if (fault !== undefined) return fault
+      const untilMs = handed[index + 1]?.atMs ?? toMs
+      if (atMs > toMs || untilMs < fromMs) continue
+      for (const fault of this.history.faults) {
+        if (!HOLDS.includes(fault.fault) || !concerns(fault, to) || fault.atMs > untilMs || goesOnUntilMs(fault) < atMs - this.bounds.stepMs) continue
+        if (last === undefined || goesOnUntilMs(fault) > goesOnUntilMs(last)) last = fault
+      }
     }
-    return undefined
+    return last
   }
 
   /** A fault that struck a worker of the queue while the call could start: the worker may have had its job. It holds at most one call in each place. */
