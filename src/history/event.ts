@@ -3,9 +3,18 @@ import type { CallEvent, LimitAtStart } from './answers.js'
 
 /** An event of a call as it is kept in its job: one line of JSON. */
 export function writeEvent(event: CallEvent): string {
-  // Each call has one, which JSON.stringify would take a microsecond for.
-  if (event.what === 'started') return `{"atMs":${event.atMs},"what":"started","attempt":${event.attempt ?? 1}}\n`
+  // Each call has these two: JSON.stringify would take a microsecond for each.
+  const { atMs, what, attempt, cost } = event
+  if (what === 'started' && attempt !== undefined) return `{"atMs":${atMs},"what":"started","attempt":${attempt}}\n`
+  if (what === 'settled' && cost !== undefined) return `{"atMs":${atMs},"what":"settled","cost":${numbersInJson(cost)}}\n`
   return `${JSON.stringify(event)}\n`
+}
+
+/** @param numbers by names that need no escapes */
+function numbersInJson(numbers: Readonly<Record<string, number>>): string {
+  let text = ''
+  for (const name in numbers) if (Number.isFinite(numbers[name])) text += `${text === '' ? '' : ','}"${name}":${numbers[name]}`
+  return `{${text}}`
 }
 
 /** The events in a job, and how many were left out. What cannot be read is left out, too: other programs can write into jobs. */

@@ -51,6 +51,11 @@ class RulePath {
 
   constructor(readonly rules: readonly CompiledRule[]) {}
 
+  refusedBy(decision: RejectDecision, ownStrategy: Strategy | undefined): GateCalls | undefined {
+    for (const kind of this.refused) if (kind.isOf(decision, ownStrategy)) return kind
+    return undefined
+  }
+
   to(rule: CompiledRule): RulePath {
     let next = this.steps.get(rule)
     if (next === undefined) {
@@ -87,7 +92,7 @@ export class GateTally {
       if (rule.kind !== 'rule' && rule.kind !== 'degraded') continue
       path = path.lastRule === rule ? (path.last as RulePath) : path.to(rule)
     }
-    const known = decision.outcome === 'run' ? path.ran : path.refused.find((kind) => kind.isOf(decision, call.strategy))
+    const known = decision.outcome === 'run' ? path.ran : path.refusedBy(decision, call.strategy)
     const kind = known ?? this.newKind(agent, path, decision, call.strategy)
     if (kind === undefined) return false
     const micros = tookMs * 1000

@@ -136,7 +136,10 @@ export class CallNotes implements EventSink {
       const some = noted.slice(from, from + JOBS_AT_ONCE)
       const jobs = some.map(([id]) => keys.job(id))
       const args = some.flatMap(([, { events, start }]) => [events.map(writeEvent).join(''), start === undefined ? '' : writeLimits(start.usage)])
-      sent.push(scripts.noteEvents.run(redis, jobs, args))
+      const noting = scripts.noteEvents.run(redis, jobs, args)
+      // It may be refused in a turn before all are sent.
+      noting.catch(() => {})
+      sent.push(noting)
     }
     // Not awaited by itself: what was sent before may be refused meanwhile.
     sent.push(this.tellTroubled())

@@ -36,6 +36,9 @@ test('notes that Redis refuses fail their flush, and nothing else: a refusal wit
   await namespace.redis.set(keys.job('calls/a'), 'no job', 'PX', 60_000)
   notes.ended(job as never, request, 'failed')
   await expect(notes.flush()).rejects.toThrow('WRONGTYPE')
+  // Many jobs are sent in many turns: the first may be refused before the last is sent.
+  notes.woken(['calls/a', ...Array.from({ length: 3999 }, (_, n) => `calls/b${n}`)])
+  await expect(notes.flush()).rejects.toThrow('WRONGTYPE')
   await new Promise(setImmediate)
   expect(unhandled).toEqual([])
 })
