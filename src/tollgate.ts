@@ -102,7 +102,7 @@ export class Tollgate {
   static async open(options: TollgateOptions = {}): Promise<Tollgate> {
     const tollgate = new Tollgate(await openParts(options))
     try {
-      tollgate.runtime = tollgate.parts.openQueue?.(() => tollgate.policyClient.refresh(), tollgate.tracker)
+      tollgate.runtime = tollgate.parts.openQueue?.(() => tollgate.refreshRules(), tollgate.tracker)
       tollgate.openAlerts()
       await tollgate.policyClient.syncUses()
       return tollgate
@@ -429,6 +429,10 @@ export class Tollgate {
     if (this.closing !== undefined) throw new TollgateError('CLOSED', 'this Tollgate was closed')
     if (this.runtime === undefined) throw new TollgateError('REDIS_REQUIRED', 'the queue needs a Redis: this Tollgate keeps its limits in memory')
     return this.runtime
+  }
+
+  private refreshRules(): void {
+    if (this.parts.outage?.hasEntered !== false) this.policyClient.refresh()
   }
 
   /** After a change of the rules: calls that wait may have room now. */

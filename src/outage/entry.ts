@@ -13,6 +13,10 @@ export class Entry {
 
   constructor(private readonly log: Logger) {}
 
+  get done(): boolean {
+    return this.left === undefined
+  }
+
   isLeft(enter: EnterNamespace): void {
     this.left = enter
   }

@@ -160,6 +160,11 @@ export class Outage {
     return this.local.knowsRules
   }
 
+  /** Whether this process has entered the namespace: it reads the rules then, and says what keeps it out. */
+  get hasEntered(): boolean {
+    return this.entry.done
+  }
+
   /** Calls a function when Redis goes away, once. @returns what ends that */
   whenAway(callback: () => void): () => void {
     this.awaitingOutage.add(callback)
