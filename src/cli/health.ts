@@ -6,11 +6,7 @@ import { VIOLATORS } from '../history/tally.js'
 import { TollgateError } from '../model/errors.js'
 import { SPENDERS } from '../model/spender.js'
 import { type Common, common, EXIT, print, UNAVAILABLE, withTollgate } from './common.js'
-import { screenOf, table } from './table.js'
-
-function timeOf(ms: number): string {
-  return `${new Date(ms).toISOString().slice(0, 19).replace('T', ' ')} UTC`
-}
+import { rowsUnder, timeOf } from './table.js'
 
 function words({ state, reason, sinceMs, sentence, whom, why, next, also, asOfMs }: Health): string {
   const lines = [
@@ -23,15 +19,6 @@ function words({ state, reason, sinceMs, sentence, whom, why, next, also, asOfMs
     `As of ${timeOf(asOfMs)}`,
   ]
   return lines.join('\n')
-}
-
-/** Rows for people under these headings. */
-function rowsUnder(heads: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
-  return table(
-    rows.map((row) => Object.fromEntries(row.map((cell, column) => [heads[column] as string, cell]))),
-    screenOf(),
-    [...heads],
-  )
 }
 
 function isFlowing({ state }: Health): boolean {
