@@ -27,6 +27,7 @@ import { rules } from './rules.js'
 import { scale } from './scale.js'
 import { serveBench } from './serve.js'
 import { sick } from './sick.js'
+import { topology } from './topology.js'
 import { upstream } from './upstream.js'
 import { waking } from './waking.js'
 
@@ -58,6 +59,7 @@ const BENCHES = {
   waking,
   counting,
   cli,
+  topology,
 } satisfies Record<string, (redis: string, trace: string | undefined) => Promise<Figure[]>>
 type Name = keyof typeof BENCHES
 const NAMES = Object.keys(BENCHES) as Name[]

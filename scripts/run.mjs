@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// npm run build, demo, screenshots, test, bench, simulate, files-entered: all but build run from a bare clone, on a machine
+// npm run build, demo, screenshots, test, failovers, bench, simulate, files-entered: all but build run from a bare clone, on a machine
 // with Node and npm. Imports only modules of Node: before the first run no package is installed.
 import { build, buildCommonJs, buildModules, buildPackage, entries } from './build.mjs'
 import { runChild } from './child.mjs'
@@ -12,6 +12,12 @@ async function test(args) {
   await needsRedisProgram()
   await needsNatsProgram()
   return runChild(process.execPath, [binOf('vitest', 'vitest'), 'run', ...args])
+}
+
+/** Failovers by Sentinel in mid-run, each judged by what the agent saw. @param args how many of each kind */
+async function failovers([seeds = '20']) {
+  process.env.SEEDS = seeds
+  return test(['test/topologies/failover-audit.test.ts'])
 }
 
 async function withRedis(name, args) {
@@ -48,6 +54,7 @@ const commands = {
   screenshots: (args) => withRedis('screenshots', args),
   bench: (args) => withRedis('bench', args),
   'files-entered': (args) => withRedis('files-entered', args),
+  failovers,
   simulate,
   test,
 }

@@ -31,6 +31,7 @@ export type {
 } from './history/answers.js'
 export type { CustomAlgorithm, CustomSpec } from './limiter/custom.js'
 export type { Limiter } from './limiter/limiter.js'
+export type { AlgorithmLimit, RuleAlgorithm } from './limits/algorithms/custom.js'
 export type { LimitSpec } from './limits/limit.js'
 export { type DefaultRulesOptions, defaultRules } from './middleware/default-rules.js'
 export { expressLimit, fastifyLimit, honoLimit } from './middleware/frameworks.js'

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { ApiKeys } from './administration/api-keys.js'
-import { type Declaration, declareRules, type PolicyChange, setSettings } from './administration/change.js'
+import { type Declaration, declareAlgorithms, declareRules, type PolicyChange, setSettings } from './administration/change.js'
 import { boundedPolicyStore, declaringPolicyStore, MemoryPolicyStore, type PolicyStore, RedisPolicyStore } from './administration/policy-store.js'
 import { limitOf, resetOf } from './admission/rejection.js'
 import { Resolver } from './admission/resolver.js'
@@ -11,6 +11,7 @@ import { MemorySeries } from './history/memory-series.js'
 import { Recorder } from './history/recorder.js'
 import { RedisSeries } from './history/redis-series.js'
 import type { SeriesStore } from './history/series.js'
+import { tryAlgorithm } from './limits/try-algorithm.js'
 import { DEFAULTS } from './model/defaults.js'
 import { ConfigInvalid, rulesMissing, TollgateError } from './model/errors.js'
 import { withoutArguments } from './model/secrets.js'
@@ -21,6 +22,7 @@ import { Outage } from './outage/outage.js'
 import { outageStore } from './outage/outage-store.js'
 import { compilePolicy, type RuleSet } from './policy/compile.js'
 import type { Exempt } from './policy/override.js'
+import { Twins } from './policy/own-algorithms.js'
 import { EMPTY_POLICY, type Policy, retentionOf } from './policy/policy.js'
 import type { RuleSpec } from './policy/rule.js'
 import { checkRules, readRules } from './policy/rules-file.js'
@@ -32,10 +34,12 @@ import { Keys } from './redis/keys.js'
 import { checkPermissions } from './redis/permissions.js'
 import { waitsForReplicas } from './redis/replicas.js'
 import { isStoreError, isUnavailable } from './redis/store-error.js'
+import { Subscription } from './redis/subscription.js'
 import { LedgerNames } from './store/ledger-names.js'
 import { MemoryStore } from './store/memory/memory-store.js'
 import { RedisStore } from './store/redis/redis-store.js'
 import { ScriptClient } from './store/redis/script-client.js'
+import { tryAlgorithms } from './store/redis/try-algorithms.js'
 import type { Store } from './store/store.js'
 import type { NoteReset } from './store/store-guard.js'
 import { CallMetrics } from './telemetry/call-metrics.js'
@@ -58,6 +62,8 @@ interface CommonParts {
   readonly log: Logger
   /** What this process has counted. */
   readonly metrics: CallMetrics
+  /** The algorithms that this process was given. */
+  readonly twins: Twins
 }
 
 export interface TollgateParts extends CommonParts {
@@ -80,8 +86,8 @@ export interface TollgateParts extends CommonParts {
   readonly openQueue?: (rulesChanged: () => void, tracker: UpstreamTracker) => QueueRuntime
   /** The connection of the front door; undefined in a process without a Redis. */
   readonly redis?: Redis
-  /** Connections that Tollgate opened, and closes with itself. */
-  readonly owned: readonly Redis[]
+  /** Closes the connections that this Tollgate opened, and leaves those that others use, too. */
+  readonly leave: () => void
 }
 
 /** The rules that the options declare; undefined where they declare none and those of the namespace stay in force. */
@@ -97,17 +103,22 @@ async function declaredRules({ rules, prices, exempt, degradeTo, endpoints }: Op
 }
 
 /** The changes by which the options become the policy of the namespace. */
-function declarations(declared: Declaration | undefined, { auditRetentionMs, actor }: Options): PolicyChange[] {
-  const changes: PolicyChange[] = declared === undefined ? [] : [declareRules(declared, actor)]
+function declarations(declared: Declaration | undefined, { auditRetentionMs, actor, algorithms }: Options): PolicyChange[] {
+  const changes: PolicyChange[] = []
+  const texts = Object.entries(algorithms).map(([name, { lua }]) => [name, lua])
+  // Before the rules, which may name them.
+  if (texts.length > 0) changes.push(declareAlgorithms(Object.fromEntries(texts), actor))
+  if (declared !== undefined) changes.push(declareRules(declared, actor))
   if (auditRetentionMs !== undefined) changes.push(setSettings({ auditRetentionMs }, actor))
   return changes
 }
 
 /** The policy that the options declare, where nothing else is known of that of the namespace. */
-function declaredPolicy(changes: readonly PolicyChange[], nowMs: number): RuleSet {
+function declaredPolicy(changes: readonly PolicyChange[], nowMs: number, twins: Twins): RuleSet {
   return compilePolicy(
     changes.reduce<Policy>((policy, change) => change(policy, nowMs).policy, EMPTY_POLICY),
     nowMs,
+    twins,
   )
 }
 
@@ -159,10 +170,10 @@ function busOf({ options, keys, log }: CommonParts, ofRedis?: () => Bus): Bus {
 
 /** A process without a Redis: its limits are in the given store, or in its memory. */
 async function openAlone(common: CommonParts, declared: Declaration | undefined): Promise<TollgateParts> {
-  const { options, clock, log } = common
+  const { options, clock, log, twins } = common
   if (options.store === undefined)
     log.warn('no Redis is configured: limits are kept in the memory of this process alone, and there is no queue; set REDIS_URL to share them')
-  const rules = new MemoryPolicyStore(clock)
+  const rules = new MemoryPolicyStore(clock, twins)
   const changes = declarations(declared, options)
   for (const change of changes) await rules.change(change)
   const resolver = new Resolver(await rules.read(), common.keys, options.estimate, options.upstream)
@@ -182,34 +193,40 @@ async function openAlone(common: CommonParts, declared: Declaration | undefined)
       rules.noteReset({ by, ...reset, before, after: null }, limiters)
     },
     bus: busOf(common),
-    owned: [],
+    leave: () => {},
   }
 }
 
 /** A process that shares limits, lines and policy with the others of its namespace, by Redis. */
 async function openShared(common: CommonParts, declared: Declaration | undefined): Promise<TollgateParts> {
-  const { options, keys, ledgerNames, clock, log } = common
+  const { options, keys, ledgerNames, clock, log, twins } = common
   const { client, owned } = connect(options.redis, keys.prefix)
   waitsForReplicas(client, options.replicas)
-  logConnection(client, log, 'connection to Redis')
-  const subscriber: Redis = client.duplicate()
-  logConnection(subscriber, log, 'subscription to Redis')
+  const subscription = new Subscription(client, !owned)
+  const subscriber = subscription.connection
+  subscription.onLeave(logConnection(subscriber, log, 'subscription to Redis'))
+  const endLog = logConnection(client, log, 'connection to Redis')
+  const leave = () => {
+    subscription.close()
+    if (owned) client.disconnect()
+    else endLog()
+  }
   const changes = declarations(declared, options)
-  const resolver = new Resolver(declaredPolicy(changes, approximateMs(clock)), keys, options.estimate, options.upstream)
+  const resolver = new Resolver(declaredPolicy(changes, approximateMs(clock), twins), keys, options.estimate, options.upstream)
   const scriptClient = new ScriptClient(client, resolver, clock)
   const { onStoreError, storeTimeoutMs: timeoutMs, maxUnchecked, processes, connectTimeoutMs, decideOnSums } = options
   const outage = new Outage({ client, scriptClient, clock, log, ledgerNames, onStoreError, timeoutMs, maxUnchecked, processes })
   try {
     const restored = () => log.warn('Redis had lost the rules of this namespace, or had older ones; this process has declared those that it knew')
-    const policies = declaringPolicyStore(new RedisPolicyStore(client, keys, clock, restored), changes)
+    const policies = declaringPolicyStore(new RedisPolicyStore(client, keys, clock, twins, restored), changes)
     const rules = boundedPolicyStore(policies, client, options.enqueueTimeoutMs)
     const enter: EnterNamespace = async (readRules) => {
       await Promise.all([connectWithin(client, connectTimeoutMs), connectWithin(subscriber, connectTimeoutMs)])
-      await within(connectTimeoutMs, checkPermissions(client, keys.probe))
-      // ioredis goes on in database 0 where its database does not exist.
-      await within(connectTimeoutMs, subscriber.select(subscriber.options.db ?? 0))
+      await within(connectTimeoutMs, checkPermissions(client, keys.probe, options.replicas))
+      await within(connectTimeoutMs, tryAlgorithms(client, keys.probe, options.algorithms))
+      await within(connectTimeoutMs, subscription.select())
       await readRules()
-      await within(connectTimeoutMs, subscriber.subscribe(keys.notices, keys.wake, keys.news))
+      await within(connectTimeoutMs, subscription.subscribe(keys.notices, keys.wake, keys.news))
     }
     try {
       await enter(async () => {
@@ -240,13 +257,13 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
       resolver,
       usage,
       rules,
-      bus: busOf(common, () => new RedisBus(client, subscriber, keys.news, log)),
+      bus: busOf(common, () => new RedisBus(client, subscription, keys.news, log)),
       apiKeys: new ApiKeys({ redis: client, keys, clock, actor: options.actor, retentionMs: () => retentionOf(resolver.rules.policy) }),
       openQueue: (rulesChanged, tracker) =>
         new QueueRuntime({
           ...common,
           client,
-          subscriber,
+          subscription,
           scriptClient,
           resolver,
           tracker,
@@ -256,12 +273,11 @@ async function openShared(common: CommonParts, declared: Declaration | undefined
           store,
           rulesChanged,
         }),
-      owned: owned ? [subscriber, client] : [subscriber],
+      leave,
     }
   } catch (error) {
     await outage.close()
-    subscriber.disconnect()
-    if (owned) client.disconnect()
+    leave()
     if (error instanceof Error && /^MOVED\b/.test(error.message))
       throw new ConfigInvalid(
         'redis: the client that is given is connected to one server of a Redis Cluster; give an ioredis Cluster, or redis-cluster://host:port',
@@ -277,10 +293,12 @@ export async function openParts(given: TollgateOptions): Promise<TollgateParts> 
   const keys = new Keys(options.namespace ?? DEFAULTS.namespace, options.prefix)
   // Before any rule is declared: this fails where the NATS client is not installed.
   if (isNats(options.bus)) await loadNats()
+  for (const [name, algorithm] of Object.entries(options.algorithms)) tryAlgorithm(name, algorithm)
   const declared = await declaredRules(options)
   const log = safeLogger(options.logger ?? defaultLogger())
   if (options.store !== undefined && options.redis !== undefined) throw new ConfigInvalid('store: contradicts redis; give one of them')
   const alone = options.store !== undefined || (options.redis === undefined && process.env['REDIS_URL'] === undefined)
-  const common: CommonParts = { options, keys, ledgerNames: new LedgerNames(), clock: options.clock ?? redisClock, log, metrics: new CallMetrics() }
+  const twins = new Twins(options.algorithms, (name, err) => log.error({ err }, `the algorithm ${name} failed: its limits have no room for a moment`))
+  const common: CommonParts = { options, keys, ledgerNames: new LedgerNames(), clock: options.clock ?? redisClock, log, metrics: new CallMetrics(), twins }
   return alone ? openAlone(common, declared) : openShared(common, declared)
 }

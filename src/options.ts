@@ -2,6 +2,7 @@ import type { Telemetry } from 'bullmq'
 import type { Logger } from 'pino'
 import { z } from 'zod'
 import type { BelievedUsage } from './admission/usage-reader.js'
+import type { RuleAlgorithm } from './limits/algorithms/custom.js'
 import { MAX_NAME_LENGTH, MAX_RETURNS } from './model/call.js'
 import type { CustomStrategy } from './model/decision.js'
 import { DEFAULTS, UNKNOWN_ACTOR } from './model/defaults.js'
@@ -47,6 +48,8 @@ export interface TollgateOptions {
   endpoints?: Readonly<Record<string, string>> | undefined
   /** Strategies of your own, by name: a rule or call names one as `custom:<name>`. */
   strategies?: Readonly<Record<string, CustomStrategy>> | undefined
+  /** Algorithms of your own, by name: a limit names one as `custom:<name>`. */
+  algorithms?: Readonly<Record<string, RuleAlgorithm>> | undefined
   /** Users, teams and others without limits, beside rules that are given as objects; a rules file has its own. */
   exempt?: Exempt | undefined
   /** Estimates the cost of a call that carries none; default: a tokenizer over its messages, and its max_tokens. */
@@ -108,6 +111,9 @@ function objectWith<T>(what: string, ...methods: readonly (keyof T & string)[]) 
   )
 }
 
+/** The name of a strategy or algorithm of a user's own, behind `custom:`. */
+const ownName = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 letters, digits, _ or -')
+
 const schema = z.strictObject({
   redis: z.union([z.string(), z.custom<RedisClient>(isObject)], 'must be a URL or an ioredis client').optional(),
   namespace: z.string().optional(),
@@ -126,9 +132,8 @@ const schema = z.strictObject({
   exempt: z.record(z.string(), z.unknown()).optional(),
   degradeTo: z.record(z.string(), z.string().min(1).max(MAX_NAME_LENGTH)).optional(),
   endpoints: z.record(z.string(), endpointName).optional(),
-  strategies: z
-    .record(z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 letters, digits, _ or -'), z.custom<CustomStrategy>(isFunction, 'must be a function'))
-    .default({}),
+  strategies: z.record(ownName, z.custom<CustomStrategy>(isFunction, 'must be a function')).default({}),
+  algorithms: z.record(ownName, z.custom<RuleAlgorithm>(isObject, 'must be an algorithm: an object with lua, used, waitMs, charge and resetMs')).default({}),
   estimate: z.custom<Estimate>(isFunction, 'must be a function').optional(),
   believedUsage: z.strictObject({ timesEstimate: z.number().min(1).optional(), timesLimit: z.number().min(1).optional() }).optional(),
   attempts: z.number().int().min(1).max(1000).optional(),

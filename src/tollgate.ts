@@ -171,7 +171,9 @@ export class Tollgate {
   limiter<State>(algorithm: CustomSpec<State>): CustomLimiter<State>
   limiter<State>(spec: LimitSpec | readonly LimitSpec[] | CustomSpec<State> = limitOfEnvironment(process.env)): DirectLimiter | CustomLimiter<State> {
     if (spec !== null && typeof spec === 'object' && 'check' in spec) return new CustomLimiter(spec, this.store, this.parts.metrics)
-    return new DirectLimiter(checkLimiterLimits(spec), this.store, this.parts.keys, this.parts.ledgerNames, this.parts.metrics)
+    const limits = checkLimiterLimits(spec)
+    const findOwn = this.policyClient.ruleSet.owns.finder((message) => new ConfigInvalid(`limiter.${message}`))
+    return new DirectLimiter(limits, findOwn, this.store, this.parts.keys, this.parts.ledgerNames, this.parts.metrics)
   }
 
   /** Several limiters as one: each must have room for the call, or none is charged. @throws ConfigInvalid for an algorithm of your own */
@@ -242,7 +244,7 @@ export class Tollgate {
    */
   hold(options: Pick<WorkerOptions, 'concurrency' | 'timeoutMs' | 'leaseMs' | 'observer'> = {}): HeldCalls {
     checkWorker(() => {}, options)
-    return this.needsQueue().hold(this.gate, options)
+    return this.needsQueue().hold(options)
   }
 
   /**
@@ -403,19 +405,22 @@ export class Tollgate {
 
   private async shut(): Promise<void> {
     const waiting = this.gate.close()
-    const reading = this.policyClient.close()
+    this.policyClient.refuseChanges()
     const gone = this.runtime?.gone === true
+    let reading: Promise<void> | undefined
     try {
       if (!gone) await waiting
       await this.alerts?.close(gone)
       await this.runtime?.close()
       await this.parts.recorder.close(gone)
+      reading = this.policyClient.close()
       if (!gone) await reading
       await this.tracker.close(gone)
     } finally {
+      reading ??= this.policyClient.close()
       this.store.close()
       await this.parts.outage?.close()
-      for (const client of this.parts.owned) client.disconnect()
+      this.parts.leave()
     }
   }
 

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import type { AdmissionRequest } from '../src/admission/request.js'
-import type { NamedAlgorithm } from '../src/limits/algorithms.js'
+import type { AlgorithmRef } from '../src/limits/algorithms.js'
 import type { LimitSpec } from '../src/limits/limit.js'
 import { Account, assertAlike, assertClose, type Case } from './account.js'
 
 /** How an algorithm treats 10 tokens per 10 s. */
 interface Kind {
-  readonly algorithm: NamedAlgorithm
+  readonly algorithm: AlgorithmRef
   /** How many calls of one token pass at once. */
   readonly atOnce: number
   /** The wait of the next one. */
@@ -20,6 +20,7 @@ const KINDS: readonly Kind[] = [
   // A thirty-second of the window longer: until the whole cell of the charge has left the window.
   { algorithm: 'sliding_window', atOnce: 10, nextMs: 10_312.5 },
   { algorithm: 'sliding_log', atOnce: 10, nextMs: 10_000 },
+  { algorithm: 'custom:session', atOnce: 10, nextMs: 10_000 },
 ]
 
 function casesOf({ algorithm, atOnce, nextMs }: Kind): Case[] {

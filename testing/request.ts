@@ -7,6 +7,7 @@ import { compileRules } from '../src/policy/compile.js'
 import type { RuleSpec } from '../src/policy/rule.js'
 import { checkRules } from '../src/policy/rules-file.js'
 import { Keys } from '../src/redis/keys.js'
+import { TEST_ALGORITHMS } from './session-window.js'
 
 export interface RequestOptions {
   /** In the keys of the meters. */
@@ -26,7 +27,7 @@ export function requestFor(
   costs: Partial<Costs>,
   { namespace = 'contract', forGood }: RequestOptions = {},
 ): AdmissionRequest {
-  const resolver = new Resolver(compileRules(checkRules(rules).rules), new Keys(namespace))
+  const resolver = new Resolver(compileRules(checkRules(rules).rules, TEST_ALGORITHMS), new Keys(namespace))
   const resolved = resolver.resolve(call, { ...NOTHING, ...costs })
   const named = call.id === undefined ? { id: '', token: '' } : { id: `~/${call.id}`, token: tokenOf(call) }
   return { ...named, call, ...resolved, forGood }

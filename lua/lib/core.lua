@@ -12,6 +12,7 @@
 --- @include "lib/algorithms/sliding-window.lua"
 --- @include "lib/algorithms/sliding-log.lua"
 --- @include "lib/algorithms/concurrency.lua"
+--- @include "lib/algorithms/custom.lua"
 --- @include "lib/recovery.lua"
 --- @include "lib/refusal.lua"
 --- @include "lib/rule.lua"

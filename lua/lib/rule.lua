@@ -68,6 +68,7 @@ local function prepare_limit(rule, given)
   }
   local algorithm = rule.kind == KIND.UPSTREAM and Recovery.mirrored or Algorithms[given[LIMIT.ALGORITHM]]
   limit.algorithm = algorithm
+  if algorithm.prepare then algorithm.prepare(limit, given) end
   limit.roll, limit.ttl = algorithm.roll, algorithm.ttl
   limit.slack = algorithm.slack(limit)
   limit.leased = limit.unit == UNIT.CONCURRENCY
@@ -76,7 +77,7 @@ local function prepare_limit(rule, given)
   limit.code = code_of(limit)
   limit.stamp = limit.id * CODES + limit.code
   limit.keeps_lows = limit.leaks and limit.unit ~= UNIT.REQUESTS and limit.unit ~= UNIT.POINTS
-  limit.plain = algorithm.no_burst and 0 or limit.capacity
+  limit.plain = (algorithm.no_burst or algorithm.always_asked) and 0 or limit.capacity
   limit.memory = memory_of(limit)
   limit.tells_reset = algorithm.tells_reset or false
   limit.takes_any = rule.kind == KIND.UPSTREAM

@@ -19,6 +19,7 @@ const CHANGES = [
   'meter.reset',
   'upstream.lifted',
   'settings.changed',
+  'algorithms.declared',
   'key.created',
   'key.revoked',
 ] as const

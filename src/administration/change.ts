@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { DEFAULTS } from '../model/defaults.js'
 import { RequestInvalid, RulesInvalid, TollgateError } from '../model/errors.js'
 import { NO_ALERTS } from '../policy/alert.js'
+import { algorithmVersion } from '../policy/own-algorithms.js'
 import { type Policy, rulesOf, type Settings } from '../policy/policy.js'
 import type { RuleSpec } from '../policy/rule.js'
 import { checkRules } from '../policy/rules-file.js'
@@ -46,6 +47,26 @@ export function declareRules({ rules, prices, exempt, degradeTo, endpoints, aler
       after[part] = declared[part]
     }
     return { policy: { ...policy, ...declared, declared: rules }, noted: [{ by, what: 'rules.declared', subject: 'rules', before, after }] }
+  }
+}
+
+/** Adds algorithms that limits may name, or replaces those of their names; the others stay. */
+export function declareAlgorithms(given: Policy['algorithms'], by: string): PolicyChange {
+  return (policy) => {
+    const algorithms = { ...policy.algorithms, ...given }
+    const count = Object.keys(algorithms).length
+    if (count > DEFAULTS.algorithmsAtMost)
+      throw new RulesInvalid([`algorithms must be at most ${DEFAULTS.algorithmsAtMost} in a namespace, those of other processes included (got ${count})`])
+    const versions = (of: Policy['algorithms']) =>
+      Object.fromEntries(Object.keys(given).map((name) => [name, of[name] === undefined ? null : algorithmVersion(of[name])]))
+    const noted = {
+      by,
+      what: 'algorithms.declared',
+      subject: Object.keys(given).join(' '),
+      before: versions(policy.algorithms),
+      after: versions(algorithms),
+    } as const
+    return { policy: { ...policy, algorithms }, noted: [noted] }
   }
 }
 

@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import { z } from 'zod'
+import { anyOwn } from '../limits/compiled-limit.js'
 import type { LimitSpec } from '../limits/limit.js'
 import { RequestInvalid, RulesInvalid } from '../model/errors.js'
 import { compileLimits } from '../policy/compile.js'
@@ -83,7 +84,7 @@ function kindsOf(subject: { readonly [Kind in Overridable]?: string | undefined 
 function checkOverrideLimits(given: readonly LimitSpec[]): LimitSpec[] {
   try {
     const limits = checkRules([{ name: 'override', scope: 'global', limits: [...given] }]).rules.flatMap((rule) => rule.limits)
-    compileLimits('override', limits)
+    compileLimits('override', limits, anyOwn)
     return limits
   } catch (error) {
     if (!(error instanceof RulesInvalid)) throw error

@@ -63,6 +63,7 @@ export function mergePolicies(stored: Descended, known: Descended): Policy {
     overrides: joined(first.overrides, second.overrides, ({ id }) => id),
     pauses: joined(first.pauses, second.pauses, (pause) => JSON.stringify(pause.for)),
     settings: { ...second.settings, ...first.settings },
+    algorithms: { ...second.algorithms, ...first.algorithms },
   }
 }
 

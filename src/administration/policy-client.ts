@@ -36,6 +36,7 @@ export class PolicyClient {
   private reading: Promise<void> = Promise.resolve()
   private timer: NodeJS.Timeout | undefined
   private closed = false
+  private takesChanges = true
 
   constructor(private readonly parts: PolicyClientParts) {
     this.waitForEnd(this.ruleSet)
@@ -53,7 +54,7 @@ export class PolicyClient {
 
   /** Changes the policy of the namespace; in this process at once. @throws CLOSED, and what the change throws; nothing is changed then */
   async change(change: PolicyChange): Promise<void> {
-    if (this.closed) throw new TollgateError('CLOSED', 'this Tollgate was closed')
+    if (!this.takesChanges) throw new TollgateError('CLOSED', 'this Tollgate was closed')
     // After the reads under way: a version that was read before this change must not replace it.
     const changing = this.reading.then(async () => this.use(await this.parts.rules.change(change)))
     this.reading = changing.catch(() => {})
@@ -118,8 +119,14 @@ export class PolicyClient {
     return reading
   }
 
+  /** Its process closes: it changes the policy no more, and follows it as long as calls are still decided on here. */
+  refuseChanges(): void {
+    this.takesChanges = false
+  }
+
   /** Stops. Resolves when no read is under way any more. */
   close(): Promise<void> {
+    this.takesChanges = false
     this.closed = true
     clearTimeout(this.timer)
     // Best effort: a closing process does not wait for a Redis that is away.
@@ -165,8 +172,8 @@ export class PolicyClient {
     this.timer = setTimeout(() => {
       if (given() !== '' && Number(given()) < nextEndMs) return this.waitForEnd({ nextEndMs, asOfMs })
       // Before the store is reached: the override ends here on time even while Redis is away.
-      const { version, policy } = this.ruleSet
-      this.use({ ...compilePolicy(policy, nextEndMs), version })
+      const { version, policy, owns } = this.ruleSet
+      this.use({ ...compilePolicy(policy, nextEndMs, owns.twins), version })
       this.load('the end of an override could not be noted; it is when the rules are read again', () => rules.change(NO_CHANGE))
     }, waitMs)
     this.timer.unref()

@@ -3,6 +3,7 @@ import { DEFAULTS, TIME_ACTOR } from '../model/defaults.js'
 import { approximateMs, type Clock, DAY } from '../model/time.js'
 import { compilePolicy, type RuleSet } from '../policy/compile.js'
 import { endOf } from '../policy/override.js'
+import type { Twins } from '../policy/own-algorithms.js'
 import { EMPTY_POLICY, POLICY_PARTS, type Policy, policyField, retentionOf, versionOf } from '../policy/policy.js'
 import { checkRules } from '../policy/rules-file.js'
 import { answeredWithin } from '../redis/bounded-wait.js'
@@ -79,12 +80,15 @@ export class MemoryPolicyStore implements PolicyStore {
   private policy = EMPTY_POLICY
   private uses: Readonly<Record<string, number>> = {}
 
-  constructor(private readonly clock: Clock) {}
+  constructor(
+    private readonly clock: Clock,
+    private readonly twins: Twins,
+  ) {}
 
   async change(change: PolicyChange): Promise<RuleSet> {
     const nowMs = approximateMs(this.clock)
     const changed = applyChange(this.policy, change, nowMs)
-    const ruleSet = compilePolicy(changed?.policy ?? this.policy, nowMs)
+    const ruleSet = compilePolicy(changed?.policy ?? this.policy, nowMs, this.twins)
     if (changed !== null) {
       this.policy = changed.policy
       this.audit.append(changed.noted, nowMs, retentionOf(this.policy))
@@ -94,7 +98,7 @@ export class MemoryPolicyStore implements PolicyStore {
 
   async read(known?: RuleSet): Promise<RuleSet> {
     const nowMs = approximateMs(this.clock)
-    return known !== undefined && known.version === versionOf(this.policy) && !hasEnded(known, nowMs) ? known : compilePolicy(this.policy, nowMs)
+    return known !== undefined && known.version === versionOf(this.policy) && !hasEnded(known, nowMs) ? known : compilePolicy(this.policy, nowMs, this.twins)
   }
 
   async addUses(counts: ReadonlyMap<string, number>): Promise<Readonly<Record<string, number>>> {
@@ -145,6 +149,7 @@ export class RedisPolicyStore implements PolicyStore {
     private readonly redis: Redis,
     private readonly keys: Keys,
     private readonly clock: Clock,
+    private readonly twins: Twins,
     /** Is called when a lost policy was declared anew. */
     private readonly restored: () => void = () => {},
   ) {
@@ -223,7 +228,7 @@ export class RedisPolicyStore implements PolicyStore {
   private compiled({ version, policy, nowMs }: StoredPolicy): RuleSet {
     const { rules, prices, exempt } = checkRules(policy.declared, policy.prices, policy.exempt)
     const checked = { ...policy, declared: rules, prices, exempt, added: checkRules(policy.added).rules }
-    const ruleSet = compilePolicy(checked, nowMs)
+    const ruleSet = compilePolicy(checked, nowMs, this.twins)
     // The stored version, not the hash of the checked policy: where checks add defaults the two differ, and the policy would never count as unchanged.
     return version === '' ? ruleSet : { ...ruleSet, version }
   }

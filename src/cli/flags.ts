@@ -14,6 +14,7 @@ export function workerFlags(command: Command): Command {
     .option('--lease-ms <ms>', 'silence after which its calls are given to another worker (TOLLGATE_LEASE_MS)')
     .option('--metrics-port <port>', 'serve /metrics to Prometheus there (TOLLGATE_METRICS_PORT)')
     .option('--bus <url>', 'how news of agents gets around: redis, memory or nats://… (TOLLGATE_BUS)')
+    .option('--replicas <count>', 'replicas that must have a charge before it counts (TOLLGATE_REPLICAS)')
     .option('--webhook-hosts <hosts>', 'hosts that webhooks may reach though they are not public (TOLLGATE_WEBHOOK_HOSTS)')
     .option('--log-level <level>', 'fatal to trace, or silent (TOLLGATE_LOG_LEVEL)')
 }

@@ -34,7 +34,7 @@ export async function runServer(config: ServerConfig, version: string): Promise<
   let tollgate: Tollgate | undefined
   let server: Server | undefined
   try {
-    const { namespace, queue, rules, bus, onStoreError, attempts, webhookHosts } = config
+    const { namespace, queue, rules, bus, onStoreError, attempts, webhookHosts, replicas } = config
     tollgate = await Tollgate.open({
       redis: config.redis ?? local?.url,
       namespace,
@@ -44,6 +44,7 @@ export async function runServer(config: ServerConfig, version: string): Promise<
       onStoreError,
       attempts,
       webhookHosts,
+      replicas,
       logger: log,
       actor: 'server',
     })

@@ -25,6 +25,7 @@ export async function runWorker(config: WorkerConfig): Promise<void> {
     requireRules: config.requireRules,
     bus: config.bus,
     webhookHosts: config.webhookHosts,
+    replicas: config.replicas,
     logger: log,
   })
   const stopped = stopSignal(log)

@@ -4,7 +4,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { ON_STORE_ERROR } from '../policy/rule.js'
 import { busSchema } from '../upstream/bus.js'
 import { readSettings, type SettingsSource } from './settings.js'
-import { hostList } from './worker-config.js'
+import { hostList, whole } from './worker-config.js'
 
 export { serverFlags } from './flags.js'
 
@@ -19,6 +19,8 @@ const serverConfigSchema = serverSettings
     /** Hosts that webhooks of alerts may reach though they are not public. */
     webhookHosts: hostList,
     onStoreError: z.enum(ON_STORE_ERROR).default('local'),
+    /** How many replicas must have an enqueued call, or a charge, before it counts. */
+    replicas: whole(0, 10).default(0),
   })
   .strict()
 

@@ -5,7 +5,7 @@ import { readSettings, type SettingsSource } from './settings.js'
 
 export { workerFlags } from './flags.js'
 
-const whole = (least: number, most: number) => z.coerce.number().int().min(least).max(most)
+export const whole = (least: number, most: number) => z.coerce.number().int().min(least).max(most)
 
 /** What an environment variable says. */
 const SAID: Readonly<Record<string, boolean>> = { true: true, '1': true, false: false, '0': false }
@@ -33,6 +33,8 @@ const workerConfigSchema = z.strictObject({
   metricsPort: whole(1, 65_535).optional(),
   bus: busSchema.optional(),
   webhookHosts: hostList,
+  /** How many replicas must have a charge before it counts. */
+  replicas: whole(0, 10).default(0),
 })
 
 export type WorkerConfig = Readonly<z.infer<typeof workerConfigSchema>>
@@ -51,6 +53,7 @@ export const WORKER_ENVIRONMENT = {
   metricsPort: 'TOLLGATE_METRICS_PORT',
   bus: 'TOLLGATE_BUS',
   webhookHosts: 'TOLLGATE_WEBHOOK_HOSTS',
+  replicas: 'TOLLGATE_REPLICAS',
 } as const satisfies Record<keyof WorkerConfig, string>
 
 /** The settings of a worker process. @throws ConfigInvalid naming the setting, where it came from, its value and bound */

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { type Answer, DecisionAnswer } from '../admission/answer.js'
 import { rejection } from '../admission/rejection.js'
 import { type AdmissionRequest, type MeterRef, meterRequest, RuleMeters } from '../admission/request.js'
-import { countedUnits } from '../limits/compiled-limit.js'
+import { countedUnits, type FindOwn } from '../limits/compiled-limit.js'
 import { type LimitSpec, unitOf } from '../limits/limit.js'
 import { MAX_AMOUNT, MAX_NAME_LENGTH } from '../model/call.js'
 import { type Costs, type CostUnit, NOTHING } from '../model/cost.js'
@@ -144,10 +144,18 @@ export class DirectLimiter extends BaseLimiter<string> implements Metered {
   private readonly ruleMeters: RuleMeters
 
   /** @throws RulesInvalid where two of its limits cannot be told apart */
-  constructor(specs: readonly LimitSpec[], store: Store, keys: Keys, names: LedgerNames, metrics: CallMetrics) {
+  constructor(specs: readonly LimitSpec[], findOwn: FindOwn, store: Store, keys: Keys, names: LedgerNames, metrics: CallMetrics) {
     // No rule can have such a name, and no limiter's own name the ':' of one that has none.
     const name = `~~${specs[0]?.name ?? defaultName(specs)}`
-    const rule: CompiledRule = { ...BARE_RULE, ...compileLimits(name, specs), kind: 'limiter', name, priority: 0, strategy: 'hard', scopeValue: () => null }
+    const rule: CompiledRule = {
+      ...BARE_RULE,
+      ...compileLimits(name, specs, findOwn),
+      kind: 'limiter',
+      name,
+      priority: 0,
+      strategy: 'hard',
+      scopeValue: () => null,
+    }
     super(store, countedUnits(rule.limits), names, metrics.limiter(name.slice(2)))
     this.name = name
     this.ruleMeters = new RuleMeters(rule, keys)

@@ -1,3 +1,4 @@
+import type { OwnAlgorithm } from './algorithms/custom.js'
 import type { Lows } from './lows.js'
 
 /**
@@ -37,7 +38,7 @@ export interface MeterState {
   used: number
   /** The overrun beyond the capacity, of algorithms that keep it apart from `used`. */
   debt: number
-  /** The charges of a sliding algorithm, as pairs of time (or cell) and amount. Copies of a state share it until a charge or refund writes to it. */
+  /** The charges of a sliding algorithm, as pairs of time (or cell) and amount; what `custom` keeps. Copies of a state share it until a charge or refund writes to it. */
   history: number[] | null
   /** How many numbers at the start of `history` have expired; the next write removes them. */
   gone: number
@@ -91,7 +92,12 @@ export interface MeterLimit extends MeterNumbers {
   readonly estimated: boolean
   /** Fixed windows of a calendar: the borders around a time; see `bordersAround`. */
   readonly borders?: ((atMs: number) => readonly number[]) | undefined
+  /** The algorithm of a user's own that counts it. */
+  readonly own?: OwnAlgorithm | undefined
 }
+
+/** The capacity of a limit that has none for a call: more than all calls of a line can ever cost. */
+export const NO_BOUND = 1e15
 
 const RATE = new Float64Array(1)
 const RATE_WORDS = new Uint32Array(RATE.buffer)

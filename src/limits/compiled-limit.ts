@@ -2,7 +2,8 @@ import { COST_UNITS, type CostUnit, isEstimated, type Unit } from '../model/cost
 import { DEFAULTS } from '../model/defaults.js'
 import { DAY, WEEK } from '../model/time.js'
 import { type MeterLimit, type MeterNumbers, NO_NUMBERS } from './algorithm.js'
-import { ALGORITHMS, type AlgorithmName, type NamedAlgorithm } from './algorithms.js'
+import type { OwnAlgorithm } from './algorithms/custom.js'
+import { ALGORITHMS, type AlgorithmName, type NamedAlgorithm, ownName } from './algorithms.js'
 import { type Anchor, bordersAround, type CalendarPeriod } from './calendar.js'
 import { CALENDAR_FIELDS, calendarPeriod, type LimitSpec, limitName, periodMs, unitOf } from './limit.js'
 
@@ -28,13 +29,15 @@ function hashOf(text: string): number {
 
 /**
  * The id of a limit in packed meters. Its usage is found under it after any change of the limit's numbers. Algorithms whose states have different
- * forms get different ids, and so do sliding windows of different lengths, whose cells differ. The others all store `used` and `debt`, so a limit
- * keeps its usage when it changes between them.
+ * forms get different ids, and so do sliding windows of different lengths, whose cells differ, and algorithms of a user's own of different texts. The
+ * others all store `used` and `debt`, so a limit keeps its usage when it changes between them.
+ * @param variant the length of a sliding window, the text of an algorithm of a user's own
  */
-export function limitId(name: string, algorithm: AlgorithmName = 'token_bucket', windowMs = 0): number {
+export function limitId(name: string, algorithm: AlgorithmName = 'token_bucket', variant: number | string = 0): number {
   switch (algorithm) {
     case 'sliding_window':
-      return hashOf(`${name}\n${algorithm} ${windowMs}`)
+    case 'custom':
+      return hashOf(`${name}\n${algorithm} ${variant}`)
     case 'sliding_log':
     case 'concurrency':
       return hashOf(`${name}\n${algorithm}`)
@@ -60,12 +63,13 @@ function concurrencyNumbers(spec: LimitSpec): MeterNumbers {
   return { ...NO_NUMBERS, capacity: spec.concurrency ?? 0, leaseMs: spec.lease === undefined ? DEFAULTS.slotLeaseMs : (periodMs(spec.lease) as number) }
 }
 
-function rateNumbers(spec: LimitSpec, unit: Unit, algorithm: NamedAlgorithm): MeterNumbers {
+function rateNumbers(spec: LimitSpec, unit: Unit, algorithm: Exclude<AlgorithmName, 'concurrency'>): MeterNumbers {
   const limit = spec[unit] as number
   const windowMs = periodMs(spec.per as string) as number
   // A bucket of requests holds at least one, however slowly it refills: otherwise no call would ever pass.
   const least = limit > 0 && (unit === 'requests' || unit === 'points') ? 1 : 0
   switch (algorithm) {
+    case 'custom':
     case 'token_bucket': {
       const burst = spec.burst ?? Math.max(least, limit * (spec.burstMultiplier ?? 1))
       return { ...NO_NUMBERS, capacity: limit === 0 ? 0 : burst, rate: limit / windowMs, windowMs }
@@ -81,18 +85,41 @@ function rateNumbers(spec: LimitSpec, unit: Unit, algorithm: NamedAlgorithm): Me
   }
 }
 
-export function compileLimit(spec: LimitSpec): CompiledLimit {
+/** Finds an algorithm of a user's own by its name; throws where there is none. */
+export type FindOwn = (name: string) => OwnAlgorithm
+
+/** For limits of which only the numbers are looked at. */
+export const anyOwn: FindOwn = (name) => ({ name, lua: '' })
+
+function algorithmOf({ algorithm = 'token_bucket' }: LimitSpec, unit: Unit): AlgorithmName {
+  if (unit === 'concurrency') return 'concurrency'
+  return ownName(algorithm) === undefined ? (algorithm as NamedAlgorithm) : 'custom'
+}
+
+export function compileLimit(spec: LimitSpec, findOwn: FindOwn): CompiledLimit {
   const unit = unitOf(spec)
-  const algorithm = unit === 'concurrency' ? 'concurrency' : (spec.algorithm ?? 'token_bucket')
+  const algorithm = algorithmOf(spec, unit)
+  const own = algorithm === 'custom' ? findOwn(ownName(spec.algorithm) as string) : undefined
   const numbers = algorithm === 'concurrency' ? concurrencyNumbers(spec) : rateNumbers(spec, unit, algorithm)
   const period = algorithm === 'fixed_window' ? calendarPeriod(spec.per) : null
   // Days and weeks of UTC have a fixed length.
   const isPlain = (period === 'day' || period === 'week') && CALENDAR_FIELDS.every((field) => spec[field] === undefined)
   const calendar = period === null || isPlain ? {} : { borders: bordersOf(period, spec.timezone ?? 'UTC', spec) }
   const name = limitName(spec)
-  const id = limitId(name, algorithm, numbers.windowMs)
+  const id = limitId(name, algorithm, own?.lua ?? numbers.windowMs)
   const slack = ALGORITHMS[algorithm].slack(numbers)
-  return { name, id, unit, algorithm, limit: spec[unit] as number, ...numbers, slack, estimated: isEstimated(unit), ...calendar }
+  return {
+    name,
+    id,
+    unit,
+    algorithm,
+    limit: spec[unit] as number,
+    ...numbers,
+    slack,
+    estimated: isEstimated(unit),
+    ...calendar,
+    ...(own === undefined ? {} : { own }),
+  }
 }
 
 /** The units of cost that any of the limits counts, in the order of `COST_UNITS`. */

@@ -4,7 +4,7 @@ import { UNITS, type Unit } from '../model/cost.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { DAY, HOUR, MINUTE, SECOND, WEEK } from '../model/time.js'
 import { amount, amounts } from '../validation/call.js'
-import { NAMED_ALGORITHMS, type NamedAlgorithm } from './algorithms.js'
+import { type AlgorithmRef, NAMED_ALGORITHMS, ownName } from './algorithms.js'
 import { CALENDAR_PERIODS, type CalendarPeriod, isTimeZone, WEEKDAYS, type Weekday } from './calendar.js'
 
 const PERIODS: Readonly<Record<string, number>> = {
@@ -28,11 +28,11 @@ export interface LimitSpec extends Partial<Record<Unit, number | undefined>> {
   name?: string | undefined
   /** The window: second, minute, hour, day, week, month, quarter, year, or a duration from 1ms to 366d such as 10s, 15m. Required, except for concurrency. */
   per?: string | undefined
-  /** Default token_bucket. */
-  algorithm?: NamedAlgorithm | undefined
-  /** Token bucket only: the most that may pass at once; default: the amount per window. */
+  /** Default token_bucket. custom:<name>: that of the option `algorithms`. */
+  algorithm?: AlgorithmRef | undefined
+  /** Token buckets and algorithms of your own only: the most that may pass at once; default: the amount per window. */
   burst?: number | undefined
-  /** Token bucket only: the burst as a multiple of the amount per window; above 0, at most 1000. */
+  /** Of the same: the burst as a multiple of the amount per window; above 0, at most 1000. */
   burstMultiplier?: number | undefined
   /** Only for a fixed window of a day, week, month, quarter or year: the time zone of its calendar, such as Europe/Berlin; default UTC. */
   timezone?: string | undefined
@@ -98,6 +98,12 @@ export const MOST_LIMITS = 32
 
 export const ruleName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'must be 1 to 64 letters, digits, . _ or -, and begin with a letter or digit')
 
+const OWN_ALGORITHM = /^custom:[A-Za-z0-9_-]{1,64}$/
+export const algorithmRef = z.union([
+  z.enum(NAMED_ALGORITHMS),
+  z.custom<`custom:${string}`>((value) => typeof value === 'string' && OWN_ALGORITHM.test(value), 'must be custom:<name>'),
+])
+
 const per = z.string().superRefine((value, context) => {
   const ms = periodMs(value)
   if (ms === null) context.addIssue({ code: 'custom', message: 'must be second, minute, hour, day, week, month, quarter, year or a duration such as 10s, 15m' })
@@ -128,7 +134,7 @@ function checkBucket(limit: LimitSpec, unit: Unit, fault: AddFault): void {
     fault('burst', 'must be at least 1, or no call could ever pass; to close the limit set it to 0')
 }
 
-function checkWindow(limit: LimitSpec, unit: Unit, algorithm: NamedAlgorithm, fault: AddFault): void {
+function checkWindow(limit: LimitSpec, unit: Unit, algorithm: AlgorithmRef, fault: AddFault): void {
   const value = limit[unit] ?? 0
   for (const field of ['burst', 'burstMultiplier'] as const) {
     if (limit[field] !== undefined) fault(field, `contradicts ${algorithm}, which has no burst`)
@@ -145,7 +151,7 @@ export const limitSchema = z
     ...amounts,
     concurrency: amount.int().optional(),
     per: per.optional(),
-    algorithm: z.enum(NAMED_ALGORITHMS).optional(),
+    algorithm: algorithmRef.optional(),
     burst: amount.optional(),
     burstMultiplier: burstMultiplier.optional(),
     timezone: z.string().refine(isTimeZone, 'must be a time zone such as Europe/Berlin or UTC').optional(),
@@ -167,7 +173,7 @@ export const limitSchema = z
     if (limit.lease !== undefined) fault('lease', 'is for concurrency only')
     if (limit.per === undefined) fault('per', 'is required: the window of the limit')
     checkCalendar(limit, fault)
-    if (algorithm === 'token_bucket') checkBucket(limit, unit, fault)
+    if (algorithm === 'token_bucket' || ownName(algorithm) !== undefined) checkBucket(limit, unit, fault)
     else checkWindow(limit, unit, algorithm, fault)
   })
 

@@ -26,6 +26,13 @@ export type Costs = Readonly<Record<CostUnit, number>>
 /** The actual cost of a call; where a unit is undefined the estimate stands. */
 export type ActualCosts = Readonly<Record<CostUnit, number | undefined>>
 
+/** Actual costs, where they are below the estimate in a unit the estimate. */
+export function atLeast(estimated: Costs, actual: ActualCosts): ActualCosts {
+  const raised = { ...actual }
+  for (const unit of COST_UNITS) if ((raised[unit] ?? 0) < estimated[unit]) raised[unit] = undefined
+  return raised
+}
+
 /** The actual cost of a call that reported no usage: the estimate stands in every unit. */
 export const AS_ESTIMATED: ActualCosts = {
   requests: undefined,

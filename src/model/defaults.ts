@@ -56,6 +56,10 @@ export const DEFAULTS = Object.freeze({
   acquireRecheckMs: 1 * SECOND,
   /** How long the state of a custom algorithm is kept after its last change. */
   customStateMs: 1 * DAY,
+  /** The most custom algorithms that a namespace knows. */
+  algorithmsAtMost: 64,
+  /** For how long a limit has no room whose custom algorithm fails: until it is asked again. */
+  customFaultMs: 1 * SECOND,
   /** How often a custom algorithm is run again after another process changed its state in the meantime. */
   customTries: 50,
   /** The lease of a call in a worker: without a renewal its job is given to another worker. */
@@ -150,10 +154,14 @@ export const DEFAULTS = Object.freeze({
   enqueueTimeoutMs: 5 * SECOND,
   /** How long after it failed a Redis is first tried again, … */
   probeMs: 50,
-  /** … and the bound of the growing time between two tries. */
-  longestProbeMs: 1 * SECOND,
-  /** How often a process that has reached Redis again checks whether the other processes have. */
+  /** … and the bound of the growing time between two tries: processes that Redis refuses are back within this of each other. */
+  longestProbeMs: 250,
+  /** After this a caller is told to ask again where Redis is away. */
+  storeRetryAfterMs: 1 * SECOND,
+  /** How often a process that has reached Redis again checks whether the other processes have, … */
   regroupMs: 50,
+  /** … and how long it waits for those that Redis has not heard: more than lies between the returns of two processes that can reach it. */
+  regroupAtMostMs: 300,
   /** The time between two heartbeats of a process. */
   beatMs: 1 * SECOND,
   /** How long a process counts as a member after its last heartbeat. */

@@ -18,7 +18,7 @@ export interface BreakerParts {
 type BreakerState =
   | { readonly kind: 'closed' }
   | { readonly kind: 'open'; readonly cause: Error; readonly delayMs: number; readonly timer: NodeJS.Timeout }
-  | { readonly kind: 'probing'; readonly cause: Error; readonly delayMs: number }
+  | { readonly kind: 'probing'; readonly cause: Error; readonly delayMs: number; isThere: boolean }
   | { readonly kind: 'stopped'; readonly cause: Error | undefined }
 
 /**
@@ -26,12 +26,13 @@ type BreakerState =
  *
  *     closed ──a command failed or was late──> open ──its time has come, or there is a connection──> probing
  *        ^                                      ^                                                       │
- *        │                                      └── failed: the next probe comes later, up to 1 s ──────┤
+ *        │                                      └── failed: the next probe comes later, up to 250 ms ───┤
  *        └──────────────────────── answered, and what the outage left is in Redis ──────────────────────┘
  *
  * One failed command opens it, and one late command: a connection answers in order, so all commands behind a late one are late, too. When it opens,
  * all commands under way fail at once, whatever their answers are later. While it is open or probing nothing is sent but probes, one at a time: no
- * call of a user has to be the one that tries.
+ * call of a user has to be the one that tries. A connection that is there again, or a probe that is answered after its time, shows that Redis is there:
+ * the next probe is sent at once.
  *
  * A busy event loop is not a silent Redis. When the time of a command is over, the event loop first reads the answers that have arrived; the command
  * is late only if its answer is not among them. Commands that wait in this process (batches are sent one after the other) are timed from the moment
@@ -77,8 +78,9 @@ export class CircuitBreaker {
     this.parts.opened(cause)
   }
 
-  /** There is a connection: if the breaker is open, the next probe is sent at once. */
+  /** There is a connection: the next probe is sent at once, or behind the one that is under way if that fails. */
   tryNow(): void {
+    if (this.state.kind === 'probing') this.state.isThere = true
     if (this.state.kind !== 'open') return
     clearTimeout(this.state.timer)
     this.state = this.open(this.state.cause, this.state.delayMs, 0)
@@ -107,13 +109,16 @@ export class CircuitBreaker {
   }
 
   private async probe(cause: Error, delayMs: number): Promise<void> {
-    const probing: BreakerState = { kind: 'probing', cause, delayMs }
+    const probing: BreakerState & { kind: 'probing' } = { kind: 'probing', cause, delayMs, isThere: false }
     this.state = probing
     let sent: Promise<number> | undefined
+    let inTime = false
     try {
       if (!this.parts.connected()) throw new StoreSilent('there is no connection to Redis')
       sent = this.parts.probe()
-      await this.parts.catchUp(await this.within(sent))
+      const answeredAtMs = await this.within(sent)
+      inTime = true
+      await this.parts.catchUp(answeredAtMs)
       if (this.state !== probing) return
       this.state = { kind: 'closed' }
       this.parts.closed()
@@ -122,9 +127,12 @@ export class CircuitBreaker {
       this.failures++
       this.failWaiting(why)
       // A second probe behind one that is under way would be answered later still.
-      await sent?.catch(() => {})
+      const late = await sent?.then(
+        () => !inTime,
+        () => false,
+      )
       const nextMs = Math.min(DEFAULTS.longestProbeMs, delayMs * 2)
-      if (this.state === probing) this.state = this.open(why, nextMs, nextMs)
+      if (this.state === probing) this.state = this.open(why, nextMs, late === true || probing.isThere ? 0 : nextMs)
     }
   }
 }

@@ -175,10 +175,12 @@ export class LocalAdmission {
     return this.cover(request)
   }
 
-  private modeOf({ kind, onStoreError }: CompiledRule): OnStoreError {
+  private modeOf({ kind, onStoreError, limits }: CompiledRule): OnStoreError {
     // A pause is known without Redis: no call is let past it.
     if (kind === 'pause' && this.otherwise === 'open') return 'local'
-    return onStoreError ?? this.otherwise
+    const mode = onStoreError ?? this.otherwise
+    // Without the twin of its algorithm this process cannot count a limit.
+    return mode === 'local' && limits.some(({ own }) => own !== undefined && own.twin === undefined) ? 'closed' : mode
   }
 
   /** What refuses a call whatever its limits have. */
@@ -187,7 +189,7 @@ export class LocalAdmission {
     if (mode !== 'closed' && !full && !(letsUnchecked(covering) && !this.unchecked.room)) return undefined
     const { rule, value } = strictest ?? { rule: undefined, value: '' }
     const binding: Binding = { kind: rule?.kind ?? 'rule', rule: rule?.name ?? '', limit: '', scopeValue: value, unit: 'none' }
-    return { outcome: 'reject', reason: 'unavailable', retryAfterMs: DEFAULTS.longestProbeMs, binding, atMs: nowMs, usage: [] }
+    return { outcome: 'reject', reason: 'unavailable', retryAfterMs: DEFAULTS.storeRetryAfterMs, binding, atMs: nowMs, usage: [] }
   }
 
   /** What an agent asked for is kept to, as far as this process has heard. */
@@ -235,7 +237,7 @@ function explained(decision: RejectDecision, { costs }: AdmissionRequest, asked:
   if (reason === 'limited') return tenthMs > 0 && retryAfterMs !== null && tenthMs < retryAfterMs ? { ...decision, retryAfterMs: tenthMs } : decision
   const cost = costIn(costs, limit.unit)
   if (tenthMs > 0 && cost <= share.capacity + share.slack) return { ...decision, reason: 'limited', retryAfterMs: tenthMs }
-  return cost <= limit.capacity ? { ...decision, reason: 'unavailable', retryAfterMs: DEFAULTS.longestProbeMs } : decision
+  return cost <= limit.capacity ? { ...decision, reason: 'unavailable', retryAfterMs: DEFAULTS.storeRetryAfterMs } : decision
 }
 
 /** A minute is cut into cells; what was let in counts until all of its cell is a minute ago. */

@@ -77,14 +77,14 @@ export class Members {
   }
 
   /**
-   * Which of these processes are still to be waited for: those that were not heard since a time, or have
-   * yet to report. A process that is gone before its time has left by itself, with nothing to report.
+   * Which of these processes are still to be waited for: those that were heard since a time and have yet to report, and, if they are awaited, those
+   * that were not heard. A process that is gone before its time has left by itself, with nothing to report.
    */
-  missing(before: readonly Member[], sinceMs: number): readonly Member[] {
+  missing(before: readonly Member[], sinceMs: number, awaitsUnheard: boolean): readonly Member[] {
     return before.filter((known) => {
       const found = this.members.find(({ id }) => id === known.id)
-      if (found === undefined) return known.heardMs + DEFAULTS.memberMs <= this.nowMs()
-      return found.reports || found.heardMs < sinceMs
+      if (found === undefined) return awaitsUnheard && known.heardMs + DEFAULTS.memberMs <= this.nowMs()
+      return found.heardMs < sinceMs ? awaitsUnheard : found.reports
     })
   }
 

@@ -21,6 +21,7 @@ export function startOf(algorithm: AlgorithmName): Start {
     case 'fixed_window':
     case 'sliding_window':
     case 'sliding_log':
+    case 'custom':
       return 'tenth'
     case 'token_bucket':
     case 'leaky_bucket':

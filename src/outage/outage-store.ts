@@ -50,7 +50,7 @@ async function ended(outage: Outage, request: AdmissionRequest, settled: Settled
   const over = settled?.how !== 'part'
   const defer = () => {
     if (deferred.full)
-      throw new StoreUnavailable('Redis is away, and too many calls have ended meanwhile to remember one more', { retryAfterMs: DEFAULTS.longestProbeMs })
+      throw new StoreUnavailable('Redis is away, and too many calls have ended meanwhile to remember one more', { retryAfterMs: DEFAULTS.storeRetryAfterMs })
     outage.defer(settled === undefined ? 'release' : 'settle', outage.ending(request, settled))
     return true
   }
@@ -84,7 +84,7 @@ async function ended(outage: Outage, request: AdmissionRequest, settled: Settled
 export function outageStore(outage: Outage, make: (around: SendGuard) => Store): Store {
   const { breaker, local } = outage
   const unavailable = (): never => {
-    throw new StoreUnavailable('Redis is away', { retryAfterMs: DEFAULTS.longestProbeMs, cause: breaker.cause })
+    throw new StoreUnavailable('Redis is away', { retryAfterMs: DEFAULTS.storeRetryAfterMs, cause: breaker.cause })
   }
   const redis: StoreMethods = make({
     admits: (requests, send) =>

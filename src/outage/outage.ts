@@ -7,6 +7,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { approximateMs, type Clock } from '../model/time.js'
 import type { OnStoreError } from '../policy/rule.js'
 import { followerOf } from '../redis/follower.js'
+import { replicated } from '../redis/replicas.js'
 import { isOutOfMemory, isStoreError, StoreSilent } from '../redis/store-error.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import type { BatchedAdmission } from '../store/redis/redis-store.js'
@@ -18,6 +19,7 @@ import { type EnterNamespace, Entry } from './entry.js'
 import { mergeUsage } from './journal.js'
 import { LocalAdmission } from './local-admission.js'
 import { type Member, Members } from './members.js'
+import { Regroup } from './regroup.js'
 
 /** How a process stands to its Redis. */
 export interface OutageFigures {
@@ -82,9 +84,7 @@ type OutageState =
  * `catchUp` runs between the answer to a probe and the next call to Redis:
  * 1. wait for the answers to commands of before the outage,
  * 2. report what the journal holds, then the ends of calls (`takeIn`),
- * 3. where calls may have been let in: wait until each other process was heard and has reported,
- *    10 s at most. Redis has room for what they used and have not reported yet; the first process
- *    back would take it.
+ * 3. where calls may have been let in: say so, and wait until the others have reported, too (`Regroup`).
  * Calls that come meanwhile are still answered here, so `takeIn` is done again each time, and once
  * more by `end` for the last round trip.
  *
@@ -99,6 +99,7 @@ export class Outage {
   private state: OutageState = { kind: 'there' }
   private outages = 0
   private readonly members: Members
+  private readonly regroup: Regroup
   /** Ends when the answers to commands are known that `local` has answered. */
   private readonly unresolved = new Set<Promise<void>>()
   private readonly left = new AbortController()
@@ -111,13 +112,19 @@ export class Outage {
   constructor(private readonly parts: OutageParts) {
     const { client, scriptClient, log, ledgerNames } = parts
     this.members = new Members(client, scriptClient.keys, parts.processes)
+    this.regroup = new Regroup(this.members)
     this.deferred = new DeferredSettlements(log)
     this.entry = new Entry(log)
     this.local = new LocalAdmission(parts.onStoreError, parts.maxUnchecked, ledgerNames, () => this.nowMs())
     this.breaker = new CircuitBreaker({
       timeoutMs: parts.timeoutMs,
       connected: () => client.status === 'ready',
-      probe: () => this.members.beat(this.letsIn),
+      probe: async () => {
+        const nowMs = await this.members.beat(this.letsIn)
+        // A new master whose replicas do not follow it yet refuses the first charge.
+        await replicated(client)
+        return nowMs
+      },
       catchUp: (answeredAtMs) => this.catchUp(answeredAtMs),
       opened: (cause) => this.begin(cause),
       closed: () => this.end(),
@@ -314,15 +321,13 @@ export class Outage {
     const entered = await this.entry.enter()
     if (entered) this.local.knowsRules = true
     await this.takeIn()
-    const untilMs = performance.now() + DEFAULTS.memberMs
     // Those of a process that comes up without Redis are known now.
-    let others = entered ? members.others : state.kind === 'away' ? state.others : []
-    while (letsIn && others.length > 0 && performance.now() < untilMs) {
+    const others = entered ? members.others : state.kind === 'away' ? state.others : []
+    const report = async () => {
       await breaker.within(members.beat(false))
       await this.takeIn()
-      others = members.missing(others, answeredAtMs)
-      if (others.length > 0) await sleep(DEFAULTS.regroupMs, undefined, { ref: false })
     }
+    if (letsIn) await this.regroup.wait(others, answeredAtMs, report)
     await this.takeIn()
   }
 

@@ -1,4 +1,4 @@
-import { compileLimit } from '../limits/compiled-limit.js'
+import { anyOwn, compileLimit } from '../limits/compiled-limit.js'
 import type { LimitSpec } from '../limits/limit.js'
 import type { Call } from '../model/call.js'
 import { DEFAULTS } from '../model/defaults.js'
@@ -20,7 +20,7 @@ const USUAL_TOKENS: Readonly<Record<string, number>> = {
 
 function ofLimits(file: RulesFile, { match }: RuleSpec, limits: readonly LimitSpec[]): string[] {
   return limits.flatMap((spec) => {
-    const { name, unit, capacity } = compileLimit(spec)
+    const { name, unit, capacity } = compileLimit(spec, anyOwn)
     const usual = USUAL_TOKENS[unit]
     if (usual !== undefined && capacity > 0 && capacity < usual)
       return [`limit ${name} holds ${capacity} ${unit}, less than one usual call costs (about ${usual}): such a call is refused with COST_TOO_BIG`]

@@ -29,6 +29,8 @@ export interface Policy {
   readonly settings: Settings
   /** Declared with the rules. */
   readonly alerts: AlertPlan
+  /** The Lua of the algorithms that limits may name as `custom:<name>`. */
+  readonly algorithms: Readonly<Record<string, string>>
 }
 
 /** The policy of a namespace where nothing was set. The order of its parts is that in which the version hashes them. */
@@ -43,6 +45,7 @@ export const EMPTY_POLICY: Policy = {
   pauses: [],
   settings: {},
   alerts: NO_ALERTS,
+  algorithms: {},
 }
 
 export const POLICY_PARTS = Object.keys(EMPTY_POLICY) as readonly (keyof Policy)[]
@@ -68,8 +71,12 @@ export function retentionOf({ settings }: Policy): number {
 
 /** The version of a policy: a hash, equal for equal policies on every machine. */
 export function versionOf(policy: Policy): string {
-  // Without alerts the version is that which a process works out that knows none.
-  const hashed = POLICY_PARTS.filter((part) => part !== 'alerts' || policy.alerts.list.length > 0 || Object.keys(policy.alerts.webhooks).length > 0)
+  // Without alerts and algorithms the version is that which a process works out that knows none.
+  const isEmpty: Partial<Record<keyof Policy, boolean>> = {
+    alerts: policy.alerts.list.length === 0 && Object.keys(policy.alerts.webhooks).length === 0,
+    algorithms: Object.keys(policy.algorithms).length === 0,
+  }
+  const hashed = POLICY_PARTS.filter((part) => isEmpty[part] !== true)
   return createHash('sha256')
     .update(JSON.stringify(hashed.map((part) => policy[part])))
     .digest('hex')

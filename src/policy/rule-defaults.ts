@@ -1,19 +1,19 @@
 import { z } from 'zod'
-import { NAMED_ALGORITHMS, type NamedAlgorithm } from '../limits/algorithms.js'
-import { burstMultiplier } from '../limits/limit.js'
+import type { AlgorithmRef } from '../limits/algorithms.js'
+import { algorithmRef, burstMultiplier } from '../limits/limit.js'
 import type { Strategy } from '../model/call.js'
 import { strategySchema } from '../validation/call.js'
 
 /** What the rules of a file have where they name nothing else. */
 export interface RuleDefaults {
-  algorithm?: NamedAlgorithm | undefined
+  algorithm?: AlgorithmRef | undefined
   strategy?: Strategy | undefined
   /** Of token buckets. */
   burstMultiplier?: number | undefined
 }
 
 export const ruleDefaultsSchema = z.strictObject({
-  algorithm: z.enum(NAMED_ALGORITHMS).optional(),
+  algorithm: algorithmRef.optional(),
   strategy: strategySchema.optional(),
   burstMultiplier: burstMultiplier.optional(),
 })

@@ -1,13 +1,13 @@
 import type { CallRequest, MeterRef } from '../admission/request.js'
+import { NO_BOUND } from '../limits/algorithm.js'
 import type { CompiledLimit } from '../limits/compiled-limit.js'
 import { limitFields } from '../policy/compile.js'
 
-/** More than all calls of a line can ever cost. */
-const NO_BOUND = 1e15
-
 function unbounded(limit: CompiledLimit): CompiledLimit {
+  const { algorithm, own, capacity } = limit
   // A leaky bucket has room only while it is empty; its state is that of a token bucket.
-  return { ...limit, capacity: NO_BOUND, ...(limit.algorithm === 'leaky_bucket' ? { algorithm: 'token_bucket' } : {}) }
+  const of = algorithm === 'leaky_bucket' ? { algorithm: 'token_bucket' as const } : own === undefined ? {} : { own: { ...own, capacity } }
+  return { ...limit, ...of, capacity: NO_BOUND }
 }
 
 /**

@@ -2,7 +2,7 @@ import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promi
 import { DelayedError, type Job } from 'bullmq'
 import { rejection } from '../admission/rejection.js'
 import type { CallRequest, MeterRef } from '../admission/request.js'
-import { type ActualCosts, COST_UNITS, NOTHING } from '../model/cost.js'
+import { type ActualCosts, atLeast, COST_UNITS, NOTHING } from '../model/cost.js'
 import type { DegradeDecision, RunDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { TollgateError, type UpstreamLimited } from '../model/errors.js'
@@ -85,7 +85,8 @@ export class Attempt implements JobHolder {
   /** The result of the call. @throws what BullMQ is to do with the job instead */
   async run(): Promise<unknown> {
     const { scriptClient, strategyResolver, starter, sendBack, options } = this.parts
-    const ask = (fresh: () => Promise<CallRequest>) => starter.start({ fresh, retrying: (work) => this.retrying(work), check: () => this.checkGoesOn() })
+    const ask = (fresh: () => Promise<CallRequest>) =>
+      starter.start({ fresh, retrying: (work) => this.retrying(work), check: () => this.checkGoesOn(), refused: this.job.refusedHere })
     const { trace } = this
     const start =
       trace === undefined
@@ -357,10 +358,13 @@ export class Attempt implements JobHolder {
     return actual
   }
 
-  /** Settles a call whose caller was answered, and whose handler goes on: it holds its slots until the handler has ended. */
+  /**
+   * Settles a call whose caller was answered, and whose handler goes on: it holds its slots until the handler has ended. Its parts say what it has used
+   * so far, and the agent may be at work still: no part of the estimate goes back.
+   */
   private settleCost(work: Promise<unknown>, request: CallRequest, { watched }: StartDecision): ActualCosts {
     const { starter, leases } = this.parts
-    const actual = this.parts.usage.actual(request, this.reported)
+    const actual = atLeast(request.costs, this.parts.usage.actual(request, this.reported))
     starter.settleCost(request, actual, watched === true)
     this.parts.notes.settled(this.job, request, actual)
     const free = () => {

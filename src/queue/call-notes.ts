@@ -136,22 +136,28 @@ export class CallNotes implements EventSink {
       const some = noted.slice(from, from + JOBS_AT_ONCE)
       const jobs = some.map(([id]) => keys.job(id))
       const args = some.flatMap(([, { events, start }]) => [events.map(writeEvent).join(''), start === undefined ? '' : writeLimits(start.usage)])
-      sent.push(scripts.noteEvents.run(redis, jobs, args))
+      const noting = scripts.noteEvents.run(redis, jobs, args)
+      // It may be refused in a turn before all are sent.
+      noting.catch(() => {})
+      sent.push(noting)
     }
-    if (this.troubled.size > 0) {
-      const fields = [...this.troubled].flat()
-      this.troubled.clear()
-      // A day's worth of calls that fail does not grow it: it goes whole, a minute after the last.
-      if ((await redis.hlen(keys.troubled)) < TROUBLED_AT_MOST)
-        sent.push(
-          redis
-            .pipeline()
-            .hset(keys.troubled, ...fields)
-            .pexpire(keys.troubled, TROUBLED_MS)
-            .exec(),
-        )
-    }
+    // Not awaited by itself: what was sent before may be refused meanwhile.
+    sent.push(this.tellTroubled())
     await Promise.all(sent)
+  }
+
+  private async tellTroubled(): Promise<void> {
+    if (this.troubled.size === 0) return
+    const { redis, keys } = this.parts
+    const fields = [...this.troubled].flat()
+    this.troubled.clear()
+    // A day's worth of calls that fail does not grow it: it goes whole, a minute after the last.
+    if ((await redis.hlen(keys.troubled)) >= TROUBLED_AT_MOST) return
+    await redis
+      .pipeline()
+      .hset(keys.troubled, ...fields)
+      .pexpire(keys.troubled, TROUBLED_MS)
+      .exec()
   }
 
   private note(id: string, event: CallEvent, start?: Decision): void {

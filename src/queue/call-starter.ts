@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import type { CallRequest } from '../admission/request.js'
 import { type ActualCosts, NOTHING } from '../model/cost.js'
+import type { RejectDecision } from '../model/decision.js'
 import type { Outage } from '../outage/outage.js'
 import { retrying } from '../redis/bounded-wait.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
@@ -23,6 +24,8 @@ export interface Starting {
   readonly retrying: <T>(work: () => Promise<T>) => Promise<T>
   /** Throws where the attempt does not go on. */
   readonly check: () => void
+  /** Is told that Redis is away, and this process has no room for the call. @throws where the call does not wait for that */
+  readonly refused?: ((decision: RejectDecision) => void) | undefined
 }
 
 /**
@@ -35,6 +38,7 @@ export interface Starting {
  *     start ── Redis answers ──────────────────────────────────▶ its decision
  *        └── away ──▶ let in here ──▶ run; what Redis holds for it is given back when it is there
  *                 └── closed, or no room in the share: held ──▶ asked again, or Redis is back ──▶ its decision
+ *                     (a held call that does not wait for room is refused: HeldCalls)
  *
  * A start that was sent and is decided on here may still be executed: `undo` waits for its answer and gives the charge, or the place, back. The pass or
  * place that the call had before goes back with the ends of the outage. Of a call that runs the end is told to the store of the gate, which knows whether
@@ -91,12 +95,19 @@ export class CallStarter {
       // Redis came back meanwhile: what is let in here now would be reported after the outage only.
       if (!outage.breaker.away) continue
       const admitted = this.admit(request)
-      if (typeof admitted !== 'number') {
+      if ('request' in admitted) {
         over = true
         this.giveBack(request, sent)
         return admitted
       }
-      const pause = sleep(admitted)
+      try {
+        starting.refused?.(admitted)
+      } catch (error) {
+        over = true
+        this.giveBack(request, sent)
+        throw error
+      }
+      const pause = sleep(Math.min(LATEST_MS, Math.max(SOONEST_MS, admitted.retryAfterMs ?? LATEST_MS)))
       const decided = await (sent === undefined ? pause : Promise.race([sent, pause]))
       if (decided !== undefined) return decided
     }
@@ -135,15 +146,15 @@ export class CallStarter {
     await this.parts.batcher.close()
   }
 
-  /** Lets a call in. @returns after how many ms to ask again, where it may not */
-  private admit(request: CallRequest): ResolvedDecision | number {
+  /** Lets a call in. @returns what refuses it, where it may not */
+  private admit(request: CallRequest): ResolvedDecision | RejectDecision {
     const { local } = this.parts.outage
     // A name of its own: under that of its record Redis keeps its pass, or its place.
     const asked: CallRequest = { ...request, id: '', token: '', ledger: undefined, call: { ...request.call, id: undefined } }
     const seen = local.peek(asked)
-    if (seen.outcome === 'reject') return Math.min(LATEST_MS, Math.max(SOONEST_MS, seen.retryAfterMs ?? LATEST_MS))
+    if (seen.outcome === 'reject') return seen
     const { request: named, decision } = local.admit(asked)
-    if (decision.outcome === 'reject') return SOONEST_MS
+    if (decision.outcome === 'reject') return decision
     // The journal finds the call by this object.
     const admitted = named as CallRequest
     this.letIn.add(admitted)

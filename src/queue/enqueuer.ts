@@ -10,6 +10,7 @@ import { DEFAULTS } from '../model/defaults.js'
 import { CallInvalid, TollgateError } from '../model/errors.js'
 import { SECOND } from '../model/time.js'
 import { Budget, Unanswered } from '../redis/bounded-wait.js'
+import { connectionOf, mayHaveForgotten } from '../redis/connection.js'
 import { replicated } from '../redis/replicas.js'
 import { Batcher } from '../store/redis/batcher.js'
 import { type BareDecision, isBare } from '../store/redis/decoder.js'
@@ -182,17 +183,10 @@ export class Enqueuer {
         case 'run':
         case 'degrade':
         case 'hold':
-          return { state: 'decided', id, request: { ...request, identity }, decision, decidedMs: performance.now(), trace }
         case 'wait': {
-          const decidedMs = performance.now()
-          return {
-            state: 'decided',
-            id,
-            request: { ...request, identity },
-            decision: await budget.step(() => this.withReason(request, decision)),
-            decidedMs,
-            trace,
-          }
+          const at = { decidedMs: performance.now(), connection: connectionOf(this.parts.redis) }
+          const known = decision.outcome === 'wait' ? await budget.step(() => this.withReason(request, decision)) : decision
+          return { state: 'decided', id, request: { ...request, identity }, decision: known, ...at, trace }
         }
         case 'reject':
         case 'expired': {
@@ -300,12 +294,17 @@ export class Enqueuer {
   }
 
   /**
-   * Calls whose jobs were added so long after the decision that they may have been taken for calls without a job: those that stand in no line any more
-   * go to a worker as new ones. If the process dies before that, they come back when their longest wait is over.
+   * Calls whose jobs were added so long after the decision that they may have been taken for calls without a job, or after a failover that may have
+   * forgotten the decision: those that stand in no line any more go to a worker as new ones. If the process dies before that, they come back when their
+   * longest wait is over.
    */
   private async wakeForgotten(decided: readonly Extract<IncomingCall, { state: 'decided' }>[]): Promise<void> {
-    const late = decided.filter(({ decision, decidedMs }) => decision.outcome === 'wait' && performance.now() - decidedMs > DEFAULTS.passGraceMs / 2)
-    const records = await this.parts.scriptClient.recordsOf(late.map(({ request }) => request.id))
+    const { scriptClient, redis } = this.parts
+    const late = decided.filter(
+      ({ decision, decidedMs, connection }) =>
+        decision.outcome === 'wait' && (performance.now() - decidedMs > DEFAULTS.passGraceMs / 2 || mayHaveForgotten(redis, connection)),
+    )
+    const records = await scriptClient.recordsOf(late.map(({ request }) => request.id))
     for (const [index, { id }] of late.entries()) {
       if (records[index] !== null) continue
       // A negative answer of BullMQ: the job is on its way already.

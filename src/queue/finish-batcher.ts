@@ -39,7 +39,7 @@ interface BatchAnswer {
 }
 
 /** So many jobs that end in one turn travel before the turn is over. */
-const FULL_ENDINGS = Number(process.env.FULL_E ?? 32)
+const FULL_ENDINGS = 32
 /** Jobs that travel together at most: the script lasts about 2 ms then. */
 const AT_MOST = 100
 /** How long BullMQ's script is used for a queue that is paused, or has a concurrency or a rate of its own, before that is looked at again. */

@@ -1,12 +1,14 @@
 import { randomUUID } from 'node:crypto'
-import { DelayedError, type JobsOptions, type Queue, UnrecoverableError } from 'bullmq'
+import { DelayedError, Job, type JobsOptions, type Queue, UnrecoverableError } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
+import { rejection } from '../admission/rejection.js'
 import type { Call } from '../model/call.js'
 import { NOTHING } from '../model/cost.js'
+import type { RejectDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { StoreUnavailable, TollgateError } from '../model/errors.js'
-import { SECOND } from '../model/time.js'
+import { LONGEST_TIMER_MS, SECOND } from '../model/time.js'
 import { usageOfResult } from '../pricing/usage.js'
 import { onAbort, within } from '../redis/bounded-wait.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
@@ -15,10 +17,9 @@ import { validateCall } from '../validation/call.js'
 import { bareExplanation, type Explanation } from './explain.js'
 import type { CallContext, WorkerOptions } from './handler.js'
 import { isPutElsewhere, readableError } from './handler-outcome.js'
-import { BACK, HeldOutage, type HeldOutageParts } from './held-outage.js'
 import { giveUpHeld } from './held-queue.js'
 import type { Results } from './results.js'
-import { type AttemptJob, callFailure, withEstimate } from './stored-call.js'
+import { type AttemptJob, callFailure, finalFailure, withEstimate } from './stored-call.js'
 import type { Worker } from './worker.js'
 
 /** Makes a held call, in the process that holds it. A `usage` in its result settles the estimate. */
@@ -41,14 +42,17 @@ interface HeldCall extends RunOptions {
   readonly trace: { readonly trace?: TraceCarrier }
   resolve: (result: unknown) => void
   reject: (error: unknown) => void
-  state: 'starting' | 'waiting' | 'running'
+  /** waiting: in line. held: here, while Redis is away. */
+  state: 'starting' | 'held' | 'waiting' | 'running'
+  /** Ends the wait of a held call whose deadline passes. */
+  patience: NodeJS.Timeout | undefined
   /** How often the handler was called. */
   attempts: number
   /** What the handler threw last. */
   thrown: unknown
 }
 
-export interface HeldParts extends Pick<HeldOutageParts, 'gate' | 'tracker'> {
+export interface HeldParts {
   readonly queue: Queue
   readonly redis: Redis
   readonly scriptClient: ScriptClient
@@ -104,7 +108,8 @@ export class HeldCalls {
   /** The first sign of life: no call is taken before it, so that no queue exists that is not listed. */
   private listed: Promise<void>
   private closed = false
-  private readonly outage: HeldOutage
+  /** The handlers that run. */
+  private readonly handling = new Set<Promise<unknown>>()
 
   constructor(
     private readonly parts: HeldParts,
@@ -114,7 +119,6 @@ export class HeldCalls {
     this.worker.bull.on('failed', (job, error) => {
       if (job?.id !== undefined && job.finishedOn !== undefined) this.fail(job.id, error)
     })
-    this.outage = new HeldOutage(parts)
     this.listed = this.beat()
     this.listed.catch(() => {})
     this.beats = setInterval(() => {
@@ -125,7 +129,7 @@ export class HeldCalls {
 
   /** How many calls are held now. */
   get size(): number {
-    return this.calls.size + this.outage.size
+    return this.calls.size
   }
 
   /**
@@ -142,26 +146,11 @@ export class HeldCalls {
     const estimated = withEstimate(call, costs instanceof Promise ? await costs : costs)
     const carrier = activeCarrier()
     const trace = carrier === undefined ? NO_TRACE : { trace: carrier }
-    for (;;) {
-      if (gone()) {
-        const result = await this.outage.run(id, { ...estimated, id: undefined }, handler, { signal, waiting })
-        if (result !== BACK) return result as T
-      }
-      const held: HeldCall = { call, handler, trace, signal, waiting, resolve: noop, reject: noop, state: 'starting', attempts: 0, thrown: undefined }
-      try {
-        return (await this.runInLine(id, held, estimated)) as T
-      } catch (error) {
-        // Redis has not answered its start, and is away by now: nothing was written, or it is given back.
-        if (!(error instanceof StoreUnavailable && held.attempts === 0 && gone()) || this.closed) throw error
-      }
+    if (!gone()) await this.isListed()
+    const held: HeldCall = {
+      ...{ call, handler, trace, signal, waiting, resolve: noop, reject: noop },
+      ...{ state: 'starting', patience: undefined, attempts: 0, thrown: undefined },
     }
-  }
-
-  private async runInLine(id: string, held: HeldCall, estimated: Call): Promise<unknown> {
-    // Where Redis refused the first sign, each call tries again.
-    this.listed = this.listed.catch(() => this.beat())
-    await this.listed
-    const { signal } = held
     const result = new Promise<unknown>((resolve, reject) => {
       held.resolve = resolve
       held.reject = reject
@@ -170,11 +159,18 @@ export class HeldCalls {
     const leave = signal === undefined ? undefined : onAbort(signal, () => this.withdraw(id, signal.reason))
     try {
       this.start(id, { ...estimated, id: undefined, payload: undefined })
-      return await result
+      return (await result) as T
     } finally {
       leave?.()
+      clearTimeout(held.patience)
       this.calls.delete(id)
     }
+  }
+
+  /** No job is added before the queue is listed. Where Redis refused the first sign, each call tries again. */
+  private isListed(): Promise<void> {
+    this.listed = this.listed.catch(() => this.beat())
+    return this.listed
   }
 
   /** Where a call stands that runs here, or ended here a short while ago; undefined where another place knows it better. */
@@ -211,8 +207,7 @@ export class HeldCalls {
     this.closed = true
     clearInterval(this.beats)
     for (const [id, { state }] of this.calls) if (state !== 'running') this.withdraw(id, closedError())
-    await this.outage.close(closedError())
-    if (!gone) await Promise.all(this.direct)
+    await (gone ? Promise.allSettled(this.handling) : Promise.all(this.direct))
     await this.worker.close(gone)
     for (const { reject } of this.calls.values()) reject(closedError())
     if (gone) return results.stop()
@@ -231,7 +226,7 @@ export class HeldCalls {
         () => {},
         async (error: unknown) => {
           if (error instanceof DelayedError && this.calls.get(id)?.thrown !== error) this.waits(id)
-          else if (error instanceof UnrecoverableError || this.parts.attempts < 2 || this.closed) this.fail(id, error)
+          else if (error instanceof UnrecoverableError || this.parts.attempts < 2 || this.closed || this.parts.gone()) this.fail(id, error)
           else await this.tryAgain(id, call)
         },
       )
@@ -245,8 +240,9 @@ export class HeldCalls {
 
   /** Stands for the job of a call that has none. Where the call has to wait it becomes one. */
   private jobless(id: string, call: Call): AttemptJob {
-    const { queue, attempts } = this.parts
+    const { queue, attempts, gone } = this.parts
     const { trace = NO_TRACE } = this.calls.get(id) ?? {}
+    const isListed = () => this.isListed()
     return {
       id,
       name: call.agent,
@@ -255,14 +251,18 @@ export class HeldCalls {
       queueName: queue.name,
       timestamp: Date.now(),
       attemptsMade: 0,
-      stalledCounter: 0,
+      // What waits here while Redis is away joins its line in the order of arrival.
+      stalledCounter: gone() ? 1 : 0,
+      refusedHere: (decision) => this.holdHere(id, decision),
       opts: trace,
       async updateData(data: Call) {
         this.data = data
       },
       async moveToDelayed(atMs: number) {
+        await isListed()
         await queue.add(this.name, this.data, { ...JOB_OPTIONS, ...trace, attempts, jobId: id, delay: Math.max(0, atMs - Date.now()) })
       },
+      promote: () => new Job(queue, '', null, {}, id).promote(),
     }
   }
 
@@ -273,6 +273,26 @@ export class HeldCalls {
     held.state = 'waiting'
     const { queue, attempts } = this.parts
     await queue.add(call.agent, call, { ...JOB_OPTIONS, ...held.trace, attempts: attempts - 1, jobId: id, delay: SECOND })
+  }
+
+  /** Redis is away, and this process has no room for a call: it waits here, until there is, or Redis is back. @throws where its strategy is not to wait */
+  private holdHere(id: string, decision: RejectDecision): void {
+    const held = this.calls.get(id)
+    if (held === undefined || held.state === 'held') return
+    if (!this.isWaitedFor(decision, held.call)) throw finalFailure(rejection(decision))
+    held.state = 'held'
+    held.patience ??= setTimeout(() => {
+      if (held.state === 'held') this.withdraw(id, new TollgateError('CALL_EXPIRED', 'the deadline of the call passed before it could start'))
+    }, patienceOf(held.call))
+    held.waiting?.(id, (reason) => this.withdraw(id, reason))
+  }
+
+  /** As in the lines: a call waits for room where the strategy is to wait. */
+  private isWaitedFor({ reason, binding }: RejectDecision, call: Call): boolean {
+    if (reason === 'paused') return true
+    const rule = this.parts.scriptClient.resolver.rules.specs.find(({ name }) => name === binding.rule)
+    const strategy = call.strategy ?? rule?.strategy
+    return reason === 'limited' && strategy !== 'hard' && strategy !== 'retry_after'
   }
 
   private waits(id: string): void {
@@ -298,7 +318,9 @@ export class HeldCalls {
     held.state = 'running'
     const attempt = ++held.attempts
     try {
-      const result = await held.handler({ ...call, payload: held.call.payload }, Object.defineProperty(context, 'attempt', { value: attempt }))
+      const made = (async () => held.handler({ ...call, payload: held.call.payload }, Object.defineProperty(context, 'attempt', { value: attempt })))()
+      this.handling.add(made)
+      const result = await made.finally(() => this.handling.delete(made))
       held.resolve(result)
       this.remember(context.id, 'done', null)
       const usage = usageOfResult(result)
@@ -337,8 +359,8 @@ export class HeldCalls {
     if (held === undefined || held.state === 'running') return
     this.calls.delete(id)
     held.reject(reason)
-    if (held.state === 'starting') this.worker.abort(id)
-    else this.takeOut(id)
+    if (held.state === 'waiting') this.takeOut(id)
+    else this.worker.abort(id)
   }
 
   private takeOut(id: string): void {
@@ -366,10 +388,15 @@ export class HeldCalls {
 
 function noop(): void {}
 
+function patienceOf({ maxWaitMs = LONGEST_TIMER_MS, deadline }: Call): number {
+  const untilDeadlineMs = deadline === undefined ? LONGEST_TIMER_MS : new Date(deadline).getTime() - Date.now()
+  return Math.max(0, Math.min(maxWaitMs, untilDeadlineMs, LONGEST_TIMER_MS))
+}
+
 function closedError(): TollgateError {
   return new TollgateError('CLOSED', 'this Tollgate was closed while the call was held')
 }
 
 function away(): StoreUnavailable {
-  return new StoreUnavailable('Redis is away, and it is not known whether there is room', { retryAfterMs: DEFAULTS.longestProbeMs })
+  return new StoreUnavailable('Redis is away, and it is not known whether there is room', { retryAfterMs: DEFAULTS.storeRetryAfterMs })
 }

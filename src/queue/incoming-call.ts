@@ -27,6 +27,8 @@ export type IncomingCall =
       readonly request: EnqueueRequest
       readonly decision: Decision
       readonly decidedMs: number
+      /** Over which Redis told the decision: see `connectionOf`. */
+      readonly connection: unknown
       readonly trace: EnqueueTrace | undefined
     }
   /** Its job is in BullMQ; without a decision where that is the job of an earlier call with its id or deduplication key. */
@@ -66,6 +68,6 @@ export function unansweredCall(id: string, { message, cause, sent }: Unanswered,
   const maybeEnqueued = adding && sent
   const what = maybeEnqueued ? 'the call may have been enqueued after all: try again under the same id' : 'the call was not enqueued'
   const known = id === '' ? undefined : id
-  const error = new StoreUnavailable(`${message}; ${what}`, { retryAfterMs: DEFAULTS.longestProbeMs, id: known, maybeEnqueued, cause })
+  const error = new StoreUnavailable(`${message}; ${what}`, { retryAfterMs: DEFAULTS.storeRetryAfterMs, id: known, maybeEnqueued, cause })
   return { state: 'refused', id, error }
 }

@@ -4,7 +4,6 @@ import type { Logger } from 'pino'
 import { identityOf } from '../admission/identity.js'
 import type { Resolver } from '../admission/resolver.js'
 import type { UsageReader } from '../admission/usage-reader.js'
-import type { Gate } from '../gate/gate.js'
 import type { CallsPage, CheckedCallsQuery, CheckedLinesQuery, LinesPage } from '../gate/waiting.js'
 import type { CallHistory } from '../history/answers.js'
 import type { Recorder } from '../history/recorder.js'
@@ -21,6 +20,7 @@ import { answeredWithin, within } from '../redis/bounded-wait.js'
 import type { Keys } from '../redis/keys.js'
 import { waitsForReplicas } from '../redis/replicas.js'
 import { isStoreError } from '../redis/store-error.js'
+import type { Subscription } from '../redis/subscription.js'
 import type { LedgerNames } from '../store/ledger-names.js'
 import { ScriptClient } from '../store/redis/script-client.js'
 import type { Store } from '../store/store.js'
@@ -55,7 +55,7 @@ const RELEASE_TRIES = 5
 
 interface QueueRuntimeParts {
   readonly client: Redis
-  readonly subscriber: Redis
+  readonly subscription: Subscription
   readonly keys: Keys
   readonly clock: Clock
   readonly log: Logger
@@ -137,8 +137,9 @@ export class QueueRuntime {
       knowsRules: () => parts.outage.knowsRules,
       metrics: parts.metrics,
     })
-    parts.subscriber.on('message', (channel: string, message: string) => this.hear(channel, message))
-    parts.subscriber.on('ready', parts.rulesChanged)
+    parts.subscription.hear(parts.keys.wake, () => this.working?.dispatcher.wake())
+    parts.subscription.hear(parts.keys.notices, (notice) => this.hear(notice))
+    parts.subscription.whenReady(parts.rulesChanged)
     this.refresh = setInterval(parts.rulesChanged, DEFAULTS.rulesRefreshMs)
     this.refresh.unref()
   }
@@ -173,7 +174,7 @@ export class QueueRuntime {
   }
 
   /** Starts to hold calls in this process. */
-  hold(gate: Gate, options: WorkerOptions): HeldCalls {
+  hold(options: WorkerOptions): HeldCalls {
     const { scriptClient, client: redis, log } = this.parts
     const { attempts = 1, enqueueTimeoutMs: timeoutMs } = this.parts.options
     const name = newHeldQueue()
@@ -183,8 +184,6 @@ export class QueueRuntime {
         queue,
         redis,
         scriptClient,
-        gate,
-        tracker: this.parts.tracker,
         results: new Results(queue, redis),
         log,
         attempts,
@@ -340,7 +339,6 @@ export class QueueRuntime {
 
   /** Waits for the calls that run here; where Redis is gone, for nothing that needs it. */
   async close(): Promise<void> {
-    clearInterval(this.refresh)
     clearInterval(this.sweeps)
     this.foreignWorkers.close()
     const { gone } = this
@@ -356,6 +354,8 @@ export class QueueRuntime {
       await this.queues.close()
       await this.working?.queues.close()
     } finally {
+      // Until its calls have ended this process may dispatch: by the rules in force, not by those of when it was told to close.
+      clearInterval(this.refresh)
       this.working?.client.disconnect()
     }
   }
@@ -382,12 +382,7 @@ export class QueueRuntime {
     return { client, scriptClient, queues, dispatcher: new Dispatcher(client, scriptClient, queues, clock, log, { look, notes: this.notes }) }
   }
 
-  private hear(channel: string, message: string): void {
-    if (channel === this.parts.keys.wake) {
-      this.working?.dispatcher.wake()
-      return
-    }
-    if (channel !== this.parts.keys.notices) return
+  private hear(message: string): void {
     let notice: { rules?: string; cancel?: { queue: string; id: string }; alert?: unknown }
     try {
       notice = JSON.parse(message)

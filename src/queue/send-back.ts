@@ -1,8 +1,10 @@
 import { DelayedError } from 'bullmq'
+import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import type { CallRequest } from '../admission/request.js'
 import type { Call } from '../model/call.js'
 import { TollgateError } from '../model/errors.js'
+import { connectionOf, mayHaveForgotten } from '../redis/connection.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
 import type { AgentRefusal } from '../upstream/refusals.js'
 import type { UpstreamTracker } from '../upstream/tracker.js'
@@ -31,6 +33,7 @@ const NOT_BLOCKED = 'the agent refused the call and takes others; the call is tr
 export class SendBack {
   /** @param ownCallOf whether jobs are read by a function of the user's: Tollgate does not change their data then */
   constructor(
+    private readonly redis: Redis,
     private readonly scriptClient: ScriptClient,
     private readonly tracker: UpstreamTracker,
     private readonly log: Logger,
@@ -51,8 +54,13 @@ export class SendBack {
   ): Promise<never> {
     const keepsLine = await this.storeMode(holder, request)
     const maxReturns = request.call.maxReturns ?? this.maxReturns
+    let connection: unknown
     const { refusal, waitMs, returns, over, unkept, blockedMs, factor, cut } = await holder.retrying(() =>
-      this.tracker.refused(request.call, limited, (report) => this.scriptClient.returnCall(request, report, maxReturns, keepsLine)),
+      this.tracker.refused(request.call, limited, async (report) => {
+        const returned = await this.scriptClient.returnCall(request, report, maxReturns, keepsLine)
+        connection = connectionOf(this.redis)
+        return returned
+      }),
     )
     const told = { call: holder.job.id, agent: request.call.agent, returns, maxReturns }
     if (over && holder.abortedBy() === undefined) {
@@ -63,13 +71,14 @@ export class SendBack {
     ended('returned', refusal === 'blocks' ? undefined : returns)
     const state = { ...told, blockedMs: Math.ceil(blockedMs), waitMs: Math.ceil(waitMs), factor, cut }
     this.log.warn(state, refusal === 'blocks' ? BLOCKED : NOT_BLOCKED)
-    return this.delay(holder, request, waitMs, unkept)
+    return this.delay(holder, request, waitMs, connection, unkept)
   }
 
   /** The start script has put the call in a line. */
   async waiting(holder: JobHolder, request: CallRequest, mostMs: number | null): Promise<never> {
+    const connection = connectionOf(this.redis)
     await this.storeMode(holder, request)
-    return this.delay(holder, request, mostMs)
+    return this.delay(holder, request, mostMs, connection)
   }
 
   /**
@@ -83,7 +92,8 @@ export class SendBack {
     return true
   }
 
-  private async delay(holder: JobHolder, request: CallRequest, mostMs: number | null, returns = ''): Promise<never> {
+  /** @param connection over which the script told that the call stands in a line */
+  private async delay(holder: JobHolder, request: CallRequest, mostMs: number | null, connection: unknown, returns = ''): Promise<never> {
     const aborted = holder.abortedBy()
     if (aborted !== undefined) {
       // Cancelled while the script put it in line: a place without a job would keep the calls behind it waiting.
@@ -91,7 +101,15 @@ export class SendBack {
       throw jobFailure(aborted)
     }
     await holder.retrying(() => holder.job.moveToDelayed(Date.now() + delayMs(mostMs), holder.token))
+    if (mayHaveForgotten(this.redis, connection)) await this.wakeForgotten(holder, request)
     if (returns !== '') await holder.retrying(() => this.scriptClient.keepReturns(request.id, returns))
     throw new DelayedError()
+  }
+
+  /** A call that a failover took out of its line, before its job was delayed: its job comes back as that of a new call. */
+  private async wakeForgotten(holder: JobHolder, request: CallRequest): Promise<void> {
+    if ((await holder.retrying(() => this.scriptClient.recordOf(request.id))) !== null) return
+    // A negative answer of BullMQ: the job is on its way already.
+    await holder.job.promote().catch(() => {})
   }
 }

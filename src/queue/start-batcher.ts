@@ -19,7 +19,8 @@ import { SumsMarks } from '../store/redis/sums-marks.js'
 import { heldBy } from './stored-call.js'
 import type { ResolvedDecision } from './strategy-resolver.js'
 
-const FULL_STEPS = Number(process.env.FULL_S ?? 32)
+/** So many steps of one turn travel before the turn is over. */
+const FULL_STEPS = 32
 /** What travels in a batch: the start of a call, or the end of another one. */
 type Step = { readonly start: CallRequest } | { readonly end: Settlement }
 type StartResult = ResolvedDecision | { readonly failure: unknown }

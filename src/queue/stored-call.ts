@@ -3,6 +3,7 @@ import { identityOf } from '../admission/identity.js'
 import type { CallRequest } from '../admission/request.js'
 import { type Call, MAX_NAME_LENGTH } from '../model/call.js'
 import { COST_UNITS, type Cost, type Costs, NOTHING } from '../model/cost.js'
+import type { RejectDecision } from '../model/decision.js'
 import { DEFAULTS } from '../model/defaults.js'
 import { ERRORS, type ErrorCode, TollgateError } from '../model/errors.js'
 import type { ScriptClient } from '../store/redis/script-client.js'
@@ -224,10 +225,12 @@ export function callOfJob(name: string, data: unknown): Call {
 /** The part of a BullMQ job that an attempt needs. A held call that has no job yet brings its own: see `HeldCalls`. */
 export type AttemptJob = Pick<
   Job,
-  'id' | 'name' | 'data' | 'queueName' | 'timestamp' | 'attemptsMade' | 'opts' | 'stalledCounter' | 'moveToDelayed' | 'updateData'
+  'id' | 'name' | 'data' | 'queueName' | 'timestamp' | 'attemptsMade' | 'opts' | 'stalledCounter' | 'moveToDelayed' | 'promote' | 'updateData'
 > & {
   /** Whether its data is a call that this process has checked and estimated. */
   readonly checked?: boolean
+  /** See `Starting.refused`; a job that was accepted waits. */
+  readonly refusedHere?: (decision: RejectDecision) => void
 }
 
 function callIn(job: AttemptJob, callOf: ((job: Job) => Call) | undefined): Call {

@@ -67,7 +67,7 @@ export class Worker {
       observer: safeObserver(options.observer, log),
       starter: this.starter,
       leases: this.leases,
-      sendBack: new SendBack(scriptClient, tracker, log, options.callOf !== undefined, options.maxReturns ?? DEFAULTS.maxReturns),
+      sendBack: new SendBack(parts.redis, scriptClient, tracker, log, options.callOf !== undefined, options.maxReturns ?? DEFAULTS.maxReturns),
       isClosing: () => this.closing,
     }
     const concurrency = options.concurrency ?? DEFAULTS.concurrency

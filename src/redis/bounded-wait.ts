@@ -153,6 +153,6 @@ export async function answeredWithin<T>(redis: Redis, ms: number, what: string, 
   } catch (error) {
     if (!(error instanceof Unanswered)) throw error
     const after = error.sent ? `${what} may have happened after all; ask again` : 'nothing was sent'
-    throw new StoreUnavailable(`${error.message}: ${after}`, { retryAfterMs: DEFAULTS.longestProbeMs, cause: error.cause })
+    throw new StoreUnavailable(`${error.message}: ${after}`, { retryAfterMs: DEFAULTS.storeRetryAfterMs, cause: error.cause })
   }
 }

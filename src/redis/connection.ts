@@ -3,13 +3,13 @@ import { ConfigInvalid, TollgateError } from '../model/errors.js'
 import { show } from '../validation/faults.js'
 import { addressName, type RedisAddress, readAddress, type ServerAccess, type ServerNode } from './address.js'
 import { connected, within } from './bounded-wait.js'
-import { follow, followerOf } from './follower.js'
+import { follow, followerOf, LONGEST_RETRY_MS } from './follower.js'
 import { hashTagOf, slotOf } from './hash-slot.js'
 
 /** The Redis of the command line and of worker processes where neither a flag nor REDIS_URL names one. */
 export const DEFAULT_URL = 'redis://localhost:6379'
 // A command waits until the connection is back instead of failing: an accepted call must not be lost.
-const OPTIONS = { maxRetriesPerRequest: null, enableReadyCheck: true, lazyConnect: true } as const
+const OPTIONS = { maxRetriesPerRequest: null, enableReadyCheck: true, maxLoadingRetryTime: LONGEST_RETRY_MS, lazyConnect: true } as const
 
 /** An ioredis client: of version 5 or 6, from any copy that is installed; or a Cluster of ioredis, whose servers and credentials are used. */
 export interface RedisClient {
@@ -109,6 +109,16 @@ export function connect(redis: string | RedisClient | undefined, prefix: string)
   }
   const url = (redis as string | undefined) ?? process.env['REDIS_URL'] ?? DEFAULT_URL
   return { client: connectTo(readAddress(url), prefix), owned: true }
+}
+
+/** What stands for the connection that the answers to a client come over: another one after each reconnection. undefined: there is none now. */
+export function connectionOf({ status, stream }: Redis): unknown {
+  return status === 'ready' ? stream : undefined
+}
+
+/** Whether Redis may have failed over, to a server that lacks what was written last, since it answered over a connection (`connectionOf`). */
+export function mayHaveForgotten(client: Redis, connection: unknown): boolean {
+  return connection === undefined || connection !== connectionOf(client)
 }
 
 /** Names the Redis of a connection in messages. */

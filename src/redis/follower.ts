@@ -9,8 +9,8 @@ import { ask, finderOf, type MasterFinder, sameNode } from './master-finder.js'
 const LOOK_MS = 200
 /** A connection that has not been answered for so long after its server answered another one is dead. */
 const DEAD_AFTER_MS = 300
-/** The longest wait before a connection is tried again. */
-const LONGEST_RETRY_MS = 250
+/** The longest wait before a connection is tried again: processes are back within this of each other. */
+export const LONGEST_RETRY_MS = 250
 /** ioredis closes a connection, and destroys it if the server has not closed it by then. */
 const DISCONNECT_MS = 2000
 
@@ -32,8 +32,9 @@ export type ServerInfo = Readonly<Record<string, string | undefined>>
 export class Follower {
   readonly finder: MasterFinder
   private readonly connectors = new Set<FollowingConnector>()
-  /** The master that a reply has named, until a connection was made there. */
-  private told: ServerNode | undefined
+  /** The master that a reply has named, or the last look: all connections go there at once, and none has to find it anew. */
+  private told: { readonly node: ServerNode; readonly untilMs: number } | undefined
+  private finding: Promise<ServerNode> | undefined
   private looking = false
   /** Of the last server that was connected to. */
   info: ServerInfo = {}
@@ -58,7 +59,7 @@ export class Follower {
     return {
       Connector,
       ...(several ? { reconnectOnError: (error: Error) => this.isElsewhere(error) && 2 } : {}),
-      retryStrategy: (times) => Math.min(several ? LONGEST_RETRY_MS : 1000, times * 50),
+      retryStrategy: (times) => Math.min(LONGEST_RETRY_MS, times * 50),
     }
   }
 
@@ -68,8 +69,10 @@ export class Follower {
     if (port !== undefined) {
       const node = { host: host ?? '', port: Number(port) }
       // Without a host it is the one of the server that answered.
-      if (node.host !== '') this.told = this.finder.moved?.(node) ?? node
-      this.leaveOthers(this.told)
+      if (node.host === '') return true
+      const master = this.finder.moved?.(node) ?? node
+      this.tell(master)
+      this.leaveOthers(master)
       return true
     }
     return this.address.kind === 'sentinel' && message.startsWith('READONLY')
@@ -77,10 +80,22 @@ export class Follower {
 
   async next(): Promise<ServerNode> {
     const { told } = this
-    this.told = undefined
-    const node = told ?? (await this.finder.find())
+    if (told !== undefined && performance.now() < told.untilMs) return told.node
+    this.finding ??= this.finder.find().finally(() => {
+      this.finding = undefined
+    })
+    const node = await this.finding
     this.leaveOthers(node)
     return node
+  }
+
+  private tell(node: ServerNode): void {
+    this.told = { node, untilMs: performance.now() + LOOK_MS }
+  }
+
+  /** A connection has not come to a master: the next one looks for it. */
+  forget(): void {
+    this.told = undefined
   }
 
   add(connector: FollowingConnector): void {
@@ -92,8 +107,8 @@ export class Follower {
   }
 
   /** Ends the connections that are to other servers than this one. @returns whether there were any */
-  private leaveOthers(node: ServerNode | undefined): boolean {
-    if (node === undefined || this.address.kind === 'single') return false
+  private leaveOthers(node: ServerNode): boolean {
+    if (this.address.kind === 'single') return false
     const others = [...this.connectors].filter((connector) => connector.node !== undefined && !sameNode(connector.node, node))
     for (const connector of others) connector.leave()
     return others.length > 0
@@ -115,7 +130,7 @@ export class Follower {
       if (over() || this.connectors.size === 0) continue
       try {
         const node = await this.finder.find()
-        if (this.leaveOthers(node)) this.told = node
+        if (this.leaveOthers(node)) this.tell(node)
         if (checking) continue
         checking = true
         // It takes as long as the server is silent; a failover meanwhile is not missed.
@@ -190,7 +205,10 @@ class FollowingConnector extends AbstractConnector {
     const stream = tls === undefined ? createConnection(where) : connectTls({ ...where, ...tls })
     this.node = node
     this.follower.add(this)
-    stream.once('error', (error) => Reflect.set(this, 'firstError', error))
+    stream.once('error', (error) => {
+      this.follower.forget()
+      Reflect.set(this, 'firstError', error)
+    })
     stream.once('close', () => {
       if (this.stream === stream) this.follower.remove(this)
     })
@@ -205,7 +223,9 @@ class FollowingConnector extends AbstractConnector {
   /** Is given what the server says of itself. @returns whether it takes writes */
   override check(info: ServerInfo): boolean {
     this.follower.info = info
-    return this.follower.address.kind === 'single' || info['role'] === undefined || info['role'] === 'master'
+    const takesWrites = this.follower.address.kind === 'single' || info['role'] === undefined || info['role'] === 'master'
+    if (!takesWrites) this.follower.forget()
+    return takesWrites
   }
 }
 

@@ -63,9 +63,17 @@ class SentinelFinder implements MasterFinder {
     const failures: string[] = []
     const asked = nodes.map(async (node) => {
       try {
-        const fields = (await ask(node, { ...reached, ...sentinel }, (client) => client.call('sentinel', 'master', master))) as string[]
+        const [fields, named] = await ask(node, { ...reached, ...sentinel }, (client) =>
+          Promise.all([
+            client.call('sentinel', 'master', master) as Promise<string[]>,
+            // Its user may be allowed the other command alone.
+            client.call('sentinel', 'get-master-addr-by-name', master).catch(() => null) as Promise<[string, string] | null>,
+          ]),
+        )
         const field = (name: string) => fields[fields.indexOf(name) + 1] as string
-        found.push({ epoch: Number(field('config-epoch')), node: { host: field('ip'), port: Number(field('port')) } })
+        // The sentinel that leads a failover goes on to show the old address beside the new epoch until all replicas follow the new master.
+        const [host, port] = named ?? [field('ip'), field('port')]
+        found.push({ epoch: Number(field('config-epoch')), node: { host, port: Number(port) } })
       } catch (error) {
         failures.push(messageOf(error))
         throw error

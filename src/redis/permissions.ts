@@ -126,8 +126,9 @@ export interface MissingPermission {
  * Tries which commands, keys and channels the user of a connection may use; a user that may ask about users may do everything. What scripts do is
  * checked by the same permissions, but their errors do not say which one is missing.
  * @param probe a key, and a channel, of the namespace that do not exist
+ * @param replicas how many replicas are waited for: that needs one command more
  */
-export async function missingPermission(redis: Redis, probe: string): Promise<MissingPermission | null> {
+export async function missingPermission(redis: Redis, probe: string, replicas = 0): Promise<MissingPermission | null> {
   if (await isUnrestricted(redis)) return null
   const pattern = probe.replace(/\/[^/]*$/, '*')
   const answerTo = (name: string, ...args: string[]) => redis.call(name, ...args).then(String, (error: unknown) => String(error))
@@ -138,7 +139,8 @@ export async function missingPermission(redis: Redis, probe: string): Promise<Mi
   if (/NOPERM/i.test(await answerTo('set', text, 'x', 'PX', String(TEXT_MS)))) return missingCommands(['set'])
   const tried = Object.entries(PROBES).map(([name, args]) => [name, args.map((arg) => ({ KEY: probe, CHANNEL: probe, TEXT: text })[arg] ?? arg)] as const)
   const others = [...['eval', 'evalsha'].map((name) => [name, ['return 0', '0']] as const), ['multi', []] as const, ['exec', []] as const]
-  const refused = await refusedOf(redis, [...tried, ...others])
+  const waits = replicas > 0 ? ([['wait', ['0', '1']]] as const) : []
+  const refused = await refusedOf(redis, [...tried, ...others, ...waits])
   return refused.length === 0 ? null : missingCommands(refused)
 }
 
@@ -146,8 +148,8 @@ function missingCommands(names: readonly string[]): MissingPermission {
   return { what: `the commands ${names.join(', ')}`, acl: names.map((name) => `+${name}`).join(' ') }
 }
 
-/** @throws REDIS_UNAVAILABLE that names what the user of the connection lacks. @param probe as in `missingPermission` */
-export async function checkPermissions(redis: Redis, probe: string): Promise<void> {
-  const missing = await missingPermission(redis, probe)
+/** @throws REDIS_UNAVAILABLE that names what the user of the connection lacks. @param probe and replicas as in `missingPermission` */
+export async function checkPermissions(redis: Redis, probe: string, replicas = 0): Promise<void> {
+  const missing = await missingPermission(redis, probe, replicas)
   if (missing !== null) throw new TollgateError('REDIS_UNAVAILABLE', `NOPERM: the user of Redis may not use ${missing.what} (in ACL words ${missing.acl})`)
 }

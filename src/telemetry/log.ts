@@ -4,19 +4,23 @@ import { ConfigInvalid } from '../model/errors.js'
 import { withoutArguments, withoutCredentials } from '../model/secrets.js'
 import { show } from '../validation/faults.js'
 
-/** Logs once that a connection is lost and once that it is back, however many attempts fail in between. */
-export function logConnection(client: Redis, log: Logger, what: string): void {
+/** Logs once that a connection is lost and once that it is back, however many attempts fail in between. @returns what ends that */
+export function logConnection(client: Redis, log: Logger, what: string): () => void {
   let lost = false
-  client.on('error', (error: Error) => {
+  const onError = (error: Error) => {
     withoutArguments(error)
     if (lost) return
     lost = true
     log.warn({ err: error }, `${what}: lost; trying again until it is back`)
-  })
-  client.on('ready', () => {
+  }
+  const onReady = () => {
     if (lost) log.info(`${what}: back`)
     lost = false
-  })
+  }
+  client.on('error', onError).on('ready', onReady)
+  return () => {
+    client.off('error', onError).off('ready', onReady)
+  }
 }
 
 const LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']

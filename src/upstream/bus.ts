@@ -3,6 +3,7 @@ import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { z } from 'zod'
 import { withoutArguments } from '../model/secrets.js'
+import type { Subscription } from '../redis/subscription.js'
 
 /**
  * Carries news of what agents said to the other processes of a namespace. The bus decides nothing: the state in the store does, with the next script.
@@ -45,10 +46,10 @@ export class MemoryBus implements Bus {
 
 /** Redis' publish and subscribe, over connections that the Tollgate has anyway and closes itself. */
 export class RedisBus implements Bus {
-  /** @param subscriber must be subscribed to the channel by the caller */
+  /** @param subscription must be subscribed to the channel by the caller */
   constructor(
     private readonly client: Redis,
-    private readonly subscriber: Redis,
+    private readonly subscription: Subscription,
     private readonly channel: string,
     private readonly log: Logger,
   ) {}
@@ -60,9 +61,7 @@ export class RedisBus implements Bus {
   }
 
   listen(hear: (news: string) => void): void {
-    this.subscriber.on('message', (channel: string, news: string) => {
-      if (channel === this.channel) hear(news)
-    })
+    this.subscription.hear(this.channel, hear)
   }
 
   close(): Promise<void> {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { OnStoreError, RuleSpec } from '../../src/index.js'
+import { type OnStoreError, type RuleSpec, UpstreamLimited } from '../../src/index.js'
 import { json, startAgent } from '../support/http-agent.js'
 import { ownRedis, untilAway, untilBack } from '../support/outage.js'
 import { codeOf } from '../support/place.js'
@@ -75,4 +75,26 @@ test('a call whose strategy is not to wait is refused in an outage, too, and one
   await tollgate.close()
   expect(await waiting).toBe('CLOSED')
   await redis.start()
+})
+
+test('a call that waits without Redis leaves when its signal aborts or its deadline passes; one that fails, or that its agent refuses, ends as with Redis', async () => {
+  const { tollgate, post, redis } = await serverAwayFromRedis('local', [{ ...DAILY, limits: [{ requests: 20, per: 'day', algorithm: 'fixed_window' }] }])
+  const held = tollgate.hold()
+  const failing = () => Promise.reject(new TypeError('odd'))
+  expect(await codeOf(held.run({ agent: 'llm' }, failing))).toMatch(/odd/)
+  let tries = 0
+  const refusedOnce = async () => {
+    if (++tries === 1) throw new UpstreamLimited({ retryAfterMs: 1 })
+    return 'taken'
+  }
+  expect(await held.run({ agent: 'llm' }, refusedOnce)).toBe('taken')
+  expect(tries).toBe(2)
+  const aborter = new AbortController()
+  const leaves = codeOf(held.run({ agent: 'llm' }, async () => 1, { signal: aborter.signal, waiting: () => aborter.abort(new Error('gone')) }))
+  expect(await leaves).toBe('Error: gone')
+  expect(await codeOf(held.run({ agent: 'llm', maxWaitMs: 20 }, async () => 1))).toBe('CALL_EXPIRED')
+  await until('none is held', () => held.size === 0)
+  expect((await post({ prefer: 'wait=0' })).status).toBe(429)
+  await redis.start()
+  await untilBack(tollgate)
 })

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { LimitSpec, RejectDecision, RuleSpec } from '../../src/index.js'
+import { TEST_ALGORITHMS } from '../../testing/session-window.js'
 import { newNamespace } from '../support/namespace.js'
 import { codeOf } from '../support/place.js'
 
@@ -15,9 +16,10 @@ describe.each<[string, LimitSpec]>([
   ['a fixed window', { requests: 2, per: 'hour', algorithm: 'fixed_window' }],
   ['a sliding window', { requests: 2, per: 'hour', algorithm: 'sliding_window' }],
   ['a sliding log', { requests: 2, per: 'hour', algorithm: 'sliding_log' }],
+  ['an algorithm of one’s own', { requests: 2, per: 'hour', algorithm: 'custom:session' }],
 ])('at %s', (_name, limit) => {
   test('a strategy may let a call start without room, and it is charged', async () => {
-    const tollgate = await newNamespace().open({ rules: [rule(limit)], strategies })
+    const tollgate = await newNamespace().open({ rules: [rule(limit)], strategies, algorithms: TEST_ALGORITHMS })
     const worker = tollgate.worker(async () => 'done')
     const used = async () => Math.round((await tollgate.gate.peek({ agent: 'a', cost: { requests: 0 } })).usage[0]?.used ?? -1)
     const fits = limit.requests ?? 0

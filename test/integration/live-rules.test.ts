@@ -80,3 +80,26 @@ test('a process goes by its own change at once, also while it is still reading a
   }
   expect(seen.filter((one) => !one)).toEqual([])
 })
+
+test('a process that closes dispatches by the rules in force until its last call has ended', async () => {
+  const namespace = newNamespace()
+  const app = await namespace.open({ rules: [{ name: 'r', scope: 'agent', limits: [{ requests: 1, per: 'hour' }] }] })
+  const closing = await namespace.open()
+  let end = () => {}
+  closing.worker(
+    () =>
+      new Promise<void>((resolve) => {
+        end = resolve
+      }),
+  )
+  const [first, second] = await app.enqueueMany([{ agent: 'llm' }, { agent: 'llm' }])
+  await until('the first call runs', async () => (await app.explain(first?.id ?? '')).state === 'running')
+  const closed = closing.close()
+  const other = await namespace.open()
+  other.worker(async () => 'by the other')
+  await app.rules.update('r', { limits: [{ requests: 1000, per: 'second' }] })
+  expect(await second?.result()).toBe('by the other')
+  end()
+  await closed
+  await first?.result()
+})

@@ -4,6 +4,7 @@ import { Redis as Redis5 } from 'ioredis5'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { ConfigInvalid, Tollgate, type TollgateOptions } from '../../src/index.js'
 import { newNamespace } from '../support/namespace.js'
+import { until } from '../support/until.js'
 
 const require = createRequire(import.meta.url)
 
@@ -135,4 +136,31 @@ test.each<[unknown, string]>([
   [true, 'true'],
 ])('a redis option of %s is shown in the error', async (redis, shown) => {
   await expect(Tollgate.open({ redis: redis as string })).rejects.toThrow(`redis: must be a URL or an ioredis client (got ${shown})`)
+})
+
+test('the Tollgates that are given one client share its connection, and one more for what they hear', async () => {
+  const namespaces = [newNamespace(), newNamespace(), newNamespace()]
+  const name = `shared-${namespaces[0]?.name}`
+  const client = new Redis(inject('redisUrl'), { maxRetriesPerRequest: null, connectionName: name })
+  onTestFinished(() => client.disconnect())
+  const connections = async () =>
+    String(await client.client('LIST'))
+      .split('\n')
+      .filter((line) => line.includes(`name=${name}`)).length
+  const rules = [{ name: 'r', scope: 'agent' as const, limits: [{ requests: 1, per: 'hour' as const }] }]
+  const tollgates = await Promise.all([...namespaces, ...namespaces].map((namespace) => namespace.open({ redis: client, rules })))
+  expect(await connections()).toBe(2)
+  const [first, second, , again] = tollgates as [Tollgate, Tollgate, Tollgate, Tollgate]
+  await first.close()
+  // Another of its namespace goes on to hear, and no other namespace does.
+  await again.rules.add({ name: 'more', scope: 'agent', limits: [{ requests: 2, per: 'hour' }] })
+  const listening = await client.pubsub('CHANNELS', `${namespaces[0]?.keys.prefix.replace(/[{}]/g, '\\$&')}*`)
+  expect(listening).toContain(namespaces[0]?.keys.notices)
+  expect((await second.rules.list()).map((rule) => rule.name)).toEqual(['r'])
+  await again.close()
+  await until('no channel of the namespace is subscribed to', async () => (await client.pubsub('CHANNELS', String(namespaces[0]?.keys.notices))).length === 0)
+  for (const tollgate of tollgates) await tollgate.close()
+  await until('one connection is left', async () => (await connections()) === 1)
+  const later = await (namespaces[1] as (typeof namespaces)[number]).open({ redis: client, rules })
+  expect((await later.gate.admit({ agent: 'a' })).allowed).toBe(true)
 })

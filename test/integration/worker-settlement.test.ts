@@ -101,6 +101,30 @@ test('a cancelled stream costs its last part, and parts settled later do not cou
   expect(await usedBy(tollgate, CALL, 'concurrency')).toBe(0)
 })
 
+test.each([true, false])(
+  'a cancelled stream whose last part is below its estimate costs that part if its handler heeds the signal (%s), else its estimate',
+  async (heeds) => {
+    let end = () => {}
+    const tollgate = await withHandler(async (context) => {
+      await context.settlePart({ tokens: 40 })
+      await new Promise<void>((resolve) => {
+        end = resolve
+        if (heeds) context.signal.addEventListener('abort', () => resolve())
+      })
+      context.signal.throwIfAborted()
+    })
+    const ticket = await tollgate.enqueue(CALL)
+    await until('it runs', async () => (await usedBy(tollgate, CALL, 'concurrency')) === 1)
+    const result = codeOf(ticket.result())
+    expect(await tollgate.cancel(ticket.id)).toBe(true)
+    expect(await result).toBe('CALL_CANCELLED')
+    expect(await charged(tollgate)).toBe(heeds ? 40 : 100)
+    end()
+    await until('its slot is back', async () => (await usedBy(tollgate, CALL, 'concurrency')) === 0)
+    expect(await charged(tollgate)).toBe(heeds ? 40 : 100)
+  },
+)
+
 test('a stream that exceeds its timeout costs its last part', async () => {
   const tollgate = await withHandler(
     async (context) => {

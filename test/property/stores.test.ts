@@ -43,6 +43,7 @@ const FIRST: RuleSpec[] = [
     ],
   },
   { name: 'money', scope: 'org', limits: [{ name: 'm', usd: 0.25, per: '30s', algorithm: 'sliding_log' }] },
+  { name: 'own', scope: 'user', limits: [{ name: 's', points: 30, per: '8s', algorithm: 'custom:session' }] },
 ]
 
 /** The same rules changed: amounts, windows, order, limits removed and added, algorithms under the same name. */
@@ -74,6 +75,7 @@ const SECOND: RuleSpec[] = [
     ],
   },
   { name: 'money', scope: 'org', limits: [{ name: 'm', usd: 0.5, per: '30s', algorithm: 'sliding_window' }] },
+  { name: 'own', scope: 'user', limits: [{ name: 's', points: 20, per: '3s', algorithm: 'custom:session' }] },
 ]
 
 /** Fewer rules, and a limit of 0. */

@@ -8,6 +8,7 @@ import type { RuleSpec } from '../../src/policy/rule.js'
 import { checkRules } from '../../src/policy/rules-file.js'
 import { callRequest } from '../../src/queue/stored-call.js'
 import { ScriptClient } from '../../src/store/redis/script-client.js'
+import { TEST_ALGORITHMS } from '../../testing/session-window.js'
 import type { Namespace } from './namespace.js'
 
 /** A Thursday; far from any border of minutes, so that tests place borders themselves. */
@@ -15,7 +16,7 @@ export const T0 = 1_800_000_000_000
 
 /** A resolver of these rules, whose keys are those of the namespace. */
 export function resolverOf(namespace: Namespace, rules: readonly RuleSpec[]): Resolver {
-  return new Resolver(compileRules(checkRules(rules).rules), namespace.keys)
+  return new Resolver(compileRules(checkRules(rules).rules, TEST_ALGORITHMS), namespace.keys)
 }
 
 /** The costs that a call declares; a request and a point where it declares none. */

@@ -1,12 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import type { RuleSpec } from '../../src/index.js'
+import { DEFAULTS } from '../../src/model/defaults.js'
 import { endNamespaces, newNamespace } from '../support/namespace.js'
 import { until } from '../support/until.js'
 import { startSentinels } from './support/sentinels.js'
 
-/** How many failovers of each kind are audited; SEEDS=20 for the figures of docs/operations.md. */
+/** How many failovers of each kind are audited; `npm run failovers` audits 20, and how soon Redis decides again. */
 const SEEDS = Number(process.env['SEEDS'] ?? 1)
+const RESUMED_AT_MOST_MS = 1000
 const PER_SECOND = 100
 const BURST = 10
 const RULES: RuleSpec[] = [{ name: 'account', scope: 'agent', strategy: 'queue', limits: [{ requests: PER_SECOND, per: 'second', burst: BURST }] }]
@@ -22,6 +24,7 @@ function drawn(seed: number): () => number {
 
 /** What the agent saw of a failover. */
 interface Audit {
+  readonly how: string
   readonly accepted: number
   /** Accepted calls that never started. */
   readonly lost: number
@@ -37,6 +40,10 @@ async function audit(seed: number, replicas: number): Promise<Audit> {
   const fleet = await startSentinels({ replicas: 1 + replicas })
   try {
     const namespace = newNamespace(fleet.url)
+    // In half of the runs a third process dies with the master.
+    const dies = next() < 0.5
+    const lives = async () => dies && (await fleet.master()).client.zadd(namespace.keys.members, String(Date.now() + DEFAULTS.memberMs), 'dies')
+    await lives()
     const options = { storeTimeoutMs: 300, connectTimeoutMs: 5000, replicas }
     const app = await namespace.open({ rules: RULES, ...options })
     const workers = await namespace.open(options)
@@ -65,6 +72,7 @@ async function audit(seed: number, replicas: number): Promise<Audit> {
     await sleep(500 * next())
     const old = await fleet.master()
     const isPaused = next() < 0.5
+    await lives()
     if (isPaused) old.pause()
     else await old.kill()
     await fleet.failedOver(old)
@@ -85,7 +93,8 @@ async function audit(seed: number, replicas: number): Promise<Audit> {
     const times = starts.map(({ atMs }) => atMs).sort((one, other) => one - other)
     const over = Math.max(...times.map((fromMs) => times.filter((atMs) => atMs >= fromMs && atMs < fromMs + 1000).length - PER_SECOND - BURST), 0)
     if (isPaused) old.resume()
-    return { accepted: accepted.length, lost: missing(), twice: starts.length - ran().size, over, resumedMs: Math.round(resumedMs) }
+    const how = `${isPaused ? 'stands still' : 'killed'}${dies ? ', with a process' : ''}`
+    return { how, accepted: accepted.length, lost: missing(), twice: starts.length - ran().size, over, resumedMs: Math.round(resumedMs) }
   } finally {
     await endNamespaces()
     await fleet.stop()
@@ -101,7 +110,9 @@ test.each([0, 1])(
       audits.push(found)
       console.log(JSON.stringify({ replicas, seed, ...found }))
     }
-    for (const { lost, over } of audits) {
+    for (const { lost, over, resumedMs } of audits) {
+      // A figure of the command: on a machine that runs other tests, it is not that of a failover alone.
+      if (process.env['SEEDS'] !== undefined) expect.soft(resumedMs).toBeLessThanOrEqual(RESUMED_AT_MOST_MS)
       // What one of two replicas has survives: the sentinels promote the one that has more.
       if (replicas > 0) expect(lost).toBe(0)
       expect(over).toBeLessThanOrEqual(PER_SECOND + BURST)

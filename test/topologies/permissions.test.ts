@@ -51,6 +51,14 @@ test.each(NEEDED_COMMANDS)('without %s a Tollgate does not open, and the error n
   await expect(opened).rejects.toThrow(new RegExp(`NOPERM.*\\b${command.replace('|', '\\|')}\\b`))
 })
 
+test('with replicas a Tollgate needs WAIT besides, and the error names it', async () => {
+  const namespace = newNamespace(`redis://127.0.0.1:${node.port}`)
+  await expect(namespace.open({ redis: await user('waitless', '~*', '&*', ...ALL), replicas: 1 })).rejects.toThrow(/NOPERM.*\+wait\b/)
+  expect((await (await namespace.open({ redis: await user('waiting', '~*', '&*', ...ALL, '+wait'), replicas: 1 })).gate.peek({ agent: 'a' })).allowed).toBe(
+    true,
+  )
+})
+
 test('without its keys or channels a Tollgate does not open, and the error says which', async () => {
   const namespace = newNamespace(`redis://127.0.0.1:${node.port}`)
   await expect(namespace.open({ redis: await user('keyless', '~other*', '&*', ...ALL) })).rejects.toThrow(`~${namespace.keys.prefix}*`)

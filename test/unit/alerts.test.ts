@@ -69,7 +69,7 @@ test('a budget fires at 80 % and at 100 %, and by its pace where it runs out bef
   expect(await evaluate({ budgetSpent: 1 }, at(99))).toEqual([])
   expect(await evaluate({ budgetSpent: 1 }, at(100))).toHaveLength(1)
   const early = await evaluate({ budgetPace: true }, figures({ spend: budget({ used: 60, runsOutMs: NOW + 4 * DAY }) }))
-  expect(early).toMatchObject([{ sentence: 'teams/usd/month of org acme runs out in 4 days, 6 days before its window ends' }])
+  expect(early).toMatchObject([{ sentence: 'teams/usd/month of org acme runs out in 4 d, 6 d before its window ends' }])
   expect(await evaluate({ budgetPace: true }, figures({ spend: budget({ runsOutMs: NOW + 11 * DAY }) }))).toEqual([])
 })
 

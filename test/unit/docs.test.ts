@@ -279,6 +279,7 @@ test('every option is in docs/options.md with its default, and no other', () => 
     degradeTo: '',
     endpoints: '',
     strategies: '',
+    algorithms: '',
     estimate: '',
     believedUsage: '',
     attempts: '1',

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { expect, onTestFinished, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { CircuitBreaker } from '../../src/outage/breaker.js'
 import { StoreSilent } from '../../src/redis/store-error.js'
 import { until } from '../support/until.js'
@@ -82,4 +82,58 @@ test('once stopped it sends no probe, and still fails what is under way', async 
   breaker.tryNow()
   await sleep(120)
   expect([breaker.away, seen.probes]).toEqual([true, 0])
+})
+
+describe('a sign that Redis is there while a probe is under way', () => {
+  /** A breaker on a given clock, at the longest time between two probes; its next probe is `underWay`. */
+  async function atLongestDelay() {
+    vi.useFakeTimers()
+    onTestFinished(() => void vi.useRealTimers())
+    let probes = 0
+    let end: { resolve: (nowMs: number) => void; reject: (error: Error) => void } | undefined
+    const underWay = new Promise<number>((resolve, reject) => {
+      end = { resolve, reject }
+    })
+    const breaker = new CircuitBreaker({
+      timeoutMs: TIMEOUT_MS,
+      connected: () => true,
+      probe: () => {
+        probes++
+        if (probes > 4) return probes === 5 ? underWay : Promise.resolve(1)
+        return Promise.reject(new StoreSilent('still away'))
+      },
+      catchUp: async () => {},
+      opened: () => {},
+      closed: () => {},
+    })
+    onTestFinished(() => breaker.stop())
+    breaker.trip(new StoreSilent('lost'))
+    while (probes < 5) await vi.advanceTimersByTimeAsync(10)
+    return { breaker, underWay: end as NonNullable<typeof end> }
+  }
+
+  test('its answer, after its time: the next probe is sent at once', async () => {
+    const { breaker, underWay } = await atLongestDelay()
+    await vi.advanceTimersByTimeAsync(TIMEOUT_MS + 10)
+    underWay.resolve(1)
+    await vi.advanceTimersByTimeAsync(1)
+    expect(breaker.away).toBe(false)
+  })
+
+  test('a connection that is there again: the next probe is sent as soon as this one has failed', async () => {
+    const { breaker, underWay } = await atLongestDelay()
+    breaker.tryNow()
+    underWay.reject(new StoreSilent('Connection is closed'))
+    await vi.advanceTimersByTimeAsync(1)
+    expect(breaker.away).toBe(false)
+  })
+
+  test('none: the next probe waits', async () => {
+    const { breaker, underWay } = await atLongestDelay()
+    underWay.reject(new StoreSilent('READONLY'))
+    await vi.advanceTimersByTimeAsync(100)
+    expect(breaker.away).toBe(true)
+    await vi.advanceTimersByTimeAsync(200)
+    expect(breaker.away).toBe(false)
+  })
 })

@@ -1,12 +1,12 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { LimitSpec } from '../../src/index.js'
-import { compileLimit } from '../../src/limits/compiled-limit.js'
+import { anyOwn, compileLimit } from '../../src/limits/compiled-limit.js'
 import { Unchecked } from '../../src/outage/local-admission.js'
 import { shareOfLimit } from '../../src/outage/outage-rule.js'
 import { isOutOfMemory, isStoreError, StoreSilent } from '../../src/redis/store-error.js'
 
-const shares = (spec: LimitSpec, of: number) => Array.from({ length: of }, (_, rank) => shareOfLimit(compileLimit(spec), { of, rank }))
+const shares = (spec: LimitSpec, of: number) => Array.from({ length: of }, (_, rank) => shareOfLimit(compileLimit(spec, anyOwn), { of, rank }))
 const sum = (values: readonly number[]) => values.reduce((all, one) => all + one, 0)
 
 test('shares come to the limit together, and never to more, however many they are', () => {

@@ -18,10 +18,12 @@
 --   look(limit, history, now)         what is used, where only a key of its own says so
 --   charge, overrun, refund           see sliding-window; otherwise lib/charge.lua does it
 --   kept(history)                     the list of numbers to keep of it
+--   prepare(limit, given)             what it needs of an encoded limit besides
 --   tidy(limit, history, used, ends)  before it is saved, `ends` ms before nothing is used; returns what is used
 -- leaks = true: room comes back by the clock, however much calls give back (lib/lows.lua).
 -- keyed = true: a limit has a key of its own. no_burst = true: room is all or none, so the capacity
--- says nothing about a call that fits. tells_reset = true: `used` and `debt` do not tell the ttl.
+-- says nothing about a call that fits. always_asked = true: only its wait tells whether a call fits.
+-- tells_reset = true: `used` and `debt` do not tell the ttl.
 local Algorithms = {}
 do
 local ceil, max, min = math.ceil, math.max, math.min

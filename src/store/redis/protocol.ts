@@ -1,3 +1,5 @@
+import { NO_BOUND } from '../../limits/algorithm.js'
+import { STATE_AT_MOST } from '../../limits/algorithms/custom.js'
 import { SLIDING_CELLS } from '../../limits/algorithms/sliding-window.js'
 import type { AlgorithmName } from '../../limits/algorithms.js'
 import { LOWS_AT_MOST } from '../../limits/lows.js'
@@ -30,6 +32,7 @@ export const ALGORITHM_CODES: Readonly<Record<AlgorithmName, number>> = {
   leaky_bucket: 5,
   sliding_window: 6,
   sliding_log: 7,
+  custom: 8,
 }
 
 /** The code of each kind of rule. A pause and an upstream block have a gate, which is asked before their limits. */
@@ -99,8 +102,21 @@ export type OutcomeCode = (typeof OUTCOME)[keyof typeof OUTCOME]
 /** The places in an encoded rule. ACTIVE and what follows are left out where the rule has all its limits, and no bounds. */
 const RULE = { KIND: 1, PRIORITY: 2, STRICTNESS: 3, LIMITS: 4, ACTIVE: 5, OPTIONS: 6, RECOVERY: 7 } as const
 
-/** The places in an encoded limit: by its algorithm it has a rate, a window or a lease. */
-const LIMIT = { ID: 1, ALGORITHM: 2, UNIT: 3, CAPACITY: 4, RATE: 5, WINDOW: 5, LEASE: 5, OFFSET: 6, BORDERS: 7 } as const
+/** The places in an encoded limit: by its algorithm it has a rate, a window or a lease; one of a user's own brings its Lua along. */
+const LIMIT = {
+  ID: 1,
+  ALGORITHM: 2,
+  UNIT: 3,
+  CAPACITY: 4,
+  RATE: 5,
+  WINDOW: 5,
+  LEASE: 5,
+  OFFSET: 6,
+  CUSTOM_RATE: 6,
+  BORDERS: 7,
+  LUA: 7,
+  OWN_CAPACITY: 8,
+} as const
 
 /** The places in the options of a rule, and in how its agent recovers. */
 const OPTION = { MAX_WAIT: 1, MAX_WAITING: 2, HOLD: 3, MAX_DELAY: 4, DEGRADES: 5 } as const
@@ -145,6 +161,9 @@ const FIXED = Object.fromEntries(FIXED_KEYS.map((name, index) => [name.toUpperCa
 const NUMBERS = {
   COST_UNITS: COST_UNITS.length,
   SLIDING_CELLS,
+  STATE_AT_MOST,
+  NO_BOUND,
+  CUSTOM_FAULT_MS: DEFAULTS.customFaultMs,
   LOWS_AT_MOST,
   OBSERVED_AT_MOST,
   PAUSE_WAIT_MS,

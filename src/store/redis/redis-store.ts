@@ -17,7 +17,7 @@ import type { GateDecision } from './sending.js'
 import { SumsEncoder } from './sums-encoder.js'
 import { SumsMarks } from './sums-marks.js'
 
-const FULL_CHECKS = Number(process.env.FULL_C ?? 64)
+const FULL_CHECKS = 64
 /** An admission, or why that one of its batch is refused: its id is that of another call. */
 export type BatchedAdmission = Admission | TollgateError
 

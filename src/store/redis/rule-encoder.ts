@@ -14,14 +14,17 @@ function numbersOf({ algorithm, rate, windowMs, offsetMs, leaseMs }: CompiledLim
       return [windowMs, offsetMs]
     case 'concurrency':
       return [leaseMs, 0]
+    case 'custom':
+      return [windowMs, rate]
     default:
       return algorithm satisfies never
   }
 }
 
 function encodeLimit(limit: CompiledLimit, atMs: number): unknown[] {
-  const { id, algorithm, unit, capacity, borders } = limit
-  return [id, ALGORITHM_CODES[algorithm], UNIT_CODES[unit], capacity, ...numbersOf(limit), ...(borders === undefined ? [] : [borders(atMs)])]
+  const { id, algorithm, unit, capacity, borders, own } = limit
+  const last = own === undefined ? [borders?.(atMs)] : [own.lua, own.capacity]
+  return [id, ALGORITHM_CODES[algorithm], UNIT_CODES[unit], capacity, ...numbersOf(limit), ...last.filter((one) => one !== undefined)]
 }
 
 /** The optional parts of a rule: which limits hold, its bounds, how its agent recovers. */

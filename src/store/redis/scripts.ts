@@ -77,6 +77,8 @@ export const scripts = {
   addHistory: script<(number | string)[]>('add-history'),
   /** How many jobs were there. */
   noteEvents: script<number>('note-events'),
+  /** The answers of an algorithm, see `compareTrials`. */
+  tryAlgorithm: script<string[]>('try-algorithm'),
   /** 1, or 0 if it was done before. */
   mergeUsage: script<number>('merge-usage'),
 } as const

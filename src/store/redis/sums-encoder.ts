@@ -19,14 +19,15 @@ interface SummedRule {
 
 const summedRules = new WeakMap<CompiledRule, SummedRule | null>()
 
-/** Null where calls of the rule are decided on one by one: a limit has a key of its own (slots, a sliding log), or the rule is a pause. */
+/** Null where calls of the rule are decided on one by one: a limit has a key (slots, a sliding log) or an algorithm of its own, or the rule is a pause. */
 function summed(rule: CompiledRule): SummedRule | null {
   let known = summedRules.get(rule)
   if (known === undefined) {
     const { limits, active, keyed, kind } = rule
     const units = (some: readonly CompiledLimit[]) => new Set(some.map(({ unit }) => unit as CostUnit))
     const doubles = limits.reduce((sum, limit) => sum + doublesOf(limit), 0)
-    known = keyed.length > 0 || kind === 'pause' ? null : { units: [...units(limits)], active: units(limits.slice(0, active)), doubles }
+    const oneByOne = keyed.length > 0 || kind === 'pause' || limits.some(({ own }) => own !== undefined)
+    known = oneByOne ? null : { units: [...units(limits)], active: units(limits.slice(0, active)), doubles }
     summedRules.set(rule, known)
   }
   return known

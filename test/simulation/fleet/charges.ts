@@ -31,7 +31,7 @@ export class RepeatedCharges {
 
 /** @param charge its time as the decision says it, by Redis' clock */
 export function noteCharged(fleet: Fleet, { name }: SimProcess, charge: Omit<ChargedFact, 'fact' | 'firstMs'>): void {
-  const atMs = charge.atMs - fleet.redis.clockSkewMs
+  const atMs = fleet.redis.trueMs(charge.atMs)
   const firstMs = fleet.repeated.firstOf(name, atMs)
   fleet.note({ fact: 'charged', ...charge, atMs, ...(firstMs === undefined ? {} : { firstMs }) })
 }

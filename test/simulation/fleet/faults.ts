@@ -240,12 +240,16 @@ function pauseQueue(fleet: Fleet, name: string, untilMs: number): void {
   if (operator === undefined) return
   const queue = plainQueue(fleet, operator.process, name)
   fleet.fault('paused queue', `queue ${name} is paused in BullMQ`, { queue: name, untilMs })
+  let paused = false
   fleet.inProcess(operator.process, 'pause queue', async () => {
     await persistently(() => queue.pause())
+    paused = true
     fleet.note({ fact: 'queue', atMs: fleet.nowMs, queue: name, state: 'paused' })
   })
   fleet.world.at(untilMs, null, 'resume queue', () =>
     fleet.inProcess(operator.process, 'resume queue', async () => {
+      // Its pause may have been refused, and come into force now.
+      while (!paused) await sleep(50)
       await persistently(() => queue.resume())
       fleet.note({ fact: 'queue', atMs: fleet.nowMs, queue: name, state: 'resumed' })
     }),

@@ -57,7 +57,7 @@ async function record(fleet: Fleet, { process, tollgate }: Member, random: Rando
   const { decision } = await tollgate.gate.record(one.call)
   noteAnswer(fleet, one, 'run')
   const run = fleet.nextRun()
-  const atMs = decision.atMs - fleet.redis.clockSkewMs
+  const atMs = fleet.redis.trueMs(decision.atMs)
   fleet.note({ fact: 'charged', atMs, call: one.name, run, unchecked: tollgate.stats.outage().away })
   fleet.note({ fact: 'started', atMs: fleet.nowMs, call: one.name, run, by: process.name, attempt: 1 })
   fleet.note({ fact: 'ended', atMs, call: one.name, run, how: 'done', actual: one.costs, reported: true })

@@ -2,8 +2,9 @@ import type { Bounds, Report } from './facts.js'
 import { acceptedMs, chargeMs, type History, type Story } from './history.js'
 import { PlacesOverTime } from './places.js'
 
-/** Of so many calls that were told a time, one may start outside its range: who will come between is not known. */
+/** Of so many calls that were told a time, one may start outside its range: who will come between is not known. In a few calls there is none. */
 const TOLD_PER_MISS = 100
+const FEW_TOLD = 20
 
 /**
  * ETA told: 99 % of the calls of a fleet start when their apps were told that they would, within the range. Judged until the first fault, since a fault
@@ -50,7 +51,7 @@ export function etaTold(history: History, bounds: Bounds): Report[] {
     const text = `${story.id} was told to start in ${rangeText(etaMs, etaMaxMs)} and starts ${Math.abs(offMs).toFixed(0)} ms ${offMs < 0 ? 'earlier' : 'later'}; ${bounds.etaMs} ms are allowed`
     reports.push({ oracle: 'eta told', atMs: run.started.atMs, text, calls: [story.id] })
   }
-  return reports.length > Math.ceil(told / TOLD_PER_MISS) ? reports : []
+  return reports.length > (told < FEW_TOLD ? 0 : Math.ceil(told / TOLD_PER_MISS)) ? reports : []
 }
 
 function rangeText(etaMs: number, etaMaxMs: number | null): string {

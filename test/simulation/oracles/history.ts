@@ -1,5 +1,18 @@
 import { limitsOver, type MetersDuring, type Version } from './coverage.js'
-import type { AnsweredFact, AskedFact, CancelledFact, EndedFact, Fact, FaultFact, FaultKind, QueueFact, ResultFact, StartedFact, WorkerFact } from './facts.js'
+import type {
+  AnsweredFact,
+  AskedFact,
+  CancelledFact,
+  EndedFact,
+  Fact,
+  FaultFact,
+  FaultKind,
+  HandedFact,
+  QueueFact,
+  ResultFact,
+  StartedFact,
+  WorkerFact,
+} from './facts.js'
 
 /** One run of a call, as its agent saw it. */
 export interface Run {
@@ -25,6 +38,8 @@ export interface Story {
   /** By the time of their start. */
   readonly runs: readonly Run[]
   readonly results: readonly ResultFact[]
+  /** When BullMQ handed its job to whom. */
+  readonly handed: readonly HandedFact[]
   /** What its app was told of its cancellations. */
   readonly cancelled: readonly CancelledFact[]
   /** What was done to this call in particular. */
@@ -83,6 +98,7 @@ export function readHistory(facts: readonly Fact[]): History {
   const answers = group(ofKind(facts, 'answered'))
   const results = group(ofKind(facts, 'result'))
   const cancelled = group(ofKind(facts, 'cancelled'))
+  const handed = group(ofKind(facts, 'handed'))
   const starts = group(ofKind(facts, 'started'))
   const ends = new Map(ofKind(facts, 'ended').map((ended) => [runKey(ended.call, ended.run), ended]))
   const charges = new Map(ofKind(facts, 'charged').map((charged) => [runKey(charged.call, charged.run), charged]))
@@ -105,6 +121,7 @@ export function readHistory(facts: readonly Fact[]): History {
       answered: answers.get(fact.call)?.[0],
       runs,
       results: results.get(fact.call) ?? [],
+      handed: handed.get(fact.call) ?? [],
       cancelled: cancelled.get(fact.call) ?? [],
       faults: faultsOfCalls.get(fact.call) ?? [],
       rank,

@@ -3,7 +3,7 @@ import { countsMode, formOf, meterId, versionsDuring } from './coverage.js'
 import type { Bounds, FactLimit, Form, Report } from './facts.js'
 import { chargeMs, type History, type Run } from './history.js'
 import { type SlotRun, slotReports } from './slots.js'
-import { costsOf, isUnchecked, judgedStart, reportedByMs, settledByMs } from './starts.js'
+import { costsOf, isChargedLongBefore, isUnchecked, judgedStart, reportedByMs, settledByMs } from './starts.js'
 
 interface Start {
   readonly run: Run
@@ -44,6 +44,7 @@ export function neverOver(history: History, bounds: Bounds): Report[] {
   for (const run of history.runs) {
     const { judgedMs, report } = judgedStart(history, run, bounds)
     if (report !== undefined) reports.push(report)
+    if (isChargedLongBefore(history, run, bounds)) continue
     for (const met of boundTo(history, run, judgedMs, bounds)) {
       const meter: Meter = meters.get(met.id) ?? { limit: met.limit.name, key: met.key, starts: [], debts: [], slots: [] }
       meters.set(met.id, meter)
@@ -179,14 +180,24 @@ function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
   }
   const changes = changeTimes(history, bounds)
   let nextChange = 0
+  const adoptUntil = (atMs: number) => {
+    while (nextChange < changes.length && (changes[nextChange] as number) <= atMs) adopt(changes[nextChange++] as number)
+  }
   for (const step of steps) {
-    while (nextChange < changes.length && (changes[nextChange] as number) <= step.atMs) adopt(changes[nextChange++] as number)
+    adoptUntil(step.atMs)
     if ('forgets' in step) {
+      // What is not forgotten counts again, each charge under the form of its own time.
       const again = kept.filter((one) => !step.forgets(one))
       kept = []
       aheadMs += step.clockByMs
-      begin()
-      for (const one of again) add(one)
+      agent = undefined
+      form = null
+      nextChange = 0
+      for (const one of again) {
+        adoptUntil(one.atMs)
+        add(one)
+      }
+      adoptUntil(step.atMs)
     } else if ('debt' in step) {
       add(step.debt)
     } else {
@@ -199,7 +210,11 @@ function rateReports(history: History, bounds: Bounds, meter: Meter): Report[] {
         if (!run.unchecked || atMs > start.atMs) continue
         unknown += start.atMs < reportedByMs(history, run) ? cost : REPORTED_NEARLY * cost
       }
-      for (const debt of meter.debts) if (debt.atMs <= start.atMs && start.atMs < debt.knownMs) unknown += debt.cost
+      for (const { run, atMs, cost, knownMs: fromMs } of meter.debts) {
+        if (atMs > start.atMs) continue
+        if (start.atMs < fromMs) unknown += cost
+        else if (run.unchecked) unknown += REPORTED_NEARLY * cost
+      }
       if (over - unknown <= ROUNDING) continue
       reports.push(overReport(meter, form, start, over - unknown))
     }

@@ -80,6 +80,8 @@ function unexplained(history: History, story: Story, { atMs, how, code }: Result
   const { asked, runs, faults } = story
   switch (how) {
     case 'done':
+      // BullMQ numbers the jobs of a plain producer: the id of one that Redis forgot is given to another.
+      if (asked.door === 'plain job' && isForgotten(history, story, bounds)) return undefined
       return runs.some(({ ended }) => ended?.how === 'done') ? undefined : 'has the result done, and no run of it is done'
     case 'expired':
       if (deadlineMs(story) === Number.POSITIVE_INFINITY) return 'is told to be expired, and had no deadline'
@@ -122,19 +124,26 @@ function hasReason(history: History, story: Story, resultMs: number, code: strin
   return faultDuring(history, [...CHANGES_RULES, ...REFUSES], undefined, asked.atMs - bounds.changeMs, resultMs) !== undefined
 }
 
-/** When a call starts no more at the latest: its longest wait begins before it is answered. */
-function latestStartMs({ asked, answered }: Story, isFirst: boolean): number {
+/** For these a worker may lose a job that it has: its lock ends meanwhile. */
+const LOSES_LOCKS: readonly FaultKind[] = ['stop', 'slow network', 'failover', 'redis away', 'redis refuses writes', 'redis clock']
+
+/** When a call starts no more at the latest: its longest wait begins before it is answered. A call that comes back waits anew. */
+function latestStartMs(history: History, { asked, answered, handed }: Story, isFirst: boolean): number {
   const deadline = asked.deadlineMs ?? Number.POSITIVE_INFINITY
-  // A call that comes back waits anew.
   if (!isFirst || asked.ownMaxWaitMs === undefined || answered === undefined) return deadline
-  return Math.min(deadline, answered.atMs + asked.ownMaxWaitMs)
+  let fromMs = answered.atMs
+  for (const [index, { atMs, to }] of handed.entries()) {
+    const next = handed[index + 1]
+    if (next !== undefined && faultDuring(history, LOSES_LOCKS, to, atMs, next.atMs) !== undefined) fromMs = next.atMs
+  }
+  return Math.min(deadline, fromMs + asked.ownMaxWaitMs)
 }
 
 /** No start after the deadline, by the clock that decides: the charge. */
 function startedTooLate(history: History, story: Story, bounds: Bounds): { atMs: number; text: string } | undefined {
   if (story.asked.door !== 'queue') return undefined
   for (const [index, run] of story.runs.entries()) {
-    const latestMs = latestStartMs(story, index === 0)
+    const latestMs = latestStartMs(history, story, index === 0)
     const startMs = run.chargedMs === undefined ? run.started.atMs - bounds.stepMs : chargeMs(run)
     if (startMs <= latestMs + 1 || faultDuring(history, MOVES_DEADLINES, undefined, story.asked.atMs, run.started.atMs) !== undefined) continue
     return { atMs: run.started.atMs, text: `${story.id} was charged ${(startMs - latestMs).toFixed(0)} ms after its deadline; it had to expire` }

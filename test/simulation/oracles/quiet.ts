@@ -58,6 +58,12 @@ function faultOfKey(history: History, key: string, { ttlMs }: KeyFact, { unworke
   return ttlMs > longestMs + SLACK_MS ? `ends in ${ttlMs} ms; what it remembers counts for ${longestMs.toFixed(0)} ms at most` : undefined
 }
 
+/**
+ * A call that waits keeps room at a rule that refuses for as long as that remembers a charge, rounded up by this part of it. Where the rule was withdrawn
+ * it gives that back in the stored value, whose key lives on.
+ */
+const CLAIM_ROUNDING = 1 / 64
+
 /** How long a meter of a rule can differ from an empty one. Debt lasts as long as it takes; an agent that refuses has smaller limits. */
 function longestUse(history: History, rule: string): number {
   const { versions, runs, stories } = history
@@ -72,7 +78,9 @@ function longestUse(history: History, rule: string): number {
   if (owes) return Number.POSITIVE_INFINITY
   const limits = versions.flatMap((version) => version.limits)
   const own = limits.filter(({ name }) => name.startsWith(`${rule}/`))
-  return Math.max(0, ...(own.length > 0 ? own : limits).flatMap(formsOf).map(useOf))
+  const longestMs = Math.max(0, ...(own.length > 0 ? own : limits).flatMap(formsOf).map(useOf))
+  const wasWithdrawn = versions.some((version) => version.limits.every(({ name }) => !name.startsWith(`${rule}/`)))
+  return wasWithdrawn ? longestMs * (1 + CLAIM_ROUNDING) : longestMs
 }
 
 function formsOf({ form, forms }: FactLimit): Form[] {

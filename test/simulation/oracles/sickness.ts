@@ -1,5 +1,5 @@
-import type { Bounds, FaultFact, FaultKind } from './facts.js'
-import { goesOnUntilMs, type History, type Story } from './history.js'
+import type { Bounds, FaultFact, FaultKind, HandedFact } from './facts.js'
+import { concerns, goesOnUntilMs, type History, type Story } from './history.js'
 
 /** Faults of processes, connections and Redis: a worker may keep what it holds until the lease has ended. */
 const HOLDS: readonly FaultKind[] = ['death', 'stop', 'cut', 'slow network', 'failover', 'redis away', 'redis refuses writes', 'redis clock', 'repeated send']
@@ -46,12 +46,22 @@ export class Sickness {
   }
 
   /** How late a call that could start from one time to another may be. */
-  allowedMs({ asked }: Story, meters: readonly { readonly id: string; readonly sickMs: number }[], fromMs: number, toMs: number): { ms: number; why: string } {
+  allowedMs(
+    { asked, handed }: Story,
+    meters: readonly { readonly id: string; readonly sickMs: number }[],
+    fromMs: number,
+    toMs: number,
+  ): { ms: number; why: string } {
     const { lateMs, lateSickMs, leaseMs } = this.bounds
     const holder = this.holder(asked.queue, fromMs, toMs)
     if (holder !== undefined) {
       const goneMs = Math.max(0, Math.min(goesOnUntilMs(holder), toMs) - fromMs)
       return { ms: goneMs + LEASES * leaseMs + lateSickMs, why: `it may have been held: ${holder.text}` }
+    }
+    const lost = this.lostHandover(handed, fromMs, toMs)
+    if (lost !== undefined) {
+      const ms = goesOnUntilMs(lost) + LEASES * leaseMs + lateSickMs - fromMs
+      if (ms > lateSickMs) return { ms, why: `its worker may have lost the job: ${lost.text}` }
     }
     const fault = this.disturbance(fromMs, toMs)
     if (fault !== undefined) return { ms: lateSickMs, why: `disturbed: ${fault.text}` }
@@ -64,6 +74,23 @@ export class Sickness {
   /** Whether a call stood at a meter that could not go on, or may have. */
   isShared({ id, sickMs }: { readonly id: string; readonly sickMs: number }, fromMs: number, toMs: number): boolean {
     return sickMs >= fromMs || (this.ghosts.get(id) ?? Number.POSITIVE_INFINITY) <= toMs
+  }
+
+  /**
+   * The last fault for which a worker may have lost a job that BullMQ had handed to it, or never got it: its connection broke, or its lock ended. The job
+   * is active until BullMQ finds it without a lock, and no worker runs it.
+   */
+  private lostHandover(handed: readonly HandedFact[], fromMs: number, toMs: number): FaultFact | undefined {
+    let last: FaultFact | undefined
+    for (const [index, { atMs, to }] of handed.entries()) {
+      const untilMs = handed[index + 1]?.atMs ?? toMs
+      if (atMs > toMs || untilMs < fromMs) continue
+      for (const fault of this.history.faults) {
+        if (!HOLDS.includes(fault.fault) || !concerns(fault, to) || fault.atMs > untilMs || goesOnUntilMs(fault) < atMs - this.bounds.stepMs) continue
+        if (last === undefined || goesOnUntilMs(fault) > goesOnUntilMs(last)) last = fault
+      }
+    }
+    return last
   }
 
   /** A fault that struck a worker of the queue while the call could start: the worker may have had its job. It holds at most one call in each place. */

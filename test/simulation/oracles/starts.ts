@@ -15,6 +15,11 @@ const SLOWS_REPLIES: readonly FaultKind[] = [
   'repeated send',
 ]
 
+/** Whether a start, whose charge no fact tells, may have been charged long before: the reply was slow. */
+export function isChargedLongBefore(history: History, { chargedMs, started }: Run, { stepMs }: Bounds): boolean {
+  return chargedMs === undefined && faultDuring(history, SLOWS_REPLIES, started.by, started.atMs - stepMs, started.atMs) !== undefined
+}
+
 /** The time at which a start counts for the agent, and a report where it came too long after its charge. */
 export function judgedStart(history: History, run: Run, { stepMs }: Bounds): { judgedMs: number; report?: Report } {
   const { chargedMs, started, story } = run
@@ -36,7 +41,7 @@ export function judgedStart(history: History, run: Run, { stepMs }: Bounds): { j
 const OUTAGES: readonly FaultKind[] = ['redis away', 'redis refuses writes', 'failover']
 
 /** A process notices that Redis is back when a probe is answered, and then waits for what the others have to report. */
-const RETURN_MS = 10_000
+export const RETURN_MS = 10_000
 
 /** While Redis is away, calls without the queue are let in by their own processes, and charged when it is back. */
 export function isUnchecked(history: History, { story, started, unchecked }: Run, { stepMs }: Bounds): boolean {

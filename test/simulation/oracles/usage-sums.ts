@@ -2,7 +2,7 @@ import { ROUNDING } from './agent-limits.js'
 import { costIn, countsMode, formOf, type MetRef, meterId } from './coverage.js'
 import type { Bounds, FaultKind, Form, Report, UsageFact } from './facts.js'
 import { chargeMs, type History, type Run } from './history.js'
-import { settledByMs } from './starts.js'
+import { RETURN_MS, reportedByMs, settledByMs } from './starts.js'
 
 /** Faults for which a call may be charged that its agent never saw: its process has the answer no more. */
 const CHARGES_UNSEEN: readonly FaultKind[] = ['death', 'failover', 'redis away', 'redis refuses writes', 'stop']
@@ -58,28 +58,36 @@ function chargesOf(history: History, bounds: Bounds, meter: string): Charged[] {
     const found = versions.map((version) => version.find(({ id, limit, form }) => id === meter && form !== null && countsMode(limit, run.degraded)))
     const met = found.find((one) => one !== undefined)
     if (met === undefined) continue
-    const certain = found.every((one) => one !== undefined) && !isForgotten(history, atMs, bounds)
+    const certain = found.every((one) => one !== undefined) && !isForgotten(history, bounds, atMs, reachesRedisMs(history, run, atMs))
     const { lower, upper } = leftOf(history, bounds, run, met)
     charges.push({ atMs, lower: certain ? lower : 0, upper })
   }
   return charges.sort((a, b) => a.atMs - b.atMs)
 }
 
-function isForgotten({ faults }: History, atMs: number, { stepMs }: Bounds): boolean {
-  return faults.some((fault) => fault.fault === 'failover' && atMs >= (fault.lostFromMs ?? Number.NEGATIVE_INFINITY) - stepMs && atMs <= fault.atMs)
+/** When the charge of a run is in Redis at the latest: of one that its process let in by itself when that has reported it. */
+function reachesRedisMs(history: History, run: Run, atMs: number): number {
+  return run.unchecked ? Math.max(reportedByMs(history, run), run.started.atMs + RETURN_MS) : atMs
+}
+
+/** Whether a failover may have forgotten what was written at some time of a span. */
+function isForgotten({ faults }: History, { stepMs }: Bounds, fromMs: number, toMs: number): boolean {
+  return faults.some((fault) => fault.fault === 'failover' && toMs >= (fault.lostFromMs ?? Number.NEGATIVE_INFINITY) - stepMs && fromMs <= fault.atMs)
 }
 
 /** What a run leaves charged: the actual cost where that was told, else the estimate; either, where it may have been lost on the way. */
 function leftOf(history: History, bounds: Bounds, run: Run, { limit }: MetRef): { lower: number; upper: number } {
   const estimate = costIn(limit, run.story.asked.costs)
   const { ended, story } = run
-  // A run that was cancelled costs what it had reported until then, though its handler goes on.
+  // A run that was cancelled costs what it had reported until then, or its estimate where its handler goes on.
   const cancelled = story.faults.some(({ fault, atMs }) => fault === 'cancel' && atMs >= run.started.atMs && atMs <= (ended?.atMs ?? atMs))
   if (ended === undefined) return { lower: cancelled ? 0 : estimate, upper: estimate }
   const back = ended.how === 'sent back' || ended.how === 'released'
   const told = back ? 0 : ended.reported ? costIn(limit, ended.actual) : estimate
   const lost =
-    settledByMs(history, run, bounds) > ended.atMs + bounds.stepMs || (ended.how === 'released' && !ended.reported) || isForgotten(history, ended.atMs, bounds)
+    settledByMs(history, run, bounds) > ended.atMs + bounds.stepMs ||
+    (ended.how === 'released' && !ended.reported) ||
+    isForgotten(history, bounds, ended.atMs, ended.atMs)
   if (!lost && story.faults.length === 0) return { lower: told, upper: told }
   return { lower: cancelled ? 0 : Math.min(told, estimate), upper: Math.max(told, estimate) }
 }

@@ -5,7 +5,7 @@ import type { History, Story } from './history.js'
 const MOST_AGAIN = 2
 /** … and all calls of a healthy fleet together so often, per call that ends, and some more in a small fleet. */
 const MEAN_AGAIN = 0.05
-const SOME = 4
+const SOME = 6
 /** However sick a fleet is, a call is handed out so often at most in this time. */
 const MOST_AT_ONCE = 12
 const WINDOW_MS = 5000

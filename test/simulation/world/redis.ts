@@ -42,8 +42,8 @@ export class SimRedis {
   downUntilMs = 0
   /** Redis reads no command until then; connections stay. */
   silentUntilMs = 0
-  /** How far Redis' clock is from the true one. */
-  clockSkewMs = 0
+  /** How far Redis' clock was from the true one, from when on. */
+  private readonly skews: { readonly fromMs: number; readonly skewMs: number }[] = [{ fromMs: Number.NEGATIVE_INFINITY, skewMs: 0 }]
   commands = 0
   private refusing: WayToRefuse | undefined
   onDone: ((done: Done) => void) | undefined
@@ -54,6 +54,21 @@ export class SimRedis {
     private readonly world: World,
     readonly server: RealServer,
   ) {}
+
+  /** How far Redis' clock is from the true one. */
+  get clockSkewMs(): number {
+    return this.skews.at(-1)?.skewMs ?? 0
+  }
+
+  set clockSkewMs(skewMs: number) {
+    this.skews.push({ fromMs: this.world.nowMs, skewMs })
+  }
+
+  /** The true time at which Redis' clock showed another, the last one: an answer may come after the clock was set. */
+  trueMs(clockMs: number): number {
+    const shown = this.skews.findLast(({ fromMs, skewMs }) => clockMs - skewMs >= fromMs && clockMs - skewMs <= this.world.nowMs + 1)
+    return clockMs - (shown?.skewMs ?? this.clockSkewMs)
+  }
 
   /** The time by Redis' clock. */
   get clockMs(): number {

@@ -79,6 +79,18 @@ describe('ETA told', () => {
     expect(texts(told(1000, 400, { etaMaxMs: null }))).toEqual(['a was told to start in 1000 ms or more and starts 600 ms earlier; 500 ms are allowed'])
   })
 
+  test('one of a hundred calls may be told a wrong time, where there are more than a few', () => {
+    const beside = (calls: number, late: number) => {
+      const book = new FactBook(BUCKET)
+      for (let n = 0; n < calls; n++) book.done(`c${n}`, n < late ? 400 : 1000, { etaMs: 1000 })
+      return texts(book)
+    }
+    expect(beside(19, 1)).toHaveLength(1)
+    expect(beside(20, 1)).toEqual([])
+    expect(beside(100, 2)).toHaveLength(2)
+    expect(beside(101, 2)).toEqual([])
+  })
+
   test('a start is later where a call of a higher priority came in between', () => {
     const with_ = (priority: number) => told(1000, 2000).done('b', 1000, { atMs: 500, priority })
     expect(texts(with_(1))).toEqual([])

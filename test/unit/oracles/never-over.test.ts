@@ -70,6 +70,15 @@ describe('costs', () => {
     expect(over(tokens([0, 50, 150], [90, 1, 1]))).toEqual([])
   })
 
+  test('that a process records while it takes Redis to be away are reported but for a tenth', () => {
+    const recorded = (unchecked: boolean, startMs: number) =>
+      over(new FactBook(agentLimit({ kind: 'bucket', perSecond: 1, burst: 1 })).done('r', 0, { door: 'record' }, { unchecked }).done('a', startMs))
+    expect(recorded(false, 1020)).toEqual([])
+    expect(recorded(false, 950)).toHaveLength(1)
+    expect(recorded(true, 950)).toEqual([])
+    expect(recorded(true, 800)).toHaveLength(1)
+  })
+
   test('of a call that was sent back or released are nothing', () => {
     for (const how of ['sent back', 'released'] as const) {
       const book = new FactBook(BUCKET)
@@ -118,6 +127,9 @@ describe('the time of a start', () => {
       timesMs.reduce((book, atMs, index) => book.done(`k${index}`, atMs, {}, { chargedMs: null, startedMs: atMs }), new FactBook(BUCKET))
     expect(over(untold(0, 0, 1))).toEqual([])
     expect(over(untold(0, 0, 0, 0))).toHaveLength(1)
+    // Beside a slow network it may be far earlier.
+    expect(over(untold(0, 0, 0, 0).fault('slow network', 0, { untilMs: 500 }))).toEqual([])
+    expect(over(untold(0, 0, 0, 0).fault('stop', 0, { process: 'v', untilMs: 500 }))).toHaveLength(1)
   })
 })
 
@@ -141,6 +153,18 @@ describe('changes', () => {
     expect(over(book(1010, 1020, 1050, 1060))).toEqual([])
     expect(over(book(1010, 1020, 1050, 1060, 1070))).toHaveLength(1)
     expect(over(book(990, 1020, 1050, 1060))).toHaveLength(1)
+  })
+
+  test('of Redis to an older state leave each charge under the limits of its time', () => {
+    const halved = (...timesMs: number[]) => {
+      const early = Array.from({ length: 50 }, (_, index) => index * 100)
+      const slower = agentLimit({ kind: 'bucket', perSecond: 1, burst: 2 })
+      return starts(BUCKET, ...early, ...timesMs)
+        .limits(5000, slower)
+        .fault('failover', 10_000, { lostFromMs: 9990 })
+    }
+    expect(over(halved(10_050, 10_060))).toEqual([])
+    expect(over(halved(9980, 10_050, 10_060))).toHaveLength(1)
   })
 })
 

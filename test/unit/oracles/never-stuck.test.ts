@@ -62,6 +62,21 @@ describe('a call', () => {
     ).toEqual([])
   })
 
+  test('whose worker never got the answer that hands it the job waits until its lock has ended', () => {
+    const late = (ms: number, process: string) =>
+      stuck(
+        new FactBook(BUCKET)
+          .done('a', 0)
+          .done('b', ms, { atMs: 1 })
+          .note({ fact: 'handed', atMs: 90, call: 'b', to: 'w' })
+          .note({ fact: 'handed', atMs: ms - 1, call: 'b', to: 'w' })
+          .fault('repeated send', 91, { process }),
+      )
+    expect(late(15_000, 'w')).toEqual([])
+    expect(late(18_000, 'w')).toHaveLength(1)
+    expect(late(15_000, 'v')).toHaveLength(1)
+  })
+
   test('that is paused waits for that', () => {
     const paused = (org: string) =>
       stuck(

@@ -82,6 +82,17 @@ describe('nothing lost', () => {
     expect(lost(facts().done('a', 1060, { maxWaitMs: 1000, answeredMs: 20 }))).toEqual([])
     const again = facts().call('a', { ownMaxWaitMs: 1000 }).run('a', 900, { how: 'failed' }).run('a', 3000).result('a', 3030)
     expect(lost(again)).toEqual([])
+    // Its worker lost the job, before it ran.
+    const lostJob = (fault: 'redis away' | 'cut') =>
+      lost(
+        facts()
+          .done('a', 3000, { ownMaxWaitMs: 1000 })
+          .note({ fact: 'handed', atMs: 990, call: 'a', to: 'w' })
+          .note({ fact: 'handed', atMs: 2990, call: 'a', to: 'w' })
+          .fault(fault, 1000, { untilMs: 2900 }),
+      )
+    expect(lostJob('redis away')).toEqual([])
+    expect(lostJob('cut')).toHaveLength(1)
   })
 
   test('a ticket that stands for another call is told how that one ended', () => {
@@ -151,6 +162,13 @@ test('a plain producer takes a job that Redis forgot for one that was cancelled'
   expect(lost(cancelled('plain job'))).toEqual(['a is told to be cancelled, and no app has cancelled it'])
   expect(lost(cancelled('plain job').fault('failover', 1000, forgotten))).toEqual([])
   expect(lost(cancelled('queue').fault('failover', 1000, forgotten))).toHaveLength(1)
+})
+
+test('the id of a plain job that Redis forgot is given to another, whose result its producer takes for that of its own', () => {
+  const lost = (book: FactBook) => book.reports('nothing lost').map(({ text }) => text)
+  const done = (door: 'plain job' | 'queue') => facts().call('a', { door, atMs: 950 }).result('a', 1600, 'done').fault('failover', 1000, { lostFromMs: 900 })
+  expect(lost(done('plain job'))).toEqual([])
+  expect(lost(done('queue'))).toEqual(['a has the result done, and no run of it is done'])
 })
 
 test('an error is an error', () => {

@@ -51,6 +51,14 @@ describe('keys', () => {
     expect(left('/m/account/a', 3100)).toEqual(['the key /m/account/a (string) ends in 3100 ms; what it remembers counts for 1000 ms at most'])
   })
 
+  test('of a meter whose rule was withdrawn may be as late as what calls in line had claimed there', () => {
+    const day = (ttlMs: number, ...later: (typeof BUCKET)[]) =>
+      left('/m/account/a', ttlMs, new FactBook(agentLimit({ kind: 'fixed window', limit: 4, windowMs: 86_400_000 })).limits(10, ...later))
+    expect(day(87_700_000)).toEqual([])
+    expect(day(87_800_000)).toHaveLength(1)
+    expect(day(87_700_000, BUCKET)).toHaveLength(1)
+  })
+
   test('of a ledger stay while a run is open', () => {
     expect(left('/g/x', 80_000_000)).toEqual(['the key /g/x (string) is a ledger, and every run was settled'])
     expect(left('/c/~/x', 80_000_000)).toHaveLength(1)
@@ -87,6 +95,9 @@ describe('usage', () => {
   test('misses what a failover forgot', () => {
     expect(spent(0, one().fault('failover', 50, { lostFromMs: 0 }))).toEqual([])
     expect(spent(0, one().fault('failover', 5000, { lostFromMs: 4000 }))).toHaveLength(1)
+    // What a process lets in by itself is in Redis when it has reported it.
+    expect(spent(0, one({ unchecked: true }).fault('failover', 5000, { lostFromMs: 4000 }))).toEqual([])
+    expect(spent(0, one({ unchecked: true }).fault('failover', 25_000, { lostFromMs: 24_000 }))).toHaveLength(1)
   })
 
   test('claims nothing, and holds no slot', () => {
