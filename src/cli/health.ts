@@ -6,17 +6,17 @@ import { VIOLATORS } from '../history/tally.js'
 import { TollgateError } from '../model/errors.js'
 import { SPENDERS } from '../model/spender.js'
 import { type Common, common, EXIT, print, UNAVAILABLE, withTollgate } from './common.js'
-import { rowsUnder, timeOf } from './table.js'
+import { rowsUnder, utcText } from './table.js'
 
 function words({ state, reason, sinceMs, sentence, whom, why, next, also, asOfMs }: Health): string {
   const lines = [
-    `${state.toUpperCase()} (${reason})${sinceMs === null ? '' : ` since ${timeOf(sinceMs)}`}`,
+    `${state.toUpperCase()} (${reason})${sinceMs === null ? '' : ` since ${utcText(sinceMs)}`}`,
     sentence,
     ...(whom === '' ? [] : [`Whom: ${whom}`]),
     `Why: ${why}`,
     `Do: ${next.text}${next.command === '' ? '' : `\n  ${next.command}`}`,
     ...also.map((one) => `Also: ${one.reason}: ${one.sentence}`),
-    `As of ${timeOf(asOfMs)}`,
+    `As of ${utcText(asOfMs)}`,
   ]
   return lines.join('\n')
 }
@@ -56,7 +56,7 @@ function spendTable(rows: readonly Spend[], unit: string): string {
       amount(monthAtPace),
       budget === null ? '–' : `${budget.rule}/${budget.limit}`,
       budget === null ? '–' : `${amount(budget.used)} of ${amount(budget.amount)}`,
-      budget === null || budget.runsOutMs === null ? '–' : timeOf(budget.runsOutMs),
+      budget === null || budget.runsOutMs === null ? '–' : utcText(budget.runsOutMs),
     ]),
   )
 }

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import type { CallHistory, HistoryPoint, LimitedBy } from '../history/answers.js'
 import { durationText } from '../model/time.js'
 import { type Common, common, withTollgate } from './common.js'
-import { rowsUnder, timeOf } from './table.js'
+import { rowsUnder, utcText } from './table.js'
 
 const durationOrNone = (ms: number | null) => (ms === null ? '–' : durationText(ms))
 
@@ -42,7 +42,7 @@ function limitsTable(limits: readonly LimitedBy[]): string {
       `${(100 * share).toFixed(1)} %`,
       durationText(waitingMs),
       calls,
-      sinceMs === null ? '–' : timeOf(sinceMs),
+      sinceMs === null ? '–' : utcText(sinceMs),
       shared ? 'by all' : 'no',
     ]),
   )
@@ -52,7 +52,7 @@ function pointsTable(points: readonly HistoryPoint[]): string {
   return rowsUnder(
     ['at', 'arrived', 'started', 'depth', 'wait p50', 'wait p95', 'done', 'failed', 'refused', '429', 'usd'],
     points.map(({ atMs, arrived, started, depth, waitP50Ms, waitP95Ms, done, failed, refused, limited429, usd }) => [
-      timeOf(atMs),
+      utcText(atMs),
       arrived,
       started,
       depth === null ? '–' : depth.toFixed(1),

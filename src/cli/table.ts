@@ -104,6 +104,6 @@ export function rowsUnder(heads: readonly string[], rows: readonly (readonly (st
   )
 }
 
-export function timeOf(ms: number): string {
+export function utcText(ms: number): string {
   return `${new Date(ms).toISOString().slice(0, 19).replace('T', ' ')} UTC`
 }
