@@ -37,6 +37,13 @@ const MOST_LOOKED_AT = 200
 const percent = (share: number) => `${Math.round(share * 1000) / 10} %`
 const amountText = (amount: number) => (Number.isInteger(amount) ? String(amount) : amount.toPrecision(3))
 
+/** A call in a line of a rule, or in one of those that Tollgate makes. */
+function waiterIn(rule: string): string {
+  if (rule.startsWith('~pause')) return 'a paused call'
+  if (rule === '~queue') return 'a call without a worker'
+  return rule.startsWith('~') ? 'a call whose agent refused calls' : `a call in a line of rule ${rule}`
+}
+
 export function kindOf(spec: AlertSpec): AlertKind {
   return ALERT_KINDS.find((kind) => spec[kind] !== undefined) as AlertKind
 }
@@ -132,7 +139,7 @@ export class AlertEvaluator {
     for (const { rule, oldestMs } of seen.lines) longest.set(rule, Math.max(longest.get(rule) ?? 0, oldestMs ?? 0))
     return matching([...longest.keys()], spec.rules).flatMap((rule) => {
       const ms = longest.get(rule) ?? 0
-      return ms < boundMs ? [] : [found(rule, ms, boundMs, `a call in a line of rule ${rule} has waited for ${durationText(ms)}`)]
+      return ms < boundMs ? [] : [found(rule, ms, boundMs, `${waiterIn(rule)} has waited for ${durationText(ms)}`)]
     })
   }
 

@@ -6,32 +6,19 @@ import { VIOLATORS } from '../history/tally.js'
 import { TollgateError } from '../model/errors.js'
 import { SPENDERS } from '../model/spender.js'
 import { type Common, common, EXIT, print, UNAVAILABLE, withTollgate } from './common.js'
-import { screenOf, table } from './table.js'
-
-function timeOf(ms: number): string {
-  return `${new Date(ms).toISOString().slice(0, 19).replace('T', ' ')} UTC`
-}
+import { rowsUnder, utcText } from './table.js'
 
 function words({ state, reason, sinceMs, sentence, whom, why, next, also, asOfMs }: Health): string {
   const lines = [
-    `${state.toUpperCase()} (${reason})${sinceMs === null ? '' : ` since ${timeOf(sinceMs)}`}`,
+    `${state.toUpperCase()} (${reason})${sinceMs === null ? '' : ` since ${utcText(sinceMs)}`}`,
     sentence,
     ...(whom === '' ? [] : [`Whom: ${whom}`]),
     `Why: ${why}`,
     `Do: ${next.text}${next.command === '' ? '' : `\n  ${next.command}`}`,
     ...also.map((one) => `Also: ${one.reason}: ${one.sentence}`),
-    `As of ${timeOf(asOfMs)}`,
+    `As of ${utcText(asOfMs)}`,
   ]
   return lines.join('\n')
-}
-
-/** Rows for people under these headings. */
-function rowsUnder(heads: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
-  return table(
-    rows.map((row) => Object.fromEntries(row.map((cell, column) => [heads[column] as string, cell]))),
-    screenOf(),
-    [...heads],
-  )
 }
 
 function isFlowing({ state }: Health): boolean {
@@ -69,7 +56,7 @@ function spendTable(rows: readonly Spend[], unit: string): string {
       amount(monthAtPace),
       budget === null ? '–' : `${budget.rule}/${budget.limit}`,
       budget === null ? '–' : `${amount(budget.used)} of ${amount(budget.amount)}`,
-      budget === null || budget.runsOutMs === null ? '–' : timeOf(budget.runsOutMs),
+      budget === null || budget.runsOutMs === null ? '–' : utcText(budget.runsOutMs),
     ]),
   )
 }

@@ -5,6 +5,7 @@ import { common, examples, print } from './common.js'
 import { completionScript, SHELLS } from './completion.js'
 import { serverFlags, workerFlags } from './flags.js'
 import { healthCommands } from './health.js'
+import { historyCommands } from './history.js'
 import { keysCommands } from './keys.js'
 import { meterCommands } from './meters.js'
 import { administrationCommands } from './overrides.js'
@@ -41,6 +42,7 @@ export function makeProgram(version: string, description: string): Command {
   waitingCommands(program)
   meterCommands(program)
   healthCommands(program)
+  historyCommands(program)
 
   examples(common(program.command('metrics').description('the metrics of the namespace, as Prometheus reads them')), 'metrics | grep tollgate_ledger').action(
     async (options) => {

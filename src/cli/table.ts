@@ -94,3 +94,16 @@ export function render(value: unknown, screen: Screen): string {
     ...tables.map(([name, one]) => `${paint('bold', name, screen)}\n${table(one as Row[], screen)}`),
   ].join('\n\n')
 }
+
+/** Rows for people under these headings. */
+export function rowsUnder(heads: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
+  return table(
+    rows.map((row) => Object.fromEntries(row.map((cell, column) => [heads[column] as string, cell]))),
+    screenOf(),
+    [...heads],
+  )
+}
+
+export function utcText(ms: number): string {
+  return `${new Date(ms).toISOString().slice(0, 19).replace('T', ' ')} UTC`
+}

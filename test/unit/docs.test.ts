@@ -41,7 +41,7 @@ const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
 const PAGES = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...readdirSync(join(ROOT, 'docs'), { recursive: true }).map((file) => `docs/${file}`)].filter(
   (file) => file.endsWith('.md'),
 )
-const CLI = ['program', 'flags', 'calls', 'common', 'rules', 'overrides', 'keys', 'waiting', 'meters', 'health'].map((name) => `src/cli/${name}.ts`)
+const CLI = ['program', 'flags', 'calls', 'common', 'rules', 'overrides', 'keys', 'waiting', 'meters', 'health', 'history'].map((name) => `src/cli/${name}.ts`)
 const README = read('README.md')
 const RULES = read('docs/rules.md')
 const CALLS = read('docs/calls.md')
@@ -255,7 +255,7 @@ test('every error code in the pages for users is one of the catalogue', () => {
 
 test('every command of the command line is in docs/operations.md, and no other', () => {
   const defined = CLI.flatMap((file) => [...read(file).matchAll(/\b(\w+)\s*\.command\('([a-z]+[^']*)'\)/g)])
-  const groups = ['rules', 'override', 'keys', 'calls', 'meters', 'capacity']
+  const groups = ['rules', 'override', 'keys', 'calls', 'meters', 'capacity', 'history']
   const expected = defined
     .filter(([, , command]) => !groups.includes(command as string))
     .map(([, parent, command]) => (parent === 'program' ? `tollgate ${command}` : `tollgate ${parent} ${command}`))
