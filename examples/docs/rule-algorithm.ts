@@ -1,4 +1,4 @@
-import { type AlgorithmLimit, type RuleAlgorithm, Tollgate } from 'tollgate'
+import { type AlgorithmLimit, type RuleAlgorithm, Tollgate } from '../../src/index.js'
 
 // Usage halves every window; below a thousandth of the limit it is nothing. The state is what was used, and when.
 const left = ({ windowMs }: AlgorithmLimit, [used = 0, at = 0]: readonly number[], now: number) => used / 2 ** ((now - at) / windowMs)
