@@ -40,8 +40,8 @@ class SteadyLockManager extends LockManager {
  * BullMQ's worker, which tells the end of a job again where Redis refuses it (no memory, read-only, loading), and keeps the lock of the job meanwhile.
  * BullMQ's own forgets the end; when the lock ends the job is given to another worker, and its call runs twice.
  *
- * It is told again until Redis takes it, until the lock was lost (BullMQ's script refuses the end then: the job is another worker's), or until this
- * worker closes. If the process dies before, the job is run again, as after any death.
+ * It is told again until Redis takes it, or until the lock was lost (BullMQ's script refuses the end then: the job is another worker's). A worker that
+ * closes tells it for one lease more at most, and not where it is closed by force. If the process dies before, the job is run again, as after any death.
  *
  * A worker that stood still has lost the locks of its jobs, and may be handed such a job again while its handler goes on. BullMQ renews locks by the
  * id of the job: it would stop to renew that of the second attempt when the first one ends, and the job would run a third time, and so on. Here the
@@ -50,12 +50,23 @@ class SteadyLockManager extends LockManager {
 export class PersistentWorker extends BullWorker {
   /** The locks of the attempts that began last, by job. */
   private readonly locks = new Map<string, string>()
+  /** Until when ends are told that Redis refuses, once this worker closes; by `performance.now()`. */
+  private tellsUntilMs = Number.POSITIVE_INFINITY
 
   protected override createLockManager(): void {
     const { lockRenewTime = 0, lockDuration = DEFAULTS.leaseMs, name } = this.opts
     // BullMQ's own types of the two do not fit each other.
     const context = this as unknown as ConstructorParameters<typeof LockManager>[0]
     this.lockManager = new SteadyLockManager(context, { lockRenewTime, lockDuration, workerId: this.id, ...(name === undefined ? {} : { workerName: name }) })
+  }
+
+  override close(force = false): Promise<void> {
+    this.tellsUntilMs = Math.min(this.tellsUntilMs, performance.now() + (force ? 0 : this.leaseMs))
+    return super.close(force)
+  }
+
+  private get leaseMs(): number {
+    return this.opts.lockDuration ?? DEFAULTS.leaseMs
   }
 
   override async processJob(...args: Parameters<BullWorker['processJob']>): ReturnType<BullWorker['processJob']> {
@@ -96,13 +107,13 @@ export class PersistentWorker extends BullWorker {
       return tell()
     }
     const again = (error: Error) => {
-      if (this.closing !== undefined) throw error
+      if (performance.now() >= this.tellsUntilMs) throw error
       // The job is that of a later attempt.
       if (this.locks.get(id) !== token) throw error
       if (!this.lockManager.getTrackedJobIds().includes(id)) this.emit('error', error)
       this.lockManager.trackJob(id, token, processedOn)
     }
-    return retrying(told, again, (this.opts.lockDuration ?? DEFAULTS.leaseMs) / TRIES_PER_LEASE).finally(() => {
+    return retrying(told, again, this.leaseMs / TRIES_PER_LEASE).finally(() => {
       if (this.locks.get(id) === token) this.lockManager.untrackJob(id)
     })
   }
