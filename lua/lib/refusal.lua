@@ -19,6 +19,9 @@ local MOST_BACKOFF, LEAST_FACTOR = 10, 0.01
 local ENOUGH_PASSED = 3
 -- So many calls in a row are taken to be refused alone.
 local MOST_ALONE = 5
+-- A factor that calls have passed at for so long has held: longer than the windows of a minute that agents count in, so a
+-- rate that is too high for one would have been refused before.
+local HELD_MS = 75000
 -- A block of which the cut was given back is kept until the call that is refused alone has come back.
 local REMEMBERED_MS = 60000
 
@@ -71,6 +74,10 @@ local function cut_again(block, started, reduce)
     -- This factor held before: one refusal at it is put down to the larger factor that was tried, and cuts
     -- nothing.
     block[STABLE_FACTOR] = 0
+  elseif started - block[SINCE] >= HELD_MS and block[PASSED] >= ENOUGH_PASSED then
+    -- Neither the factor nor its growth is to blame: an agent that refuses now and then, whatever the rate, would be cut
+    -- to next to nothing.
+    block[BACKOFF] = 1
   else
     block[FACTOR], block[STABLE_FACTOR] = max(LEAST_FACTOR, block[FACTOR] * reduce), 0
   end

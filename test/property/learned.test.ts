@@ -128,6 +128,23 @@ test('a block whose probes are refused grows while the agent asks for nothing, a
   expect(await blockedMs()).toBe(1)
 })
 
+test.each([90, 120, 300])('an agent that refuses a call every %d s, whatever the rate, is not cut to next to nothing in two hours', async (everyS) => {
+  const { clock, admit, refuse, end, known } = account()
+  const factors: number[] = []
+  for (let second = 0; second < 7200; second += 10) {
+    for (let calls = 0; calls < 4; calls++) {
+      const { request, decision } = await admit()
+      if (decision.outcome !== 'run') continue
+      if (calls === 3 && second % everyS === 0) await refuse(request, 300)
+      else await end(request)
+      clock.advance(100)
+    }
+    clock.advance(9600)
+    factors.push((await known()).factor)
+  }
+  expect(Math.min(...factors)).toBeGreaterThanOrEqual(0.4)
+})
+
 test('when a block ends one probe goes, then the others at half the rate, which grows', async () => {
   const { clock, admit, refuse, end, known } = account()
   const first = await admit()
