@@ -85,6 +85,8 @@ describe.skipIf(none !== undefined)('a Redis in a container', () => {
     going = false
     await enqueueing
     await until('every accepted call has run', () => accepted.every((name) => ran.has(name)))
+    // The workers have let in calls, too.
+    await untilBack(workers)
     await until('no job is left', async () => (await namespace.redis.llen(`${namespace.keys.prefix}:calls:active`)) === 0)
     const [requests] = (await tollgate.gate.peek({ agent: 'llm' })).usage
     expect(requests?.used).toBeGreaterThanOrEqual(accepted.length + 1)
