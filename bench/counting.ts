@@ -5,6 +5,7 @@ import { AT_ONCE } from './lib/compare.js'
 import { atMost, type Figure, median, percentile } from './lib/measure.js'
 import { inNamespaces, openHere } from './lib/namespace.js'
 import { ROOMY } from './lib/peers.js'
+import { redisCpuMicros } from './lib/redis-cpu.js'
 
 const PAIRS = 101
 const CHECK_TIMES = 21
@@ -47,16 +48,11 @@ function counted(tollgate: Tollgate, times: number): Tollgate {
 
 /** @returns the cost of a call in `work`, which makes so many calls */
 async function costOf(redis: Redis, calls: number, work: () => Promise<void>): Promise<Cost> {
-  const redisMicros = async () => {
-    const info = await redis.info('cpu')
-    const seconds = (name: string) => Number(new RegExp(`^${name}:([\\d.]+)`, 'm').exec(info)?.[1])
-    return (seconds('used_cpu_user') + seconds('used_cpu_sys')) * 1e6
-  }
-  const redisBefore = await redisMicros()
+  const redisBefore = await redisCpuMicros(redis)
   const before = process.cpuUsage()
   await work()
   const { user, system } = process.cpuUsage(before)
-  return { node: (user + system) / calls, redis: ((await redisMicros()) - redisBefore) / calls }
+  return { node: (user + system) / calls, redis: ((await redisCpuMicros(redis)) - redisBefore) / calls }
 }
 
 /**

@@ -7,6 +7,7 @@ import { Snapshots } from '../src/dashboard/snapshots.js'
 import type { Tollgate } from '../src/index.js'
 import { atMost, type Figure } from './lib/measure.js'
 import { inNamespaces, openHere } from './lib/namespace.js'
+import { redisCpuMicros } from './lib/redis-cpu.js'
 
 const NAMESPACE = 'bench-dashboard'
 const USERS = 10_000
@@ -67,9 +68,7 @@ interface Cost {
 }
 
 async function redisCpuMs(client: Redis): Promise<number> {
-  const info = await client.info('cpu')
-  const read = (name: string) => Number(new RegExp(`${name}:([\\d.]+)`).exec(info)?.[1] ?? 0)
-  return 1000 * (read('used_cpu_user') + read('used_cpu_sys'))
+  return (await redisCpuMicros(client)) / 1000
 }
 
 async function costOf(client: Redis): Promise<Cost> {

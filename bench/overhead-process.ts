@@ -4,6 +4,7 @@ import { pino } from 'pino'
 import { type RuleSpec, Tollgate } from '../src/index.js'
 import { batchedBackend } from '../src/queue/batched-backend.js'
 import { serve } from './lib/processes.js'
+import { redisCpuMicros } from './lib/redis-cpu.js'
 
 /** Of one run: jobs a second, and µs of CPU per job in this process and in Redis. */
 export interface Cost {
@@ -50,13 +51,6 @@ function start(kind: Kind): { readonly bull: Worker; close(): Promise<void> } {
   return { bull, close: () => bull.close() }
 }
 
-/** µs of CPU that Redis has used so far. */
-async function redisCpu(): Promise<number> {
-  const info = await redis.info('cpu')
-  const seconds = (name: string) => Number(new RegExp(`^${name}:([\\d.]+)`, 'm').exec(info)?.[1])
-  return (seconds('used_cpu_user') + seconds('used_cpu_sys')) * 1e6
-}
-
 async function run(kind: Kind, jobs: number): Promise<Cost> {
   await fill(jobs)
   let done = 0
@@ -64,7 +58,7 @@ async function run(kind: Kind, jobs: number): Promise<Cost> {
   const finished = new Promise<void>((resolve) => {
     finish = resolve
   })
-  const redisBefore = await redisCpu()
+  const redisBefore = await redisCpuMicros(redis)
   const nodeBefore = process.cpuUsage()
   const begin = performance.now()
   const worker = start(kind)
@@ -75,7 +69,7 @@ async function run(kind: Kind, jobs: number): Promise<Cost> {
   await finished
   const seconds = (performance.now() - begin) / 1000
   const { user, system } = process.cpuUsage(nodeBefore)
-  const redisAfter = await redisCpu()
+  const redisAfter = await redisCpuMicros(redis)
   await worker.close()
   return { rate: jobs / seconds, node: (user + system) / jobs, redis: (redisAfter - redisBefore) / jobs }
 }

@@ -6,6 +6,7 @@ import { AT_ONCE } from './lib/compare.js'
 import { atLeast, atMost, type Figure, median } from './lib/measure.js'
 import { inNamespaces, leaveAll, openHere } from './lib/namespace.js'
 import { Helper } from './lib/processes.js'
+import { redisCpuMicros } from './lib/redis-cpu.js'
 import type { OpenCost } from './topology-process.js'
 
 const named = (count: number) => Array.from({ length: count }, (_, n) => `bench-tenant-${n}`)
@@ -54,13 +55,7 @@ type Master = { readonly client: Pick<Redis, 'info'> }
 
 /** µs of CPU that each server has used so far. */
 function cpuOf(masters: readonly Master[]): Promise<number[]> {
-  return Promise.all(
-    masters.map(async ({ client }) => {
-      const info = await client.info('cpu')
-      const seconds = (name: string) => Number(new RegExp(`^${name}:([\\d.]+)`, 'm').exec(info)?.[1])
-      return (seconds('used_cpu_user') + seconds('used_cpu_sys')) * 1e6
-    }),
-  )
+  return Promise.all(masters.map(({ client }) => redisCpuMicros(client)))
 }
 
 /** µs of CPU per ms that each server uses for namespaces in which nothing happens: signs of life, looks at the rules. */

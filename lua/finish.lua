@@ -29,6 +29,7 @@
               - {"error": text}: what Redis said; it concerns that job alone
   Cost        per job 4 commands, 5 if it is kept, and 6 for a next one; 9 a batch
 ]]
+--- @include "lib/bull-queue.lua"
 
 local WAIT, ACTIVE, PRIORITIZED, EVENTS, STALLED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local DELAYED, META, PRIORITY_COUNTER, COMPLETED, MARKER = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
@@ -141,16 +142,7 @@ local function promote()
   if #due == 0 then return end
   call('ZREM', DELAYED, unpack(due))
   for _, id in ipairs(due) do
-    local key = prefix .. id
-    local priority = tonumber(call('HGET', key, 'priority')) or 0
-    if priority == 0 then
-      call('LPUSH', WAIT, id)
-    else
-      local place = call('INCR', PRIORITY_COUNTER)
-      call('ZADD', PRIORITIZED, priority * 0x100000000 + place % 0x100000000, id)
-    end
-    call('XADD', EVENTS, '*', 'event', 'waiting', 'jobId', id, 'prev', 'delayed')
-    call('HSET', key, 'delay', 0)
+    BullQueue.put(WAIT, PRIORITIZED, PRIORITY_COUNTER, EVENTS, id, prefix .. id)
   end
   mark()
 end

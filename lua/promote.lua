@@ -9,6 +9,7 @@
   Reply       a letter per job: 1 = promoted, 0 = there is no such delayed job
   Cost        per job 5 commands, 4 a batch
 ]]
+--- @include "lib/bull-queue.lua"
 local DELAYED, WAIT, PRIORITIZED, ACTIVE, META = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local PRIORITY_COUNTER, EVENTS, MARKER = KEYS[6], KEYS[7], KEYS[8]
 local FIRST_JOB = 9
@@ -26,21 +27,13 @@ for n, id in ipairs(ARGV) do
   local is_delayed = call('ZREM', DELAYED, id) == 1
   promoted[n] = is_delayed and '1' or '0'
   if is_delayed then
-    local job = KEYS[FIRST_JOB + n - 1]
-    local priority = tonumber(call('HGET', job, 'priority')) or 0
     if not any then
       any = true
       -- A marker of an old BullMQ in the place of a job.
       local marker = call('LINDEX', WAIT, 0)
       if marker and string.sub(marker, 1, 2) == '0:' then call('LPOP', WAIT) end
     end
-    if priority == 0 then
-      call('LPUSH', WAIT, id)
-    else
-      call('ZADD', PRIORITIZED, priority * 0x100000000 + call('INCR', PRIORITY_COUNTER) % 0x100000000, id)
-    end
-    call('XADD', EVENTS, '*', 'event', 'waiting', 'jobId', id, 'prev', 'delayed')
-    call('HSET', job, 'delay', 0)
+    BullQueue.put(WAIT, PRIORITIZED, PRIORITY_COUNTER, EVENTS, id, KEYS[FIRST_JOB + n - 1])
   end
 end
 if any and takes_jobs() then call('ZADD', MARKER, 0, '0') end

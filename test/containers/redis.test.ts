@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { GenericContainer, Network, type StartedNetwork, type StartedTestContainer, Wait } from 'testcontainers'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { Enqueueing } from '../support/enqueueing.js'
 import { newNamespace } from '../support/namespace.js'
 import { untilAway, untilBack } from '../support/outage.js'
 import { until } from '../support/until.js'
@@ -60,18 +61,8 @@ describe.skipIf(none !== undefined)('a Redis in a container', () => {
       },
       { leaseMs: 2000 },
     )
-    const accepted: string[] = []
-    let going = true
-    const enqueueing = (async () => {
-      for (let n = 0; going; n++) {
-        const name = `c${n}`
-        await tollgate.enqueue({ id: name, agent: 'llm', payload: name }).then(
-          () => accepted.push(name),
-          () => {},
-        )
-        await sleep(5)
-      }
-    })()
+    const calls = new Enqueueing(tollgate, () => 5)
+    const { accepted } = calls
     await until('calls have run', () => ran.size > 20)
     const outage = untilAway(tollgate)
     await begin()
@@ -82,8 +73,7 @@ describe.skipIf(none !== undefined)('a Redis in a container', () => {
     await untilBack(tollgate)
     const before = ran.size
     await until('calls run again', () => ran.size > before + 20)
-    going = false
-    await enqueueing
+    await calls.end()
     await until('every accepted call has run', () => accepted.every((name) => ran.has(name)))
     // The workers have let in calls, too.
     await untilBack(workers)

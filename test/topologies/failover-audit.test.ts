@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import type { RuleSpec } from '../../src/index.js'
 import { DEFAULTS } from '../../src/model/defaults.js'
+import { Enqueueing } from '../support/enqueueing.js'
 import { endNamespaces, newNamespace } from '../support/namespace.js'
 import { until } from '../support/until.js'
 import { startSentinels } from './support/sentinels.js'
@@ -56,18 +57,8 @@ async function audit(seed: number, replicas: number): Promise<Audit> {
       },
       { leaseMs: 2000 },
     )
-    const accepted: string[] = []
-    let going = true
-    const enqueueing = (async () => {
-      for (let n = 0; going; n++) {
-        const id = `c${n}`
-        await app.enqueue({ id, agent: 'llm', payload: id }).then(
-          () => accepted.push(id),
-          () => {},
-        )
-        await sleep(6 * next())
-      }
-    })()
+    const calls = new Enqueueing(app, () => 6 * next())
+    const { accepted } = calls
     await until('calls have started', () => starts.length > 50)
     await sleep(500 * next())
     const old = await fleet.master()
@@ -83,8 +74,7 @@ async function audit(seed: number, replicas: number): Promise<Audit> {
     })
     const resumedMs = performance.now() - thereMs
     await sleep(500 * next())
-    going = false
-    await enqueueing
+    await calls.end()
     const ran = () => new Set(starts.map(({ id }) => id))
     const missing = () => accepted.filter((id) => !ran().has(id)).length
     // Two leases: a job whose worker lost it is run again by then.

@@ -15,9 +15,6 @@ local max, min, wait_up = math.max, math.min, Algorithms.wait_up
 -- Names that a module does not see.
 local HIDDEN = 'local redis, server, KEYS, ARGV, cjson, cmsgpack, bit, struct, os, load, loadstring, getmetatable, setmetatable, '
   .. 'rawset, rawget, collectgarbage, _G, getfenv, setfenv = nil; '
-local LONGEST_MS = 366 * 86400000
--- Less than Redis' clock can tell apart.
-local SHORTEST_MS = 0.001
 local LOG_EVERY_MS = 10000
 local logged_at = -LOG_EVERY_MS
 
@@ -119,11 +116,11 @@ Algorithms[ALGORITHM.CUSTOM] = {
   wait = function(limit, _, _, now, cost, ahead, history)
     -- A strategy of the user's own lets the call start without room.
     if limit.capacity >= NO_BOUND then return 0 end
-    local ms = ask(limit, history, now, 'waitMs', LONGEST_MS, CUSTOM_FAULT_MS, cost, ahead)
-    return ms >= SHORTEST_MS and wait_up(ms) or 0
+    local ms = ask(limit, history, now, 'waitMs', CUSTOM_LONGEST_MS, CUSTOM_FAULT_MS, cost, ahead)
+    return ms >= CUSTOM_SHORTEST_MS and wait_up(ms) or 0
   end,
   ttl = function(limit, _, _, now, history)
-    return max(1, ask(limit, history, now, 'resetMs', LONGEST_MS, limit.window))
+    return max(1, ask(limit, history, now, 'resetMs', CUSTOM_LONGEST_MS, limit.window))
   end,
   charge = function(limit, history, used, cost, now)
     return (change(limit, history, used, now, 'charge', cost))

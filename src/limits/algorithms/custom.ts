@@ -43,6 +43,8 @@ export interface OwnAlgorithm {
 /** `history` is the shift of the time, the time of the last charge, and the state; see `lua/lib/algorithms/custom.lua`. */
 const HEAD = 2
 const LONGEST_MS = DEFAULTS.longestWindowMs
+/** A shorter wait is none: Redis' clock cannot tell it apart. */
+export const CUSTOM_SHORTEST_MS = 0.001
 
 /** What the functions get of a limit. */
 function numbersOf(limit: MeterLimit): AlgorithmLimit {
@@ -123,8 +125,7 @@ export const custom: Algorithm = {
     const ms = answerFrom(limit, LONGEST_MS, DEFAULTS.customFaultMs, (twin) =>
       answerOf('waitMs', twin.waitMs(numbersOf(limit), stateOf(state), timeOf(state, nowMs), cost, ahead)),
     )
-    // Less than a microsecond is none.
-    return ms < 0.001 ? 0 : waitUp(ms)
+    return ms < CUSTOM_SHORTEST_MS ? 0 : waitUp(ms)
   },
   charge(state, limit, amount, nowMs) {
     change(state, limit, nowMs, 'charge', amount, nowMs)

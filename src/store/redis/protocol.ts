@@ -1,5 +1,5 @@
 import { NO_BOUND } from '../../limits/algorithm.js'
-import { STATE_AT_MOST } from '../../limits/algorithms/custom.js'
+import { CUSTOM_SHORTEST_MS, STATE_AT_MOST } from '../../limits/algorithms/custom.js'
 import { SLIDING_CELLS } from '../../limits/algorithms/sliding-window.js'
 import type { AlgorithmName } from '../../limits/algorithms.js'
 import { LOWS_AT_MOST } from '../../limits/lows.js'
@@ -164,6 +164,8 @@ const NUMBERS = {
   STATE_AT_MOST,
   NO_BOUND,
   CUSTOM_FAULT_MS: DEFAULTS.customFaultMs,
+  CUSTOM_LONGEST_MS: DEFAULTS.longestWindowMs,
+  CUSTOM_SHORTEST_MS,
   LOWS_AT_MOST,
   OBSERVED_AT_MOST,
   PAUSE_WAIT_MS,
